@@ -1,0 +1,3 @@
+"""Cerebral microbleeds on SWI: scans to lesions, cohorts to fair studies."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,1 @@
+"""Cohort folders to labelled patches, folds and batches."""

@@ -1,0 +1,17 @@
+"""A user's mistake as one line and one exit code.
+
+Rule: the message names the file or key, what was found, what is allowed and
+the fix. Everything else that is raised is a bug and keeps its traceback.
+"""
+
+
+class InputError(ValueError):
+  """Something given to us cannot be used. Exit code 2."""
+
+  exit_code = 2
+
+
+class NoInputError(InputError):
+  """Nothing to work on was found. Exit code 3."""
+
+  exit_code = 3

@@ -1,0 +1,1 @@
+"""Scans: NIfTI and BIDS in, SWI and brain mask out. Imports nothing of ours."""

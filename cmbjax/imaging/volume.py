@@ -1,0 +1,222 @@
+"""NIfTI files to arrays in canonical RAS voxel order, and back.
+
+Rule: everything is computed on RAS-ordered voxels with the affine kept; what
+is written is on the source file's own grid, orientation and affine.
+"""
+
+import dataclasses
+import gzip
+import os
+import pathlib
+import zlib
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from cmbjax import files
+from cmbjax.errors import InputError, NoInputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """The grid of a file: native voxel order, affine, and how to get there."""
+
+  shape: tuple[int, int, int]
+  affine: np.ndarray  # [4, 4] native voxel index to world mm
+
+  @property
+  def spacing_mm(self) -> tuple[float, float, float]:
+    """Voxel sizes along the native axes."""
+    return _spacing(self.affine)
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+  """One scan (or several echoes of it) in nearest canonical RAS voxel order.
+
+  Attributes:
+    array: [X, Y, Z] or [X, Y, Z, E]; the dtype of the file after scaling.
+    affine: [4, 4], RAS-ordered voxel index to world mm.
+    native: the grid of the file that it came from.
+    path: the file, for messages; None when made in memory.
+  """
+
+  array: np.ndarray
+  affine: np.ndarray
+  native: Grid
+  path: pathlib.Path | None = None
+
+  @property
+  def spacing_mm(self) -> tuple[float, float, float]:
+    """Voxel sizes along x, y, z (RAS-ordered axes)."""
+    return _spacing(self.affine)
+
+  def to_world(self, index: np.ndarray) -> np.ndarray:
+    """RAS-ordered voxel index [..., 3] to world mm [..., 3]."""
+    return np.asarray(index) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+  def to_index(self, world_mm: np.ndarray) -> np.ndarray:
+    """World mm [..., 3] to RAS-ordered (fractional) voxel index [..., 3]."""
+    inverse = np.linalg.inv(self.affine)
+    return np.asarray(world_mm) @ inverse[:3, :3].T + inverse[:3, 3]
+
+  def to_native_index(self, index: np.ndarray) -> np.ndarray:
+    """RAS-ordered integer voxel index [..., 3] to the file's own index."""
+    change = np.linalg.inv(self.native.affine) @ self.affine
+    native = np.asarray(index) @ change[:3, :3].T + change[:3, 3]
+    return np.rint(native).astype(int)
+
+
+def from_array(array: np.ndarray, affine: np.ndarray) -> Volume:
+  """A volume made in memory: reorders to RAS, keeps the given native grid."""
+  affine = np.asarray(affine, float)
+  native = Grid(tuple(int(n) for n in array.shape[:3]), affine)
+  change = orientations.io_orientation(affine)
+  reordered = orientations.apply_orientation(array, change)
+  to_old = orientations.inv_ornt_aff(change, array.shape[:3])
+  return Volume(reordered, affine @ to_old, native)
+
+
+def load(
+  path: str | os.PathLike,
+  *,
+  num_dims: int = 3,
+  scaled: bool = True,
+  keep_nan: bool = False,
+) -> Volume:
+  """Reads one NIfTI file.
+
+  Args:
+    path: `.nii` or `.nii.gz`.
+    num_dims: 3, or 4 when echoes may follow; trailing axes of length 1 go.
+    scaled: apply the header's scale factor (a slope of 0 means 1).
+    keep_nan: keep non-finite values; otherwise they become 0.
+
+  Returns:
+    The volume; floats as float32, integers as they are.
+
+  Raises:
+    NoInputError: the file does not exist.
+    InputError: not a readable NIfTI, cut short, wrong number of axes, an
+      affine that is singular, or no finite voxel.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise NoInputError(f'{path}: no such file; check the name.')
+  try:
+    image = nib.load(path)
+    array = (
+      np.asanyarray(image.dataobj)
+      if scaled or not hasattr(image.dataobj, 'get_unscaled')
+      else np.asanyarray(image.dataobj.get_unscaled())
+    )
+  except (
+    ImageFileError,
+    HeaderDataError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    OverflowError,
+    MemoryError,
+  ) as error:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise InputError(
+      f'{path}: is not a readable NIfTI ({first}); it may be cut short, so '
+      'copy or convert it again.'
+    ) from error
+  while array.ndim > num_dims and array.shape[-1] == 1:
+    array = array[..., 0]
+  if not 3 <= array.ndim <= num_dims or min(array.shape) < 1:
+    allowed = '3' if num_dims == 3 else f'3 to {num_dims}'
+    raise InputError(
+      f'{path}: has shape {tuple(map(int, array.shape))}, expected {allowed} '
+      'axes; give one volume per file.'
+    )
+  if array.dtype.kind not in 'iufb':
+    raise InputError(
+      f'{path}: holds {array.dtype} voxels, expected real numbers.'
+    )
+  if array.dtype.kind == 'f':
+    array = _finite(array, path, keep_nan=keep_nan)
+  affine = np.asarray(image.affine, float)
+  if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
+    raise InputError(
+      f'{path}: its affine is singular or not finite, so voxels have no place '
+      'in mm; repair qform or sform.'
+    )
+  volume = from_array(array, affine)
+  return dataclasses.replace(volume, path=path)
+
+
+def save(path: str | os.PathLike, array: np.ndarray, like: Volume) -> None:
+  """Writes an RAS-ordered array on the native grid of `like`.
+
+  Args:
+    path: `.nii` or `.nii.gz`; the bytes depend on the content only.
+    array: [X, Y, Z] (or more axes) in the RAS order of `like.array`.
+    like: the volume whose native grid, orientation and affine are kept.
+
+  Raises:
+    InputError: the shape differs from `like`, or the file cannot be written.
+  """
+  array = np.asarray(array)
+  if array.shape[:3] != like.array.shape[:3]:
+    raise InputError(
+      f'{path}: array {array.shape[:3]} is not on the grid '
+      f'{like.array.shape[:3]} it should be written on.'
+    )
+  if array.dtype == bool:
+    array = array.astype(np.uint8)
+  if array.dtype.kind in 'iu' and array.dtype.itemsize == 8:
+    array = array.astype(np.int32)
+  if array.dtype == np.float64:
+    array = array.astype(np.float32)
+  image = nib.Nifti1Image(to_native(array, like), like.native.affine)
+  image.set_qform(like.native.affine, code=1)
+  image.set_sform(like.native.affine, code=1)
+  image.header.set_xyzt_units('mm')
+  write_image(path, image)
+
+
+def write_image(path: str | os.PathLike, image: nib.Nifti1Image) -> None:
+  """Writes a nibabel image, whole or not at all, without a time stamp."""
+  data = image.to_bytes()
+  if str(path).endswith('.gz'):
+    data = gzip.compress(data, compresslevel=1, mtime=0)
+  files.write_bytes(path, data)
+
+
+def to_native(array: np.ndarray, like: Volume) -> np.ndarray:
+  """An RAS-ordered array [X, Y, Z, ...] in the voxel order of the file."""
+  change = orientations.io_orientation(
+    np.linalg.inv(like.native.affine) @ like.affine
+  )
+  return orientations.apply_orientation(array, change)
+
+
+def same_grid(first: Volume, second: Volume, *, atol_mm: float = 1e-2) -> bool:
+  """Whether both have one shape and (nearly) one affine."""
+  return first.array.shape[:3] == second.array.shape[:3] and np.allclose(
+    first.affine, second.affine, rtol=0, atol=atol_mm
+  )
+
+
+def _finite(
+  array: np.ndarray, path: pathlib.Path, *, keep_nan: bool
+) -> np.ndarray:
+  array = array.astype(np.float32, copy=False)
+  finite = np.isfinite(array)
+  if finite.all():
+    return array
+  if not finite.any():
+    raise InputError(f'{path}: has no finite voxel; export it again.')
+  return array if keep_nan else np.where(finite, array, np.float32(0))
+
+
+def _spacing(affine: np.ndarray) -> tuple[float, float, float]:
+  sizes = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(0))
+  return tuple(float(round(s, 6)) for s in sizes)

@@ -1,0 +1,1 @@
+"""A physics simulator that writes the files a scanner would."""

@@ -1,0 +1,1 @@
+"""Replicas: strategy x fold x seed, trained, saved, resumed."""

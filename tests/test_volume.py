@@ -1,0 +1,120 @@
+"""Geometry is exact for all 48 axis orders, straight and oblique."""
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import volume
+
+ORDERS = [
+  (order, flips)
+  for order in itertools.permutations(range(3))
+  for flips in itertools.product((1, -1), repeat=3)
+]
+
+
+def oblique(degrees):
+  a = np.deg2rad(degrees)
+  x = np.array(
+    [[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]
+  )
+  z = np.array(
+    [[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]]
+  )
+  return x @ z
+
+
+def affine_of(order, flips, degrees):
+  matrix = np.zeros((3, 3))
+  for axis, (to, flip) in enumerate(zip(order, flips)):
+    matrix[to, axis] = flip * (0.5, 0.7, 2.0)[axis]
+  affine = np.eye(4)
+  affine[:3, :3] = oblique(degrees) @ matrix
+  affine[:3, 3] = (11.0, -7.0, 3.0)
+  return affine
+
+
+@pytest.mark.parametrize('degrees', [0, 17])
+@pytest.mark.parametrize(('order', 'flips'), ORDERS)
+def test_every_axis_order_comes_back(tmp_path, order, flips, degrees):
+  rng = np.random.default_rng(0)
+  array = rng.integers(0, 1000, (4, 5, 6)).astype(np.int16)
+  affine = affine_of(order, flips, degrees)
+  path = tmp_path / 'x.nii.gz'
+  nib.save(nib.Nifti1Image(array, affine), path)
+
+  scan = volume.load(path)
+  assert nib.aff2axcodes(scan.affine) == ('R', 'A', 'S')
+  index = np.array([1, 2, 3])
+  native = scan.to_native_index(index)
+  assert scan.array[tuple(index)] == array[tuple(native)]
+  world = affine[:3, :3] @ native + affine[:3, 3]
+  np.testing.assert_allclose(scan.to_world(index), world, atol=1e-4)
+  np.testing.assert_allclose(scan.to_index(world), index, atol=1e-4)
+
+  copy = tmp_path / 'y.nii.gz'
+  volume.save(copy, scan.array, scan)
+  back = nib.load(copy)
+  np.testing.assert_array_equal(np.asanyarray(back.dataobj), array)
+  np.testing.assert_allclose(back.affine, affine, atol=1e-5)
+
+
+def test_same_content_gives_the_same_bytes(tmp_path):
+  scan = volume.from_array(np.zeros((2, 3, 4), np.uint8), np.eye(4))
+  volume.save(tmp_path / 'a.nii.gz', scan.array, scan)
+  volume.save(tmp_path / 'b.nii.gz', scan.array, scan)
+  a = (tmp_path / 'a.nii.gz').read_bytes()
+  assert a == (tmp_path / 'b.nii.gz').read_bytes()
+
+
+@pytest.mark.parametrize('name', ['x.nii', 'x.nii.gz'])
+def test_a_cut_file_is_one_clear_error(tmp_path, name):
+  path = tmp_path / name
+  rng = np.random.default_rng(0)
+  array = rng.normal(size=(20, 20, 20)).astype(np.float32)
+  nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) // 2])
+  with pytest.raises(InputError, match=r'x\.nii.*not a readable NIfTI'):
+    volume.load(path)
+
+
+def test_scaling_nan_and_one_volume_in_4d(tmp_path):
+  array = np.arange(24, dtype=np.int16).reshape(2, 3, 4, 1)
+  image = nib.Nifti1Image(array, np.eye(4))
+  image.header.set_slope_inter(0.5, 10)
+  nib.save(image, tmp_path / 'scaled.nii')
+  scan = volume.load(tmp_path / 'scaled.nii')
+  stored = volume.load(tmp_path / 'scaled.nii', scaled=False)
+  assert scan.array.shape == (2, 3, 4)
+  np.testing.assert_allclose(scan.array, stored.array * 0.5 + 10)
+
+  holes = np.ones((2, 3, 4), np.float32)
+  holes[0, 0, 0] = np.nan
+  nib.save(nib.Nifti1Image(holes, np.eye(4)), tmp_path / 'holes.nii')
+  assert volume.load(tmp_path / 'holes.nii').array[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize(
+  ('array', 'affine', 'message'),
+  [
+    (np.zeros((3, 3, 3, 2)), np.eye(4), 'expected 3 axes'),
+    (np.zeros((3, 3)), np.eye(4), 'expected 3 axes'),
+    (np.full((3, 3, 3), np.nan), np.eye(4), 'no finite voxel'),
+    (np.zeros((3, 3, 3)), np.diag([1.0, 0, 1, 1]), 'affine is singular'),
+  ],
+)
+def test_unusable_volumes(tmp_path, array, affine, message):
+  image = nib.Nifti1Image(array.astype(np.float32), None)
+  image.header.set_sform(affine, code=1)
+  nib.save(image, tmp_path / 'x.nii')
+  with pytest.raises(InputError, match=message):
+    volume.load(tmp_path / 'x.nii')
+
+
+def test_missing_file(tmp_path):
+  with pytest.raises(NoInputError, match='no such file'):
+    volume.load(tmp_path / 'none.nii.gz')
