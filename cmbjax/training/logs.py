@@ -1,0 +1,63 @@
+"""Epochs to JSON lines: one line per epoch, vectors of length R.
+
+Rule: the file holds exactly the epochs that the state has seen; after a
+resume, later lines are gone.
+"""
+
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from cmbjax import files
+
+
+class EpochLog:
+  """Append-only log of one job."""
+
+  def __init__(self, path: pathlib.Path, *, keep_epochs: int):
+    self._path = pathlib.Path(path)
+    self.rows = [r for r in read(self._path) if r['epoch'] < keep_epochs]
+    lines = ''.join(_line(row) for row in self.rows)
+    files.write_text(self._path, lines)
+
+  def add(self, **row: Any) -> None:
+    """Adds one epoch: numbers, strings and vectors."""
+    row = {name: _plain(value) for name, value in row.items()}
+    self.rows.append(row)
+    with self._path.open('a', encoding='utf-8') as handle:
+      handle.write(_line(row))
+      handle.flush()
+      os.fsync(handle.fileno())
+
+
+def read(path: pathlib.Path) -> list[dict]:
+  """All whole lines; a last line that a kill cut short is left out."""
+  path = pathlib.Path(path)
+  if not path.exists():
+    return []
+  rows = []
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      rows.append(json.loads(line))
+    except ValueError:
+      break
+  return rows
+
+
+def _line(row: dict) -> str:
+  return json.dumps(row, allow_nan=False) + '\n'
+
+
+def _plain(value: Any) -> Any:
+  """JSON has no NaN: what is not finite becomes null."""
+  if isinstance(value, np.ndarray | list | tuple):
+    return [_plain(v) for v in np.asarray(value).tolist()]
+  if isinstance(value, np.generic):
+    value = value.item()
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

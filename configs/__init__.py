@@ -1,0 +1,1 @@
+"""Configs. Every default stands once, in base.py."""

@@ -1,0 +1,100 @@
+"""Every default of a study, once, with its unit and origin.
+
+Not run by itself; the other files override what differs and open with their
+command, the time it takes on 2 CPU cores, and what to expect.
+
+Origins: [paper] Chen et al., ISMRM 2019 #0671; [code] the authors' published
+network file; [ours] our own choice, because the paper does not say.
+"""
+
+from ml_collections import ConfigDict
+
+PRESETS = ('', 'paper')
+
+
+def check_preset(preset: str) -> None:
+  """`--config=configs/NAME.py:PRESET` takes '' or 'paper'."""
+  if preset not in PRESETS:
+    raise ValueError(
+      f'Unknown preset {preset!r} behind the colon; choose from {PRESETS}.'
+    )
+
+
+def get_config(preset: str = '') -> ConfigDict:
+  """The defaults, sized for 2 CPU cores; 'paper' is the paper's scale."""
+  check_preset(preset)
+  config = ConfigDict()
+  config.name = 'study'  # title of the report
+  config.seed = 0  # simulation, splits, initial weights, batches
+
+  # Cohort folders (BIDS or LupoLab layout). Empty: simulate one, once.
+  config.cohorts = ConfigDict()
+  config.cohorts.btumor_7t = ''
+  config.cohorts.btumor_3t = ''
+  config.cohorts.ccm_3t = ''
+
+  config.simulate = ConfigDict()
+  config.simulate.jobs = 0  # parallel subjects; 0: one for each core
+  config.simulate.slab_mm = 60.0  # axial extent [ours]; 0: the whole brain
+  config.simulate.subjects = ConfigDict()  # scans to simulate [ours]
+  config.simulate.subjects.btumor_7t = 10
+  config.simulate.subjects.btumor_3t = 10
+  config.simulate.subjects.ccm_3t = 4
+
+  # Subjects kept apart for testing; the others go into cross-validation.
+  # All subjects of ccm_3t are for testing [paper].
+  config.test_subjects = ConfigDict()
+  config.test_subjects.btumor_7t = 3
+  config.test_subjects.btumor_3t = 4
+
+  config.patches = 'native'  # native [code] or resampled (0.5 x 0.5 x 2 mm)
+  config.candidates = ConfigDict()  # overrides of detect.candidates.Gates
+
+  config.model = ConfigDict()
+  config.model.name = 'resnet_v4'  # main block of [code]; 47k is resnet_v1
+  config.model.convolution = 'auto'  # form of the 3-D convolution, by platform
+
+  config.strategies = ('7t', 'finetuned')  # of 7t finetuned scratch combined
+  config.tests = ('btumor_3t', 'ccm_3t')  # cohorts to report on
+  config.pretrained = ''  # folder of 7T weights; empty: train them first, once
+
+  config.train = ConfigDict()
+  config.train.folds = 5  # by subject [paper]
+  config.train.seeds = (0,)  # repeats of every training [ours]
+  config.train.epochs = 12  # [ours]; the precursor of the paper used 200
+  config.train.finetune_epochs = 8  # [ours]
+  config.train.batch = 16  # patches [ours]
+  config.train.learning_rate = 1e-4  # Adam [paper]
+  config.train.min_learning_rate = 1e-6  # [paper]
+  config.train.finetune_learning_rate = 1e-4  # [ours]
+  config.train.plateau_factor = 0.1  # [ours]
+  config.train.plateau_patience = 4  # bad epochs before a cut [ours]
+  config.train.plateau_min_delta = 1e-4  # smallest gain that counts [ours]
+  config.train.stop_after = 0  # bad epochs before a replica stops; 0: never
+  config.train.positive_weight = 1.0  # weight of CMBs in the loss [ours]
+  config.train.backend = 'auto'  # loop, map or vmap over replicas
+  config.train.bn_momentum = 0.99  # Keras' default [code]
+
+  config.evaluation = ConfigDict()
+  config.evaluation.threshold = 0.1  # CMB if the mean is above [paper]
+  config.evaluation.batch = 128  # patches
+  config.evaluation.draws = 2000  # bootstrap draws over subjects [ours]
+  config.evaluation.level = 0.95  # of the intervals
+
+  if preset == 'paper':
+    _paper_scale(config)
+  return config
+
+
+def _paper_scale(config: ConfigDict) -> None:
+  """Subject counts and epochs of the paper; days on a CPU, made for GPUs."""
+  config.simulate.slab_mm = 0.0
+  config.simulate.subjects.btumor_7t = 80  # 49 single-echo + 31 four-echo
+  config.simulate.subjects.btumor_3t = 48  # 16 test [paper] + 32 [ours]
+  config.simulate.subjects.ccm_3t = 12  # not stated; [ours]
+  config.test_subjects.btumor_7t = 12  # [paper]
+  config.test_subjects.btumor_3t = 16  # [paper]
+  config.train.epochs = 200  # the precursor of the paper, ISMRM 2018 #0432
+  config.train.finetune_epochs = 200  # [ours]
+  config.train.batch = 32
+  config.train.plateau_patience = 10
