@@ -1,0 +1,203 @@
+"""3-D convolution, channels last, in the form that is fast on this platform.
+
+Rule: every form gives the values and gradients of
+`lax.conv_general_dilated`, up to rounding; the parameters are the same.
+
+XLA on CPU has no quick path for a 3-D convolution nor for its gradients, so
+the forms here are built from 2-D convolutions and matrix products.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def native(x, kernel):
+  """What XLA does by itself: cuDNN on GPU, slow on CPU."""
+  return lax.conv_general_dilated(
+    x, kernel, (1, 1, 1), 'SAME', dimension_numbers=('NXYZC', 'XYZIO', 'NXYZC')
+  )
+
+
+def shifts(x, kernel):
+  """A sum of one product per kernel position. Best for one input channel."""
+  views = _windows(x, kernel.shape[:3])
+  taps = itertools.product(*map(range, kernel.shape[:3]))
+  if x.shape[-1] == 1:  # an outer product needs no matrix product
+    terms = (view * kernel[tap][0] for view, tap in zip(views, taps))
+  else:
+    terms = (view @ kernel[tap] for view, tap in zip(views, taps))
+  return functools.reduce(jnp.add, terms)
+
+
+def im2col(x, kernel):
+  """One matrix product over all stacked views: best for few voxels."""
+  columns = jnp.concatenate(_windows(x, kernel.shape[:3]), -1)
+  return columns @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def cat2d(x, kernel):
+  """One 2-D convolution; the taps of X are stacked in channels."""
+  b, nx, ny, nz, c = x.shape
+  size = kernel.shape[0]
+  padded = _pad(x, (size, 1, 1))
+  stacked = jnp.concatenate([padded[:, a : a + nx] for a in range(size)], -1)
+  flat = kernel.transpose(1, 2, 0, 3, 4)  # [Y, Z, X, C, O]
+  flat = flat.reshape(*kernel.shape[1:3], size * c, -1)
+  y = _conv2d(stacked.reshape(b * nx, ny, nz, size * c), flat)
+  return y.reshape(b, nx, ny, nz, -1)
+
+
+def out3(x, kernel):
+  """One 2-D convolution with an output per tap of X, then a shifted sum."""
+  b, nx, ny, nz, c = x.shape
+  size, *plane, _, o = kernel.shape
+  flat = kernel.transpose(1, 2, 3, 0, 4).reshape(*plane, c, size * o)
+  y = _conv2d(x.reshape(b * nx, ny, nz, c), flat)
+  y = _pad(y.reshape(b, nx, ny, nz, -1), (size, 1, 1))
+  taps = (y[:, a : a + nx, ..., a * o : (a + 1) * o] for a in range(size))
+  return functools.reduce(jnp.add, taps)
+
+
+@jax.custom_vjp
+def fast(x, kernel):
+  """`cat2d` with gradients written as a convolution and a matrix product."""
+  return cat2d(x, kernel)
+
+
+def _fast_forward(x, kernel):
+  return cat2d(x, kernel), (x, kernel)
+
+
+def _fast_backward(saved, g):
+  x, kernel = saved
+  return cat2d(g, flipped(kernel)), kernel_gradient(x, g, kernel.shape[:3])
+
+
+fast.defvjp(_fast_forward, _fast_backward)
+
+
+def flipped(kernel):
+  """The kernel [X, Y, Z, C, O] that takes output gradients to input ones.
+
+  Even sizes have unequal borders and would need another padding.
+  """
+  if not all(size % 2 for size in kernel.shape[:3]):
+    raise ValueError(f'Kernel sizes {kernel.shape[:3]} must be odd.')
+  return kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+
+
+def kernel_gradient(x, g, size):
+  """Gradient [X, Y, Z, C, O] for x [B, X, Y, Z, C] and g [B, X, Y, Z, O].
+
+  The taps of Y and Z are stacked on the side of x, those of X on the side
+  of g, so that one matrix product has both of its sides wide.
+  """
+  c, o = x.shape[-1], g.shape[-1]
+  columns = jnp.concatenate(_windows(x, (1, *size[1:])), -1)
+  rows = jnp.concatenate(_windows(g, (size[0], 1, 1)), -1)
+  product = lax.dot_general(
+    rows.reshape(-1, size[0] * o),
+    columns.reshape(-1, size[1] * size[2] * c),
+    (((0,), (0,)), ((), ())),
+  )
+  product = product.reshape(size[0], o, *size[1:], c)
+  return product[::-1].transpose(0, 2, 3, 4, 1)  # a shift of g runs backwards
+
+
+FORMS: dict[str, Callable[..., Any]] = {
+  form.__name__: form for form in (native, im2col, shifts, cat2d, out3, fast)
+}
+
+
+def convolve(x, kernel, *, form: str = 'auto'):
+  """x [B, X, Y, Z, C] and kernel [X, Y, Z, C, O] to [B, X, Y, Z, O].
+
+  Stride 1, padding 'SAME'. `form` is 'auto' or a key of `FORMS`.
+  """
+  if form == 'auto':
+    form = choose(x.shape, kernel.shape)
+  if kernel.shape[:3] == (1, 1, 1) and form != 'native':
+    return x @ kernel[0, 0, 0]
+  return FORMS[form](x, kernel)
+
+
+def choose(shape, kernel_shape) -> str:
+  """The quickest form for x of this shape on the default platform."""
+  if jax.default_backend() != 'cpu':
+    return 'native'
+  if kernel_shape[3] == 1:
+    return 'shifts'
+  if not all(size % 2 for size in kernel_shape[:3]):
+    return 'im2col'
+  return 'fast'
+
+
+class Convolution(nn.Module):
+  """A convolution layer with bias, initialised as in Keras.
+
+  Attributes:
+    features: output channels.
+    size: kernel size on every axis.
+    form: 'auto' or a key of `FORMS`.
+    dtype: of the computation; parameters stay float32.
+  """
+
+  features: int
+  size: int = 3
+  form: str = 'auto'
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x):
+    shape = (self.size,) * 3 + (x.shape[-1], self.features)
+    kernel = self.param('kernel', nn.initializers.glorot_uniform(), shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+    return convolve(x, kernel, form=self.form) + bias
+
+
+def max_pool(x, size: int = 2):
+  """Largest of size^3 voxels; x [B, X, Y, Z, C], sizes divisible."""
+  return _blocks(x, size).max((2, 4, 6))
+
+
+def average_pool(x, size: int = 2):
+  """Mean of size^3 voxels; x [B, X, Y, Z, C], sizes divisible."""
+  return _blocks(x, size).mean((2, 4, 6))
+
+
+def _blocks(x, size):
+  b, *space, c = x.shape
+  if any(n % size for n in space):
+    raise ValueError(f'Pooling by {size} does not divide {tuple(space)}.')
+  split = [n for length in space for n in (length // size, size)]
+  return x.reshape(b, *split, c)
+
+
+def _pad(x, size):
+  """Zeros around x [B, X, Y, Z, C] so that 'SAME' windows of `size` fit."""
+  pads = [((n - 1) // 2, n // 2) for n in size]
+  return jnp.pad(x, [(0, 0), *pads, (0, 0)])
+
+
+def _windows(x, size):
+  """One shifted view [B, X, Y, Z, C] of x per kernel position."""
+  padded = _pad(x, size)
+  _, nx, ny, nz, _ = x.shape
+  return [
+    padded[:, i : i + nx, j : j + ny, k : k + nz]
+    for i, j, k in itertools.product(*map(range, size))
+  ]
+
+
+def _conv2d(x, kernel):
+  return lax.conv_general_dilated(
+    x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )

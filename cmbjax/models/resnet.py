@@ -1,0 +1,147 @@
+"""Patches to logits: the residual networks of the microbleed studies.
+
+Rule: names in the parameter tree and parameter counts never change, because
+checkpoints are transferred by name.
+
+The published family (Chen et al. 2018, J Digit Imaging 32; code of the same
+group) with Keras' defaults: Glorot-uniform kernels, zero biases, BatchNorm
+momentum 0.99 and epsilon 1e-3. Output is the logit; there is no sigmoid.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from cmbjax.models import convolution
+
+BN_MOMENTUM = 0.99
+BN_EPSILON = 1e-3
+DROPOUT = 0.5
+
+
+class Unit(nn.Module):
+  """Conv, BatchNorm, ReLU, Conv, BatchNorm, add the shortcut, ReLU."""
+
+  width: int
+  conv: Callable[..., nn.Module]
+  norm: Callable[..., nn.Module]
+  project: bool = False  # 1x1x1 convolution on the shortcut
+
+  @nn.compact
+  def __call__(self, x):
+    y = self.conv(self.width, name='conv_0')(x)
+    y = nn.relu(self.norm(name='norm_0')(y))
+    y = self.conv(self.width, name='conv_1')(y)
+    y = self.norm(name='norm_1')(y)
+    if self.project:
+      x = self.conv(self.width, size=1, name='shortcut')(x)
+    return nn.relu(x + y)
+
+
+class Stage(nn.Module):
+  """Units of one width; the first one has the projected shortcut."""
+
+  units: int
+  width: int
+  conv: Callable[..., nn.Module]
+  norm: Callable[..., nn.Module]
+
+  @nn.compact
+  def __call__(self, x):
+    for index in range(self.units):
+      unit = functools.partial(Unit, project=index == 0)
+      x = unit(self.width, self.conv, self.norm, name=f'unit_{index}')(x)
+    return x
+
+
+class Plain(nn.Module):
+  """Two convolutions with ReLU, then max-pooling by 2."""
+
+  width: int
+  conv: Callable[..., nn.Module]
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(self.conv(self.width, name='conv_0')(x))
+    x = nn.relu(self.conv(self.width, name='conv_1')(x))
+    return convolution.max_pool(x)
+
+
+class Head(nn.Module):
+  """Features [B, F] to logits [B]: dense layers, ReLU and dropout."""
+
+  widths: tuple[int, ...] = (32, 16)
+  dropout: float = DROPOUT
+
+  @nn.compact
+  def __call__(self, x, *, train: bool):
+    dense = functools.partial(
+      nn.Dense, kernel_init=nn.initializers.glorot_uniform()
+    )
+    x = x.astype(jnp.float32)
+    for index, width in enumerate(self.widths):
+      x = nn.relu(dense(width, name=f'dense_{index}')(x))
+      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return dense(1, name='logit')(x)[:, 0]  # [B]
+
+
+class ResNet(nn.Module):
+  """Stages of residual units, then plain blocks, then the head.
+
+  Attributes:
+    stages: (units, width) of each stage; max-pooling by 2 between them.
+    plain: widths of the plain blocks behind the stages. Without one, the
+      features are averaged over all voxels; with one, they are flattened.
+    convolution: 'auto' or a form of `convolution.FORMS`.
+    bn_momentum: of BatchNorm's running statistics. With 0.99 they need some
+      300 steps to forget their start; short trainings want less.
+    dropout: in the head.
+    dtype: of the computation up to the head; parameters stay float32.
+  """
+
+  stages: tuple[tuple[int, int], ...]
+  plain: tuple[int, ...] = ()
+  convolution: str = 'auto'
+  bn_momentum: float = BN_MOMENTUM
+  dropout: float = DROPOUT
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x, *, train: bool = False):
+    """x [B, 16, 16, 8, 1] to logits [B]."""
+    conv = functools.partial(
+      convolution.Convolution, form=self.convolution, dtype=self.dtype
+    )
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=self.bn_momentum,
+      epsilon=BN_EPSILON,
+      dtype=self.dtype,
+    )
+    for letter, (units, width) in zip('abc', self.stages):
+      if letter != 'a':
+        x = convolution.max_pool(x)
+      x = Stage(units, width, conv, norm, name=f'stage_{letter}')(x)
+    for index, width in enumerate(self.plain):
+      x = Plain(width, conv, name=f'plain_{index}')(x)
+    x = x.reshape(len(x), -1) if self.plain else x.mean((1, 2, 3))
+    return Head(dropout=self.dropout, name='head')(x, train=train)
+
+
+def family(units: int, width: int = 8, **kwargs) -> ResNet:
+  """Stages of n, 2n and n units at once, twice and four times the width."""
+  stages = ((units, width), (2 * units, 2 * width), (units, 4 * width))
+  return ResNet(stages, **kwargs)
+
+
+RESNETS = {
+  'resnet_v1': functools.partial(ResNet, ((5, 8),), (8, 16)),
+  'resnet_v3': functools.partial(family, 2),
+  'resnet_v4': functools.partial(family, 3),  # the published default
+  'resnet_v4_1': functools.partial(family, 3, 4),
+  'resnet_v5': functools.partial(family, 4),
+}

@@ -1,0 +1,159 @@
+"""Every form of convolution against lax, values and gradients."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cmbjax.models import convolution
+
+SHAPES = {
+  'odd sizes': ((2, 5, 4, 3, 3), (3, 3, 3, 3, 5)),
+  'one channel': ((2, 4, 4, 2, 1), (3, 3, 3, 1, 4)),
+  'pointwise': ((2, 4, 3, 2, 3), (1, 1, 1, 3, 5)),
+  'smaller than the kernel': ((1, 2, 1, 1, 4), (3, 3, 3, 4, 4)),
+  'uneven kernel': ((1, 4, 5, 6, 2), (3, 1, 5, 2, 3)),
+}
+
+
+def _arrays(name, seed=0):
+  rng = np.random.default_rng(seed)
+  shape, kernel = SHAPES[name]
+
+  def draw(shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+  return draw(shape), draw(kernel), draw((*shape[:-1], kernel[-1]))
+
+
+def _run(function, x, kernel, weight):
+  """Value, input gradient and kernel gradient of a weighted sum."""
+
+  def loss(x, kernel):
+    y = function(x, kernel)
+    return (y * weight).sum(), y
+
+  gradients, y = jax.grad(loss, (0, 1), has_aux=True)(x, kernel)
+  return y, *gradients
+
+
+def _reference(x, kernel):
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (1, 1, 1),
+    'SAME',
+    dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+  )
+
+
+def _assert_close(got, want, tolerance=1e-5):
+  for a, b in zip(got, want, strict=True):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+@pytest.mark.parametrize('form', ['auto', *convolution.FORMS])
+@pytest.mark.parametrize('name', SHAPES)
+def test_equals_lax(name, form):
+  arrays = _arrays(name)
+
+  def convolve(x, kernel):
+    return convolution.convolve(x, kernel, form=form)
+
+  got = jax.jit(lambda *a: _run(convolve, *a))(*arrays)
+  _assert_close(got, jax.jit(lambda *a: _run(_reference, *a))(*arrays))
+
+
+@pytest.mark.parametrize('form', ['auto', *convolution.FORMS])
+def test_under_vmap(form):
+  """Inputs and kernels both carry the replica axis."""
+  alone = [_arrays('odd sizes', seed) for seed in range(3)]
+  together = [jnp.stack(a) for a in zip(*alone)]
+
+  def convolve(x, kernel):
+    return convolution.convolve(x, kernel, form=form)
+
+  got = jax.jit(jax.vmap(lambda *a: _run(convolve, *a)))(*together)
+  for index, arrays in enumerate(alone):
+    _assert_close([a[index] for a in got], _run(_reference, *arrays))
+
+
+def test_bfloat16_native():
+  x, kernel, _ = (a.astype(jnp.bfloat16) for a in _arrays('odd sizes'))
+  got = convolution.convolve(x, kernel, form='native')
+  assert got.dtype == jnp.bfloat16
+  want = _reference(x.astype(jnp.float32), kernel.astype(jnp.float32))
+  _assert_close([got], [want], tolerance=2**-7)
+
+
+def test_hand_value():
+  """A kernel of ones counts the voxels of a window inside the volume."""
+  y = convolution.convolve(jnp.ones((1, 3, 3, 3, 1)), jnp.ones((3, 3, 3, 1, 1)))
+  assert y[0, 1, 1, 1, 0] == 27
+  assert y[0, 0, 1, 1, 0] == 18
+  assert y[0, 0, 0, 0, 0] == 8
+
+
+def test_even_kernel():
+  """Choice falls on a form that can; the others say why they cannot."""
+  x, kernel = jnp.ones((1, 4, 4, 4, 2)), jnp.ones((2, 2, 2, 2, 3))
+
+  def run(form):
+    return _run(
+      lambda x, k: convolution.convolve(x, k, form=form), x, kernel, 1.0
+    )
+
+  _assert_close(run('auto'), _run(_reference, x, kernel, 1.0))
+  with pytest.raises(ValueError, match='must be odd'):
+    run('fast')
+
+
+@pytest.mark.parametrize(
+  ('ours', 'theirs'),
+  [(convolution.max_pool, 'max_pool'), (convolution.average_pool, 'avg_pool')],
+)
+def test_pooling(ours, theirs):
+  import flax.linen as nn
+
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, 4, 6, 2, 3)), jnp.float32)
+  weight = jnp.asarray(rng.normal(size=(2, 2, 3, 1, 3)), jnp.float32)
+
+  def reference(x):
+    return getattr(nn, theirs)(x, (2, 2, 2), (2, 2, 2))
+
+  for function in (ours, jax.jit(jax.vmap(ours))):
+    shaped = x if function is ours else x[None]
+
+    def run(f, x):
+      return jax.value_and_grad(lambda x: (f(x) * weight).sum())(x)
+
+    value, gradient = run(function, shaped)
+    want, want_gradient = run(reference, x)
+    _assert_close([value, gradient.reshape(x.shape)], [want, want_gradient])
+
+
+def test_pooling_needs_whole_blocks():
+  with pytest.raises(ValueError, match='does not divide'):
+    convolution.max_pool(jnp.zeros((1, 5, 4, 4, 1)))
+
+
+def test_max_pool_ties_share_the_gradient():
+  gradient = jax.grad(lambda x: convolution.max_pool(x).sum())
+  np.testing.assert_array_equal(gradient(jnp.ones((1, 2, 2, 2, 1))), 1 / 8)
+
+
+def test_tap_order_of_windows():
+  """Kernel gradient finds the tap that moved the input."""
+  for tap in itertools.product(range(3), repeat=3):
+    x = np.zeros((1, 3, 3, 3, 1), np.float32)
+    x[(0, *tap, 0)] = 1
+    g = np.zeros_like(x)
+    g[0, 1, 1, 1, 0] = 1
+    got = convolution.kernel_gradient(jnp.asarray(x), jnp.asarray(g), (3, 3, 3))
+    assert np.argmax(got) == np.ravel_multi_index(tap, (3, 3, 3))
