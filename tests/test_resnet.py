@@ -164,9 +164,7 @@ def test_dropout_and_train(small):
 
 def test_bfloat16(small):
   """Activations in bfloat16, logits and parameters in float32."""
-  _, variables, x = small
-  model = models.get_model(
-    'resnet_v4_1', convolution='native', dtype=jnp.bfloat16
-  )
+  model, variables, x = small
+  model = model.clone(convolution='native', dtype=jnp.bfloat16)
   logits = jax.eval_shape(model.apply, variables, x)
   assert logits.dtype == jnp.float32
