@@ -1,0 +1,436 @@
+"""Per-subject sums to intervals and paired tests.
+
+Rule: the subject is the unit. A subject is drawn, swapped or left out with
+all of its candidates; nothing here treats two patches of one subject as
+independent, except the tests at the end, which say so.
+"""
+
+import itertools
+import math
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse, special, stats
+
+# Exact enumeration of all swaps up to this number of subjects (2^14 signs).
+_EXACT_SUBJECTS = 14
+_CHUNK = 4_000_000  # numbers per block of bootstrap draws, 32 MB
+_UNDEFINED_SHARE = 0.05
+
+
+class Interval(NamedTuple):
+  """A number with its interval.
+
+  Attributes:
+    value: the estimate, None when it is not defined.
+    low: lower bound, None when there is none.
+    high: upper bound, None when there is none.
+    note: '' or why something is undefined or uncertain.
+  """
+
+  value: float | None
+  low: float | None
+  high: float | None
+  note: str = ''
+
+
+class Test(NamedTuple):
+  """Difference with interval, p value and what the test assumes."""
+
+  difference: Interval
+  p: float | None
+  assumption: str
+
+  __test__ = False  # not a pytest class
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+  """A random stream of its own for each purpose."""
+  return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def subject_weights(
+  num_subjects: int, *, draws: int, seed: int, name: str = 'bootstrap'
+) -> np.ndarray:
+  """How often each subject is in each bootstrap draw, [D, S] float64."""
+  share = np.full(num_subjects, 1 / num_subjects)
+  rng = generator(seed, name)
+  return rng.multinomial(num_subjects, share, size=draws).astype(float)
+
+
+def percentile_interval(
+  value: float | None,
+  draws: np.ndarray,
+  *,
+  level: float,
+  num_subjects: int,
+) -> Interval:
+  """Percentile interval, widened for few subjects.
+
+  The plain percentile interval is too narrow for n < 40 because it uses the
+  normal quantile and the divisor n. Hesterberg (2015, The American
+  Statistician 69:371, section 3.3) reads the percentiles at
+  Phi(sqrt(n/(n-1)) t_{n-1}) instead.
+
+  Args:
+    value: the estimate; None gives an empty interval.
+    draws: [D] bootstrap values; NaN where a draw is undefined.
+    level: for example 0.95.
+    num_subjects: number of clusters that were drawn.
+  """
+  if value is None:
+    return Interval(None, None, None, 'not defined')
+  if num_subjects < 2:
+    return Interval(value, None, None, 'one subject, so no interval')
+  defined = draws[np.isfinite(draws)]
+  if not len(defined):
+    return Interval(value, None, None, 'undefined in every bootstrap draw')
+  n = num_subjects
+  tail = stats.t.ppf((1 - level) / 2, n - 1) * math.sqrt(n / (n - 1))
+  alpha = stats.norm.cdf(tail)
+  low, high = np.quantile(defined, [alpha, 1 - alpha])
+  notes = []
+  lost = 1 - len(defined) / len(draws)
+  if lost > _UNDEFINED_SHARE:
+    notes.append(f'undefined in {lost:.0%} of the bootstrap draws')
+  if n < 5:
+    notes.append(f'only {n} subjects')
+  return Interval(float(value), float(low), float(high), '; '.join(notes))
+
+
+def ratio_interval(
+  numerator: np.ndarray,
+  denominator: np.ndarray,
+  weights: np.ndarray,
+  *,
+  level: float,
+  proportion: bool,
+  empty: str,
+) -> Interval:
+  """Interval of sum(numerator) / sum(denominator) over subjects.
+
+  When no subject differs (everything or nothing was found) the bootstrap
+  cannot widen, so the exact bound of Clopper and Pearson (1934) for as many
+  independent units as there are subjects is given instead.
+
+  Args:
+    numerator: [S] sums per subject.
+    denominator: [S] sums per subject.
+    weights: [D, S] from `subject_weights`.
+    level: for example 0.95.
+    proportion: True when the ratio lies in 0..1.
+    empty: the note when the denominator is zero.
+  """
+  total = denominator.sum()
+  if total == 0:
+    return Interval(None, None, None, empty)
+  value = float(numerator.sum() / total)
+  used = int(np.sum(denominator > 0))
+  alpha = (1 - level) / 2
+  if used > 1 and numerator.sum() == 0:
+    high = -math.log(alpha) / used
+    if proportion:
+      high = 1 - alpha ** (1 / used)
+    return Interval(value, 0.0, high, 'zero throughout: exact bound')
+  if used > 1 and proportion and numerator.sum() == total:
+    return Interval(
+      value, alpha ** (1 / used), 1.0, 'all throughout: exact bound'
+    )
+  top, bottom = weights @ numerator, weights @ denominator
+  with np.errstate(invalid='ignore', divide='ignore'):
+    draws = np.where(bottom > 0, top / bottom, np.nan)
+  return percentile_interval(value, draws, level=level, num_subjects=used)
+
+
+def pair_wins(
+  score: np.ndarray,
+  label: np.ndarray,
+  subject: np.ndarray,
+  num_subjects: int,
+) -> np.ndarray:
+  """Pairs won, [S, S]: positives of subject s above negatives of subject t.
+
+  A tie counts one half, so that sum / (P N) is the AUC (Mann and Whitney
+  1947) and, with weights w, w' U w is the numerator of the AUC of a draw.
+
+  Args:
+    score: [N] float.
+    label: [N] int, 0 or 1.
+    subject: [N] int in 0..S-1.
+    num_subjects: S.
+  """
+  wins = np.zeros((num_subjects, num_subjects))
+  positive = np.flatnonzero(label == 1)
+  # Sorted queries keep the binary searches in the cache.
+  positive = positive[np.argsort(score[positive], kind='stable')]
+  owner, queries = subject[positive], score[positive]
+  negative = np.flatnonzero(label == 0)
+  negative = negative[np.lexsort((score[negative], subject[negative]))]
+  edges = np.searchsorted(subject[negative], np.arange(num_subjects + 1))
+  for t in range(num_subjects):
+    other = score[negative[edges[t] : edges[t + 1]]]
+    if len(other) and len(queries):
+      below = np.searchsorted(other, queries, 'left')
+      not_above = np.searchsorted(other, queries, 'right')
+      wins[:, t] = np.bincount(
+        owner, 0.5 * (below + not_above), minlength=num_subjects
+      )
+  return wins
+
+
+def auc_draws(
+  wins: np.ndarray,
+  positives: np.ndarray,
+  negatives: np.ndarray,
+  weights: np.ndarray,
+) -> np.ndarray:
+  """AUC of each draw, [D]; NaN where a draw has one class only."""
+  pairs = (weights @ positives) * (weights @ negatives)
+  won = np.einsum('ds,ds->d', weights @ wins, weights)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return np.where(pairs > 0, won / pairs, np.nan)
+
+
+def average_precision_draws(
+  score: np.ndarray,
+  label: np.ndarray,
+  subject: np.ndarray,
+  weights: np.ndarray,
+) -> np.ndarray:
+  """Average precision of each draw, [D]; NaN without positives.
+
+  AP = sum_k (R_k - R_{k-1}) P_k over the distinct scores, the step-wise sum
+  without interpolation. Scores without a positive add nothing to the sum
+  and are merged into the next one that has a positive.
+  """
+  if not np.any(label == 1):
+    return np.full(len(weights), np.nan)
+  order = np.argsort(-score, kind='stable')
+  score, label, subject = score[order], label[order], subject[order]
+  ties = np.concatenate([[0], np.cumsum(score[1:] != score[:-1])])
+  steps = np.unique(ties[label == 1])  # tied groups with a positive
+  step = np.searchsorted(steps, ties)
+  used = step < len(steps)  # below the last positive nothing counts
+  shape = (len(steps), weights.shape[1])
+
+  def counts(mask):
+    cell = (np.ones(mask.sum()), (step[mask], subject[mask]))
+    return sparse.csr_array(cell, shape=shape)
+
+  positive, everything = counts(used & (label == 1)), counts(used)
+  size = max(1, _CHUNK // len(steps))
+  blocks = []
+  for start in range(0, len(weights), size):
+    block = np.ascontiguousarray(weights[start : start + size].T)
+    gain = positive @ block  # [G, d]
+    hits = np.cumsum(gain, axis=0)
+    called = np.cumsum(everything @ block, axis=0)
+    precision = hits / np.maximum(called, 1)
+    total = np.where(hits[-1] > 0, hits[-1], np.nan)
+    blocks.append(np.sum(gain * precision, axis=0) / total)
+  return np.concatenate(blocks)
+
+
+def swap_contributions(
+  first: np.ndarray,
+  second: np.ndarray,
+  label: np.ndarray,
+  subject: np.ndarray,
+  num_subjects: int,
+) -> np.ndarray:
+  """What each subject adds to AUC(first) - AUC(second), [S].
+
+  Scores become mid-ranks within each model first, so that a difference of
+  calibration alone is no difference (Bandos, Rockette and Gur 2005, Stat Med
+  24:2873). Swapping the two models within a set of subjects then turns the
+  signs of their contributions: with signs e the difference is sum_s e_s c_s
+  exactly, because the terms of pairs within the swapped set cancel.
+  """
+  positive, negative = label == 1, label == 0
+  pairs = positive.sum() * negative.sum()
+  if pairs == 0:
+    return np.full(num_subjects, np.nan)
+  ranks = [stats.rankdata(first), stats.rankdata(second)]
+  total = np.zeros(num_subjects)
+  for i, j in itertools.product((0, 1), repeat=2):
+    won, beaten = _margins(ranks[i][positive], ranks[j][negative])
+    # Model 0 counts for, model 1 against, on each side of the pair.
+    total += (1 - 2 * i) * np.bincount(
+      subject[positive], won, minlength=num_subjects
+    )
+    total += (1 - 2 * j) * np.bincount(
+      subject[negative], beaten, minlength=num_subjects
+    )
+  return total / (2 * pairs)
+
+
+def _margins(positive: np.ndarray, negative: np.ndarray):
+  """Pairs won by each positive [P], and over each negative [N]."""
+  low, high = np.sort(negative), np.sort(positive)
+  won = 0.5 * (
+    np.searchsorted(low, positive, 'left')
+    + np.searchsorted(low, positive, 'right')
+  )
+  beaten = len(positive) - 0.5 * (
+    np.searchsorted(high, negative, 'left')
+    + np.searchsorted(high, negative, 'right')
+  )
+  return won, beaten
+
+
+def sign_flip(
+  contribution: np.ndarray, *, draws: int = 9999, seed: int = 0
+) -> float | None:
+  """Two-sided p of sum(contribution) under random signs of the subjects.
+
+  The permutation swaps the two strategies within a subject. All swaps are
+  counted for up to 14 subjects; else (b + 1) / (m + 1) of `draws` random
+  ones (Phipson and Smyth 2010).
+  """
+  c = contribution[contribution != 0]
+  if not np.all(np.isfinite(c)):
+    return None
+  if not len(c):
+    return 1.0
+  observed = abs(c.sum())
+  slack = 1e-9 * np.abs(c).sum()  # equal sums must count as equal
+  if len(c) <= _EXACT_SUBJECTS:
+    bits = np.arange(2 ** len(c))[:, None] >> np.arange(len(c)) & 1
+    return float(np.mean(np.abs((1 - 2 * bits) @ c) >= observed - slack))
+  rng = generator(seed, 'sign flip')
+  signs = 1 - 2 * rng.integers(0, 2, (draws, len(c)))
+  more = np.sum(np.abs(signs @ c) >= observed - slack)
+  return float((more + 1) / (draws + 1))
+
+
+def group_permutation(
+  wins: np.ndarray,
+  positives: np.ndarray,
+  negatives: np.ndarray,
+  in_first: np.ndarray,
+  *,
+  draws: int = 9999,
+  seed: int = 0,
+) -> float | None:
+  """Two-sided p of a difference of AUC between two groups of subjects.
+
+  Subjects change groups at random; one model made all scores.
+
+  Args:
+    wins: [S, S] of `pair_wins` over all subjects of both groups.
+    positives: [S].
+    negatives: [S].
+    in_first: [S] bool.
+    draws: random regroupings.
+    seed: of the regroupings.
+  """
+
+  def difference(group):
+    a = auc_draws(wins, positives, negatives, group)
+    return a - auc_draws(wins, positives, negatives, 1 - group)
+
+  group = np.asarray(in_first, float)
+  observed = difference(group[None])[0]
+  if not np.isfinite(observed):
+    return None
+  rng = generator(seed, 'regroup')
+  values = difference(rng.permuted(np.tile(group, (draws, 1)), axis=1))
+  values = values[np.isfinite(values)]
+  more = np.sum(np.abs(values) >= abs(observed) - 1e-12)
+  return float((more + 1) / (len(values) + 1))
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+  """Adjusted p values of one family (Holm 1979); None stays None."""
+  known = [i for i, value in enumerate(p) if value is not None]
+  known.sort(key=lambda i: p[i])
+  adjusted: list[float | None] = [None] * len(p)
+  largest = 0.0
+  for rank, i in enumerate(known):
+    largest = max(largest, min(1.0, (len(known) - rank) * p[i]))
+    adjusted[i] = largest
+  return adjusted
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+  """Exact two-sided p of two correct/wrong columns, [N] bool each.
+
+  Assumes independent examples. Edwards 1948; the binomial form.
+  """
+  only_first = int(np.sum(first & ~second))
+  only_second = int(np.sum(~first & second))
+  changed = only_first + only_second
+  if changed == 0:
+    return 1.0
+  return float(stats.binomtest(only_first, changed, 0.5).pvalue)
+
+
+def delong(
+  first: np.ndarray,
+  second: np.ndarray,
+  label: np.ndarray,
+  *,
+  level: float = 0.95,
+) -> Test:
+  """Difference of two correlated AUCs (DeLong et al. 1988, Biometrics 44).
+
+  Assumes independent examples, so it is too sure when a subject has many.
+  """
+  assumption = 'independent candidates'
+  positive, negative = label == 1, label == 0
+  if positive.sum() < 2 or negative.sum() < 2:
+    note = 'needs two candidates of each class'
+    return Test(Interval(None, None, None, note), None, assumption)
+  won, lost = [], []
+  for score in (first, second):
+    a, b = _margins(score[positive], score[negative])
+    won.append(a / negative.sum())  # [P] share of mimics below
+    lost.append(b / positive.sum())  # [N] share of microbleeds above
+  covariance = np.cov(won) / positive.sum() + np.cov(lost) / negative.sum()
+  contrast = np.array([1.0, -1.0])
+  variance = float(contrast @ covariance @ contrast)
+  value = float(np.mean(won[0]) - np.mean(won[1]))
+  if variance <= 1e-15:
+    note = 'both models order the candidates alike'
+    return Test(Interval(value, None, None, note), 1.0, assumption)
+  error = math.sqrt(variance)
+  half = stats.norm.ppf(0.5 + level / 2) * error
+  p = float(2 * stats.norm.sf(abs(value) / error))
+  return Test(Interval(value, value - half, value + half), p, assumption)
+
+
+def nadeau_bengio(
+  first: np.ndarray,
+  second: np.ndarray,
+  *,
+  test_over_train: float,
+  level: float = 0.95,
+) -> Test:
+  """Corrected resampled t over fold scores (Nadeau and Bengio 2003, eq. 8).
+
+  Training sets of folds overlap, so the variance 1/K is replaced by
+  1/K + n_test / n_train.
+
+  Args:
+    first: [K] score of the first strategy per fold.
+    second: [K] of the second.
+    test_over_train: n_test / n_train, 1 / (K - 1) for K folds.
+    level: for example 0.95.
+  """
+  assumption = 'normal fold differences'
+  gap = np.asarray(first, float) - np.asarray(second, float)
+  value = float(gap.mean())
+  if len(gap) < 2:
+    note = 'needs two folds'
+    return Test(Interval(value, None, None, note), None, assumption)
+  variance = gap.var(ddof=1) * (1 / len(gap) + test_over_train)
+  if variance <= 1e-30:
+    note = 'the difference is equal in all folds'
+    return Test(Interval(value, None, None, note), None, assumption)
+  error = math.sqrt(variance)
+  freedom = len(gap) - 1
+  half = special.stdtrit(freedom, 0.5 + level / 2) * error
+  p = float(2 * special.stdtr(freedom, -abs(value) / error))
+  return Test(Interval(value, value - half, value + half), p, assumption)
