@@ -171,7 +171,7 @@ def test_a_ball_is_kept_and_measured(spacing):
   assert got['diameter_mm'] == pytest.approx((6 * volume / np.pi) ** (1 / 3))
   assert got['contrast'] == pytest.approx(0.8, abs=0.03)
   assert got['solidity'] > 0.75
-  assert got['circularity'] > 0.7
+  assert got['circularity'] > 0.65
 
 
 def test_a_tube_is_rejected_with_a_reason():
@@ -241,7 +241,7 @@ def test_shape_of_a_rectangle_by_hand():
     image, everywhere(image), [[20, 20, 4]], (0.5, 0.5, 2.0)
   )
   found = growing.shapes(regions, (0.5, 0.5, 2.0), growth_mm=5.0)
-  got = {name: float(values[0]) for name, values in found.items()}
+  got = {name: values[0] for name, values in found.items()}
   assert got['area_pixels'] == 12
   assert got['volume_mm3'] == pytest.approx(12 * 0.5)
   # 3 x 1 mm: perimeter 8, area 3, diagonal sqrt 10.

@@ -268,8 +268,7 @@ def _once(seed, strength):
 def _table(regions, strength, features, gates, spacing_mm, start):
   """Judges, merges and sorts."""
   score = (strength * features['contrast']).astype(np.float32)
-  offset = [features.pop(f'offset_{name}') for name in 'xyz']
-  centre = regions.seed + np.rint(np.stack(offset, 1)).astype(np.int32)
+  centre = np.rint(features.pop('centre')).astype(np.int32)
   order = np.lexsort((*centre.T, -score))
   features = {name: values[order] for name, values in features.items()}
   score, centre = score[order], centre[order]

@@ -149,15 +149,51 @@ def _masked_median(values, valid, otherwise):
 
 
 def shapes(regions: Regions, spacing_mm, *, growth_mm: float) -> dict:
-  """Shape features of every region, float32 [N] each, in mm.
+  """Features of every region, float32 [N] each, in mm."""
+  sides = np.asarray(spacing_mm, float)
+  away = (regions.voxel - regions.seed[regions.owner]) * sides
+  far = np.linalg.norm(away, axis=1) > growth_mm - sides.min()
+  touching = np.bincount(regions.owner[far], minlength=len(regions.seed)) > 0
+  features = {
+    'touches_sphere': touching.astype(np.float32),
+    'contrast': contrast(regions),
+    'darkest': regions.darkest,
+    'background': regions.background,
+    'edge_mm': regions.edge_mm,
+  }
+  count = len(regions.seed)
+  return geometry(regions.owner, regions.voxel, spacing_mm, count) | features
+
+
+def contrast(regions: Regions) -> np.ndarray:
+  """(background - seed) / background, [N]; 0 where there is no background."""
+  none = np.zeros(len(regions.seed), np.float32)
+  step = regions.background - regions.darkest
+  return np.divide(
+    step, regions.background, out=none, where=regions.background > 0
+  )
+
+
+def geometry(
+  owner: np.ndarray, voxel: np.ndarray, spacing_mm, count: int
+) -> dict:
+  """Size and shape of `count` regions given as voxels.
 
   The in-plane ones (area, circularity, eccentricity, solidity, Feret) are of
   the slice with the largest area; pixels count as small rectangles, so one
   square pixel has circularity pi / 4 and solidity 1.
+
+  Args:
+    owner: [V] ascending, which region; each of `count` has a voxel.
+    voxel: [V, 3] indices.
+    spacing_mm: voxel sizes.
+    count: number of regions.
+
+  Returns:
+    Name to [count] float32; `centre` has [count, 3] voxels.
   """
-  count = len(regions.seed)
-  owner, sides = regions.owner, np.asarray(spacing_mm, float)
-  point = (regions.voxel - regions.seed[owner]) * sides  # [V, 3] mm
+  sides = np.asarray(spacing_mm, float)
+  point = voxel * sides  # [V, 3] mm
   voxels = np.bincount(owner, minlength=count)
   volume = voxels * sides.prod()
   centre = _mean(owner, point, voxels)
@@ -167,25 +203,10 @@ def shapes(regions: Regions, spacing_mm, *, growth_mm: float) -> dict:
     'diameter_mm': np.cbrt(6 * volume / np.pi),
     'elongation': np.sqrt(spread[:, 2] / spread[:, 1]),
     'flatness': np.sqrt(spread[:, 0] / spread[:, 2]),
-    'touches_sphere': _touches(owner, point, count, sides, growth_mm),
-    'contrast': _ratio(
-      regions.background - regions.darkest, regions.background
-    ),
-    'darkest': regions.darkest,
-    'background': regions.background,
-    'edge_mm': regions.edge_mm,
+    'centre': centre / sides,
   }
-  features |= _slices(regions, point, count, sides)
-  shift = centre / sides
-  for axis, name in enumerate('xyz'):
-    features[f'offset_{name}'] = shift[:, axis]
+  features |= _slices(owner, voxel[:, 2], point, count, sides)
   return {name: np.asarray(v, np.float32) for name, v in features.items()}
-
-
-def _ratio(over_, under):
-  return np.divide(
-    over_, under, out=np.zeros(len(under), np.float32), where=under > 0
-  )
 
 
 def _mean(owner, point, count):
@@ -205,18 +226,13 @@ def _scatter(owner, point, centre, count, sides):
   return moments
 
 
-def _touches(owner, point, count, sides, growth_mm):
-  far = np.linalg.norm(point, axis=1) > growth_mm - sides.min()
-  return np.bincount(owner[far], minlength=count) > 0
-
-
-def _slices(regions, point, count, sides):
+def _slices(owner, z, point, count, sides):
   """Features from slice to slice, and of the largest slice."""
-  owner = regions.owner
-  z = regions.voxel[:, 2] - regions.seed[owner, 2]
-  reach = int(np.abs(z).max(initial=0))
-  slots = 2 * reach + 1
-  slot = owner * slots + z + reach
+  lowest = np.full(count, np.iinfo(np.int32).max)
+  np.minimum.at(lowest, owner, z)
+  z = z - lowest[owner]
+  slots = int(z.max(initial=0)) + 1
+  slot = owner * slots + z
   area = np.bincount(slot, minlength=count * slots)
   middle = _mean(slot, point[:, :2], area).reshape(count, slots, 2)
   area = area.reshape(count, slots)
@@ -224,10 +240,7 @@ def _slices(regions, point, count, sides):
   step = np.linalg.norm(np.diff(middle, axis=1), axis=2)
   shift = np.where(both, step, 0).max(1, initial=0)
   slices = (area > 0).sum(1)
-  # Ties go to the slice nearest the seed.
-  nearness = 1e-3 * np.abs(np.arange(slots) - reach)
-  main = (area - nearness).argmax(1)
-  chosen = z + reach == main[owner]
+  chosen = z == area.argmax(1)[owner]
   plane = _plane(owner[chosen], point[chosen, :2], count, sides[:2])
   return plane | {
     'num_slices': slices,
