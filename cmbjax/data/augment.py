@@ -1,0 +1,104 @@
+"""A 24x24x12 patch to the 16x16x8 that a network sees, on the device.
+
+Rule: every draw is one affine map of the plane, shared by all slices, so that
+each output voxel is interpolated once and nothing outside the crop is made.
+"""
+
+import jax
+import jax.numpy as jnp
+
+PATCH = (24, 24, 12)  # X Y Z, what is stored; the candidate is at (12, 12, 6)
+SEEN = (16, 16, 8)  # X Y Z, what a network sees
+_FIRST = tuple((full - seen) // 2 for full, seen in zip(PATCH, SEEN))
+_MIDDLE = (PATCH[0] - 1) / 2  # the plane turns about this point
+
+
+def centre_crop(patch: jax.Array) -> jax.Array:
+  """[..., 24, 24, 12] -> [..., 16, 16, 8]: voxels 4-19, 4-19, 2-9."""
+  window = tuple(slice(a, a + n) for a, n in zip(_FIRST, SEEN))
+  return patch[(..., *window)]
+
+
+def augment(key: jax.Array, patch: jax.Array) -> jax.Array:
+  """Flips, a shift, a rotation and the centre crop, as in Chen et al. 2018.
+
+  Flips along x, y, z with p = 0.5 each; a shift of 0 or 1 voxel along x and
+  along y; a rotation in the plane by any angle, about the middle of the
+  patch. The published code draws whole degrees and cubic splines; here the
+  angle is continuous and the interpolation linear.
+
+  Args:
+    key: a JAX random key.
+    patch: [24, 24, 12]; use `jax.vmap` for batches.
+
+  Returns:
+    float32 [16, 16, 8].
+  """
+  flip_key, shift_key, angle_key = jax.random.split(key, 3)
+  return transform(
+    patch,
+    flips=jax.random.bernoulli(flip_key, 0.5, (3,)),
+    shift=jax.random.bernoulli(shift_key, 0.5, (2,)),
+    angle=jax.random.uniform(angle_key, (), minval=-jnp.pi, maxval=jnp.pi),
+  )
+
+
+def transform(
+  patch: jax.Array, *, flips: jax.Array, shift: jax.Array, angle: jax.Array
+) -> jax.Array:
+  """One patch under given draws: flip, then shift, then rotate, then crop.
+
+  Exact for multiples of 90 degrees; otherwise bilinear in the plane. The
+  rotation is that of `scipy.ndimage.rotate(axes=(0, 1))`.
+
+  Args:
+    patch: [24, 24, 12].
+    flips: bool [3], along x, y, z.
+    shift: voxels along x and y, [2]; 1 brings voxel i + 1 to place i.
+    angle: radians.
+
+  Returns:
+    float32 [16, 16, 8].
+  """
+  x, y = _source_of(flips, shift, angle)
+  first, last = _FIRST[2], _FIRST[2] + SEEN[2]
+  columns = jnp.asarray(patch)[:, :, first:last].reshape(
+    -1, SEEN[2]
+  )  # [X * Y, Z]
+  seen = _bilinear(columns.astype(jnp.float32), x, y)
+  seen = jnp.where(flips[2], seen[:, ::-1], seen)
+  return seen.reshape(SEEN)
+
+
+def _source_of(flips, shift, angle):
+  """Where each seen in-plane voxel comes from: x, y of shape [16 * 16]."""
+  i = jnp.arange(SEEN[0], dtype=jnp.float32) + (_FIRST[0] - _MIDDLE)
+  j = jnp.arange(SEEN[1], dtype=jnp.float32) + (_FIRST[1] - _MIDDLE)
+  cos, sin = _whole(jnp.cos(angle)), _whole(jnp.sin(angle))
+  x = cos * i[:, None] + sin * j[None, :] + shift[0]
+  y = cos * j[None, :] - sin * i[:, None] + shift[1]
+  x = jnp.where(flips[0], -x, x) + _MIDDLE
+  y = jnp.where(flips[1], -y, y) + _MIDDLE
+  return x.reshape(-1), y.reshape(-1)
+
+
+def _whole(value):
+  """Rounds away the last bits near 0, so that quarter turns are exact."""
+  return jnp.where(jnp.abs(value) < 1e-6, 0.0, value)
+
+
+def _bilinear(columns, x, y):
+  """columns [X * Y, Z] at in-plane places x, y [M] -> [M, Z]; edges repeat."""
+  size = PATCH[0]
+  x, y = jnp.clip(x, 0, size - 1), jnp.clip(y, 0, size - 1)
+  x0 = jnp.minimum(x.astype(jnp.int32), size - 2)
+  y0 = jnp.minimum(y.astype(jnp.int32), size - 2)
+  right, up = (x - x0)[:, None], (y - y0)[:, None]
+  corner = x0 * size + y0
+
+  def at(offset):
+    return columns.at[corner + offset].get(mode='promise_in_bounds')
+
+  low = at(0) * (1 - right) + at(size) * right
+  high = at(1) * (1 - right) + at(size + 1) * right
+  return low * (1 - up) + high * up

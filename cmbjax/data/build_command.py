@@ -1,0 +1,100 @@
+"""`cmbjax build`: a builder folder and a cohort to a TFDS data set on disk.
+
+The stock `tfds build` imports TensorFlow, Beam and mlcroissant before it can
+print its help; this uses only the documented `download_and_prepare`. The same
+in Python, without this command:
+
+    Builder(data_dir=OUT, config='native').download_and_prepare(
+      download_config=tfds.download.DownloadConfig(manual_dir=SOURCE))
+"""
+
+import argparse
+import importlib
+import importlib.util
+import pathlib
+import sys
+
+from cmbjax.errors import InputError, NoInputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """The flags of `tfds build` that apply, and --jobs."""
+  parser.add_argument(
+    'builder', help='folder of the builder, for example tfds_builders/ccm_3t'
+  )
+  parser.add_argument(
+    '--manual_dir', '--manual-dir', required=True, help='the cohort folder'
+  )
+  parser.add_argument(
+    '--data_dir',
+    '--data-dir',
+    required=True,
+    help='result: DATA_DIR/NAME/CONFIG/VERSION',
+  )
+  parser.add_argument(
+    '--config', default='native', help="'native' (default) or 'resampled'"
+  )
+  parser.add_argument(
+    '--jobs', type=int, default=None, help='threads; default: one per core'
+  )
+  parser.add_argument(
+    '--overwrite', action='store_true', help='build again what is there'
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Builds and prints the folder; 0 when it is there.
+
+  Raises:
+    NoInputError: no such builder or cohort.
+    InputError: the cohort or a flag is wrong, or another cohort was built to
+      the same place.
+  """
+  from cmbjax.data import examples
+
+  builder_class = load_builder(args.builder)
+  print(
+    examples.build_with(
+      builder_class,
+      args.manual_dir,
+      args.data_dir,
+      config=args.config,
+      jobs=args.jobs,
+      overwrite=args.overwrite,
+    )
+  )
+  return 0
+
+
+def load_builder(folder: str) -> type:
+  """The class `Builder` of FOLDER/NAME_dataset_builder.py.
+
+  A folder that does not exist is looked for in the installed tfds_builders.
+
+  Raises:
+    NoInputError: there is no such file.
+    InputError: the file has no class of that name.
+  """
+  path = pathlib.Path(folder).absolute()
+  name = path.name
+  if not path.is_dir():
+    package = importlib.util.find_spec('tfds_builders')
+    homes = list(package.submodule_search_locations) if package else []
+    path = next(
+      (p for h in homes if (p := pathlib.Path(h, name)).is_dir()), path
+    )
+  file = path / f'{name}_dataset_builder.py'
+  if not file.is_file():
+    raise NoInputError(
+      f'{folder}: holds no {file.name}; give a builder folder such as '
+      'tfds_builders/btumor_7t.'
+    )
+  # TFDS names a data set after its module, and reads README.md beside it.
+  sys.path.insert(0, str(path.parent))
+  try:
+    module = importlib.import_module(f'{name}.{file.stem}')
+  finally:
+    sys.path.remove(str(path.parent))
+  if not hasattr(module, 'Builder'):
+    raise InputError(f'{file}: has no class Builder.')
+  return module.Builder

@@ -1,0 +1,387 @@
+"""A cohort folder to examples in memory, through a data set built once.
+
+Rule: a build is whole or absent, and is used again only while the files, the
+gates and the code that made it are the same.
+"""
+
+import contextlib
+import fcntl
+import importlib
+import io
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.errors import InputError, NoInputError
+
+COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')  # folders of tfds_builders
+
+Columns = TypeVar('Columns', bound=tuple)
+
+
+class Examples(NamedTuple):
+  """N candidates; every field has N rows, sorted by cohort and key."""
+
+  image: np.ndarray  # [N, 24, 24, 12] float32 0..1
+  label: np.ndarray  # [N] int8, 1 = cmb
+  subject: np.ndarray  # [N] str 'sub-3T001'
+  scan: np.ndarray  # [N] str 'sub-3T001' or 'sub-3T001_ses-1'
+  key: np.ndarray  # [N] str 'subject/scan/candidate'; the only join column
+  centre: np.ndarray  # [N, 3] int32, RAS voxel index
+  centre_mm: np.ndarray  # [N, 3] float32, RAS world
+  spacing_mm: np.ndarray  # [N, 3] float32 of the scan
+  score: np.ndarray  # [N] float32 of the detector
+  lesion: np.ndarray  # [N] int32, truth lesion of the scan, 0 for a mimic
+  cohort: np.ndarray  # [N] str
+
+
+class Scans(NamedTuple):
+  """M scans, also those without a candidate."""
+
+  scan: np.ndarray  # [M] str
+  subject: np.ndarray  # [M] str
+  cohort: np.ndarray  # [M] str
+  num_lesions: np.ndarray  # [M] int32, all that the truth holds
+  num_missed: np.ndarray  # [M] int32, those that no candidate shows
+  num_candidates: np.ndarray  # [M] int32
+  truth: (
+    np.ndarray
+  )  # [M] str: 'labels', 'points', 'candidates' (misses unknown)
+  simulated: np.ndarray  # [M] bool
+  spacing_mm: np.ndarray  # [M, 3] float32
+  field_t: np.ndarray  # [M] float32, NaN when not known
+  echo_time_s: np.ndarray  # [M] float32, NaN when not known
+
+
+def build(
+  cohort_name: str,
+  folder: str | pathlib.Path,
+  data_dir: str | pathlib.Path,
+  *,
+  config: str = 'native',
+  jobs: int | None = None,
+) -> pathlib.Path:
+  """Builds a cohort's patches once, and finds them the next time.
+
+  The result is data_dir/FINGERPRINT/COHORT/CONFIG/VERSION. Candidate tables
+  lie in data_dir/tables, so that another config, or a run after a kill, does
+  not detect again.
+
+  Args:
+    cohort_name: 'btumor_7t', 'btumor_3t', 'ccm_3t' or a name of your own
+      (small letters, digits, '_').
+    folder: the scans and their truth, see `cohort.read_cohort`.
+    data_dir: where data sets are kept.
+    config: 'native' or 'resampled'.
+    jobs: threads; None: one per core.
+
+  Returns:
+    The folder for `load`.
+
+  Raises:
+    InputError: whatever is wrong with the cohort; nothing is left behind.
+  """
+  mark = _fingerprint(folder)
+  data_dir = pathlib.Path(data_dir)
+  _check_name(cohort_name)
+  return _build_once(
+    builder_class_of(cohort_name),
+    folder,
+    data_dir / mark,
+    mark=mark,
+    config=config,
+    tables_dir=data_dir / 'tables',
+    jobs=jobs,
+  )
+
+
+def build_with(
+  builder_class: type,
+  folder: str | pathlib.Path,
+  data_dir: str | pathlib.Path,
+  *,
+  config: str = 'native',
+  jobs: int | None = None,
+  overwrite: bool = False,
+) -> pathlib.Path:
+  """As `build`, but to the usual place of TFDS, data_dir/NAME/CONFIG/VERSION.
+
+  Raises:
+    InputError: also when another cohort, or other code, was built there and
+      `overwrite` is not set.
+  """
+  return _build_once(
+    builder_class,
+    folder,
+    pathlib.Path(data_dir),
+    mark=_fingerprint(folder),
+    config=config,
+    tables_dir=pathlib.Path(data_dir) / 'tables',
+    jobs=jobs,
+    overwrite=overwrite,
+  )
+
+
+def builder_class_of(cohort_name: str) -> type:
+  """The builder in tfds_builders, or a plain one of the given name."""
+  from cmbjax.data import cohort_builder
+
+  if cohort_name in COHORTS:
+    path = f'tfds_builders.{cohort_name}.{cohort_name}_dataset_builder'
+    return importlib.import_module(path).Builder
+  base = cohort_builder.CohortBuilder
+  names = {'name': cohort_name, '__module__': base.__module__}
+  return type(base)('Builder', (base,), names, skip_registration=True)
+
+
+def load(builder_folder: str | pathlib.Path) -> Examples:
+  """Reads all examples of a built data set, sorted by key.
+
+  Raises:
+    NoInputError: there is no data set in this folder.
+    InputError: it is damaged.
+  """
+  builder_folder = pathlib.Path(builder_folder)
+  builder = _open(builder_folder)
+  expected = builder.info.splits['train'].num_examples
+  try:
+    source = builder.as_data_source('train')
+    records = source.__getitems__(list(range(len(source))))
+  except (RuntimeError, ValueError, IndexError, OSError) as error:
+    raise _damaged(builder_folder, error) from error
+  if len(records) != expected:
+    raise _damaged(builder_folder, f'{len(records)} of {expected} records')
+  records.sort(key=lambda record: record['key'])
+  columns = {
+    name: np.array([record[name] for record in records], dtype)
+    for name, dtype in (
+      ('image', np.float32),
+      ('label', np.int8),
+      ('centre', np.int32),
+      ('centre_mm', np.float32),
+      ('spacing_mm', np.float32),
+      ('score', np.float32),
+      ('lesion', np.int32),
+    )
+  }
+  for name in ('subject', 'scan', 'key'):
+    columns[name] = np.array([record[name].decode() for record in records])
+  cohort = np.array([builder.info.name] * len(records))
+  return Examples(**columns, cohort=cohort)
+
+
+def load_scans(builder_folder: str | pathlib.Path) -> Scans:
+  """Reads the facts of all scans of a built data set, sorted by name."""
+  builder_folder = pathlib.Path(builder_folder)
+  stored = metadata(builder_folder)
+  rows = sorted(stored['scans'], key=lambda row: row['scan'])
+  columns = {
+    name: np.array([row[name] for row in rows], dtype)
+    for name, dtype in (
+      ('scan', str),
+      ('subject', str),
+      ('truth', str),
+      ('num_lesions', np.int32),
+      ('num_candidates', np.int32),
+      ('spacing_mm', np.float32),
+    )
+  }
+  for name in ('field_t', 'echo_time_s'):
+    known = [np.nan if row[name] is None else row[name] for row in rows]
+    columns[name] = np.array(known, np.float32)
+  return Scans(
+    **columns,
+    cohort=np.array([builder_folder.parent.parent.name] * len(rows)),
+    num_missed=np.array([len(row['missed']) for row in rows], np.int32),
+    simulated=np.full(len(rows), bool(stored['simulated'])),
+  )
+
+
+def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
+  """What a data set says of itself: fingerprint, simulated, gates, scans.
+
+  A row of 'scans' also names every missed lesion with its diameter and why it
+  was missed, and counts the candidates that each gate dropped.
+
+  Raises:
+    NoInputError: there is no data set in this folder.
+  """
+  path = pathlib.Path(builder_folder) / 'metadata.json'
+  if not path.is_file():
+    raise NoInputError(f'{path.parent}: holds no built data set.')
+  return files.read_json(path)
+
+
+def select(columns: Columns, mask: np.ndarray) -> Columns:
+  """The rows of Examples or Scans where `mask` [N] holds (or an index)."""
+  return type(columns)(*(column[mask] for column in columns))
+
+
+def concatenate(parts: Sequence[Columns]) -> Columns:
+  """Several Examples, or several Scans, one after the other.
+
+  Raises:
+    InputError: a key (of Scans: a scan) comes twice.
+  """
+  whole = type(parts[0])(*(np.concatenate(some) for some in zip(*parts)))
+  names = whole.key if isinstance(whole, Examples) else whole.scan
+  unique, counts = np.unique(names, return_counts=True)
+  if (counts > 1).any():
+    raise InputError(
+      f'{unique[counts > 1][0]}: is in two cohorts; subjects need names that '
+      'no other cohort uses.'
+    )
+  return whole
+
+
+def shared_images(examples: Examples) -> list[tuple[str, str]]:
+  """Pairs of keys with the very same image under two subjects.
+
+  A build refuses them within a cohort; this finds them across cohorts.
+  """
+  first, pairs = {}, []
+  for image, subject, key in zip(
+    examples.image, examples.subject, examples.key
+  ):
+    mark = files.digest(np.ascontiguousarray(image).tobytes())
+    other_subject, other = first.setdefault(mark, (subject, key))
+    if other_subject != subject and image.min() < image.max():
+      pairs.append((str(other), str(key)))
+  return pairs
+
+
+def _fingerprint(folder: str | pathlib.Path) -> str:
+  from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
+  from cmbjax.data import cohort_builder
+  from cmbjax.detect.candidates import Gates
+
+  cohort = cohorts.read_cohort(folder)
+  return cohort_builder.fingerprint(cohort, gates=Gates())
+
+
+def _build_once(
+  builder_class,
+  folder,
+  home,
+  *,
+  mark,
+  config,
+  tables_dir,
+  jobs,
+  overwrite=False,
+) -> pathlib.Path:
+  """Builds below `home` unless the same is there; one process at a time."""
+  configs = [known.name for known in builder_class.BUILDER_CONFIGS]
+  if config not in configs:
+    raise InputError(
+      f'patches: found {config!r}, allowed are {", ".join(configs)}.'
+    )
+  final = home / builder_class.name / config / str(builder_class.VERSION)
+  with _lock(home, '.lock'):
+    there = _fingerprint_of(final)
+    if there == mark and not overwrite:
+      return final
+    if there is not None and not overwrite:
+      raise InputError(
+        f'{final}: was built from other files or by other code; overwrite it '
+        'or give another data_dir.'
+      )
+    _remove_leftovers(final)
+    builder = builder_class(
+      data_dir=str(home), config=config, tables_dir=tables_dir, jobs=jobs
+    )
+    _prepare(builder, pathlib.Path(folder))
+  return final
+
+
+def _remove_leftovers(final: pathlib.Path) -> None:
+  """Removes what a kill left, or shall be overwritten; the lock is ours."""
+  for old in final.parent.glob('*'):
+    if final.name in old.name:  # '1.0.0' and 'incomplete.XXXXXX_1.0.0'
+      shutil.rmtree(old)
+
+
+def _prepare(builder, folder: pathlib.Path) -> None:
+  """Runs the builder; what is there under the final name is complete."""
+  import tensorflow_datasets as tfds
+
+  tfds.disable_progress_bar()
+  settings = tfds.download.DownloadConfig(
+    manual_dir=str(folder.absolute()), try_download_gcs=False
+  )
+  try:
+    with (
+      tempfile.TemporaryDirectory() as unused,
+      contextlib.redirect_stdout(io.StringIO()),
+    ):
+      builder.download_and_prepare(
+        download_dir=unused, download_config=settings
+      )
+  except Exception as error:
+    cause = _input_error_in(error)
+    if cause is None:
+      raise
+    raise cause from None
+
+
+def _input_error_in(error: BaseException | None) -> InputError | None:
+  """TFDS wraps what a generator raises; the person needs the first line."""
+  while error is not None:
+    inner = error.__cause__ or error.__context__
+    if isinstance(error, InputError) and not isinstance(inner, InputError):
+      return error
+    error = inner
+  return None
+
+
+def _open(builder_folder: pathlib.Path):
+  import tensorflow_datasets as tfds
+
+  metadata(builder_folder)
+  try:
+    return tfds.builder_from_directory(str(builder_folder))
+  except (ValueError, OSError, KeyError) as error:
+    raise _damaged(builder_folder, error) from error
+
+
+def _damaged(folder: pathlib.Path, why: Any) -> InputError:
+  first = (str(why).splitlines() or [''])[0]
+  return InputError(
+    f'{folder}: is damaged ({first}); remove this folder and build again.'
+  )
+
+
+def _fingerprint_of(folder: pathlib.Path) -> str | None:
+  path = folder / 'metadata.json'
+  if not (folder / 'dataset_info.json').is_file() or not path.is_file():
+    return None
+  return files.read_json(path).get('fingerprint')
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path, name: str) -> Iterator[None]:
+  """One build at a time; the system lets go when a process is killed."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = (folder / name).open('w')
+  except OSError as error:
+    raise InputError(
+      f'{folder}: cannot be written ({error.strerror}); choose another folder.'
+    ) from error
+  with handle:
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+
+
+def _check_name(cohort_name: str) -> None:
+  if not re.fullmatch('[a-z][a-z0-9_]*', cohort_name):
+    raise InputError(
+      f'cohort name: found {cohort_name!r}; use small letters, digits and _, '
+      'a letter first.'
+    )

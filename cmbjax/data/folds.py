@@ -1,0 +1,212 @@
+"""Subjects to test sets and folds. A subject is never on both sides of a split.
+
+Every cohort is drawn on its own, from a random stream that carries its name:
+a subject's fold is the same whether its cohort is used alone or together with
+others, so strategies can be compared pair by pair.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.errors import InputError
+
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+  """Which fold each training subject belongs to, and who is only tested.
+
+  Attributes:
+    num_folds: K.
+    seed: the seed that it was drawn with.
+    fold_of_subject: training subject -> fold 0..K-1.
+    test_subjects: held-out subjects, sorted; in no fold.
+  """
+
+  num_folds: int
+  seed: int
+  fold_of_subject: Mapping[str, int]
+  test_subjects: tuple[str, ...] = ()
+
+  def of(self, subjects: Iterable[str]) -> np.ndarray:
+    """subjects [N] -> fold_of int32 [N]; -1 for a subject of the test set.
+
+    Raises:
+      InputError: a subject is in no fold and not in the test set either.
+    """
+    subjects = [str(subject) for subject in subjects]
+    known = {**dict.fromkeys(self.test_subjects, -1), **self.fold_of_subject}
+    unknown = sorted(set(subjects) - set(known))
+    if unknown:
+      raise InputError(
+        f'subjects {_listing(unknown)} are in no fold and not in the test '
+        'set; the folds were made from other cohorts, so make them again.'
+      )
+    return np.array([known[subject] for subject in subjects], np.int32)
+
+  @property
+  def hash(self) -> str:
+    """16 hex digits; results with different hashes cannot be compared."""
+    return files.digest(self._content())
+
+  def to_json(self) -> dict[str, Any]:
+    """What `folds.json` holds; `from_json` is its inverse."""
+    return {**self._content(), 'hash': self.hash}
+
+  @classmethod
+  def from_json(cls, content: Mapping[str, Any]) -> 'Folds':
+    """Reads what `to_json` wrote.
+
+    Raises:
+      InputError: a key is missing, or the content was changed by hand.
+    """
+    try:
+      folds = cls(
+        int(content['num_folds']),
+        int(content['seed']),
+        {str(s): int(k) for s, k in content['fold_of_subject'].items()},
+        tuple(str(s) for s in content['test_subjects']),
+      )
+      stored = content['hash']
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+      raise InputError(
+        f'folds.json: lacks or misspells {error}; make the folds again.'
+      ) from error
+    if stored != folds.hash:
+      raise InputError(
+        f'folds.json: its content has hash {folds.hash}, but it says '
+        f'{stored}; it was changed, so make the folds again.'
+      )
+    return folds
+
+  def _content(self) -> dict[str, Any]:
+    return {
+      'format': _FORMAT,
+      'num_folds': self.num_folds,
+      'seed': self.seed,
+      'fold_of_subject': dict(sorted(self.fold_of_subject.items())),
+      'test_subjects': sorted(self.test_subjects),
+    }
+
+
+def make_folds(
+  subjects_of: Mapping[str, Iterable[str]],
+  num_folds: int,
+  *,
+  num_test: Mapping[str, int],
+  seed: int,
+) -> Folds:
+  """Cohort name -> subjects to one test set and K folds.
+
+  Args:
+    subjects_of: cohort name -> its subjects (repeats do not matter).
+    num_folds: K, at least 2.
+    num_test: cohort name -> subjects to hold out; all of them is allowed
+      (a cohort that is never trained on), a missing name means none.
+    seed: of the draw.
+
+  Raises:
+    InputError: a subject is in two cohorts, or too few subjects are left.
+  """
+  check_disjoint(**subjects_of)
+  fold_of_subject, test = {}, set()
+  for name, subjects in subjects_of.items():
+    unique = sorted({str(subject) for subject in subjects})
+    held_out = hold_out(unique, num_test.get(name, 0), seed=seed, cohort=name)
+    test |= held_out
+    rest = [subject for subject in unique if subject not in held_out]
+    if rest:
+      fold_of = assign(rest, num_folds, seed=seed, cohort=name)
+      fold_of_subject |= dict(zip(rest, fold_of.tolist()))
+  return Folds(num_folds, seed, fold_of_subject, tuple(sorted(test)))
+
+
+def hold_out(
+  subjects: Iterable[str], num_test: int, *, seed: int, cohort: str
+) -> set[str]:
+  """Draws `num_test` whole subjects of one cohort for the test set.
+
+  Raises:
+    InputError: the cohort has fewer subjects.
+  """
+  unique = sorted({str(subject) for subject in subjects})
+  if not 0 <= num_test <= len(unique):
+    raise InputError(
+      f'{cohort}: {num_test} test subjects were asked for, but the cohort has '
+      f'{_count(len(unique))}; set config.test_subjects.{cohort} to 0..'
+      f'{len(unique)}.'
+    )
+  order = _stream(seed, 'hold out', cohort).permutation(len(unique))
+  return {unique[i] for i in order[:num_test]}
+
+
+def assign(
+  subjects: Iterable[str], num_folds: int, *, seed: int, cohort: str = ''
+) -> np.ndarray:
+  """subjects [N] (of one cohort) -> fold_of int32 [N].
+
+  Folds differ by at most one subject; the order of `subjects` and how often
+  each is repeated do not matter.
+
+  Raises:
+    InputError: fewer than two folds, or fewer subjects than folds.
+  """
+  subjects = [str(subject) for subject in subjects]
+  unique = sorted(set(subjects))
+  where = f'{cohort}: ' if cohort else ''
+  if num_folds < 2:
+    raise InputError(
+      f'config.train.folds: found {num_folds}, expected 2 or more.'
+    )
+  if len(unique) < 2:
+    raise InputError(
+      f'{where}only {_count(len(unique))} to train on; folds need at least 2 '
+      'subjects, so give more scans or hold out fewer.'
+    )
+  if len(unique) < num_folds:
+    raise InputError(
+      f'{where}{num_folds} folds were asked for, but only '
+      f'{_count(len(unique))} can be trained on; set config.train.folds to '
+      f'{len(unique)} or less, hold out fewer or give more subjects.'
+    )
+  order = _stream(seed, 'folds', cohort).permutation(len(unique))
+  fold_of = {unique[i]: n % num_folds for n, i in enumerate(order)}
+  return np.array([fold_of[subject] for subject in subjects], np.int32)
+
+
+def check_disjoint(**sets: Iterable[str]) -> None:
+  """Refuses a subject that is in two of the named sets.
+
+  Raises:
+    InputError: names the sets and the subjects.
+  """
+  named = [(name, {str(s) for s in some}) for name, some in sets.items()]
+  for number, (first, left) in enumerate(named):
+    for second, right in named[number + 1 :]:
+      both = sorted(left & right)
+      if both:
+        raise InputError(
+          f'{first} and {second} share {_count(len(both))}: '
+          f'{_listing(both)}; a subject may be on one side only, so remove it '
+          'from one of them.'
+        )
+
+
+def _stream(seed: int, purpose: str, cohort: str) -> np.random.Generator:
+  names = [zlib.crc32(name.encode()) for name in (purpose, cohort)]
+  return np.random.default_rng([seed, *names])
+
+
+def _count(number: int) -> str:
+  return '1 subject' if number == 1 else f'{number} subjects'
+
+
+def _listing(names: list[str], most: int = 5) -> str:
+  more = f' and {len(names) - most} more' if len(names) > most else ''
+  return ', '.join(names[:most]) + more

@@ -1,0 +1,119 @@
+"""The published CMB labeler's folders to scans with a reviewed truth.
+
+Every scan has a scaled image (`*scaled*`), the accepted mask
+(`*finalcorrected*` or `*final_usercorrected*`) and the mask of candidates that
+a person rejected (`*false_positives*`), in a folder per scan or all in one
+folder with common stems. Rule: their candidates ARE the components of both
+masks; what the tool never proposed is in neither, so misses are unknown.
+"""
+
+import pathlib
+import re
+
+from cmbjax.data.truth import TruthFiles
+from cmbjax.errors import InputError
+from cmbjax.imaging.bids import ScanFiles
+
+_SCALED = re.compile('scaled', re.IGNORECASE)
+_REJECTED = re.compile('false_?positives', re.IGNORECASE)
+# The first that is there: some versions write removed candidates to the other.
+_ACCEPTED = (
+  re.compile(r'finalcorrected', re.IGNORECASE),
+  re.compile(r'final_?usercorrected', re.IGNORECASE),
+)
+_MASKS = re.compile('corrected|positives|denoised|frst|vessel', re.IGNORECASE)
+
+
+def is_lupolab(folder: pathlib.Path) -> bool:
+  """Whether a mask of false positives or a scaled image lies below."""
+  names = [path.name for path in _images(folder)]
+  return any(_REJECTED.search(name) or _is_scaled(name) for name in names)
+
+
+def find_scans(folder: pathlib.Path) -> list[tuple[ScanFiles, TruthFiles]]:
+  """All scans below `folder`, by subject and name.
+
+  A subject is the first folder below `folder`, or the stem of the file where
+  all lie in one folder; a second folder level is a session.
+
+  Raises:
+    InputError: a scan without one of its masks, more than one, or two scans
+      of one name.
+  """
+  images = _images(folder)
+  found = [
+    _scan(folder, path, [p for p in images if p.parent == path.parent])
+    for path in images
+    if _is_scaled(path.name)
+  ]
+  if not found:
+    raise InputError(
+      f'{folder}: has a mask of false positives, but no *scaled* image; give '
+      'the scaled image that the labeler wrote.'
+    )
+  names = [scan.name for scan, _ in found]
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise InputError(
+      f'{folder}: two scans are called {twice[0]}; rename a folder or file.'
+    )
+  return sorted(found, key=lambda pair: pair[0].name)
+
+
+def _scan(root, scaled, beside):
+  stem, alone = _stem(scaled), sum(_is_scaled(p.name) for p in beside) == 1
+  own = [p for p in beside if alone or stem in p.name.lower()]
+  accepted = next(
+    (found for pattern in _ACCEPTED if (found := _fitting(own, pattern))), []
+  )
+  rejected = _fitting(own, _REJECTED)
+  for paths, wanted in (
+    (accepted, '*finalcorrected* or *final_usercorrected*'),
+    (rejected, '*false_positives*'),
+  ):
+    if len(paths) != 1:
+      names = ', '.join(p.name for p in paths)
+      raise InputError(
+        f'{scaled}: found {len(paths)} masks named {wanted}'
+        f'{f" ({names})" if names else ""}, expected one; a scan without '
+        'such candidates needs an empty mask.'
+      )
+  subject, session = _who(root, scaled, stem)
+  name = f'{subject}_{session}' if session else subject
+  files = ScanFiles(subject, session, name, scaled, None, None, None, {})
+  return files, TruthFiles('candidates', accepted[0], rejected[0])
+
+
+def _who(root, scaled, stem):
+  folders = scaled.parent.relative_to(root).parts
+  if not folders:
+    return 'sub-' + _label(stem or root.name), None
+  subject = 'sub-' + _label(folders[0].removeprefix('sub-'))
+  rest = ''.join(_label(part.removeprefix('ses-')) for part in folders[1:])
+  return subject, f'ses-{rest}' if rest else None
+
+
+def _label(text):
+  return re.sub('[^0-9A-Za-z]', '', text) or 'x'
+
+
+def _stem(scaled):
+  """'scaled_P01_swi.nii' to 'p01_swi'."""
+  name = scaled.name.lower().split('.nii')[0]
+  return _SCALED.sub('', name).replace('__', '_').strip('_- ')
+
+
+def _is_scaled(name):
+  return bool(_SCALED.search(name)) and not _MASKS.search(name)
+
+
+def _fitting(paths, pattern):
+  return [path for path in paths if pattern.search(path.name)]
+
+
+def _images(folder):
+  return sorted(
+    path
+    for path in folder.rglob('*.nii*')
+    if path.name.endswith(('.nii', '.nii.gz')) and path.is_file()
+  )

@@ -1,0 +1,73 @@
+"""A scan and candidate positions to 24x24x12 patches round them.
+
+Rule: the candidate sits at index (12, 12, 6) of its patch, and voxels beyond
+the scan repeat its edge. The crop to 16x16x8 happens after augmentation.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+PATCH = (24, 24, 12)  # X Y Z
+CENTRE = tuple(size // 2 for size in PATCH)
+RESAMPLED_MM = (0.5, 0.5, 2.0)  # the grid of both brain tumour cohorts
+
+
+def cut(image: np.ndarray, centres: np.ndarray) -> np.ndarray:
+  """Patches on the scan's own grid, as in the published code.
+
+  Args:
+    image: [X, Y, Z].
+    centres: int [N, 3], voxel indices.
+
+  Returns:
+    [N, 24, 24, 12], the dtype of `image`.
+  """
+  centres = np.asarray(centres).reshape(-1, 3)
+  index = []
+  for axis, (size, middle) in enumerate(zip(PATCH, CENTRE)):
+    along = centres[:, axis, None] + np.arange(size) - middle  # [N, size]
+    along = np.clip(along, 0, image.shape[axis] - 1)
+    shape = [-1] + [size if a == axis else 1 for a in range(3)]
+    index.append(along.reshape(shape))
+  return image[tuple(index)]
+
+
+def resample(
+  image: np.ndarray,
+  centres: np.ndarray,
+  spacing_mm: tuple[float, float, float],
+  *,
+  grid_mm: tuple[float, float, float] = RESAMPLED_MM,
+) -> np.ndarray:
+  """Patches of one size in mm, whatever the scan's voxels are.
+
+  Linear interpolation; an axis that becomes coarser is smoothed first, with
+  the Gaussian of sigma (ratio - 1) / 2 voxels, so nothing aliases.
+
+  Args:
+    image: [X, Y, Z].
+    centres: [N, 3], voxel indices (fractions are allowed).
+    spacing_mm: voxel sizes of `image`.
+    grid_mm: voxel sizes of the patches.
+
+  Returns:
+    float32 [N, 24, 24, 12].
+  """
+  centres = np.asarray(centres, float).reshape(-1, 3)
+  image = np.asarray(image, np.float32)
+  ratio = np.asarray(grid_mm, float) / np.asarray(spacing_mm, float)
+  for axis in np.flatnonzero(ratio > 1):
+    sigma = (ratio[axis] - 1) / 2
+    image = ndimage.gaussian_filter1d(image, sigma, axis, mode='nearest')
+  steps = [
+    (np.arange(size) - middle) * step
+    for size, middle, step in zip(PATCH, CENTRE, ratio)
+  ]
+  offsets = np.stack(np.meshgrid(*steps, indexing='ij'))  # [3, 24, 24, 12]
+  patches = [
+    ndimage.map_coordinates(
+      image, centre[:, None, None, None] + offsets, order=1, mode='nearest'
+    )
+    for centre in centres
+  ]
+  return np.array(patches, np.float32).reshape(-1, *PATCH)

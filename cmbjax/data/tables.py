@@ -1,0 +1,220 @@
+"""One loaded scan to its table of labelled candidates, and to a small file.
+
+Rule: a candidate is a microbleed ('cmb') when
+
+* label image: its region, grown by one voxel (26 neighbours), touches a truth
+  lesion; of several, the one with most contacts;
+* points: its region holds a point, or its centre lies within 3 mm of one; of
+  several, the nearest;
+* finished review: it is a component of the accepted mask.
+
+Every other candidate that passed the gates is a 'mimic'. A lesion that no
+candidate is labelled with is missed.
+"""
+
+import collections
+import itertools
+import json
+import pathlib
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.data.cohort import LoadedScan, Scan
+from cmbjax.data.truth import Truth
+from cmbjax.detect import candidates as detect
+from cmbjax.errors import InputError
+
+POINT_REACH_MM = 3.0
+NEVER_PROPOSED = 'never proposed'
+
+_NEIGHBOURS = np.array(list(itertools.product((-1, 0, 1), repeat=3)), np.int32)
+
+
+class Table(NamedTuple):
+  """The N candidates of one scan that passed the gates, best score first."""
+
+  centre: np.ndarray  # [N, 3] int32, RAS voxel index
+  score: np.ndarray  # [N] float32
+  lesion: np.ndarray  # [N] int32, truth lesion, 0 for a mimic
+  facts: dict[str, Any]  # of the whole scan, for the metadata; JSON types
+
+  @property
+  def label(self) -> np.ndarray:
+    """int8 [N], 1 = cmb."""
+    return (self.lesion > 0).astype(np.int8)
+
+
+def make_table(
+  scan: Scan, loaded: LoadedScan, *, gates: detect.Gates, jobs: int = 1
+) -> Table:
+  """Detects and labels the candidates of one scan.
+
+  For a finished review the candidates are the components of its two masks;
+  the score is then their darkness, 1 - mean SWI.
+  """
+  if loaded.truth.kind == 'candidates':
+    centre, score, lesion = _reviewed(loaded)
+    dropped, why = {}, {}
+  else:
+    found = detect.propose(
+      loaded.swi, loaded.spacing_mm, loaded.mask, gates=gates, jobs=jobs
+    )
+    reached = lesion_of(found.centre, found.regions, loaded)
+    why = _why_missed(reached, found.reason)
+    dropped = dict(collections.Counter(text for text in found.reason if text))
+    centre, score = found.centre[found.kept], found.score[found.kept]
+    lesion = reached[found.kept]
+  missed = np.setdiff1d(loaded.truth.lesions, lesion)
+  facts = {
+    'scan': scan.name,
+    'subject': scan.subject,
+    'truth': loaded.truth.kind,
+    'num_candidates': len(centre),
+    'num_lesions': len(loaded.truth.lesions),
+    'missed': [
+      {
+        'lesion': int(number),
+        'diameter_mm': _diameter(loaded.truth, number),
+        'why': why.get(int(number), NEVER_PROPOSED),
+      }
+      for number in missed
+    ],
+    'dropped': dict(sorted(dropped.items())),
+    'spacing_mm': list(loaded.spacing_mm),
+    'field_t': _number(scan, 'MagneticFieldStrength'),
+    'echo_time_s': _number(scan, 'EchoTime'),
+    'image': files.digest(np.ascontiguousarray(loaded.swi).tobytes()),
+  }
+  return Table(centre, score, lesion, facts)
+
+
+def lesion_of(
+  centre: np.ndarray, regions: list[np.ndarray], loaded: LoadedScan
+) -> np.ndarray:
+  """The truth lesion that each candidate shows, int32 [N]; 0 for none.
+
+  Args:
+    centre: [N, 3] voxel indices.
+    regions: N int [n, 3] voxel indices.
+    loaded: the scan, with a label image or points.
+  """
+  if not len(centre):
+    return np.zeros(0, np.int32)
+  regions = [np.vstack([c, r]) for c, r in zip(centre, regions)]
+  owner = np.repeat(np.arange(len(regions)), [len(r) for r in regions])
+  voxels = np.vstack(regions)
+  if loaded.truth.labels is None:
+    return _nearest_point(centre, owner, voxels, loaded)
+  return _most_contacts(len(centre), owner, voxels, loaded.truth.labels)
+
+
+def save_table(path: pathlib.Path, table: Table) -> None:
+  """Writes a table, whole or not at all."""
+  with files.whole(path) as temporary, temporary.open('wb') as handle:
+    np.savez(
+      handle,
+      centre=table.centre,
+      score=table.score,
+      lesion=table.lesion,
+      facts=np.frombuffer(json.dumps(table.facts).encode(), np.uint8),
+    )
+
+
+def load_table(path: pathlib.Path) -> Table | None:
+  """Reads a table; None when there is none that can be read."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      facts = json.loads(stored['facts'].tobytes())
+      return Table(stored['centre'], stored['score'], stored['lesion'], facts)
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    return None
+
+
+def _most_contacts(count, owner, voxels, labels):
+  """Counts contacts (candidate, lesion) over all 27 neighbours."""
+  limits = np.asarray(labels.shape) - 1
+  pairs = []
+  for step in _NEIGHBOURS:
+    place = voxels + step
+    inside = ((place >= 0) & (place <= limits)).all(1)
+    touched = labels[tuple(place[inside].T)]
+    hit = touched > 0
+    pairs.append(np.stack([owner[inside][hit], touched[hit]], 1))
+  pair, contacts = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
+  result = np.zeros(count, np.int32)
+  order = np.lexsort((-pair[:, 1], contacts))  # the last one written wins
+  result[pair[order, 0]] = pair[order, 1]
+  return result
+
+
+def _nearest_point(centre, owner, voxels, loaded):
+  truth, affine = loaded.truth, loaded.affine
+  result = np.zeros(len(centre), np.int32)
+  if not len(truth.lesions):
+    return result
+  world = centre @ affine[:3, :3].T + affine[:3, 3]
+  away = np.linalg.norm(world[:, None] - truth.points_mm[None], axis=-1)
+  inverse = np.linalg.inv(affine)
+  place = np.rint(truth.points_mm @ inverse[:3, :3].T + inverse[:3, 3])
+  within = away <= POINT_REACH_MM
+  for number, point in enumerate(place.astype(int)):
+    within[owner[(voxels == point).all(1)], number] = True
+  nearest = np.where(within, away, np.inf).argmin(1)
+  found = within.any(1)
+  result[found] = truth.lesions[nearest[found]]
+  return result
+
+
+def _reviewed(loaded):
+  """Components of both masks; accepted ones keep their number."""
+  parts = []
+  for labels, accepted in (
+    (loaded.truth.labels, True),
+    (loaded.truth.rejected, False),
+  ):
+    number = labels[labels > 0]
+    place = np.argwhere(labels > 0)
+    count = int(number.max(initial=0))
+    size = np.bincount(number, minlength=count + 1)[1:, None]
+    centre = np.stack(
+      [np.bincount(number, along, count + 1)[1:] for along in place.T], 1
+    )
+    light = np.bincount(number, loaded.swi[labels > 0], count + 1)[1:]
+    lesion = np.arange(1, count + 1) * accepted
+    parts.append((np.rint(centre / size), 1 - light / size[:, 0], lesion))
+  centre, score, lesion = (np.concatenate(some) for some in zip(*parts))
+  order = np.lexsort((*centre.T, -score))
+  return (
+    centre[order].astype(np.int32),
+    score[order].astype(np.float32),
+    lesion[order].astype(np.int32),
+  )
+
+
+def _why_missed(reached, reasons):
+  """Lesion -> the gate that stopped its best candidate."""
+  why = {}
+  for number, reason in zip(reached.tolist(), reasons):
+    if number and reason:
+      why.setdefault(number, reason)
+  return why
+
+
+def _diameter(truth: Truth, number) -> float | None:
+  size = truth.diameter_mm[np.searchsorted(truth.lesions, number)]
+  return round(float(size), 3) if np.isfinite(size) else None
+
+
+def _number(scan, field):
+  value = scan.files.sidecar.get(field)
+  if value is None or isinstance(value, (list, dict)):
+    return None
+  try:
+    return float(value)
+  except (TypeError, ValueError):
+    raise InputError(
+      f'{scan.name}: {field} in its JSON is {value!r}, expected a number.'
+    ) from None

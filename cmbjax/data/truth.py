@@ -1,0 +1,334 @@
+"""What a person says about a scan: which file holds it, and which lesions.
+
+Rule: a truth is on the very grid of its scan, or it is refused. A scan without
+a truth file is not a scan without lesions.
+"""
+
+import csv
+import dataclasses
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.imaging import bids, volume
+
+TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
+
+_OWN_OUTPUT = 'cmbjax'  # derivatives of ours: a truth only when reviewed
+_SIMULATED = 'truth'  # where the simulator writes
+
+
+@dataclasses.dataclass(frozen=True)
+class TruthFiles:
+  """Where the truth of one scan is.
+
+  Attributes:
+    kind: 'labels' (an instance label image), 'mask' (its components are the
+      lesions), 'points' (a table) or 'candidates' (accepted and rejected mask
+      of a finished review, whose components are all there is).
+    path: the image or table; for 'candidates' the accepted mask.
+    rejected: for 'candidates' the mask of false positives.
+  """
+
+  kind: str
+  path: pathlib.Path
+  rejected: pathlib.Path | None = None
+
+  @property
+  def paths(self) -> tuple[pathlib.Path, ...]:
+    """All files that it is read from."""
+    table = _table_beside(self.path) if self.kind == 'labels' else None
+    rest = (self.rejected, table, _json_beside(self.path))
+    return (self.path, *(p for p in rest if p is not None))
+
+
+class Truth(NamedTuple):
+  """The lesions of one scan, in the scan's RAS voxel order."""
+
+  kind: str  # as TruthFiles.kind; 'mask' has become 'labels'
+  lesions: np.ndarray  # [L] int32, ascending, from 1: what `labels` holds
+  diameter_mm: np.ndarray  # [L] float32 of the equivalent sphere; NaN unknown
+  labels: np.ndarray | None  # int32 [X, Y, Z], 0 = none; None for points
+  points_mm: np.ndarray | None  # [L, 3] world mm, for points only
+  rejected: np.ndarray | None  # int32 [X, Y, Z] components, 'candidates' only
+
+
+def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
+  """The truth of one scan of a BIDS folder; None when there is no file.
+
+  Looked for in derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this
+  order: `*_seg-cmb*_dseg` (one label per lesion), `*_label-CMB*_mask` or
+  `*_label-L_*mask` (components are lesions), a `.tsv` table with `seg-cmb`,
+  `label-CMB`, `desc-cmb` or the suffix `cmb` (points). derivatives/truth goes
+  first. What cmbjax itself detected counts only when its JSON says
+  "Manual": true.
+
+  Raises:
+    InputError: more than one file fits.
+  """
+  found = [path for path in _near(root, scan) if _is_truth(root, path)]
+  simulated = [p for p in found if _derivative(root, p) == _SIMULATED]
+  for kind, fits in (
+    ('labels', _is_label_image),
+    ('mask', _is_mask),
+    ('points', _is_table),
+  ):
+    fitting = [path for path in simulated or found if fits(path)]
+    if len(fitting) > 1:
+      raise InputError(
+        f'{scan.name}: {len(fitting)} files could be its truth ('
+        + ', '.join(_inside(root, p) for p in fitting)
+        + '); keep one of them.'
+      )
+    if fitting:
+      return TruthFiles(kind, fitting[0])
+  return None
+
+
+def load_truth(truth: TruthFiles, scan: volume.Volume) -> Truth:
+  """Reads the truth of a scan and checks it against the scan's grid.
+
+  Raises:
+    InputError: another shape or affine, labels that are not whole numbers,
+      columns that are missing, points that lie outside.
+  """
+  if truth.kind == 'points':
+    return _load_points(truth.path, scan)
+  labels = load_labels(truth.path, scan)
+  if truth.kind == 'labels' and not _is_semantic(truth.path, labels):
+    lesions = np.unique(labels[labels > 0]).astype(np.int32)
+    diameter_mm = _diameters(labels, lesions, scan.spacing_mm)
+    diameter_mm = _noted_diameters(truth.path, lesions, diameter_mm)
+    return Truth('labels', lesions, diameter_mm, labels, None, None)
+  labels, rejected = components(labels), None
+  if truth.kind == 'candidates':
+    rejected = load_labels(truth.rejected, scan)
+    _check_apart(truth, labels, rejected)
+    rejected = components(rejected)
+  lesions = np.arange(1, labels.max(initial=0) + 1, dtype=np.int32)
+  diameter_mm = _diameters(labels, lesions, scan.spacing_mm)
+  kind = 'candidates' if truth.kind == 'candidates' else 'labels'
+  return Truth(kind, lesions, diameter_mm, labels, None, rejected)
+
+
+def load_labels(path: pathlib.Path, scan: volume.Volume) -> np.ndarray:
+  """A label image on the grid of `scan`: int32 [X, Y, Z].
+
+  Raises:
+    InputError: another grid, or values that are not whole numbers from 0.
+  """
+  image = volume.load(path)
+  check_grid(image, scan)
+  labels = image.array
+  if labels.dtype.kind == 'f':
+    odd = labels != np.rint(labels)
+    if odd.any():
+      raise InputError(
+        f'{path}: holds {labels[odd][0]:g}, expected whole numbers (0 is no '
+        'lesion); threshold a probability map first.'
+      )
+  if labels.min() < 0:
+    raise InputError(
+      f'{path}: holds {labels.min():g}, expected whole numbers from 0.'
+    )
+  return labels.astype(np.int32)
+
+
+def check_grid(image: volume.Volume, scan: volume.Volume) -> None:
+  """Refuses an image that is not on the scan's grid.
+
+  Raises:
+    InputError: says whether the shape or the affine differs, and how much.
+  """
+  if volume.same_grid(image, scan):
+    return
+  ours, theirs = image.array.shape[:3], scan.array.shape[:3]
+  if ours != theirs:
+    found = f'has shape {_by(ours)}, but its scan {scan.path} has {_by(theirs)}'
+  else:
+    off = np.abs(image.affine - scan.affine).max()
+    found = f'has another affine than its scan {scan.path} (by {off:.3g})'
+  raise InputError(f'{image.path}: {found}; resample it to the scan.')
+
+
+def components(mask: np.ndarray) -> np.ndarray:
+  """Connected components (26 neighbours) of mask > 0, int32 from 1."""
+  labels, _ = ndimage.label(mask > 0, structure=TOUCHING)
+  return labels.astype(np.int32)
+
+
+def _load_points(path, scan):
+  header, rows = _read_table(path)
+  world = {'x', 'y', 'z'} <= set(header)
+  if not world and not {'i', 'j', 'k'} <= set(header):
+    raise InputError(
+      f'{path}: has the columns {", ".join(header) or "(none)"}; give x y z '
+      '(mm, RAS world) or i j k (voxels of the file), separated by tabs.'
+    )
+  columns = [header.index(name) for name in ('xyz' if world else 'ijk')]
+  points = _numbers(path, rows, columns)
+  if not world:
+    points = points - _index_base(path)
+    affine = scan.native.affine
+    points = points @ affine[:3, :3].T + affine[:3, 3]
+  index = np.rint(scan.to_index(points))
+  outside = ((index < 0) | (index >= scan.array.shape[:3])).any(1)
+  if outside.any():
+    row = int(np.flatnonzero(outside)[0])
+    where = ' '.join(f'{value:g}' for value in points[row])
+    raise InputError(
+      f'{path}: row {row + 1} lies at {where} mm, outside of its scan '
+      f'{scan.path}; check units, order and sign of the columns.'
+    )
+  lesions = np.arange(1, len(points) + 1, dtype=np.int32)
+  diameter = np.full(len(points), np.nan, np.float32)
+  return Truth('points', lesions, diameter, None, points, None)
+
+
+def _read_table(path):
+  try:
+    text = path.read_text(encoding='utf-8-sig')
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f'{path}: cannot be read as text ({error}).') from error
+  rows = [row for row in csv.reader(text.splitlines(), delimiter='\t') if row]
+  header = [name.strip().lower() for name in rows[0]] if rows else []
+  return header, rows[1:]
+
+
+def _numbers(path, rows, columns):
+  values = []
+  for number, row in enumerate(rows, 1):
+    try:
+      values.append([float(row[column]) for column in columns])
+      if not np.isfinite(values[-1]).all():
+        raise ValueError
+    except (IndexError, ValueError):
+      raise InputError(
+        f'{path}: row {number} ({" ".join(row)}) has no three numbers in its '
+        'coordinate columns; correct or remove the row.'
+      ) from None
+  return np.array(values, float).reshape(-1, 3)
+
+
+def _index_base(path):
+  """i j k count from 0, unless the JSON beside says "IndexBase": 1."""
+  beside = _json_beside(path)
+  base = files.read_json(beside).get('IndexBase', 0) if beside else 0
+  if base not in (0, 1):
+    raise InputError(f'{beside}: IndexBase is {base!r}, allowed are 0 and 1.')
+  return base
+
+
+def _diameters(labels, lesions, spacing_mm):
+  counts = np.bincount(labels[labels > 0], minlength=labels.max() + 1)
+  volume_mm3 = counts[lesions] * float(np.prod(spacing_mm))
+  return np.cbrt(6 / np.pi * volume_mm3).astype(np.float32)
+
+
+def _noted_diameters(path, lesions, diameter_mm):
+  """The table beside a label image knows better than voxel counts."""
+  table = _table_beside(path)
+  header, rows = _read_table(table) if table else ([], [])
+  if not {'index', 'diameter_mm'} <= set(header):
+    return diameter_mm
+  noted = {}
+  for row in rows:
+    try:
+      index, size = (row[header.index(c)] for c in ('index', 'diameter_mm'))
+      noted[int(index)] = float(size)
+    except (IndexError, ValueError):  # 'n/a': measured from the voxels
+      continue
+  return np.array(
+    [noted.get(int(n), d) for n, d in zip(lesions, diameter_mm)], np.float32
+  )
+
+
+def _is_semantic(path, labels):
+  """One value for all lesions, as masks have it, under the name of a dseg."""
+  values = np.unique(labels[labels > 0])
+  return values.size == 1 and _table_beside(path) is None
+
+
+def _check_apart(truth, accepted, rejected):
+  both = int(((accepted > 0) & (rejected > 0)).sum())
+  if both:
+    raise InputError(
+      f'{truth.path}: {both} voxels are also in {truth.rejected.name}; a '
+      'candidate is either accepted or rejected, so correct one of the masks.'
+    )
+
+
+def _near(root, scan):
+  parts = [scan.subject, *([scan.session] if scan.session else [])]
+  below = pathlib.Path(*parts)
+  folders = [root / below, root / below / 'anat']
+  for derivative in sorted((root / 'derivatives').glob('*/')):
+    folders += [derivative / below, derivative / below / 'anat']
+  return [path for folder in folders for path in sorted(folder.glob('*.*'))]
+
+
+def _is_truth(root, path):
+  if _derivative(root, path) != _OWN_OUTPUT:
+    return True
+  beside = _json_beside(path)
+  return bool(beside and files.read_json(beside).get('Manual') is True)
+
+
+def _derivative(root, path):
+  parts = path.relative_to(root).parts
+  return parts[1] if parts[0] == 'derivatives' else ''
+
+
+def _entity(path, key):
+  return (bids.entities(path).get(key) or '').lower()
+
+
+def _is_image(path):
+  return path.name.endswith(('.nii', '.nii.gz'))
+
+
+def _is_label_image(path):
+  suffix = bids.entities(path).suffix
+  return (
+    _is_image(path)
+    and suffix == 'dseg'
+    and _entity(path, 'seg').startswith('cmb')
+  )
+
+
+def _is_mask(path):
+  label = _entity(path, 'label')
+  return (
+    _is_image(path)
+    and bids.entities(path).suffix == 'mask'
+    and (label.startswith('cmb') or label in ('l', 'lesion'))
+  )
+
+
+def _is_table(path):
+  names = [_entity(path, key) for key in ('seg', 'label', 'desc')]
+  return path.name.endswith('.tsv') and any(
+    name.startswith('cmb') for name in [*names, bids.entities(path).suffix]
+  )
+
+
+def _table_beside(path):
+  table = path.with_name(path.name.split('.')[0] + '.tsv')
+  return table if table != path and table.is_file() else None
+
+
+def _json_beside(path):
+  beside = path.with_name(path.name.split('.')[0] + '.json')
+  return beside if beside.is_file() else None
+
+
+def _inside(root, path):
+  return str(path.relative_to(root))
+
+
+def _by(shape):
+  return 'x'.join(str(int(size)) for size in shape)

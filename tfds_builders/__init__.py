@@ -1,0 +1,1 @@
+"""One TensorFlow Datasets folder per cohort; built without TensorFlow."""

@@ -1,0 +1,1 @@
+"""The cohort 3T_Btumor: see README.md."""

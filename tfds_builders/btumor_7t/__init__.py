@@ -1,0 +1,1 @@
+"""The cohort 7T_Btumor: see README.md."""
