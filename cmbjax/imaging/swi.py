@@ -5,28 +5,36 @@ brighter; the phase sign is chosen so, and the choice is on record.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from cmbjax.errors import InputError
-from cmbjax.imaging.phase import (  # the names of this room
+from cmbjax.imaging import echoes, polarity
+from cmbjax.imaging.brain import brain_mask
+from cmbjax.imaging.phase import (
   HOMODYNE_SIGMA_MM,
   default_sigma_mm,
+  high_pass,
   homodyne,
 )
 
 __all__ = [
   'HOMODYNE_SIGMA_MM',
   'MASK_KINDS',
+  'MODES',
   'Options',
   'Swi',
   'default_sigma_mm',
   'homodyne',
+  'min_ip',
   'phase_mask',
   'reconstruct',
   'scale_to_unit',
   'swi',
+  'unit_factor',
 ]
 
 MASK_KINDS = (
@@ -34,27 +42,47 @@ MASK_KINDS = (
   'positive',
   'triangular',
   'threshold',
+  'cosine',
   'tanh',
   'negativetanh',
 )
+MODES = ('postavg', 'freq')
+
+_SENSITIVITY_MM = 15.0
+_THICK = 1.2  # a voxel side this much longer than the others is the slice
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How an SWI is made."""
+  """How an SWI is made; the defaults are those of the reference study."""
 
+  high_pass: str = 'homodyne'  # one of phase.HIGH_PASSES
   sigma_mm: float | None = None  # high-pass width; None: by field strength
-  mask_kind: str = 'negative'
-  mask_power: float = 4.0
-  phase_sign: int = 1  # 1: veins are negative in the phase, -1: positive
+  boundary: str = 'mirror'  # of the Laplacian unwrapping
+  mask_kind: str = 'negative'  # one of MASK_KINDS
+  mask_power: float = 4.0  # repeats of the mask; steepness of the tanh kinds
+  mask_threshold_rad: float | None = None  # None: pi, less for short echoes
+  phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
+  mode: str = 'postavg'  # one of MODES, for several echoes
+  echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
+  mag_combine: str = 'average'  # one of echoes.MAG_COMBINES, in mode freq
+  sensitivity_correction: bool = False  # divide by a wide Gaussian
+  mip_mm: float = 10.0  # thickness of the minimum projection
 
 
 class Swi(NamedTuple):
   """One reconstruction; arrays are [X, Y, Z] on the grid that was given."""
 
   swi: np.ndarray  # float32, in units of the magnitude
-  magnitude: np.ndarray  # float32
+  min_ip: np.ndarray  # float32
+  magnitude: np.ndarray  # float32, of the echoes that were used
   phase: np.ndarray  # float32 rad, high-passed, veins negative
+  mask: np.ndarray  # bool, brain
+  tof: np.ndarray | None  # float32, magnitude of the first of several echoes
+  polarity: polarity.Polarity
+  sigma_mm: float
+  echoes: tuple[int, ...]  # the echoes used, from 1
+  slice_axis: int
 
 
 def phase_mask(
@@ -72,7 +100,8 @@ def phase_mask(
     kind: 'negative' darkens negative phase, 'positive' positive,
       'triangular' both, 'threshold' as 'negative' (down to 0 at
       `threshold_rad`), 'tanh' a smooth step over negative phase and
-      'negativetanh' over positive.
+      'negativetanh' over positive; 'cosine' is 'negative' with a round shape
+      (Quinn et al. 2014).
     power: how often the weight is multiplied; for the tanh kinds the steepness.
     threshold_rad: the phase at which the weight reaches 0; not for tanh.
     inside: voxels whose median phase sets the tanh scale; None: all.
@@ -99,6 +128,8 @@ def phase_mask(
     return _tanh_mask(phi if kind == 'negativetanh' else -phi, power, inside)
   drop = {'positive': phi, 'triangular': np.abs(phi)}.get(kind, -phi)
   weight = np.clip(1 - drop * np.float32(1 / threshold_rad), 0, 1)
+  if kind == 'cosine':
+    weight = 0.5 - 0.5 * np.cos(np.float32(np.pi) * weight)
   if power == 4:  # numpy's power is ten times slower than two squares
     weight *= weight
     weight *= weight
@@ -151,23 +182,226 @@ def unit_factor(image: np.ndarray, mask: np.ndarray) -> float:
   return top
 
 
+def min_ip(
+  image: np.ndarray, spacing_mm: float, *, thickness_mm: float, axis: int = 2
+) -> np.ndarray:
+  """Minimum over a slab centred on each slice; the shape stays.
+
+  Args:
+    image: [X, Y, Z].
+    spacing_mm: of the slices, along `axis`.
+    thickness_mm: of the slab, to the nearest odd number of slices.
+
+  Raises:
+    InputError: the thickness is not positive.
+  """
+  if not thickness_mm > 0:
+    raise InputError(
+      f'mip_mm: found {thickness_mm:g}; give a thickness above 0 mm.'
+    )
+  either_side = max(round((thickness_mm / spacing_mm - 1) / 2), 0)
+  result = np.array(image)
+  size = image.shape[axis]
+  source, target = np.moveaxis(image, axis, 2), np.moveaxis(result, axis, 2)
+  for shift in range(1, min(either_side, size - 1) + 1):
+    for here, there in (
+      (slice(shift, None), slice(None, -shift)),
+      (slice(None, -shift), slice(shift, None)),
+    ):
+      np.minimum(target[..., here], source[..., there], out=target[..., here])
+  return result
+
+
+def slice_axis(spacing_mm: Sequence[float]) -> int:
+  """The axis with the thickest voxels; z when no other stands out."""
+  longest = int(np.argmax(spacing_mm))
+  return longest if spacing_mm[longest] > _THICK * spacing_mm[2] else 2
+
+
 def reconstruct(
   magnitude: np.ndarray,
   phase: np.ndarray,
   spacing_mm: tuple[float, float, float],
   options: Options = Options(),
   *,
+  echo_times_s: Sequence[float] | None = None,
   field_t: float | None = None,
+  mask: np.ndarray | None = None,
 ) -> Swi:
-  """Magnitude and wrapped phase [X, Y, Z] of one echo to an SWI."""
+  """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
+
+  Every coil is high-passed on its own before coils are added, so no coil phase
+  needs to be known. Of several echoes the first is kept as time-of-flight
+  image and the others make the SWI.
+
+  Args:
+    magnitude: [X, Y, Z], [X, Y, Z, E] or [X, Y, Z, E, C].
+    phase: rad, the same shape.
+    spacing_mm: voxel sizes along x, y, z.
+    options: see `Options`.
+    echo_times_s: E ascending numbers; needed for more than one echo.
+    field_t: field strength, which sets the width of the high-pass.
+    mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
+
+  Raises:
+    InputError: options that do not fit the data.
+  """
+  magnitude, phase = _five_axes(magnitude, phase)
+  axis = slice_axis(spacing_mm)
+  if axis != 2:  # filters and projection work along the acquired slices
+    magnitude, phase = (np.swapaxes(a, axis, 2) for a in (magnitude, phase))
+    mask = None if mask is None else np.swapaxes(mask, axis, 2)
+    spacing_mm = tuple(
+      spacing_mm[{axis: 2, 2: axis}.get(i, i)] for i in range(3)
+    )
   sigma = options.sigma_mm or default_sigma_mm(field_t)
-  magnitude = np.asarray(magnitude, np.float32)
-  signal = magnitude * np.exp(1j * np.asarray(phase, np.float32))
-  local = options.phase_sign * homodyne(signal, spacing_mm, sigma_mm=sigma)
-  image = swi(
-    magnitude, local, kind=options.mask_kind, power=options.mask_power
+  used = _used_echoes(options, magnitude.shape[3], echo_times_s)
+  if mask is None:
+    mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
+  mags, local = _combined_coils(
+    magnitude, phase, used, spacing_mm, options, sigma, mask
   )
-  return Swi(image, magnitude, local)
+  found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
+  local = [p * np.float32(found.sign) for p in local]
+  times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
+  image, mag, shown = _weighted(mags, local, times, field_t, mask, options)
+  if options.sensitivity_correction:
+    image = image / _sensitivity(mag, mask, spacing_mm)
+  projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
+  tof = _coil_sum(magnitude[..., 0, :]) if magnitude.shape[3] > 1 else None
+  arrays = (image, projection, mag, shown, mask, tof)
+  if axis != 2:
+    arrays = (None if a is None else np.swapaxes(a, axis, 2) for a in arrays)
+  return Swi(*arrays, found, sigma, used, axis)
+
+
+def _five_axes(magnitude, phase):
+  """Both as float32 [X, Y, Z, E, C]."""
+  magnitude = np.asarray(magnitude, np.float32)
+  phase = np.asarray(phase, np.float32)
+  if magnitude.shape != phase.shape or not 3 <= magnitude.ndim <= 5:
+    raise InputError(
+      f'magnitude {magnitude.shape} and phase {phase.shape} must have one '
+      'shape of 3 to 5 axes.'
+    )
+  more = (..., *[None] * (5 - magnitude.ndim))
+  return magnitude[more], phase[more]
+
+
+def _used_echoes(options, num_echoes, echo_times_s):
+  """Numbers from 1 of the echoes that make the SWI."""
+  if options.mode not in MODES:
+    raise InputError(
+      f'mode: found {options.mode!r}; give one of {", ".join(MODES)}.'
+    )
+  used = options.echoes or tuple(range(min(2, num_echoes), num_echoes + 1))
+  if not all(1 <= e <= num_echoes for e in used):
+    raise InputError(
+      f'echoes: found {", ".join(map(str, used))}; the scan has echoes 1 to '
+      f'{num_echoes}.'
+    )
+  if echo_times_s is not None and len(echo_times_s) != num_echoes:
+    raise InputError(
+      f'echo times: found {len(echo_times_s)} for {num_echoes} echoes; give '
+      'one for each.'
+    )
+  if len(used) > 1 and echo_times_s is None:
+    raise InputError(
+      f'echo times: none found for {num_echoes} echoes; give one for each, '
+      'for example --echo-times 2.7 10.4 13.2 20.9.'
+    )
+  return tuple(used)
+
+
+def _coil_sum(magnitude):
+  """[X, Y, Z, C] to [X, Y, Z]."""
+  if magnitude.shape[-1] == 1:
+    return magnitude[..., 0]
+  return echoes.root_sum_of_squares(magnitude)
+
+
+def _combined_coils(magnitude, phase, used, spacing_mm, options, sigma, mask):
+  """Magnitudes and high-passed phases [X, Y, Z], one of each per echo."""
+  mags, local = [], []
+  for echo in used:
+    total = None
+    for coil in range(magnitude.shape[4]):
+      part = magnitude[..., echo - 1, coil]
+      angle = high_pass(
+        part,
+        phase[..., echo - 1, coil],
+        spacing_mm,
+        kind=options.high_pass,
+        sigma_mm=sigma,
+        mask=mask,
+        boundary=options.boundary,
+      )
+      if magnitude.shape[4] > 1:
+        turned = part * np.exp(1j * angle)
+        total = turned if total is None else total + turned
+    mags.append(_coil_sum(magnitude[..., echo - 1, :]))
+    local.append(angle if total is None else np.angle(total))
+  return mags, local
+
+
+def _polarity(mags, local, spacing_mm, mask, sign):
+  if sign not in (None, 1, -1):
+    raise InputError(f'phase_sign: found {sign}; give 1, -1 or auto.')
+  votes = [polarity.detect(m, p, spacing_mm, mask) for m, p in zip(mags, local)]
+  found = polarity.combine(votes)
+  return found if sign is None else found._replace(sign=sign)
+
+
+def _weighted(mags, local, times, field_t, mask, options):
+  """(SWI, magnitude, phase) of all used echoes together."""
+  if options.mode == 'freq' and len(mags) > 1:
+    mean = echoes.MeanFrequency()
+    for m, p, t in zip(mags, local, times):
+      mean.add(m, p, t)
+    mag = echoes.combine_magnitude(np.stack(mags, -1), options.mag_combine)
+    shown = mean.phase()
+    return _masked(mag, shown, options, mask, np.pi), mag, shown
+  images = []
+  for number, (m, p) in enumerate(zip(mags, local)):
+    limit = np.pi
+    if len(mags) > 1:
+      limit = echoes.mask_threshold_rad(
+        times[number], longest_s=times[-1], field_t=field_t
+      )
+    images.append(_masked(m, p, options, mask, limit))
+  return _mean(images), _mean(mags), local[-1]
+
+
+def _masked(magnitude, local, options, mask, limit):
+  weight = phase_mask(
+    local,
+    options.mask_kind,
+    power=options.mask_power,
+    threshold_rad=options.mask_threshold_rad or limit,
+    inside=mask,
+  )
+  weight *= magnitude
+  return weight
+
+
+def _mean(arrays):
+  total = arrays[0]
+  for array in arrays[1:]:
+    total = total + array
+  return total if len(arrays) == 1 else total / np.float32(len(arrays))
+
+
+def _sensitivity(magnitude, mask, spacing_mm):
+  """Smooth field of the magnitude in the brain, about 1."""
+  sigma = [_SENSITIVITY_MM / s for s in spacing_mm]
+  weight, total = (
+    ndimage.gaussian_filter(a, sigma, truncate=3)
+    for a in (mask.astype(np.float32), magnitude * mask)
+  )
+  field = total / np.maximum(weight, 1e-3)
+  middle = float(np.median(field[mask]))
+  # Far from the brain there is nothing to measure; the edge goes on.
+  return np.maximum(field / middle, 0.2)
 
 
 def _tanh_mask(x, steepness, inside):
