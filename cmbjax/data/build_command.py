@@ -75,24 +75,24 @@ def load_builder(folder: str) -> type:
     NoInputError: there is no such file.
     InputError: the file has no class of that name.
   """
-  path = pathlib.Path(folder).absolute()
+  path = pathlib.Path(folder).resolve()
   name = path.name
+  ours = importlib.util.find_spec('tfds_builders')
+  homes = [pathlib.Path(p).resolve() for p in ours.submodule_search_locations]
   if not path.is_dir():
-    package = importlib.util.find_spec('tfds_builders')
-    homes = list(package.submodule_search_locations) if package else []
-    path = next(
-      (p for h in homes if (p := pathlib.Path(h, name)).is_dir()), path
-    )
+    path = next((h / name for h in homes if (h / name).is_dir()), path)
   file = path / f'{name}_dataset_builder.py'
   if not file.is_file():
     raise NoInputError(
       f'{folder}: holds no {file.name}; give a builder folder such as '
       'tfds_builders/btumor_7t.'
     )
-  # TFDS names a data set after its module, and reads README.md beside it.
+  # TFDS names a data set after its module, reads README.md beside it, and
+  # refuses a second module of one name.
+  package = f'tfds_builders.{name}' if path.parent in homes else name
   sys.path.insert(0, str(path.parent))
   try:
-    module = importlib.import_module(f'{name}.{file.stem}')
+    module = importlib.import_module(f'{package}.{file.stem}')
   finally:
     sys.path.remove(str(path.parent))
   if not hasattr(module, 'Builder'):

@@ -11,6 +11,8 @@ PATCH = (24, 24, 12)  # X Y Z
 CENTRE = tuple(size // 2 for size in PATCH)
 RESAMPLED_MM = (0.5, 0.5, 2.0)  # the grid of both brain tumour cohorts
 
+_FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in sigmas
+
 
 def cut(image: np.ndarray, centres: np.ndarray) -> np.ndarray:
   """Patches on the scan's own grid, as in the published code.
@@ -41,8 +43,9 @@ def resample(
 ) -> np.ndarray:
   """Patches of one size in mm, whatever the scan's voxels are.
 
-  Linear interpolation; an axis that becomes coarser is smoothed first, with
-  the Gaussian of sigma (ratio - 1) / 2 voxels, so nothing aliases.
+  Linear interpolation; an axis that becomes coarser by a ratio r is smoothed
+  first, with a Gaussian of FWHM sqrt(r^2 - 1) voxels (Cardoso et al., MICCAI
+  2015), so nothing aliases.
 
   Args:
     image: [X, Y, Z].
@@ -57,7 +60,7 @@ def resample(
   image = np.asarray(image, np.float32)
   ratio = np.asarray(grid_mm, float) / np.asarray(spacing_mm, float)
   for axis in np.flatnonzero(ratio > 1):
-    sigma = (ratio[axis] - 1) / 2
+    sigma = np.sqrt(ratio[axis] ** 2 - 1) / _FWHM
     image = ndimage.gaussian_filter1d(image, sigma, axis, mode='nearest')
   steps = [
     (np.arange(size) - middle) * step

@@ -1,0 +1,125 @@
+"""The augmentation against numpy's quarter turns and scipy's rotation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cmbjax.data import augment
+
+PATCH = np.random.default_rng(0).random((24, 24, 12)).astype(np.float32)
+STILL = {
+  'flips': np.zeros(3, bool),
+  'shift': np.zeros(2, np.int32),
+  'angle': np.float32(0),
+}
+
+
+def crop(patch):
+  return patch[4:20, 4:20, 2:10]
+
+
+def transform(**draws):
+  return np.asarray(augment.transform(PATCH, **STILL | draws))
+
+
+def test_the_candidate_sits_at_8_8_4_of_the_crop():
+  patch = np.zeros((2, 24, 24, 12))
+  patch[:, 12, 12, 6] = 1
+  assert np.argwhere(augment.centre_crop(patch)).tolist() == [
+    [0, 8, 8, 4],
+    [1, 8, 8, 4],
+  ]
+
+
+@pytest.mark.parametrize('turns', [-1, 0, 1, 2, 3])
+def test_quarter_turns_are_exact(turns):
+  expected = crop(np.rot90(PATCH, turns, axes=(0, 1)))
+  scipys = ndimage.rotate(PATCH, 90 * turns, axes=(0, 1), order=1)
+  np.testing.assert_allclose(crop(scipys), expected, atol=1e-6)
+  angle = np.float32(np.pi / 2 * turns)
+  np.testing.assert_array_equal(transform(angle=angle), expected)
+
+
+@pytest.mark.parametrize('degrees', [-171.5, -33, 5, 45, 100, 179])
+def test_other_angles_are_those_of_scipy(degrees):
+  expected = ndimage.rotate(
+    PATCH.astype(float),
+    degrees,
+    axes=(0, 1),
+    order=1,
+    reshape=False,
+    mode='nearest',
+  )
+  np.testing.assert_allclose(
+    transform(angle=np.deg2rad(np.float32(degrees))), crop(expected), atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_flips_are_exact(axis):
+  flips = np.arange(3) == axis
+  expected = crop(np.flip(PATCH, axis))
+  np.testing.assert_array_equal(transform(flips=flips), expected)
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+def test_a_shift_is_one_voxel(axis):
+  shift = (np.arange(2) == axis).astype(np.int32)
+  expected = crop(np.roll(PATCH, -1, axis))
+  np.testing.assert_array_equal(transform(shift=shift), expected)
+
+
+def test_flip_then_shift_then_rotate():
+  expected = np.rot90(
+    np.roll(np.flip(PATCH, (0, 2)), (-1, -1), (0, 1)), 1, axes=(0, 1)
+  )
+  found = transform(
+    flips=np.array([True, False, True]),
+    shift=np.array([1, 1]),
+    angle=np.float32(np.pi / 2),
+  )
+  np.testing.assert_array_equal(found, crop(expected))
+
+
+def test_vmap_and_jit_change_nothing():
+  keys = jax.random.split(jax.random.key(1), 5)
+  patches = jnp.stack([jnp.asarray(PATCH) + n for n in range(5)])
+  single = jnp.stack([augment.augment(k, p) for k, p in zip(keys, patches)])
+  batch = jax.jit(jax.vmap(augment.augment))(keys, patches)
+  assert batch.shape == (5, 16, 16, 8)
+  assert batch.dtype == jnp.float32
+  np.testing.assert_allclose(batch, single, atol=1e-5)
+
+
+def test_half_precision_patches_give_float32():
+  seen = augment.augment(jax.random.key(0), PATCH.astype(np.float16))
+  assert seen.dtype == jnp.float32
+
+
+def test_all_draws_come_as_often_as_they_should():
+  keys = jax.random.split(jax.random.key(2), 1000)
+  grid = np.indices((24, 24, 12)).astype(np.float32)  # x, y, z of each voxel
+  run = jax.jit(jax.vmap(augment.augment, in_axes=(0, None)))
+  x, y, z = (np.asarray(run(keys, part)) for part in grid)
+  assert 0.45 < (z[:, 0, 0, 0] == 9).mean() < 0.55
+  assert 0.45 < (z[:, 0, 0, 0] == 2).mean() < 0.55
+  # The step from one voxel to the next tells flips and angle.
+  along = np.stack(
+    [x[:, 8, 8, 0] - x[:, 7, 8, 0], y[:, 8, 8, 0] - y[:, 7, 8, 0]]
+  )
+  across = np.stack(
+    [x[:, 8, 8, 0] - x[:, 8, 7, 0], y[:, 8, 8, 0] - y[:, 8, 7, 0]]
+  )
+  mirrored = along[0] * across[1] - along[1] * across[0]
+  np.testing.assert_allclose(np.abs(mirrored), 1, atol=1e-4)
+  assert 0.45 < (mirrored < 0).mean() < 0.55
+  angle = np.arctan2(along[1], along[0])
+  counts, _ = np.histogram(angle, 8, (-np.pi, np.pi))
+  assert counts.min() > 85  # 125 expected, sd 10
+  assert counts.max() < 165
+  # The middle of the crop is moved by the shift alone.
+  middle = np.abs(x[:, 7:9, 7:9, 0].mean((1, 2)) - 11.5)
+  assert 0.45 < np.isclose(middle, 1, atol=1e-4).mean() < 0.55
+  assert 0.45 < np.isclose(middle, 0, atol=1e-4).mean() < 0.55
