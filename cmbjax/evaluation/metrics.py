@@ -254,7 +254,7 @@ def froc(predictions: Predictions, scans: ScanCounts) -> Froc | None:
   score = np.asarray(predictions.probability, np.float64)
   false = score[predictions.label == 0]
   values = np.unique(np.concatenate([best, false]))[::-1]
-  threshold = np.concatenate([values, [-np.inf]])
+  threshold = np.concatenate([values, [-1.0]])  # -1: nothing is excluded
   hit = len(best) - np.searchsorted(np.sort(best), threshold, 'right')
   fp = len(false) - np.searchsorted(np.sort(false), threshold, 'right')
   return Froc(fp / len(scans.scan), hit / total, threshold)

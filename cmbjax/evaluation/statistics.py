@@ -18,6 +18,8 @@ from scipy import sparse, special, stats
 _EXACT_SUBJECTS = 14
 _CHUNK = 4_000_000  # numbers per block of bootstrap draws, 32 MB
 _UNDEFINED_SHARE = 0.05
+# Between units of one subject, only where nothing can be estimated [ours].
+CORRELATION = 0.1
 
 
 class Interval(NamedTuple):
@@ -111,9 +113,9 @@ def ratio_interval(
 ) -> Interval:
   """Interval of sum(numerator) / sum(denominator) over subjects.
 
-  When no subject differs (everything or nothing was found) the bootstrap
-  cannot widen, so the exact bound of Clopper and Pearson (1934) for as many
-  independent units as there are subjects is given instead.
+  When everything or nothing was found the bootstrap cannot widen, so the
+  exact bound (Clopper and Pearson 1934; Poisson for a rate) is given for the
+  effective number of units under an assumed intraclass correlation.
 
   Args:
     numerator: [S] sums per subject.
@@ -129,19 +131,28 @@ def ratio_interval(
   value = float(numerator.sum() / total)
   used = int(np.sum(denominator > 0))
   alpha = (1 - level) / 2
+  units = effective_units(denominator)
+  note = f'exact bound, intraclass correlation {CORRELATION:g} assumed'
   if used > 1 and numerator.sum() == 0:
-    high = -math.log(alpha) / used
+    high = -math.log(alpha) / units
     if proportion:
-      high = 1 - alpha ** (1 / used)
-    return Interval(value, 0.0, high, 'zero throughout: exact bound')
+      high = 1 - alpha ** (1 / units)
+    return Interval(value, 0.0, high, f'none at all: {note}')
   if used > 1 and proportion and numerator.sum() == total:
-    return Interval(
-      value, alpha ** (1 / used), 1.0, 'all throughout: exact bound'
-    )
+    return Interval(value, alpha ** (1 / units), 1.0, f'all of them: {note}')
   top, bottom = weights @ numerator, weights @ denominator
   with np.errstate(invalid='ignore', divide='ignore'):
     draws = np.where(bottom > 0, top / bottom, np.nan)
   return percentile_interval(value, draws, level=level, num_subjects=used)
+
+
+def effective_units(count: np.ndarray) -> float:
+  """Units that carry independent information (Kish 1965, design effect).
+
+  Args:
+    count: [S] units per subject.
+  """
+  return float(np.sum(count / (1 + np.maximum(count - 1, 0) * CORRELATION)))
 
 
 def pair_wins(

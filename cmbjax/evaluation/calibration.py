@@ -1,0 +1,227 @@
+"""Likelihoods to calibrated likelihoods and operating points.
+
+Rule: everything that is fitted or chosen here takes out-of-fold predictions;
+a test set is only ever scored.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, special
+
+from cmbjax.errors import InputError
+from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation.statistics import Interval
+
+BINS = 10
+_EPSILON = 1e-6  # likelihoods of 0 and 1 have no logit
+
+
+class Reliability(NamedTuple):
+  """Bins of equal width that hold something, B of them.
+
+  Attributes:
+    likelihood: [B] mean likelihood in the bin.
+    share: [B] share of microbleeds in the bin.
+    count: [B] candidates in the bin.
+  """
+
+  likelihood: list[float]
+  share: list[float]
+  count: list[int]
+
+
+class Isotonic(NamedTuple):
+  """A rising step function: `value` from each `knot` on."""
+
+  knot: np.ndarray
+  value: np.ndarray
+
+
+class OperatingPoint(NamedTuple):
+  """A threshold and how it was chosen; stored with the weights."""
+
+  threshold: float
+  sensitivity: float
+  fp_per_scan: float
+  rule: str
+
+
+def reliability(
+  probability: np.ndarray, label: np.ndarray, *, bins: int = BINS
+) -> Reliability:
+  """Reliability diagram over equal bins of likelihood; empty bins are out."""
+  which = _bin_of(probability, bins)
+  count = np.bincount(which, minlength=bins)
+  used = count > 0
+  mean = np.bincount(which, probability, minlength=bins)[used] / count[used]
+  share = np.bincount(which, label, minlength=bins)[used] / count[used]
+  return Reliability(mean.tolist(), share.tolist(), count[used].tolist())
+
+
+def ece(
+  probability: np.ndarray, label: np.ndarray, *, bins: int = BINS
+) -> float | None:
+  """Expected calibration error (Naeini 2015): mean |likelihood - share|.
+
+  Weighted by the candidates in each bin; None without candidates.
+  """
+  if not len(probability):
+    return None
+  likelihood, share, count = map(
+    np.asarray, reliability(probability, label, bins=bins)
+  )
+  gap = np.abs(likelihood - share)
+  return float(np.sum(count * gap) / np.sum(count))
+
+
+def brier(probability: np.ndarray, label: np.ndarray) -> float | None:
+  """Mean squared error of the likelihood (Brier 1950)."""
+  if not len(probability):
+    return None
+  gap = np.asarray(probability, np.float64) - np.asarray(label)
+  return float(np.mean(gap**2))
+
+
+def scores(
+  predictions: Predictions,
+  *,
+  draws: int = 2000,
+  seed: int = 0,
+  level: float = 0.95,
+  bins: int = BINS,
+) -> dict[str, Interval]:
+  """Brier score and ECE with intervals over subjects."""
+  p = np.asarray(predictions.probability, np.float64)
+  y = np.asarray(predictions.label)
+  if not len(p):
+    empty = Interval(None, None, None, 'no candidates')
+    return {'brier': empty, 'ece': empty}
+  subjects, at = np.unique(predictions.subject, return_inverse=True)
+  size = len(subjects)
+  weights = statistics.subject_weights(size, draws=draws, seed=seed)
+
+  def interval(value, drawn):
+    return statistics.percentile_interval(
+      value, drawn, level=level, num_subjects=size
+    )
+
+  count = weights @ np.bincount(at, minlength=size)
+  error = weights @ np.bincount(at, (p - y) ** 2, minlength=size)
+  # Signed gap per subject and bin: |sum over the drawn| is the bin's error.
+  cell = at * bins + _bin_of(p, bins)
+  gap = np.bincount(cell, p - y, minlength=size * bins).reshape(size, bins)
+  calibration = np.abs(weights @ gap).sum(1) / count
+  return {
+    'brier': interval(brier(p, y), error / count),
+    'ece': interval(ece(p, y, bins=bins), calibration),
+  }
+
+
+def fit_temperature(probability: np.ndarray, label: np.ndarray) -> float:
+  """Temperature T of least log loss for sigmoid(logit / T) (Guo 2017).
+
+  Args:
+    probability: [N] out-of-fold likelihoods.
+    label: [N] 0 or 1.
+
+  Raises:
+    InputError: with one class only.
+  """
+  _both_classes(label)
+  logit = _logit(probability)
+  sign = 2 * np.asarray(label) - 1
+
+  def loss(log_t):
+    return float(np.mean(np.logaddexp(0, -sign * logit / np.exp(log_t))))
+
+  found = optimize.minimize_scalar(loss, bounds=(-4, 4), method='bounded')
+  return float(np.exp(found.x))
+
+
+def apply_temperature(
+  probability: np.ndarray, temperature: float
+) -> np.ndarray:
+  """Likelihoods at `temperature`; above 1 they move towards one half."""
+  return special.expit(_logit(probability) / temperature)
+
+
+def fit_isotonic(probability: np.ndarray, label: np.ndarray) -> Isotonic:
+  """Rising step function of least squares (pool adjacent violators).
+
+  Raises:
+    InputError: with one class only.
+  """
+  _both_classes(label)
+  knot, at = np.unique(np.asarray(probability, float), return_inverse=True)
+  count = np.bincount(at)
+  share = np.bincount(at, label) / count
+  fitted = optimize.isotonic_regression(share, weights=count.astype(float))
+  return Isotonic(knot, np.clip(fitted.x, 0, 1))
+
+
+def apply_isotonic(probability: np.ndarray, fitted: Isotonic) -> np.ndarray:
+  """Linear between the knots, constant outside."""
+  return np.interp(probability, fitted.knot, fitted.value)
+
+
+def choose_threshold(
+  predictions: Predictions,
+  scans: ScanCounts,
+  *,
+  sensitivity: float | None = None,
+  fp_per_scan: float | None = None,
+) -> OperatingPoint:
+  """The threshold that meets one target on out-of-fold predictions.
+
+  Args:
+    predictions: out-of-fold likelihoods of the training subjects.
+    scans: their scans.
+    sensitivity: at least this share of the lesions that became candidates;
+      the highest such threshold is taken.
+    fp_per_scan: at most so many; the lowest such threshold is taken.
+
+  Raises:
+    InputError: not exactly one target, no lesions, or an impossible target.
+  """
+  if (sensitivity is None) == (fp_per_scan is None):
+    raise InputError(
+      'operating point: give either sensitivity or fp_per_scan, not both.'
+    )
+  curve = metrics.froc(predictions, scans)
+  if curve is None:
+    raise InputError('operating point: the training scans have no lesions.')
+  of_candidates = curve.sensitivity * scans.num_lesions.sum()
+  of_candidates = of_candidates / max(of_candidates[-1], 1)
+  if sensitivity is not None:
+    good = np.flatnonzero(of_candidates >= sensitivity - 1e-12)
+    rule = f'sensitivity of candidates >= {sensitivity:g}, out of fold'
+    at = good[0] if len(good) else None
+  else:
+    good = np.flatnonzero(curve.fp_per_scan <= fp_per_scan + 1e-12)
+    rule = f'FP per scan <= {fp_per_scan:g}, out of fold'
+    at = good[-1] if len(good) else None
+  if at is None:
+    raise InputError(f'operating point: no threshold gives {rule}.')
+  return OperatingPoint(
+    threshold=float(curve.threshold[at]),
+    sensitivity=float(of_candidates[at]),
+    fp_per_scan=float(curve.fp_per_scan[at]),
+    rule=rule,
+  )
+
+
+def _both_classes(label) -> None:
+  if len(np.unique(label)) < 2:
+    raise InputError('calibration: needs microbleeds and mimics.')
+
+
+def _bin_of(probability, bins):
+  at = np.floor(np.asarray(probability, np.float64) * bins).astype(int)
+  return np.clip(at, 0, bins - 1)
+
+
+def _logit(probability):
+  p = np.asarray(probability, np.float64)
+  return special.logit(np.clip(p, _EPSILON, 1 - _EPSILON))

@@ -1,0 +1,474 @@
+"""A study's numbers to figures: PNG for papers, inline SVG for the page.
+
+Rule: every panel is drawn once by one function on a matplotlib Axes; the
+page gets the same drawing with its colours turned into CSS variables, so
+that it follows the reader's light or dark setting.
+"""
+
+import html
+import io
+import math
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cmbjax import files
+from cmbjax.evaluation.metrics import THRESHOLD
+from cmbjax.report.tables import (
+  METRICS,
+  CohortRow,
+  Row,
+  StudyTables,
+  cohort_label,
+  headline,
+  ordered,
+  strategy_label,
+)
+
+# Colour -> CSS variable of report.css.
+TOKENS = {
+  '#1d2126': '--ink',
+  '#6a717b': '--muted',
+  '#dcdfe4': '--rule',
+  '#2f6694': '--test-7t',
+  '#a8650f': '--test-3t',
+  '#83438f': '--test-ccm',
+  '#b23a3a': '--before',
+  '#2d7a4c': '--after',
+  '#6b63ad': '--scratch',
+  '#45525f': '--combined',
+}
+INK, MUTED, RULE, *_ = TOKENS
+_NAMED = {name: colour for colour, name in TOKENS.items()}
+_TEST = {'btumor_7t': '--test-7t', 'btumor_3t': '--test-3t'}
+_TEST |= {'ccm_3t': '--test-ccm'}
+_STRATEGY = {'7t': '--before', 'finetuned': '--after'}
+_STRATEGY |= {'scratch': '--scratch', 'combined': '--combined'}
+_SPARE = ('--scratch', '--combined', '--test-7t', '--test-3t', '--test-ccm')
+_DASHES = {'scratch': (4, 2), 'combined': (1.2, 1.4)}
+_POINTS = 400  # of a curve on the page
+
+_STYLE = {
+  'font.family': 'sans-serif',
+  'font.sans-serif': ['DejaVu Sans'],
+  'font.size': 9,
+  'axes.edgecolor': MUTED,
+  'axes.labelcolor': INK,
+  'axes.linewidth': 0.7,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.titlesize': 10,
+  'axes.titleweight': 'bold',
+  'axes.titlelocation': 'left',
+  'axes.titlecolor': INK,
+  'text.color': INK,
+  'xtick.color': MUTED,
+  'ytick.color': MUTED,
+  'xtick.labelcolor': INK,
+  'ytick.labelcolor': INK,
+  'grid.color': RULE,
+  'grid.linewidth': 0.6,
+  'legend.frameon': False,
+  'legend.fontsize': 8.5,
+  'legend.labelcolor': INK,
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'cmbjax',
+  'figure.dpi': 160,
+}
+
+
+def cohort_variable(name: str) -> str:
+  """CSS variable of a test set's colour."""
+  return _TEST.get(name) or _spare(name)
+
+
+def strategy_variable(name: str) -> str:
+  """CSS variable of a strategy's colour; 7T red and fine-tuned green."""
+  return _STRATEGY.get(name) or _spare(name)
+
+
+def _spare(name: str) -> str:
+  return _SPARE[sum(name.encode()) % len(_SPARE)]
+
+
+def draw_roc(ax: Axes, rows: Sequence[Row]) -> None:
+  """Figure 5: ROC curves of the strategies on one test set."""
+  ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
+  for row in rows:
+    if row.roc is None:
+      continue
+    area = row.metrics['auc'].value
+    ax.plot(
+      *_thin(row.roc),
+      label=f'{strategy_label(row.strategy)}  {area:.3f}',
+      **_line(row.strategy),
+    )
+  ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
+  ax.set(xlabel='false positive rate', ylabel='sensitivity of candidates')
+  _finish(ax, [row.roc for row in rows], 'lower right')
+
+
+def draw_froc(ax: Axes, rows: Sequence[Row]) -> None:
+  """Sensitivity of all lesions against FP per scan on one test set."""
+  for row in rows:
+    if row.froc is not None:
+      ax.plot(
+        *_thin(row.froc),
+        drawstyle='steps-post',
+        label=strategy_label(row.strategy),
+        **_line(row.strategy),
+      )
+  ax.set(ylim=(0, 1.01), xlabel='false positives per scan')
+  ax.set(ylabel='sensitivity of all lesions')
+  ax.set_xscale('symlog', linthresh=1, linscale=0.5)
+  ax.set_xlim(left=0)
+  ax.xaxis.set_major_formatter('{x:g}')
+  _finish(ax, [row.froc for row in rows], 'lower right')
+
+
+def draw_reliability(ax: Axes, rows: Sequence[Row]) -> None:
+  """Share of microbleeds against likelihood on one test set."""
+  ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
+  for row in rows:
+    if not row.reliability or not row.reliability[0]:
+      continue
+    likelihood, share, count = (np.asarray(v) for v in row.reliability)
+    line = _line(row.strategy)
+    ax.plot(likelihood, share, label=strategy_label(row.strategy), **line)
+    area = 6 + 60 * count / count.sum()
+    ax.scatter(likelihood, share, s=area, color=line['color'], zorder=3)
+  ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
+  ax.set(xlabel='likelihood', ylabel='share of microbleeds')
+  _finish(ax, [row.reliability for row in rows], 'lower right')
+
+
+def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
+  """Figure 2: candidates per scan of each cohort."""
+  for y, cohort in enumerate(cohorts):
+    scans = max(cohort.num_scans, 1)
+    colour = _NAMED[cohort_variable(cohort.name)]
+    parts = (('CMB', cohort.num_cmb, 0.18), ('FP', cohort.num_fp, -0.18))
+    for name, count, shift in parts:
+      value = count / scans
+      strong = 1.0 if name == 'CMB' else 0.45
+      at = y - shift
+      ax.barh(at, value, 0.32, color=colour, alpha=strong, linewidth=0)
+      text = f' {value:.1f} {name}'
+      ax.text(value, at, text, va='center', fontsize=8)
+  ax.set_yticks(range(len(cohorts)), [cohort_label(c.name) for c in cohorts])
+  ax.invert_yaxis()
+  ax.spines['left'].set_visible(False)
+  ax.tick_params(axis='y', length=0)
+  ax.set_xlim(0, 1.18 * max(ax.get_xlim()[1], 1))
+  ax.set_xlabel('candidates per scan')
+
+
+def draw_rows(ax: Axes, rows: Sequence[Row], metric) -> None:
+  """Figure 3: one metric of all rows, coloured by test set."""
+  for y, row in enumerate(rows):
+    interval = row.metrics.get(metric.name)
+    colour = _NAMED[cohort_variable(row.test)]
+    if interval is None or interval.value is None:
+      ax.text(0.02, y, '–', transform=ax.get_yaxis_transform(), va='center')
+      continue
+    if interval.low is not None:
+      ax.hlines(y, interval.low, interval.high, colour, linewidth=2.2)
+    ax.plot(interval.value, y, 'o', color=colour, markersize=5)
+  ax.set_title(metric.head)
+  ax.set_ylim(len(rows) - 0.5, -0.5)
+  ax.set_yticks(range(len(rows)), [])
+  if metric.kind != 'count':
+    ax.set_xlim(-0.02, 1.02)
+  else:
+    ax.set_xlim(left=0)
+  ax.grid(axis='x')
+  ax.tick_params(axis='y', length=0)
+  ax.spines['left'].set_visible(False)
+
+
+def draw_loss(ax: Axes, curves: Sequence[dict]) -> None:
+  """Validation loss of one strategy: each replica thin, the mean strong."""
+  _draw_replicas(ax, curves, 'validation_loss')
+  ax.set_ylabel('validation loss')
+  ax.set_ylim(bottom=0)
+
+
+def draw_rate(ax: Axes, curves: Sequence[dict]) -> None:
+  """Learning rate of each replica of one strategy."""
+  _draw_replicas(ax, curves, 'learning_rate', mean=False)
+  ax.set(yscale='log', xlabel='epoch', ylabel='learning rate')
+  values = [c['learning_rate'] for c in curves if c.get('learning_rate')]
+  if values:
+    ax.set_ylim(min(values) / 2, max(values) * 2)
+
+
+def _draw_replicas(ax, curves, name, *, mean=True):
+  replicas: dict[tuple, list] = {}
+  for row in curves:
+    value = row.get(name)
+    if value is not None and math.isfinite(value):
+      key = (row.get('seed', 0), row.get('fold', 0))
+      replicas.setdefault(key, []).append((row['epoch'], value))
+  colour = _NAMED[strategy_variable(curves[0]['strategy'])]
+  for points in replicas.values():
+    x, y = zip(*points)
+    alpha = 0.45 if mean else 0.8
+    marker = 'o' if len(x) == 1 else None
+    ax.plot(x, y, color=colour, linewidth=0.9, alpha=alpha, marker=marker, ms=3)
+  if mean and len(replicas) > 1:
+    epochs = sorted({x for points in replicas.values() for x, _ in points})
+    at = {e: [] for e in epochs}
+    for points in replicas.values():
+      for x, y in points:
+        at[x].append(y)
+    ax.plot(epochs, [np.mean(at[e]) for e in epochs], color=colour, lw=2)
+  ax.grid(axis='y')
+  ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+
+
+def _line(strategy: str) -> dict:
+  line = {'color': _NAMED[strategy_variable(strategy)], 'linewidth': 1.6}
+  if strategy in _DASHES:
+    line['dashes'] = _DASHES[strategy]
+  return line
+
+
+def _finish(ax: Axes, curves: Sequence, where: str) -> None:
+  ax.grid(True)
+  ax.set_axisbelow(True)
+  if any(curve for curve in curves):
+    ax.legend(loc=where, handlelength=1.8)
+  else:
+    ax.text(0.5, 0.5, 'not defined', transform=ax.transAxes, ha='center')
+
+
+def _thin(curve) -> tuple[np.ndarray, np.ndarray]:
+  """At most `_POINTS` points, ends included; a page needs no more."""
+  x, y = (np.asarray(axis, float) for axis in curve)
+  if len(x) <= _POINTS:
+    return x, y
+  keep = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
+  return x[keep], y[keep]
+
+
+def by_test(rows: Sequence[Row]) -> dict[str, list[Row]]:
+  """Test set -> its rows, in the order of Figure 3."""
+  groups: dict[str, list[Row]] = {}
+  for row in ordered(rows):
+    groups.setdefault(row.test, []).append(row)
+  order = {name: i for i, name in enumerate(_TEST)}
+  return dict(sorted(groups.items(), key=lambda g: order.get(g[0], 99)))
+
+
+def by_strategy(learning: Sequence[dict]) -> dict[str, list[dict]]:
+  """Strategy -> its epochs, in order of appearance."""
+  groups: dict[str, list[dict]] = {}
+  for row in learning:
+    groups.setdefault(row['strategy'], []).append(row)
+  return groups
+
+
+def inline(
+  draw: Callable, *args, size: tuple[float, float], name: str, label: str
+) -> str:
+  """One panel as an SVG element for the page.
+
+  Args:
+    draw: one of the functions above; called with Axes and `args`.
+    args: what is drawn.
+    size: width and height in inches at 72 px.
+    name: makes the ids inside unique on the page.
+    label: read by screen readers.
+  """
+  with mpl.rc_context(_STYLE):
+    figure = Figure(figsize=size, layout='constrained')
+    FigureCanvasAgg(figure)
+    draw(figure.add_subplot(), *args)
+    figure.patch.set_visible(False)
+    for ax in figure.axes:
+      ax.patch.set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format='svg', metadata={'Date': None})
+  return _for_page(buffer.getvalue(), name, label)
+
+
+def _for_page(svg: str, name: str, label: str) -> str:
+  """matplotlib's SVG file as an element that inherits colours and font."""
+  svg = svg[svg.index('<svg') :]
+  svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+  svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', '', svg)
+  svg = re.sub(r'<!--.*?-->', '', svg, flags=re.DOTALL)
+  svg = svg.replace('id="', f'id="{name}-')
+  svg = svg.replace('url(#', f'url(#{name}-').replace(
+    'href="#', f'href="#{name}-'
+  )
+  # "font: bold 9px 'DejaVu Sans'" -> the family of the page.
+  svg = re.sub(
+    r'font: ((?:bold|\d{3}) )?([\d.]+px) [^;\"]*',
+    lambda m: f'font-size: {m[2]}' + '; font-weight: 600' * bool(m[1]),
+    svg,
+  )
+  for colour, variable in TOKENS.items():
+    svg = svg.replace(colour, f'var({variable})')
+  head = f'<svg role="img" aria-label="{html.escape(label)}" '
+  head += 'class="plot" '
+  return re.sub(r'\n\s*\n', '\n', head + svg[len('<svg ') :])
+
+
+def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
+  """Writes figure2 ... figure5, froc, reliability and learning as PNG.
+
+  A figure without content is not written.
+  """
+  rows, tests = ordered(study.rows), by_test(study.rows)
+  made = []
+
+  def save(name, title, content, shape, size, fill):
+    if content:
+      made.append(
+        _save(folder / f'{name}.png', title, study, shape, size, fill)
+      )
+
+  def panels(draw):
+    def fill(axes):
+      for ax, (test, some) in zip(axes, tests.items()):
+        draw(ax, some)
+        ax.set_title(cohort_label(test))
+
+    return fill
+
+  count = max(len(tests), 1)
+  wide = (3.6 * count, 3.9)
+  save(
+    'figure2_cohorts',
+    'Candidates per scan',
+    study.cohorts,
+    (1, 1),
+    (7, 1 + 0.8 * len(study.cohorts)),
+    lambda axes: draw_counts(axes[0], study.cohorts),
+  )
+  save(
+    'figure3_rows',
+    'Test metrics with intervals over subjects',
+    rows,
+    (1, len(METRICS)),
+    (15, 1.4 + 0.36 * len(rows)),
+    lambda axes: _fill_rows(axes, rows),
+  )
+  save('figure5_roc', 'ROC', rows, (1, count), wide, panels(draw_roc))
+  save('froc', 'FROC', rows, (1, count), wide, panels(draw_froc))
+  save(
+    'reliability',
+    'Reliability',
+    rows,
+    (1, count),
+    wide,
+    panels(draw_reliability),
+  )
+  strategies = by_strategy(study.learning)
+  save(
+    'learning',
+    'Validation loss and learning rate of every fold',
+    strategies,
+    (2, max(len(strategies), 1)),
+    (3.4 * max(len(strategies), 1), 5),
+    lambda axes: _fill_learning(axes, strategies),
+  )
+  for name, title, patches in (
+    ('figure4_removed', 'FPs that fine-tuning removes', study.removed),
+    ('misses', 'Missed lesions and worst errors', study.misses),
+  ):
+    patches = [p for p in patches if np.size(p.image)]
+    if patches:
+      path = folder / f'{name}.png'
+      made.append(_save_patches(path, title, study, patches))
+  return made
+
+
+def _fill_rows(axes, rows):
+  for ax, metric in zip(axes, METRICS):
+    draw_rows(ax, rows, metric)
+  names = [
+    f'{row.number or ""}  {strategy_label(row.strategy)} on '
+    f'{cohort_label(row.test)}'
+    for row in rows
+  ]
+  axes[0].set_yticks(range(len(rows)), names)
+  for label, row in zip(axes[0].get_yticklabels(), rows):
+    label.set_color(_NAMED[cohort_variable(row.test)])
+
+
+def _fill_learning(axes, strategies):
+  half = len(axes) // 2
+  for i, (name, curves) in enumerate(strategies.items()):
+    draw_loss(axes[i], curves)
+    axes[i].set_title(strategy_label(name))
+    draw_rate(axes[half + i], curves)
+
+
+def _save(path, title, study, shape, size, fill) -> pathlib.Path:
+  with mpl.rc_context(_STYLE):
+    figure = Figure(figsize=size, layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(*shape, squeeze=False)
+    fill(axes.ravel())
+    figure.suptitle(
+      f'{title} – {headline(study)}', x=0.01, ha='left', fontsize=11
+    )
+    with files.whole(path) as temporary:
+      figure.savefig(temporary, format='png', metadata={'Software': None})
+  return path
+
+
+def _save_patches(path, title, study, patches) -> pathlib.Path:
+  """Consecutive axial slices of each patch in a row, likelihoods beside."""
+
+  def fill(axes):
+    for patch, line in zip(patches, axes.reshape(len(patches), -1)):
+      image = np.asarray(patch.image, float)
+      for z, ax in enumerate(line):
+        ax.axis('off')
+        if z < image.shape[2]:
+          # RAS array, shown with the patient's right on the left.
+          slice_ = image[::-1, :, z].T
+          ax.imshow(slice_, cmap='gray', vmin=0, vmax=1, origin='lower')
+      beside = {'transform': line[0].transAxes, 'ha': 'right'}
+      line[0].text(-0.1, 0.78, patch.key, fontsize=6.5, color=MUTED, **beside)
+      marks = ((patch.before, '--before'), (patch.after, '--after'))
+      for y, (value, variable) in zip((0.48, 0.18), marks):
+        if value is not None:
+          beside['color'] = _NAMED[variable]
+          line[0].text(-0.1, y, f'{value:.2f}', weight='bold', **beside)
+
+  slices = max(np.asarray(p.image).shape[2] for p in patches)
+  size = (2.2 + 0.9 * slices, 0.7 + 0.95 * len(patches))
+  title = f'{title} (threshold {study.record.get("threshold", THRESHOLD):g})'
+  return _save(path, title, study, (len(patches), slices), size, fill)
+
+
+def patch_png(image: np.ndarray, *, scale: int = 4, gap: int = 1) -> bytes:
+  """Axial slices of a patch side by side as a PNG, transparent between.
+
+  Args:
+    image: [X, Y, Z] float 0..1 in RAS voxel order.
+    scale: screen pixels per voxel, nearest neighbour.
+    gap: voxels between slices.
+  """
+  image = np.clip(np.asarray(image, float), 0, 1)
+  x, y, z = image.shape
+  strip = np.zeros((y, z * (x + gap) - gap, 4), np.uint8)  # RGBA
+  for k in range(z):
+    start = k * (x + gap)
+    grey = np.round(255 * image[::-1, ::-1, k].T)
+    strip[:, start : start + x, :3] = grey[..., None]
+    strip[:, start : start + x, 3] = 255
+  buffer = io.BytesIO()
+  strip = strip.repeat(scale, 0).repeat(scale, 1)
+  mpl.image.imsave(buffer, strip, format='png')
+  return buffer.getvalue()

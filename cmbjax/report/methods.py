@@ -1,0 +1,143 @@
+"""A study's settings to sentences: lead, reading aid, methods paragraph.
+
+Rule: a sentence states only what the record or the rows hold.
+"""
+
+from cmbjax.evaluation import metrics
+from cmbjax.report import tables
+from cmbjax.report.tables import StudyTables
+
+
+def lead(study: StudyTables) -> list[str]:
+  """The sentences that a hurried reader takes away, one per test set."""
+  if not study.rows:
+    return ['This study has no test rows.']
+  parts = []
+  by_test: dict[str, list] = {}
+  for row in tables.ordered(study.rows):
+    by_test.setdefault(row.test, []).append(row)
+  for test, rows in by_test.items():
+    known = [r for r in rows if r.metrics['auc'].value is not None]
+    if not known:
+      note = rows[0].metrics['auc'].note
+      parts.append(f'{tables.cohort_label(test)}: no AUC, {note}.')
+      continue
+    best = max(known, key=lambda r: r.metrics['auc'].value)
+    parts.append(_best(best, test, len(rows)))
+  if study.orderings:
+    parts.append(_verdicts(study))
+  return parts
+
+
+def _best(row, test: str, count: int) -> str:
+  found = row.metrics
+  auc = tables.number(found['auc'].value, 'number')
+  inside = tables.bounds(found['auc'], 'number')
+  inside = f' ({inside})' if inside else ''
+  kept = tables.number(found['sensitivity_lesions'].value, 'percent')
+  rate = tables.number(found['fp_per_scan'].value, 'count')
+  name = tables.strategy_label(row.strategy)
+  place = f', the highest of {count},' if count > 1 else ''
+  return (
+    f'{tables.cohort_label(test)}: {name}{place} has AUC {auc}{inside} and '
+    f'keeps {kept} of all lesions at {rate} false positives per scan.'
+  )
+
+
+def _verdicts(study: StudyTables) -> str:
+  count = {}
+  for one in study.orderings:
+    count[one.verdict] = count.get(one.verdict, 0) + 1
+  text = ', '.join(f'{n} {verdict}' for verdict, n in count.items())
+  where = ' on simulated data' if study.simulated else ''
+  return f'Of {len(study.orderings)} orderings of the paper, {text}{where}.'
+
+
+def reading(study: StudyTables) -> str:
+  """How to read the table of results."""
+  record = study.record
+  level = record.get('level', 0.95)
+  threshold = record.get('threshold', metrics.THRESHOLD)
+  return (
+    f'A candidate is kept when its likelihood is above {threshold:g}. '
+    f'Beneath each number its {100 * level:g} % interval, drawn from 0 to 1 (AUC: '
+    'from 0.5; false positives per scan: from 0 to the largest). Row numbers are those of '
+    "the paper's Figure 3."
+  )
+
+
+def paragraph(study: StudyTables) -> str:
+  """Methods, ready to paste into a manuscript."""
+  record = study.record
+  parts = [_data(study), _training(record), _statistics(record)]
+  environment = record.get('environment', {})
+  packages = environment.get('packages', {})
+  names = ', '.join(
+    f'{name} {version}'
+    for name, version in packages.items()
+    if name in ('jax', 'flax', 'optax', 'numpy', 'scipy')
+  )
+  version = environment.get('cmbjax')
+  software = f'cmbjax {version}' if version else 'cmbjax'
+  if names:
+    software += f' ({names})'
+  parts.append(f'All computations used {software}.')
+  return ' '.join(part for part in parts if part)
+
+
+def _data(study: StudyTables) -> str:
+  if not study.cohorts:
+    return ''
+  items = [
+    f'{tables.cohort_label(c.name)} ({c.num_subjects} subjects, '
+    f'{c.num_scans} scans, {c.num_lesions} microbleeds, {c.num_cmb} '
+    f'microbleed and {c.num_fp} mimic candidates)'
+    for c in study.cohorts
+  ]
+  kind = 'simulated ' if study.simulated else ''
+  word = 'cohort' if len(items) == 1 else 'cohorts'
+  return (
+    f'We used the {kind}susceptibility-weighted {word} {_join(items)}. '
+    'Candidates were proposed by 2-D fast radial symmetry with 3-D region '
+    'growing and geometric gates, and labelled by the reference lesions.'
+  )
+
+
+def _training(record: dict) -> str:
+  text = ''
+  if record.get('model'):
+    text = f'A residual network ({record["model"]}) rated each candidate'
+    folds = record.get('folds')
+    if isinstance(folds, int):
+      text += (
+        f'; likelihoods are the mean of {folds} models of a {folds}-fold '
+        'cross-validation split by subject'
+      )
+    seeds = record.get('seeds')
+    if isinstance(seeds, list | tuple) and len(seeds) > 1:
+      text += f', averaged over {len(seeds)} training seeds'
+    text += '.'
+  if record.get('selection'):
+    text += f' {record["selection"]}'
+  return text
+
+
+def _statistics(record: dict) -> str:
+  threshold = record.get('threshold', metrics.THRESHOLD)
+  level, draws = record.get('level', 0.95), record.get('draws', 2000)
+  return (
+    f'A likelihood strictly above {threshold:g} was called a microbleed. '
+    'Sensitivity counts each lesion once and is given over the lesions that '
+    'became candidates and over all lesions, including those never '
+    f'proposed. Intervals ({100 * level:g} %) are percentiles of {draws} bootstrap '
+    'draws of whole subjects, widened for few subjects (Hesterberg 2015); '
+    'strategies were compared on the same candidates by paired bootstrap '
+    'and by permutation of strategy labels within subjects, with Holm '
+    'correction.'
+  )
+
+
+def _join(items: list[str]) -> str:
+  if len(items) < 2:
+    return ''.join(items)
+  return ', '.join(items[:-1]) + ' and ' + items[-1]
