@@ -33,6 +33,10 @@ def get_config(preset: str = '') -> ConfigDict:
   config.cohorts.btumor_3t = ''
   config.cohorts.ccm_3t = ''
 
+  # Whether one subject label means one person in all cohorts. False: labels
+  # are per cohort, sub-01 of one is not sub-01 of another.
+  config.shared_labels = True
+
   config.simulate = ConfigDict()
   config.simulate.jobs = 0  # parallel subjects; 0: one for each core
   config.simulate.slab_mm = 60.0  # axial extent [ours]; 0: the whole brain
@@ -48,7 +52,6 @@ def get_config(preset: str = '') -> ConfigDict:
   config.test_subjects.btumor_3t = 4
 
   config.patches = 'native'  # native [code] or resampled (0.5 x 0.5 x 2 mm)
-  config.candidates = ConfigDict()  # overrides of detect.candidates.Gates
 
   config.model = ConfigDict()
   config.model.name = 'resnet_v4'  # main block of [code]; 47k is resnet_v1

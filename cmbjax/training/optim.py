@@ -45,9 +45,7 @@ def adam() -> optax.GradientTransformation:
 def set_rate(opt: Any, rate: jax.Array) -> Any:
   """The optimizer state with another learning rate (scalar or [R])."""
   rate = jnp.asarray(rate, jnp.float32)
-  return opt._replace(
-    hyperparams={**opt.hyperparams, 'learning_rate': rate}
-  )
+  return opt._replace(hyperparams={**opt.hyperparams, 'learning_rate': rate})
 
 
 def plateau_init(plateau: Plateau, num_replicas: int) -> Any:

@@ -144,6 +144,7 @@ class Runner:
     if backend == 'auto':
       backend = 'loop' if jax.default_backend() == 'cpu' else 'vmap'
     self.backend = backend
+    self.network = network
     step, run = train_step(network, positive_weight), forward(network)
     if backend == 'loop':
       self._step = jax.jit(step, donate_argnums=1)
@@ -151,7 +152,6 @@ class Runner:
     else:
       self._step = jax.jit(_over(step, 1, 3, backend), donate_argnums=1)
       self._forward = jax.jit(_over(run, 1, 2, backend))
-      self._forward_all = jax.jit(_over(run, 1, 1, backend))
 
   def epoch(
     self,
@@ -201,7 +201,7 @@ class Runner:
     padded = np.pad(index, ((0, 0), (0, -size % batch)), mode='edge')
     chunks = np.split(padded, padded.shape[1] // batch, axis=1)
     if self.backend == 'loop':
-      parts = _unstack(weights, num)
+      parts = unstack(weights, num)
 
       def one(r):
         return [self._forward(patches, parts[r], c[r]) for c in chunks]
@@ -214,7 +214,7 @@ class Runner:
 
   def _epoch_loop(self, patches, learners, index, keys, active):
     num, steps = index.shape[:2]
-    parts = _unstack(learners, num)
+    parts = unstack(learners, num)
 
     def one(r):
       learner, losses = parts[r], []
@@ -236,8 +236,10 @@ def stack(trees: list) -> Any:
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _unstack(tree: Any, num: int) -> list:
-  return [jax.tree.map(lambda leaf: leaf[r], tree) for r in range(num)]
+def unstack(tree: Any, num: int) -> list:
+  """The inverse of `stack`."""
+  leaves, form = jax.tree.flatten(tree)
+  return [form.unflatten([leaf[r] for leaf in leaves]) for r in range(num)]
 
 
 def _where(keep, new, old):

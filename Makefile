@@ -1,0 +1,31 @@
+# Two commands do everything on a fresh machine: `make study`, `make test`.
+PYTHON ?= python3
+WORKDIR ?= runs/finetune
+VENV := .venv
+BIN := $(VENV)/bin
+# Pages of large temporary arrays are kept, not given back and faulted anew.
+MALLOC := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
+
+.PHONY: study test lint env clean
+
+study: env
+	$(MALLOC) $(BIN)/python -m cmbjax.main --config=configs/finetune.py --workdir=$(WORKDIR)
+
+test: env
+	$(MALLOC) $(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+env: $(VENV)/.ready
+
+# The stamp is newer than what it was made from only after a full install.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cmbjax needs Python 3.11 or newer; call make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs

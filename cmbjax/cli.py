@@ -1,0 +1,60 @@
+"""The `cmbjax` command: one verb per job; the work is in the rooms.
+
+Rule: `--help` is quick, so a room is imported only by its own verb.
+"""
+
+import argparse
+import importlib
+import sys
+
+import cmbjax
+from cmbjax.errors import InputError
+
+# Verbs whose arguments live in the room that does the work.
+ROOMS = {
+  'swi': 'cmbjax.imaging.swi_command',
+  'build': 'cmbjax.data.build_command',
+  'simulate': 'cmbjax.simulate.simulate_command',
+  'compare': 'cmbjax.evaluation.compare_command',
+}
+HELP = {
+  'simulate': 'make labelled scans from physics, as a BIDS folder',
+  'swi': 'reconstruct SWI from magnitude and phase',
+  'build': "turn a cohort folder into a TFDS patch data set",
+  'compare': 'compare the predictions of finished runs',
+}
+
+
+def parser() -> argparse.ArgumentParser:
+  """All verbs with their options."""
+  top = argparse.ArgumentParser(
+    prog='cmbjax',
+    description='Cerebral microbleeds on SWI: simulate, detect, study.',
+    epilog='A study: python -m cmbjax.main --config=configs/finetune.py',
+  )
+  version = f'cmbjax {cmbjax.__version__}'
+  top.add_argument('--version', action='version', version=version)
+  verbs = top.add_subparsers(dest='verb', metavar='VERB', required=True)
+  for verb, room in ROOMS.items():
+    module = importlib.import_module(room)
+    sub = verbs.add_parser(verb, help=HELP[verb], description=HELP[verb])
+    module.add_arguments(sub)
+    sub.set_defaults(run=module.run)
+  return top
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs one verb; returns the exit code (argparse exits with 2 itself)."""
+  try:
+    arguments = parser().parse_args(argv)
+    return arguments.run(arguments)
+  except InputError as error:
+    print(f'cmbjax: {error}', file=sys.stderr)
+    return error.exit_code
+  except KeyboardInterrupt:
+    print('cmbjax: interrupted; run it again to go on.', file=sys.stderr)
+    return 130
+
+
+if __name__ == '__main__':
+  sys.exit(main())

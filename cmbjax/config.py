@@ -1,0 +1,228 @@
+"""Config files and command-line overrides to one checked config.
+
+Rule: a wrong key or value ends before any work starts, with the key, what was
+found and what is allowed.
+"""
+
+import difflib
+import importlib.util
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from cmbjax.errors import InputError, NoInputError
+
+COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
+STRATEGIES = ('7t', 'finetuned', 'scratch', 'combined')
+PATCHES = ('native', 'resampled')
+
+# Cohorts whose training subjects a strategy learns from, itself.
+TRAINED_ON = {
+  '7t': ('btumor_7t',),
+  'finetuned': ('btumor_3t',),
+  'scratch': ('btumor_3t',),
+  'combined': ('btumor_7t', 'btumor_3t'),
+}
+
+_POSITIVE = (
+  'train.folds',
+  'train.epochs',
+  'train.finetune_epochs',
+  'train.batch',
+  'train.learning_rate',
+  'train.min_learning_rate',
+  'train.finetune_learning_rate',
+  'train.plateau_patience',
+  'train.positive_weight',
+  'evaluation.batch',
+  'evaluation.draws',
+  'simulate.subjects.btumor_7t',
+  'simulate.subjects.btumor_3t',
+  'simulate.subjects.ccm_3t',
+)
+_BETWEEN_0_AND_1 = (
+  'train.plateau_factor',
+  'train.bn_momentum',
+  'evaluation.threshold',
+  'evaluation.level',
+)
+_NOT_NEGATIVE = (
+  'seed',
+  'simulate.jobs',
+  'simulate.slab_mm',
+  'test_subjects.btumor_7t',
+  'test_subjects.btumor_3t',
+  'train.stop_after',
+  'train.plateau_min_delta',
+)
+
+
+def resolve(name: str) -> str:
+  """The config file for `--config=NAME[:PRESET]`, preset kept.
+
+  A path that exists wins; then the configs that came with the package.
+
+  Raises:
+    NoInputError: there is no such file.
+  """
+  path, colon, preset = name.partition(':')
+  shipped = pathlib.Path(__file__).parent / 'configs' / pathlib.Path(path).name
+  for candidate in (pathlib.Path(path), shipped):
+    if candidate.is_file():
+      return f'{candidate}{colon}{preset}'
+  known = sorted(p.stem for p in _folder().glob('[a-z]*.py'))
+  raise NoInputError(
+    f'--config={name}: no such file; shipped configs are {", ".join(known)} '
+    'as configs/NAME.py.'
+  )
+
+
+def load(name: str) -> ConfigDict:
+  """`get_config(preset)` of a config file.
+
+  Raises:
+    InputError: the file has no get_config or refuses the preset.
+  """
+  path, _, preset = resolve(name).partition(':')
+  # Config files say `from configs import base`.
+  home = str(pathlib.Path(path).resolve().parent.parent)
+  if home not in sys.path:
+    sys.path.append(home)  # last: it must shadow nothing
+  spec = importlib.util.spec_from_file_location('cmbjax_config', path)
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    return module.get_config(preset)
+  except (SyntaxError, ImportError, AttributeError, ValueError) as error:
+    raise InputError(f'--config={name}: {error}') from error
+
+
+def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
+  """Refuses `--config.KEY` arguments whose key does not exist.
+
+  Raises:
+    InputError: names the nearest keys.
+  """
+  known = keys(config)
+  for argument in arguments:
+    if not argument.startswith('--config.'):
+      continue
+    key = argument[len('--config.') :].partition('=')[0]
+    if key not in known:
+      near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+      raise InputError(
+        f'--config.{key}: there is no such key; did you mean '
+        f'{" or ".join(near)}?'
+        if near
+        else f'--config.{key}: there is no such key; allowed are '
+        f'{", ".join(sorted(known))}.'
+      )
+
+
+def keys(config: ConfigDict, prefix: str = '') -> list[str]:
+  """All dotted names of values."""
+  out = []
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      out += keys(value, f'{prefix}{name}.')
+    else:
+      out.append(prefix + name)
+  return out
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks every value that has a range or a list of choices.
+
+  Raises:
+    InputError: names the key, the value found and what is allowed.
+    NoInputError: a cohort or weights folder does not exist.
+  """
+  _choices('strategies', config.strategies, STRATEGIES)
+  _choices('tests', config.tests, COHORTS)
+  _choices('patches', (config.patches,), PATCHES)
+  for key in _POSITIVE:
+    _number(config, key, lambda v: v > 0, 'above 0')
+  for key in _NOT_NEGATIVE:
+    _number(config, key, lambda v: v >= 0, '0 or more')
+  for key in _BETWEEN_0_AND_1:
+    _number(config, key, lambda v: 0 < v < 1, 'between 0 and 1')
+  if config.train.folds < 2:
+    raise InputError('config.train.folds: is 1, cross-validation needs 2.')
+  if config.train.min_learning_rate > config.train.learning_rate:
+    raise InputError(
+      'config.train.min_learning_rate: is above config.train.learning_rate.'
+    )
+  _seeds(config.train.seeds)
+  for name in COHORTS:
+    _folder_exists(f'cohorts.{name}', config.cohorts[name])
+  _folder_exists('pretrained', config.pretrained)
+
+
+def cohorts_needed(config: ConfigDict) -> tuple[str, ...]:
+  """Cohorts that this study reads, in a fixed order."""
+  needed = set(config.tests)
+  for strategy in trained_strategies(config):
+    needed |= set(TRAINED_ON[strategy])
+  return tuple(name for name in COHORTS if name in needed)
+
+
+def trained_strategies(config: ConfigDict) -> tuple[str, ...]:
+  """Strategies that this run trains, each after what it starts from."""
+  wanted = set(config.strategies)
+  if 'finetuned' in wanted:
+    wanted.add('7t')
+  if config.pretrained:
+    wanted.discard('7t')
+  return tuple(s for s in STRATEGIES if s in wanted)
+
+
+def get(config: ConfigDict, key: str):
+  """The value of a dotted name."""
+  for part in key.split('.'):
+    config = config[part]
+  return config
+
+
+def _folder() -> pathlib.Path:
+  inside = pathlib.Path(__file__).parent / 'configs'
+  return inside if inside.is_dir() else pathlib.Path('configs')
+
+
+def _choices(key: str, values: Sequence[str], allowed: Sequence[str]) -> None:
+  if isinstance(values, str) or not values:
+    raise InputError(
+      f'config.{key}: is {values!r}, give a list of some of {tuple(allowed)}.'
+    )
+  wrong = [v for v in values if v not in allowed]
+  if wrong or len(set(values)) < len(values):
+    found = wrong[0] if wrong else 'a value twice'
+    raise InputError(
+      f'config.{key}: holds {found!r}; allowed are {tuple(allowed)}, each once.'
+    )
+
+
+def _number(config: ConfigDict, key: str, good, allowed: str) -> None:
+  value = get(config, key)
+  if not good(value):
+    raise InputError(f'config.{key}: is {value}, must be {allowed}.')
+
+
+def _seeds(seeds: Sequence[int]) -> None:
+  whole = all(isinstance(s, int) and s >= 0 for s in seeds)
+  if not seeds or not whole or len(set(seeds)) < len(seeds):
+    raise InputError(
+      f'config.train.seeds: is {tuple(seeds)}, give different whole numbers '
+      'of 0 or more, for example "(0,1,2)".'
+    )
+
+
+def _folder_exists(key: str, value: str) -> None:
+  if value and not os.path.isdir(value):
+    raise NoInputError(
+      f'config.{key}: {value!r} is not a folder; correct the path'
+      + (' or leave it empty.' if key == 'pretrained' else ', or leave it')
+      + ('' if key == 'pretrained' else ' empty to simulate a cohort.')
+    )

@@ -1,0 +1,25 @@
+"""Everything once, as small as it gets: does the machine run it at all?
+
+  python -m cmbjax.main --config=configs/smoke.py
+
+Expected: under 60 s; the numbers mean nothing.
+"""
+
+from configs import base
+
+
+def get_config(preset=''):
+  config = base.get_config(preset)
+  config.name = 'smoke'
+  config.simulate.slab_mm = 24.0
+  config.simulate.subjects.btumor_7t = 4
+  config.simulate.subjects.btumor_3t = 4
+  config.simulate.subjects.ccm_3t = 1
+  config.test_subjects.btumor_7t = 1
+  config.test_subjects.btumor_3t = 1
+  config.model.name = 'resnet_v4_1'
+  config.train.folds = 2
+  config.train.epochs = 2
+  config.train.finetune_epochs = 1
+  config.evaluation.draws = 200
+  return config
