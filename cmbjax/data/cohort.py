@@ -22,7 +22,7 @@ from cmbjax.data.truth import (
   load_truth,
 )
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, brain, swi, volume
+from cmbjax.imaging import bids, brain, signal, swi, volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +38,7 @@ class Scan:
   def paths(self) -> tuple[pathlib.Path, ...]:
     """All files that the arrays of this scan come from."""
     own = self.files
-    signal = [] if own.swi else [own.magnitude, own.phase]
-    flat = [own.swi, own.mask]
-    for some in signal:
-      flat += some if isinstance(some, tuple) else [some]
+    flat = [own.swi, own.mask, *_signal(own)]
     return (*(path for path in flat if path is not None), *self.truth.paths)
 
 
@@ -114,13 +111,13 @@ def load_scan(scan: Scan) -> LoadedScan:
   Raises:
     InputError: a damaged file, or one that is not on the scan's grid.
   """
-  image, source = _image(scan.files)
+  image, mask = _image(scan.files)
   if scan.files.mask is not None:
     given = volume.load(scan.files.mask)
     check_grid(given, image)
     mask = given.array > 0
-  else:
-    mask = brain.brain_mask(source, image.spacing_mm)
+  elif mask is None:
+    mask = brain.brain_mask(image.array, image.spacing_mm)
   truth = load_truth(scan.truth, image)
   scaled = swi.scale_to_unit(image.array, mask)
   return LoadedScan(scaled, image.spacing_mm, image.affine, mask, truth)
@@ -134,7 +131,8 @@ def scan_fingerprint(scan: Scan) -> str:
     for path, state in zip(scan.paths, states)
   ]
   fields = ('EchoTime', 'MagneticFieldStrength', 'Units')
-  facts = {name: scan.files.sidecar.get(name) for name in fields}
+  sidecars = [scan.files.sidecar, *map(bids.sidecar, _signal(scan.files))]
+  facts = [[some.get(name) for name in fields] for some in sidecars]
   return files.digest([scan.subject, scan.name, content, facts])
 
 
@@ -145,36 +143,37 @@ def _content(path: pathlib.Path, size: int, changed_ns: int) -> str:
 
 
 def _image(found: bids.ScanFiles):
-  """The SWI as a volume, and the array that shows the brain best."""
+  """The SWI: as given, else reconstructed, else (no phase) the magnitude.
+
+  Also the brain mask, where the reconstruction made one.
+  """
   if found.swi is not None:
-    image = volume.load(found.swi)
-    return image, image.array
-  magnitude = volume.load(_last(found.magnitude))
-  if found.phase is None:  # a plain T2* scan
-    return magnitude, magnitude.array
-  phase = volume.load(_last(found.phase))
-  check_grid(phase, magnitude)
+    return volume.load(found.swi), None
+  if found.phase is None:
+    return volume.load(_files(found.magnitude)[-1]), None  # the longest echo
+  read = signal.read(_files(found.magnitude), _files(found.phase))
   made = swi.reconstruct(
-    magnitude.array,
-    _radians(phase.array),
-    magnitude.spacing_mm,
-    field_t=found.sidecar.get('MagneticFieldStrength'),
+    read.magnitude,
+    read.phase,
+    read.grid.spacing_mm,
+    echo_times_s=read.echo_times_s,
+    field_t=read.field_t,
   )
-  return dataclasses.replace(magnitude, array=made.swi), magnitude.array
+  return dataclasses.replace(read.grid, array=made.swi), made.mask
 
 
-def _last(paths):
-  """Of several echoes the longest, where susceptibility shows most."""
-  return paths[-1] if isinstance(paths, tuple) else paths
+def _signal(found: bids.ScanFiles) -> tuple[pathlib.Path, ...]:
+  """The files that an SWI is made from; none when there is an SWI."""
+  if found.swi is not None:
+    return ()
+  return (*_files(found.magnitude), *_files(found.phase))
 
 
-def _radians(phase):
-  """Scanner units (for example -4096..4095) to -pi..pi; radians stay."""
-  low, high = float(phase.min()), float(phase.max())
-  if high - low <= 2 * np.pi * 1.01:
-    return phase.astype(np.float32, copy=False)
-  turn = (phase.astype(np.float32) - low) / (high - low)
-  return (turn * 2 - 1) * np.float32(np.pi)
+def _files(some) -> tuple[pathlib.Path, ...]:
+  """ScanFiles gives None, one path, or one per echo."""
+  if some is None:
+    return ()
+  return some if isinstance(some, tuple) else (some,)
 
 
 def _is_bids(folder):
@@ -187,7 +186,8 @@ def _is_bids(folder):
 
 def _is_simulated(folder):
   path = folder / 'dataset_description.json'
-  return path.is_file() and files.read_json(path).get('Simulated') is True
+  content = files.read_json(path) if path.is_file() else {}
+  return isinstance(content, dict) and content.get('Simulated') is True
 
 
 def _check_subjects(folder, subjects):
