@@ -178,7 +178,12 @@ def _find_scan(root, subject, folder, swi_pattern):
     if _IMAGE.search(p.name) and not _PROJECTION.search(p.name)
   )
   swi = _one_swi(name, images, swi_pattern)
-  magnitude, phase = _signal_of(name, images)
+  try:
+    magnitude, phase = _signal_of(name, images)
+  except InputError:
+    if swi is None:
+      raise
+    magnitude, phase = None, None  # which belongs to the SWI is not known
   first = magnitude[0] if isinstance(magnitude, tuple) else magnitude
   main = swi or first
   if main is None:

@@ -1,0 +1,86 @@
+"""Tests of imaging/echoes.py: formulas at uneven echo spacing."""
+
+import numpy as np
+import pytest
+
+from cmbjax.errors import InputError
+from cmbjax.imaging import echoes, phase
+
+TIMES_S = (0.0027, 0.0104, 0.0132, 0.0209)
+
+
+@pytest.mark.parametrize('times', [TIMES_S, (0.002, 0.004, 0.006, 0.02)])
+def test_t2star_of_uneven_echoes(times):
+  truth = np.array([0.02, 0.03, 0.05], np.float32).reshape(3, 1, 1)
+  signal = np.exp(-np.array(times, np.float32) / truth[..., None])
+  found = echoes.t2star(signal, times)
+  np.testing.assert_allclose(found, truth, rtol=0.04)
+
+
+def test_assuming_even_echoes_would_be_wrong():
+  times = (0.002, 0.004, 0.006, 0.02)
+  signal = np.exp(-np.array(times, np.float32) / 0.03).reshape(1, 1, 1, 4)
+  even = echoes.t2star(signal, np.linspace(times[0], times[-1], 4))
+  assert abs(even[0, 0, 0] / 0.03 - 1) > 0.1
+
+
+def test_t2star_by_hand():
+  # Two intervals of 1 s and 3 s: (1 * (8 + 4) / 2 + 3 * (4 + 2) / 2) / 6.
+  signal = np.array([8, 4, 2], np.float32).reshape(1, 1, 1, 3)
+  assert echoes.t2star(signal, (1, 2, 5))[0, 0, 0] == pytest.approx(2.5)
+
+
+def test_t2star_without_decay_is_zero():
+  assert echoes.t2star(np.ones((1, 1, 1, 2), np.float32), (1, 2)) == 0
+
+
+def test_t2star_needs_a_time_for_each_echo():
+  with pytest.raises(InputError, match='2 echo times for 3 echoes'):
+    echoes.t2star(np.ones((1, 1, 1, 3), np.float32), (0.01, 0.02))
+
+
+@pytest.mark.parametrize(
+  ('how', 'expected'), [('SNR', 5.0), ('average', 3.5), ('last', 4.0)]
+)
+def test_magnitudes(how, expected):
+  signal = np.array([3, 4], np.float32).reshape(1, 1, 1, 2)
+  assert echoes.combine_magnitude(signal, how)[0, 0, 0] == expected
+
+
+def test_unknown_combination_is_refused():
+  with pytest.raises(InputError, match='SNR, average, last'):
+    echoes.combine_magnitude(np.ones((1, 1, 1, 2)), 'mean')
+
+
+@pytest.mark.parametrize(
+  ('echo', 'field', 'expected'),
+  [
+    (0.008, 7.0, np.pi / 2),
+    (0.016, 7.0, np.pi),
+    (0.0209, 7.0, np.pi),
+    (0.008, None, np.pi / 2),
+    (0.0104, 3.0, np.pi * 0.0104 / 0.0209),  # longest echo is the reference
+  ],
+)
+def test_threshold_masks_at_one_frequency(echo, field, expected):
+  found = echoes.mask_threshold_rad(echo, longest_s=0.0209, field_t=field)
+  assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('weighting', ['phase_snr', 'phase_var'])
+def test_mean_frequency_of_wrapping_echoes(weighting):
+  hz = np.array([-45.0, -30.0, 5.0, 20.0], np.float32).reshape(4, 1, 1)
+  mean = echoes.MeanFrequency(weighting=weighting)
+  for time in TIMES_S[1:]:
+    angle = phase.wrap((2 * np.pi * time * hz).astype(np.float32))
+    mean.add(np.exp(-time / 0.03) * np.ones_like(hz), angle, time)
+  assert mean.mean_time_s == pytest.approx(np.mean(TIMES_S[1:]))
+  np.testing.assert_allclose(
+    mean.phase() / (2 * np.pi * mean.mean_time_s), hz, rtol=1e-4
+  )
+
+
+def test_mean_frequency_where_there_is_no_signal_is_zero():
+  mean = echoes.MeanFrequency()
+  mean.add(np.zeros((1, 1, 1)), np.ones((1, 1, 1)), 0.01)
+  assert mean.phase() == 0

@@ -1,0 +1,76 @@
+"""Tests of imaging/polarity.py: the tube rule, its eigenvalue, its doubts."""
+
+import heads
+import numpy as np
+import pytest
+
+from cmbjax.imaging import phase, polarity
+
+SPACING = heads.SPACING_MM
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_sign_is_found_on_drawn_veins(seed, sign):
+  head = heads.draw(seed)
+  local = phase.high_pass(
+    head.magnitude, sign * head.phase, SPACING, sigma_mm=3
+  )
+  found = polarity.detect(head.magnitude, local, SPACING, head.brain)
+  assert found.certain
+  assert found.sign == sign
+  assert found.median_rad * sign < -0.3
+
+
+def test_a_dark_sheet_of_opposite_phase_does_not_win():
+  head = heads.draw(1)
+  sheet = np.zeros_like(head.brain)
+  sheet[47:49] = head.brain[47:49]
+  assert sheet.sum() > 2 * head.veins.sum()
+  magnitude = np.where(sheet, 0.5, head.magnitude)
+  local = np.where(sheet, 0.8, head.phase)
+  dark = head.brain & (magnitude < 0.7)
+  assert np.median(local[dark]) > 0  # the simple rule would fail
+  found = polarity.detect(magnitude, local, SPACING, head.brain)
+  assert found.certain
+  assert found.sign == 1
+
+
+def test_no_veins_no_certainty():
+  rng = np.random.default_rng(5)
+  shape = (48, 48, 12)
+  noise = rng.normal(size=(2, *shape)).astype(np.float32)
+  found = polarity.detect(
+    1 + 0.02 * noise[0], 0.05 * noise[1], SPACING, np.ones(shape, bool)
+  )
+  assert not found.certain
+  assert found.sign == 1
+
+
+def test_empty_mask_is_a_doubt_not_a_crash():
+  blank = np.ones((8, 8, 8), np.float32)
+  found = polarity.detect(blank, blank, SPACING, np.zeros(blank.shape, bool))
+  assert found == polarity.Polarity(1, 0.0, 0, False)
+
+
+def test_echoes_vote_by_voxels():
+  votes = [
+    polarity.Polarity(1, -0.2, 60, True),
+    polarity.Polarity(-1, 0.5, 300, True),
+  ]
+  found = polarity.combine(votes)
+  assert found.sign == -1
+  assert found.voxels == 360
+  assert found.median_rad == pytest.approx((-0.2 * 60 + 0.5 * 300) / 360)
+
+
+def test_middle_eigenvalue_equals_lapack():
+  rng = np.random.default_rng(0)
+  half = rng.normal(size=(400, 3, 3))
+  full = half + np.swapaxes(half, 1, 2)
+  full[0] = 0
+  full[1] = 2 * np.eye(3)
+  expected = np.linalg.eigvalsh(full)[:, 1]
+  i, j = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
+  found = polarity.middle_eigenvalue(*(full[:, a, b] for a, b in zip(i, j)))
+  np.testing.assert_allclose(found, expected, atol=1e-5)

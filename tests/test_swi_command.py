@@ -1,0 +1,200 @@
+"""Tests of imaging/swi_command.py: files in, files and settings out."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import heads
+import nibabel as nib
+import numpy as np
+import pytest
+from test_signal import real_data
+
+from cmbjax.errors import InputError
+from cmbjax.imaging import swi_command, volume
+
+AFFINE = np.array(
+  [[0, -1, 0, 40], [-1, 0, 0, 50], [0, 0, 2, -20], [0, 0, 0, 1]], float
+)
+
+
+def _run(*words):
+  parser = argparse.ArgumentParser()
+  swi_command.add_arguments(parser)
+  return swi_command.run(parser.parse_args([str(w) for w in words]))
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+  head = heads.draw()
+  folder = tmp_path_factory.mktemp('scan')
+  for name, array in (('mag', head.magnitude), ('phase', head.phase)):
+    path = folder / f'sub-1_part-{name}_T2starw.nii.gz'
+    nib.save(nib.Nifti1Image(array, AFFINE), path)
+    fields = {'EchoTime': 0.016, 'MagneticFieldStrength': 7, 'Simulated': True}
+    path.with_name(path.name[:-7] + '.json').write_text(json.dumps(fields))
+  nib.save(
+    nib.Nifti1Image(head.brain.astype(np.uint8), AFFINE), folder / 'mask.nii'
+  )
+  return folder
+
+
+def test_one_echo_writes_images_and_settings(files, tmp_path, capsys):
+  mag = files / 'sub-1_part-mag_T2starw.nii.gz'
+  code = _run(
+    '--mag',
+    mag,
+    '--phase',
+    files / 'sub-1_part-phase_T2starw.nii.gz',
+    '--out',
+    tmp_path,
+    '--writesteps',
+  )
+  assert code == 0
+  names = sorted(p.name for p in tmp_path.iterdir())
+  assert names == [
+    'sub-1_desc-combined_magnitude.nii.gz',
+    'sub-1_desc-highpass_phase.nii.gz',
+    'sub-1_label-brain_mask.nii.gz',
+    'sub-1_minIP.nii.gz',
+    'sub-1_settings.json',
+    'sub-1_swi.json',
+    'sub-1_swi.nii.gz',
+  ]
+  assert len(capsys.readouterr().out.splitlines()) == 5
+  given, image = nib.load(mag), nib.load(tmp_path / 'sub-1_swi.nii.gz')
+  np.testing.assert_allclose(image.affine, given.affine)
+  assert image.shape == given.shape
+  assert image.get_data_dtype() == np.uint8
+  values = np.asarray(image.dataobj)
+  inside = np.asarray(nib.load(files / 'mask.nii').dataobj) > 0
+  assert (values[inside] == 255).mean() == pytest.approx(0.005, abs=0.004)
+  settings = json.loads((tmp_path / 'sub-1_settings.json').read_text())
+  assert settings['Options']['mask_power'] == 4
+  assert settings['HighPassSigmaMm'] == 1.9
+  assert settings['EchoTimes'] == [0.016]
+  assert settings['PhaseSign']['Used'] == 1
+  assert settings['PhaseSign']['Certain'] is True
+  assert set(settings['Versions']) >= {'numpy', 'scipy', 'nibabel', 'python'}
+  assert settings['GeneratedBy'][0]['Version']
+  sidecar = json.loads((tmp_path / 'sub-1_swi.json').read_text())
+  assert sidecar['EchoTime'] == 0.016
+  assert sidecar['Simulated'] is True
+
+
+def test_the_settings_make_the_same_image_again(files, tmp_path):
+  words = [
+    '--mag',
+    files / 'sub-1_part-mag_T2starw.nii.gz',
+    '--phase',
+    files / 'sub-1_part-phase_T2starw.nii.gz',
+    '--phase-scaling-type',
+    'tanh',
+    '--filter-size',
+    '2.5',
+    '--phase-sign',
+    '-1',
+  ]
+  for name in ('a', 'b'):
+    assert _run(*words, '--out', tmp_path / name) == 0
+  for file in (tmp_path / 'a').iterdir():
+    if file.name.endswith('settings.json'):
+      continue
+    assert file.read_bytes() == (tmp_path / 'b' / file.name).read_bytes()
+  settings = json.loads((tmp_path / 'a/sub-1_settings.json').read_text())
+  assert settings['HighPassSigmaMm'] == 2.5
+  assert settings['PhaseSign']['Used'] == -1
+  assert settings['PhaseSign']['Measured'] is False
+  assert any('goes against the image' in n for n in settings['Notes'])
+
+
+def test_own_mask_is_kept(files, tmp_path):
+  _run(
+    '--mag',
+    files / 'sub-1_part-mag_T2starw.nii.gz',
+    '--phase',
+    files / 'sub-1_part-phase_T2starw.nii.gz',
+    '--mask',
+    files / 'mask.nii',
+    '--out',
+    tmp_path,
+  )
+  mine, kept = (
+    volume.load(p).array > 0
+    for p in (files / 'mask.nii', tmp_path / 'sub-1_label-brain_mask.nii.gz')
+  )
+  np.testing.assert_array_equal(kept, mine)
+
+
+def test_a_mask_of_another_grid_is_refused(files, tmp_path):
+  other = tmp_path / 'other.nii'
+  nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), AFFINE), other)
+  with pytest.raises(InputError, match=r'other\.nii'):
+    _run(
+      '--mag',
+      files / 'sub-1_part-mag_T2starw.nii.gz',
+      '--phase',
+      files / 'sub-1_part-phase_T2starw.nii.gz',
+      '--mask',
+      other,
+      '--out',
+      tmp_path,
+    )
+
+
+def test_inputs_are_never_overwritten(files, tmp_path):
+  mag = tmp_path / 'swi.nii.gz'
+  mag.write_bytes((files / 'sub-1_part-mag_T2starw.nii.gz').read_bytes())
+  before = mag.read_bytes()
+  with pytest.raises(InputError, match='is an input'):
+    _run(
+      '--mag',
+      mag,
+      '--phase',
+      files / 'sub-1_part-phase_T2starw.nii.gz',
+      '--out',
+      tmp_path,
+    )
+  assert mag.read_bytes() == before
+  assert [p.name for p in tmp_path.iterdir()] == ['swi.nii.gz']
+
+
+@pytest.mark.parametrize(
+  'words', [['--mag', 'a'], ['--phase', 'a'], ['--mag', 'a', '--imag', 'b'], []]
+)
+def test_halves_of_a_signal_are_refused(tmp_path, words):
+  with pytest.raises(InputError, match='--mag and --phase'):
+    _run(*words, '--out', tmp_path)
+
+
+@pytest.mark.parametrize('times', [['0.016'], ['x'], ['[]'], ['4', '900']])
+def test_echo_times_in_other_units_are_refused(tmp_path, times):
+  with pytest.raises(InputError, match='--echo-times'):
+    _run('-m', 'a', '-p', 'b', '-o', tmp_path, '-t', *times)
+
+
+@pytest.mark.parametrize('times', [['4', '8', '12'], ['[4,8,12]']])
+def test_real_scan_from_the_command(tmp_path, times, capsys):
+  mag, angle = (real_data(f'real_gre_crop/{n}.nii') for n in ('Mag', 'Phase'))
+  assert _run('-m', mag, '-p', angle, '-t', *times, '-o', tmp_path) == 0
+  assert 'scale factor' in capsys.readouterr().err
+  settings = json.loads((tmp_path / 'settings.json').read_text())
+  assert settings['PhaseSign']['Used'] == -1
+  assert settings['EchoesUsed'] == [2, 3]
+  assert (tmp_path / 'TOF.nii.gz').is_file()
+  shape = nib.load(mag).shape[:3]
+  assert nib.load(tmp_path / 'minIP.nii.gz').shape == shape
+
+
+def test_help_loads_nothing_heavy():
+  code = (
+    'import argparse, sys; from cmbjax.imaging import swi_command;'
+    'swi_command.add_arguments(argparse.ArgumentParser());'
+    'print([m for m in ("numpy", "scipy", "jax", "nibabel") if m in '
+    'sys.modules])'
+  )
+  found = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert found.stdout.strip() == '[]'
