@@ -1,0 +1,350 @@
+"""A cohort of simulated subjects as a BIDS folder, one subject per process.
+
+Rule: subject n is the same whether 10 or 100 are made, and a subject folder
+is either whole or absent, so a run that was stopped goes on where it ended.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import gzip
+import multiprocessing
+import os
+import pathlib
+import shutil
+
+import nibabel as nib
+import numpy as np
+
+import cmbjax
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.imaging import swi as swi_module
+from cmbjax.progress import Progress
+from cmbjax.simulate import scan as scan_module
+from cmbjax.simulate.protocols import COHORTS, Protocol, get_protocol
+
+__all__ = ['COHORTS', 'fingerprint', 'simulate', 'subject_label']
+
+_TRUTH = 'derivatives/truth'
+_MARK = 'SimulationFingerprint'
+
+
+def subject_label(protocol: Protocol, number: int) -> str:
+  """'sub-7T001': never the same in two cohorts."""
+  return f'sub-{protocol.prefix}{number:03d}'
+
+
+def fingerprint(
+  protocol: Protocol, number: int, *, seed: int, slab_mm: float | None
+) -> str:
+  """16 hex digits of everything that decides how a subject looks."""
+  return files.digest(
+    dataclasses.asdict(protocol), scan_module.VERSION, number, seed, slab_mm
+  )
+
+
+def simulate(
+  cohort: str,
+  *,
+  subjects: int,
+  out: str | os.PathLike,
+  seed: int,
+  jobs: int | None = None,
+  first: int = 1,
+  slab_mm: float | None = None,
+) -> pathlib.Path:
+  """Writes subjects `first` .. `first + subjects - 1` of a cohort.
+
+  Args:
+    cohort: one of `PROTOCOLS`.
+    subjects: how many.
+    out: folder of the cohort; subjects that are there already are kept.
+    seed: the cohort's seed, 0 or more.
+    jobs: processes; None: one per core.
+    first: number of the first subject, from 1.
+    slab_mm: only an axial slab of this thickness round the ventricles, for
+      tests; None: the whole head.
+
+  Returns:
+    The folder.
+
+  Raises:
+    InputError: a number out of range, an unknown cohort, a folder that cannot
+      be written, or one whose subjects were made with other settings.
+  """
+  protocol = get_protocol(cohort)
+  _check_numbers(subjects, seed, jobs, first, slab_mm)
+  out = pathlib.Path(out)
+  numbers = range(first, first + subjects)
+  todo = [n for n in numbers if not _is_done(out, protocol, n, seed, slab_mm)]
+  _write_top(out, protocol)
+  cores = _cores()
+  jobs = min(jobs or cores, max(len(todo), 1))
+  work = functools.partial(
+    _make_subject, protocol, out=out, seed=seed, slab_mm=slab_mm,
+    workers=max(1, cores // jobs),
+  )  # fmt: skip
+  with Progress(
+    f'simulate {cohort}', subjects, done=subjects - len(todo)
+  ) as progress:
+    for label in _run(work, todo, jobs):
+      progress.advance(note=label)
+  _write_participants(out)
+  return out
+
+
+def _cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # Linux only
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
+  for name, value, least in (
+    ('subjects', subjects, 1),
+    ('seed', seed, 0),
+    ('jobs', jobs, 1),
+    ('first', first, 1),
+    ('slab_mm', slab_mm, 8),
+  ):
+    if value is not None and value < least:
+      raise InputError(f'{name}: found {value}, must be {least} or more.')
+
+
+def _run(work, todo, jobs):
+  """Results of `work` over `todo`, as they come."""
+  if jobs == 1:
+    yield from map(work, todo)
+    return
+  # spawn: a fork would copy the locks of threads that JAX has started.
+  with concurrent.futures.ProcessPoolExecutor(
+    jobs, mp_context=multiprocessing.get_context('spawn')
+  ) as pool:
+    futures = [pool.submit(work, n) for n in todo]
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        yield future.result()
+    except BaseException:
+      pool.shutdown(wait=False, cancel_futures=True)
+      raise
+
+
+def _is_done(out, protocol, number, seed, slab_mm) -> bool:
+  """Whether a whole subject with these settings is there."""
+  label = subject_label(protocol, number)
+  sidecar = out / label / 'anat' / f'{label}_swi.json'
+  if not sidecar.is_file():
+    return False
+  found = files.read_json(sidecar).get(_MARK)
+  wanted = fingerprint(protocol, number, seed=seed, slab_mm=slab_mm)
+  if found != wanted:
+    raise InputError(
+      f'{out / label}: was made with another seed, slab, protocol or version '
+      f'({_MARK} {found}, wanted {wanted}); choose another folder or delete '
+      'this one.'
+    )
+  return (out / _TRUTH / label).is_dir()
+
+
+def _make_subject(
+  protocol: Protocol, number: int, *, out, seed, slab_mm, workers
+) -> str:
+  """Simulates and writes one subject; returns its label."""
+  label = subject_label(protocol, number)
+  scan = scan_module.make_scan(
+    protocol, number, seed=seed, slab_mm=slab_mm, workers=workers
+  )
+  mark = fingerprint(protocol, number, seed=seed, slab_mm=slab_mm)
+  for stale in out.glob(f'.partial-{label}-*'):
+    shutil.rmtree(stale)
+  temporary = out / f'.partial-{label}-{os.getpid()}'
+  try:
+    _write_images(temporary / 'raw' / 'anat', label, scan, protocol, mark)
+    _write_truth(temporary / 'truth' / 'anat', label, scan)
+    target = out / _TRUTH / label
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.rmtree(out / label, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The raw folder comes last: where it is, the truth is too.
+    os.replace(temporary / 'truth', target)
+    os.replace(temporary / 'raw', out / label)
+  except OSError as error:
+    raise InputError(
+      f'{out}: {label} cannot be written ({error.strerror or error}); free '
+      'some space or choose another folder.'
+    ) from error
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+  return label
+
+
+def _write_images(folder, label, scan, protocol: Protocol, mark) -> None:
+  count = len(protocol.echo_times_s)
+  top = max(float(m.max()) for m in scan.magnitude)
+  for echo, time in enumerate(protocol.echo_times_s):
+    middle, suffix = ('', 'T2starw')
+    if count > 1:
+      middle, suffix = (f'echo-{echo + 1}_', 'MEGRE')
+    facts = {'EchoTime': time, **_sidecar(protocol)}
+    if count > 1:
+      facts['EchoNumber'] = echo + 1
+    stem = folder / f'{label}_{middle}part-mag_{suffix}'
+    # 12 bit, like a scanner's magnitude.
+    image = np.rint(scan.magnitude[echo] * (4095 / top)).astype(np.int16)
+    _write_nifti(stem, image, scan.affine)
+    files.write_json(f'{stem}.json', facts)
+    stem = folder / f'{label}_{middle}part-phase_{suffix}'
+    image = np.rint(scan.phase[echo] * (2048 / np.pi)).astype(np.int16)
+    _write_nifti(stem, image, scan.affine, slope=np.pi / 2048)
+    files.write_json(f'{stem}.json', {**facts, 'Units': 'rad'})
+  unit = swi_module.scale_to_unit(scan.swi, scan.brain)
+  stem = folder / f'{label}_swi'
+  _write_nifti(stem, np.rint(unit * 255).astype(np.uint8), scan.affine)
+  times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
+  facts = {'EchoTime': times[0] if len(times) == 1 else times}
+  facts |= _sidecar(protocol) | scan.facts | {_MARK: mark}
+  files.write_json(f'{stem}.json', facts)
+
+
+def _sidecar(protocol: Protocol) -> dict:
+  return {
+    'MagneticFieldStrength': protocol.field_t,
+    'RepetitionTime': protocol.repetition_time_s,
+    'FlipAngle': protocol.flip_deg,
+    'Manufacturer': protocol.manufacturer,
+    'Simulated': True,
+  }
+
+
+def _write_truth(folder, label, scan) -> None:
+  brain = folder / f'{label}_label-brain_mask'
+  _write_nifti(brain, scan.brain.astype(np.uint8), scan.affine)
+  voxel = abs(float(np.linalg.det(scan.affine[:3, :3])))
+  for name, image, rows in (
+    ('cmb', scan.lesions, scan.lesion_rows),
+    ('mimic', scan.mimics, scan.mimic_rows),
+  ):
+    stem = folder / f'{label}_seg-{name}_dseg'
+    _write_nifti(stem, image, scan.affine)
+    files.write_json(
+      f'{stem}.json',
+      {'Description': _ABOUT[name], 'Simulated': True},
+    )
+    table = _table(name, image, rows, scan.affine, voxel)
+    files.write_text(f'{stem}.tsv', table)
+
+
+_ABOUT = {
+  'cmb': 'Microbleeds: voxels whose noise-free contrast, SWI without minus '
+  'with the lesion, is beyond half of its peak.',
+  'mimic': 'What looks like a microbleed and is none: vessels by kind, '
+  'calcifications, tumour blood.',
+}
+_COLUMNS = [
+  'index',
+  'name',
+  'x',
+  'y',
+  'z',
+  'volume_mm3',
+  'diameter_mm',
+  'type',
+  'region',
+  'susceptibility_ppm_mm3',
+  'contrast',
+  'elongation',
+]
+
+
+def _table(name, image, rows, affine, voxel_mm3) -> str:
+  """Tab separated table with one line per label that has voxels."""
+  where = np.nonzero(image)
+  order = np.argsort(image[where], kind='stable')
+  index = np.stack(where, 1)[order]
+  label = image[where][order]
+  lines = ['\t'.join(_COLUMNS)]
+  for row in rows:
+    low, high = np.searchsorted(label, [row.index, row.index + 1])
+    if low == high:
+      continue
+    world = index[low:high] @ affine[:3, :3].T + affine[:3, 3]
+    volume_mm3 = (high - low) * voxel_mm3
+    diameter = (6 * volume_mm3 / np.pi) ** (1 / 3)
+    cells = [row.index, f'{name}-{row.index:03d}']
+    cells += [f'{v:.2f}' for v in world.mean(0)]
+    cells += [f'{volume_mm3:.2f}', f'{diameter:.2f}', row.kind]
+    cells += [row.region or 'n/a', f'{row.moment:.3f}', f'{row.contrast:.3f}']
+    cells.append(f'{_elongation(world, voxel_mm3):.2f}')
+    lines.append('\t'.join(map(str, cells)))
+  return '\n'.join(lines) + '\n'
+
+
+def _elongation(world, voxel_mm3) -> float:
+  """Shortest over longest axis of the voxels' moments, 0..1."""
+  spread = np.cov(world.T, bias=True) if len(world) > 1 else np.zeros((3, 3))
+  # A voxel is not a point.
+  size = np.linalg.eigvalsh(spread + np.eye(3) * voxel_mm3 ** (2 / 3) / 12)
+  return float(np.sqrt(size[0] / size[-1]))
+
+
+def _write_nifti(stem, image, affine, *, slope=1.0) -> None:
+  """NIfTI-1 with integer voxels and a scale factor, bytes by content only."""
+  header = nib.Nifti1Header()
+  header.set_data_dtype(image.dtype)
+  header.set_data_shape(image.shape)
+  header.set_qform(affine, code=1)
+  header.set_sform(affine, code=1)
+  header.set_xyzt_units('mm')
+  header['scl_slope'], header['scl_inter'] = slope, 0
+  header['vox_offset'] = 352
+  header['magic'] = b'n+1'
+  data = header.binaryblock + b'\0\0\0\0' + image.tobytes('F')
+  data = gzip.compress(data, compresslevel=1, mtime=0)
+  files.write_bytes(f'{stem}.nii.gz', data)
+
+
+def _write_top(out, protocol: Protocol) -> None:
+  made = [{'Name': 'cmbjax simulate', 'Version': cmbjax.__version__}]
+  top = {
+    'Name': f'Simulated {protocol.name}',
+    'BIDSVersion': '1.10.0',
+    'DatasetType': 'raw',
+    'GeneratedBy': made,
+    'Simulated': True,
+    'Cohort': protocol.name,
+  }
+  path = out / 'dataset_description.json'
+  if path.is_file():
+    found = files.read_json(path)
+    if found.get('Cohort') != protocol.name or not found.get('Simulated'):
+      raise InputError(
+        f'{out}: holds {found.get("Name", "another data set")!r}, not a '
+        f'simulated {protocol.name}; choose another folder.'
+      )
+  files.write_json(path, top)
+  truth = {**top, 'Name': top['Name'] + ': truth', 'DatasetType': 'derivative'}
+  files.write_json(out / _TRUTH / 'dataset_description.json', truth)
+  files.write_text(out / '.bidsignore', '*_swi.*\n.partial-*\n')
+  files.write_text(out / 'README', _README.format(protocol=protocol))
+
+
+_README = """Simulated scans of cohort {protocol.name}.
+
+Nobody was scanned: susceptibility maps drawn on the MNI152 templates, their
+dipole field, the gradient echo signal at {protocol.field_t:g} T, and the SWI
+made from it. The truth is under derivatives/truth. Made by cmbjax simulate.
+"""
+
+
+def _write_participants(out) -> None:
+  """One line per subject that is there, from the truth tables."""
+  lines = ['participant_id\tmicrobleeds']
+  for folder in sorted(out.glob('sub-*')):
+    name = folder.name
+    table = out / _TRUTH / name / 'anat' / f'{name}_seg-cmb_dseg.tsv'
+    if table.is_file():
+      count = len(table.read_text().splitlines()) - 1
+      lines.append(f'{name}\t{count}')
+  files.write_text(out / 'participants.tsv', '\n'.join(lines) + '\n')

@@ -1,0 +1,454 @@
+"""One subject of one protocol: from a seed to images and their truth.
+
+Rule: each step draws from a stream named after it, so a change in one step
+leaves the others as they were, and subject n never depends on the others.
+"""
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from scipy import fft, ndimage
+
+from cmbjax.imaging import swi as swi_module
+from cmbjax.simulate import anatomy, lesions, physics, tissue, vessels
+from cmbjax.simulate.protocols import Protocol
+
+VERSION = 1  # of the drawing; part of every fingerprint
+
+
+class Finding(NamedTuple):
+  """One row of a truth table."""
+
+  index: int
+  kind: str
+  region: str
+  centre_mm: np.ndarray  # [3], grid mm, of the deposit
+  moment: float  # ppm mm3
+  contrast: float  # 0..1, noise-free, relative to the surroundings
+
+
+class Scan(NamedTuple):
+  """One simulated scan; arrays are [X, Y, Z] on the acquired grid."""
+
+  magnitude: list[np.ndarray]  # per echo, float32
+  phase: list[np.ndarray]  # per echo, float32 rad
+  swi: np.ndarray  # float32
+  brain: np.ndarray  # bool
+  lesions: np.ndarray  # uint16 instances
+  mimics: np.ndarray  # uint16
+  lesion_rows: list[Finding]
+  mimic_rows: list[Finding]
+  affine: np.ndarray  # [4, 4]
+  facts: dict  # what was drawn: SNR, tilt, ...
+
+
+class Streams:
+  """Random generators by name for one subject."""
+
+  def __init__(self, seed: int, cohort: str, subject: int):
+    self._key = [seed, zlib.crc32(cohort.encode()), subject]
+
+  def __call__(self, name: str) -> np.random.Generator:
+    return np.random.default_rng([*self._key, zlib.crc32(name.encode())])
+
+
+def make_scan(
+  protocol: Protocol, subject: int, *, seed: int, slab_mm: float | None = None,
+  workers: int = 1,
+) -> Scan:  # fmt: skip
+  """Simulates subject number `subject` (1, 2, ...).
+
+  Args:
+    protocol: how it is scanned.
+    seed: of the cohort.
+    slab_mm: axial thickness round the ventricles; None: the whole head.
+    workers: threads of the Fourier transforms.
+  """
+  streams = Streams(seed, protocol.name, subject)
+  extent = tissue.get_extent(protocol, slab_mm)
+  head = anatomy.draw_head(
+    streams('anatomy'), full_mm=protocol.field_of_view_mm,
+    start_mm=extent.start_mm, depth_mm=extent.depth_mm,
+  )  # fmt: skip
+  tumour = _draw_tumour(streams('tumour'), head, protocol)
+  maps, veins, arteries = tissue.draw_maps(
+    streams, head, protocol, extent, tumour, workers
+  )
+  world = _World(protocol, extent, head, maps)
+  found = _place_lesions(streams('lesions'), world, tumour, slab_mm)
+  others = _place_mimics(streams('mimics'), world, tumour)
+  return _acquire(
+    streams, world, found, others, (veins, arteries, tumour), workers
+  )
+
+
+def _draw_tumour(rng, head, protocol) -> tissue.Tumour | None:
+  if protocol.disease != 'brain tumour':
+    return None
+  pool = head.region[::4, ::4, ::4] == anatomy.REGIONS.index('white matter')
+  index = np.argwhere(pool)
+  centre = 4.0 * index[rng.integers(len(index))]
+  cavity = rng.uniform(7, 20, 3) if rng.random() < 0.6 else None
+  return tissue.Tumour(
+    centre, rng.uniform(35, 50), cavity, rng.uniform(0.5, 1.5),
+    rng.uniform(0.3, 1.0), rng.uniform(0.3, 1.0), rng.random() < 0.25,
+  )  # fmt: skip
+
+
+class _World:
+  """The noise-free head, and what deposits do to its signal locally."""
+
+  def __init__(self, protocol, extent, head, maps):
+    self.protocol, self.extent = protocol, extent
+    self.head, self.maps = head, maps
+    self.ratio = np.rint(np.array(protocol.voxel_mm) / protocol.fine_mm).astype(
+      int
+    )
+
+  @property
+  def low_high_mm(self):
+    """z range of the slab without its margins."""
+    edge = self.extent.margin * self.protocol.voxel_mm[2]
+    return edge, self.extent.depth_mm - edge
+
+  def effect(self, deposit):
+    return lesions.effect(
+      deposit, self.extent.fine_shape, self.protocol.fine_mm, b0=self.head.b0,
+      field_t=self.protocol.field_t, echo_times_s=self.protocol.echo_times_s,
+    )  # fmt: skip
+
+  def signal(self, echo, box=(slice(None),) * 3):
+    """Complex signal [x, y, z] of one echo on the fine grid."""
+    time = np.float32(self.protocol.echo_times_s[echo])
+    rate = np.float32(physics.phase_per_ppm(self.protocol.field_t, time))
+    maps = self.maps
+    density = maps.density[box]
+    out = np.zeros(density.shape, np.complex64)
+    live = density > 0
+    size = density[live] * np.exp(-time * maps.r2s[box][live])
+    size *= np.sinc(maps.spread[box][live] * (rate / np.float32(2 * np.pi)))
+    angle = rate * maps.field[box][live]
+    value = np.empty(size.shape, np.complex64)
+    value.real, value.imag = size * np.cos(angle), size * np.sin(angle)
+    out[live] = value
+    return out
+
+  def appearance(self, deposit, effect):
+    """Voxels of the acquired grid in which a deposit shows.
+
+    Returns:
+      (box of the acquired grid, bool [x, y, z], contrast), or None.
+    """
+    box, fine = self.window(deposit)
+    without = self._local_swi(fine, None)
+    with_ = self._local_swi(fine, effect)
+    inside = self.core(deposit, box)
+    result = lesions.label_contrast(without, with_, inside)
+    return None if result is None else (box, *result)
+
+  def window(self, deposit, *, margin_mm=12.0):
+    voxel = np.array(self.protocol.voxel_mm)
+    spheres = deposit.spheres
+    low = np.floor((spheres[:, :3].min(0) - margin_mm) / voxel).astype(int)
+    high = np.ceil((spheres[:, :3].max(0) + margin_mm) / voxel).astype(int)
+    low, high = np.maximum(low, 0), np.minimum(high, self.extent.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high))
+    fine = tuple(slice(a * r, b * r) for a, b, r in zip(low, high, self.ratio))
+    return box, fine
+
+  def core(self, deposit, box):
+    """Voxels within 1.5 mm of a sphere: there the contrast must peak."""
+    axes = [
+      np.arange(b.start, b.stop) * v
+      for b, v in zip(box, self.protocol.voxel_mm)
+    ]
+    x, y, z = np.meshgrid(*axes, indexing='ij', sparse=True)
+    thick = self.protocol.voxel_mm[2]
+    core = False
+    for cx, cy, cz, radius in deposit.spheres:
+      flat = np.sqrt((x - cx) ** 2 + (y - cy) ** 2)
+      core = core | (
+        (flat < radius + 1.5) & (abs(z - cz) < radius + 0.6 * thick)
+      )
+    return core
+
+  def _local_swi(self, fine, effect):
+    protocol = self.protocol
+    total = 0.0
+    for echo in protocol.swi_echoes:
+      signal = self.signal(echo, fine)
+      if effect is not None:
+        _multiply(signal, fine, effect, echo)
+      shape = tuple(n // r for n, r in zip(signal.shape, self.ratio))
+      signal = physics.crop_kspace(signal, shape)
+      sigma = [protocol.homodyne_sigma_mm / v for v in protocol.voxel_mm[:2]]
+      low = ndimage.gaussian_filter(signal, (*sigma, 0))
+      angle = np.angle(signal * low.conj())
+      total = total + echo_swi(abs(signal), angle, protocol, echo)
+    return total / len(protocol.swi_echoes)
+
+
+def _multiply(signal, box, effect, echo) -> None:
+  """Applies an effect to a signal given on `box` of the fine grid."""
+  inner, outer = [], []
+  for mine, its in zip(box, effect.box):
+    start, stop = max(mine.start, its.start), min(mine.stop, its.stop)
+    if start >= stop:
+      return
+    inner.append(slice(start - mine.start, stop - mine.start))
+    outer.append(slice(start - its.start, stop - its.start))
+  signal[tuple(inner)] *= effect.factors[echo][tuple(outer)]
+
+
+def echo_swi(magnitude, phase_hp, protocol, echo):
+  """SWI of one echo; short echoes mask at the same frequency as 16 ms."""
+  threshold = np.pi
+  if len(protocol.echo_times_s) > 1:
+    threshold *= min(1.0, protocol.echo_times_s[echo] / 0.016)
+  weight = np.clip(1 + phase_hp / np.float32(threshold), 0, 1)
+  weight *= weight
+  weight *= weight
+  return magnitude * weight
+
+
+class _Placed(NamedTuple):
+  deposit: lesions.Deposit
+  effect: lesions.Effect
+  region: str
+  box: tuple[slice, slice, slice]
+  voxels: np.ndarray
+  contrast: float
+
+
+def draw_count(rng, mean: float, *, dispersion=1.2) -> int:
+  """Negative binomial number of lesions."""
+  return int(rng.poisson(rng.gamma(dispersion, mean / dispersion)))
+
+
+def _place_lesions(rng, world, tumour, slab_mm) -> list[_Placed]:
+  """Visible microbleeds, drawn until their number is reached."""
+  protocol, head = world.protocol, world.head
+  dose = None
+  if tumour is not None:
+    dose = lesions.dose_weight(head, tumour.centre_mm, reach_mm=tumour.reach_mm)
+  low, high = world.low_high_mm
+  placer = lesions.Placer(head, low_mm=low, high_mm=high, dose=dose)
+  world.placer = placer
+  if tumour is not None and tumour.cavity_mm is not None:
+    placer.take(tumour.centre_mm, radius_mm=float(tumour.cavity_mm.mean()) + 1)
+  share = 1.0 if slab_mm is None else min(1.0, 1.6 * (high - low) / 140)
+  count = max(draw_count(rng, protocol.mean_lesions * share), 1)
+  placed = []
+  if protocol.disease == 'cavernous malformation':
+    for _ in range(max(1, round(rng.integers(1, 6) * share))):
+      _try(rng, world, lesions.draw_popcorn, placed, radius_mm=9.0)
+  for _ in range(4 * count):
+    if len(placed) >= count:
+      break
+    _try(rng, world, lesions.draw_microbleed, placed, radius_mm=3.0)
+  return placed
+
+
+def _try(rng, world, draw, placed, *, radius_mm) -> None:
+  """Draws one deposit and keeps it when it can be seen."""
+  spot = world.placer.draw(rng, radius_mm=radius_mm)
+  if spot is None:
+    return
+  deposit = draw(rng, spot[0])
+  effect = world.effect(deposit)
+  seen = effect and world.appearance(deposit, effect)
+  if seen:
+    world.placer.take(spot[0], radius_mm=radius_mm)
+    placed.append(_Placed(deposit, effect, spot[1], *seen))
+
+
+def _place_mimics(rng, world, tumour) -> list[_Placed]:
+  """Calcifications and tumour blood; labelled where they show."""
+  low, high = world.low_high_mm
+  found = []
+
+  def put(deposit, region):
+    z = deposit.centre_mm[2]
+    if not low <= z <= high:
+      return
+    effect = world.effect(deposit)
+    if effect is not None:
+      box, _ = world.window(deposit)
+      core = world.core(deposit, box)
+      found.append(_Placed(deposit, effect, region, box, core, 0.0))
+
+  fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
+  for place, radius in fixed:
+    if rng.random() < 0.75:
+      jitter = rng.normal(0, 1.2, 3)
+      centre = world.head.from_mni((np.array(place) + jitter)[None])[0]
+      radius *= rng.uniform(0.5, 1.2)
+      deposit = lesions.draw_calcification(rng, centre, radius_mm=radius)
+      put(deposit, 'outside')
+  if rng.random() < 0.4:
+    place = np.array([[0, rng.uniform(0, 50), rng.uniform(45, 70)]])
+    centre = world.head.from_mni(place)[0]
+    put(lesions.draw_calcification(rng, centre), 'outside')
+  for _ in range(rng.integers(1, 6)):
+    spot = world.placer.draw(rng)
+    if spot is not None:
+      world.placer.take(spot[0])
+      put(lesions.draw_calcification(rng, spot[0]), spot[1])
+  if tumour is not None and tumour.bloody:
+    put(lesions.draw_tumour_blood(rng, tumour.centre_mm), 'outside')
+  return found
+
+
+def _acquire(streams, world, found, others, drawn, workers) -> Scan:
+  """Signal of the whole head to images and labels."""
+  protocol, extent = world.protocol, world.extent
+  rng = streams('receiver')
+  brain = _brain(world)
+  snr = rng.uniform(*protocol.snr)
+  bias, offset = _receive(rng, protocol, extent)
+  keep = slice(extent.margin, extent.shape[2] - extent.margin)
+  magnitudes, phases, total = [], [], 0.0
+  for echo in range(len(protocol.echo_times_s)):
+    signal = world.signal(echo)
+    whole = tuple(slice(0, n) for n in signal.shape)
+    for item in (*found, *others):
+      _multiply(signal, whole, item.effect, echo)
+    signal = physics.crop_kspace(signal, extent.shape, workers=workers)
+    signal = np.ascontiguousarray(signal[:, :, keep])
+    signal *= bias[:, :, keep]
+    if echo == 0:
+      sigma = np.median(abs(signal[brain])) / snr
+    signal += physics.complex_noise(
+      streams(f'noise {echo}'), signal.shape, sigma
+    )
+    signal = _window(signal, protocol.resolution, workers)
+    local = swi_module.homodyne(
+      signal, protocol.voxel_mm, sigma_mm=protocol.homodyne_sigma_mm
+    )
+    magnitude = abs(signal)
+    if echo in protocol.swi_echoes:
+      total = total + echo_swi(magnitude, local, protocol, echo)
+    signal *= offset[:, :, keep]
+    magnitudes.append(magnitude)
+    phases.append(np.angle(signal))
+  swi = total / len(protocol.swi_echoes)
+  labels, rows = _paint(found, extent, keep)
+  mimics, mimic_rows = _paint_mimics(world, others, drawn, keep)
+  mimics[labels > 0] = 0
+  return Scan(
+    magnitudes, phases, swi, brain, labels, mimics, rows, mimic_rows,
+    _affine(streams('position'), world), _facts(world, snr, drawn[2]),
+  )  # fmt: skip
+
+
+def _brain(world) -> np.ndarray:
+  protocol, extent = world.protocol, world.extent
+  shape = (*extent.shape[:2], extent.shape[2] - 2 * extent.margin)
+  mask = anatomy.refine(
+    world.head.mask.astype(np.float32), shape, step=protocol.voxel_mm,
+    offset=(0, 0, extent.margin * protocol.voxel_mm[2]),
+  )  # fmt: skip
+  return mask > 0.5
+
+
+def _receive(rng, protocol, extent):
+  """Bias field and smooth phase of the combined coils, complex64 [X, Y, Z]."""
+  shape = extent.shape
+  x, y, z = np.meshgrid(
+    *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape[:2]),
+    (np.arange(shape[2], dtype=np.float32) * protocol.voxel_mm[2]
+     + extent.start_mm) / protocol.field_of_view_mm[2] * 2 - 1,
+    indexing='ij', sparse=True,
+  )  # fmt: skip
+
+  def polynomial(scale):
+    w = rng.uniform(-1, 1, 9).astype(np.float32) * np.float32(scale)
+    return (
+      (w[0] * x + w[1] * x * x + w[2] * x * y)
+      + (w[3] * y + w[4] * y * y + w[5] * y * z)
+      + (w[6] * z + w[7] * z * z + w[8] * x * z)
+    )
+
+  bias = np.exp(polynomial(protocol.bias))
+  angle = polynomial(1.5) + np.float32(rng.uniform(-np.pi, np.pi))
+  return bias, np.exp(1j * angle).astype(np.complex64)
+
+
+def _window(signal, resolution, workers):
+  """Keeps the acquired share of k-space along x and y."""
+  if min(resolution) >= 1:
+    return signal
+  spectrum = fft.fft2(signal, axes=(0, 1), workers=workers, overwrite_x=True)
+  for axis, share in enumerate(resolution):
+    frequency = abs(np.fft.fftfreq(signal.shape[axis])) * 2
+    edge = np.clip((share - frequency) / 0.04 + 0.5, 0, 1).astype(np.float32)
+    spectrum *= edge.reshape([-1 if a == axis else 1 for a in range(3)])
+  return fft.ifft2(spectrum, axes=(0, 1), workers=workers, overwrite_x=True)
+
+
+def _paint(found, extent, keep):
+  """Instance labels of what was placed, and their rows."""
+  labels = np.zeros(extent.shape, np.uint16)
+  rows = []
+  for item in found:
+    view = labels[item.box]
+    fresh = item.voxels & (view == 0)
+    inside = np.zeros(extent.shape[2], bool)
+    inside[keep] = True
+    fresh &= inside[item.box[2]]
+    if not fresh.any():
+      continue
+    view[fresh] = len(rows) + 1
+    rows.append(
+      Finding(
+        len(rows) + 1, item.deposit.kind, item.region, item.deposit.centre_mm,
+        item.deposit.moment, item.contrast,
+      )
+    )  # fmt: skip
+  return np.ascontiguousarray(labels[:, :, keep]), rows
+
+
+def _paint_mimics(world, others, drawn, keep):
+  """Objects first, then one label per kind of vessel, then the rim."""
+  protocol, extent = world.protocol, world.extent
+  labels, rows = _paint(others, extent, keep)
+  veins, arteries, _ = drawn
+  tubes = vessels.stack([veins, arteries])
+  kinds = sorted(set(tubes.kind.tolist()))
+  trace = vessels.trace(tubes, kinds, extent.shape, protocol.voxel_mm)
+  trace = trace[:, :, keep]
+  fresh = (trace > 0) & (labels == 0)
+  labels[fresh] = trace[fresh] + len(rows)
+  artery = set(arteries.kind.tolist())
+  count = len(rows)
+  for number, kind in enumerate(kinds, start=1):
+    place = 'artery' if kind in artery else 'vein'
+    rows.append(
+      Finding(count + number, f'{place}: {kind}', '', np.full(3, np.nan), 0, 0)
+    )
+  return labels, rows
+
+
+def _affine(rng, world) -> np.ndarray:
+  """Acquired voxel to world mm, in which the main field is along z."""
+  from scipy.spatial.transform import Rotation
+
+  protocol, extent = world.protocol, world.extent
+  turn, _ = Rotation.align_vectors([[0, 0, 1]], [world.head.b0])
+  affine = np.eye(4)
+  affine[:3, :3] = turn.as_matrix() * protocol.voxel_mm
+  start = extent.start_mm + extent.margin * protocol.voxel_mm[2]
+  corner = np.array([0, 0, start]) - np.array(protocol.field_of_view_mm) / 2
+  affine[:3, 3] = turn.as_matrix() @ corner + rng.normal(0, 5, 3)
+  return affine
+
+
+def _facts(world, snr, tumour) -> dict:
+  tilt = np.rad2deg(np.arccos(np.clip(world.head.b0[2], -1, 1)))
+  facts = {'SNR': round(float(snr), 2), 'TiltDegrees': round(float(tilt), 2)}
+  facts['ResectionCavity'] = bool(
+    tumour is not None and tumour.cavity_mm is not None
+  )
+  facts['TumourHaemorrhage'] = bool(tumour is not None and tumour.bloody)
+  return facts

@@ -1,0 +1,283 @@
+"""A head to maps of signal, decay and field on the fine grid.
+
+Rule: everything is noise-free and in the grid frame, whose node (i, j, k)
+of the fine grid lies at (i, j, k) * fine_mm.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from cmbjax.simulate import anatomy, physics, vessels
+from cmbjax.simulate.protocols import Protocol
+
+_CHI = {'grey': 0.020, 'white': -0.030, 'csf': 0.019}  # ppm
+_SLAB_MARGIN_MM = 8  # tissue above and below a slab that still makes field
+# Middle of a slab in MNI mm: bodies of the ventricles and basal ganglia.
+_SLAB_CENTRE_MNI_MM = 14.0
+
+
+class Extent(NamedTuple):
+  """The part of the field of view that is simulated."""
+
+  start_mm: float  # of node 0 in the field of view, margin included
+  fine_shape: tuple[int, int, int]
+  shape: tuple[int, int, int]  # acquired, margin included
+  margin: int  # acquired slices to drop at both ends
+  depth_mm: float
+
+
+class Maps(NamedTuple):
+  """Noise-free tissue on the fine grid, [X, Y, Z] float32."""
+
+  density: np.ndarray  # signal at TE 0
+  r2s: np.ndarray  # 1/s
+  field: np.ndarray  # ppm
+  spread: np.ndarray  # ppm across one fine voxel along z, background only
+  veins: np.ndarray  # occupied share
+
+
+class Tumour(NamedTuple):
+  """A treated brain tumour, grid mm."""
+
+  centre_mm: np.ndarray
+  reach_mm: float  # where the dose falls under 30 Gy
+  cavity_mm: np.ndarray | None  # semi-axes of the resection
+  rim_mm: float
+  rim_chi: float
+  rim_cover: float
+  bloody: bool
+
+
+def get_extent(protocol: Protocol, slab_mm: float | None) -> Extent:
+  thick = protocol.voxel_mm[2]
+  if slab_mm is None or slab_mm >= protocol.field_of_view_mm[2]:
+    start, count, margin = 0.0, protocol.shape[2], 0
+  else:
+    margin = int(np.ceil(_SLAB_MARGIN_MM / thick))
+    count = max(4, round(slab_mm / thick)) + 2 * margin
+    middle = protocol.field_of_view_mm[2] / 2
+    middle += _SLAB_CENTRE_MNI_MM - float(anatomy.CENTRE_MNI_MM[2])
+    start = round(middle / thick - count / 2) * thick
+  fine = protocol.fine_shape
+  ratio = round(thick / protocol.fine_mm[2])
+  return Extent(
+    start, (*fine[:2], count * ratio), (*protocol.shape[:2], count), margin,
+    count * thick,
+  )  # fmt: skip
+
+
+def _refine(image, protocol, extent, *, offset=(0.0, 0.0, 0.0)):
+  return anatomy.refine(
+    image, extent.fine_shape, step=protocol.fine_mm, offset=offset
+  )
+
+
+def draw_maps(streams, head, protocol, extent, tumour, workers):
+  """Tissue, veins and field on the fine grid."""
+  rng = streams('tissue')
+  inside = _refine(head.mask.astype(np.float32), protocol, extent) > 0.5
+  shares = _sharp_shares(rng, head, protocol, extent, inside)
+  tubes = vessels.carry(
+    vessels.draw_veins(streams('veins'), anatomy.load_atlas()), head
+  )
+  veins = vessels.deposit(
+    streams('veins fill'), tubes, extent.fine_shape, protocol.fine_mm
+  )
+  arteries = vessels.carry(vessels.draw_arteries(streams('arteries')), head)
+  flow = vessels.deposit(
+    streams('flow'), arteries, extent.fine_shape, protocol.fine_mm
+  )
+  rim = np.zeros(0)
+  if tumour is not None and tumour.cavity_mm is not None:
+    rim = _resect(streams('cavity'), shares, inside, tumour, protocol, extent)
+  values = physics.TISSUES[protocol.field_t]
+  steady = dict(
+    repetition_time_s=protocol.repetition_time_s, flip_deg=protocol.flip_deg
+  )
+  iron = _refine(head.iron_ppm, protocol, extent)[inside]
+  texture = _texture(rng, head, protocol, extent)[inside]
+  density, r2s, chi = 0.0, 0.0, iron.copy()
+  for name, share in zip(('grey', 'white', 'csf'), shares):
+    tissue = values[name]
+    tissue = tissue._replace(
+      t1_s=tissue.t1_s * rng.uniform(0.93, 1.07),
+      r2s=tissue.r2s * rng.uniform(0.9, 1.1),
+    )
+    density = density + share * np.float32(
+      physics.spoiled_echo(tissue, **steady)
+    )
+    r2s = r2s + share * np.float32(tissue.r2s)
+    chi += share * np.float32(_CHI[name] * rng.uniform(0.8, 1.2))
+  density *= 1 + np.float32(0.04) * texture
+  r2s *= 1 + np.float32(0.05) * texture
+  r2s += np.float32(45.7 * protocol.field_t) * iron
+  if rim.size:
+    chi += rim
+    r2s += np.float32(physics.R2_PRIME * protocol.field_t) * rim
+  density, r2s = _blend_vessels(
+    density, r2s, veins[inside], flow[inside], values['vein'], steady
+  )
+  # 4 pi 0.27 Hct (1 - Y): oxygenation differs between people.
+  vein_chi = 4 * np.pi * 0.27 * 0.40 * rng.uniform(0.29, 0.40)
+  full = np.zeros(extent.fine_shape, np.float32)
+  full[inside] = chi
+  full += np.float32(vein_chi) * veins
+  field = physics.field_ppm(full, protocol.fine_mm, head.b0, workers=workers)
+  background, spread = _background(
+    streams('air'), head, protocol, extent, workers
+  )
+  field += background
+
+  def spill(values):
+    out = np.zeros(extent.fine_shape, np.float32)
+    out[inside] = values
+    return out
+
+  maps = Maps(spill(density), spill(r2s), field, spread, veins)
+  return maps, tubes, arteries
+
+
+def _sharp_shares(rng, head, protocol, extent, inside):
+  """Grey, white, CSF shares [3][N] of brain voxels, as crisp as one person.
+
+  The templates are means over people; noise in the shares moves sulci and a
+  power makes the edges sharp again.
+  """
+  shape = head.grey.shape
+  noise = [_smooth_noise(rng, shape, sigma) for sigma in (1.3, 2.6)]
+  wobble = 0.10 * noise[0] + 0.10 * noise[1]
+  shares = []
+  for image, sign in ((head.grey, 0.0), (head.white, 1.0), (head.csf, 0.8)):
+    image = image + np.where(image > 0.05, sign * wobble, 0)
+    fine = _refine(image.astype(np.float32), protocol, extent)[inside]
+    shares.append(np.clip(fine, 0.003, 1) ** 2.5)
+  total = shares[0] + shares[1] + shares[2]
+  for share in shares:
+    share /= total
+  return shares
+
+
+def _smooth_noise(rng, shape, sigma_mm) -> np.ndarray:
+  """Unit variance noise [X, Y, Z] of a given width on the 1 mm grid."""
+  half = tuple((n + 1) // 2 + 1 for n in shape)
+  noise = ndimage.gaussian_filter(
+    rng.standard_normal(half, np.float32), sigma_mm / 2, mode='wrap'
+  )
+  noise /= noise.std()
+  return anatomy.refine(noise, shape, step=(0.5, 0.5, 0.5))
+
+
+def _texture(rng, head, protocol, extent) -> np.ndarray:
+  noise = _smooth_noise(rng, head.grey.shape, 2.0)
+  noise += _smooth_noise(rng, head.grey.shape, 6.0)
+  return _refine(noise * np.float32(0.7), protocol, extent)
+
+
+def _blend_vessels(density, r2s, veins, flow, vein, steady):
+  """Mixes blood into tissue; fast arterial flow loses its signal."""
+  density += veins * (
+    np.float32(physics.spoiled_echo(vein, **steady)) - density
+  )
+  r2s += veins * (np.float32(vein.r2s) - r2s)
+  # Inflow brightens the first echo, dephasing takes the later ones.
+  density += flow * density * np.float32(0.8)
+  r2s += flow * (np.float32(220.0) - r2s)
+  return density, r2s
+
+
+def _resect(rng, shares, inside, tumour, protocol, extent) -> np.ndarray:
+  """Turns an ellipsoid into CSF; returns the susceptibility of its rim [N]."""
+  x, y, z = (
+    c.astype(np.float32)
+    for c in np.meshgrid(
+      *(np.arange(n) * s for n, s in zip(extent.fine_shape, protocol.fine_mm)),
+      indexing='ij', sparse=True,
+    )
+  )  # fmt: skip
+  centre = tumour.centre_mm
+  axes = tumour.cavity_mm
+  radius = np.sqrt(
+    ((x - centre[0]) / axes[0]) ** 2
+    + ((y - centre[1]) / axes[1]) ** 2
+    + ((z - centre[2]) / axes[2]) ** 2
+  )[inside]
+  bumps = _refine(
+    _smooth_noise(rng, (round(protocol.field_of_view_mm[0]),
+                        round(protocol.field_of_view_mm[1]),
+                        round(extent.depth_mm)), 4.0),
+    protocol, extent,
+  )[inside]  # fmt: skip
+  depth = (1 + 0.12 * bumps - radius) * axes.mean()  # mm inside the wall
+  hole = np.clip(depth / 0.5 + 0.5, 0, 1)
+  shares[2] += hole * (1 - shares[2])
+  shares[0] *= 1 - hole
+  shares[1] *= 1 - hole
+  wall = np.clip(1 - abs(depth + tumour.rim_mm / 2) / tumour.rim_mm, 0, 1)
+  level = (
+    np.quantile(bumps[wall > 0], 1 - tumour.rim_cover)
+    if ((wall > 0).any())
+    else 0.0
+  )
+  patchy = np.clip((bumps - level) / 0.4, 0, 1)
+  return (wall * patchy * tumour.rim_chi).astype(np.float32)
+
+
+# Air cavities: MNI mm and largest radius.
+_CAVITIES = (
+  ((0, 18, -38), 8.0),
+  ((0, 42, -38), 4.0),
+  ((0, 76, -8), 8.0),
+  ((52, -32, -48), 10.0),
+  ((-52, -32, -48), 10.0),
+)
+
+
+def _background(rng, head, protocol, extent, workers):
+  """Field of air and bone after the shim, and its change across a voxel."""
+  step, pad = 2.0, 24
+  full = [round(n / step) for n in protocol.field_of_view_mm]
+  shape = tuple(n + 2 * pad for n in full)
+  middle = (np.asarray(protocol.field_of_view_mm) - 1) / 2
+  axes = anatomy.grid_mm([-pad * step] * 3, shape, step=step)
+  place = [axis - m for axis, m in zip(axes, middle)]
+  mni = [
+    c + r[0] * place[0] + r[1] * place[1] + r[2] * place[2]
+    for c, r in zip(anatomy.CENTRE_MNI_MM, head.matrix)
+  ]
+  brain = _atlas_mask(mni)
+  tissue = ndimage.binary_dilation(brain, iterations=5)
+  tissue |= _neck(tissue, pad)
+  chi = np.where(tissue, 0.0, 9.2).astype(np.float32)
+  for centre, largest in _CAVITIES:
+    radius = rng.uniform(0.45, 1.0) * largest
+    far = np.sqrt(sum((m - c) ** 2 for m, c in zip(mni, centre)))
+    chi = np.maximum(chi, 9.2 * np.clip((radius - far) / step + 0.5, 0, 1))
+  field = physics.field_ppm(chi, (step,) * 3, head.b0, workers=workers)
+  field = physics.shim(field, brain, [p / 80 for p in place])
+  fine = np.array(protocol.fine_mm) / step
+  offset = (pad, pad, pad + extent.start_mm / step)
+  field = anatomy.refine(field, extent.fine_shape, step=fine, offset=offset)
+  return field, np.gradient(field, axis=2)
+
+
+def _atlas_mask(mni) -> np.ndarray:
+  atlas = anatomy.load_atlas()
+  index = np.stack(
+    [np.broadcast_to(m - o, np.broadcast_shapes(*(a.shape for a in mni)))
+     for m, o in zip(mni, atlas.origin_mm)]
+  )  # fmt: skip
+  return ndimage.map_coordinates(atlas.mask, index, order=1) > 0.5
+
+
+def _neck(tissue, pad) -> np.ndarray:
+  """Face and neck: below the middle of the brain tissue goes on downward."""
+  level = np.flatnonzero(tissue.any((0, 1)))
+  middle = int(level[0] + 0.45 * (level[-1] - level[0]))
+  below = np.zeros_like(tissue)
+  below[:, :, :middle] = tissue[:, :, middle : middle + 1]
+  front = np.flatnonzero(tissue[:, :, middle].any(0))
+  # The neck is narrower than the head, and the face ends at the chin.
+  below[:, : front[0] + 12, : max(level[0] - 8, 0)] = False
+  return below

@@ -1,0 +1,356 @@
+"""Veins and arteries: random walks in MNI space to occupancy on a grid.
+
+Rule: a tube is a polyline with a radius; volume is deposited, so a vein that
+is thinner than a voxel keeps its true moment.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from cmbjax.simulate import anatomy
+
+STEP_MM = 0.5
+_ODD = np.array([0.3, 0.1, 0.7], np.float32)  # parallel to no vein
+
+
+class Tubes(NamedTuple):
+  """Polylines of equal step; points after the end of a tube are NaN."""
+
+  points_mm: np.ndarray  # [N, S, 3] float32
+  radius_mm: np.ndarray  # [N, S]
+  kind: np.ndarray  # [N] str
+
+
+# Fixed paths, MNI mm, for both sides where x > 0. Radius in mm.
+_SINUSES = {
+  'straight sinus': (
+    1.9, [(0, -38, 6), (0, -50, 8), (0, -64, 3), (0, -80, -6), (0, -95, -13)]
+  ),
+  'transverse sinus': (
+    2.8,
+    [(1, -96, -14), (18, -92, -19), (36, -80, -23), (50, -64, -27),
+     (54, -50, -30), (50, -42, -42), (42, -40, -54)],
+  ),
+  'internal cerebral vein': (
+    0.85, [(2, 4, 12), (2, -8, 15), (2, -20, 14), (2, -30, 10), (0.5, -38, 6)]
+  ),
+  'basal vein': (
+    0.8,
+    [(8, 4, -16), (13, -6, -15), (17, -16, -11), (18, -26, -7), (11, -35, -1),
+     (1, -39, 5)],
+  ),
+  'thalamostriate vein': (
+    0.6,
+    [(20, -18, 21), (17, -8, 20), (13, 2, 17), (7, 5, 14), (2.5, 4, 12)],
+  ),
+  'septal vein': (
+    0.45, [(11, 28, 4), (6, 26, 7), (2.5, 18, 11), (2, 8, 13), (2, 4, 12)]
+  ),
+  'lateral atrial vein': (
+    0.5, [(28, -52, 14), (24, -44, 14), (15, -38, 12), (6, -36, 9), (1, -38, 6)]
+  ),
+}  # fmt: skip
+_ARTERIES = {
+  'basilar': (
+    1.6, [(0, -32, -52), (0, -27, -40), (0, -22, -28), (0, -17, -20)]
+  ),
+  'carotid': (2.0, [(14, -6, -34), (12, 2, -28), (10, 2, -20), (13, 2, -15)]),
+  'middle cerebral': (
+    1.3,
+    [(13, 2, -15), (22, 4, -16), (32, 2, -17), (38, 2, -10), (40, -4, 0),
+     (38, -14, 9), (36, -24, 14)],
+  ),
+  'anterior cerebral': (
+    1.0,
+    [(13, 2, -15), (5, 10, -15), (2, 20, -12), (2, 32, -4), (2, 37, 8),
+     (2, 30, 22), (2, 12, 32)],
+  ),
+  'posterior cerebral': (
+    1.1,
+    [(1, -17, -20), (9, -16, -19), (18, -24, -14), (20, -33, -7),
+     (15, -44, -2), (12, -60, 4)],
+  ),
+}  # fmt: skip
+
+
+def draw_veins(rng, atlas) -> Tubes:
+  """All veins of one person in MNI mm: fixed trunks and random branches."""
+  density = rng.uniform(0.7, 1.3)
+  parts = [_trunks(rng, _SINUSES), _sagittal(rng, atlas)]
+  parts.append(_medullary(rng, atlas, round(330 * density)))
+  parts.append(_surface(rng, atlas, round(340 * density)))
+  parts.append(_penetrating(rng, atlas, round(260 * density)))
+  branches = _branches(rng, stack(parts[2:4]), count=rng.integers(30, 61))
+  return stack([*parts, branches])
+
+
+def draw_arteries(rng) -> Tubes:
+  """Large arteries of the base; they void the signal."""
+  return _trunks(rng, _ARTERIES, wobble_mm=1.2)
+
+
+def stack(parts) -> Tubes:
+  longest = max(p.points_mm.shape[1] for p in parts)
+
+  def pad(array):
+    width = [(0, 0)] * array.ndim
+    width[1] = (0, longest - array.shape[1])
+    return np.pad(array, width, constant_values=np.nan)
+
+  return Tubes(
+    np.concatenate([pad(p.points_mm) for p in parts]).astype(np.float32),
+    np.concatenate([pad(p.radius_mm) for p in parts]).astype(np.float32),
+    np.concatenate([p.kind for p in parts]),
+  )
+
+
+def _trunks(rng, paths, *, wobble_mm=0.8) -> Tubes:
+  tubes = []
+  for name, (radius, path) in paths.items():
+    path = np.asarray(path, float)
+    for side in (1, -1) if path[:, 0].max() > 1.5 else (1,):
+      knots = path * (side, 1, 1) + rng.normal(0, wobble_mm, path.shape)
+      tubes.append(_through(knots, radius * rng.uniform(0.8, 1.25), name))
+  return stack(tubes)
+
+
+def _through(knots, radius, kind) -> Tubes:
+  """A smooth tube through knots [K, 3]."""
+  from scipy import interpolate
+
+  way = np.r_[0, np.cumsum(np.sqrt((np.diff(knots, axis=0) ** 2).sum(1)))]
+  at = np.arange(0, way[-1], STEP_MM)
+  points = interpolate.PchipInterpolator(way, knots)(at)[None]
+  return Tubes(points, np.full(points.shape[:2], radius), np.array([kind]))
+
+
+def _sagittal(rng, atlas) -> Tubes:
+  """Superior sagittal sinus, just under the top of the midline."""
+  y = np.arange(62, -96, -6.0)
+  mid = round(-atlas.origin_mm[0])
+  column = atlas.mask[mid - 4 : mid + 5].max(0)  # [Y, Z]
+  rows = np.rint(y - atlas.origin_mm[1]).astype(int)
+  # At 1 mm only, so the highest node is the surface itself.
+  top = [np.flatnonzero(column[r]).max() + atlas.origin_mm[2] for r in rows]
+  rim = np.stack([np.zeros_like(y), y, np.array(top) - 1.0], 1)
+  rim = np.concatenate([rim, [[0, -99, -2], [0, -97, -12]]])
+  rim += rng.normal(0, 0.5, rim.shape)
+  tube = _through(rim, 1.0, 'superior sagittal sinus')
+  length = tube.points_mm.shape[1]
+  wide = np.linspace(1.3, 3.0, length) * rng.uniform(0.85, 1.2)
+  return tube._replace(radius_mm=wide[None])
+
+
+def _starts(rng, weight, origin, count, *, step=1.0) -> np.ndarray:
+  """`count` random points [count, 3] with density `weight` [X, Y, Z]."""
+  total = np.cumsum(weight, dtype=np.float64, axis=None)
+  chosen = np.searchsorted(total, rng.uniform(0, total[-1], count))
+  index = np.stack(np.unravel_index(chosen, weight.shape), -1)
+  return origin + step * (index + rng.uniform(-0.5, 0.5, index.shape))
+
+
+def _walk(rng, start, direction, length_mm, *, steer=None, wander=0.08):
+  """Random walks [N, S, 3]; `steer(points)` is added to the direction."""
+  num_steps = int(length_mm.max() / STEP_MM) + 1
+  points = np.full((len(start), num_steps, 3), np.nan, np.float32)
+  place, heading = start.astype(np.float32), _unit(direction)
+  for step in range(num_steps):
+    alive = length_mm >= step * STEP_MM
+    points[alive, step] = place[alive]
+    heading = heading + rng.normal(0, wander, heading.shape)
+    if steer is not None:
+      heading = heading + steer(place)
+    heading = _unit(heading)
+    place = place + STEP_MM * heading
+  return points
+
+
+def _unit(vectors):
+  norm = np.sqrt((vectors**2).sum(-1, keepdims=True))
+  return vectors / np.maximum(norm, 1e-9)
+
+
+def _lookup(images, points, origin, *, step):
+  index = ((points - origin) / step).T
+  return np.stack(
+    [
+      ndimage.map_coordinates(i, index, order=1, mode='nearest') for i in images
+    ],
+    -1,
+  )
+
+
+def _medullary(rng, atlas, count) -> Tubes:
+  """Deep white matter veins, toward the ventricle wall."""
+  white = atlas.white[::2, ::2, ::2] > 0.75
+  region = atlas.region[::2, ::2, ::2]
+  near = np.exp(-(((atlas.ventricle_mm - 12) / 14) ** 2))
+  weight = white * (region == 1) * near
+  start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
+
+  def inward(points):
+    return _lookup(atlas.to_ventricle, points, atlas.origin_mm, step=2.0)
+
+  distance = _lookup([atlas.ventricle_mm], start, atlas.origin_mm, step=2.0)
+  length = np.clip(rng.uniform(0.5, 1.0, count) * distance[:, 0] + 1, 4, 34)
+  points = _walk(
+    rng, start, inward(start) + rng.normal(0, 0.35, start.shape), length,
+    steer=lambda p: 0.06 * inward(p), wander=0.07,
+  )  # fmt: skip
+  radius = 0.16 + rng.gamma(2.0, 0.055, count)
+  return Tubes(points, _taper(radius, points, 0.55), _names('medullary', count))
+
+
+def _surface(rng, atlas, count) -> Tubes:
+  """Pial veins: along sulci and over the convexity."""
+  csf = np.clip(atlas.mask - atlas.grey - atlas.white, 0, 1)[::2, ::2, ::2]
+  smooth = ndimage.gaussian_filter(csf, 0.7)
+  slope = np.stack(np.gradient(ndimage.gaussian_filter(csf, 1.0)))
+  weight = np.where((smooth > 0.12) & (atlas.ventricle_mm > 8), smooth, 0)
+  weight[atlas.region[::2, ::2, ::2] >= 4] = 0
+  start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
+  heading = rng.normal(0, 1, start.shape) * (1, 1, 1.3)
+  length = np.minimum(rng.gamma(2.0, 9.0, count) + 5, 60)
+
+  def along(points):
+    pull = _lookup(slope, points, atlas.origin_mm, step=2.0)
+    return np.clip(pull, -0.15, 0.15) * 1.1
+
+  points = _walk(rng, start, heading, length, steer=along, wander=0.09)
+  radius = np.minimum(0.25 + rng.gamma(1.6, 0.17, count), 1.5)
+  return Tubes(points, _taper(radius, points, 0.5), _names('cortical', count))
+
+
+def _penetrating(rng, atlas, count) -> Tubes:
+  """Short veins through cortex and subcortical white matter, any angle."""
+  grey, white = atlas.grey[::2, ::2, ::2], atlas.white[::2, ::2, ::2]
+  region = atlas.region[::2, ::2, ::2]
+  weight = ((grey > 0.5) & (region == 2)) * 1.0
+  weight += 0.7 * (region == 3) + 0.8 * ((region == 1) & (white < 0.8))
+  weight += 0.5 * ((region == 4) | (region == 5)) + 0.3 * (region == 6)
+  start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
+  heading = rng.normal(0, 1, start.shape) * (1, 1, 1.6)
+  length = rng.uniform(3, 14, count)
+  points = _walk(rng, start, heading, length, wander=0.1)
+  radius = 0.15 + rng.gamma(2.0, 0.07, count)
+  return Tubes(
+    points, _taper(radius, points, 0.7), _names('penetrating', count)
+  )
+
+
+def _branches(rng, veins: Tubes, *, count) -> Tubes:
+  """Tubes that leave others at 60 to 120 degrees: bends and Y-junctions."""
+  parent = rng.choice(len(veins.kind), count)
+  alive = np.isfinite(veins.radius_mm[parent]).sum(1)
+  at = (rng.uniform(0.3, 0.9, count) * (alive - 1)).astype(int)
+  rows = np.arange(count)
+  start = veins.points_mm[parent][rows, at]
+  past = veins.points_mm[parent][rows, np.maximum(at - 1, 0)]
+  heading = _unit(start - past + 1e-6)
+  side = _unit(np.cross(heading, rng.normal(0, 1, heading.shape)))
+  angle = np.deg2rad(rng.uniform(60, 120, count))[:, None]
+  points = _walk(
+    rng, start, np.cos(angle) * heading + np.sin(angle) * side,
+    rng.uniform(4, 16, count), wander=0.1,
+  )  # fmt: skip
+  radius = veins.radius_mm[parent][rows, at] * rng.uniform(0.7, 1.1, count)
+  return Tubes(points, _taper(radius, points, 0.6), _names('junction', count))
+
+
+def _names(kind, count):
+  return np.full(count, kind, dtype='<U24')
+
+
+def _taper(radius, points, ratio):
+  """Radius [N, S] growing from ratio * radius to radius downstream."""
+  alive = np.isfinite(points[..., 0])
+  last = np.maximum(alive.sum(1) - 1, 1)[:, None]
+  way = np.minimum(np.arange(points.shape[1])[None] / last, 1)
+  return np.where(alive, radius[:, None] * (ratio + (1 - ratio) * way), np.nan)
+
+
+def carry(tubes: Tubes, head: anatomy.Head) -> Tubes:
+  """MNI mm to grid mm of one head."""
+  alive = np.isfinite(tubes.radius_mm)
+  points = np.full_like(tubes.points_mm, np.nan)
+  points[alive] = head.from_mni(tubes.points_mm[alive])
+  return tubes._replace(points_mm=points)
+
+
+def deposit(rng, tubes: Tubes, shape, spacing_mm) -> np.ndarray:
+  """Occupied share of each voxel, float32 [X, Y, Z] in 0..1.
+
+  Each step is spread over the disc across the tube by a sunflower pattern;
+  its volume goes to the eight nearest voxels.
+  """
+  heading = np.diff(tubes.points_mm, axis=1, append=np.nan)
+  heading[:, 1:] = np.where(
+    np.isfinite(heading[:, 1:]), heading[:, 1:], heading[:, :-1]
+  )
+  alive = np.isfinite(heading[..., 0]) & np.isfinite(tubes.radius_mm)
+  points, heading = tubes.points_mm[alive], _unit(heading[alive])
+  radius = tubes.radius_mm[alive]
+  occupancy = np.zeros(int(np.prod(shape)), np.float32)
+  for low, high, discs in ((0, 0.4, 8), (0.4, 0.9, 32), (0.9, 9, 240)):
+    part = (radius >= low) & (radius < high)
+    if part.any():
+      cloud, volume = _cloud(
+        rng, points[part], heading[part], radius[part], discs
+      )
+      index = cloud / np.asarray(spacing_mm, np.float32)
+      _scatter(occupancy, index, volume, shape)
+  occupancy /= np.float32(np.prod(spacing_mm))
+  return np.minimum(occupancy, 1.0, out=occupancy).reshape(shape)
+
+
+def _cloud(rng, points, heading, radius, discs):
+  """Points [N * discs, 3] that fill each step, and the volume of each."""
+  side = _unit(np.cross(heading, np.roll(heading, 1, -1) + _ODD))
+  other = np.cross(heading, side)
+  rank = np.arange(discs) + 0.5
+  angle = rank * 2.399963 + rng.uniform(0, 2 * np.pi, (len(points), 1))
+  reach = np.sqrt(rank / discs) * radius[:, None]  # [N, D]
+  a, b = np.cos(angle) * reach, np.sin(angle) * reach
+  jitter = rng.uniform(-0.5, 0.5, a.shape) * STEP_MM
+  cloud = points[:, None] + a[..., None] * side[:, None]
+  cloud = cloud + b[..., None] * other[:, None]
+  cloud += jitter[..., None] * heading[:, None]
+  volume = np.pi * radius**2 * STEP_MM / discs
+  return cloud.reshape(-1, 3), np.repeat(volume, discs)
+
+
+def _scatter(out, index, volume, shape) -> None:
+  """Adds `volume` at fractional `index` to flat `out`, trilinear."""
+  low = np.floor(index).astype(np.int32)
+  frac = (index - low).astype(np.float32)
+  for corner in np.ndindex(2, 2, 2):
+    place = low + corner
+    share = np.prod(np.where(corner, frac, 1 - frac), -1) * volume
+    ok = ((place >= 0) & (place < shape)).all(-1)
+    flat = np.ravel_multi_index(tuple(place[ok].T), shape)
+    np.add.at(out, flat, share[ok].astype(np.float32))
+
+
+def trace(tubes: Tubes, kinds, shape, spacing_mm, *, reach_mm=0.4):
+  """Label image uint16 [X, Y, Z]: 1 + index in `kinds` along each tube.
+
+  Voxels within `reach_mm` beyond the radius belong to the tube.
+  """
+  out = np.zeros(shape, np.uint16)
+  spacing = np.asarray(spacing_mm, np.float32)
+  angle = np.arange(8) * (np.pi / 4)
+  ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], 1)
+  for number, kind in enumerate(kinds, start=1):
+    chosen = tubes.kind == kind
+    alive = np.isfinite(tubes.radius_mm[chosen])
+    points = tubes.points_mm[chosen][alive]
+    reach = tubes.radius_mm[chosen][alive] + reach_mm
+    for share in (0.0, 0.5, 1.0):
+      offset = share * reach[:, None, None] * ring
+      place = np.rint((points[:, None] + offset) / spacing).astype(int)
+      place = place.reshape(-1, 3)
+      place = place[((place >= 0) & (place < shape)).all(-1)]
+      out[tuple(place.T)] = number
+  return out

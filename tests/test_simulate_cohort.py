@@ -1,0 +1,132 @@
+"""Cohort folders: layout, truth, resume, the same subject in any cohort."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax.errors import InputError
+from cmbjax.imaging import volume
+from cmbjax.simulate import cohort
+
+SLAB_MM = 12.0
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  out = tmp_path_factory.mktemp('ccm')
+  return cohort.simulate(
+    'ccm_3t', subjects=1, first=2, out=out, seed=5, jobs=1, slab_mm=SLAB_MM
+  )
+
+
+def _anat(folder, name):
+  return folder / 'sub-CCM002' / 'anat' / f'sub-CCM002_{name}'
+
+
+def _truth(folder, name):
+  truth = folder / 'derivatives' / 'truth' / 'sub-CCM002' / 'anat'
+  return truth / f'sub-CCM002_{name}'
+
+
+def test_layout_and_sidecars(folder):
+  top = json.loads((folder / 'dataset_description.json').read_text())
+  assert top['Simulated'] is True
+  assert top['GeneratedBy'][0]['Name'] == 'cmbjax simulate'
+  facts = json.loads(_anat(folder, 'swi.json').read_text())
+  assert facts['EchoTime'] == 0.020
+  assert facts['MagneticFieldStrength'] == 3.0
+  assert facts['Simulated'] is True
+  phase = json.loads(_anat(folder, 'part-phase_T2starw.json').read_text())
+  assert phase['Units'] == 'rad'
+  rows = (folder / 'participants.tsv').read_text().splitlines()
+  assert len(rows) == 2
+  assert rows[1].startswith('sub-CCM002\t')
+
+
+def test_images_share_one_grid_and_have_sane_values(folder):
+  swi = volume.load(_anat(folder, 'swi.nii.gz'))
+  magnitude = volume.load(_anat(folder, 'part-mag_T2starw.nii.gz'))
+  phase = volume.load(_anat(folder, 'part-phase_T2starw.nii.gz'))
+  brain = volume.load(_truth(folder, 'label-brain_mask.nii.gz'))
+  assert volume.same_grid(swi, magnitude)
+  assert volume.same_grid(swi, phase)
+  assert volume.same_grid(swi, brain)
+  np.testing.assert_allclose(swi.spacing_mm, (1, 1, 1.5), atol=1e-4)
+  assert abs(phase.array).max() <= np.pi + 1e-6
+  assert abs(phase.array).max() > 3.1
+  inside = brain.array > 0
+  # 99.5 % of the brain lies below the top, about 0.5 % at it.
+  assert 0.003 < (swi.array[inside] == 255).mean() < 0.008
+  assert magnitude.array[inside].mean() > 5 * magnitude.array[~inside].mean()
+
+
+def test_truth_lies_on_dark_voxels_at_the_places_of_the_table(folder):
+  swi = volume.load(_anat(folder, 'swi.nii.gz'))
+  labels = volume.load(_truth(folder, 'seg-cmb_dseg.nii.gz'))
+  brain = volume.load(_truth(folder, 'label-brain_mask.nii.gz')).array > 0
+  lines = _truth(folder, 'seg-cmb_dseg.tsv').read_text().splitlines()
+  header = lines[0].split('\t')
+  assert header[:8] == (
+    ['index', 'name', 'x', 'y', 'z', 'volume_mm3', 'diameter_mm', 'type']
+  )
+  rows = [dict(zip(header, line.split('\t'))) for line in lines[1:]]
+  assert len(rows) >= 3
+  assert {int(r['index']) for r in rows} == set(np.unique(labels.array)) - {0}
+  usual = np.median(swi.array[brain])
+  for row in rows:
+    voxels = np.argwhere(labels.array == int(row['index']))
+    world = labels.to_world(voxels).mean(0)
+    wanted = [float(row[axis]) for axis in 'xyz']
+    np.testing.assert_allclose(world, wanted, atol=0.01)
+    assert float(row['volume_mm3']) == pytest.approx(1.5 * len(voxels), 1e-3)
+    assert swi.array[tuple(voxels.T)].min() < 0.8 * usual
+
+
+def test_same_subject_again_byte_for_byte(folder, tmp_path):
+  other = cohort.simulate(
+    'ccm_3t', subjects=2, first=1, out=tmp_path, seed=5, jobs=1,
+    slab_mm=SLAB_MM,
+  )  # fmt: skip
+  for path in sorted((folder / 'sub-CCM002').rglob('*.*')):
+    twin = other / path.relative_to(folder)
+    assert path.read_bytes() == twin.read_bytes()
+  first = nib.load(
+    other / 'sub-CCM001' / 'anat' / 'sub-CCM001_swi.nii.gz'
+  ).get_fdata()
+  second = nib.load(_anat(folder, 'swi.nii.gz')).get_fdata()
+  assert (first != second).mean() > 0.1
+
+
+def test_what_is_there_is_kept_and_other_settings_are_refused(folder):
+  path = _anat(folder, 'swi.nii.gz')
+  before = path.stat().st_mtime_ns
+  cohort.simulate(
+    'ccm_3t', subjects=1, first=2, out=folder, seed=5, slab_mm=SLAB_MM
+  )
+  assert path.stat().st_mtime_ns == before
+  with pytest.raises(InputError, match='another seed'):
+    cohort.simulate(
+      'ccm_3t', subjects=1, first=2, out=folder, seed=6, slab_mm=SLAB_MM
+    )
+  with pytest.raises(InputError, match='not a simulated btumor_7t'):
+    cohort.simulate('btumor_7t', subjects=1, out=folder, seed=5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'change'),
+  [
+    ('subjects', {'subjects': 0}),
+    ('seed', {'seed': -1}),
+    ('jobs', {'jobs': 0}),
+    ('first', {'first': 0}),
+    ('slab_mm', {'slab_mm': 2.0}),
+    ('cohort', {'cohort': 'btumor_9t'}),
+  ],
+)
+def test_wrong_numbers_are_named(tmp_path, name, change):
+  wanted = {'cohort': 'ccm_3t', 'subjects': 1, 'seed': 1, **change}
+  with pytest.raises(InputError, match=name):
+    cohort.simulate(wanted.pop('cohort'), out=tmp_path, **wanted)
+  assert not list(tmp_path.iterdir())
