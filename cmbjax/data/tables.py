@@ -126,7 +126,7 @@ def save_table(path: pathlib.Path, table: Table) -> None:
 def load_table(path: pathlib.Path) -> Table | None:
   """Reads a table; None when there is none that can be read."""
   try:
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open('rb') as handle, np.load(handle) as stored:
       facts = json.loads(stored['facts'].tobytes())
       return Table(stored['centre'], stored['score'], stored['lesion'], facts)
   except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

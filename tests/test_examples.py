@@ -1,0 +1,317 @@
+"""Builds: whole or absent, used again, without TensorFlow, and read back."""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import small_cohorts
+
+from cmbjax.data import (
+  build_command,
+  cohort,
+  cohort_builder,
+  examples,
+  patches,
+  tables,
+)
+from cmbjax.errors import InputError, NoInputError
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('cohort-with-a-name-of-its-own')
+  small_cohorts.write_cohort(folder, subjects=3, simulated=True)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def built(source, tmp_path_factory):
+  data_dir = tmp_path_factory.mktemp('data')
+  return examples.build('small', source, data_dir)
+
+
+def test_records_are_what_the_scans_hold(source, built):
+  found = examples.load(built)
+  assert found.image.dtype == np.float32
+  assert found.image.shape == (15, 24, 24, 12)
+  assert found.label.sum() == 9
+  assert sorted(found.key) == found.key.tolist()
+  assert set(found.cohort) == {'small'}
+  for scan in cohort.read_cohort(source).scans:
+    loaded = cohort.load_scan(scan)
+    own = examples.select(found, found.scan == scan.name)
+    expected = patches.cut(loaded.swi, own.centre).astype(np.float16)
+    np.testing.assert_array_equal(own.image, expected)
+    np.testing.assert_array_equal(own.label, own.lesion > 0)
+    assert sorted(own.lesion) == [0, 0, 1, 2, 3]
+    at = loaded.truth.labels[tuple(own.centre.T)]
+    np.testing.assert_array_equal(at, own.lesion)
+    world = own.centre @ loaded.affine[:3, :3].T + loaded.affine[:3, 3]
+    np.testing.assert_allclose(own.centre_mm, world, atol=1e-4)
+    assert (np.diff(own.score) <= 0).all()
+    assert own.key[2] == f'{scan.subject}/{scan.name}/0002'
+
+
+def test_scans_and_metadata(built):
+  scans = examples.load_scans(built)
+  assert scans.scan.tolist() == ['sub-01', 'sub-02', 'sub-03']
+  assert scans.num_lesions.tolist() == [3, 3, 3]
+  assert scans.num_missed.tolist() == [0, 0, 0]
+  assert scans.num_candidates.tolist() == [5, 5, 5]
+  assert scans.simulated.all()
+  assert set(scans.cohort) == {'small'}
+  np.testing.assert_allclose(scans.echo_time_s, 0.016)
+  stored = examples.metadata(built)
+  assert stored['fingerprint'] == built.parts[-4]
+  assert stored['gates']['growth_mm'] == 5.0
+
+
+def test_the_source_path_is_not_in_the_data(source, built):
+  for path in built.parents[1].rglob('*'):
+    if path.is_file():
+      assert source.name.encode() not in path.read_bytes(), path
+
+
+def test_the_same_build_is_used_again(source, built, monkeypatch):
+  def refuse(*args, **kwargs):
+    raise AssertionError('built again')
+
+  monkeypatch.setattr(cohort_builder, 'make_records', refuse)
+  assert examples.build('small', source, built.parents[3]) == built
+
+
+def test_another_config_uses_the_tables(source, built, monkeypatch):
+  def refuse(*args, **kwargs):
+    raise AssertionError('detected again')
+
+  monkeypatch.setattr(tables, 'make_table', refuse)
+  folder = examples.build('small', source, built.parents[3], config='resampled')
+  assert folder.parent.name == 'resampled'
+  native, resampled = examples.load(built), examples.load(folder)
+  assert native.key.tolist() == resampled.key.tolist()
+  # The phantom has this very grid already.
+  np.testing.assert_allclose(native.image, resampled.image, atol=1e-3)
+
+
+def test_changed_labels_make_another_build(source, built, tmp_path):
+  made = small_cohorts.write_cohort(tmp_path / 'c', subjects=3, simulated=True)
+  same = examples.build('small', tmp_path / 'c', built.parents[3])
+  assert same == built
+  path = small_cohorts.label_path(tmp_path / 'c', 'sub-02')
+  one = made['sub-02']
+  small_cohorts.save(path, one.lesions * (one.lesions < 3), one.affine)
+  changed = examples.build('small', tmp_path / 'c', built.parents[3])
+  assert changed != built
+  assert examples.load(changed).label.sum() == 8
+
+
+def test_threads_change_nothing(source, built, tmp_path):
+  one = examples.build('small', source, tmp_path, jobs=1)
+  for left, right in zip(examples.load(one), examples.load(built)):
+    np.testing.assert_array_equal(left, right)
+
+
+def test_tensorflow_is_never_imported(source, tmp_path):
+  program = (
+    'import sys\n'
+    'from cmbjax.data import examples\n'
+    f'folder = examples.build("ccm_3t", {str(source)!r}, {str(tmp_path)!r})\n'
+    'print(examples.load(folder).label.sum(), folder)\n'
+    'assert "tensorflow" not in sys.modules\n'
+  )
+  done = _python(program)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split()[0] == '9'
+  assert len(done.stdout.splitlines()) == 1  # TFDS itself prints nothing
+
+
+def test_a_mistake_leaves_nothing_behind(source, tmp_path):
+  small_cohorts.write_cohort(tmp_path / 'c', subjects=3)
+  path = tmp_path / 'c/sub-03/anat/sub-03_swi.nii.gz'
+  path.write_bytes(path.read_bytes()[:5000])
+  with pytest.raises(InputError, match=r'sub-03_swi.nii.gz: is not a readable'):
+    examples.build('small', tmp_path / 'c', tmp_path / 'data')
+  names = {p.name for p in (tmp_path / 'data').rglob('*')}
+  assert not {n for n in names if n.startswith('1.0.0') or 'incompl' in n}
+
+
+def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
+  """SIGKILL while records are written; the next run cleans up and builds."""
+  program = (
+    'import time\n'
+    'from cmbjax.data import cohort_builder, examples\n'
+    'make = cohort_builder.make_records\n'
+    'def slow(scan, **how):\n'
+    '  if scan.name == "sub-03":\n'
+    '    print("here", flush=True)\n'
+    '    time.sleep(60)\n'
+    '  return make(scan, **how)\n'
+    'cohort_builder.make_records = slow\n'
+    f'examples.build("small", {str(source)!r}, {str(tmp_path)!r}, jobs=1)\n'
+  )
+  with subprocess.Popen(
+    [sys.executable, '-c', program],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+  ) as process:
+    # The build hides standard output, so wait for the first table instead.
+    for _ in range(300):
+      if len(list(tmp_path.glob('tables/*.npz'))) == 2:
+        break
+      time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+  left = [p for p in tmp_path.rglob('*') if 'incomplete' in p.name]
+  assert left
+  assert not list(tmp_path.rglob('dataset_info.json'))
+  folder = examples.build('small', source, tmp_path)
+  assert len(examples.load(folder).key) == 15
+  assert not [p for p in tmp_path.rglob('*') if 'incomplete' in p.name]
+
+
+def test_a_damaged_build_is_named(source, tmp_path):
+  folder = examples.build('small', source, tmp_path)
+  (record,) = folder.glob('*.array_record*')
+  record.write_bytes(record.read_bytes()[:1000])
+  with pytest.raises(InputError, match=r'1.0.0: is damaged \(.* build again'):
+    examples.load(folder)
+  with pytest.raises(NoInputError, match='holds no built data set'):
+    examples.load(tmp_path)
+
+
+def test_one_image_under_two_subjects_is_refused(tmp_path):
+  small_cohorts.write_cohort(tmp_path / 'c', subjects=2)
+  small_cohorts.write_cohort(tmp_path / 'c', subjects=1, prefix='sub-twin')
+  with pytest.raises(InputError, match='sub-01 and sub-twin01 hold the same'):
+    examples.build('small', tmp_path / 'c', tmp_path / 'data')
+
+
+def test_one_patch_under_two_subjects_is_refused(tmp_path):
+  """The scans differ in one corner voxel, their candidates do not."""
+  small_cohorts.write_cohort(tmp_path / 'c', subjects=1)
+  one = small_cohorts.phantom(1)
+  one.swi[0, 0, 0] = 99
+  small_cohorts.write_scan(tmp_path / 'c', 'sub-02', one)
+  path = small_cohorts.label_path(tmp_path / 'c', 'sub-02')
+  small_cohorts.save(path, one.lesions, one.affine)
+  with pytest.raises(InputError, match=r'sub-01/sub-01/\d+ and sub-02/sub-02/'):
+    examples.build('small', tmp_path / 'c', tmp_path / 'data')
+
+
+def test_shared_images_across_cohorts_are_found(source, built, tmp_path):
+  small_cohorts.write_cohort(tmp_path / 'c', subjects=1, prefix='sub-b')
+  other = examples.load(examples.build('other', tmp_path / 'c', tmp_path / 'd'))
+  first = examples.load(built)
+  assert examples.shared_images(first) == []
+  pairs = examples.shared_images(examples.concatenate([first, other]))
+  assert len(pairs) == 5
+  assert pairs[0] == ('sub-01/sub-01/0000', 'sub-b01/sub-b01/0000')
+
+
+def test_select_and_concatenate(built):
+  found = examples.load(built)
+  left = examples.select(found, found.subject == 'sub-01')
+  right = examples.select(found, np.flatnonzero(found.subject == 'sub-03'))
+  both = examples.concatenate([left, right])
+  assert isinstance(both, examples.Examples)
+  assert both.key.tolist() == [*left.key, *right.key]
+  with pytest.raises(InputError, match='sub-01/sub-01/0000: is in two cohorts'):
+    examples.concatenate([left, left])
+  scans = examples.load_scans(built)
+  with pytest.raises(InputError, match='sub-01: is in two cohorts'):
+    examples.concatenate([scans, scans])
+
+
+def test_nothing_dark_is_an_error(tmp_path):
+  small_cohorts.write_cohort(tmp_path / 'c', num_lesions=0, num_mimics=0)
+  with pytest.raises(InputError, match='none of its 3 scans has a candidate'):
+    examples.build('small', tmp_path / 'c', tmp_path / 'data')
+
+
+def test_wrong_names(source, tmp_path):
+  with pytest.raises(
+    InputError, match="patches: found 'naive', allowed are na"
+  ):
+    examples.build('small', source, tmp_path, config='naive')
+  with pytest.raises(InputError, match=r"cohort name: found '\.\./x'"):
+    examples.build('../x', source, tmp_path)
+  with pytest.raises(NoInputError, match='nowhere: no such folder'):
+    examples.build('small', tmp_path / 'nowhere', tmp_path / 'data')
+  assert not (tmp_path / 'data').exists()
+
+
+def test_a_data_dir_that_is_a_file(source, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(InputError, match='cannot be written'):
+    examples.build('small', source, tmp_path / 'file')
+
+
+def test_work_stays_in_order_and_within_bounds():
+  running = []
+
+  def work(number):
+    running.append(number)
+    time.sleep(0.01 * (3 - number % 3))
+    return number
+
+  found = []
+  for number in cohort_builder.in_order(work, range(12), at_once=2):
+    found.append(number)
+    assert max(running) <= number + 3
+  assert found == list(range(12))
+
+
+def test_the_build_command(source, tmp_path, capsys):
+  flags = [
+    'tfds_builders/btumor_3t',
+    f'--manual_dir={source}',
+    f'--data_dir={tmp_path}',
+  ]
+  assert _command(flags) == 0
+  folder = tmp_path / 'btumor_3t/native/1.0.0'
+  assert capsys.readouterr().out.strip() == str(folder)
+  info = json.loads((folder / 'dataset_info.json').read_text())
+  assert info['name'] == 'btumor_3t'
+  assert 'Chen' in info['citation']
+  assert len(examples.load(folder).key) == 15
+  small_cohorts.write_cohort(tmp_path / 'c', subjects=1)
+  flags[1] = f'--manual_dir={tmp_path / "c"}'
+  with pytest.raises(InputError, match='was built from other files'):
+    _command(flags)
+  assert _command([*flags, '--overwrite', '--config=native']) == 0
+  assert len(examples.load(folder).key) == 5
+
+
+def test_the_build_command_without_a_builder(source, tmp_path):
+  flags = [f'--manual_dir={source}', f'--data_dir={tmp_path / "d"}']
+  with pytest.raises(
+    NoInputError, match=r'holds no nowhere_dataset_builder.py'
+  ):
+    _command(['nowhere', *flags])
+
+
+def _command(flags):
+  parser = argparse.ArgumentParser()
+  build_command.add_arguments(parser)
+  return build_command.run(parser.parse_args(flags))
+
+
+def _python(program):
+  return subprocess.run(
+    [sys.executable, '-c', program],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+  )

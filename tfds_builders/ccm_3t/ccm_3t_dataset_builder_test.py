@@ -1,0 +1,19 @@
+"""The builder of ccm_3t on its dummy data."""
+
+import pathlib
+
+import numpy as np
+
+from tfds_builders import checks
+from tfds_builders.ccm_3t.ccm_3t_dataset_builder import Builder
+
+
+def test_both_configs_build_and_read_back(tmp_path):
+  home = pathlib.Path(__file__).parent
+  found = checks.check_builder(Builder, home, tmp_path)
+  native, resampled = found['native'], found['resampled']
+  assert set(native.subject) == {'sub-CCM001', 'sub-CCM002'}
+  assert set(native.cohort) == {'ccm_3t'}
+  assert np.allclose(native.spacing_mm, (1.0, 1.0, 1.5))
+  assert native.key.tolist() == resampled.key.tolist()
+  assert np.allclose(native.image, resampled.image, atol=2e-3) is False
