@@ -20,8 +20,13 @@ def crop(patch):
   return patch[4:20, 4:20, 2:10]
 
 
+@jax.jit
+def _transform(draws):
+  return augment.transform(PATCH, **draws)
+
+
 def transform(**draws):
-  return np.asarray(augment.transform(PATCH, **STILL | draws))
+  return np.asarray(_transform(STILL | draws))
 
 
 def test_the_candidate_sits_at_8_8_4_of_the_crop():
@@ -86,7 +91,8 @@ def test_flip_then_shift_then_rotate():
 def test_vmap_and_jit_change_nothing():
   keys = jax.random.split(jax.random.key(1), 5)
   patches = jnp.stack([jnp.asarray(PATCH) + n for n in range(5)])
-  single = jnp.stack([augment.augment(k, p) for k, p in zip(keys, patches)])
+  one = jax.jit(augment.augment)
+  single = jnp.stack([one(k, p) for k, p in zip(keys, patches)])
   batch = jax.jit(jax.vmap(augment.augment))(keys, patches)
   assert batch.shape == (5, 16, 16, 8)
   assert batch.dtype == jnp.float32

@@ -238,6 +238,17 @@ def test_nothing_dark_is_an_error(tmp_path):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
 
 
+def test_scans_without_a_truth_are_said_and_listed(tmp_path, capsys):
+  small_cohorts.write_cohort(tmp_path / 'c', subjects=1)
+  small_cohorts.write_scan(tmp_path / 'c', 'sub-77', small_cohorts.phantom(7))
+  folder = examples.build('small', tmp_path / 'c', tmp_path / 'data')
+  assert '1 scans have no truth and are left out (sub-77)' in (
+    capsys.readouterr().err
+  )
+  assert examples.metadata(folder)['unlabelled'] == ['sub-77']
+  assert examples.load_scans(folder).scan.tolist() == ['sub-01']
+
+
 def test_wrong_names(source, tmp_path):
   with pytest.raises(
     InputError, match="patches: found 'naive', allowed are na"

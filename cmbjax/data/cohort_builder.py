@@ -134,20 +134,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         all_facts.append(facts)
         yield from ((record['key'], record) for record in records)
         progress.advance(note=facts['scan'])
-    if not any(facts['num_candidates'] for facts in all_facts):
-      raise InputError(
-        f'{path}: none of its {len(all_facts)} scans has a candidate; check '
-        'that the images are SWI (microbleeds dark) and the truth fits.'
-      )
-    self.info.metadata.update(
-      {
-        'fingerprint': fingerprint(cohort, gates=gates),
-        'simulated': cohort.simulated,
-        'gates': dataclasses.asdict(gates),
-        'unlabelled': list(cohort.unlabelled),
-        'scans': all_facts,
-      }
-    )
+    self.info.metadata.update(_metadata(cohort, gates, all_facts))
 
 
 def make_records(
@@ -249,6 +236,25 @@ class _Seen:
         'one person under two names would be trained on and tested on, so '
         'remove one.'
       )
+
+
+def _metadata(cohort, gates, all_facts):
+  """What `examples.metadata` gives back; refuses a cohort without candidates.
+
+  It is written last, so a data set that has it is whole.
+  """
+  if not any(facts['num_candidates'] for facts in all_facts):
+    raise InputError(
+      f'{cohort.folder}: none of its {len(all_facts)} scans has a candidate; '
+      'check that the images are SWI (microbleeds dark) and the truth fits.'
+    )
+  return {
+    'fingerprint': fingerprint(cohort, gates=gates),
+    'simulated': cohort.simulated,
+    'gates': dataclasses.asdict(gates),
+    'unlabelled': list(cohort.unlabelled),
+    'scans': all_facts,
+  }
 
 
 def _records(scan, loaded, table, grid_mm):

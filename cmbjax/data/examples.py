@@ -11,6 +11,7 @@ import io
 import pathlib
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -262,6 +263,13 @@ def _fingerprint(folder: str | pathlib.Path) -> str:
   from cmbjax.detect.candidates import Gates
 
   cohort = cohorts.read_cohort(folder)
+  if cohort.unlabelled:
+    print(
+      f'note: {folder}: {len(cohort.unlabelled)} scans have no truth and are '
+      f'left out ({", ".join(cohort.unlabelled[:5])}'
+      f'{", ..." if len(cohort.unlabelled) > 5 else ""}).',
+      file=sys.stderr,
+    )
   return cohort_builder.fingerprint(cohort, gates=Gates())
 
 
@@ -375,7 +383,8 @@ def _lock(folder: pathlib.Path, name: str) -> Iterator[None]:
       f'{folder}: cannot be written ({error.strerror}); choose another folder.'
     ) from error
   with handle:
-    fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):  # a file system without locks
+      fcntl.flock(handle, fcntl.LOCK_EX)
     yield
 
 

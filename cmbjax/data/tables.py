@@ -67,21 +67,13 @@ def make_table(
     dropped = dict(collections.Counter(text for text in found.reason if text))
     centre, score = found.centre[found.kept], found.score[found.kept]
     lesion = reached[found.kept]
-  missed = np.setdiff1d(loaded.truth.lesions, lesion)
   facts = {
     'scan': scan.name,
     'subject': scan.subject,
     'truth': loaded.truth.kind,
     'num_candidates': len(centre),
     'num_lesions': len(loaded.truth.lesions),
-    'missed': [
-      {
-        'lesion': int(number),
-        'diameter_mm': _diameter(loaded.truth, number),
-        'why': why.get(int(number), NEVER_PROPOSED),
-      }
-      for number in missed
-    ],
+    'missed': _missed(loaded.truth, lesion, why),
     'dropped': dict(sorted(dropped.items())),
     'spacing_mm': list(loaded.spacing_mm),
     'field_t': _number(scan, 'MagneticFieldStrength'),
@@ -192,6 +184,18 @@ def _reviewed(loaded):
     score[order].astype(np.float32),
     lesion[order].astype(np.int32),
   )
+
+
+def _missed(truth: Truth, shown, why):
+  """A row for every lesion that no candidate is labelled with."""
+  return [
+    {
+      'lesion': int(number),
+      'diameter_mm': _diameter(truth, number),
+      'why': why.get(int(number), NEVER_PROPOSED),
+    }
+    for number in np.setdiff1d(truth.lesions, shown)
+  ]
 
 
 def _why_missed(reached, reasons):
