@@ -246,7 +246,7 @@ def compare(
   right = [(p.probability > threshold) == (a.label == 1) for p in (a, b)]
   accuracy = float(np.mean(right[0]) - np.mean(right[1])) if len(a.key) else 0
   tests['mcnemar'] = Test(
-    Interval(accuracy, None, None, 'accuracy at the threshold'),
+    Interval(accuracy, None, None),
     statistics.mcnemar(*right),
     'independent candidates',
   )

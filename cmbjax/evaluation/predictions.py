@@ -277,7 +277,8 @@ def read(path: str | os.PathLike) -> list[Table]:
   if not path.is_file():
     raise InputError(f'{path}: not found; give the folder of a finished run.')
   try:
-    with np.load(path, allow_pickle=False) as arrays:
+    # np.load(path) would leave the file open when it is cut short.
+    with path.open('rb') as handle, np.load(handle) as arrays:
       heads = json.loads(arrays['tables'].tobytes())
       return [_table(i, head, arrays) for i, head in enumerate(heads)]
   except (

@@ -407,7 +407,7 @@ def delong(
     note = 'both models order the candidates alike'
     return Test(Interval(value, None, None, note), 1.0, assumption)
   error = math.sqrt(variance)
-  half = stats.norm.ppf(0.5 + level / 2) * error
+  half = float(stats.norm.ppf(0.5 + level / 2)) * error
   p = float(2 * stats.norm.sf(abs(value) / error))
   return Test(Interval(value, value - half, value + half), p, assumption)
 
@@ -442,6 +442,6 @@ def nadeau_bengio(
     return Test(Interval(value, None, None, note), None, assumption)
   error = math.sqrt(variance)
   freedom = len(gap) - 1
-  half = special.stdtrit(freedom, 0.5 + level / 2) * error
+  half = float(special.stdtrit(freedom, 0.5 + level / 2)) * error
   p = float(2 * special.stdtr(freedom, -abs(value) / error))
   return Test(Interval(value, value - half, value + half), p, assumption)

@@ -60,9 +60,9 @@ def reading(study: StudyTables) -> str:
   threshold = record.get('threshold', metrics.THRESHOLD)
   return (
     f'A candidate is kept when its likelihood is above {threshold:g}. '
-    f'Beneath each number its {100 * level:g} % interval, drawn from 0 to 1 (AUC: '
-    'from 0.5; false positives per scan: from 0 to the largest). Row numbers are those of '
-    "the paper's Figure 3."
+    f'Beneath each number its {100 * level:g} % interval, drawn from 0 to 1 '
+    '(AUC: from 0.5; false positives per scan: from 0 to the largest). Row '
+    "numbers are those of the paper's Figure 3."
   )
 
 
@@ -129,11 +129,11 @@ def _statistics(record: dict) -> str:
     f'A likelihood strictly above {threshold:g} was called a microbleed. '
     'Sensitivity counts each lesion once and is given over the lesions that '
     'became candidates and over all lesions, including those never '
-    f'proposed. Intervals ({100 * level:g} %) are percentiles of {draws} bootstrap '
-    'draws of whole subjects, widened for few subjects (Hesterberg 2015); '
-    'strategies were compared on the same candidates by paired bootstrap '
-    'and by permutation of strategy labels within subjects, with Holm '
-    'correction.'
+    f'proposed. Intervals ({100 * level:g} %) are percentiles of {draws} '
+    'bootstrap draws of whole subjects, widened for few subjects (Hesterberg '
+    '2015); strategies were compared on the same candidates by paired '
+    'bootstrap and by permutation of strategy labels within subjects, with '
+    'Holm correction.'
   )
 
 

@@ -217,11 +217,19 @@ def make_row(
     num_candidates=len(p.key),
     num_lesions=int(np.sum(scans.num_lesions)),
     roc=_curve(metrics.roc(p.probability, p.label)),
-    froc=_curve(froc and froc[:2]),
+    froc=_curve(froc and _rises(froc)),
     reliability=_curve(calibration.reliability(p.probability, p.label)),
     calibration=calibration.scores(p, **options),
     seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
   )
+
+
+def _rises(froc: metrics.Froc):
+  """The points of a step curve at which it rises, and its end."""
+  y = froc.sensitivity
+  keep = np.concatenate([[True], y[1:] > y[:-1]])
+  keep[-1] = True
+  return froc.fp_per_scan[keep], y[keep]
 
 
 def _curve(curve):
@@ -272,7 +280,7 @@ def number(value: float | None, kind: str) -> str:
   if value is None:
     return DASH
   if kind == 'percent':
-    return f'{100 * value:.0f} %'
+    return f'{100 * value:.0f}\N{NO-BREAK SPACE}%'
   if kind == 'count':
     return f'{value:.1f}'
   return f'{value:.3f}'

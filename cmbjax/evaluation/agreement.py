@@ -1,0 +1,170 @@
+"""Two counts per scan to agreement: ICC, Bland-Altman and weighted kappa.
+
+Rule: a statistic that is not defined (no spread, too few scans) is None with
+a note, never NaN.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from cmbjax.errors import InputError
+from cmbjax.evaluation import predictions as tables
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation.statistics import Interval
+
+# Lower ends of the usual grades of burden: 0, 1-4, 5-9, 10-19, 20 or more.
+GRADES = (0, 1, 5, 10, 20)
+
+
+class BlandAltman(NamedTuple):
+  """Mean difference and limits of agreement (Bland and Altman 1986)."""
+
+  bias: float | None
+  low: float | None
+  high: float | None
+
+
+class CountAgreement(NamedTuple):
+  """Predicted against true counts per scan."""
+
+  icc: Interval
+  bland_altman: BlandAltman
+  kappa: float | None
+  counts: tuple[np.ndarray, np.ndarray]
+
+
+def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
+  """ICC(2,1): two-way random, absolute agreement, single rater.
+
+  Shrout and Fleiss (1979), Psychol Bull 86:420; interval of their eq. 10.
+
+  Args:
+    ratings: [n, k], n scans and k raters.
+    level: of the interval.
+  """
+  x = np.asarray(ratings, float)
+  n, k = x.shape
+  if n < 2 or k < 2:
+    return Interval(None, None, None, 'needs two scans and two raters')
+  between, raters, error = _mean_squares(x)
+  bottom = between + (k - 1) * error + k * (raters - error) / n
+  if bottom <= 0:
+    return Interval(None, None, None, 'all counts are equal')
+  value = (between - error) / bottom
+  if error == 0 and raters == 0:
+    return Interval(1.0, None, None, 'perfect agreement: no interval')
+  a = k * value / (n * (1 - value))
+  b = 1 + k * value * (n - 1) / (n * (1 - value))
+  top = (a * raters + b * error) ** 2
+  freedom = top / (
+    (a * raters) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1))
+  )
+  tail = 0.5 + level / 2
+  f_low = stats.f.ppf(tail, n - 1, freedom)
+  f_high = stats.f.ppf(tail, freedom, n - 1)
+  rest = k * raters + (k * n - k - n) * error
+  low = n * (between - f_low * error) / (f_low * rest + n * between)
+  high = n * (f_high * between - error) / (rest + n * f_high * between)
+  return Interval(float(value), float(low), float(high))
+
+
+def _mean_squares(x):
+  """Between scans, between raters and residual, of a two-way table."""
+  n, k = x.shape
+  grand = x.mean()
+  rows, columns = x.mean(1), x.mean(0)
+  between = k * np.sum((rows - grand) ** 2) / (n - 1)
+  raters = n * np.sum((columns - grand) ** 2) / (k - 1)
+  residual = x - rows[:, None] - columns[None] + grand
+  return between, raters, np.sum(residual**2) / ((n - 1) * (k - 1))
+
+
+def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:
+  """Mean of first - second and its 1.96 SD limits; None for no scans."""
+  gap = np.asarray(first, float) - np.asarray(second, float)
+  if not len(gap):
+    return BlandAltman(None, None, None)
+  bias = float(gap.mean())
+  if len(gap) < 2:
+    return BlandAltman(bias, None, None)
+  half = 1.96 * float(gap.std(ddof=1))
+  return BlandAltman(bias, bias - half, bias + half)
+
+
+def weighted_kappa(
+  first: np.ndarray,
+  second: np.ndarray,
+  *,
+  num_grades: int,
+  weights: str = 'quadratic',
+) -> float | None:
+  """Cohen's weighted kappa (1968); None when there is nothing to gain.
+
+  Args:
+    first: [n] int grades 0..num_grades-1.
+    second: [n] the same of the other rater.
+    num_grades: number of grades.
+    weights: 'linear' or 'quadratic'.
+  """
+  power = {'linear': 1, 'quadratic': 2}.get(weights)
+  if power is None:
+    raise InputError(
+      f"kappa: weights '{weights}' are not known; use linear or quadratic."
+    )
+  if not len(first):
+    return None
+  table = np.zeros((num_grades, num_grades))
+  np.add.at(table, (np.asarray(first), np.asarray(second)), 1)
+  grade = np.arange(num_grades)
+  cost = np.abs(grade[:, None] - grade[None]) ** power
+  chance = np.outer(table.sum(1), table.sum(0)) / table.sum()
+  expected = np.sum(cost * chance)
+  if expected == 0:
+    return None
+  return float(1 - np.sum(cost * table) / expected)
+
+
+def grade(count: np.ndarray) -> np.ndarray:
+  """Burden grade of a count: 0, 1-4, 5-9, 10-19, >= 20 give 0..4."""
+  return np.searchsorted(GRADES, np.asarray(count), side='right') - 1
+
+
+def counts(
+  predictions: Predictions, scans: ScanCounts, *, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Predicted and true number of microbleeds per scan, [M] each.
+
+  A lesion with two kept candidates is counted once: a reader would see one.
+  """
+  order = np.argsort(scans.scan)
+  names = scans.scan[order]
+  lesion_scan, best = tables.lesions(predictions)
+  kept = predictions.probability > threshold
+  false = predictions.scan[kept & (predictions.label == 0)]
+  found = np.zeros(len(names), int)
+  for where in (lesion_scan[best > threshold], false):
+    if len(where):
+      np.add.at(found, order[np.searchsorted(names, where)], 1)
+  return found, np.asarray(scans.num_lesions, int)
+
+
+def count_agreement(
+  predictions: Predictions,
+  scans: ScanCounts,
+  *,
+  threshold: float,
+  level: float = 0.95,
+) -> CountAgreement:
+  """Agreement of the number of microbleeds per scan with the truth."""
+  tables.check(predictions, scans)
+  found, true = counts(predictions, scans, threshold=threshold)
+  kappa = weighted_kappa(grade(found), grade(true), num_grades=len(GRADES))
+  both = np.stack([found, true], 1)
+  return CountAgreement(
+    icc=icc(both, level=level),
+    bland_altman=bland_altman(found, true),
+    kappa=kappa,
+    counts=(found, true),
+  )

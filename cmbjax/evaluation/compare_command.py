@@ -1,0 +1,163 @@
+"""`cmbjax compare`: finished runs to paired differences and tests.
+
+Rule: only predictions on the same candidates with the same folds are
+compared; everything else ends with one line that says why.
+"""
+
+import argparse
+import sys
+
+COLUMNS = (
+  ('auc', 'AUC', 3),
+  ('average_precision', 'Avg. precision', 3),
+  ('sensitivity_lesions', 'Sensitivity (all)', 3),
+  ('precision', 'Precision', 3),
+  ('fp_per_scan', 'FP per scan', 1),
+  ('delong', 'AUC, DeLong', 3),
+  ('mcnemar', 'Accuracy, McNemar', 3),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """One run: all pairs of its strategies. Two runs: equal strategies."""
+  parser.add_argument(
+    'run_folder',
+    nargs='+',
+    metavar='RUN',
+    help='work folder of a finished study (one or two)',
+  )
+  parser.add_argument(
+    '--strategies',
+    nargs=2,
+    metavar=('FIRST', 'SECOND'),
+    help='compare FIRST of the first run with SECOND of the last run',
+  )
+  parser.add_argument('--test', help='only this test set')
+  parser.add_argument(
+    '--threshold', type=float, default=0.1, help='strictly above; default 0.1'
+  )
+  parser.add_argument(
+    '--draws', type=int, default=2000, help='bootstrap draws; default 2000'
+  )
+  parser.add_argument('--seed', type=int, default=0, help='default 0')
+  parser.add_argument('--out', metavar='FILE', help='also write JSON')
+
+
+def run(arguments: argparse.Namespace) -> int:
+  """Prints the comparisons; returns the exit code.
+
+  Raises:
+    InputError: a run is missing or the runs cannot be compared.
+  """
+  from cmbjax import files
+  from cmbjax.evaluation import compare, predictions, statistics
+
+  runs = [predictions.read(folder) for folder in arguments.run_folder]
+  found = pairs(runs, arguments)
+  results = [
+    compare.compare(
+      first,
+      second,
+      threshold=arguments.threshold,
+      draws=arguments.draws,
+      seed=arguments.seed,
+    )
+    for first, second in found
+  ]
+  adjusted = statistics.holm([one.tests['auc'].p for one in results])
+  sys.stdout.write(text(results, adjusted))
+  if arguments.out:
+    files.write_json(arguments.out, plain(results, adjusted))
+  return 0
+
+
+def pairs(runs: list, arguments: argparse.Namespace) -> list[tuple]:
+  """The tables to put side by side.
+
+  Raises:
+    InputError: more than two runs, or nothing in common.
+  """
+  import itertools
+
+  from cmbjax.errors import InputError
+
+  if len(runs) > 2:
+    raise InputError(f'compare: give one or two runs, not {len(runs)}.')
+  first, last = runs[0], runs[-1]
+  if arguments.strategies:
+    a, b = arguments.strategies
+    both = [
+      (x, y)
+      for x, y in itertools.product(first, last)
+      if x.test == y.test and (x.strategy, y.strategy) == (a, b)
+    ]
+  elif len(runs) == 1:
+    both = [
+      (x, y) for x, y in itertools.combinations(first, 2) if x.test == y.test
+    ]
+  else:
+    both = [
+      (x, y)
+      for x, y in itertools.product(first, last)
+      if (x.strategy, x.test) == (y.strategy, y.test)
+    ]
+  if arguments.test:
+    both = [pair for pair in both if pair[0].test == arguments.test]
+  if not both:
+    have = sorted({f'{t.strategy} on {t.test}' for run in runs for t in run})
+    raise InputError(
+      'compare: the runs have no pair of strategies on one test set; found '
+      f'{", ".join(have)}.'
+    )
+  return both
+
+
+def text(results: list, adjusted: list) -> str:
+  """Plain text, at most 100 columns wide."""
+  lines = []
+  for one, p in zip(results, adjusted):
+    lines += [
+      f'{one.first} minus {one.second} on {one.test} '
+      f'({one.num_subjects} subjects)',
+      f'  {"":<19}{"difference":>11}  {"95 % interval":<19}{"p":<9}assumes',
+    ]
+    for name, head, digits in COLUMNS:
+      if name in one.tests:
+        lines.append(_line(head, one.tests[name], digits))
+    if p is not None and len(results) > 1:
+      lines.append(f'  AUC, p after Holm over {len(results)} pairs: {p:.3f}')
+    lines.append('')
+  return '\n'.join(lines)
+
+
+def _line(head: str, test, digits: int) -> str:
+  gap = test.difference
+  value = '–' if gap.value is None else f'{gap.value:+.{digits}f}'
+  inside = '–'
+  if gap.low is not None:
+    inside = f'{gap.low:+.{digits}f} to {gap.high:+.{digits}f}'
+  p = '–' if test.p is None else f'{test.p:.4f}'
+  note = f' ({gap.note})' if gap.note else ''
+  return f'  {head:<19}{value:>11}  {inside:<19}{p:<9}{test.assumption}{note}'
+
+
+def plain(results: list, adjusted: list) -> list[dict]:
+  """The comparisons as JSON values."""
+  return [
+    {
+      'first': one.first,
+      'second': one.second,
+      'test': one.test,
+      'num_subjects': one.num_subjects,
+      'p_auc_holm': p,
+      'tests': {
+        name: {
+          **test.difference._asdict(),
+          'p': test.p,
+          'assumption': test.assumption,
+        }
+        for name, test in one.tests.items()
+      },
+    }
+    for one, p in zip(results, adjusted)
+  ]

@@ -1,0 +1,167 @@
+"""Detected and true label images to hits, misses and false positives.
+
+Rule: two rules exist, `touch` and `valdo`; their numbers never stand in one
+table. Distances are in millimetres.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from cmbjax.errors import InputError
+
+VALDO_DISTANCE_MM = 5.0
+
+
+class Matches(NamedTuple):
+  """Objects of one scan, by one rule.
+
+  Attributes:
+    rule: 'touch' or 'valdo'.
+    lesion_hit: [L] bool, one per true lesion, in the order of its label.
+    detection_false: [D] bool, one per detected object, True when it hits no
+      lesion.
+  """
+
+  rule: str
+  lesion_hit: np.ndarray
+  detection_false: np.ndarray
+
+
+class Scores(NamedTuple):
+  """Sums over scans; a score without denominator is None."""
+
+  rule: str
+  sensitivity: float | None
+  precision: float | None
+  f1: float | None
+  fp_per_scan: float | None
+  f1_per_scan: list[float | None]
+
+
+def touch(detected: np.ndarray, truth: np.ndarray) -> Matches:
+  """A detection that shares a voxel with a lesion hits it.
+
+  Args:
+    detected: [X, Y, Z] bool mask (26-connected components are the objects)
+      or int instance labels.
+    truth: the same for the true lesions.
+
+  Raises:
+    InputError: when the shapes differ.
+  """
+  _same_shape(detected, truth)
+  a, num_a = objects(detected, connectivity=26)
+  b, num_b = objects(truth, connectivity=26)
+  both = (a > 0) & (b > 0)
+  hit, useful = np.zeros(num_b, bool), np.zeros(num_a, bool)
+  hit[b[both] - 1] = True
+  useful[a[both] - 1] = True
+  return Matches('touch', hit, ~useful)
+
+
+def valdo(
+  detected: np.ndarray,
+  truth: np.ndarray,
+  spacing_mm: tuple[float, float, float],
+  *,
+  distance_mm: float = VALDO_DISTANCE_MM,
+) -> Matches:
+  """One-to-one matching of centres closer than 5 mm, nearest pairs first.
+
+  As in the VALDO challenge (Sudre 2024): 6-connected components of the mask
+  at 0.5, centres of mass.
+
+  Args:
+    detected: [X, Y, Z] likelihood (cut at 0.5), bool mask or int labels.
+    truth: the same for the true lesions.
+    spacing_mm: voxel size.
+    distance_mm: pairs must be strictly closer.
+
+  Raises:
+    InputError: when the shapes differ.
+  """
+  _same_shape(detected, truth)
+  spacing = np.asarray(spacing_mm, float)
+  a = centres(*objects(detected, connectivity=6)) * spacing
+  b = centres(*objects(truth, connectivity=6)) * spacing
+  hit, useful = np.zeros(len(b), bool), np.zeros(len(a), bool)
+  distance = np.linalg.norm(a[:, None] - b[None], axis=-1)  # [D, L]
+  near = np.argwhere(distance < distance_mm)
+  order = np.argsort(distance[tuple(near.T)], kind='stable')
+  for i, j in near[order]:
+    if not useful[i] and not hit[j]:
+      useful[i] = hit[j] = True
+  return Matches('valdo', hit, ~useful)
+
+
+def score(matches: list[Matches]) -> Scores:
+  """Pooled scores over scans, and the F1 of each scan.
+
+  The F1 of a scan with neither lesions nor detections is None: no published
+  rule says what it is.
+
+  Raises:
+    InputError: when the rules differ.
+  """
+  rules = {m.rule for m in matches}
+  if len(rules) != 1:
+    found = ' and '.join(sorted(rules)) or 'no scans'
+    raise InputError(f'matching: one rule for one table, found {found}.')
+  hits = sum(int(m.lesion_hit.sum()) for m in matches)
+  lesions = sum(len(m.lesion_hit) for m in matches)
+  false = sum(int(m.detection_false.sum()) for m in matches)
+  return Scores(
+    rule=rules.pop(),
+    sensitivity=_ratio(hits, lesions),
+    precision=_ratio(hits, hits + false),
+    f1=_ratio(2 * hits, hits + lesions + false),
+    fp_per_scan=_ratio(false, len(matches)),
+    f1_per_scan=[_f1(m) for m in matches],
+  )
+
+
+def objects(image: np.ndarray, *, connectivity: int) -> tuple[np.ndarray, int]:
+  """Labels 1..n and n. Integer images keep their own instances.
+
+  Args:
+    image: bool mask, float likelihood (cut at 0.5, inclusive) or int
+      instance labels.
+    connectivity: 6 or 26, for masks and likelihoods.
+  """
+  image = np.asarray(image)
+  if image.dtype.kind in 'iu':
+    _, inverse = np.unique(np.append(image.ravel(), 0), return_inverse=True)
+    inverse = inverse[:-1].reshape(image.shape)
+    return inverse, int(inverse.max(initial=0))
+  mask = image if image.dtype == bool else image >= 0.5
+  rank = {6: 1, 26: 3}[connectivity]
+  structure = ndimage.generate_binary_structure(3, rank)
+  return ndimage.label(mask, structure)
+
+
+def centres(labels: np.ndarray, count: int) -> np.ndarray:
+  """Centres of mass in voxels, [n, 3]."""
+  if not count:
+    return np.zeros((0, 3))
+  index = np.arange(1, count + 1)
+  found = ndimage.center_of_mass(labels > 0, labels, index)
+  return np.asarray(found, float).reshape(-1, 3)
+
+
+def _f1(match: Matches) -> float | None:
+  hits, false = match.lesion_hit.sum(), match.detection_false.sum()
+  return _ratio(2 * hits, hits + len(match.lesion_hit) + false)
+
+
+def _ratio(top, bottom) -> float | None:
+  return float(top / bottom) if bottom else None
+
+
+def _same_shape(detected, truth) -> None:
+  if np.shape(detected) != np.shape(truth):
+    raise InputError(
+      f'matching: the detection has shape {np.shape(detected)}, the truth '
+      f'{np.shape(truth)}; resample them to one grid first.'
+    )

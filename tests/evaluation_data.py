@@ -1,0 +1,53 @@
+"""Simulated scores with a known truth, for the tests of evaluation."""
+
+import numpy as np
+
+from cmbjax.evaluation.predictions import Predictions, ScanCounts, Table
+
+
+def make(
+  num_subjects=6, per_scan=20, *, seed=0, lift=1.5, rate=0.3, ties=False
+):
+  """One scan per subject; one lesion per subject that nothing reached."""
+  rng = np.random.default_rng(seed)
+  owner = np.repeat(np.arange(num_subjects), per_scan)
+  subject = np.array([f'sub-{i:03d}' for i in owner])
+  label = (rng.random(len(owner)) < rate).astype(int)
+  shift = rng.normal(0, 0.5, num_subjects)[owner]
+  score = lift * label + shift + rng.normal(size=len(owner)) - 2
+  probability = 1 / (1 + np.exp(-score))
+  if ties:
+    probability = np.round(probability, 1)
+  lesion = np.where(label == 1, np.arange(len(owner)) % per_scan + 1, 0)
+  key = np.array([f'{s}/{s}/{i % per_scan:04d}' for i, s in enumerate(subject)])
+  names = np.array([f'sub-{i:03d}' for i in range(num_subjects)])
+  found = np.bincount(owner, label, minlength=num_subjects).astype(int)
+  missed = np.ones(num_subjects, int)
+  return (
+    Predictions(
+      key,
+      subject,
+      subject.copy(),
+      np.full(len(owner), 'btumor_3t'),
+      label,
+      lesion,
+      probability,
+    ),
+    ScanCounts(names, names.copy(), found + missed, missed),
+  )
+
+
+def table(strategy='7t', test='btumor_3t', *, fold_hash='f0', **options):
+  """A `Table` of `make` with one seed."""
+  p, scans = make(**options)
+  by_seed = p.probability[None]
+  return Table(strategy, test, p, scans, by_seed, fold_hash, '')
+
+
+def rescored(predictions, *, seed, noise=0.8, lift=0.0):
+  """The same candidates as another model would rate them."""
+  rng = np.random.default_rng(seed)
+  p = np.clip(predictions.probability, 1e-6, 1 - 1e-6)
+  logit = np.log(p / (1 - p)) + lift * predictions.label
+  logit = logit + noise * rng.normal(size=len(p))
+  return predictions._replace(probability=1 / (1 + np.exp(-logit)))

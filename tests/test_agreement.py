@@ -1,0 +1,90 @@
+"""Count agreement against Shrout and Fleiss (1979) and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from cmbjax.errors import InputError
+from cmbjax.evaluation import agreement
+from tests.evaluation_data import make
+
+# Shrout and Fleiss (1979), Table 2: six targets, four judges.
+JUDGES = (
+  (9, 6, 8, 7, 10, 6),
+  (2, 1, 4, 1, 5, 2),
+  (5, 3, 6, 2, 6, 4),
+  (8, 2, 8, 6, 9, 7),
+)
+RATINGS = np.array(JUDGES).T
+
+
+def test_icc_equals_the_published_table():
+  found = agreement.icc(RATINGS)
+  assert found.value == pytest.approx(0.29, abs=0.005)
+  # Interval of the same data as printed by irr::icc and psych::ICC.
+  assert (found.low, found.high) == pytest.approx((0.019, 0.761), abs=0.002)
+
+
+def test_icc_edge_cases():
+  same = np.array([[1, 1], [4, 4], [9, 9]])
+  assert agreement.icc(same)[:2] == (1.0, None)
+  assert agreement.icc(np.ones((5, 2))).note == 'all counts are equal'
+  assert agreement.icc(np.ones((1, 2))).value is None
+  # A constant shift lowers absolute agreement below consistency.
+  assert 0 < agreement.icc(same + np.array([0, 3])).value < 1
+
+
+@pytest.mark.parametrize('weights', ['linear', 'quadratic'])
+def test_weighted_kappa_equals_sklearn(weights):
+  rng = np.random.default_rng(0)
+  a = rng.integers(0, 5, 60)
+  b = np.clip(a + rng.integers(-1, 2, 60), 0, 4)
+  found = agreement.weighted_kappa(a, b, num_grades=5, weights=weights)
+  assert found == pytest.approx(cohen_kappa_score(a, b, weights=weights))
+
+
+def test_weighted_kappa_edge_cases():
+  ones = np.ones(4, int)
+  assert agreement.weighted_kappa(ones, ones, num_grades=5) is None
+  assert agreement.weighted_kappa(ones[:0], ones[:0], num_grades=5) is None
+  with pytest.raises(InputError, match='linear or quadratic'):
+    agreement.weighted_kappa(ones, ones, num_grades=5, weights='cubic')
+
+
+def test_bland_altman_by_hand():
+  found = agreement.bland_altman(np.array([1, 2, 6]), np.array([1, 4, 1]))
+  assert found.bias == pytest.approx(1.0)
+  assert found.high - found.bias == pytest.approx(1.96 * np.sqrt(13))
+  assert agreement.bland_altman(np.zeros(0), np.zeros(0)).bias is None
+  assert agreement.bland_altman(np.ones(1), np.zeros(1)) == (1.0, None, None)
+
+
+def test_grades_at_their_edges():
+  counts = [0, 1, 4, 5, 9, 10, 19, 20, 400]
+  assert agreement.grade(counts).tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_counts_per_scan_take_a_lesion_once():
+  p, scans = make(2, 4)
+  p = p._replace(
+    label=np.array([1, 1, 0, 0, 1, 0, 0, 0]),
+    lesion=np.array([2, 2, 0, 0, 1, 0, 0, 0]),
+    probability=np.array([0.9, 0.8, 0.7, 0.1, 0.05, 0.3, 0.2, 0.0]),
+  )
+  scans = scans._replace(
+    scan=scans.scan[::-1],
+    subject=scans.subject[::-1],
+    num_lesions=np.array([3, 4]),
+  )
+  found, true = agreement.counts(p, scans, threshold=0.1)
+  assert scans.scan.tolist() == ['sub-001', 'sub-000']
+  assert found.tolist() == [2, 2]
+  assert true.tolist() == [3, 4]
+
+
+def test_count_agreement_of_one_scan_has_notes_not_nan():
+  p, scans = make(1, 20)
+  found = agreement.count_agreement(p, scans, threshold=0.1)
+  assert found.icc.value is None
+  assert found.icc.note == 'needs two scans and two raters'
+  assert found.bland_altman.low is None

@@ -1,0 +1,229 @@
+"""Intervals and tests against brute force, scipy and published values."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from cmbjax.evaluation import statistics as lib
+from tests.evaluation_data import make, rescored
+
+# Albumin, total protein, K-G score and outcome of 43 patients: the data of
+# DeLong, DeLong and Clarke-Pearson (1988) as printed in the SAS/STAT manual,
+# "Comparing Receiver Operating Characteristic Curves".
+OVARIAN = """
+  3.0 5.8 10 0 3.2 6.3 5 1 3.9 6.8 3 1 2.8 4.8 6 0 3.2 5.8 3 1 0.9 4.0 5 0
+  2.5 5.7 8 0 1.6 5.6 5 1 3.8 5.7 5 1 3.7 6.7 6 1 3.2 5.4 4 1 3.8 6.6 6 1
+  4.1 6.6 5 1 3.6 5.7 5 1 4.3 7.0 4 1 3.6 6.7 4 0 2.3 4.4 6 1 4.2 7.6 4 0
+  4.0 6.6 6 0 3.5 5.8 6 1 3.8 6.8 7 1 3.0 4.7 8 0 4.5 7.4 5 1 3.7 7.4 5 1
+  3.1 6.6 6 1 4.1 8.2 6 1 4.3 7.0 5 1 4.3 6.5 4 1 3.2 5.1 5 1 2.6 4.7 6 1
+  3.3 6.8 6 0 1.7 4.0 7 0 3.7 6.1 5 1 3.3 6.3 7 1 4.2 7.7 6 1 3.5 6.2 5 1
+  2.9 5.7 9 0 2.1 4.8 7 1 2.8 6.2 8 0 4.0 7.0 7 1 3.3 5.7 6 1 3.7 6.9 5 1
+  3.6 6.6 5 1
+"""
+
+
+def subjects_of(p):
+  names, at = np.unique(p.subject, return_inverse=True)
+  return len(names), at
+
+
+def test_bootstrap_draws_equal_sklearn_on_resampled_subjects():
+  """Weights are the same as repeating the rows of the drawn subjects."""
+  p, _ = make(5, 15, seed=1, ties=True)
+  size, at = subjects_of(p)
+  weights = lib.subject_weights(size, draws=30, seed=0)
+  wins = lib.pair_wins(p.probability, p.label, at, size)
+  classes = [np.bincount(at[p.label == k], minlength=size) for k in (1, 0)]
+  auc = lib.auc_draws(wins, *classes, weights)
+  ap = lib.average_precision_draws(p.probability, p.label, at, weights)
+  for w, found_auc, found_ap in zip(weights, auc, ap):
+    rows = np.repeat(np.arange(len(at)), w[at].astype(int))
+    truth = (p.label[rows], p.probability[rows])
+    assert found_auc == pytest.approx(sk.roc_auc_score(*truth), abs=1e-12)
+    assert found_ap == pytest.approx(
+      sk.average_precision_score(*truth), abs=1e-12
+    )
+
+
+def test_average_precision_is_the_same_in_blocks(monkeypatch):
+  p, _ = make(seed=2)
+  size, at = subjects_of(p)
+  weights = lib.subject_weights(size, draws=25, seed=0)
+  whole = lib.average_precision_draws(p.probability, p.label, at, weights)
+  monkeypatch.setattr(lib, '_CHUNK', 100)
+  blocks = lib.average_precision_draws(p.probability, p.label, at, weights)
+  np.testing.assert_allclose(whole, blocks, rtol=1e-14)
+
+
+def test_weights_are_whole_samples_and_repeatable():
+  first = lib.subject_weights(7, draws=50, seed=3)
+  assert np.all(first.sum(1) == 7)
+  np.testing.assert_array_equal(first, lib.subject_weights(7, draws=50, seed=3))
+  assert np.any(first != lib.subject_weights(7, draws=50, seed=4))
+
+
+def test_percentile_interval_of_a_mean_is_close_to_students():
+  """Hesterberg's widening turns the percentile into about a t interval."""
+  values = np.random.default_rng(0).normal(size=16)
+  weights = lib.subject_weights(16, draws=20000, seed=0)
+  found = lib.percentile_interval(
+    float(values.mean()), weights @ values / 16, level=0.95, num_subjects=16
+  )
+  low, high = stats.t.interval(0.95, 15, values.mean(), values.std(ddof=1) / 4)
+  assert found.low == pytest.approx(low, abs=0.03)
+  assert found.high == pytest.approx(high, abs=0.03)
+
+
+def test_undefined_draws_are_left_out_and_noted():
+  draws = np.where(np.arange(100) < 20, np.nan, 0.5)
+  found = lib.percentile_interval(0.5, draws, level=0.95, num_subjects=9)
+  assert found == (0.5, 0.5, 0.5, 'undefined in 20% of the bootstrap draws')
+  found = lib.percentile_interval(
+    0.5, np.full(9, np.nan), level=0.95, num_subjects=9
+  )
+  assert found.low is None
+  assert found.note == 'undefined in every bootstrap draw'
+  assert lib.percentile_interval(None, draws, level=0.95, num_subjects=9) == (
+    None,
+    None,
+    None,
+    'not defined',
+  )
+
+
+def test_exact_bounds_where_nothing_or_everything_was_found():
+  one_each = np.ones(20)
+  weights = lib.subject_weights(20, draws=10, seed=0)
+  options = {'level': 0.95, 'proportion': True, 'empty': ''}
+  none = lib.ratio_interval(0 * one_each, one_each, weights, **options)
+  every = lib.ratio_interval(one_each, one_each, weights, **options)
+  # One unit per subject: Clopper and Pearson, 0 and 20 of 20.
+  exact = stats.binomtest(0, 20).proportion_ci(0.95, 'exact')
+  assert none.high == pytest.approx(exact.high)
+  assert every.low == pytest.approx(1 - exact.high)
+  options['proportion'] = False
+  rate = lib.ratio_interval(0 * one_each, one_each, weights, **options)
+  assert rate.high == pytest.approx(stats.chi2.ppf(0.975, 2) / 2 / 20)
+  assert lib.effective_units(np.array([11.0, 0.0])) == pytest.approx(5.5)
+
+
+def test_swap_contributions_equal_swapping_by_hand():
+  p, _ = make(4, 12, seed=3, ties=True)
+  q = rescored(p, seed=1)
+  size, at = subjects_of(p)
+  part = lib.swap_contributions(p.probability, q.probability, p.label, at, size)
+  ranks = [stats.rankdata(t.probability) for t in (p, q)]
+  for signs in itertools.product((1, -1), repeat=size):
+    swapped = np.array(signs)[at] < 0
+    a = np.where(swapped, ranks[1], ranks[0])
+    b = np.where(swapped, ranks[0], ranks[1])
+    by_hand = sk.roc_auc_score(p.label, a) - sk.roc_auc_score(p.label, b)
+    assert np.dot(signs, part) == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_sign_flip_equals_scipy_exactly():
+  c = np.random.default_rng(5).normal(0.4, 1, 10)
+  reference = stats.permutation_test(
+    (c,), np.sum, permutation_type='samples', n_resamples=np.inf
+  )
+  assert lib.sign_flip(c) == pytest.approx(reference.pvalue)
+
+
+def test_sign_flip_by_random_signs_is_close_to_exact(monkeypatch):
+  c = np.random.default_rng(6).normal(0.5, 1, 12)
+  exact = lib.sign_flip(c)
+  monkeypatch.setattr(lib, '_EXACT_SUBJECTS', 0)
+  assert lib.sign_flip(c, draws=20000) == pytest.approx(exact, abs=0.01)
+
+
+def test_sign_flip_edge_cases():
+  assert lib.sign_flip(np.zeros(5)) == 1.0
+  assert lib.sign_flip(np.array([np.nan, 1.0])) is None
+  assert lib.sign_flip(np.ones(5)) == pytest.approx(2 / 2**5)
+
+
+def test_group_permutation_finds_a_difference_and_only_then():
+  easy, _ = make(12, 20, lift=4, seed=0)
+  hard, _ = make(12, 20, lift=0.2, seed=1)
+  again, _ = make(12, 20, lift=4, seed=2)
+  for other, small in ((hard, True), (again, False)):
+    score = np.concatenate([easy.probability, other.probability])
+    label = np.concatenate([easy.label, other.label])
+    at = np.repeat(np.arange(24), 20)
+    wins = lib.pair_wins(score, label, at, 24)
+    classes = [np.bincount(at[label == k], minlength=24) for k in (1, 0)]
+    p = lib.group_permutation(wins, *classes, np.arange(24) < 12, draws=499)
+    assert (p < 0.01) == small
+
+
+def test_holm_by_hand():
+  # Sorted .01 .02 .03 .04: 4 x .01, 3 x .02, then never smaller than before.
+  found = lib.holm([0.04, 0.01, None, 0.03, 0.02])
+  assert found == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+  assert lib.holm([]) == []
+
+
+def test_mcnemar_is_the_binomial_test():
+  first = np.array([True] * 9 + [False] * 3 + [True] * 5)
+  second = np.array([False] * 9 + [True] * 3 + [True] * 5)
+  # 2 * sum_{k<=3} C(12, k) / 2^12 = 598 / 4096.
+  assert lib.mcnemar(first, second) == pytest.approx(598 / 4096)
+  assert lib.mcnemar(first, first) == 1.0
+
+
+def test_delong_on_the_published_example():
+  """AUCs .7366, .6478, .7258; differences from the K-G score as in SAS."""
+  table = np.array(OVARIAN.split(), float).reshape(43, 4)
+  albumin, protein, kg, outcome = table.T
+  kg = 10 - kg
+  first = lib.delong(albumin, kg, outcome)
+  second = lib.delong(protein, kg, outcome)
+  published = ((0.0108, -0.1761, 0.1976), (-0.0780, -0.2830, 0.1271))
+  for test, values in zip((first, second), published):
+    assert test.difference[:3] == pytest.approx(values, abs=6e-5)
+  assert first.p == pytest.approx(0.9102, abs=6e-5)
+  assert second.p == pytest.approx(0.4561, abs=6e-5)
+
+
+def test_delong_variance_equals_the_double_sum_over_pairs():
+  p, _ = make(3, 15, seed=9, ties=True)
+  q = rescored(p, seed=2)
+  found = lib.delong(p.probability, q.probability, p.label)
+  pos, neg = p.label == 1, p.label == 0
+
+  def kernel(s):
+    gap = s[pos][:, None] - s[neg][None]
+    return (gap > 0) + 0.5 * (gap == 0)
+
+  psi = kernel(p.probability) - kernel(q.probability)
+  variance = np.var(psi.mean(1), ddof=1) / pos.sum()
+  variance += np.var(psi.mean(0), ddof=1) / neg.sum()
+  z = psi.mean() / np.sqrt(variance)
+  assert found.difference.value == pytest.approx(psi.mean())
+  assert found.p == pytest.approx(2 * stats.norm.sf(abs(z)))
+
+
+def test_delong_edge_cases():
+  score, label = np.array([0.1, 0.2, 0.3]), np.array([0, 0, 1])
+  assert lib.delong(score, score, label).p is None
+  score, label = np.arange(6.0), np.array([0, 1, 0, 1, 0, 1])
+  assert lib.delong(score, score, label).p == 1.0
+
+
+def test_nadeau_bengio_widens_the_paired_t():
+  a = np.array([0.91, 0.93, 0.90, 0.95, 0.92])
+  b = np.array([0.90, 0.90, 0.89, 0.92, 0.92])
+  t = stats.ttest_rel(a, b)
+  # n_test / n_train = 0 gives the ordinary paired t.
+  plain = lib.nadeau_bengio(a, b, test_over_train=0.0)
+  assert plain.p == pytest.approx(t.pvalue)
+  low, high = t.confidence_interval(0.95)
+  assert plain.difference[1:3] == pytest.approx((low, high))
+  wide = lib.nadeau_bengio(a, b, test_over_train=1 / 4)
+  # sqrt(1/5 + 1/4) / sqrt(1/5) = 1.5
+  assert wide.p == pytest.approx(2 * stats.t.sf(t.statistic / 1.5, 4))
+  assert lib.nadeau_bengio(a, a, test_over_train=0.25).p is None
+  assert lib.nadeau_bengio(a[:1], b[:1], test_over_train=0.25).p is None
