@@ -24,6 +24,9 @@ BOUNDARIES = ('mirror', 'periodic')
 # Gaussian of sigma = 0.75 FOV / w does, so it ends at 0.375 / sigma per mm.
 _HANN_EDGE = 0.375
 _MIRROR_SIGMAS = 3
+_FIT_BLOCKS = 24  # along each axis of a slice
+_FIT_ROUNDS = 3
+_FIT_SCALE_RAD = 0.15  # a block's slope this far off counts a quarter
 _THREADS = 2
 _SLAB = 4  # slices in one piece of work: small enough for the cache
 
@@ -89,7 +92,7 @@ def homodyne(
 ) -> np.ndarray:
   """Phase left after division by a Hann low-pass of each axial slice.
 
-  Every slice is first freed of its mean phase slope and curvature, so the
+  Every slice is first freed of a fitted plane and parabola of phase, so the
   result does not depend on a linear or quadratic background (a shifted echo,
   a shim), which a window centred on k = 0 alone would only attenuate.
 
@@ -219,57 +222,65 @@ def _masked_mean(image, inside, spacing_mm, sigma_mm):
 
 
 def _background(signal):
-  """Unit phasor of each slice's mean phase slope and curvature.
+  """Unit phasor of the plane and parabola that carry most of a slice's slope.
 
-  Phase differences of neighbours carry the slope, differences of those the
-  curvature; both are averaged as phasors (weighted by signal), so nothing
-  needs to be unwrapped.
+  The slope of the phase comes from differences of neighbours, added as
+  phasors in blocks, so nothing needs to be unwrapped. A linear slope over the
+  slice is fitted to the blocks: few steep ones, above the sinuses, must not
+  tilt the rest, so they lose weight.
   """
   _, size_x, size_y = signal.shape
-  curve_x, curve_y, twist = _curvature(signal)
-  x = (np.arange(size_x, dtype=np.float32) - size_x // 2)[:, None]
+  x = np.arange(size_x, dtype=np.float32) - size_x // 2
   y = np.arange(size_y, dtype=np.float32) - size_y // 2
   # Every other row is plenty: a slice has 100,000 voxels.
-  slope_x = _slope(
-    signal[:, 1:, ::2] * np.conj(signal[:, :-1, ::2]),
-    curve_x * (x[:-1] + 0.5),
-    twist * y[::2],
+  along_x = signal[:, 1:, ::2] * np.conj(signal[:, :-1, ::2])
+  along_y = signal[:, ::2, 1:] * np.conj(signal[:, ::2, :-1])
+  slope_x, curve_x, twist_x = _fit_slope(along_x, x[:-1] + 0.5, y[::2])
+  slope_y, twist_y, curve_y = _fit_slope(along_y, x[::2], y[:-1] + 0.5)
+  twist = (twist_x + twist_y) / 2
+  phase = (slope_x * x + curve_x * (0.5 * x**2))[:, :, None] + (
+    (slope_y * y + curve_y * (0.5 * y**2))[:, None]
+    + twist[:, :, None] * (x[:, None] * y)
   )
-  slope_y = _slope(
-    signal[:, ::2, 1:] * np.conj(signal[:, ::2, :-1]),
-    twist * x[::2],
-    curve_y * (y[:-1] + 0.5),
-  )
-  along_x = slope_x * x + curve_x * (0.5 * x**2)  # z X 1
-  along_y = slope_y * y + curve_y * (0.5 * y**2)  # z 1 Y
-  return _phasor(along_x + (along_y + twist * x * y))
+  return _phasor(phase)
 
 
-def _slope(steps, known_x, known_y):
-  """Mean angle of steps [z, x, y] beyond the known [z, x, 1] and [z, 1, y]."""
-  over_y = np.einsum('zxy,zy->zx', steps, _phasor(-known_y[:, 0]))
-  return _mean_angle(np.einsum('zx,zx->z', over_y, _phasor(-known_x[..., 0])))
+def _fit_slope(steps, x, y):
+  """Angle of steps [z, x, y] as a + b x + c y; three arrays [z, 1].
+
+  A weighted fit to block sums, repeated with less weight for what is far off.
+  """
+  blocks, block_x, block_y = _block_sums(steps, x, y)  # z B, B, B
+  total = blocks.sum(1, keepdims=True)
+  angle = np.angle(blocks * np.conj(total))
+  weight = np.abs(blocks)
+  weight /= np.maximum(weight.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+  design = np.stack([np.ones_like(block_x), block_x, block_y], -1)  # B 3
+  ridge = 1e-6 * np.diag([1.0, np.ptp(x) ** 2 + 1, np.ptp(y) ** 2 + 1])
+  trust = weight
+  for _ in range(_FIT_ROUNDS):
+    normal = np.einsum('zb,bi,bj->zij', trust, design, design) + ridge
+    right = np.einsum('zb,bi,zb->zi', trust, design, angle)
+    fit = np.linalg.solve(normal, right[..., None])[..., 0]
+    off = (angle - fit @ design.T) / _FIT_SCALE_RAD
+    trust = weight / (1 + off**2) ** 2
+  fit[:, :1] += np.angle(total)
+  return tuple(fit[:, i : i + 1].astype(np.float32) for i in range(3))
 
 
-def _curvature(signal):
-  """Mean second phase differences of each slice along x, along y, across."""
-  corner = signal[:, :-2:2, :-2:2]
-  x1, x2 = signal[:, 1:-1:2, :-2:2], signal[:, 2::2, :-2:2]
-  y1, y2 = signal[:, :-2:2, 1:-1:2], signal[:, :-2:2, 2::2]
-  step_x, step_y = x1 * np.conj(corner), y1 * np.conj(corner)
-  along_y = signal[:, 1:-1:2, 1:-1:2] * np.conj(x1)
-  return tuple(
-    _mean_angle(np.einsum('zxy,zxy->z', later, np.conj(earlier)))
-    for later, earlier in (
-      (x2 * np.conj(x1), step_x),
-      (y2 * np.conj(y1), step_y),
-      (along_y, step_y),
-    )
-  )
-
-
-def _mean_angle(total):
-  return np.angle(total).astype(np.float32)[:, None, None]
+def _block_sums(steps, x, y):
+  """Sums [z, B] over blocks and their mean places [B], [B]."""
+  starts = [
+    np.unique(np.linspace(0, len(a), _FIT_BLOCKS + 1).astype(int)[:-1])
+    for a in (x, y)
+  ]
+  sums = np.add.reduceat(np.add.reduceat(steps, starts[0], 1), starts[1], 2)
+  places = [
+    np.add.reduceat(a, s) / np.diff(np.append(s, len(a)))
+    for a, s in zip((x, y), starts)
+  ]
+  place_x, place_y = np.meshgrid(*places, indexing='ij')
+  return sums.reshape(len(steps), -1), place_x.ravel(), place_y.ravel()
 
 
 def _angle(signal, low):
