@@ -1,0 +1,47 @@
+"""One compilation cache for the whole run, and small shared material."""
+
+import os
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+import pytest
+
+# Compiled once, found again by the subprocesses of the end-to-end tests.
+_CACHE = pathlib.Path(tempfile.gettempdir()) / f'cmbjax-test-{os.getuid()}'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+jax.config.update(
+  'jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR']
+)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+@pytest.fixture(scope='session')
+def real_data():
+  """Path of a licensed real file, or skip: `real_data('a/b.nii')`."""
+  here = pathlib.Path(__file__).parents[1]
+  root = pathlib.Path(
+    os.environ.get('CMBJAX_REAL_DATA', here.parent / 'shared' / 'data')
+  )
+
+  def find(name):
+    path = root / name
+    if not path.exists():
+      pytest.skip(f'CMBJAX_REAL_DATA holds no {name}')
+    return path
+
+  return find
+
+
+@pytest.fixture(scope='session')
+def toy():
+  """40 patches [24, 24, 12] whose label is visible: dark in the middle."""
+  rng = np.random.default_rng(0)
+  label = (np.arange(40) % 2).astype(np.int8)
+  image = rng.uniform(0.6, 1.0, (40, 24, 24, 12)).astype(np.float32)
+  image[label == 1, 8:16, 8:16, 3:9] = 0.0
+  return image, label

@@ -1,0 +1,119 @@
+"""Whole files, and progress that is plain outside a terminal."""
+
+import errno
+import io
+import json
+import os
+
+import pytest
+
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.progress import Progress, readable
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+  path = tmp_path / 'sub' / 'a.txt'
+  files.write_text(path, 'old')
+
+  def write_and_fail():
+    with files.whole(path) as temporary:
+      temporary.write_text('half')
+      raise RuntimeError
+
+  with pytest.raises(RuntimeError):
+    write_and_fail()
+  assert path.read_text() == 'old'
+  assert os.listdir(path.parent) == ['a.txt']
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path):
+  path = tmp_path / 'a.bin'
+
+  def write_on_full_disk():
+    with files.whole(path):
+      raise OSError(errno.ENOSPC, 'No space left on device')
+
+  with pytest.raises(InputError, match=r'a\.bin: cannot be written.*No space'):
+    write_on_full_disk()
+  assert os.listdir(tmp_path) == []
+
+
+def test_errors_about_other_files_pass(tmp_path):
+  def read_missing():
+    with files.whole(tmp_path / 'out' / 'a') as _:
+      open('/nonexistent/file')
+
+  with pytest.raises(FileNotFoundError):
+    read_missing()
+
+
+def test_mode_follows_the_umask(tmp_path):
+  old = os.umask(0o027)
+  try:
+    files.write_text(tmp_path / 'a', '')
+  finally:
+    os.umask(old)
+  assert (tmp_path / 'a').stat().st_mode & 0o777 == 0o640
+
+
+def test_json_refuses_nan_and_reads_back(tmp_path):
+  path = tmp_path / 'a.json'
+  files.write_json(path, {'b': [1, 2.5, None], 'a': 'x'})
+  assert files.read_json(path) == {'b': [1, 2.5, None], 'a': 'x'}
+  with pytest.raises(ValueError, match='not JSON compliant'):
+    files.write_json(path, float('nan'))
+  path.write_text('{')
+  with pytest.raises(InputError, match=r'a\.json: is not valid JSON'):
+    files.read_json(path)
+  with pytest.raises(InputError, match=r'b\.json: cannot be read'):
+    files.read_json(tmp_path / 'b.json')
+
+
+def test_digest_separates_its_parts(tmp_path):
+  path = tmp_path / 'a'
+  path.write_bytes(b'x')
+  assert len(files.digest(path)) == 16
+  assert files.digest(b'ab', b'c') != files.digest(b'a', b'bc')
+  assert files.digest({'a': 1, 'b': 2}) == files.digest({'b': 2, 'a': 1})
+  assert files.digest(json.loads('[1]')) != files.digest([2])
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def test_progress_is_plain_lines_outside_a_terminal():
+  out = io.StringIO()
+  with Progress('work', 3, stream=out) as progress:
+    for _ in range(3):
+      progress.advance()
+  lines = out.getvalue().splitlines()
+  assert lines[0] == 'work 0/3'
+  assert lines[-1].startswith('work 3/3 in 0:00')
+  assert '\r' not in out.getvalue()
+  assert len(lines) == 2  # not one line per piece
+
+
+def test_progress_moves_on_a_terminal():
+  out = Terminal()
+  with Progress('work', 4, done=2, stream=out) as progress:
+    progress.advance(2, note='loss 0.1')
+  assert '[############............] work 2/4' in out.getvalue()
+  assert out.getvalue().rstrip(' ').endswith('loss 0.1\n')
+
+
+def test_progress_says_nothing_when_all_is_there():
+  out = io.StringIO()
+  with Progress('work', 3, done=3, stream=out):
+    pass
+  assert out.getvalue() == ''
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [(0, '0:00'), (95, '1:35'), (4000, '1:06:40'), (-1, '0:00')],
+)
+def test_readable(seconds, text):
+  assert readable(seconds) == text

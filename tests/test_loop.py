@@ -1,0 +1,136 @@
+"""Jobs learn, stop, and go on after a cut with the same numbers."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.training import checkpoint, logs, loop, replicas
+from tests.test_replicas import Tiny, job_of, largest, start
+
+
+def run(job, toy, folder, **changes):
+  settings = {'fingerprint': 'f', 'start': lambda: start(job)}
+  return loop.train(
+    job,
+    replicas.on_device(*toy),
+    replicas.Runner(Tiny(), backend='loop'),
+    folder=folder,
+    **{**settings, **changes},
+  )
+
+
+@pytest.fixture(scope='module')
+def unbroken(toy, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('unbroken')
+  job = job_of(epochs=6)
+  return job, run(job, toy, folder), logs.read(folder / 'epochs.jsonl')
+
+
+def test_it_learns_and_keeps_the_best_epoch(unbroken, toy):
+  job, weights, rows = unbroken
+  loss = np.array([row['validation_loss'] for row in rows])  # [epochs, R]
+  assert loss[-1].mean() < 0.7 * loss[0].mean()
+  runner = replicas.Runner(Tiny(), backend='loop')
+  for r, replica in enumerate(job.replicas):
+    held = job.pool[job.fold_of == replica.fold]
+    p = loop.predict(replicas.on_device(*toy), weights, runner, held)[r]
+    y = toy[1][held]
+    value = -np.mean(np.log(np.where(y == 1, p, 1 - p)))
+    assert value == pytest.approx(loss[:, r].min(), rel=1e-4)
+
+
+@pytest.mark.parametrize('cut', [1, 4])
+def test_resume_is_bitwise(unbroken, toy, tmp_path, cut):
+  job, weights, rows = unbroken
+  run(job_of(epochs=cut), toy, tmp_path)
+
+  def never():
+    return start(job)
+
+  resumed = run(job, toy, tmp_path, start=never)
+  assert largest(resumed, weights) == 0
+  assert logs.read(tmp_path / 'epochs.jsonl') == rows
+
+
+def test_another_fingerprint_starts_anew(unbroken, toy, tmp_path):
+  job, _, rows = unbroken
+  run(job_of(epochs=2, batch=4), toy, tmp_path)
+  run(job, toy, tmp_path, fingerprint='other')
+  assert logs.read(tmp_path / 'epochs.jsonl') == rows
+
+
+def test_replicas_stop_when_nothing_gets_better(toy, tmp_path):
+  table = tuple(r._replace(learning_rate=0.0) for r in job_of().replicas)
+  job = job_of(replicas=table, epochs=9, stop_after=2)
+  run(job, toy, tmp_path)
+  rows = logs.read(tmp_path / 'epochs.jsonl')
+  # BatchNorm statistics still move, so the loss does; all stop before 9.
+  assert len(rows) < 9
+  assert not all(rows[-1]['active']) or len(rows) >= 3
+
+
+def test_rates_fall_per_replica(toy):
+  job = job_of()
+  state = loop.initial_state(job, start(job))
+  everyone = np.ones(3, bool)
+  for value in ([1, 1, 1], [1, 0.5, 1], [1, 0.4, 1]):
+    value = np.array(value, np.float32)
+    state = loop.end_epoch(job, state, state.learner, value, everyone)
+  rate = np.asarray(state.learner.opt.hyperparams['learning_rate'])
+  base = np.array([r.learning_rate for r in job.replicas])
+  np.testing.assert_allclose(rate, base * [0.1, 1, 0.1], rtol=1e-5)
+  np.testing.assert_array_equal(state.bad_epochs, [2, 0, 2])
+
+
+def test_nan_is_never_the_best(toy):
+  job = job_of()
+  state = loop.initial_state(job, start(job))
+  value = np.array([np.nan, 1.0, np.inf], np.float32)
+  state = loop.end_epoch(job, state, state.learner, value, np.ones(3, bool))
+  np.testing.assert_array_equal(state.best_value, [np.inf, 1, np.inf])
+
+
+def test_strategies_see_the_same_batches():
+  one, other = job_of(strategy='a'), job_of(strategy='b', epochs=9)
+  for epoch in (0, 5):
+    np.testing.assert_array_equal(
+      loop.epoch_order(one, epoch), loop.epoch_order(other, epoch)
+    )
+  order = loop.epoch_order(one, 0)
+  assert order.shape == (3, 3, 8)
+  assert set(one.fold_of[order[0].ravel()]) == {1}  # fold 0 is held out
+
+
+def test_weights_come_back(tmp_path, unbroken):
+  _, weights, _ = unbroken
+  checkpoint.save_weights(tmp_path / 'w', weights, {'model': 'tiny'})
+  assert checkpoint.read_record(tmp_path / 'w') == {'model': 'tiny'}
+  back = checkpoint.load_weights(tmp_path / 'w')
+  assert largest(back, weights) == 0
+  assert jax.tree.structure(back) == jax.tree.structure(weights)
+
+
+def test_missing_and_damaged_weights(tmp_path, unbroken):
+  with pytest.raises(NoInputError, match=r'weights\.json is missing'):
+    checkpoint.read_record(tmp_path)
+  checkpoint.save_weights(tmp_path / 'w', unbroken[1], {})
+  for path in (tmp_path / 'w').rglob('manifest.ocdbt'):
+    path.unlink()
+  with pytest.raises(InputError, match='cannot be read'):
+    checkpoint.load_weights(tmp_path / 'w')
+
+
+def test_a_log_cut_short(tmp_path):
+  path = tmp_path / 'epochs.jsonl'
+  log = logs.EpochLog(path, keep_epochs=0)
+  log.add(epoch=0, loss=np.array([1.0, np.nan]), active=np.array([True, False]))
+  log.add(epoch=1, loss=np.float32(0.5), active=True)
+  text = path.read_text()
+  assert json.loads(text.splitlines()[0])['loss'] == [1.0, None]
+  path.write_text(text + '{"epoch": 2, "lo')
+  assert [r['epoch'] for r in logs.read(path)] == [0, 1]
+  logs.EpochLog(path, keep_epochs=1)
+  assert [r['epoch'] for r in logs.read(path)] == [0]

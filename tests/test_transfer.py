@@ -1,0 +1,65 @@
+"""Transfer by name: four lists, and no silent difference."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmbjax.errors import InputError
+from cmbjax.training.replicas import Weights
+from cmbjax.training.transfer import transfer
+
+
+def weights(value, **extra):
+  params = {
+    'stage': {'kernel': jnp.full((2, 3), value), 'bias': jnp.full(3, value)},
+    **extra,
+  }
+  return Weights(params, {'stage': {'mean': jnp.full(3, value)}})
+
+
+def test_all_names_agree():
+  done = transfer(weights(0.0), weights(1.0))
+  assert sorted(done.loaded) == [
+    'batch_stats/stage/mean',
+    'params/stage/bias',
+    'params/stage/kernel',
+  ]
+  assert (done.renamed, done.at_init, done.unused) == ([], [], [])
+  np.testing.assert_array_equal(done.weights.params['stage']['kernel'], 1)
+  np.testing.assert_array_equal(done.weights.batch_stats['stage']['mean'], 1)
+
+
+def test_four_lists():
+  target = weights(0.0, head={'kernel': jnp.zeros(2)})
+  source = weights(1.0, old={'kernel': jnp.ones(5)}, top=jnp.ones(2))
+  done = transfer(
+    target,
+    source,
+    rename=[('^params/top$', 'params/head/kernel')],
+    skip=['batch_stats/'],
+  )
+  assert done.renamed == ['params/top -> params/head/kernel']
+  assert sorted(done.loaded) == ['params/stage/bias', 'params/stage/kernel']
+  assert done.at_init == ['batch_stats/stage/mean']
+  assert sorted(done.unused) == ['batch_stats/stage/mean', 'params/old/kernel']
+  np.testing.assert_array_equal(done.weights.params['head']['kernel'], 1)
+  text = str(done)
+  assert 'left at init (1): batch_stats/stage/mean' in text
+  assert 'unused in the checkpoint (2)' in text
+
+
+def test_a_shape_mismatch_shows_both_shapes():
+  source = weights(1.0)
+  source.params['stage']['kernel'] = jnp.ones((4, 3))
+  with pytest.raises(InputError, match=r'kernel has shape \(4, 3\).*\(2, 3\)'):
+    transfer(weights(0.0), source)
+
+
+def test_nothing_in_common_is_an_error():
+  with pytest.raises(InputError, match='no name in the checkpoint'):
+    transfer(weights(0.0), Weights({'x': jnp.ones(1)}, {}))
+
+
+def test_two_names_become_one():
+  with pytest.raises(InputError, match='two names become'):
+    transfer(weights(0.0), weights(1.0), rename=[('kernel$|bias$', 'same')])
