@@ -15,6 +15,8 @@ STILL = {
   'angle': np.float32(0),
 }
 
+AUGMENT = jax.jit(augment.augment)
+
 
 def crop(patch):
   return patch[4:20, 4:20, 2:10]
@@ -91,8 +93,7 @@ def test_flip_then_shift_then_rotate():
 def test_vmap_and_jit_change_nothing():
   keys = jax.random.split(jax.random.key(1), 5)
   patches = jnp.stack([jnp.asarray(PATCH) + n for n in range(5)])
-  one = jax.jit(augment.augment)
-  single = jnp.stack([one(k, p) for k, p in zip(keys, patches)])
+  single = jnp.stack([AUGMENT(k, p) for k, p in zip(keys, patches)])
   batch = jax.jit(jax.vmap(augment.augment))(keys, patches)
   assert batch.shape == (5, 16, 16, 8)
   assert batch.dtype == jnp.float32
@@ -100,7 +101,7 @@ def test_vmap_and_jit_change_nothing():
 
 
 def test_half_precision_patches_give_float32():
-  seen = augment.augment(jax.random.key(0), PATCH.astype(np.float16))
+  seen = AUGMENT(jax.random.key(0), PATCH.astype(np.float16))
   assert seen.dtype == jnp.float32
 
 

@@ -6,11 +6,11 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-import small_cohorts
-from small_cohorts import label_path, save, write_cohort, write_scan
 
 from cmbjax.data import cohort
 from cmbjax.errors import InputError, NoInputError
+from tests import small_cohorts
+from tests.small_cohorts import label_path, save, write_cohort, write_scan
 
 ONE = small_cohorts.phantom(1)
 

@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 import pytest
-import small_cohorts
 
 from cmbjax.data import (
   build_command,
@@ -22,6 +21,7 @@ from cmbjax.data import (
   tables,
 )
 from cmbjax.errors import InputError, NoInputError
+from tests import small_cohorts
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -167,7 +167,7 @@ def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
   ) as process:
     # The build hides standard output, so wait for the first table instead.
     for _ in range(300):
-      if len(list(tmp_path.glob('tables/*.npz'))) == 2:
+      if len(list(tmp_path.glob('tables/sub-*.npz'))) == 2:
         break
       time.sleep(0.1)
     process.send_signal(signal.SIGKILL)

@@ -3,11 +3,11 @@
 import nibabel as nib
 import numpy as np
 import pytest
-import small_cohorts
-from small_cohorts import label_path, phantom, save, write_scan
 
 from cmbjax.data import cohort, examples, folds, lupolab
 from cmbjax.errors import InputError
+from tests import small_cohorts
+from tests.small_cohorts import label_path, phantom, save, write_scan
 
 SUBJECTS = [f'sub-patient{n}' for n in (1, 2, 3, 4)]
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import small_cohorts
 
 from cmbjax.data import cohort, tables
 from cmbjax.data.truth import Truth
 from cmbjax.detect.candidates import Gates
+from tests import small_cohorts
 
 SHAPE = (30, 30, 20)
 
