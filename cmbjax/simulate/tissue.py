@@ -256,6 +256,8 @@ def _background(rng, head, protocol, extent, workers):
     chi = np.maximum(chi, 9.2 * np.clip((radius - far) / step + 0.5, 0, 1))
   # A step of 9 ppm between nodes rings at every other node, brain wide.
   chi = ndimage.gaussian_filter(chi, 1.0, mode='nearest')
+  # A sharp edge of 9 ppm rings at the pitch of this coarse grid.
+  chi = ndimage.gaussian_filter(chi, 0.9, mode='nearest')
   field = physics.field_ppm(chi, (step,) * 3, head.b0, workers=workers)
   field = physics.shim(field, brain, [p / 80 for p in place])
   fine = np.array(protocol.fine_mm) / step
