@@ -113,14 +113,35 @@ def test_weights_come_back(tmp_path, unbroken):
   assert jax.tree.structure(back) == jax.tree.structure(weights)
 
 
+def flip_a_byte(folder):
+  """In the largest file, where the arrays are."""
+  path = max(
+    (p for p in folder.rglob('*') if p.is_file()),
+    key=lambda p: p.stat().st_size,
+  )
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
 def test_missing_and_damaged_weights(tmp_path, unbroken):
   with pytest.raises(NoInputError, match=r'weights\.json is missing'):
     checkpoint.read_record(tmp_path)
   checkpoint.save_weights(tmp_path / 'w', unbroken[1], {})
-  for path in (tmp_path / 'w').rglob('manifest.ocdbt'):
-    path.unlink()
-  with pytest.raises(InputError, match='cannot be read'):
+  flip_a_byte(tmp_path / 'w')
+  with pytest.raises(InputError, match='weights are damaged'):
     checkpoint.load_weights(tmp_path / 'w')
+
+
+def test_one_flipped_byte_goes_back_one_epoch(unbroken, toy, tmp_path, capfd):
+  job, weights, rows = unbroken
+  run(job_of(epochs=3), toy, tmp_path)
+  flip_a_byte(tmp_path / 'checkpoints' / 'epoch-0002')
+  (tmp_path / 'checkpoints' / 'epoch-0003').mkdir()  # cut short by a kill
+  resumed = run(job, toy, tmp_path)
+  assert 'epoch-0002: is damaged' in capfd.readouterr().err
+  assert largest(resumed, weights) == 0
+  assert logs.read(tmp_path / 'epochs.jsonl') == rows
 
 
 def test_a_log_cut_short(tmp_path):

@@ -1,104 +1,93 @@
 """Training state and weights on disk, through orbax.
 
-Rule: only this file imports orbax, and every restore names the shapes that it
-expects, so that nothing comes back in another shape than it was saved in.
+Rule: what is read is what was written. Every folder of arrays has a manifest
+with the hash of each file, written last; a folder whose manifest is missing or
+does not agree is never loaded.
 """
 
-import logging
-import math
 import pathlib
+import shutil
+import sys
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import logging as absl_logging
-from orbax.checkpoint import v1 as ocp
+from absl import logging
+from orbax.checkpoint import v1 as ocp  # nobody else imports it
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.training.replicas import Weights
 
-_KEEP = ocp.training.preservation_policies
-_WHEN = ocp.training.save_decision_policies
+_MANIFEST = 'manifest.json'
+_ARRAYS = 'arrays'
 
 # Orbax reports every step of every save; ours is one line per epoch.
-absl_logging.set_verbosity(absl_logging.ERROR)
-logging.getLogger('orbax').setLevel(logging.ERROR)
+logging.set_verbosity(logging.ERROR)
 
 
 class Restored(NamedTuple):
-  """A saved epoch: the tree, and the JSON beside it."""
+  """A saved epoch."""
 
+  epoch: int
   state: Any
-  meta: dict
 
 
 class Checkpoints:
-  """The last two epochs of one job; use it as a context manager.
+  """The last two epochs of one job, each in `epoch-NNNN`.
 
   Args:
     folder: of this job only.
-    fingerprint: of everything that decides its numbers; a checkpoint with
-      another one is not resumed but refused.
+    fingerprint: of everything that decides its numbers; epochs with another
+      one are removed.
+    keep: epochs to keep.
   """
 
-  def __init__(self, folder: pathlib.Path, *, fingerprint: str):
+  def __init__(self, folder: pathlib.Path, *, fingerprint: str, keep: int = 2):
     self._folder = pathlib.Path(folder).absolute()
     self._fingerprint = fingerprint
-    self._open = None
+    self._keep = keep
 
-  def __enter__(self) -> 'Checkpoints':
-    self._folder.mkdir(parents=True, exist_ok=True)
-    self._open = ocp.training.Checkpointer(
-      self._folder,
-      save_decision_policy=_WHEN.FixedIntervalPolicy(1),
-      preservation_policy=_KEEP.LatestN(2),
-      cleanup_tmp_directories=True,
-    )
-    return self
-
-  def __exit__(self, *error) -> None:
-    self._open.close()
-
-  def save(self, epoch: int, state: Any, meta: dict, *, value: float) -> None:
-    """Saves in the background; `value` is only shown by other tools."""
-    value = float(value) if math.isfinite(value) else math.inf
-    saved = self._open.save_checkpointables_async(
-      epoch,
-      {'state': state, 'meta': {**meta, 'fingerprint': self._fingerprint}},
-      metrics={'val_loss': value},
-    )
-    if saved is None:  # orbax drops a step that is not newer, silently
-      raise RuntimeError(f'{self._folder}: epoch {epoch} was not saved.')
+  def save(self, epoch: int, state: Any) -> None:
+    """Saves one epoch, then drops the oldest ones."""
+    head = {'epoch': epoch, 'fingerprint': self._fingerprint}
+    _save(self._folder / f'epoch-{epoch:04d}', state, head)
+    for old in self._epochs()[self._keep :]:
+      shutil.rmtree(old)
 
   def restore(self, like: Any) -> Restored | None:
-    """The newest whole epoch, or None. `like` gives names and shapes."""
+    """The newest whole epoch, or None.
+
+    Args:
+      like: a state with the names, shapes and types to expect.
+    """
     target = jax.tree.map(_abstract, like)
-    found = sorted(self._open.checkpoints, key=lambda c: -c.step)
-    for checkpoint in found:
-      try:
-        out = self._open.load_checkpointables(
-          checkpoint, {'state': target, 'meta': None}
+    found = None
+    for folder in self._epochs():
+      head = _head(folder)
+      if found is None and head.get('fingerprint') == self._fingerprint:
+        if _whole(folder, head):
+          state = ocp.load(folder / _ARRAYS, target)
+          found = Restored(head['epoch'], state)
+          continue
+        print(
+          f'{folder}: is damaged; going back to the epoch before.',
+          file=sys.stderr,
         )
-      except (OSError, ValueError, KeyError) as error:
-        absl_logging.error(
-          '%s: epoch %d is damaged (%s); trying the one before.',
-          self._folder,
-          checkpoint.step,
-          type(error).__name__,
-        )
-        continue
-      if out['meta']['fingerprint'] != self._fingerprint:
-        return None
-      return Restored(out['state'], out['meta'])
-    return None
+      if found is None:  # of another job, or cut short, or damaged
+        shutil.rmtree(folder)
+    return found
+
+  def _epochs(self) -> list[pathlib.Path]:
+    """Newest first."""
+    return sorted(self._folder.glob('epoch-*'), reverse=True)
 
 
 def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
   """Writes `weights` [R, ...] and `weights.json`; the JSON comes last."""
   folder = pathlib.Path(folder).absolute()
-  folder.mkdir(parents=True, exist_ok=True)
-  ocp.save(folder / 'orbax', weights._asdict(), overwrite=True)
+  (folder / 'weights.json').unlink(missing_ok=True)
+  _save(folder / 'weights', weights._asdict(), {})
   files.write_json(folder / 'weights.json', record)
 
 
@@ -121,19 +110,53 @@ def load_weights(folder: pathlib.Path) -> Weights:
   """All arrays of a weights folder as numpy, with their own shapes.
 
   Raises:
-    InputError: the arrays are missing or damaged.
+    InputError: a file is missing or is not what was written.
   """
-  path = pathlib.Path(folder).absolute() / 'orbax'
-  try:
-    known = ocp.metadata(path).metadata
-    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), known)
-    tree = ocp.load(path, target)
-  except (OSError, ValueError, KeyError) as error:
+  inside = pathlib.Path(folder).absolute() / 'weights'
+  if not _whole(inside, _head(inside)):
     raise InputError(
-      f'{folder}: its weights cannot be read ({type(error).__name__}); copy '
-      'the folder again or train anew.'
-    ) from error
+      f'{folder}: its weights are damaged (a file is missing or differs from '
+      'its hash); copy the folder again or train anew.'
+    )
+  known = ocp.metadata(inside / _ARRAYS).metadata
+  target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), known)
+  tree = ocp.load(inside / _ARRAYS, target)
   return Weights(tree['params'], tree['batch_stats'])
+
+
+def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
+  """Arrays first, then the manifest that makes them count."""
+  if folder.exists():
+    shutil.rmtree(folder)
+  try:
+    folder.mkdir(parents=True)
+    ocp.save(folder / _ARRAYS, tree)
+  except OSError as error:
+    raise InputError(
+      f'{folder}: cannot be written ({error.strerror or error}); free some '
+      'space or choose another folder.'
+    ) from error
+  files.write_json(folder / _MANIFEST, {**head, 'files': _hashes(folder)})
+
+
+def _head(folder: pathlib.Path) -> dict:
+  try:
+    return files.read_json(folder / _MANIFEST)
+  except InputError:
+    return {}
+
+
+def _whole(folder: pathlib.Path, head: dict) -> bool:
+  return 'files' in head and head['files'] == _hashes(folder)
+
+
+def _hashes(folder: pathlib.Path) -> dict[str, str]:
+  inside = folder / _ARRAYS
+  return {
+    str(path.relative_to(inside)): files.digest(path)
+    for path in sorted(inside.rglob('*'))
+    if path.is_file()
+  }
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

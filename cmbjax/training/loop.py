@@ -92,42 +92,41 @@ def train(
   """
   num = len(job.replicas)
   folder = pathlib.Path(folder)
-  with checkpoint.Checkpoints(
+  checkpoints = checkpoint.Checkpoints(
     folder / 'checkpoints', fingerprint=fingerprint
-  ) as checkpoints:
-    # 1. the job's own last checkpoint, 2. what `start` gives: transferred or
-    # fresh weights.
-    state, first = initial_state(job, start()), 0
-    restored = checkpoints.restore(state)
-    if restored is not None:
-      state, first = restored.state, restored.meta['epoch'] + 1
-    log = EpochLog(folder / 'epochs.jsonl', keep_epochs=first)
-    label = f'train {job.strategy} ({num} networks), epoch'
-    with Progress(label, job.epochs, done=first) as progress:
-      for epoch in range(first, job.epochs):
-        active = _active(job, state)
-        if not active.any():
-          break
-        rate = np.asarray(state.learner.opt.hyperparams['learning_rate'])
-        learner, loss = runner.epoch(
-          patches,
-          state.learner,
-          epoch_order(job, epoch),
-          _keys(job, epoch),
-          active,
-        )
-        value = validate(job, patches, runner, learner, evaluation_batch)
-        state = end_epoch(job, state, learner, value, active)
-        log.add(
-          epoch=epoch,
-          train_loss=loss,
-          validation_loss=np.where(active, value, np.nan),
-          learning_rate=rate,
-          active=active,
-        )
-        middle = float(np.median(value))
-        checkpoints.save(epoch, state, {'epoch': epoch}, value=middle)
-        progress.advance(note=f'validation loss {middle:.3f}')
+  )
+  # 1. the job's own last checkpoint, 2. what `start` gives: transferred or
+  # fresh weights.
+  state, first = initial_state(job, start()), 0
+  restored = checkpoints.restore(state)
+  if restored is not None:
+    state, first = restored.state, restored.epoch + 1
+  log = EpochLog(folder / 'epochs.jsonl', keep_epochs=first)
+  label = f'train {job.strategy} ({num} networks), epoch'
+  with Progress(label, job.epochs, done=first) as progress:
+    for epoch in range(first, job.epochs):
+      active = _active(job, state)
+      if not active.any():
+        break
+      rate = np.asarray(state.learner.opt.hyperparams['learning_rate'])
+      learner, loss = runner.epoch(
+        patches,
+        state.learner,
+        epoch_order(job, epoch),
+        _keys(job, epoch),
+        active,
+      )
+      value = validate(job, patches, runner, learner, evaluation_batch)
+      state = end_epoch(job, state, learner, value, active)
+      log.add(
+        epoch=epoch,
+        train_loss=loss,
+        validation_loss=np.where(active, value, np.nan),
+        learning_rate=rate,
+        active=active,
+      )
+      checkpoints.save(epoch, state)
+      progress.advance(note=f'validation loss {np.median(value):.3f}')
   return jax.tree.map(np.asarray, state.best)
 
 
@@ -135,9 +134,7 @@ def initial_state(job: Job, weights: Weights) -> State:
   """The state before the first epoch; `weights` leaves are [R, ...]."""
   num = len(job.replicas)
   optimizer = optim.adam()
-  opt = stack(
-    [optimizer.init(one) for one in unstack(weights.params, num)]
-  )
+  opt = stack([optimizer.init(one) for one in unstack(weights.params, num)])
   opt = optim.set_rate(opt, _base_rate(job))
   weights = jax.tree.map(jnp.asarray, weights)
   return State(
