@@ -1,10 +1,10 @@
 """Tests of imaging/polarity.py: the tube rule, its eigenvalue, its doubts."""
 
-import heads
 import numpy as np
 import pytest
 
 from cmbjax.imaging import phase, polarity
+from tests import heads
 
 SPACING = heads.SPACING_MM
 

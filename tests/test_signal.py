@@ -1,29 +1,16 @@
 """Tests of imaging/signal.py: phase units, GE slices, files, echo order."""
 
 import json
-import os
-import pathlib
 
-import heads
 import nibabel as nib
 import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import phase, signal
+from tests import heads
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
-
-
-def real_data(relative):
-  root = os.environ.get(
-    'CMBJAX_REAL_DATA',
-    pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'data',
-  )
-  path = pathlib.Path(root, relative)
-  if not path.exists():
-    pytest.skip(f'{relative}: no real data; set CMBJAX_REAL_DATA')
-  return path
 
 
 @pytest.fixture(scope='module')
@@ -232,7 +219,7 @@ def test_wrong_echo_times(tmp_path, truth, times, message):
     signal.read([m], [p], echo_times_s=times)
 
 
-def test_real_crop_is_in_radians_despite_its_header():
+def test_real_crop_is_in_radians_despite_its_header(real_data):
   m, p = (real_data(f'real_gre_crop/{n}.nii') for n in ('Mag', 'Phase'))
   scan = signal.read([m], [p], echo_times_s=(0.004, 0.008, 0.012))
   assert scan.magnitude.shape == (51, 51, 41, 3)

@@ -5,14 +5,13 @@ import json
 import subprocess
 import sys
 
-import heads
 import nibabel as nib
 import numpy as np
 import pytest
-from test_signal import real_data
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import swi_command, volume
+from tests import heads
 
 AFFINE = np.array(
   [[0, -1, 0, 40], [-1, 0, 0, 50], [0, 0, 2, -20], [0, 0, 0, 1]], float
@@ -175,7 +174,7 @@ def test_echo_times_in_other_units_are_refused(tmp_path, times):
 
 
 @pytest.mark.parametrize('times', [['4', '8', '12'], ['[4,8,12]']])
-def test_real_scan_from_the_command(tmp_path, times, capsys):
+def test_real_scan_from_the_command(tmp_path, times, capsys, real_data):
   mag, angle = (real_data(f'real_gre_crop/{n}.nii') for n in ('Mag', 'Phase'))
   assert _run('-m', mag, '-p', angle, '-t', *times, '-o', tmp_path) == 0
   assert 'scale factor' in capsys.readouterr().err
