@@ -120,6 +120,15 @@ def test_a_folder_is_a_subject_and_a_second_level_a_session(tmp_path):
   ]
 
 
+def test_a_brain_mask_beside_the_scaled_image_is_used(tmp_path):
+  small_cohorts.write_lupolab(tmp_path, subjects=1)
+  one = phantom(1)
+  own = one.brain & (np.indices(one.brain.shape)[0] > 20)
+  save(tmp_path / 'P1/P1_brain_mask_scaled.nii.gz', own, one.affine)
+  (scan,) = cohort.read_cohort(tmp_path).scans
+  np.testing.assert_array_equal(cohort.load_scan(scan).mask, own)
+
+
 def _remove(root, pattern):
   for path in root.rglob(pattern):
     path.unlink()

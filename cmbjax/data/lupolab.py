@@ -3,8 +3,9 @@
 Every scan has a scaled image (`*scaled*`), the accepted mask
 (`*finalcorrected*` or `*final_usercorrected*`) and the mask of candidates that
 a person rejected (`*false_positives*`), in a folder per scan or all in one
-folder with common stems. Rule: their candidates ARE the components of both
-masks; what the tool never proposed is in neither, so misses are unknown.
+folder with common stems; a brain mask (`*brain*`) may lie beside them. Rule:
+their candidates ARE the components of both masks; what the tool never proposed
+is in neither, so misses are unknown.
 """
 
 import pathlib
@@ -21,7 +22,10 @@ _ACCEPTED = (
   re.compile(r'finalcorrected', re.IGNORECASE),
   re.compile(r'final_?usercorrected', re.IGNORECASE),
 )
-_MASKS = re.compile('corrected|positives|denoised|frst|vessel', re.IGNORECASE)
+_BRAIN = re.compile('brain', re.IGNORECASE)
+_MASKS = re.compile(
+  'corrected|positives|denoised|frst|vessel|brain', re.IGNORECASE
+)
 
 
 def is_lupolab(folder: pathlib.Path) -> bool:
@@ -78,9 +82,10 @@ def _scan(root, scaled, beside):
         f'{f" ({names})" if names else ""}, expected one; a scan without '
         'such candidates needs an empty mask.'
       )
+  outline = next(iter(_fitting(own, _BRAIN)), None)
   subject, session = _who(root, scaled, stem)
   name = f'{subject}_{session}' if session else subject
-  files = ScanFiles(subject, session, name, scaled, None, None, None, {})
+  files = ScanFiles(subject, session, name, scaled, None, None, outline, {})
   return files, TruthFiles('candidates', accepted[0], rejected[0])
 
 
