@@ -16,7 +16,7 @@ from cmbjax.simulate import anatomy, physics
 # fitted so that diameters on the SWI match 957 real masks (see `check`).
 MOMENT_MEDIAN = 1.25
 MOMENT_SPREAD = 0.62
-MOMENT_FREEDOM = 4.0
+MOMENT_FREEDOM = 3.0
 MOMENT_RANGE = (0.05, 30.0)
 # Locations of 957 real microbleeds (BOMBS scale).
 REGION_SHARES = {

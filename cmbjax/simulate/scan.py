@@ -322,7 +322,7 @@ def _acquire(streams, world, found, others, drawn, workers) -> Scan:
     signal += physics.complex_noise(
       streams(f'noise {echo}'), signal.shape, sigma
     )
-    signal = _window(signal, protocol.resolution, workers)
+    signal = _encode(streams('motion'), signal, protocol, workers)
     local = swi_module.homodyne(
       signal, protocol.voxel_mm, sigma_mm=protocol.homodyne_sigma_mm
     )
@@ -375,15 +375,29 @@ def _receive(rng, protocol, extent):
   return bias, np.exp(1j * angle).astype(np.complex64)
 
 
-def _window(signal, resolution, workers):
-  """Keeps the acquired share of k-space along x and y."""
-  if min(resolution) >= 1:
-    return signal
+def _encode(rng, signal, protocol, workers):
+  """What k-space does to an image [X, Y, Z]; lines are encoded along x.
+
+  Translations between lines (0 to 3), a pulsation ghost of 0 to 3 %, and the
+  outer part that is not acquired along x and y.
+  """
   spectrum = fft.fft2(signal, axes=(0, 1), workers=workers, overwrite_x=True)
-  for axis, share in enumerate(resolution):
-    frequency = abs(np.fft.fftfreq(signal.shape[axis])) * 2
-    edge = np.clip((share - frequency) / 0.04 + 0.5, 0, 1).astype(np.float32)
-    spectrum *= edge.reshape([-1 if a == axis else 1 for a in range(3)])
+  kx, ky = (np.fft.fftfreq(n).astype(np.float32) for n in signal.shape[:2])
+  line = np.fft.fftshift(np.arange(len(kx)))  # order of acquisition
+  weight = np.ones(spectrum.shape[:2], np.complex64)
+  for _ in range(rng.integers(1, 4) if rng.random() < 0.4 else 0):
+    start = rng.uniform(0.05, 0.95) * len(kx)
+    shift = rng.normal(0, 0.25, 2) / protocol.voxel_mm[:2]
+    ramp = np.exp(-2j * np.pi * (shift[0] * kx[:, None] + shift[1] * ky))
+    weight *= np.where((line >= start)[:, None], ramp, 1)
+  ghost = rng.uniform(0, 0.03) * np.exp(2j * np.pi * rng.random())
+  beat = np.cos(2 * np.pi * rng.uniform(0.1, 0.5) * line)
+  weight *= (1 + ghost * beat)[:, None]
+  for axis, share in enumerate(protocol.resolution):
+    far = 2 * abs((kx, ky)[axis])
+    edge = np.clip((share - far) / 0.04 + 0.5, 0, 1)
+    weight *= edge[:, None] if axis == 0 else edge
+  spectrum *= weight[..., None].astype(np.complex64)
   return fft.ifft2(spectrum, axes=(0, 1), workers=workers, overwrite_x=True)
 
 

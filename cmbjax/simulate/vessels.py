@@ -52,23 +52,22 @@ _SINUSES = {
     0.5, [(28, -52, 14), (24, -44, 14), (15, -38, 12), (6, -36, 9), (1, -38, 6)]
   ),
 }  # fmt: skip
+# Radius where it begins; it halves toward the end.
 _ARTERIES = {
   'basilar': (
-    1.6, [(0, -32, -52), (0, -27, -40), (0, -22, -28), (0, -17, -20)]
+    1.5, [(0, -32, -52), (0, -27, -40), (0, -22, -28), (0, -17, -20)]
   ),
   'carotid': (2.0, [(14, -6, -34), (12, 2, -28), (10, 2, -20), (13, 2, -15)]),
   'middle cerebral': (
-    1.3,
-    [(13, 2, -15), (22, 4, -16), (32, 2, -17), (38, 2, -10), (40, -4, 0),
-     (38, -14, 9), (36, -24, 14)],
+    1.2, [(13, 2, -15), (22, 4, -16), (32, 2, -17), (38, 2, -10), (40, -4, -2)]
   ),
   'anterior cerebral': (
-    1.0,
+    0.9,
     [(13, 2, -15), (5, 10, -15), (2, 20, -12), (2, 32, -4), (2, 37, 8),
      (2, 30, 22), (2, 12, 32)],
   ),
   'posterior cerebral': (
-    1.1,
+    1.0,
     [(1, -17, -20), (9, -16, -19), (18, -24, -14), (20, -33, -7),
      (15, -44, -2), (12, -60, 4)],
   ),
@@ -88,7 +87,10 @@ def draw_veins(rng, atlas) -> Tubes:
 
 def draw_arteries(rng) -> Tubes:
   """Large arteries of the base; they void the signal."""
-  return _trunks(rng, _ARTERIES, wobble_mm=1.2)
+  trunks = _trunks(rng, _ARTERIES, wobble_mm=1.8)
+  alive = np.isfinite(trunks.radius_mm)
+  way = np.arange(alive.shape[1]) / alive.sum(1, keepdims=True)
+  return trunks._replace(radius_mm=trunks.radius_mm * (1 - 0.5 * way))
 
 
 def stack(parts) -> Tubes:
