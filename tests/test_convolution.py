@@ -8,15 +8,29 @@ import numpy as np
 import pytest
 from jax import lax
 
-from cmbjax.models import convolution
+from cmbjax.errors import InputError
+from cmbjax.models import convolution, winograd
 
 SHAPES = {
   'odd sizes': ((2, 5, 4, 3, 3), (3, 3, 3, 3, 5)),
   'one channel': ((2, 4, 4, 2, 1), (3, 3, 3, 1, 4)),
   'pointwise': ((2, 4, 3, 2, 3), (1, 1, 1, 3, 5)),
   'smaller than the kernel': ((1, 2, 1, 1, 4), (3, 3, 3, 4, 4)),
+  'eight slices': ((2, 5, 4, 8, 8), (3, 3, 3, 8, 8)),
+  'four slices': ((3, 7, 2, 4, 8), (3, 3, 3, 8, 16)),
+  'two slices, many tiles': ((9, 6, 7, 2, 5), (3, 3, 3, 5, 32)),
+  'one channel of eight slices': ((1, 1, 3, 8, 1), (3, 3, 3, 1, 8)),
   'uneven kernel': ((1, 4, 5, 6, 2), (3, 1, 5, 2, 3)),
 }
+
+
+needs_compiler = pytest.mark.skipif(
+  not winograd.available(), reason='no C++ compiler works here'
+)
+FORMS = [
+  pytest.param(form, marks=needs_compiler if form == 'winograd' else ())
+  for form in ('auto', *convolution.FORMS)
+]
 
 
 def _arrays(name, seed=0):
@@ -57,7 +71,7 @@ def _assert_close(got, want, tolerance=1e-5):
     assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
-@pytest.mark.parametrize('form', ['auto', *convolution.FORMS])
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('name', SHAPES)
 def test_equals_lax(name, form):
   arrays = _arrays(name)
@@ -69,7 +83,7 @@ def test_equals_lax(name, form):
   _assert_close(got, jax.jit(lambda *a: _run(_reference, *a))(*arrays))
 
 
-@pytest.mark.parametrize('form', ['auto', *convolution.FORMS])
+@pytest.mark.parametrize('form', FORMS)
 def test_under_vmap(form):
   """Inputs and kernels both carry the replica axis."""
   alone = [_arrays('odd sizes', seed) for seed in range(3)]
@@ -81,6 +95,65 @@ def test_under_vmap(form):
   got = jax.jit(jax.vmap(lambda *a: _run(convolve, *a)))(*together)
   for index, arrays in enumerate(alone):
     _assert_close([a[index] for a in got], _run(_reference, *arrays))
+
+
+@needs_compiler
+@pytest.mark.parametrize('slices', winograd.Z_SIZES)
+@pytest.mark.parametrize('width', winograd.WIDTHS)
+def test_winograd_shapes(slices, width):
+  """Every compiled variant, with a bias, against lax."""
+  rng = np.random.default_rng([slices, width])
+  x = jnp.asarray(rng.normal(size=(2, 5, 6, slices, 19)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 19, width)), jnp.float32)
+  bias = jnp.asarray(rng.normal(size=width), jnp.float32)
+  assert winograd.supports(x.shape, kernel.shape, x.dtype)
+
+  def run(convolve):
+    loss = jax.grad(lambda *a: jnp.sin(convolve(*a)).sum(), (0, 1, 2))
+    return jax.jit(lambda *a: (convolve(*a), *loss(*a)))(x, kernel, bias)
+
+  want = run(lambda x, kernel, bias: _reference(x, kernel) + bias)
+  _assert_close(run(winograd.convolve), want)
+
+
+@needs_compiler
+def test_winograd_is_deterministic():
+  """Same bits whatever the threads do: exact resume depends on it."""
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(32, 16, 16, 8, 8)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 8)), jnp.float32)
+  run = jax.jit(
+    lambda: _run(
+      lambda *a: winograd.convolve(*a, 0.0 * x[0, 0, 0, 0]), x, kernel, x
+    )
+  )
+  first = run()
+  for _ in range(20):
+    for a, b in zip(first, run()):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_without_compiler(monkeypatch):
+  """Nothing but speed depends on the compiler."""
+  monkeypatch.setattr(winograd, 'available', lambda: False)
+  x, kernel, weight = _arrays('eight slices')
+  _assert_close(
+    _run(convolution.convolve, x, kernel, weight),
+    _run(_reference, x, kernel, weight),
+  )
+  with pytest.raises(InputError, match='needs a C'):
+    convolution.convolve(x, kernel, form='winograd')
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [('CMBJAX_COMPILE', '0'), ('CXX', '/nowhere/c++'), ('CXX', 'false')],
+)
+def test_compiler_that_does_not_work(monkeypatch, tmp_path, name, value):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  monkeypatch.setenv(name, value)
+  assert not winograd._load.__wrapped__()
+  assert not list(tmp_path.rglob('*.so'))
 
 
 def test_bfloat16_native():

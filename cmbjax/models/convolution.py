@@ -18,6 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cmbjax import errors
+from cmbjax.models import winograd as compiled
+
 
 def native(x, kernel):
   """What XLA does by itself: cuDNN on GPU, slow on CPU."""
@@ -129,34 +132,62 @@ def kernel_gradient(x, g, size):
   return product[::-1].transpose(0, 2, 3, 4, 1)  # a shift of g runs backwards
 
 
-FORMS: dict[str, Callable[..., Any]] = {
-  form.__name__: form
-  for form in (native, im2col, shifts, cat2d, out3, folded, fast)
-}
+def winograd(x, kernel):
+  """Compiled C++, where `winograd.supports` it; elsewhere as `composed`."""
+  if not compiled.available():
+    raise errors.InputError(
+      "convolution 'winograd' needs a C++ compiler, and none worked here; "
+      "choose 'auto'."
+    )
+  if compiled.supports(x.shape, kernel.shape, x.dtype):
+    return compiled.convolve(x, kernel, jnp.zeros(kernel.shape[-1], x.dtype))
+  return composed(x, kernel)
+
+
+def composed(x, kernel):
+  """The quickest of the forms above for this layer on CPU."""
+  if kernel.shape[:3] == (1, 1, 1):
+    return x @ kernel[0, 0, 0]
+  if x.shape[3] * max(kernel.shape[3:]) <= FOLDED_CHANNELS:
+    return folded(x, kernel)
+  return (out3 if x.shape[1] * x.shape[2] > FEW_PIXELS else im2col)(x, kernel)
 
 
 FOLDED_CHANNELS = 96  # more of them would be mostly zeros
+FEW_PIXELS = 64  # a 2-D convolution of fewer is slow
+FORMS: dict[str, Callable[..., Any]] = {
+  form.__name__: form
+  for form in (
+    *(native, im2col, shifts, cat2d, out3, folded, fast),
+    *(composed, winograd),
+  )
+}
 
 
-def convolve(x, kernel, *, form: str = 'auto'):
-  """x [B, X, Y, Z, C] and kernel [X, Y, Z, C, O] to [B, X, Y, Z, O].
+def convolve(x, kernel, bias=None, *, form: str = 'auto'):
+  """x [B, X, Y, Z, C], kernel [X, Y, Z, C, O], bias [O] to [B, X, Y, Z, O].
 
-  Stride 1, padding 'SAME'. `form` is 'auto' or a key of `FORMS`.
+  Stride 1, padding 'SAME'. `form` is a key of `FORMS`, or 'auto': native on
+  GPU and TPU; on CPU winograd where it can be had, else composed.
   """
+  if form == 'auto' and jax.default_backend() != 'cpu':
+    form = 'native'
   if form == 'auto':
-    form = choose(x.shape, kernel.shape)
-  if kernel.shape[:3] == (1, 1, 1) and form != 'native':
-    return x @ kernel[0, 0, 0]
-  return FORMS[form](x, kernel)
+    form = 'winograd' if compiled.available() else 'composed'
+  if (
+    form == 'winograd'
+    and bias is not None
+    and compiled.supports(x.shape, kernel.shape, x.dtype)
+  ):
+    return compiled.convolve(x, kernel, bias)
+  y = FORMS[form](x, kernel)
+  return y if bias is None else _add(y, bias)
 
 
-def choose(shape, kernel_shape) -> str:
-  """The quickest form for x of this shape on the default platform."""
-  if jax.default_backend() != 'cpu':
-    return 'native'
-  if shape[3] * max(kernel_shape[3:]) <= FOLDED_CHANNELS:
-    return 'folded'
-  return 'out3' if shape[1] * shape[2] > 64 else 'im2col'
+def _add(y, bias):
+  """y + bias, with a gradient summed over wide rows: quicker on CPU."""
+  wide = y.reshape(*y.shape[:-2], -1) + jnp.tile(bias, y.shape[-2])
+  return wide.reshape(y.shape)
 
 
 class Convolution(nn.Module):
@@ -180,7 +211,7 @@ class Convolution(nn.Module):
     kernel = self.param('kernel', nn.initializers.glorot_uniform(), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-    return convolve(x, kernel, form=self.form) + bias
+    return convolve(x, kernel, bias, form=self.form)
 
 
 def max_pool(x, size: int = 2):

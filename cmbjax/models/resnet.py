@@ -15,7 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from cmbjax.models import convolution
+from cmbjax.models import convolution, normalization
 
 BN_MOMENTUM = 0.99
 BN_EPSILON = 1e-3
@@ -116,8 +116,8 @@ class ResNet(nn.Module):
       convolution.Convolution, form=self.convolution, dtype=self.dtype
     )
     norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
+      normalization.BatchNorm,
+      train,
       momentum=self.bn_momentum,
       epsilon=BN_EPSILON,
       dtype=self.dtype,
