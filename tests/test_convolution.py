@@ -106,10 +106,11 @@ def test_winograd_shapes(slices, width):
   x = jnp.asarray(rng.normal(size=(2, 5, 6, slices, 19)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 19, width)), jnp.float32)
   bias = jnp.asarray(rng.normal(size=width), jnp.float32)
+  weight = jnp.asarray(rng.normal(size=(2, 5, 6, slices, width)), jnp.float32)
   assert winograd.supports(x.shape, kernel.shape, x.dtype)
 
   def run(convolve):
-    loss = jax.grad(lambda *a: jnp.sin(convolve(*a)).sum(), (0, 1, 2))
+    loss = jax.grad(lambda *a: (convolve(*a) * weight).sum(), (0, 1, 2))
     return jax.jit(lambda *a: (convolve(*a), *loss(*a)))(x, kernel, bias)
 
   want = run(lambda x, kernel, bias: _reference(x, kernel) + bias)
@@ -122,11 +123,12 @@ def test_winograd_is_deterministic():
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(32, 16, 16, 8, 8)), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 8)), jnp.float32)
-  run = jax.jit(
-    lambda: _run(
-      lambda *a: winograd.convolve(*a, 0.0 * x[0, 0, 0, 0]), x, kernel, x
-    )
-  )
+  bias = jnp.zeros(8)
+
+  @jax.jit
+  def run():
+    return _run(lambda *a: winograd.convolve(*a, bias), x, kernel, x)
+
   first = run()
   for _ in range(20):
     for a, b in zip(first, run()):
