@@ -16,12 +16,14 @@ ROOMS = {
   'build': 'cmbjax.data.build_command',
   'simulate': 'cmbjax.simulate.simulate_command',
   'compare': 'cmbjax.evaluation.compare_command',
+  'report': 'cmbjax.report.report_command',
 }
 HELP = {
   'simulate': 'make labelled scans from physics, as a BIDS folder',
   'swi': 'reconstruct SWI from magnitude and phase',
-  'build': "turn a cohort folder into a TFDS patch data set",
+  'build': 'turn a cohort folder into a TFDS patch data set',
   'compare': 'compare the predictions of finished runs',
+  'report': 'draw the report of a finished run again',
 }
 
 

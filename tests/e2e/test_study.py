@@ -1,0 +1,255 @@
+"""The real command line: a study, a second run, a kill, and mistakes."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
+SMALL = (  # enough to be a study, small enough to be killed twice
+  '--config.train.epochs=3',
+  '--config.train.finetune_epochs=2',
+)
+
+pytestmark = pytest.mark.e2e
+
+
+def command(workdir, *arguments, config='smoke'):
+  return [
+    sys.executable,
+    '-m',
+    'cmbjax.main',
+    f'--config={ROOT}/configs/{config}.py',
+    f'--workdir={workdir}',
+    *arguments,
+  ]
+
+
+def call(workdir, *arguments, config='smoke', timeout=400):
+  return subprocess.run(
+    command(workdir, *arguments, config=config),
+    capture_output=True,
+    text=True,
+    timeout=timeout,
+    check=False,
+    cwd=pathlib.Path(workdir).parent,
+  )
+
+
+def numbers(workdir):
+  return json.loads((workdir / 'results.json').read_text())['rows']
+
+
+def given(folders):
+  return [f'--config.cohorts.{name}={path}' for name, path in folders.items()]
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+  """configs/smoke.py as it is, on simulated cohorts."""
+  workdir = tmp_path_factory.mktemp('smoke') / 'run'
+  done = call(workdir)
+  assert done.returncode == 0, done.stderr
+  return workdir, done
+
+
+@pytest.fixture(scope='module')
+def cohorts(smoke):
+  return {name: smoke[0] / 'cohorts' / name for name in COHORTS}
+
+
+def test_smoke_ends_with_rows_and_report(smoke):
+  workdir, done = smoke
+  assert 'smoke, simulated data' in done.stdout
+  assert [row['number'] for row in numbers(workdir)] == [2, 3, 4, 5]
+  assert 'left at init (0): none' in done.stderr
+  page = (workdir / 'report.html').read_text()
+  assert 'simulated' in page
+  assert 'http' not in page.replace('http://www.w3.org', '')
+  for name in ('results.csv', 'figure3_rows.png', 'figure5_roc.png'):
+    assert (workdir / name).stat().st_size > 1000
+
+
+def test_the_folder_names_no_place_on_this_machine(smoke):
+  workdir, _ = smoke
+  text = (workdir / 'report.html').read_text()
+  assert str(workdir.parent) not in text
+  assert str(ROOT) not in text
+
+
+def test_a_second_run_reuses_everything(smoke):
+  workdir, first = smoke
+  before = numbers(workdir)
+  second = call(workdir)
+  assert second.returncode == 0, second.stderr
+  assert second.stdout == first.stdout
+  assert numbers(workdir) == before
+  for word in ('simulate', 'candidates', 'train'):
+    assert word not in second.stderr
+
+
+def test_ten_rows_from_given_folders(cohorts, tmp_path):
+  done = call(
+    tmp_path / 'run',
+    *given(cohorts),
+    '--config.model.name=resnet_v4_1',
+    '--config.train.folds=2',
+    '--config.train.epochs=1',
+    '--config.train.finetune_epochs=1',
+    '--config.test_subjects.btumor_7t=2',
+    '--config.test_subjects.btumor_3t=2',
+    '--config.evaluation.draws=100',
+    config='study',
+  )
+  assert done.returncode == 0, done.stderr
+  rows = numbers(tmp_path / 'run')
+  assert [row['number'] for row in rows] == list(range(1, 11))
+  for row in rows:
+    auc = row['metrics']['auc']
+    assert 0 <= auc['low'] <= auc['value'] <= auc['high'] <= 1
+    found = row['metrics']['sensitivity_lesions']['value']
+    assert found <= row['metrics']['detector_sensitivity']['value']
+
+
+def kill_during_training(workdir, *arguments):
+  """Starts a run and kills it once the first epoch of 3 is saved."""
+  log = workdir / 'models' / '7t' / 'epochs.jsonl'
+  with subprocess.Popen(
+    command(workdir, *arguments),
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+    cwd=workdir.parent,
+  ) as process:
+    end = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < end:
+      if log.exists() and log.read_text():
+        break
+      time.sleep(0.05)
+    assert process.poll() is None, 'it ended before it could be killed'
+    process.send_signal(signal.SIGKILL)
+  assert not (workdir / 'report.html').exists()
+
+
+def test_killed_and_run_again_gives_the_same_numbers(cohorts, tmp_path):
+  unbroken, killed = tmp_path / 'unbroken', tmp_path / 'killed'
+  done = call(unbroken, *given(cohorts), *SMALL)
+  assert done.returncode == 0, done.stderr
+  kill_during_training(killed, *given(cohorts), *SMALL)
+  again = call(killed, *given(cohorts), *SMALL)
+  assert again.returncode == 0, again.stderr
+  assert again.stdout == done.stdout
+  assert numbers(killed) == numbers(unbroken)
+
+
+def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
+  weights = smoke[0] / 'models' / '7t'
+  done = call(
+    tmp_path / 'run', *given(cohorts), f'--config.pretrained={weights}'
+  )
+  assert done.returncode == 0, done.stderr
+  assert not (tmp_path / 'run' / 'models' / '7t').exists()
+  assert numbers(tmp_path / 'run') == numbers(smoke[0])
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'code', 'message'),
+  [
+    (['--config.cohorts.btumor_3t=/no/where'], 3, 'is not a folder'),
+    (['--config.pretrained=/no/where'], 3, 'is not a folder'),
+    (['--config.train.epoch=3'], 2, 'did you mean train.epochs'),
+    (['--config.train.epochs=many'], 2, 'train.epochs=many'),
+    (['--config.train.epochs=0'], 2, 'must be above 0'),
+    (['--config.train.seeds=(1,1)'], 2, 'train.seeds'),
+    (['--config.train.seeds=7'], 2, 'train.seeds'),
+    (['--config.model.name=resnet_v9'], 2, 'resnet_v4'),
+    (['--config.tests=("nowhere",)'], 2, 'btumor_3t'),
+    (['--other=1'], 2, 'other'),
+    (['stray'], 2, 'stray'),
+  ],
+)
+def test_mistakes_are_one_line(tmp_path, arguments, code, message):
+  done = call(tmp_path / 'run', *arguments)
+  assert_one_line(done, code, message)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_missing_config(tmp_path):
+  done = call(tmp_path / 'run', config='nope')
+  assert_one_line(done, 3, 'no such file')
+
+
+def assert_one_line(done, code, message):
+  assert done.returncode == code, done.stderr
+  lines = done.stderr.strip().splitlines()
+  assert len(lines) == 1, done.stderr
+  assert lines[0].startswith('cmbjax: ')
+  assert message in lines[0]
+  assert done.stdout == ''
+
+
+def last_line(done, code, message):
+  """Progress may come first; the error is one line, without a traceback."""
+  assert done.returncode == code, done.stderr
+  assert 'Traceback' not in done.stderr
+  line = done.stderr.strip().splitlines()[-1]
+  assert line.startswith('cmbjax: ')
+  assert message in line
+
+
+def test_overlapping_subjects(cohorts, tmp_path):
+  same = {**cohorts, 'ccm_3t': cohorts['btumor_3t']}
+  done = call(tmp_path / 'run', *given(same))
+  last_line(done, 2, 'share 4 subjects: sub-3T001')
+  assert not (tmp_path / 'run' / 'models').exists()
+
+
+def test_overlap_with_pretraining(smoke, cohorts, tmp_path):
+  """Weights of 3T subjects must not be tested on the same subjects."""
+  weights = tmp_path / 'weights'
+  shutil.copytree(smoke[0] / 'models' / 'finetuned', weights)
+  done = call(
+    tmp_path / 'run', *given(cohorts), f'--config.pretrained={weights}'
+  )
+  last_line(done, 2, 'pretraining and training share')
+
+
+def test_a_cohort_with_one_subject(cohorts, tmp_path):
+  folders = {**cohorts, 'btumor_3t': cohorts['ccm_3t']}
+  done = call(
+    tmp_path / 'run', *given(folders), '--config.tests=("btumor_3t",)'
+  )
+  last_line(done, 2, 'btumor_3t: only 0 subjects to train on')
+
+
+def copy_of(cohort, tmp_path):
+  copy = tmp_path / 'cohort'
+  shutil.copytree(cohort, copy)
+  return copy
+
+
+def test_a_scan_cut_in_half(cohorts, tmp_path):
+  copy = copy_of(cohorts['btumor_3t'], tmp_path)
+  path = sorted(copy.glob('sub-*/anat/*_swi.nii.gz'))[1]
+  os.truncate(path, path.stat().st_size // 2)
+  done = call(tmp_path / 'run', *given({**cohorts, 'btumor_3t': copy}))
+  last_line(done, 2, f'{path.name}: is not a readable NIfTI')
+
+
+def test_labels_of_another_shape(cohorts, tmp_path):
+  copy = copy_of(cohorts['btumor_3t'], tmp_path)
+  path = sorted(copy.glob('derivatives/truth/*/anat/*_seg-cmb_dseg.nii.gz'))[0]
+  image = nib.load(path)
+  smaller = np.asarray(image.dataobj)[:-3]
+  nib.save(nib.Nifti1Image(smaller, image.affine), path)
+  done = call(tmp_path / 'run', *given({**cohorts, 'btumor_3t': copy}))
+  last_line(done, 2, path.name)
+  assert 'shape' in done.stderr.splitlines()[-1]
