@@ -77,6 +77,10 @@ NUCLEI = (
 )  # fmt: skip
 
 
+# Part of the template grid that holds all nuclei: 45 mm to both sides.
+NUCLEI_BOX = (slice(53, 144), slice(59, 170), slice(22, 113))
+
+
 class Atlas(NamedTuple):
   """The templates on their own 1 mm grid."""
 
@@ -85,7 +89,7 @@ class Atlas(NamedTuple):
   white: np.ndarray
   mask: np.ndarray  # [X, Y, Z] float32, 0 or 1
   region: np.ndarray  # [X, Y, Z] uint8, index of REGIONS
-  nuclei: np.ndarray  # [len(NUCLEI), X, Y, Z] uint8, 0..255
+  nuclei: np.ndarray  # [len(NUCLEI), x, y, z] uint8, 0..255, in `NUCLEI_BOX`
   to_ventricle: np.ndarray  # [3, X/2, Y/2, Z/2] unit vectors, 2 mm grid
   ventricle_mm: np.ndarray  # [X/2, Y/2, Z/2] distance to a lateral ventricle
 
@@ -103,9 +107,11 @@ def load_atlas() -> Atlas:
   grey, white, t1 = (
     np.asarray(image.dataobj).astype(np.float32) for image in images
   )
-  mask = ndimage.binary_fill_holes(t1 > 0)
+  mask = t1 > 0
   origin = images[0].affine[:3, 3].astype(np.float32)
-  nuclei = np.stack([_soft_ellipsoid(n, origin, mask.shape) for n in NUCLEI])
+  first = origin + [box.start for box in NUCLEI_BOX]
+  size = [box.stop - box.start for box in NUCLEI_BOX]
+  nuclei = np.stack([_soft_ellipsoid(n, first, size) for n in NUCLEI])
   csf = np.where(mask, 1 - grey - white, 0)
   distance, direction = _toward_ventricle(csf[::2, ::2, ::2], origin)
   return Atlas(
@@ -182,7 +188,7 @@ def _regions(grey, white, mask, nuclei, origin) -> np.ndarray:
   region[np.broadcast_to(stem, region.shape)] = REGIONS.index('brainstem')
   for nucleus, soft in zip(NUCLEI, nuclei):
     if nucleus.region in ('basal ganglia', 'thalamus'):
-      region[soft > 127] = REGIONS.index(nucleus.region)
+      region[NUCLEI_BOX][soft > 127] = REGIONS.index(nucleus.region)
   region[~mask | (grey + white < 0.4)] = 0
   return region
 
@@ -324,7 +330,8 @@ def _draw_iron(rng, atlas: Atlas) -> np.ndarray:
   for nucleus, soft in zip(NUCLEI, atlas.nuclei):
     level = nucleus.chi_ppm * age * rng.uniform(0.85, 1.15)
     level /= 1.0 if nucleus.chi_ppm > 0.03 else 2.0
-    iron = np.maximum(iron, soft * np.float32(level / 255))
+    part = iron[NUCLEI_BOX]
+    np.maximum(part, soft * np.float32(level / 255), out=part)
   solid = np.clip(2 * (atlas.grey + atlas.white) - 0.6, 0, 1)
   return iron * solid
 

@@ -14,10 +14,10 @@ from cmbjax.simulate import anatomy, physics
 
 # Total susceptibility of a microbleed, ppm mm3: exp(N) with heavy tails,
 # fitted so that diameters on the SWI match 957 real masks (see `check`).
-MOMENT_MEDIAN = 1.25
-MOMENT_SPREAD = 0.62
-MOMENT_FREEDOM = 3.0
-MOMENT_RANGE = (0.05, 30.0)
+MOMENT_MEDIAN = 1.15
+MOMENT_SPREAD = 0.70
+MOMENT_FREEDOM = 2.0
+MOMENT_RANGE = (0.05, 60.0)
 # Locations of 957 real microbleeds (BOMBS scale).
 REGION_SHARES = {
   'white matter': 0.398,

@@ -14,7 +14,7 @@ from cmbjax.imaging import swi as swi_module
 from cmbjax.simulate import anatomy, lesions, physics, tissue, vessels
 from cmbjax.simulate.protocols import Protocol
 
-VERSION = 1  # of the drawing; part of every fingerprint
+VERSION = 2  # of the drawing; part of every fingerprint
 
 
 class Finding(NamedTuple):
@@ -66,21 +66,28 @@ def make_scan(
     workers: threads of the Fourier transforms.
   """
   streams = Streams(seed, protocol.name, subject)
+  world = build_world(streams, protocol, slab_mm=slab_mm, workers=workers)
+  shift = np.random.default_rng([seed, zlib.crc32(protocol.name.encode())])
+  quantile = spread_quantile(subject, shift.random())
+  found = place_lesions(streams('lesions'), world, quantile=quantile)
+  others = _place_mimics(streams('mimics'), world)
+  return _acquire(streams, world, found, others, workers)
+
+
+def build_world(streams, protocol, *, slab_mm=None, workers=1) -> 'World':
+  """One person without any compact deposit."""
   extent = tissue.get_extent(protocol, slab_mm)
   head = anatomy.draw_head(
-    streams('anatomy'), full_mm=protocol.field_of_view_mm,
-    start_mm=extent.start_mm, depth_mm=extent.depth_mm,
-  )  # fmt: skip
+    streams('anatomy'),
+    full_mm=protocol.field_of_view_mm,
+    start_mm=extent.start_mm,
+    depth_mm=extent.depth_mm,
+  )
   tumour = _draw_tumour(streams('tumour'), head, protocol)
-  maps, veins, arteries = tissue.draw_maps(
+  maps, drawn = tissue.draw_maps(
     streams, head, protocol, extent, tumour, workers
   )
-  world = _World(protocol, extent, head, maps)
-  found = _place_lesions(streams('lesions'), world, tumour, slab_mm)
-  others = _place_mimics(streams('mimics'), world, tumour)
-  return _acquire(
-    streams, world, found, others, (veins, arteries, tumour), workers
-  )
+  return World(protocol, extent, head, maps, tumour, drawn)
 
 
 def _draw_tumour(rng, head, protocol) -> tissue.Tumour | None:
@@ -96,12 +103,14 @@ def _draw_tumour(rng, head, protocol) -> tissue.Tumour | None:
   )  # fmt: skip
 
 
-class _World:
+class World:
   """The noise-free head, and what deposits do to its signal locally."""
 
-  def __init__(self, protocol, extent, head, maps):
+  def __init__(self, protocol, extent, head, maps, tumour, drawn):
     self.protocol, self.extent = protocol, extent
     self.head, self.maps = head, maps
+    self.tumour, self.drawn = tumour, drawn
+    self.placer = self._placer()
     self.ratio = np.rint(np.array(protocol.voxel_mm) / protocol.fine_mm).astype(
       int
     )
@@ -112,7 +121,21 @@ class _World:
     edge = self.extent.margin * self.protocol.voxel_mm[2]
     return edge, self.extent.depth_mm - edge
 
+  def _placer(self):
+    tumour, dose = self.tumour, None
+    if tumour is not None:
+      dose = lesions.dose_weight(
+        self.head, tumour.centre_mm, reach_mm=tumour.reach_mm
+      )
+    low, high = self.low_high_mm
+    placer = lesions.Placer(self.head, low_mm=low, high_mm=high, dose=dose)
+    if tumour is not None and tumour.cavity_mm is not None:
+      reach = float(tumour.cavity_mm.mean()) + 1
+      placer.take(tumour.centre_mm, radius_mm=reach)
+    return placer
+
   def effect(self, deposit):
+    """Factors of a deposit on the fine grid, or None outside of it."""
     return lesions.effect(
       deposit, self.extent.fine_shape, self.protocol.fine_mm, b0=self.head.b0,
       field_t=self.protocol.field_t, echo_times_s=self.protocol.echo_times_s,
@@ -212,7 +235,7 @@ def echo_swi(magnitude, phase_hp, protocol, echo):
   return magnitude * weight
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
   deposit: lesions.Deposit
   effect: lesions.Effect
   region: str
@@ -221,25 +244,43 @@ class _Placed(NamedTuple):
   contrast: float
 
 
-def draw_count(rng, mean: float, *, dispersion=1.2) -> int:
-  """Negative binomial number of lesions."""
-  return int(rng.poisson(rng.gamma(dispersion, mean / dispersion)))
+def lesion_count(quantile: float, mean: float, *, dispersion=1.2) -> int:
+  """Quantile of the negative binomial distribution of counts."""
+  chance = dispersion / (dispersion + mean)
+  share = below = chance**dispersion
+  count = 0
+  while below < quantile and count < 20 * mean + 20:
+    share *= (count + dispersion) / (count + 1) * (1 - chance)
+    below += share
+    count += 1
+  return count
 
 
-def _place_lesions(rng, world, tumour, slab_mm) -> list[_Placed]:
-  """Visible microbleeds, drawn until their number is reached."""
-  protocol, head = world.protocol, world.head
-  dose = None
-  if tumour is not None:
-    dose = lesions.dose_weight(head, tumour.centre_mm, reach_mm=tumour.reach_mm)
+def spread_quantile(number: int, shift: float) -> float:
+  """Van der Corput's sequence, base 2, shifted: fills 0..1 evenly.
+
+  So the first few subjects of a cohort already have its usual mean, though
+  subject n depends on nothing but n.
+  """
+  value, step = 0.0, 0.5
+  while number:
+    value += step * (number & 1)
+    number, step = number >> 1, step / 2
+  return (value + shift) % 1.0
+
+
+def place_lesions(rng, world, *, quantile) -> list[Placed]:
+  """Visible microbleeds, drawn until their number is reached.
+
+  Args:
+    quantile: 0..1, of the subject within the counts of its cohort.
+  """
+  protocol = world.protocol
   low, high = world.low_high_mm
-  placer = lesions.Placer(head, low_mm=low, high_mm=high, dose=dose)
-  world.placer = placer
-  if tumour is not None and tumour.cavity_mm is not None:
-    placer.take(tumour.centre_mm, radius_mm=float(tumour.cavity_mm.mean()) + 1)
-  share = 1.0 if slab_mm is None else min(1.0, 1.6 * (high - low) / 140)
-  count = max(draw_count(rng, protocol.mean_lesions * share), 1)
+  # A slab has its share, and some more: it is there to be tested with.
+  share = min(1.0, 1.6 * (high - low) / 140) if world.extent.margin else 1.0
   placed = []
+  count = max(lesion_count(quantile, protocol.mean_lesions * share), 1)
   if protocol.disease == 'cavernous malformation':
     for _ in range(max(1, round(rng.integers(1, 6) * share))):
       _try(rng, world, lesions.draw_popcorn, placed, radius_mm=9.0)
@@ -260,10 +301,10 @@ def _try(rng, world, draw, placed, *, radius_mm) -> None:
   seen = effect and world.appearance(deposit, effect)
   if seen:
     world.placer.take(spot[0], radius_mm=radius_mm)
-    placed.append(_Placed(deposit, effect, spot[1], *seen))
+    placed.append(Placed(deposit, effect, spot[1], *seen))
 
 
-def _place_mimics(rng, world, tumour) -> list[_Placed]:
+def _place_mimics(rng, world) -> list[Placed]:
   """Calcifications and tumour blood; labelled where they show."""
   low, high = world.low_high_mm
   found = []
@@ -276,7 +317,7 @@ def _place_mimics(rng, world, tumour) -> list[_Placed]:
     if effect is not None:
       box, _ = world.window(deposit)
       core = world.core(deposit, box)
-      found.append(_Placed(deposit, effect, region, box, core, 0.0))
+      found.append(Placed(deposit, effect, region, box, core, 0.0))
 
   fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
   for place, radius in fixed:
@@ -295,12 +336,13 @@ def _place_mimics(rng, world, tumour) -> list[_Placed]:
     if spot is not None:
       world.placer.take(spot[0])
       put(lesions.draw_calcification(rng, spot[0]), spot[1])
+  tumour = world.tumour
   if tumour is not None and tumour.bloody:
     put(lesions.draw_tumour_blood(rng, tumour.centre_mm), 'outside')
   return found
 
 
-def _acquire(streams, world, found, others, drawn, workers) -> Scan:
+def _acquire(streams, world, found, others, workers) -> Scan:
   """Signal of the whole head to images and labels."""
   protocol, extent = world.protocol, world.extent
   rng = streams('receiver')
@@ -334,11 +376,11 @@ def _acquire(streams, world, found, others, drawn, workers) -> Scan:
     phases.append(np.angle(signal))
   swi = total / len(protocol.swi_echoes)
   labels, rows = _paint(found, extent, keep)
-  mimics, mimic_rows = _paint_mimics(world, others, drawn, keep)
+  mimics, mimic_rows = _paint_mimics(world, others, keep)
   mimics[labels > 0] = 0
   return Scan(
     magnitudes, phases, swi, brain, labels, mimics, rows, mimic_rows,
-    _affine(streams('position'), world), _facts(world, snr, drawn[2]),
+    _affine(streams('position'), world), _facts(world, snr),
   )  # fmt: skip
 
 
@@ -423,11 +465,11 @@ def _paint(found, extent, keep):
   return np.ascontiguousarray(labels[:, :, keep]), rows
 
 
-def _paint_mimics(world, others, drawn, keep):
+def _paint_mimics(world, others, keep):
   """Objects first, then one label per kind of vessel, then the rim."""
   protocol, extent = world.protocol, world.extent
   labels, rows = _paint(others, extent, keep)
-  veins, arteries, _ = drawn
+  veins, arteries, rim = world.drawn
   tubes = vessels.stack([veins, arteries])
   kinds = sorted(set(tubes.kind.tolist()))
   trace = vessels.trace(tubes, kinds, extent.shape, protocol.voxel_mm)
@@ -436,11 +478,17 @@ def _paint_mimics(world, others, drawn, keep):
   labels[fresh] = trace[fresh] + len(rows)
   artery = set(arteries.kind.tolist())
   count = len(rows)
+  if rim is not None:
+    free = rim[:, :, keep] & (labels == 0)
+    labels[free] = count + len(kinds) + 1
   for number, kind in enumerate(kinds, start=1):
     place = 'artery' if kind in artery else 'vein'
     rows.append(
       Finding(count + number, f'{place}: {kind}', '', np.full(3, np.nan), 0, 0)
     )
+  if rim is not None:
+    number, place = len(rows) + 1, world.tumour.centre_mm
+    rows.append(Finding(number, 'resection rim', '', place, 0, 0))
   return labels, rows
 
 
@@ -458,7 +506,8 @@ def _affine(rng, world) -> np.ndarray:
   return affine
 
 
-def _facts(world, snr, tumour) -> dict:
+def _facts(world, snr) -> dict:
+  tumour = world.tumour
   tilt = np.rad2deg(np.arccos(np.clip(world.head.b0[2], -1, 1)))
   facts = {'SNR': round(float(snr), 2), 'TiltDegrees': round(float(tilt), 2)}
   facts['ResectionCavity'] = bool(

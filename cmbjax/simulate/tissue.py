@@ -74,56 +74,26 @@ def _refine(image, protocol, extent, *, offset=(0.0, 0.0, 0.0)):
 
 
 def draw_maps(streams, head, protocol, extent, tumour, workers):
-  """Tissue, veins and field on the fine grid."""
+  """Tissue, vessels and field of one head; returns (`Maps`, `Vessels`)."""
   rng = streams('tissue')
   inside = _refine(head.mask.astype(np.float32), protocol, extent) > 0.5
   shares = _sharp_shares(rng, head, protocol, extent, inside)
-  tubes = vessels.carry(
-    vessels.draw_veins(streams('veins'), anatomy.load_atlas()), head
-  )
-  veins = vessels.deposit(
-    streams('veins fill'), tubes, extent.fine_shape, protocol.fine_mm
-  )
-  arteries = vessels.carry(vessels.draw_arteries(streams('arteries')), head)
-  flow = vessels.deposit(
-    streams('flow'), arteries, extent.fine_shape, protocol.fine_mm
-  )
-  rim = np.zeros(0)
+  rim = np.zeros(len(shares[0]), np.float32)
   if tumour is not None and tumour.cavity_mm is not None:
     rim = _resect(streams('cavity'), shares, inside, tumour, protocol, extent)
-  values = physics.TISSUES[protocol.field_t]
-  steady = dict(
-    repetition_time_s=protocol.repetition_time_s, flip_deg=protocol.flip_deg
-  )
-  iron = _refine(head.iron_ppm, protocol, extent)[inside]
-  texture = _texture(rng, head, protocol, extent)[inside]
-  density, r2s, chi = 0.0, 0.0, iron.copy()
-  for name, share in zip(('grey', 'white', 'csf'), shares):
-    tissue = values[name]
-    tissue = tissue._replace(
-      t1_s=tissue.t1_s * rng.uniform(0.93, 1.07),
-      r2s=tissue.r2s * rng.uniform(0.9, 1.1),
-    )
-    density = density + share * np.float32(
-      physics.spoiled_echo(tissue, **steady)
-    )
-    r2s = r2s + share * np.float32(tissue.r2s)
-    chi += share * np.float32(_CHI[name] * rng.uniform(0.8, 1.2))
-  density *= 1 + np.float32(0.04) * texture
-  r2s *= 1 + np.float32(0.05) * texture
-  r2s += np.float32(45.7 * protocol.field_t) * iron
-  if rim.size:
-    chi += rim
-    r2s += np.float32(physics.R2_PRIME * protocol.field_t) * rim
+  density, r2s, chi = _relax(rng, head, protocol, extent, inside, shares)
+  chi += rim
+  r2s += np.float32(physics.R2_PRIME * protocol.field_t) * rim
+  vessels_drawn, veins, flow = _draw_vessels(streams, head, protocol, extent)
   density, r2s = _blend_vessels(
-    density, r2s, veins[inside], flow[inside], values['vein'], steady
+    density, r2s, veins[inside], flow[inside], protocol
   )
+  del flow
   # 4 pi 0.27 Hct (1 - Y): oxygenation differs between people.
-  vein_chi = 4 * np.pi * 0.27 * 0.40 * rng.uniform(0.29, 0.40)
-  full = np.zeros(extent.fine_shape, np.float32)
-  full[inside] = chi
-  full += np.float32(vein_chi) * veins
-  field = physics.field_ppm(full, protocol.fine_mm, head.b0, workers=workers)
+  veins *= np.float32(4 * np.pi * 0.27 * 0.40 * rng.uniform(0.29, 0.40))
+  veins[inside] += chi
+  field = physics.field_ppm(veins, protocol.fine_mm, head.b0, workers=workers)
+  del veins
   background, spread = _background(
     streams('air'), head, protocol, extent, workers
   )
@@ -135,7 +105,66 @@ def draw_maps(streams, head, protocol, extent, tumour, workers):
     return out
 
   maps = Maps(spill(density), spill(r2s), field, spread)
-  return maps, tubes, arteries
+  return maps, vessels_drawn._replace(rim=_coarse_rim(rim, inside, protocol))
+
+
+def _coarse_rim(rim, inside, protocol):
+  """Voxels of the acquired grid on the haemosiderin of a cavity."""
+  if not rim.any():
+    return None
+  fine = np.zeros(inside.shape, bool)
+  fine[inside] = rim > 0.15
+  step = np.rint(np.array(protocol.voxel_mm) / protocol.fine_mm).astype(int)
+  return fine[:: step[0], :: step[1], :: step[2]]
+
+
+def _relax(rng, head, protocol, extent, inside, shares):
+  """Signal at TE 0, R2* and susceptibility of brain voxels, [N] each."""
+  iron = _refine(head.iron_ppm, protocol, extent)[inside]
+  texture = _texture(rng, head, protocol, extent)[inside]
+  density, r2s, chi = 0.0, 0.0, iron.copy()
+  for name, share in zip(('grey', 'white', 'csf'), shares):
+    tissue = physics.TISSUES[protocol.field_t][name]
+    tissue = tissue._replace(
+      t1_s=tissue.t1_s * rng.uniform(0.93, 1.07),
+      r2s=tissue.r2s * rng.uniform(0.9, 1.1),
+    )
+    density = density + share * np.float32(_steady(tissue, protocol))
+    r2s = r2s + share * np.float32(tissue.r2s)
+    chi += share * np.float32(_CHI[name] * rng.uniform(0.8, 1.2))
+  density *= 1 + np.float32(0.04) * texture
+  r2s *= 1 + np.float32(0.05) * texture
+  # 137 /s per ppm at 3 T, linear in the field (Shin et al., 2021).
+  r2s += np.float32(45.7 * protocol.field_t) * iron
+  return density, r2s, chi
+
+
+def _steady(tissue, protocol) -> float:
+  return physics.spoiled_echo(
+    tissue,
+    repetition_time_s=protocol.repetition_time_s,
+    flip_deg=protocol.flip_deg,
+  )
+
+
+class Vessels(NamedTuple):
+  """What the truth of the mimics needs; tubes in grid mm."""
+
+  veins: vessels.Tubes
+  arteries: vessels.Tubes
+  rim: np.ndarray | None  # bool [X, Y, Z], acquired grid
+
+
+def _draw_vessels(streams, head, protocol, extent):
+  """Tubes, and the shares of veins and arteries on the fine grid."""
+  atlas = anatomy.load_atlas()
+  veins = vessels.carry(vessels.draw_veins(streams('veins'), atlas), head)
+  arteries = vessels.carry(vessels.draw_arteries(streams('arteries')), head)
+  shares = (
+    vessels.deposit(streams(name), t, extent.fine_shape, protocol.fine_mm)
+    for name, t in (('veins fill', veins), ('flow', arteries))
+  )
+  return Vessels(veins, arteries, None), *shares
 
 
 def _sharp_shares(rng, head, protocol, extent, inside):
@@ -177,11 +206,10 @@ def _texture(rng, head, protocol, extent) -> np.ndarray:
   return _refine(noise * np.float32(0.7), protocol, extent)
 
 
-def _blend_vessels(density, r2s, veins, flow, vein, steady):
+def _blend_vessels(density, r2s, veins, flow, protocol):
   """Mixes blood into tissue; fast arterial flow loses its signal."""
-  density += veins * (
-    np.float32(physics.spoiled_echo(vein, **steady)) - density
-  )
+  vein = physics.TISSUES[protocol.field_t]['vein']
+  density += veins * (np.float32(_steady(vein, protocol)) - density)
   r2s += veins * (np.float32(vein.r2s) - r2s)
   # Inflow brightens the first echo, dephasing takes the later ones.
   density += flow * density * np.float32(0.8)
