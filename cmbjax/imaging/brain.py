@@ -10,8 +10,14 @@ from scipy import ndimage
 from cmbjax.errors import InputError
 
 _WORK_MM = 2.0  # the shape is found on a grid of about this spacing
-_OPEN_MM = 5.0  # bridges from brain to scalp thinner than twice this are cut
-_CLOSE_MM = 6.0  # sulci and vessels narrower than twice this are closed
+_OPEN_MM = 7.0  # bridges from brain to scalp thinner than twice this are cut
+_BIAS_MM = 25.0  # width over which the receive field is followed
+_LEAST_OF_BRIGHT = 0.15  # tissue is above this part of the brightest voxels,
+_LEAST_OF_LOCAL = 0.4  # above this part of the tissue round it,
+_LEAST_OF_NOISE = 4.0  # and above this many times the air,
+_MOST_FOR_NOISE = 0.4  # unless there is no air in the image
+_IN_PLANE = np.array([[[0], [1], [0]], [[1], [1], [1]], [[0], [1], [0]]], bool)
+_CLOSE_MM = 5.0  # sulci and vessels narrower than twice this are closed
 
 
 def brain_mask(
@@ -38,7 +44,10 @@ def brain_mask(
   step = np.array(spacing_mm, float) * factors
   tissue = _is_tissue(coarse, step)
   shape = _largest(_erode(tissue, step, _OPEN_MM))
-  shape = _dilate(shape, step, _OPEN_MM + 1.0) & tissue
+  shape = _dilate(shape, step, _OPEN_MM)
+  # The corners that opening cuts come back, but only within a slice: above the
+  # brain of a thick slice lies the scalp of the next.
+  shape = ndimage.binary_dilation(shape, _IN_PLANE) & tissue
   shape = _close(shape, step, _CLOSE_MM)
   shape = _fill_slices(shape)
   if not shape.any():
@@ -55,12 +64,13 @@ def _is_tissue(coarse, step):
     raise InputError('image: holds no signal; give another file.')
   high = float(np.percentile(positive, 98))
   noise = float(np.percentile(coarse, 10))
-  rough = coarse > max(0.15 * high, min(4 * noise, 0.4 * high))
-  sigma = 25.0 / step
+  above_noise = min(_LEAST_OF_NOISE * noise, _MOST_FOR_NOISE * high)
+  rough = coarse > max(_LEAST_OF_BRIGHT * high, above_noise)
+  sigma = _BIAS_MM / step
   weight = ndimage.gaussian_filter(rough.astype(np.float32), sigma)
   local = ndimage.gaussian_filter(np.where(rough, coarse, 0), sigma)
   local /= np.maximum(weight, 1e-3)
-  return rough & (coarse > 0.4 * local)
+  return rough & (coarse > _LEAST_OF_LOCAL * local)
 
 
 def _block_mean(image, factors):

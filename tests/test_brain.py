@@ -1,0 +1,138 @@
+"""Tests of imaging/brain.py: heads that are biased, noisy, cut, scarred.
+
+The same against the simulator's truth, all protocols: benchmarks/swi.py.
+"""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cmbjax.errors import InputError
+from cmbjax.imaging import brain, swi
+from tests import heads
+
+SPACING = heads.SPACING_MM
+
+
+def dice(first, second):
+  return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+def _head(case):
+  """(magnitude, true brain) of one kind of difficulty."""
+  head = heads.draw(noise=0.12 if case == 'noise' else 0.03)
+  image, truth = head.magnitude, head.brain
+  x, y, z = (
+    np.linspace(-1, 1, n, dtype=np.float32).reshape(
+      [-1 if a == i else 1 for a in range(3)]
+    )
+    for i, n in enumerate(image.shape)
+  )
+  if case == 'bias':
+    image = image * np.exp(0.8 * x - 0.5 * y + 0.3 * z)
+  elif case == 'dark centre':
+    image = image * (0.4 + x**2 + y**2)
+  elif case == 'cavity':  # at the surface, 10 mm wide, without signal
+    hole = (x * 48 - 30) ** 2 + (y * 56 - 5) ** 2 + (z * 24) ** 2 < 10**2
+    image = np.where(hole, 0.03, image)
+  elif case == 'bridge':  # a nerve from brain to scalp, 6 mm thick
+    nerve = ((x * 48) ** 2 + (z * 24) ** 2 < 3**2) & (y > 0.7) & (y < 0.97)
+    image = np.where(nerve, 1.0, image)
+  elif case == 'bright scalp':
+    outside = ~ndimage.binary_dilation(truth, iterations=2)
+    image = np.where(outside & (image > 0.3), 3 * image, image)
+  elif case == 'cut in plane':
+    image, truth = image[20:-18], truth[20:-18]
+  elif case == 'cut slab':
+    image, truth = image[:, :, 8:15], truth[:, :, 8:15]
+  elif case == 'dark slices':
+    image = image.copy()
+    image[:, :, :2] = 0
+    truth = truth.copy()
+    truth[:, :, :2] = False
+  return np.asarray(image, np.float32), truth
+
+
+@pytest.mark.parametrize(
+  'case',
+  [
+    'plain',
+    'noise',
+    'bias',
+    'dark centre',
+    'cavity',
+    'bridge',
+    'bright scalp',
+    'cut in plane',
+    'cut slab',
+    'dark slices',
+  ],
+)
+def test_mask_equals_the_drawn_brain(case):
+  image, truth = _head(case)
+  found = brain.brain_mask(image, SPACING)
+  assert found.dtype == bool
+  assert found.shape == image.shape
+  assert dice(found, truth) >= 0.97
+
+
+def test_mask_from_an_swi_alone():
+  head = heads.draw()
+  image = swi.swi(head.magnitude, head.phase)
+  assert dice(brain.brain_mask(image, SPACING), head.brain) >= 0.97
+
+
+@pytest.mark.parametrize('slices', [1, 2])
+def test_thicker_slices_give_the_same_brain(slices):
+  head = heads.draw(shape=(96, 112, 24))
+  image = head.magnitude.reshape(96, 112, -1, slices).mean(3)
+  truth = head.brain.reshape(96, 112, -1, slices).mean(3) >= 0.5
+  spacing = (1.0, 1.0, 2.0 * slices)
+  assert dice(brain.brain_mask(image, spacing), truth) >= 0.96
+
+
+def test_finer_voxels_give_the_same_brain():
+  head = heads.draw()
+  fine = head.magnitude.repeat(2, 0).repeat(2, 1)
+  found = brain.brain_mask(fine, (0.5, 0.5, 2.0))
+  truth = head.brain.repeat(2, 0).repeat(2, 1)
+  assert dice(found, truth) >= 0.97
+
+
+def test_scale_and_mirroring_change_nothing():
+  head = heads.draw()
+  plain = brain.brain_mask(head.magnitude, SPACING)
+  scaled = brain.brain_mask(head.magnitude * 4000, SPACING)
+  np.testing.assert_array_equal(plain, scaled)
+  mirrored = brain.brain_mask(head.magnitude[::-1], SPACING)[::-1]
+  assert dice(plain, mirrored) > 0.995
+
+
+def test_dark_lesions_and_veins_stay_inside():
+  head = heads.draw()
+  image = head.magnitude.copy()
+  image[46:50, 54:58, 11:13] = 0
+  found = brain.brain_mask(image, SPACING)
+  assert found[46:50, 54:58, 11:13].all()
+  assert found[head.veins].all()
+
+
+def test_a_single_slice_has_a_mask():
+  head = heads.draw()
+  found = brain.brain_mask(head.magnitude[:, :, 12:13], SPACING)
+  assert dice(found, head.brain[:, :, 12:13]) >= 0.95
+
+
+def test_tissue_without_air_is_brain():
+  rng = np.random.default_rng(0)
+  image = (1 + 0.05 * rng.normal(size=(30, 30, 12))).astype(np.float32)
+  assert brain.brain_mask(image, (0.5, 0.5, 1.0)).mean() > 0.95
+
+
+def test_nothing_to_find_is_said():
+  with pytest.raises(InputError, match='no signal'):
+    brain.brain_mask(np.zeros((20, 20, 10), np.float32), SPACING)
+  speck = np.zeros((60, 60, 20), np.float32)
+  speck[30:32, 30:32, 10] = 1
+  with pytest.raises(InputError, match='no brain'):
+    brain.brain_mask(speck, SPACING)
