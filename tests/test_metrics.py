@@ -69,6 +69,27 @@ def test_every_ratio_by_hand():
   assert found['fp_removed'].value == pytest.approx(1 / 3)
 
 
+def test_both_methods_agree_where_there_are_many_subjects():
+  p, scans = make(150, 30, seed=1)
+  one = metrics.evaluate(p, scans)
+  two = metrics.evaluate(p, scans, method='bootstrap', draws=1000)
+  for name, interval in one.items():
+    width = interval.high - interval.low
+    for a, b in zip(interval[:3], two[name][:3]):
+      assert abs(a - b) < 0.15 * width, name
+
+
+@pytest.mark.parametrize('method', ['jackknife', 'bootstrap'])
+def test_perfect_separation_still_has_an_interval(method):
+  p, scans = make(6, 20)
+  p = p._replace(probability=0.2 + 0.6 * p.label)
+  for name in ('auc', 'average_precision'):
+    found = metrics.evaluate(p, scans, method=method, draws=50)[name]
+    assert found.value == found.high == 1.0
+    assert 0.8 < found.low < 1.0
+    assert 'exact bound' in found.note
+
+
 def test_order_of_candidates_and_scans_does_not_matter():
   p, scans = make(seed=4)
   rng = np.random.default_rng(0)

@@ -145,7 +145,7 @@ def test_rows_for_the_terminal_are_ordered_and_narrow(study):
   assert lines[first + 1].startswith('4 ')
   auc = study.rows[1].metrics['auc']
   assert f'{auc.value:.3f}' in lines[first]
-  assert 'bootstrap over subjects' in text
+  assert '95 % intervals over subjects' in text
 
 
 def test_undefined_numbers_are_a_dash_with_a_note():
@@ -267,7 +267,10 @@ def test_methods_paragraph_names_what_was_done(study):
   text = methods.paragraph(study)
   assert 'simulated susceptibility-weighted cohort' in text
   assert 'strictly above 0.1' in text
-  assert '50 bootstrap draws of whole subjects' in text
+  assert 'leave out whole subjects (jackknife)' in text
+  record = study.record | {'method': 'bootstrap'}
+  drawn = dataclasses.replace(study, record=record)
+  assert '50 bootstrap draws' in methods.paragraph(drawn)
   assert 'over all lesions, including those never proposed' in text
 
 

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from cmbjax.errors import InputError
 from cmbjax.evaluation import statistics as lib
 from tests.evaluation_data import make, rescored
 
@@ -80,32 +81,94 @@ def test_percentile_interval_of_a_mean_is_close_to_students():
 def test_undefined_draws_are_left_out_and_noted():
   draws = np.where(np.arange(100) < 20, np.nan, 0.5)
   found = lib.percentile_interval(0.5, draws, level=0.95, num_subjects=9)
-  assert found == (0.5, 0.5, 0.5, 'undefined in 20% of the bootstrap draws')
+  assert found == (0.5, 0.5, 0.5, 'undefined in 20 % of the bootstrap draws')
   found = lib.percentile_interval(
     0.5, np.full(9, np.nan), level=0.95, num_subjects=9
   )
   assert found.low is None
   assert found.note == 'undefined in every bootstrap draw'
-  assert lib.percentile_interval(None, draws, level=0.95, num_subjects=9) == (
-    None,
-    None,
-    None,
-    'not defined',
-  )
+  how = lib.resampling(9, method='bootstrap', draws=100)
+  assert lib.interval(None, draws, how).note == 'not defined'
 
 
-def test_exact_bounds_where_nothing_or_everything_was_found():
+def test_jackknife_of_a_mean_is_students_t():
+  """Standard error s / sqrt(n); equal influences give all n - 1 freedom."""
+  values = np.array([1.0, -1.0] * 8) + 3
+  how = lib.resampling(16)
+  left_out = how.weights @ values / 15
+  found = lib.interval(3.0, left_out, how)
+  low, high = stats.t.interval(0.95, 15, 3.0, values.std(ddof=1) / 4)
+  assert found[:3] == pytest.approx((3.0, low, high))
+
+
+def test_few_influential_subjects_cost_degrees_of_freedom():
+  even, heavy = np.array([1.0, -1.0] * 8), np.array([9.0, -9.0] + [0.1] * 14)
+  assert lib.spread(even)[1] == 15
+  assert lib.spread(heavy)[1] == pytest.approx(4, abs=0.1)
+  assert lib.spread(np.ones(7)) == (0.0, 6.0)
+
+
+def test_jackknife_intervals_stay_in_their_range():
+  how = lib.resampling(6)
+  top, bottom = np.array([4, 5, 4, 5, 3, 4.0]), np.full(6, 5.0)
+  share = lib.ratio_interval(top, bottom, how, proportion=True, empty='')
+  assert 0 < share.low < share.value < share.high < 1
+  assert share.high - share.value < share.value - share.low  # near 1
+  rate = lib.ratio_interval(top, bottom, how, proportion=False, empty='')
+  assert 0 < rate.low < rate.value
+  assert rate.high - rate.value > rate.value - rate.low
+  # One subject holds all misses: without it the share is 1, has no logit.
+  top = np.array([5.0, 5, 5, 5, 5, 3])
+  share = lib.ratio_interval(top, bottom, how, proportion=True, empty='')
+  assert 0 < share.low < share.value < share.high < 1
+
+
+def test_an_estimate_that_rests_on_one_subject_has_no_interval():
+  how = lib.resampling(4)
+  found = lib.interval(0.5, np.array([np.nan, 0.5, 0.5, 0.4]), how)
+  assert found.low is None
+  assert found.note == 'rests on one subject, so no interval'
+  only = np.array([0.0, 3, 0, 0])
+  found = lib.ratio_interval(only, only + only, how, proportion=True, empty='')
+  assert found[:3] == (0.5, None, None)
+
+
+def test_unknown_method_is_refused():
+  with pytest.raises(InputError, match='use jackknife or bootstrap'):
+    lib.resampling(5, method='wald')
+
+
+def test_difference_of_two_groups_is_welchs():
+  rng = np.random.default_rng(1)
+  a, b = rng.normal(1, 1, 400), rng.normal(0, 3, 300)
+  how = [lib.resampling(len(x)) for x in (a, b)]
+  draws = [h.weights @ x / (len(x) - 1) for h, x in zip(how, (a, b))]
+  value = float(a.mean() - b.mean())
+  found = lib.difference_interval(value, draws, how)
+  welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+  assert found[1:3] == pytest.approx(tuple(welch), abs=2e-3)
+  how = [
+    lib.resampling(len(x), method='bootstrap', seed=i)
+    for i, x in enumerate((a, b))
+  ]
+  draws = [h.weights @ x / len(x) for h, x in zip(how, (a, b))]
+  found = lib.difference_interval(value, draws, how)
+  assert found[1:3] == pytest.approx(tuple(welch), abs=0.05)
+
+
+@pytest.mark.parametrize('method', ['jackknife', 'bootstrap'])
+def test_exact_bounds_where_nothing_or_everything_was_found(method):
   one_each = np.ones(20)
-  weights = lib.subject_weights(20, draws=10, seed=0)
-  options = {'level': 0.95, 'proportion': True, 'empty': ''}
-  none = lib.ratio_interval(0 * one_each, one_each, weights, **options)
-  every = lib.ratio_interval(one_each, one_each, weights, **options)
+  how = lib.resampling(20, method=method, draws=10)
+  options = {'proportion': True, 'empty': ''}
+  none = lib.ratio_interval(0 * one_each, one_each, how, **options)
+  every = lib.ratio_interval(one_each, one_each, how, **options)
   # One unit per subject: Clopper and Pearson, 0 and 20 of 20.
   exact = stats.binomtest(0, 20).proportion_ci(0.95, 'exact')
   assert none.high == pytest.approx(exact.high)
   assert every.low == pytest.approx(1 - exact.high)
   options['proportion'] = False
-  rate = lib.ratio_interval(0 * one_each, one_each, weights, **options)
+  rate = lib.ratio_interval(0 * one_each, one_each, how, **options)
   assert rate.high == pytest.approx(stats.chi2.ppf(0.975, 2) / 2 / 20)
   assert lib.effective_units(np.array([11.0, 0.0])) == pytest.approx(5.5)
 
@@ -137,6 +200,17 @@ def test_sign_flip_by_random_signs_is_close_to_exact(monkeypatch):
   exact = lib.sign_flip(c)
   monkeypatch.setattr(lib, '_EXACT_SUBJECTS', 0)
   assert lib.sign_flip(c, draws=20000) == pytest.approx(exact, abs=0.01)
+
+
+def test_estimated_contributions_widen_the_swapped_sums():
+  # Sums 3, 1, -1, -3: widened by sqrt(3/2), 1 becomes 1.22 and stays below 3.
+  assert lib.sign_flip(np.ones(3), estimated=True) == pytest.approx(2 / 8)
+  c = np.array([1.0, 1.0, 1.0, 0.25])
+  # |sums| 3.25 2.75 and, twelve times, at most 1.25: 2.75 * 1.155 < 3.25.
+  assert lib.sign_flip(c, estimated=True) == pytest.approx(2 / 16)
+  c[3] = 0.1  # 2.9 * 1.155 > 3.1: it counts now
+  assert lib.sign_flip(c) == pytest.approx(2 / 16)
+  assert lib.sign_flip(c, estimated=True) == pytest.approx(4 / 16)
 
 
 def test_sign_flip_edge_cases():

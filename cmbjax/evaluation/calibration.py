@@ -87,12 +87,16 @@ def brier(probability: np.ndarray, label: np.ndarray) -> float | None:
 def scores(
   predictions: Predictions,
   *,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
   bins: int = BINS,
+  **how,
 ) -> dict[str, Interval]:
-  """Brier score and ECE with intervals over subjects."""
+  """Brier score and ECE with intervals over subjects.
+
+  Args:
+    predictions: of one test set.
+    bins: of equal width, for the ECE.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
+  """
   p = np.asarray(predictions.probability, np.float64)
   y = np.asarray(predictions.label)
   if not len(p):
@@ -100,22 +104,19 @@ def scores(
     return {'brier': empty, 'ece': empty}
   subjects, at = np.unique(predictions.subject, return_inverse=True)
   size = len(subjects)
-  weights = statistics.subject_weights(size, draws=draws, seed=seed)
-
-  def interval(value, drawn):
-    return statistics.percentile_interval(
-      value, drawn, level=level, num_subjects=size
-    )
-
-  count = weights @ np.bincount(at, minlength=size)
-  error = weights @ np.bincount(at, (p - y) ** 2, minlength=size)
+  how = statistics.resampling(size, **how)
+  count = how.weights @ np.bincount(at, minlength=size)
+  error = how.weights @ np.bincount(at, (p - y) ** 2, minlength=size)
   # Signed gap per subject and bin: |sum over the drawn| is the bin's error.
   cell = at * bins + _bin_of(p, bins)
   gap = np.bincount(cell, p - y, minlength=size * bins).reshape(size, bins)
-  calibration = np.abs(weights @ gap).sum(1) / count
+  gap = np.abs(how.weights @ gap).sum(1)
+  with np.errstate(invalid='ignore'):
+    drawn = {'brier': error / count, 'ece': gap / count}
+  values = {'brier': brier(p, y), 'ece': ece(p, y, bins=bins)}
   return {
-    'brier': interval(brier(p, y), error / count),
-    'ece': interval(ece(p, y, bins=bins), calibration),
+    name: statistics.interval(value, drawn[name], how, scale='log')
+    for name, value in values.items()
   }
 
 

@@ -138,15 +138,14 @@ def paired(
   scans: ScanCounts,
   *,
   threshold: float = metrics.THRESHOLD,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
+  **how,
 ) -> dict[str, Test]:
   """Differences first - second on the same candidates.
 
-  Intervals: paired cluster bootstrap over subjects. p: strategies swapped
-  within subjects; a ratio without fixed denominator (precision) and average
-  precision get an interval only.
+  Intervals: both strategies on the same subjects left out or drawn. p:
+  strategies swapped within subjects; a ratio without fixed denominator
+  (precision) and average precision get an interval only. `how` is `method`,
+  `draws`, `seed` and `level` of `statistics.resampling`.
 
   Raises:
     InputError: when keys, labels or subjects differ.
@@ -159,8 +158,9 @@ def paired(
   ]
   subject, size = sums[0].subject, len(sums[0].subject)
   at = np.searchsorted(subject, first.subject)
-  weights = statistics.subject_weights(size, draws=draws, seed=seed)
-  once = np.ones((1, size))
+  seed = how.get('seed', 0)
+  how = statistics.resampling(size, **how)
+  weights, once = how.weights, np.ones((1, size))
   result = {}
 
   def add(name, value, drawn, contribution):
@@ -168,12 +168,10 @@ def paired(
       gap = Interval(None, None, None, 'not defined for both strategies')
       result[name] = Test(gap, None, PAIRED)
       return
-    interval = statistics.percentile_interval(
-      float(value), drawn, level=level, num_subjects=size
-    )
+    interval = statistics.interval(float(value), drawn, how)
     p = None
     if contribution is not None and size > 1:
-      p = statistics.sign_flip(contribution, seed=seed)
+      p = statistics.sign_flip(contribution, seed=seed, estimated=name == 'auc')
     result[name] = Test(interval, p, PAIRED)
 
   curves = [_ranking(p, at, s) for p, s in zip((first, second), sums)]
@@ -219,9 +217,7 @@ def compare(
   second: tables.Table,
   *,
   threshold: float = metrics.THRESHOLD,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
+  **how,
 ) -> Comparison:
   """All paired differences of two tables, with the tests reviewers ask for.
 
@@ -231,15 +227,8 @@ def compare(
   tables.same_folds(first, second)
   a = first.predictions
   b = tables.align(a, second.predictions)
-  tests = paired(
-    a,
-    b,
-    first.scans,
-    threshold=threshold,
-    draws=draws,
-    seed=seed,
-    level=level,
-  )
+  tests = paired(a, b, first.scans, threshold=threshold, **how)
+  level = how.get('level', 0.95)
   tests['delong'] = statistics.delong(
     a.probability, b.probability, a.label, level=level
   )
@@ -260,10 +249,8 @@ def orderings(
   *,
   claims: Sequence[Claim] = CLAIMS,
   threshold: float = metrics.THRESHOLD,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
   margin: float = MARGIN,
+  **how,
 ) -> list[Ordering]:
   """What this study says of the paper's orderings (method: A19, Figure 3).
 
@@ -274,12 +261,11 @@ def orderings(
     scans: test set -> all its scans.
     claims: what to judge.
     threshold: for FP per scan.
-    draws: bootstrap draws and permutations.
-    seed: of the draws.
-    level: of the intervals; a claim needs p <= 1 - level as well.
     margin: gain of AUC that still counts as "not better".
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`; a
+      claim needs p <= 1 - level as well.
   """
-  options = {'draws': draws, 'seed': seed, 'level': level}
+  level = how.get('level', 0.95)
   judged = []
   for claim in claims:
     if claim.first not in predictions:
@@ -287,17 +273,17 @@ def orderings(
     if claim.second is not None and claim.second not in predictions:
       continue
     if claim.kind == 'many removed':
-      judged.append(_removed(claim, predictions, scans, threshold, options))
+      judged.append(_removed(claim, predictions, scans, threshold, how))
       continue
     first, second = predictions[claim.first], predictions[claim.second]
     fp, design = None, PAIRED
     if claim.first[1] == claim.second[1]:
       counts = scans[claim.first[1]]
-      tests = paired(first, second, counts, threshold=threshold, **options)
+      tests = paired(first, second, counts, threshold=threshold, **how)
       test, fp = tests['auc'], tests['fp_per_scan'].difference
       size = len(np.unique(counts.subject))
     else:
-      test, size = _unpaired(first, second, **options)
+      test, size = _unpaired(first, second, **how)
       design = UNPAIRED
     verdict, reason = _judge(claim, test, size, level=level, margin=margin)
     judged.append(
@@ -327,32 +313,31 @@ def _rows(claim: Claim) -> str:
   return f'{name(claim.first)} {claim.kind} {name(claim.second)}'
 
 
-def _unpaired(first, second, *, draws, seed, level) -> tuple[Test, int]:
+def _unpaired(first, second, **how) -> tuple[Test, int]:
   """Difference of AUC of one model between two sets of subjects."""
-  values, drawn, sizes = [], [], []
-  for name, p in (('first', first), ('second', second)):
+  values, drawn, sizes, parts = [], [], [], []
+  # Each set of subjects is drawn with a seed of its own.
+  for own_seed, p in enumerate((first, second)):
     subject, at = np.unique(p.subject, return_inverse=True)
     size = max(len(subject), 1)
     sizes.append(len(subject))
     score = np.asarray(p.probability, np.float64)
     wins = statistics.pair_wins(score, p.label, at, size)
     classes = [np.bincount(at[p.label == k], minlength=size) for k in (1, 0)]
-    weights = statistics.subject_weights(
-      size, draws=draws, seed=seed, name=f'bootstrap {name}'
-    )
+    seed = 2 * how.get('seed', 0) + own_seed
+    parts.append(statistics.resampling(size, **how | {'seed': seed}))
     once = np.ones((1, size))
     values.append(statistics.auc_draws(wins, *classes, once)[0])
-    drawn.append(statistics.auc_draws(wins, *classes, weights))
+    drawn.append(statistics.auc_draws(wins, *classes, parts[-1].weights))
   value = float(values[0] - values[1])
   if not np.isfinite(value):
     gap = Interval(None, None, None, 'one class only in a test set')
     return Test(gap, None, UNPAIRED), min(sizes)
-  gap = statistics.percentile_interval(
-    value, drawn[0] - drawn[1], level=level, num_subjects=min(sizes)
-  )
-  p = None
-  if min(sizes) > 1:
-    p = _regroup(first, second, seed=seed)
+  if min(sizes) < 2:
+    gap = Interval(value, None, None, 'one subject, so no interval')
+    return Test(gap, None, UNPAIRED), min(sizes)
+  gap = statistics.difference_interval(value, drawn, parts)
+  p = _regroup(first, second, seed=how.get('seed', 0))
   return Test(gap, p, UNPAIRED), min(sizes)
 
 
@@ -377,11 +362,9 @@ def _regroup(first, second, *, seed) -> float | None:
   )
 
 
-def _removed(claim, predictions, scans, threshold, options) -> Ordering:
+def _removed(claim, predictions, scans, threshold, how) -> Ordering:
   p, counts = predictions[claim.first], scans[claim.first[1]]
-  share = metrics.evaluate(p, counts, threshold=threshold, **options)[
-    'fp_removed'
-  ]
+  share = metrics.evaluate(p, counts, threshold=threshold, **how)['fp_removed']
   verdict, reason = UNDECIDED, f'the interval includes {100 * MANY:g} %'
   if share.low is None:
     reason = share.note

@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--threshold', type=float, default=0.1, help='strictly above; default 0.1'
   )
   parser.add_argument(
+    '--method',
+    choices=('jackknife', 'bootstrap'),
+    default='jackknife',
+    help='of the intervals; default jackknife',
+  )
+  parser.add_argument(
     '--draws', type=int, default=2000, help='bootstrap draws; default 2000'
   )
   parser.add_argument('--seed', type=int, default=0, help='default 0')
@@ -59,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
       first,
       second,
       threshold=arguments.threshold,
+      method=arguments.method,
       draws=arguments.draws,
       seed=arguments.seed,
     )

@@ -122,9 +122,7 @@ def evaluate(
   scans: ScanCounts,
   *,
   threshold: float = THRESHOLD,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
+  **how,
 ) -> dict[str, Interval]:
   """Metrics of one test set with intervals over subjects.
 
@@ -132,9 +130,7 @@ def evaluate(
     predictions: likelihoods of the candidates.
     scans: all scans of the test set, those without candidates too.
     threshold: a likelihood must be strictly above it.
-    draws: bootstrap draws of whole subjects.
-    seed: of the draws.
-    level: of the intervals.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
 
   Returns:
     auc, average_precision, sensitivity_candidates (lesions kept of those
@@ -150,23 +146,20 @@ def evaluate(
   if not len(scans.scan):
     raise InputError('evaluation: the test set has no scans.')
   sums = clusters(predictions, scans, threshold=threshold)
-  weights = statistics.subject_weights(
-    len(sums.subject), draws=draws, seed=seed
-  )
-  result = _ranking(predictions, sums, weights, level=level)
+  how = statistics.resampling(len(sums.subject), **how)
+  result = _ranking(predictions, sums, how)
   for name, (top, bottom) in ratios(sums).items():
     result[name] = statistics.ratio_interval(
       top,
       bottom,
-      weights,
-      level=level,
+      how,
       proportion=name != 'fp_per_scan',
       empty=_EMPTY[name],
     )
   return result
 
 
-def _ranking(predictions, sums, weights, *, level):
+def _ranking(predictions, sums, how):
   """The two metrics that need no threshold."""
   names = ('auc', 'average_precision')
   positives, negatives = sums.positives.sum(), sums.negatives.sum()
@@ -178,30 +171,28 @@ def _ranking(predictions, sums, weights, *, level):
   at = np.searchsorted(sums.subject, predictions.subject)
   size = len(sums.subject)
   wins = statistics.pair_wins(score, predictions.label, at, size)
-  all_once = np.ones((1, size))
-  values, draws = [], []
-  for used, target in ((all_once, values), (weights, draws)):
-    target.append(
-      statistics.auc_draws(wins, sums.positives, sums.negatives, used)
-    )
-    target.append(
-      statistics.average_precision_draws(score, predictions.label, at, used)
-    )
-  return {
-    name: _flag_perfect(
-      statistics.percentile_interval(
-        float(value[0]), draw, level=level, num_subjects=size
+  result = {}
+  for name, draw in (
+    (
+      'auc',
+      lambda w: statistics.auc_draws(wins, sums.positives, sums.negatives, w),
+    ),
+    (
+      'average_precision',
+      lambda w: statistics.average_precision_draws(
+        score, predictions.label, at, w
+      ),
+    ),
+  ):
+    value = float(draw(np.ones((1, size)))[0])
+    if size > 1 and value in (0.0, 1.0):
+      result[name] = statistics.end_of_range(
+        value, sums.positives, how.level, proportion=True
       )
-    )
-    for name, value, draw in zip(names, values, draws)
-  }
-
-
-def _flag_perfect(interval: Interval) -> Interval:
-  if interval.low is not None and interval.low == interval.high:
-    note = 'perfect in every draw: the interval cannot show more'
-    return interval._replace(note=note)
-  return interval
+    else:
+      draws = draw(how.weights)
+      result[name] = statistics.interval(value, draws, how, scale='logit')
+  return result
 
 
 def auc(score: np.ndarray, label: np.ndarray) -> float | None:
@@ -278,9 +269,7 @@ def breakdown(
   groups: dict[str, np.ndarray],
   *,
   threshold: float = THRESHOLD,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
+  **how,
 ) -> dict[str, dict[str, Interval]]:
   """`evaluate` for parts of the test set.
 
@@ -289,9 +278,7 @@ def breakdown(
     scans: its scans.
     groups: name -> [M] bool over scans (for example one cohort each).
     threshold: strictly above.
-    draws: bootstrap draws.
-    seed: of the draws.
-    level: of the intervals.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   result = {}
   for name, mask in groups.items():
@@ -301,9 +288,7 @@ def breakdown(
       tables.select(predictions, inside),
       part,
       threshold=threshold,
-      draws=draws,
-      seed=seed,
-      level=level,
+      **how,
     )
   return result
 
@@ -314,9 +299,7 @@ def sensitivity_by(
   likelihood: np.ndarray,
   *,
   threshold: float = THRESHOLD,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
+  **how,
 ) -> dict[str, tuple[Interval, int]]:
   """Sensitivity over all lesions in groups of size, region, ...
 
@@ -325,9 +308,7 @@ def sensitivity_by(
     subject: [L] str.
     likelihood: [L] float, NaN for a lesion that no candidate reached.
     threshold: strictly above.
-    draws: bootstrap draws.
-    seed: of the draws.
-    level: of the intervals.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
 
   Returns:
     group -> (sensitivity, number of lesions), in order of appearance.
@@ -335,15 +316,17 @@ def sensitivity_by(
   names, at = np.unique(subject, return_inverse=True)
   if not len(names):
     return {}
-  weights = statistics.subject_weights(len(names), draws=draws, seed=seed)
+  how = statistics.resampling(len(names), **how)
   hit = np.nan_to_num(np.asarray(likelihood, float), nan=-1.0) > threshold
   result = {}
   for name in dict.fromkeys(group.tolist()):
     inside = group == name
-    top = np.bincount(at[inside], hit[inside], minlength=len(names))
+    top = np.bincount(
+      at[inside], hit[inside].astype(float), minlength=len(names)
+    )
     bottom = np.bincount(at[inside], minlength=len(names)).astype(float)
     interval = statistics.ratio_interval(
-      top, bottom, weights, level=level, proportion=True, empty='no lesions'
+      top, bottom, how, proportion=True, empty='no lesions'
     )
     result[str(name)] = (interval, int(inside.sum()))
   return result

@@ -124,16 +124,28 @@ def _training(record: dict) -> str:
 
 def _statistics(record: dict) -> str:
   threshold = record.get('threshold', metrics.THRESHOLD)
-  level, draws = record.get('level', 0.95), record.get('draws', 2000)
   return (
     f'A likelihood strictly above {threshold:g} was called a microbleed. '
     'Sensitivity counts each lesion once and is given over the lesions that '
     'became candidates and over all lesions, including those never '
-    f'proposed. Intervals ({100 * level:g} %) are percentiles of {draws} '
-    'bootstrap draws of whole subjects, widened for few subjects (Hesterberg '
-    '2015); strategies were compared on the same candidates by paired '
-    'bootstrap and by permutation of strategy labels within subjects, with '
-    'Holm correction.'
+    f'proposed. {_intervals(record)} Strategies were compared on the same '
+    'candidates by the same intervals of paired differences and by '
+    'permutation of strategy labels within subjects, with Holm correction.'
+  )
+
+
+def _intervals(record: dict) -> str:
+  level = 100 * record.get('level', 0.95)
+  if record.get('method', 'jackknife') == 'bootstrap':
+    return (
+      f'Intervals ({level:g} %) are percentiles of '
+      f'{record.get("draws", 2000)} bootstrap draws of whole subjects, '
+      'widened for few subjects (Hesterberg 2015).'
+    )
+  return (
+    f'Intervals ({level:g} %) leave out whole subjects (jackknife), on the '
+    "logit scale for shares and the log scale for rates, with Student's t "
+    "and Satterthwaite's degrees of freedom."
   )
 
 

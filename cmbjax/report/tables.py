@@ -176,8 +176,8 @@ class StudyTables:
     rows: rows of Figure 3.
     learning: one dict per epoch and replica: strategy, fold, seed, epoch,
       train_loss, validation_loss, learning_rate (a number or None each).
-    record: settings and versions; used keys: threshold, level, draws, seed,
-      folds, fold_hash, model, selection, environment, config.
+    record: settings and versions; used keys: threshold, level, method,
+      draws, seed, folds, fold_hash, model, selection, environment, config.
     orderings: the paper's claims and what this study says of them.
     removed: Figure 4, false candidates that fine-tuning removes.
     misses: lesions that the study missed, and its worst errors.
@@ -199,19 +199,23 @@ def make_row(
   *,
   number: int | None = None,
   threshold: float = metrics.THRESHOLD,
-  draws: int = 2000,
-  seed: int = 0,
-  level: float = 0.95,
+  **how,
 ) -> Row:
-  """Everything of one row from one prediction table."""
+  """Everything of one row from one prediction table.
+
+  Args:
+    table: predictions of one strategy on one test set.
+    number: row of the paper's Figure 3, see `evaluation.compare.ROWS`.
+    threshold: a likelihood must be strictly above it.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
+  """
   p, scans = table.predictions, table.scans
-  options = {'draws': draws, 'seed': seed, 'level': level}
   froc = metrics.froc(p, scans)
   return Row(
     strategy=table.strategy,
     test=table.test,
     number=number,
-    metrics=metrics.evaluate(p, scans, threshold=threshold, **options),
+    metrics=metrics.evaluate(p, scans, threshold=threshold, **how),
     num_subjects=len(np.unique(scans.subject)),
     num_scans=len(scans.scan),
     num_candidates=len(p.key),
@@ -219,7 +223,7 @@ def make_row(
     roc=_curve(metrics.roc(p.probability, p.label)),
     froc=_curve(froc and _rises(froc)),
     reliability=_curve(calibration.reliability(p.probability, p.label)),
-    calibration=calibration.scores(p, **options),
+    calibration=calibration.scores(p, **how),
     seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
   )
 
@@ -331,8 +335,8 @@ def print_rows(study: StudyTables) -> str:
   threshold = study.record.get('threshold', metrics.THRESHOLD)
   lines = [headline(study), '', *_columns(table), '']
   lines.append(
-    f'Threshold {threshold:g} (strictly above); {100 * level:g} % intervals by '
-    'bootstrap over subjects.'
+    f'Threshold {threshold:g} (strictly above); {100 * level:g} % intervals '
+    'over subjects.'
   )
   lines += [f'{notes.mark(text)}) {text}' for text in notes.texts]
   lines += _verdict_lines(study)
