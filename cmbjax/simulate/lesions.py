@@ -282,7 +282,7 @@ def dose_weight(head: anatomy.Head, centre_mm, *, reach_mm):
   return (0.06 + 0.94 * inside).astype(np.float32)
 
 
-def label_contrast(without, with_, inside, *, visible=0.25):
+def label_contrast(without, with_, inside, *, visible=0.3):
   """Voxels whose contrast is beyond half-way, and the contrast itself.
 
   Args:

@@ -14,7 +14,7 @@ from cmbjax.imaging import swi as swi_module
 from cmbjax.simulate import anatomy, lesions, physics, tissue, vessels
 from cmbjax.simulate.protocols import Protocol
 
-VERSION = 2  # of the drawing; part of every fingerprint
+VERSION = 4  # of the drawing; part of every fingerprint
 
 
 class Finding(NamedTuple):
@@ -338,7 +338,11 @@ def _place_mimics(rng, world) -> list[Placed]:
       put(lesions.draw_calcification(rng, spot[0]), spot[1])
   tumour = world.tumour
   if tumour is not None and tumour.bloody:
-    put(lesions.draw_tumour_blood(rng, tumour.centre_mm), 'outside')
+    centre = tumour.centre_mm
+    if tumour.cavity_mm is not None:  # what was not resected, beside it
+      away = rng.normal(0, 1, 3)
+      centre = centre + away / np.linalg.norm(away) * (tumour.cavity_mm + 4)
+    put(lesions.draw_tumour_blood(rng, centre), 'outside')
   return found
 
 

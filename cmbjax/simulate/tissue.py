@@ -282,12 +282,8 @@ def _background(rng, head, protocol, extent, workers):
   chi = np.where(tissue, 0.0, 9.2).astype(np.float32)
   clear = ~ndimage.binary_dilation(brain, iterations=2)  # 4 mm of bone
   for centre, largest in _CAVITIES:
-    radius = rng.uniform(0.45, 1.0) * largest
-    far = np.sqrt(sum((m - c) ** 2 for m, c in zip(mni, centre)))
-    hollow = np.clip((radius - far) / step + 0.5, 0, 1)
-    chi = np.maximum(chi, 9.2 * hollow * clear)
-  # A step of 9 ppm between nodes rings at every other node, brain wide.
-  chi = ndimage.gaussian_filter(chi, 1.0, mode='nearest')
+    for hollow in _air_cells(rng, centre, largest, mni, step):
+      chi = np.maximum(chi, 9.2 * hollow * clear)
   # A sharp edge of 9 ppm rings at the pitch of this coarse grid.
   chi = ndimage.gaussian_filter(chi, 0.9, mode='nearest')
   field = physics.field_ppm(chi, (step,) * 3, head.b0, workers=workers)
@@ -296,6 +292,19 @@ def _background(rng, head, protocol, extent, workers):
   offset = (pad, pad, pad + extent.start_mm / step)
   field = anatomy.refine(field, extent.fine_shape, step=fine, offset=offset)
   return field, np.gradient(field, axis=2)
+
+
+def _air_cells(rng, centre, largest, mni, step):
+  """Four ellipsoids round a centre, shares [X, Y, Z] of each voxel.
+
+  One sphere would leave rings that no skull base has.
+  """
+  radius = rng.uniform(0.45, 1.0) * largest
+  for _ in range(4):
+    middle = centre + rng.normal(0, 0.55 * radius, 3)
+    axes = 0.65 * radius * rng.uniform(0.6, 1.4, 3)
+    far = np.sqrt(sum(((m - c) / a) ** 2 for m, c, a in zip(mni, middle, axes)))
+    yield np.clip((1 - far) * axes.min() / step + 0.5, 0, 1)
 
 
 def _atlas_mask(mni) -> np.ndarray:

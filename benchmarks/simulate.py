@@ -1,0 +1,114 @@
+"""Seconds and memory per simulated whole-brain scan, and its contact sheet.
+
+  python benchmarks/simulate.py                      # timings of all protocols
+  python benchmarks/simulate.py --sheets=docs        # one picture per protocol
+
+Rule: every protocol runs in fresh processes, so that their peak memory is
+their own; the time counts the scan and its files, and the start (imports and
+templates) apart.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NAMES = ('btumor_7t', 'btumor_3t', 'ccm_3t', 'btumor_7t_4echo')
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--protocols', default=','.join(NAMES))
+  parser.add_argument('--processes', type=int, default=2, help='side by side')
+  parser.add_argument('--sheets', help='folder for the pictures')
+  parser.add_argument('--subject', type=int, default=1)
+  parser.add_argument('--one', help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.one:
+    print(json.dumps(_one(args.one, args.subject)))
+    return
+  if args.sheets:
+    for name in args.protocols.split(','):
+      print(_sheet(name, args.subject, pathlib.Path(args.sheets)))
+    return
+  print(f'{args.processes} processes side by side, simulated scans')
+  print(
+    f'{"protocol":<18}{"start s":>9}{"scan s":>9}{"s per scan":>12}{"GB":>6}'
+  )
+  for name in args.protocols.split(','):
+    found = _together(name, args.processes)
+    slowest = max(f['scan'] for f in found)
+    print(
+      f'{name:<18}{max(f["start"] for f in found):>9.1f}{slowest:>9.1f}'
+      f'{slowest / args.processes:>12.1f}'
+      f'{max(f["gigabytes"] for f in found):>6.2f}'
+    )
+
+
+def _together(name, processes):
+  """The results of `processes` children that run at the same time."""
+  children = [
+    subprocess.Popen(
+      [sys.executable, __file__, f'--one={name}', f'--subject={n}'],
+      stdout=subprocess.PIPE,
+      cwd=ROOT,
+    )
+    for n in range(1, processes + 1)
+  ]
+  return [json.loads(child.communicate()[0]) for child in children]
+
+
+def _one(name, subject):
+  begin = time.perf_counter()
+  from cmbjax.simulate import anatomy, cohort
+
+  anatomy.load_atlas()
+  start = time.perf_counter()
+  with tempfile.TemporaryDirectory() as folder:
+    cohort.simulate(name, subjects=1, first=subject, out=folder, seed=0, jobs=1)
+  end = time.perf_counter()
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+  return {'start': start - begin, 'scan': end - start, 'gigabytes': peak}
+
+
+def _sheet(name, subject, folder):
+  """Magnitude, phase, SWI, 8 mm minIP at four levels of one scan."""
+  import matplotlib
+  import numpy as np
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  from cmbjax.simulate import protocols, scan
+
+  protocol = protocols.get_protocol(name)
+  made = scan.make_scan(protocol, subject, seed=0, workers=2)
+  magnitude, phase, swi = made.magnitude[-1], made.phase[-1], made.swi
+  half = round(4 / protocol.voxel_mm[2])
+  figure, axes = pyplot.subplots(4, 4, figsize=(10, 12.3), facecolor='black')
+  for row, share in zip(axes, (0.28, 0.42, 0.55, 0.68)):
+    k = round(share * swi.shape[2])
+    minip = swi[:, :, k - half : k + half + 1].min(2)
+    for axis, image in zip(row, (magnitude[:, :, k], phase[:, :, k],
+                                 swi[:, :, k], minip)):  # fmt: skip
+      low, high = 0, np.percentile(swi[made.brain], 99)
+      if image.min() < 0:
+        low, high = -np.pi, np.pi
+      axis.imshow(image.T, cmap='gray', origin='lower', vmin=low, vmax=high)
+      axis.axis('off')
+  for axis, title in zip(axes[0], ('magnitude', 'phase', 'SWI', 'minIP 8 mm')):
+    axis.set_title(f'{title} (simulated)', color='white', fontsize=9)
+  figure.subplots_adjust(0, 0, 1, 0.97, 0.01, 0.01)
+  path = folder / f'simulated_{name}.jpg'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=72, facecolor='black', pil_kwargs={'quality': 80})
+  return path
+
+
+if __name__ == '__main__':
+  main()
