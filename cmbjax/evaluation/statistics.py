@@ -18,7 +18,7 @@ from cmbjax.errors import InputError
 
 # Exact enumeration of all swaps up to this number of subjects (2^14 signs).
 _EXACT_SUBJECTS = 14
-_CHUNK = 4_000_000  # numbers per block of bootstrap draws, 32 MB
+_CHUNK = 1_000_000  # numbers per block of draws: 8 MB stay in the cache
 _UNDEFINED_SHARE = 0.05
 # Between units of one subject, only where nothing can be estimated [ours].
 CORRELATION = 0.1
@@ -116,7 +116,7 @@ def interval(
     value: the estimate; None gives an empty interval.
     draws: [D] values; NaN where a draw is undefined.
     how: the resampling that made the draws.
-    scale: 'logit' for a share, 'log' for a rate, 'plain' for a difference;
+    scale: 'logit' for an AUC, 'log' for a rate, 'plain' for a difference;
       used by the jackknife, the percentile needs none.
   """
   size = how.weights.shape[1]
@@ -290,8 +290,40 @@ def ratio_interval(
   top, bottom = weights @ numerator[used], weights @ denominator[used]
   with np.errstate(invalid='ignore', divide='ignore'):
     draws = np.where(bottom > 0, top / bottom, np.nan)
-  scale = 'logit' if proportion else 'log'
-  return interval(value, draws, how._replace(weights=weights), scale=scale)
+  if proportion and how.method == 'jackknife' and len(draws) > 1:
+    return share_interval(value, draws, float(total), level=how.level)
+  return interval(value, draws, how._replace(weights=weights), scale='log')
+
+
+def share_interval(
+  value: float, left_out: np.ndarray, count: float, *, level: float
+) -> Interval:
+  """Clopper-Pearson with the effective number of units.
+
+  Korn and Graubard (1998, Survey Methodology 24:193): the units are as many
+  as would give the jackknife's standard error if they were independent,
+  reduced by (z / t)^2 for few subjects. Holds up close to 0 and 1, where
+  all misses may sit in one subject.
+
+  Args:
+    value: the share, neither 0 nor 1.
+    left_out: [S] the share without each subject, S at least 2.
+    count: the denominator; the effective number is at most that.
+    level: for example 0.95.
+  """
+  if not np.all(np.isfinite(left_out)):
+    return Interval(value, None, None, 'rests on one subject, so no interval')
+  size, tail = len(left_out), 0.5 + level / 2
+  error, _ = spread(left_out)
+  units = count
+  if error > 0:
+    shrink = special.ndtri(tail) / special.stdtrit(size - 1, tail)
+    units = min(count, value * (1 - value) / error**2 * shrink**2)
+  hits, misses = value * units, (1 - value) * units
+  low = special.betaincinv(hits, misses + 1, 1 - tail)
+  high = special.betaincinv(hits + 1, misses, tail)
+  note = f'only {size} subjects' if size < 5 else ''
+  return Interval(value, float(low), float(high), note)
 
 
 def end_of_range(
@@ -353,14 +385,14 @@ def pair_wins(
   negative = np.flatnonzero(label == 0)
   negative = negative[np.lexsort((score[negative], subject[negative]))]
   edges = np.searchsorted(subject[negative], np.arange(num_subjects + 1))
+  tied = np.isin(queries, score[negative]).any()
   for t in range(num_subjects):
     other = score[negative[edges[t] : edges[t + 1]]]
     if len(other) and len(queries):
-      below = np.searchsorted(other, queries, 'left')
-      not_above = np.searchsorted(other, queries, 'right')
-      wins[:, t] = np.bincount(
-        owner, 0.5 * (below + not_above), minlength=num_subjects
-      )
+      won = np.searchsorted(other, queries, 'left')
+      if tied:
+        won = 0.5 * (won + np.searchsorted(other, queries, 'right'))
+      wins[:, t] = np.bincount(owner, won, minlength=num_subjects)
   return wins
 
 

@@ -159,8 +159,14 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
       strong = 1.0 if name == 'CMB' else 0.45
       at = y - shift
       ax.barh(at, value, 0.32, color=colour, alpha=strong, linewidth=0)
-      text = f' {value:.1f} {name}'
-      ax.text(value, at, text, va='center', fontsize=8)
+      ax.annotate(
+        f'{value:.1f} {name}',
+        (value, at),
+        xytext=(4, 0),
+        textcoords='offset points',
+        va='center',
+        fontsize=8,
+      )
   ax.set_yticks(range(len(cohorts)), [cohort_label(c.name) for c in cohorts])
   ax.invert_yaxis()
   ax.spines['left'].set_visible(False)
@@ -322,9 +328,9 @@ def _for_page(svg: str, name: str, label: str) -> str:
 
 
 def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes figure2 ... figure5, froc, reliability and learning as PNG.
+  """Writes figure2 ... figure5, froc, reliability and learning.
 
-  A figure without content is not written.
+  As PNG, and as SVG where it is a drawing. A figure without content is not written.
   """
   rows, tests = ordered(study.rows), by_test(study.rows)
   made = []
@@ -412,7 +418,10 @@ def _fill_learning(axes, strategies):
     draw_rate(axes[half + i], curves)
 
 
-def _save(path, title, study, shape, size, fill) -> pathlib.Path:
+def _save(
+  path, title, study, shape, size, fill, *, vector=True
+) -> pathlib.Path:
+  """PNG, and SVG beside it for drawings without images."""
   with mpl.rc_context(_STYLE):
     figure = Figure(figsize=size, layout='constrained')
     FigureCanvasAgg(figure)
@@ -423,6 +432,9 @@ def _save(path, title, study, shape, size, fill) -> pathlib.Path:
     )
     with files.whole(path) as temporary:
       figure.savefig(temporary, format='png', metadata={'Software': None})
+    if vector:
+      with files.whole(path.with_suffix('.svg')) as temporary:
+        figure.savefig(temporary, format='svg', metadata={'Date': None})
   return path
 
 
@@ -449,7 +461,8 @@ def _save_patches(path, title, study, patches) -> pathlib.Path:
   slices = max(np.asarray(p.image).shape[2] for p in patches)
   size = (2.2 + 0.9 * slices, 0.7 + 0.95 * len(patches))
   title = f'{title} (threshold {study.record.get("threshold", THRESHOLD):g})'
-  return _save(path, title, study, (len(patches), slices), size, fill)
+  shape = (len(patches), slices)
+  return _save(path, title, study, shape, size, fill, vector=False)
 
 
 def patch_png(image: np.ndarray, *, scale: int = 4, gap: int = 1) -> bytes:

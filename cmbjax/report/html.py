@@ -29,6 +29,11 @@ _VERDICTS = {
 }
 # Ends of the small drawings; an AUC of one half is chance.
 _AXES = {'number': (0.5, 1.0), 'percent': (0.0, 1.0), 'error': (0.0, 1.0)}
+_COUNTS = (
+  ('icc', 'ICC(2,1)'),
+  ('kappa', 'Weighted kappa of grades'),
+  ('bias', 'Bias and limits of agreement'),
+)
 _PANEL = (4.4, 4.4)  # inches at 72 px
 
 
@@ -353,11 +358,7 @@ def froc(study: StudyTables) -> str:
       f'{tables.number(value, "percent")}</td>'
       for rate, value in found.items()
     )
-    lines.append(
-      f'<tr><th scope="row">{escape(tables.strategy_label(row.strategy))} '
-      f'<span class="{_test_class(row.test)}">on '
-      f'{escape(tables.cohort_label(row.test))}</span></th>{cells}</tr>'
-    )
+    lines.append(f'<tr><th scope="row">{_row_name(row)}</th>{cells}</tr>')
   table = (
     '<h3>Sensitivity of all lesions at fixed false positives per scan</h3>'
     '<div class="scroll" tabindex="0" role="region" aria-label="FROC table">'
@@ -372,6 +373,45 @@ def froc(study: StudyTables) -> str:
     _panels(study.rows, figures.draw_froc, 'froc', intro)
     + table
     + _parts(study)
+    + _agreement(study)
+  )
+
+
+def _agreement(study: StudyTables) -> str:
+  """ICC, weighted kappa and Bland-Altman of the counts per scan."""
+  notes, lines = tables.Notes(), []
+  by_test = figures.by_test(study.rows).values()
+  for row in (row for some in by_test for row in some):
+    cells = ''
+    for name, head in _COUNTS:
+      found = row.agreement.get(name, Interval(None, None, None, ''))
+      mark = notes.mark(found.note)
+      mark = f'<sup>{mark}</sup>' if mark else ''
+      if name == 'bias':
+        value, inside = signed(found, 1)
+      else:
+        value = tables.number(found.value, 'number')
+        inside = tables.bounds(found, 'number')
+      cells += (
+        f'<td data-head="{head}"><span>{value}{mark} '
+        f'<span class="ci">{inside}</span></span></td>'
+      )
+    lines.append(f'<tr><th scope="row">{_row_name(row)}</th>{cells}</tr>')
+  heads = ''.join(f'<th scope="col">{head}</th>' for _, head in _COUNTS)
+  return (
+    '<h3>Number of microbleeds per scan against the truth</h3>'
+    '<div class="scroll" tabindex="0" role="region" aria-label="Counts">'
+    '<table class="cards"><thead><tr><th scope="col">Strategy</th>'
+    f'{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    + _notes(notes)
+  )
+
+
+def _row_name(row: Row) -> str:
+  return (
+    f'{escape(tables.strategy_label(row.strategy))} '
+    f'<span class="{_test_class(row.test)}">on '
+    f'{escape(tables.cohort_label(row.test))}</span>'
   )
 
 

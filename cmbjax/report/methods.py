@@ -143,9 +143,10 @@ def _intervals(record: dict) -> str:
       'widened for few subjects (Hesterberg 2015).'
     )
   return (
-    f'Intervals ({level:g} %) leave out whole subjects (jackknife), on the '
-    "logit scale for shares and the log scale for rates, with Student's t "
-    "and Satterthwaite's degrees of freedom."
+    f'Intervals ({level:g} %) leave out whole subjects (jackknife): for '
+    'shares Clopper-Pearson with the effective number of units (Korn and '
+    'Graubard 1998), for AUC on the logit and rates on the log scale with '
+    "Student's t and Satterthwaite's degrees of freedom."
   )
 
 

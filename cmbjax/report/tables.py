@@ -16,7 +16,7 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.evaluation import calibration, metrics
+from cmbjax.evaluation import agreement, calibration, metrics
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.compare import Ordering
 from cmbjax.evaluation.statistics import Interval
@@ -111,6 +111,8 @@ class Row:
     froc: (FP per scan, sensitivity of all lesions), None without lesions.
     reliability: (mean likelihood, share of microbleeds, count) per bin.
     calibration: 'brier' and 'ece' with intervals.
+    agreement: of the number of microbleeds per scan: 'icc', 'kappa', 'bias'
+      (Bland-Altman; its bounds are the limits of agreement).
     seeds: AUC of every training seed alone.
     parts: heading -> group -> (sensitivity of all lesions, lesions).
   """
@@ -127,6 +129,7 @@ class Row:
   froc: tuple | None = None
   reliability: tuple | None = None
   calibration: dict[str, Interval] = dataclasses.field(default_factory=dict)
+  agreement: dict[str, Interval] = dataclasses.field(default_factory=dict)
   seeds: tuple = ()
   parts: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
 
@@ -199,6 +202,7 @@ def make_row(
   *,
   number: int | None = None,
   threshold: float = metrics.THRESHOLD,
+  parts: dict[str, dict[str, tuple]] | None = None,
   **how,
 ) -> Row:
   """Everything of one row from one prediction table.
@@ -207,6 +211,7 @@ def make_row(
     table: predictions of one strategy on one test set.
     number: row of the paper's Figure 3, see `evaluation.compare.ROWS`.
     threshold: a likelihood must be strictly above it.
+    parts: heading ('size', 'region') -> result of `metrics.sensitivity_by`.
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   p, scans = table.predictions, table.scans
@@ -224,8 +229,21 @@ def make_row(
     froc=_curve(froc and _rises(froc)),
     reliability=_curve(calibration.reliability(p.probability, p.label)),
     calibration=calibration.scores(p, **how),
+    agreement=_agreement(p, scans, threshold, how.get('level', 0.95)),
+    parts=parts or {},
     seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
   )
+
+
+def _agreement(p, scans, threshold, level) -> dict[str, Interval]:
+  found = agreement.count_agreement(p, scans, threshold=threshold, level=level)
+  kappa, limits = found.kappa, found.bland_altman
+  note = '' if kappa is not None else 'all scans have one grade'
+  return {
+    'icc': found.icc,
+    'kappa': Interval(kappa, None, None, note),
+    'bias': Interval(*limits),
+  }
 
 
 def _rises(froc: metrics.Froc):
@@ -386,10 +404,15 @@ def write_csv(study: StudyTables, path: str | os.PathLike) -> None:
   for row in ordered(study.rows):
     counts = [row.num_subjects, row.num_scans]
     counts += [row.num_candidates, row.num_lesions]
-    for name, interval in (row.metrics | row.calibration).items():
+    for name, interval in _all_metrics(row).items():
       head = [row.number, row.strategy, row.test, _yes(study.simulated)]
       writer.writerow([*head, name, *interval, *counts])
   files.write_text(path, buffer.getvalue())
+
+
+def _all_metrics(row: Row) -> dict[str, Interval]:
+  counts = {f'count_{name}': one for name, one in row.agreement.items()}
+  return row.metrics | row.calibration | counts
 
 
 def _yes(value: bool) -> str:
@@ -455,6 +478,7 @@ def _study(value: dict) -> StudyTables:
     fields = {
       'metrics': intervals(item['metrics']),
       'calibration': intervals(item['calibration']),
+      'agreement': intervals(item['agreement']),
       'parts': parts,
       'seeds': tuple(item['seeds']),
     }
