@@ -89,10 +89,14 @@ def test_truth_lies_on_dark_voxels_at_the_places_of_the_table(folder):
 
 
 def test_same_subject_again_byte_for_byte(folder, tmp_path):
+  """In another cohort of another size, made by two processes."""
+  stale = tmp_path / '.partial-sub-CCM002-1'  # of a run that was killed
+  stale.mkdir()
   other = cohort.simulate(
-    'ccm_3t', subjects=2, first=1, out=tmp_path, seed=5, jobs=1,
+    'ccm_3t', subjects=2, first=1, out=tmp_path, seed=5, jobs=2,
     slab_mm=SLAB_MM,
   )  # fmt: skip
+  assert not stale.exists()
   for path in sorted((folder / 'sub-CCM002').rglob('*.*')):
     twin = other / path.relative_to(folder)
     assert path.read_bytes() == twin.read_bytes()

@@ -4,7 +4,7 @@ Rule: subject n is the same whether 10 or 100 are made, and a subject folder
 is either whole or absent, so a run that was stopped goes on where it ended.
 """
 
-import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import functools
 import gzip
@@ -28,6 +28,7 @@ __all__ = ['COHORTS', 'fingerprint', 'simulate', 'subject_label']
 
 _TRUTH = 'derivatives/truth'
 _MARK = 'SimulationFingerprint'
+_GIGABYTES = 2.5  # peak of one process
 
 
 def subject_label(protocol: Protocol, number: int) -> str:
@@ -61,7 +62,7 @@ def simulate(
     subjects: how many.
     out: folder of the cohort; subjects that are there already are kept.
     seed: the cohort's seed, 0 or more.
-    jobs: processes; None: one per core.
+    jobs: processes; None: one per core, as far as the memory allows.
     first: number of the first subject, from 1.
     slab_mm: only an axial slab of this thickness round the ventricles, for
       tests; None: the whole head.
@@ -80,7 +81,7 @@ def simulate(
   todo = [n for n in numbers if not _is_done(out, protocol, n, seed, slab_mm)]
   _write_top(out, protocol)
   cores = _cores()
-  jobs = min(jobs or cores, max(len(todo), 1))
+  jobs = min(jobs or _affordable(cores), max(len(todo), 1))
   work = functools.partial(
     _make_subject, protocol, out=out, seed=seed, slab_mm=slab_mm,
     workers=max(1, cores // jobs),
@@ -99,6 +100,17 @@ def _cores() -> int:
   if hasattr(os, 'sched_getaffinity'):  # Linux only
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def _affordable(cores: int) -> int:
+  """Processes that fit into the memory, at most one per core."""
+  try:
+    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
+    found = [line.split()[1] for line in lines if 'MemAvailable' in line]
+    free = int(found[0]) * 1024
+  except (OSError, IndexError):  # not Linux: it does not tell
+    return cores
+  return max(1, min(cores, int(free / (_GIGABYTES * 1e9))))
 
 
 def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
@@ -126,6 +138,11 @@ def _run(work, todo, jobs):
     try:
       for future in concurrent.futures.as_completed(futures):
         yield future.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+      raise InputError(
+        f'jobs: one of {jobs} processes was killed, most likely for memory '
+        f'({_GIGABYTES:g} GB each); run again with fewer.'
+      ) from error
     except BaseException:
       pool.shutdown(wait=False, cancel_futures=True)
       raise
