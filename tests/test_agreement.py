@@ -30,6 +30,9 @@ def test_icc_edge_cases():
   assert agreement.icc(same)[:2] == (1.0, None)
   assert agreement.icc(np.ones((5, 2))).note == 'all counts are equal'
   assert agreement.icc(np.ones((1, 2))).value is None
+  shift = agreement.icc(np.array([[0, 1], [0, 1], [0, 1]]))
+  assert shift[:2] == (0.0, None)
+  assert shift.note == 'a constant difference: no interval'
   # A constant shift lowers absolute agreement below consistency.
   assert 0 < agreement.icc(same + np.array([0, 3])).value < 1
 

@@ -228,6 +228,12 @@ def test_command_compares_within_one_run_and_between_two(runs, capsys):
   assert set(one['tests']) >= {'auc', 'fp_per_scan', 'delong', 'mcnemar'}
   compare_command.run(arguments(runs / 'a', runs / 'b', '--draws=50'))
   assert '7t minus 7t on btumor_3t' in capsys.readouterr().out
+  predictions.write(
+    runs / 'c' / 'predictions.npz',
+    [t._replace(simulated=True) for t in predictions.read(runs / 'a')],
+  )
+  compare_command.run(arguments(runs / 'c', '--draws=50'))
+  assert '(6 simulated subjects)' in capsys.readouterr().out
   words = ('--strategies', 'finetuned', '7t', '--draws=50')
   compare_command.run(arguments(runs / 'a', runs / 'b', *words))
   assert 'finetuned minus 7t' in capsys.readouterr().out
@@ -239,4 +245,4 @@ def test_command_says_what_it_found_when_nothing_fits(runs):
   with pytest.raises(InputError, match='one or two runs, not 3'):
     compare_command.run(arguments(*[runs / 'a'] * 3))
   with pytest.raises(InputError, match='not found; give the folder'):
-    compare_command.run(arguments(runs / 'c'))
+    compare_command.run(arguments(runs / 'nothing'))

@@ -212,3 +212,37 @@ def test_sensitivity_by_size_counts_lesions_never_reached():
   assert found['small'][0].value == 0.0
   assert found['small'][1] == 2
   assert found['large'][0].value == 1.0
+
+
+@pytest.mark.parametrize('method', ['jackknife', 'bootstrap'])
+@pytest.mark.parametrize('seed', range(40))
+def test_any_small_table_gives_ordered_numbers_or_a_reason(seed, method):
+  """1-4 subjects, 0-6 candidates each, ties, one class: never NaN."""
+  rng = np.random.default_rng(seed)
+  p, scans = make(
+    int(rng.integers(1, 5)),
+    int(rng.integers(1, 7)),
+    seed=seed,
+    rate=rng.choice([0, 0.1, 0.5, 1]),
+    lift=rng.choice([0, 2, 30]),
+    ties=bool(rng.integers(2)),
+  )
+  p = tables.select(p, rng.random(len(p.key)) < 0.8)
+  for name, one in metrics.evaluate(
+    p, scans, method=method, draws=60, seed=seed
+  ).items():
+    if one.value is None:
+      assert one.note, name
+      assert one.low is one.high is None
+      continue
+    assert np.isfinite(one.value), name
+    if one.low is None or one.high is None:
+      assert one.note, name
+      assert one.low is one.high is None
+      continue
+    assert one.low - 1e-9 <= one.high, name
+    assert np.isfinite([one.low, one.high]).all(), name
+    if method == 'jackknife':
+      assert one.low - 1e-9 <= one.value <= one.high + 1e-9, name
+    assert one.low >= 0, name
+    assert name == 'fp_per_scan' or one.high <= 1, name

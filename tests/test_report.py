@@ -309,3 +309,30 @@ def test_numbers_and_bounds_as_text():
     '−0.02 to +0.03',
   )
   assert page_lib.signed(None, 2) == ('–', '')
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_tiny_cohorts_make_a_whole_page(seed):
+  rng = np.random.default_rng(seed)
+  p, scans = make(
+    int(rng.integers(1, 4)),
+    int(rng.integers(1, 5)),
+    seed=seed,
+    rate=rng.choice([0, 0.5, 1]),
+  )
+  first = predictions_lib.Table(
+    '7t', 'btumor_3t', p, scans, p.probability[None]
+  )
+  second = first._replace(
+    strategy='finetuned', predictions=rescored(p, seed=seed)
+  )
+  both = {(t.strategy, t.test): t.predictions for t in (first, second)}
+  study = study_of(
+    rows=[tables.make_row(t, draws=20) for t in (first, second)],
+    orderings=compare.orderings(both, {'btumor_3t': scans}, draws=20),
+  )
+  page = page_lib.page(study)
+  Page(page)
+  for text in (page, tables.print_rows(study)):
+    assert not re.search(r'\b(nan|inf|None)\b', text)
+  tables.plain(study)

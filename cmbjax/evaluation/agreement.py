@@ -53,8 +53,9 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   if bottom <= 0:
     return Interval(None, None, None, 'all counts are equal')
   value = (between - error) / bottom
-  if error == 0 and raters == 0:
-    return Interval(1.0, None, None, 'perfect agreement: no interval')
+  if error <= 1e-12 * (between + raters):
+    note = 'perfect agreement' if raters == 0 else 'a constant difference'
+    return Interval(float(value), None, None, f'{note}: no interval')
   a = k * value / (n * (1 - value))
   b = 1 + k * value * (n - 1) / (n * (1 - value))
   top = (a * raters + b * error) ** 2

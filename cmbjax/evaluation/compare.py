@@ -89,6 +89,7 @@ class Comparison(NamedTuple):
   test: str
   num_subjects: int
   tests: dict[str, Test]
+  simulated: bool = False
 
 
 # Rows of Figure 3 of the paper (Chen 2019, ISMRM #0671).
@@ -240,7 +241,14 @@ def compare(
     'independent candidates',
   )
   size = len(np.unique(first.scans.subject))
-  return Comparison(first.strategy, second.strategy, first.test, size, tests)
+  return Comparison(
+    first=first.strategy,
+    second=second.strategy,
+    test=first.test,
+    num_subjects=size,
+    tests=tests,
+    simulated=first.simulated or second.simulated,
+  )
 
 
 def orderings(

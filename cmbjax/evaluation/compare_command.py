@@ -123,9 +123,10 @@ def text(results: list, adjusted: list) -> str:
   """Plain text, at most 100 columns wide."""
   lines = []
   for one, p in zip(results, adjusted):
+    kind = 'simulated subjects' if one.simulated else 'subjects'
     lines += [
       f'{one.first} minus {one.second} on {one.test} '
-      f'({one.num_subjects} subjects)',
+      f'({one.num_subjects} {kind})',
       f'  {"":<19}{"difference":>11}  {"95 % interval":<19}{"p":<9}assumes',
     ]
     for name, head, digits in COLUMNS:
@@ -156,6 +157,7 @@ def plain(results: list, adjusted: list) -> list[dict]:
       'second': one.second,
       'test': one.test,
       'num_subjects': one.num_subjects,
+      'simulated': one.simulated,
       'p_auc_holm': p,
       'tests': {
         name: {

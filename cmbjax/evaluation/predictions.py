@@ -70,6 +70,7 @@ class Table(NamedTuple):
     fold_hash: of the subject folds; tables with different hashes are never
       compared.
     selection: how fixed choices (epoch, threshold) were made, one sentence.
+    simulated: True when the test set is simulated; every title says so.
   """
 
   strategy: str
@@ -79,6 +80,10 @@ class Table(NamedTuple):
   by_seed: np.ndarray
   fold_hash: str = ''
   selection: str = ''
+  simulated: bool = False
+
+
+_HEAD = ('strategy', 'test', 'fold_hash', 'selection', 'simulated')
 
 
 def check(predictions: Predictions, scans: ScanCounts | None = None) -> None:
@@ -247,12 +252,7 @@ def write(path: str | os.PathLike, tables: Sequence[Table]) -> None:
   arrays, heads = {}, []
   for i, table in enumerate(tables):
     check(table.predictions, table.scans)
-    heads.append(
-      {
-        name: getattr(table, name)
-        for name in ('strategy', 'test', 'fold_hash', 'selection')
-      }
-    )
+    heads.append({name: getattr(table, name) for name in _HEAD})
     for part in (table.predictions, table.scans):
       for name, column in part._asdict().items():
         arrays[f'{i}/{type(part).__name__}/{name}'] = _plain(column)

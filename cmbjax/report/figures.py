@@ -330,7 +330,8 @@ def _for_page(svg: str, name: str, label: str) -> str:
 def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
   """Writes figure2 ... figure5, froc, reliability and learning.
 
-  As PNG, and as SVG where it is a drawing. A figure without content is not written.
+  As PNG, and as SVG where it is a drawing. A figure without content is not
+  written.
   """
   rows, tests = ordered(study.rows), by_test(study.rows)
   made = []
