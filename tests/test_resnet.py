@@ -20,6 +20,11 @@ COUNTS = {
   'resnet_v4': (244_009, 864, 244_873),
   'resnet_v4_1': (62_085, 432, 62_517),
   'resnet_v5': (330_841, 1_152, 331_993),
+  'resnet_v2': (45_177, 96, 45_273),
+  'fcnn': (270_593, 0, 270_593),
+  'simpler_cnn': (87_241, 0, 87_241),
+  'simpler_cnn_v2': (87_241, 0, 87_241),
+  'simpler_cnn_v3': (29_321, 0, 29_321),
 }
 
 
@@ -38,8 +43,12 @@ def test_counts(name):
   variables = _shapes(name)
   trainable, statistics, total = COUNTS[name]
   assert _count(variables['params']) == trainable
-  assert _count(variables['batch_stats']) == statistics
+  assert _count(variables.get('batch_stats', {})) == statistics
   assert trainable + statistics == total
+
+
+def test_every_model_is_counted():
+  assert set(models.MODELS) == set(COUNTS)
 
 
 def test_stage_counts():

@@ -1,10 +1,11 @@
 """Networks by name. The name decides the parameters, nothing else does."""
 
 from cmbjax import errors
+from cmbjax.models import baselines as _baselines
 from cmbjax.models import convolution as _convolution
 from cmbjax.models import resnet as _resnet
 
-_BUILDERS = dict(_resnet.RESNETS)
+_BUILDERS = {**_resnet.RESNETS, **_baselines.BASELINES}
 MODELS = tuple(sorted(_BUILDERS))
 DEFAULT = 'resnet_v4'
 
@@ -16,7 +17,8 @@ def get_model(name: str = DEFAULT, *, convolution: str = 'auto', **kwargs):
     name: one of `MODELS`.
     convolution: 'auto' (by platform and layer) or a form of
       `convolution.FORMS`; changes the speed, never the parameters.
-    **kwargs: `bn_momentum`, `dropout` and `dtype` of `resnet.ResNet`.
+    **kwargs: `bn_momentum`, `dropout` and `dtype` of `resnet.ResNet`. The
+      plain baselines have no BatchNorm and so no 'batch_stats'.
 
   Returns:
     A module whose `apply({'params', 'batch_stats'}, x [B, 16, 16, 8, 1],

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from cmbjax import errors
+from cmbjax.models import axes
 from cmbjax.models import winograd as compiled
 
 
@@ -86,9 +87,16 @@ def folded(x, kernel):
   return y.reshape(b, nx, ny, nz, o)
 
 
-@jax.custom_vjp
 def fast(x, kernel):
-  """`cat2d` with gradients written as a convolution and a matrix product."""
+  """`cat2d` with gradients written as a convolution and a matrix product.
+
+  Its kernel gradient stays quick inside `lax.map` and `lax.scan`.
+  """
+  return _fast(*axes.alike(x, kernel))
+
+
+@jax.custom_vjp
+def _fast(x, kernel):
   return cat2d(x, kernel)
 
 
@@ -101,7 +109,7 @@ def _fast_backward(saved, g):
   return cat2d(g, flipped(kernel)), kernel_gradient(x, g, kernel.shape[:3])
 
 
-fast.defvjp(_fast_forward, _fast_backward)
+_fast.defvjp(_fast_forward, _fast_backward)
 
 
 def flipped(kernel):

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cmbjax.models import axes
+
 
 class BatchNorm(nn.Module):
   """Normalizes x [B, X, Y, Z, C] per channel, then scales and shifts.
@@ -59,7 +61,7 @@ def normalize(x, scale, bias, epsilon: float):
 
   No gradient flows through the mean and the variance that are returned.
   """
-  return _normalize(epsilon, x, scale, bias)
+  return _normalize(epsilon, *axes.alike(x, scale, bias))
 
 
 def _forward(epsilon, x, scale, bias):

@@ -62,12 +62,13 @@ class Plain(nn.Module):
 
   width: int
   conv: Callable[..., nn.Module]
+  pool: bool = True
 
   @nn.compact
   def __call__(self, x):
     x = nn.relu(self.conv(self.width, name='conv_0')(x))
     x = nn.relu(self.conv(self.width, name='conv_1')(x))
-    return convolution.max_pool(x)
+    return convolution.max_pool(x) if self.pool else x
 
 
 class Head(nn.Module):
@@ -92,9 +93,12 @@ class ResNet(nn.Module):
   """Stages of residual units, then plain blocks, then the head.
 
   Attributes:
-    stages: (units, width) of each stage; max-pooling by 2 between them.
-    plain: widths of the plain blocks behind the stages. Without one, the
-      features are averaged over all voxels; with one, they are flattened.
+    stages: (units, width) of each stage.
+    plain: widths of the plain blocks behind the stages.
+    pool_stages: max-pooling by 2 between the stages.
+    pool_last: max-pooling by 2 behind the last plain block too.
+    flatten: features are flattened for the head, not averaged over voxels.
+    head: widths of the dense layers before the last one.
     convolution: 'auto' or a form of `convolution.FORMS`.
     bn_momentum: of BatchNorm's running statistics. With 0.99 they need some
       300 steps to forget their start; short trainings want less.
@@ -104,6 +108,10 @@ class ResNet(nn.Module):
 
   stages: tuple[tuple[int, int], ...]
   plain: tuple[int, ...] = ()
+  pool_stages: bool = True
+  pool_last: bool = True
+  flatten: bool = False
+  head: tuple[int, ...] = (32, 16)
   convolution: str = 'auto'
   bn_momentum: float = BN_MOMENTUM
   dropout: float = DROPOUT
@@ -123,13 +131,15 @@ class ResNet(nn.Module):
       dtype=self.dtype,
     )
     for letter, (units, width) in zip('abc', self.stages):
-      if letter != 'a':
+      if letter != 'a' and self.pool_stages:
         x = convolution.max_pool(x)
       x = Stage(units, width, conv, norm, name=f'stage_{letter}')(x)
     for index, width in enumerate(self.plain):
-      x = Plain(width, conv, name=f'plain_{index}')(x)
-    x = x.reshape(len(x), -1) if self.plain else x.mean((1, 2, 3))
-    return Head(dropout=self.dropout, name='head')(x, train=train)
+      pool = self.pool_last or index < len(self.plain) - 1
+      x = Plain(width, conv, pool, name=f'plain_{index}')(x)
+    x = x.reshape(len(x), -1) if self.flatten else x.mean((1, 2, 3))
+    head = Head(self.head, self.dropout, name='head')
+    return head(x, train=train)
 
 
 def family(units: int, width: int = 8, **kwargs) -> ResNet:
@@ -139,7 +149,7 @@ def family(units: int, width: int = 8, **kwargs) -> ResNet:
 
 
 RESNETS = {
-  'resnet_v1': functools.partial(ResNet, ((5, 8),), (8, 16)),
+  'resnet_v1': functools.partial(ResNet, ((5, 8),), (8, 16), flatten=True),
   'resnet_v3': functools.partial(family, 2),
   'resnet_v4': functools.partial(family, 3),  # the published default
   'resnet_v4_1': functools.partial(family, 3, 4),

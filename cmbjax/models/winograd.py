@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import jaxlib
 
 from cmbjax import errors, files
+from cmbjax.models import axes
 
 SOURCE = pathlib.Path(__file__).with_suffix('.cc')
 FLAGS = (
@@ -54,9 +55,13 @@ def supports(shape, kernel_shape, dtype) -> bool:
   )
 
 
-@jax.custom_vjp
 def convolve(x, kernel, bias):
   """x [B, X, Y, Z, C] with kernel [3, 3, 3, C, O] plus bias [O]."""
+  return _convolve(*axes.alike(x, kernel, bias))
+
+
+@jax.custom_vjp
+def _convolve(x, kernel, bias):
   return _forward(x, kernel, bias, swap=False)
 
 
@@ -69,7 +74,7 @@ def _convolve_backward(saved, g):
   return _input_gradient(g, kernel), *_gradient(x, g)
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
+_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _input_gradient(g, kernel):
@@ -85,7 +90,8 @@ def _forward(x, kernel, bias, *, swap):
   outputs = kernel.shape[3 if swap else 4]
   shape = jax.ShapeDtypeStruct((*x.shape[:-1], outputs), x.dtype)
   call = jax.ffi.ffi_call(_FORWARD, shape, vmap_method='sequential')
-  return call(x, kernel, bias, swap=swap)
+  y = call(*axes.alike(x, kernel, bias), swap=swap)
+  return axes.alike(y, x)[0]
 
 
 def _gradient(x, g):
@@ -94,7 +100,8 @@ def _gradient(x, g):
     jax.ShapeDtypeStruct((3, 3, 3, x.shape[-1], g.shape[-1]), x.dtype),
     jax.ShapeDtypeStruct(g.shape[-1:], x.dtype),
   )
-  return jax.ffi.ffi_call(_GRADIENT, shapes, vmap_method='sequential')(x, g)
+  call = jax.ffi.ffi_call(_GRADIENT, shapes, vmap_method='sequential')
+  return axes.alike(*call(x, g), x)[:2]
 
 
 def available() -> bool:

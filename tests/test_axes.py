@@ -1,0 +1,51 @@
+"""Hand-written gradients inside shard_map, with JAX's check of axes on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+from cmbjax.models import axes, convolution, normalization
+
+SHARD, WHOLE = PartitionSpec('data'), PartitionSpec()
+
+
+@pytest.fixture(scope='module')
+def mesh():
+  return Mesh(np.array(jax.devices()[:1]), ('data',))
+
+
+def test_outside_nothing_happens():
+  x = jnp.ones(3)
+  assert axes.alike(x)[0] is x
+
+
+@pytest.mark.parametrize('form', ['auto', 'composed', 'fast', 'native'])
+@pytest.mark.parametrize('replicated', [True, False])
+def test_gradients(mesh, form, replicated):
+  """Parameters that are replicated, or that vary as the batch does."""
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, 4, 4, 2, 8)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 8)), jnp.float32)
+  bias = jnp.asarray(rng.normal(size=8), jnp.float32)
+
+  def gradients(x, kernel, bias):
+    def loss(x, kernel, bias):
+      y = convolution.convolve(x, kernel, bias, form=form)
+      y, _, _ = normalization.normalize(y, 1 + bias, bias, 1e-3)
+      return (y**3).sum()
+
+    return jax.grad(loss, (0, 1, 2))(x, kernel, bias)
+
+  spec = WHOLE if replicated else SHARD
+  sharded = jax.shard_map(
+    gradients,
+    mesh=mesh,
+    in_specs=(SHARD, spec, spec),
+    out_specs=(SHARD, spec, spec),
+  )
+  got = jax.jit(sharded)(x, kernel, bias)
+  want = jax.jit(gradients)(x, kernel, bias)
+  for a, b in zip(got, want):
+    assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
