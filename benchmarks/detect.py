@@ -100,7 +100,14 @@ def steps(swi, mask, centres, repeats):
   )
   report('Hessian, 4 diameters (no cropping)', seconds)
   peak, seconds = smallest(
-    lambda: candidates.peaks(image, response, SPACING, mask, gates=gates),
+    lambda: candidates.peaks(
+      image,
+      response,
+      SPACING,
+      mask,
+      gates=gates,
+      least=gates.min_response,
+    ),
     repeats,
   )
   report(f'{len(peak)} peaks', seconds)
@@ -113,6 +120,10 @@ def steps(swi, mask, centres, repeats):
     repeats,
   )
   report('shapes', seconds)
+  _, seconds = smallest(
+    lambda: hessian.blobness_at(image, peak, SPACING), repeats
+  )
+  report('blobness and roundness at the peaks', seconds)
   found, seconds = smallest(
     lambda: candidates.propose(swi, SPACING, mask), repeats
   )

@@ -171,3 +171,28 @@ def test_hessian_matches_the_analytic_gaussian():
   expected = scale**2 * depth * width**2 / (width**2 + scale**2) ** 2
   np.testing.assert_allclose(small[40, 40], expected, rtol=0.02)
   np.testing.assert_allclose(large[40, 40], expected, rtol=0.02)
+
+
+def test_blobness_at_a_voxel_is_the_map_there():
+  rng = np.random.default_rng(2)
+  image = ndimage.gaussian_filter(rng.normal(1, 2, (40, 36, 3)), (2, 2, 0))
+  image = image.astype(np.float32)
+  place = np.array([[20, 18, 1], [15, 25, 0], [0, 0, 2], [39, 10, 1]])
+  inner = [True, True, False, False]  # the filter pads twice at the border
+  whole = hessian.blobness(image, (0.5, 0.6, 2.0))
+  blob, roundness = hessian.blobness_at(image, place, (0.5, 0.6, 2.0))
+  np.testing.assert_allclose(
+    blob[inner], whole[tuple(place.T)][inner], atol=1e-5
+  )
+  assert ((roundness >= 0) & (roundness <= 1)).all()
+
+
+def test_roundness_of_a_disc_and_a_line():
+  spacing = (0.5, 0.5, 2.0)
+  round_one = disc((60, 60), spacing, (30, 30), 1.5)
+  _, roundness = hessian.blobness_at(round_one, [[30, 30, 0]], spacing)
+  assert roundness[0] > 0.98
+  line = np.ones((60, 60, 1), np.float32)
+  line[:, 29:32] = 0.2
+  _, roundness = hessian.blobness_at(line, [[30, 30, 0]], spacing)
+  assert roundness[0] < 0.02

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.detect import growing, hessian, radial_symmetry
-from cmbjax.detect.gates import Gates, judge
+from cmbjax.detect.gates import Gates, judge, score
 
 __all__ = ['Candidates', 'Gates', 'flatten', 'propose']
 
@@ -24,8 +24,8 @@ class Candidates:
   """N candidates of one scan, best score first.
 
   Attributes:
-    centre: [N, 3] int32, voxel nearest the middle of the region.
-    score: [N] float32, generator response x contrast.
+    centre: [N, 3] int32, voxel nearest the middle of the region's core.
+    score: [N] float32, see `gates.score`.
     kept: [N] bool.
     reason: N texts, '' where kept.
     features: name to [N] float32; sizes in mm.
@@ -70,6 +70,10 @@ def propose(
     ValueError: shapes differ or the generator is unknown.
   """
   gates = gates or Gates()
+  if gates.generator not in ('frst', 'hessian'):
+    raise ValueError(
+      f'generator: {gates.generator!r}; allowed are frst and hessian'
+    )
   if swi.shape != mask.shape or swi.ndim != 3:
     raise ValueError(f'swi {swi.shape} and mask {mask.shape} must be one grid')
   spacing_mm = tuple(float(side) for side in spacing_mm)
@@ -79,25 +83,14 @@ def propose(
   image = np.asarray(swi[box], np.float32)
   brain = np.asarray(mask[box], bool)
   image = flatten(image, spacing_mm, brain, gates=gates)
-  response = _respond(image, spacing_mm, brain, gates, jobs)
-  peak = peaks(image, response, spacing_mm, brain, gates=gates, jobs=jobs)
-  strength = response[tuple(peak.T)]
+  peak, strength = _find(image, spacing_mm, brain, gates, jobs)
   seed = growing.darkest_near(image, peak, spacing_mm, reach_mm=gates.seed_mm)
   seed, strength = _once(seed, strength)
-  regions = growing.grow(
-    image,
-    brain,
-    seed,
-    spacing_mm,
-    level=gates.level,
-    growth_mm=gates.growth_mm,
-    shell_mm=gates.shell_mm,
-    jobs=jobs,
-  )
-  features = growing.shapes(regions, spacing_mm, growth_mm=gates.growth_mm)
+  features, regions = _measure(image, brain, seed, spacing_mm, gates, jobs)
   features['response'] = strength.astype(np.float32)
+  features['score'] = score(features)
   start = np.array([part.start for part in box])
-  return _table(regions, strength, features, gates, spacing_mm, start)
+  return _table(regions, features, gates, spacing_mm, start)
 
 
 def flatten(
@@ -149,14 +142,15 @@ def peaks(
   mask: np.ndarray,
   *,
   gates: Gates,
+  least: float,
   jobs: int | None = None,
 ) -> np.ndarray:
   """Local maxima [N, 3] of the response that lie on something dark.
 
-  A maximum is the largest within `peak_mm` in plane and one slice up and
-  down; the best `max_peaks`, best first.
+  A maximum is above `least` and the largest within `peak_mm` in plane and
+  one slice up and down; the best `max_peaks`, best first.
   """
-  flat = np.flatnonzero((response > gates.min_response) & mask)
+  flat = np.flatnonzero((response > least) & mask)
   place = np.stack(np.unravel_index(flat, response.shape), 1)
   place = place[_is_dark(image, place, gates.max_darkness)]
   value = response[tuple(place.T)]
@@ -214,24 +208,68 @@ def _bounding_box(mask, spacing_mm, gates):
   return tuple(box)
 
 
-def _respond(image, spacing_mm, mask, gates, jobs):
+def _find(image, spacing_mm, mask, gates, jobs):
+  """Peaks [N, 3] of the generator and the radial symmetry there [N]."""
+  response = radial_symmetry.radial_symmetry(
+    image,
+    spacing_mm,
+    mask=mask,
+    radii_mm=gates.radii_mm,
+    strictness=gates.strictness,
+    min_gradient=gates.min_gradient,
+    jobs=jobs,
+  )
   if gates.generator == 'frst':
-    return radial_symmetry.radial_symmetry(
+    peak = peaks(
       image,
+      response,
       spacing_mm,
-      mask=mask,
-      radii_mm=gates.radii_mm,
-      strictness=gates.strictness,
-      min_gradient=gates.min_gradient,
+      mask,
+      gates=gates,
+      least=gates.min_response,
       jobs=jobs,
     )
-  if gates.generator == 'hessian':
-    return hessian.blobness(
-      image, spacing_mm, mask=mask, diameters_mm=gates.diameters_mm, jobs=jobs
-    )
-  raise ValueError(
-    f'generator: {gates.generator!r}; allowed are frst and hessian'
+    return peak, response[tuple(peak.T)]
+  blobness = hessian.blobness(
+    image, spacing_mm, mask=mask, diameters_mm=gates.diameters_mm, jobs=jobs
   )
+  peak = peaks(
+    image,
+    blobness,
+    spacing_mm,
+    mask,
+    gates=gates,
+    least=gates.min_blobness,
+    jobs=jobs,
+  )
+  # The two maps peak a voxel apart at times.
+  near = growing.darkest_near(-response, peak, spacing_mm, reach_mm=1.0)
+  return peak, response[tuple(near.T)]
+
+
+def _measure(image, mask, seed, spacing_mm, gates, jobs):
+  """Features of the half-maximum regions and of their cores."""
+  features, grown = {}, []
+  for prefix, level in (('core_', gates.core_level), ('', gates.level)):
+    regions = growing.grow(
+      image,
+      mask,
+      seed,
+      spacing_mm,
+      level=level,
+      growth_mm=gates.growth_mm,
+      shell_mm=gates.shell_mm,
+      jobs=jobs,
+    )
+    found = growing.shapes(regions, spacing_mm, growth_mm=gates.growth_mm)
+    features |= {prefix + name: values for name, values in found.items()}
+    grown.append(regions)
+  for name in ('contrast', 'darkest', 'background', 'edge_mm'):
+    del features[f'core_{name}']  # the same for both
+  features['blobness'], features['roundness'] = hessian.blobness_at(
+    image, seed, spacing_mm, diameters_mm=gates.diameters_mm
+  )
+  return features, grown[1]
 
 
 def _block_sums(values, factors):
@@ -265,21 +303,21 @@ def _once(seed, strength):
   return seed[first], strength[first]
 
 
-def _table(regions, strength, features, gates, spacing_mm, start):
+def _table(regions, features, gates, spacing_mm, start):
   """Judges, merges and sorts."""
-  score = (strength * features['contrast']).astype(np.float32)
-  centre = np.rint(features.pop('centre')).astype(np.int32)
-  order = np.lexsort((*centre.T, -score))
+  centre = np.rint(features.pop('core_centre')).astype(np.int32)
+  features.pop('centre')
+  order = np.lexsort((*centre.T, -features['score']))
   features = {name: values[order] for name, values in features.items()}
-  score, centre = score[order], centre[order]
-  reason = judge(features, gates, spacing_mm)
-  ends = np.searchsorted(regions.owner, np.arange(len(score)) + 1)
+  centre, value = centre[order], features.pop('score')
+  reason = judge(features | {'score': value}, gates)
+  ends = np.searchsorted(regions.owner, np.arange(len(value)) + 1)
   voxels = np.split(regions.voxel, ends[:-1])
   voxels = [voxels[i] + start.astype(np.int32) for i in order]
   reason = _merge(reason, centre, spacing_mm, gates)
   return Candidates(
     (centre + start).astype(np.int32),
-    score,
+    value,
     np.array([not text for text in reason], bool),
     reason,
     features,
