@@ -304,6 +304,8 @@ def test_numbers_and_bounds_as_text():
   assert tables.number(0.934, 'percent') == '93\N{NO-BREAK SPACE}%'
   assert tables.bounds(Interval(0.9, 0.85, 1.0), 'number') == '.850–1.000'
   assert tables.bounds(Interval(0.9, None, None), 'number') == ''
+  below = Interval(0.2, -0.15, 0.5)
+  assert tables.bounds(below, 'number') == '−.150 to .500'
   assert page_lib.signed(Interval(-0.01, -0.02, 0.03), 2) == (
     '−0.01',
     '−0.02 to +0.03',

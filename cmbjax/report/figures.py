@@ -226,7 +226,17 @@ def _draw_replicas(ax, curves, name, *, mean=True):
     x, y = zip(*points)
     alpha = 0.45 if mean else 0.8
     marker = 'o' if len(x) == 1 else None
-    ax.plot(x, y, color=colour, linewidth=0.9, alpha=alpha, marker=marker, ms=3)
+    steps = 'default' if mean else 'steps-post'  # a rate changes at once
+    ax.plot(
+      x,
+      y,
+      color=colour,
+      linewidth=0.9,
+      alpha=alpha,
+      marker=marker,
+      markersize=3,
+      drawstyle=steps,
+    )
   if mean and len(replicas) > 1:
     epochs = sorted({x for points in replicas.values() for x, _ in points})
     at = {e: [] for e in epochs}

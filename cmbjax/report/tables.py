@@ -317,7 +317,10 @@ def bounds(interval: Interval, kind: str) -> str:
     return f'{100 * low:.0f}–{100 * high:.0f}'
   if kind == 'count':
     return f'{low:.1f}–{high:.1f}'
-  return f'{low:.3f}–{high:.3f}'.replace('0.', '.')
+  text = f'{low:.3f}–{high:.3f}'
+  if low < 0:
+    text = f'{low:.3f} to {high:.3f}'.replace('-', '−')
+  return text.replace('0.', '.')
 
 
 class Notes:
