@@ -20,7 +20,9 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-#if defined(__AVX512F__)
+#if !defined(__AVX2__) || !defined(__FMA__)
+#error "no AVX2: XLA's own forms are quicker there"
+#elif defined(__AVX512F__)
 constexpr int kWide = 16;      // lanes of the widest vector
 constexpr int kRegisters = 32;
 #else
