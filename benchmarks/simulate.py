@@ -5,7 +5,7 @@
 
 Rule: every protocol runs in fresh processes, so that their peak memory is
 their own; the time counts the scan and its files, and the start (imports and
-templates) apart.
+templates) apart. On a shared machine look at the processor time (cpu s).
 """
 
 import argparse
@@ -38,14 +38,14 @@ def main():
     return
   print(f'{args.processes} processes side by side, simulated scans')
   print(
-    f'{"protocol":<18}{"start s":>9}{"scan s":>9}{"s per scan":>12}{"GB":>6}'
+    f'{"protocol":<18}{"start s":>9}{"scan s":>9}{"s per scan":>12}{"cpu s":>7}{"GB":>6}'
   )
   for name in args.protocols.split(','):
     found = _together(name, args.processes)
     slowest = max(f['scan'] for f in found)
     print(
       f'{name:<18}{max(f["start"] for f in found):>9.1f}{slowest:>9.1f}'
-      f'{slowest / args.processes:>12.1f}'
+      f'{slowest / args.processes:>12.1f}{max(f["cpu"] for f in found):>7.1f}'
       f'{max(f["gigabytes"] for f in found):>6.2f}'
     )
 
@@ -68,12 +68,17 @@ def _one(name, subject):
   from cmbjax.simulate import anatomy, cohort
 
   anatomy.load_atlas()
-  start = time.perf_counter()
+  start, busy = time.perf_counter(), time.process_time()
   with tempfile.TemporaryDirectory() as folder:
     cohort.simulate(name, subjects=1, first=subject, out=folder, seed=0, jobs=1)
-  end = time.perf_counter()
+  end, busy = time.perf_counter(), time.process_time() - busy
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-  return {'start': start - begin, 'scan': end - start, 'gigabytes': peak}
+  return {
+    'start': start - begin,
+    'scan': end - start,
+    'cpu': busy,
+    'gigabytes': peak,
+  }
 
 
 def _sheet(name, subject, folder):
