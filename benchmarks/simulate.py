@@ -38,7 +38,8 @@ def main():
     return
   print(f'{args.processes} processes side by side, simulated scans')
   print(
-    f'{"protocol":<18}{"start s":>9}{"scan s":>9}{"s per scan":>12}{"cpu s":>7}{"GB":>6}'
+    f'{"protocol":<18}{"start s":>9}{"scan s":>9}{"s per scan":>12}'
+    f'{"cpu s":>7}{"GB":>6}'
   )
   for name in args.protocols.split(','):
     found = _together(name, args.processes)
