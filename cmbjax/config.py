@@ -18,6 +18,7 @@ from cmbjax.errors import InputError, NoInputError
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
 STRATEGIES = ('7t', 'finetuned', 'scratch', 'combined')
 PATCHES = ('native', 'resampled')
+INTERVALS = ('jackknife', 'bootstrap')
 
 # Cohorts whose training subjects a strategy learns from, itself.
 TRAINED_ON = {
@@ -143,6 +144,7 @@ def validate(config: ConfigDict) -> None:
   _choices('strategies', config.strategies, STRATEGIES)
   _choices('tests', config.tests, COHORTS)
   _choices('patches', (config.patches,), PATCHES)
+  _choices('evaluation.intervals', (config.evaluation.intervals,), INTERVALS)
   for key in _POSITIVE:
     _number(config, key, lambda v: v > 0, 'above 0')
   for key in _NOT_NEGATIVE:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from cmbjax import config as configs
 from cmbjax import files
+from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
@@ -29,6 +30,8 @@ from cmbjax.training.transfer import transfer
 # Part of every fingerprint: raise it when the same settings would give other
 # numbers than before.
 NUMBERS_VERSION = 1
+
+NUM_SHOWN = 6  # patches in a gallery of the report
 
 SELECTION = (
   'The epoch of each fold model is the one with the smallest loss on its '
@@ -315,6 +318,7 @@ def tabulate(
   """Predictions to the rows, cohort table and curves of the report."""
   options = {
     'threshold': config.evaluation.threshold,
+    'method': config.evaluation.intervals,
     'draws': config.evaluation.draws,
     'seed': config.seed,
     'level': config.evaluation.level,
@@ -334,7 +338,59 @@ def tabulate(
       {test: table.scans for (_, test), table in predicted.items()},
       **options,
     ),
+    removed=_removed(material, predicted, config.evaluation.threshold),
+    misses=_worst(material, predicted, config.evaluation.threshold),
   )
+
+
+def _removed(
+  material: Material, predicted: Mapping, threshold: float
+) -> list[tables.Patch]:
+  """Figure 4: false candidates on 3T that fine-tuning removes."""
+  before = predicted.get(('7t', 'btumor_3t'))
+  after = predicted.get(('finetuned', 'btumor_3t'))
+  if before is None or after is None:
+    return []
+  old = before.predictions
+  new = predictions_lib.align(old, after.predictions)
+  rows = compare.removed_by(old, new, threshold=threshold)[:NUM_SHOWN]
+  return [
+    tables.Patch(
+      key=str(old.key[i]),
+      image=_seen(material, old.key[i]),
+      before=float(old.probability[i]),
+      after=float(new.probability[i]),
+    )
+    for i in rows
+  ]
+
+
+def _worst(
+  material: Material, predicted: Mapping, threshold: float
+) -> list[tables.Patch]:
+  """The worst errors of the last strategy on each test set."""
+  last = {test: table for (_, test), table in predicted.items()}
+  out = []
+  for table in last.values():
+    p = table.predictions
+    name = tables.strategy_label(table.strategy)
+    for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
+      what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
+      out.append(
+        tables.Patch(
+          key=str(p.key[i]),
+          image=_seen(material, p.key[i]),
+          caption=f'{what} by {name}',
+          after=float(p.probability[i]),
+        )
+      )
+  return out
+
+
+def _seen(material: Material, key: str) -> np.ndarray:
+  """The [16, 16, 8] patch of one candidate, as a network sees it."""
+  (index,) = np.flatnonzero(material.examples.key == key)
+  return np.asarray(augment.centre_crop(material.examples.image[index]))
 
 
 def _study_record(
@@ -439,6 +495,7 @@ def _table(
     by_seed=by_seed,
     fold_hash=_fold_hash(material, test),
     selection=SELECTION,
+    simulated=bool(scans.simulated.any()),
   )
 
 

@@ -81,6 +81,9 @@ def get_config(preset: str = '') -> ConfigDict:
   config.evaluation = ConfigDict()
   config.evaluation.threshold = 0.1  # CMB if the mean is above [paper]
   config.evaluation.batch = 128  # patches
+  # Intervals over subjects: jackknife covers also with few test subjects
+  # (benchmarks/coverage.py); results.csv holds those by bootstrap as well.
+  config.evaluation.intervals = 'jackknife'  # or bootstrap [ours]
   config.evaluation.draws = 2000  # bootstrap draws over subjects [ours]
   config.evaluation.level = 0.95  # of the intervals
 
