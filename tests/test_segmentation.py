@@ -143,3 +143,14 @@ def test_no_lesion_is_no_error():
   assert found.kind == []
   assert found.measures['volume_mm3'].shape == (0,)
   assert set(found.measures) == set(run(image, [(5, 5, 2)]).measures)
+
+
+def test_a_faint_vessel_that_joins_is_left_out():
+  centres = [(40, 40, 8)]
+  image, truth = balls((81, 81, 17), SPACING, centres, (2.0,), value=0.0)
+  image[:, 40, 8] = np.minimum(image[:, 40, 8], 0.45)  # below half, no core
+  found = run(image, centres)
+  rows = np.argwhere(found.labels == 1)[:, 0]
+  assert rows.min() >= 40 - 4 - 3  # radius and rim, of the 10 that it grew
+  assert rows.max() <= 40 + 4 + 3
+  assert dice(found.labels == 1, truth == 1) > 0.95
