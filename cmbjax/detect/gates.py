@@ -24,9 +24,9 @@ class Gates:
   background_mm: float = 12.0  # width of the bias-field Gaussian
   clip: float = 1.2  # brighter than this x brain is not of interest
   peak_mm: float = 2.0  # no second peak this near in plane; +-1 slice
-  min_response: float = 4e-3  # FRST at a peak; tuned
-  min_blobness: float = 0.1  # Hessian at a peak, 'hessian' only; tuned
-  max_darkness: float = 0.6  # darkest of 3 x 3 pixels at the peak / brain
+  min_response: float = 1.5e-3  # FRST at a peak; tuned
+  min_blobness: float = 0.07  # Hessian at a peak, 'hessian' only; tuned
+  max_darkness: float = 0.7  # darkest of 3 x 3 pixels at the peak / brain
   max_peaks: int = 4000  # a memory limit, not a gate: the best responses
 
   # How a region is grown.
@@ -38,7 +38,7 @@ class Gates:
 
   # Which regions stay. Loose: a lesion may touch a vessel, so what a shape
   # tells weighs in the score, and only hopeless shapes are gated alone.
-  min_score: float = 8e-5  # see `score`; tuned
+  min_score: float = 7e-5  # see `score`; tuned
   min_contrast: float = 0.2  # (background - seed) / background
   min_diameter_mm: float = 1.0  # equivalent sphere
   max_diameter_mm: float = 10.0
