@@ -77,7 +77,7 @@ def main():
   swi, mask, centres = make_head(args.seed)
   print(
     f'{SHAPE} voxels of {SPACING} mm, {mask.sum():,} in the brain, '
-    f'{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}'
+    f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}'
   )
   steps(swi, mask, centres, args.repeats)
   peers(swi, mask, centres, args.repeats)

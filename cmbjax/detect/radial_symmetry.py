@@ -65,7 +65,10 @@ def radial_symmetry(
 
 def over(function, count: int, jobs: int | None) -> list:
   """`[function(0), ..]` on threads: numpy and scipy release the lock."""
-  jobs = jobs or len(os.sched_getaffinity(0))
+  if jobs is None:
+    # Cores this process may use; only Linux tells.
+    mine = getattr(os, 'sched_getaffinity', None)
+    jobs = len(mine(0)) if mine else os.cpu_count() or 1
   with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
     return list(pool.map(function, range(count)))
 
