@@ -42,7 +42,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
 def test_errors_about_other_files_pass(tmp_path):
   def read_missing():
     with files.whole(tmp_path / 'out' / 'a') as _:
-      open('/nonexistent/file')
+      os.stat('/nonexistent/file')
 
   with pytest.raises(FileNotFoundError):
     read_missing()
