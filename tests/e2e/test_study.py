@@ -97,11 +97,17 @@ def test_a_second_run_reuses_everything(smoke):
     assert word not in second.stderr
 
 
-def test_ten_rows_from_given_folders(cohorts, tmp_path):
+def test_ten_rows_and_more_subjects(smoke, tmp_path):
+  """All rows; the subjects that are there are kept, others are added."""
+  run = tmp_path / 'run'
+  shutil.copytree(smoke[0] / 'cohorts', run / 'cohorts')
   done = call(
-    tmp_path / 'run',
-    *given(cohorts),
-    '--config.model.name=resnet_v4_1',
+    run,
+    '--config.simulate.slab_mm=24',
+    '--config.simulate.subjects.btumor_7t=4',
+    '--config.simulate.subjects.btumor_3t=4',
+    '--config.simulate.subjects.ccm_3t=2',
+    '--config.model.name=resnet_v3',
     '--config.train.folds=2',
     '--config.train.epochs=1',
     '--config.train.finetune_epochs=1',
@@ -111,11 +117,13 @@ def test_ten_rows_from_given_folders(cohorts, tmp_path):
     config='study',
   )
   assert done.returncode == 0, done.stderr
-  rows = numbers(tmp_path / 'run')
+  assert 'simulate btumor_7t 3/4' in done.stderr
+  rows = numbers(run)
   assert [row['number'] for row in rows] == list(range(1, 11))
   for row in rows:
     auc = row['metrics']['auc']
     assert 0 <= auc['low'] <= auc['value'] <= auc['high'] <= 1
+    assert row['bootstrap']['auc']['value'] == auc['value']
     found = row['metrics']['sensitivity_lesions']['value']
     assert found <= row['metrics']['detector_sensitivity']['value']
 
@@ -208,7 +216,7 @@ def last_line(done, code, message):
 def test_overlapping_subjects(cohorts, tmp_path):
   same = {**cohorts, 'ccm_3t': cohorts['btumor_3t']}
   done = call(tmp_path / 'run', *given(same))
-  last_line(done, 2, 'share 4 subjects: sub-3T001')
+  last_line(done, 2, 'share 3 subjects: sub-3T001')
   assert not (tmp_path / 'run' / 'models').exists()
 
 
