@@ -6,6 +6,7 @@ found and what is allowed.
 
 import difflib
 import importlib.util
+import math
 import os
 import pathlib
 import sys
@@ -18,6 +19,7 @@ from cmbjax.errors import InputError, NoInputError
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
 STRATEGIES = ('7t', 'finetuned', 'scratch', 'combined')
 PATCHES = ('native', 'resampled')
+BACKENDS = ('auto', 'loop', 'map', 'vmap')
 INTERVALS = ('jackknife', 'bootstrap')
 
 # Cohorts whose training subjects a strategy learns from, itself.
@@ -93,11 +95,20 @@ def load(name: str) -> ConfigDict:
   if home not in sys.path:
     sys.path.append(home)  # last: it must shadow nothing
   spec = importlib.util.spec_from_file_location('cmbjax_config', path)
+  if spec is None:
+    raise InputError(f'--config={name}: is not a Python file.')
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
     return module.get_config(preset)
-  except (SyntaxError, ImportError, AttributeError, ValueError) as error:
+  except (
+    SyntaxError,
+    ImportError,
+    AttributeError,
+    NameError,
+    TypeError,
+    ValueError,
+  ) as error:
     raise InputError(f'--config={name}: {error}') from error
 
 
@@ -157,10 +168,19 @@ def validate(config: ConfigDict) -> None:
     raise InputError(
       'config.train.min_learning_rate: is above config.train.learning_rate.'
     )
+  if 0 < config.simulate.slab_mm < 8 or config.simulate.slab_mm > 200:
+    raise InputError(
+      f'config.simulate.slab_mm: is {config.simulate.slab_mm:g}, must be 0 '
+      '(the whole brain) or 8 to 200.'
+    )
+  if config.seed >= 2**32:
+    raise InputError('config.seed: is too large, must be below 2**32.')
+  _names(config)
   _seeds(config.train.seeds)
   for name in COHORTS:
     _folder_exists(f'cohorts.{name}', config.cohorts[name])
   _folder_exists('pretrained', config.pretrained)
+  _enough_subjects(config)
 
 
 def cohorts_needed(config: ConfigDict) -> tuple[str, ...]:
@@ -208,8 +228,44 @@ def _choices(key: str, values: Sequence[str], allowed: Sequence[str]) -> None:
 
 def _number(config: ConfigDict, key: str, good, allowed: str) -> None:
   value = get(config, key)
-  if not good(value):
+  if not math.isfinite(value) or not good(value):
     raise InputError(f'config.{key}: is {value}, must be {allowed}.')
+
+
+def _names(config: ConfigDict) -> None:
+  from cmbjax import models
+  from cmbjax.models import convolution
+
+  forms = ('auto', *convolution.FORMS)
+  _choices('model.name', (config.model.name,), models.MODELS)
+  _choices('model.convolution', (config.model.convolution,), forms)
+  _choices('train.backend', (config.train.backend,), BACKENDS)
+
+
+def _enough_subjects(config: ConfigDict) -> None:
+  """Counts of cohorts that will be simulated; given folders are read later."""
+  trained = {
+    name
+    for strategy in trained_strategies(config)
+    for name in TRAINED_ON[strategy]
+  }
+  for name in cohorts_needed(config):
+    held = config.test_subjects.get(name)
+    if held == 0 and name in config.tests:
+      raise InputError(
+        f'config.test_subjects.{name}: is 0, but config.tests holds {name}; '
+        'set it to 1 or more.'
+      )
+    if config.cohorts[name] or held is None:
+      continue
+    left = config.simulate.subjects[name] - held
+    if name in trained and left < config.train.folds:
+      raise InputError(
+        f'config.simulate.subjects.{name}: is '
+        f'{config.simulate.subjects[name]}, less {held} test subjects leaves '
+        f'{left} for {config.train.folds} folds; raise it, or lower '
+        'config.train.folds.'
+      )
 
 
 def _seeds(seeds: Sequence[int]) -> None:

@@ -5,6 +5,8 @@ temporary name in the same folder, fsync, rename.
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -45,13 +47,56 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     about = getattr(error, 'filename', None)
     if about is not None and not str(about).startswith(str(path.parent)):
       raise
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     raise InputError(
-      f'{path}: cannot be written ({error.strerror or error}); free some '
-      'space or choose another folder.'
+      f'{path}: cannot be written ({error.strerror or error}); '
+      + ('free some space.' if full else 'choose another place.')
     ) from error
   finally:
     if temporary is not None:
       temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+  """The folder, made when missing.
+
+  Raises:
+    InputError: it is no folder, or cannot be made.
+  """
+  path = pathlib.Path(path)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(
+      f'{path}: cannot be used as a folder ({error.strerror or error}); '
+      'choose another one.'
+    ) from error
+  return path
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+  """Holds a folder; the system lets go when the process ends, however.
+
+  Raises:
+    InputError: another process holds it, or it cannot be written.
+  """
+  path = make_folder(folder) / '.lock'
+  try:
+    handle = path.open('w')
+  except OSError as error:
+    raise InputError(
+      f'{folder}: cannot be written ({error.strerror}); choose another one.'
+    ) from error
+  with handle:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise InputError(
+        f'{folder}: another run is using it; wait for it, or give another '
+        '--workdir.'
+      ) from error
+    yield
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -16,6 +16,13 @@ from cmbjax.errors import InputError
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Config file, with :preset behind it.', lock_config=True
 )
+_HELP = """
+  --config=FILE[:PRESET]     a config; first of all flags (configs/*.py)
+  --config.KEY=VALUE         changes one value; keys stand in configs/base.py
+  --workdir=DIR              folder of the run; default runs/NAME
+
+Single steps: cmbjax --help
+"""
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run; default runs/NAME of the config.'
 )
@@ -28,6 +35,8 @@ def parse(argv: list[str]):
     InputError: a flag, key or value is wrong.
   """
   at = [i for i, a in enumerate(argv) if a.split('=')[0] == '--config']
+  if len(at) > 1:
+    raise InputError('--config: is given twice; keep one.')
   if not at:
     raise InputError('--config: is missing; try --config=configs/finetune.py.')
   name = argv[at[0]].partition('=')[2] or ''.join(argv[at[0] + 1 : at[0] + 2])
@@ -42,6 +51,8 @@ def parse(argv: list[str]):
     raise InputError(' '.join(str(error).split())) from error
   if len(left) > 1:
     raise InputError(f'{left[1]}: is not a flag; values go behind "=".')
+  if _WORKDIR.value == '':
+    raise InputError('--workdir: is empty; give a folder or leave it out.')
   stem = pathlib.Path(name.partition(':')[0]).stem
   return _CONFIG.value, pathlib.Path(_WORKDIR.value or f'runs/{stem}')
 
@@ -50,13 +61,12 @@ def main(argv: list[str] | None = None) -> int:
   """Runs one study; returns the exit code."""
   argv = sys.argv if argv is None else argv
   if any(a in ('--help', '-h', '--helpfull') for a in argv[1:]):
-    print(__doc__)
-    print(flags.FLAGS.get_key_flags_for_module(sys.modules[__name__]) and '')
+    print(__doc__ + _HELP)
     return 0
   try:
     config, workdir = parse(argv)
     configs.validate(config)
-    from cmbjax import study  # jax starts here, after the checks
+    from cmbjax import study
 
     study.run(config, workdir)
   except InputError as error:

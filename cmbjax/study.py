@@ -7,6 +7,7 @@ with the same numbers.
 
 import pathlib
 import sys
+import zipfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -68,8 +69,13 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> tables.StudyTables:
   Raises:
     InputError: a cohort, label, split or weight cannot be used.
   """
-  workdir = pathlib.Path(workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
+  with files.alone_in(workdir):
+    return _run(config, pathlib.Path(workdir))
+
+
+def _run(config: ConfigDict, workdir: pathlib.Path) -> tables.StudyTables:
+  if config.pretrained:
+    checkpoint.read_record(config.pretrained)  # a wrong folder ends here
   _compilation_cache(workdir)
   material = gather(config, find_cohorts(config, workdir), workdir)
   network = get_model(
@@ -290,6 +296,8 @@ def predict_all(
   for strategy in config.strategies:
     model = trained[strategy]
     for test in config.tests:
+      if (strategy, test) not in compare.ROWS:
+        continue
       index = np.flatnonzero(
         (material.examples.cohort == test) & (material.fold_of < 0)
       )
@@ -573,9 +581,12 @@ def _finished(
 ) -> replicas.Weights | None:
   if not (folder / 'weights.json').is_file():
     return None
-  if checkpoint.read_record(folder)['fingerprint'] != fingerprint:
+  try:
+    if checkpoint.read_record(folder)['fingerprint'] != fingerprint:
+      return None
+    return checkpoint.load_weights(folder)
+  except InputError:  # our own work, damaged: it is made again
     return None
-  return checkpoint.load_weights(folder)
 
 
 def _weights_record(
@@ -600,7 +611,7 @@ def _known_likelihood(path: pathlib.Path, mark: str) -> np.ndarray | None:
   try:
     with np.load(path) as stored:
       return stored['likelihood'] if str(stored['mark']) == mark else None
-  except (OSError, ValueError, KeyError, EOFError):
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
     return None
 
 

@@ -117,3 +117,21 @@ def test_progress_says_nothing_when_all_is_there():
 )
 def test_readable(seconds, text):
   assert readable(seconds) == text
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path):
+  (tmp_path / 'a').write_text('')
+  for path in (tmp_path / 'a', tmp_path / 'a' / 'b'):
+    with pytest.raises(InputError, match='cannot be used as a folder'):
+      files.make_folder(path)
+
+
+def test_one_run_per_folder(tmp_path):
+  with (
+    files.alone_in(tmp_path),
+    pytest.raises(InputError, match='another run is using it'),
+    files.alone_in(tmp_path),
+  ):
+    pass
+  with files.alone_in(tmp_path):
+    pass

@@ -106,8 +106,12 @@ def test_strategies_see_the_same_batches():
 
 def test_weights_come_back(tmp_path, unbroken):
   _, weights, _ = unbroken
-  checkpoint.save_weights(tmp_path / 'w', weights, {'model': 'tiny'})
-  assert checkpoint.read_record(tmp_path / 'w') == {'model': 'tiny'}
+  record = {'model': 'tiny', 'subjects': [], 'replicas': [], 'fingerprint': ''}
+  checkpoint.save_weights(tmp_path / 'w', weights, record)
+  assert checkpoint.read_record(tmp_path / 'w') == record
+  checkpoint.save_weights(tmp_path / 'v', weights, {'model': 'tiny'})
+  with pytest.raises(InputError, match="has no 'subjects'"):
+    checkpoint.read_record(tmp_path / 'v')
   back = checkpoint.load_weights(tmp_path / 'w')
   assert largest(back, weights) == 0
   assert jax.tree.structure(back) == jax.tree.structure(weights)

@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     InputError: the cohort or a flag is wrong, or another cohort was built to
       the same place.
   """
+  if args.jobs is not None and args.jobs < 1:
+    raise InputError(f'--jobs: is {args.jobs}, must be 1 or more.')
   from cmbjax.data import examples
 
   builder_class = load_builder(args.builder)

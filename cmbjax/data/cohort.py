@@ -203,7 +203,12 @@ def _check_subjects(folder, subjects):
   table = folder / 'participants.tsv'
   if not table.is_file():
     return
-  rows = table.read_text(encoding='utf-8-sig').splitlines()[1:]
+  try:
+    rows = table.read_text(encoding='utf-8-sig').splitlines()[1:]
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(
+      f'{table}: cannot be read as UTF-8 text; save it as UTF-8.'
+    ) from error
   names = [row.split('\t')[0].strip() for row in rows if row.strip()]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:

@@ -56,7 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
     InputError: a run is missing or the runs cannot be compared.
   """
   from cmbjax import files
+  from cmbjax.errors import InputError
   from cmbjax.evaluation import compare, predictions, statistics
+
+  if arguments.draws < 1 or arguments.seed < 0:
+    raise InputError('--draws: must be 1 or more, and --seed 0 or more.')
+  if not 0 < arguments.threshold < 1:
+    raise InputError(
+      f'--threshold: is {arguments.threshold}, must be between 0 and 1.'
+    )
 
   runs = [predictions.read(folder) for folder in arguments.run_folder]
   found = pairs(runs, arguments)

@@ -47,8 +47,7 @@ def write(study: StudyTables, folder: str | os.PathLike) -> pathlib.Path:
   Returns:
     Path of report.html.
   """
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = files.make_folder(folder)
   tables.write_csv(study, folder / 'results.csv')
   tables.write_json(study, folder / 'results.json')
   figures.save_all(study, folder)

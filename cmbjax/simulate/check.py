@@ -8,11 +8,11 @@ import os
 import pathlib
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import volume
 from cmbjax.simulate.lesions import REGION_SHARES
 
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
@@ -83,14 +83,20 @@ def _read(folder, subject) -> list[dict]:
   """Table rows of one subject, with the intensity measured on its SWI."""
   stem = folder / 'derivatives' / 'truth' / subject / 'anat' / subject
   table = pathlib.Path(f'{stem}_seg-cmb_dseg.tsv')
-  lines = table.read_text(encoding='utf-8').splitlines()
-  names = lines[0].split('\t')
+  try:
+    lines = table.read_text(encoding='utf-8').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f'{table}: cannot be read; simulate it again.') from error
+  names = lines[0].split('\t') if lines else []
+  missing = {'index', 'diameter_mm', 'region', 'elongation'} - set(names)
+  if missing:
+    raise InputError(
+      f'{table}: has no column {min(missing)!r}; simulate it again.'
+    )
   rows = [dict(zip(names, line.split('\t'))) for line in lines[1:]]
-  labels = np.asarray(nib.load(f'{stem}_seg-cmb_dseg.nii.gz').dataobj)
-  swi = np.asarray(
-    nib.load(folder / subject / 'anat' / f'{subject}_swi.nii.gz').dataobj
-  )
-  mask = np.asarray(nib.load(f'{stem}_label-brain_mask.nii.gz').dataobj) > 0
+  labels = volume.load(f'{stem}_seg-cmb_dseg.nii.gz').array
+  swi = volume.load(folder / subject / 'anat' / f'{subject}_swi.nii.gz').array
+  mask = volume.load(f'{stem}_label-brain_mask.nii.gz').array > 0
   for row in rows:
     row['intensity'] = _intensity(swi, labels, mask, int(row['index']))
   return rows

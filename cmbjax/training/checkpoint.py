@@ -103,7 +103,17 @@ def read_record(folder: pathlib.Path) -> dict:
       f'{folder}: holds no weights (weights.json is missing); give the '
       '`models/NAME` folder of a finished run.'
     )
-  return files.read_json(path)
+  found = files.read_json(path)
+  missing = [
+    key
+    for key in ('model', 'subjects', 'replicas', 'fingerprint')
+    if not isinstance(found, dict) or key not in found
+  ]
+  if missing:
+    raise InputError(
+      f'{path}: has no {missing[0]!r}; copy the folder again or train anew.'
+    )
+  return found
 
 
 def load_weights(folder: pathlib.Path) -> Weights:

@@ -68,7 +68,7 @@ def initial(network: Any, replica: Replica) -> Weights:
     compiler_options={'xla_backend_optimization_level': 0},
   )
   variables = make(rng.key(replica.seed, 'init'))
-  return Weights(variables['params'], variables['batch_stats'])
+  return Weights(variables['params'], variables.get('batch_stats', {}))
 
 
 def loss_of(logits, label, positive_weight):
@@ -108,7 +108,7 @@ def train_step(network: Any, positive_weight: float) -> Callable:
     (loss, updates), grads = value_and_grad(weights.params)
     change, opt = optimizer.update(grads, learner.opt, weights.params)
     params = optax.apply_updates(weights.params, change)
-    return Learner(Weights(params, updates['batch_stats']), opt), loss
+    return Learner(Weights(params, updates.get('batch_stats', {})), opt), loss
 
   return step
 

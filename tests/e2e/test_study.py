@@ -177,9 +177,15 @@ def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
     (['--config.train.epochs=many'], 2, 'train.epochs=many'),
     (['--config.train.epochs=0'], 2, 'must be above 0'),
     (['--config.train.seeds=(1,1)'], 2, 'train.seeds'),
-    (['--config.train.seeds=7'], 2, 'train.seeds'),
     (['--config.model.name=resnet_v9'], 2, 'resnet_v4'),
     (['--config.tests=("nowhere",)'], 2, 'btumor_3t'),
+    (['--config.model.convolution=magic'], 2, 'winograd'),
+    (['--config.train.backend=pmap'], 2, 'vmap'),
+    (['--config.train.learning_rate=inf'], 2, 'learning_rate'),
+    (['--config.train.folds=50'], 2, 'config.train.folds'),
+    (['--config.test_subjects.btumor_3t=0'], 2, '1 or more'),
+    (['--config.simulate.slab_mm=3'], 2, '8 to 200'),
+    ([f'--config={ROOT}/configs/study.py'], 2, 'given twice'),
     (['--other=1'], 2, 'other'),
     (['stray'], 2, 'stray'),
   ],
@@ -188,6 +194,12 @@ def test_mistakes_are_one_line(tmp_path, arguments, code, message):
   done = call(tmp_path / 'run', *arguments)
   assert_one_line(done, code, message)
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_file_as_workdir(tmp_path):
+  (tmp_path / 'run').write_text('')
+  done = call(tmp_path / 'run')
+  assert_one_line(done, 2, 'cannot be used as a folder')
 
 
 def test_a_missing_config(tmp_path):
