@@ -172,6 +172,12 @@ def make_folds(
   for name, subjects in subjects_of.items():
     unique = sorted(set(subjects))
     count = config.test_subjects.get(name, len(unique))
+    if name in trained and len(unique) <= count:
+      raise InputError(
+        f'{name}: has {len(unique)} subjects and {count} are held out for '
+        'testing, so none is left to train on; give more scans or lower '
+        f'config.test_subjects.{name}.'
+      )
     if name not in trained and len(unique) - count < config.train.folds:
       # Only tested here, and too small for folds: hold out, and leave the rest.
       count = min(count, len(unique))
