@@ -2,7 +2,7 @@
 
   python -m cmbjax.main --config=configs/smoke.py
 
-Expected: under 60 s; the numbers mean nothing.
+Expected: about 70 s on 2 cores (aim: 60); the numbers mean nothing.
 """
 
 from configs import base
