@@ -323,6 +323,12 @@ def subject_twice(tmp_path):
   return r'participants.tsv: sub-01 is listed 2 times'
 
 
+def participants_in_latin_1(tmp_path):
+  write_cohort(tmp_path, subjects=1)
+  (tmp_path / 'participants.tsv').write_bytes(b'participant_id\nsub-01\xe9\n')
+  return r'participants.tsv: .*UTF-8'
+
+
 def subject_in_two_spellings(tmp_path):
   write_cohort(tmp_path, subjects=1, prefix='sub-a')
   write_cohort(tmp_path, subjects=1, prefix='sub-A')
@@ -355,6 +361,7 @@ def echo_time_in_words(tmp_path):
     bad_index_base,
     two_truths,
     subject_twice,
+    participants_in_latin_1,
     subject_in_two_spellings,
     echo_time_in_words,
   ],

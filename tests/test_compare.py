@@ -246,3 +246,15 @@ def test_command_says_what_it_found_when_nothing_fits(runs):
     compare_command.run(arguments(*[runs / 'a'] * 3))
   with pytest.raises(InputError, match='not found; give the folder'):
     compare_command.run(arguments(runs / 'nothing'))
+
+
+@pytest.mark.parametrize(
+  'word', ['--draws=0', '--threshold=1.5', '--level=0', '--draws=x']
+)
+def test_command_refuses_numbers_out_of_range(runs, word, capsys):
+  with pytest.raises((InputError, SystemExit)) as caught:
+    compare_command.run(arguments(runs / 'a', word))
+  text = capsys.readouterr().err + str(caught.value)
+  assert word.split('=')[0] in text
+  code = getattr(caught.value, 'exit_code', None) or caught.value.code
+  assert code == 2

@@ -174,8 +174,12 @@ def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
   left = [p for p in tmp_path.rglob('*') if 'incomplete' in p.name]
   assert left
   assert not list(tmp_path.rglob('dataset_info.json'))
+  other = left[0].parent / f'1{left[0].name.rpartition("_")[2]}'
+  other.mkdir()  # version 11.0.0 beside 1.0.0
   folder = examples.build('small', source, tmp_path)
   assert len(examples.load(folder).key) == 15
+  assert other.exists()
+  other.rmdir()
   assert not [p for p in tmp_path.rglob('*') if 'incomplete' in p.name]
 
 

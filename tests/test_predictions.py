@@ -100,6 +100,15 @@ def test_write_and_read_give_the_same_tables(tmp_path):
       np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.9, 0.999])
+def test_a_file_cut_anywhere_is_named(tmp_path, part):
+  path = tmp_path / 'predictions.npz'
+  lib.write(path, [table(), table('finetuned', seed=3)])
+  path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+  with pytest.raises(InputError, match=r'predictions.npz: '):
+    lib.read(path)
+
+
 def test_read_says_what_is_wrong(tmp_path):
   with pytest.raises(InputError, match='not found; give the folder'):
     lib.read(tmp_path)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -161,6 +162,18 @@ def test_check_refuses_what_is_not_simulated(tmp_path):
   (tmp_path / 'dataset_description.json').write_text('{"Name": "real"}')
   with pytest.raises(InputError, match='not simulated'):
     check.check(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'name', ['seg-cmb_dseg.nii.gz', 'seg-cmb_dseg.tsv', 'swi.nii.gz']
+)
+def test_check_names_a_damaged_file(folder, tmp_path, name):
+  copy = tmp_path / 'copy'
+  shutil.copytree(folder, copy)
+  (path,) = copy.rglob(f'*_{name}')
+  path.write_bytes(path.read_bytes()[:40])
+  with pytest.raises(InputError, match=path.name):
+    check.check(copy)
 
 
 def test_command_checks_and_names_what_is_missing(folder, capsys):

@@ -310,9 +310,10 @@ def _build_once(
 
 def _remove_leftovers(final: pathlib.Path) -> None:
   """Removes what a kill left, or shall be overwritten; the lock is ours."""
-  for old in final.parent.glob('*'):
-    if final.name in old.name:  # '1.0.0' and 'incomplete.XXXXXX_1.0.0'
-      shutil.rmtree(old)
+  if final.exists():
+    shutil.rmtree(final)
+  for old in final.parent.glob(f'incomplete.*_{final.name}'):  # TFDS's names
+    shutil.rmtree(old)
 
 
 def _prepare(builder, folder: pathlib.Path) -> None:
