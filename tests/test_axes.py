@@ -49,3 +49,26 @@ def test_gradients(mesh, form, replicated):
   want = jax.jit(gradients)(x, kernel, bias)
   for a, b in zip(got, want):
     assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
+
+
+def test_a_split_batch_is_normalized_as_a_whole(mesh):
+  """The sums over the axis; more devices are in test_mesh.py."""
+  x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3, 3, 2, 5)))
+  params = jnp.linspace(0.5, 2, 5), jnp.linspace(-1, 1, 5)
+
+  def gradients(axis):
+    def run(x, scale, bias):
+      def loss(*args):
+        return (normalization.normalize(*args, 1e-3, axis)[0] ** 3).sum()
+
+      return jax.grad(loss, (0, 1, 2))(x, scale, bias)
+
+    return run
+
+  spec = (SHARD, WHOLE, WHOLE)
+  split = jax.shard_map(
+    gradients('data'), mesh=mesh, in_specs=spec, out_specs=spec
+  )
+  got, want = jax.jit(split)(x, *params), gradients(None)(x, *params)
+  for a, b in zip(got, want):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -83,3 +83,20 @@ def test_bfloat16_statistics_are_float32(case):
   )
   assert y.dtype == jnp.bfloat16
   assert new['batch_stats']['mean'].dtype == jnp.float32
+
+
+def test_frozen_is_the_running_statistics_in_training(case):
+  """Values, statistics and gradients of evaluation; 0 changes nothing."""
+  x, variables, weight = case
+  free = _run(_ours(True), x, variables, weight)
+  for flag, want in (
+    (1.0, _run(_ours(False), x, variables, weight)),
+    (0, free),
+  ):
+    marked = {**variables, 'frozen': {'norm': jnp.float32(flag)}}
+    gradients, (y, new) = _run(_ours(True), x, marked, weight)
+    _assert_same(gradients, want[0])
+    _assert_same(y, want[1][0])
+    stats = variables['batch_stats'] if flag else free[1][1]['batch_stats']
+    for name, value in new['batch_stats'].items():
+      np.testing.assert_array_equal(value, stats[name])

@@ -17,8 +17,9 @@ def get_model(name: str = DEFAULT, *, convolution: str = 'auto', **kwargs):
     name: one of `MODELS`.
     convolution: 'auto' (by platform and layer) or a form of
       `convolution.FORMS`; changes the speed, never the parameters.
-    **kwargs: `bn_momentum`, `dropout` and `dtype` of `resnet.ResNet`. The
-      plain baselines have no BatchNorm and so no 'batch_stats'.
+    **kwargs: `bn_momentum`, `dropout`, `dtype` and `data_axis` of
+      `resnet.ResNet`. The plain baselines have no BatchNorm and so no
+      'batch_stats'.
 
   Returns:
     A module whose `apply({'params', 'batch_stats'}, x [B, 16, 16, 8, 1],

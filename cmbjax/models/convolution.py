@@ -206,18 +206,25 @@ class Convolution(nn.Module):
     size: kernel size on every axis.
     form: 'auto' or a key of `FORMS`.
     dtype: of the computation; parameters stay float32.
+    normalized: BatchNorm follows, which takes the mean and the bias with it.
+      The bias stays, because published weights have one, but gets no
+      gradient: it would be the rounding noise of a zero, and Adam divides
+      noise by its own size.
   """
 
   features: int
   size: int = 3
   form: str = 'auto'
   dtype: Any = None
+  normalized: bool = False
 
   @nn.compact
   def __call__(self, x):
     shape = (self.size,) * 3 + (x.shape[-1], self.features)
     kernel = self.param('kernel', nn.initializers.glorot_uniform(), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    if self.normalized:
+      bias = lax.stop_gradient(bias)
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
     return convolve(x, kernel, bias, form=self.form)
 

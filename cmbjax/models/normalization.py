@@ -27,12 +27,19 @@ class BatchNorm(nn.Module):
     momentum: share of the old running statistics that stays.
     epsilon: added to the variance.
     dtype: of the result; statistics are float32.
+    data_axis: mesh axis over which the batch is split, or None; statistics
+      are those of the whole batch.
+
+  A variable 'norm' in the collection 'frozen', 1 or 0, makes it use the
+  running statistics in training too and leave them as they are, as Keras
+  does with `trainable = False`. It is an array: replicas may differ.
   """
 
   train: bool
   momentum: float = 0.99
   epsilon: float = 1e-3
   dtype: Any = None
+  data_axis: str | None = None
 
   @nn.compact
   def __call__(self, x):
@@ -48,54 +55,93 @@ class BatchNorm(nn.Module):
       factor = lax.rsqrt(running_var.value + self.epsilon) * scale
       y = (x - running_mean.value) * factor + bias
       return y.astype(dtype)
-    y, mean, var = normalize(x, scale, bias, self.epsilon)
+    given = None
+    if self.has_variable('frozen', 'norm'):
+      frozen = self.get_variable('frozen', 'norm')
+      given = (running_mean.value, running_var.value, frozen)
+    axis = None if self.is_initializing() else self.data_axis
+    y, mean, var = normalize(x, scale, bias, self.epsilon, axis, given)
     if not self.is_initializing():
       for old, new in ((running_mean, mean), (running_var, var)):
-        kept = self.momentum * old.value
-        old.value = kept + (1 - self.momentum) * lax.stop_gradient(new)
+        moved = self.momentum * old.value
+        moved += (1 - self.momentum) * lax.stop_gradient(new)
+        if given is not None:
+          moved = jnp.where(given[2] > 0, old.value, moved)
+        old.value = moved
     return y.astype(dtype)
 
 
-def normalize(x, scale, bias, epsilon: float):
+def normalize(x, scale, bias, epsilon: float, data_axis=None, given=None):
   """Normalized x [B, X, Y, Z, C], and mean and variance [C] of the batch.
 
   No gradient flows through the mean and the variance that are returned.
+
+  Args:
+    x: [B, X, Y, Z, C], or this device's part of B.
+    scale: [C].
+    bias: [C].
+    epsilon: added to the variance.
+    data_axis: mesh axis over which B is split, or None.
+    given: (mean [C], variance [C], flag): where the flag is 1, these are
+      used instead of the statistics of the batch.
   """
-  return _normalize(epsilon, *axes.alike(x, scale, bias))
+  x, scale, bias = axes.alike(x, scale, bias)
+  return _normalize(epsilon, data_axis, x, scale, bias, given)
 
 
-def _forward(epsilon, x, scale, bias):
-  num = x.size // x.shape[-1]
-  mean = _sum(x) / num
-  var = jnp.maximum(_sum(x * x) / num - mean * mean, 0.0)
-  inverse = lax.rsqrt(var + epsilon)
-  y = (x - mean) * (inverse * scale) + bias
-  return (y, mean, var), (x, mean, inverse, scale)
+def _forward(epsilon, data_axis, x, scale, bias, given):
+  num = _count(x, data_axis)
+  mean = _sum(x, data_axis) / num
+  var = jnp.maximum(_sum(x * x, data_axis) / num - mean * mean, 0.0)
+  used_mean, used_var = mean, var
+  if given is not None:
+    frozen = given[2] > 0
+    used_mean = jnp.where(frozen, given[0], mean)
+    used_var = jnp.where(frozen, given[1], var)
+  inverse = lax.rsqrt(used_var + epsilon)
+  y = (x - used_mean) * (inverse * scale) + bias
+  return (y, mean, var), (x, used_mean, inverse, scale, given)
 
 
-def _backward(epsilon, saved, gradients):
+def _backward(epsilon, data_axis, saved, gradients):
   """Ioffe & Szegedy 2015, arXiv:1502.03167, section 3, collected."""
-  x, mean, inverse, scale = saved
+  x, mean, inverse, scale, given = saved
   g = gradients[0]
-  num = x.size // x.shape[-1]
+  num = _count(x, data_axis)
   bias_gradient = _sum(g)
   scale_gradient = (_sum(g * x) - mean * bias_gradient) * inverse
-  slope = scale_gradient * inverse / num
-  shift = mean * slope - bias_gradient / num
+  whole_bias, whole_scale = bias_gradient, scale_gradient
+  if data_axis:
+    whole_bias, whole_scale = lax.psum(
+      (bias_gradient, scale_gradient), data_axis
+    )
+  slope = whole_scale * inverse / num
+  shift = mean * slope - whole_bias / num
+  if given is not None:  # fixed statistics do not answer to x
+    moves = given[2] <= 0
+    slope, shift = jnp.where(moves, slope, 0), jnp.where(moves, shift, 0)
+  none = jax.tree.map(jnp.zeros_like, given)
   return (
     (g - x * slope + shift) * (inverse * scale),
     scale_gradient,
     bias_gradient,
+    none,
   )
 
 
 _normalize = jax.custom_vjp(
-  lambda epsilon, *args: _forward(epsilon, *args)[0], nondiff_argnums=(0,)
+  lambda *args: _forward(*args)[0], nondiff_argnums=(0, 1)
 )
 _normalize.defvjp(_forward, _backward)
 
 
-def _sum(x):
+def _sum(x, data_axis=None):
   """Sum [C] over all axes but the last, over wide rows first."""
   z, c = x.shape[-2:]
-  return x.reshape(-1, z * c).sum(0).reshape(z, c).sum(0)
+  total = x.reshape(-1, z * c).sum(0).reshape(z, c).sum(0)
+  return lax.psum(total, data_axis) if data_axis else total
+
+
+def _count(x, data_axis):
+  parts = lax.axis_size(data_axis) if data_axis else 1
+  return parts * (x.size // x.shape[-1])

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax import lax
 
 from cmbjax.models import convolution, normalization
 
@@ -32,9 +34,9 @@ class Unit(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    y = self.conv(self.width, name='conv_0')(x)
+    y = self.conv(self.width, normalized=True, name='conv_0')(x)
     y = nn.relu(self.norm(name='norm_0')(y))
-    y = self.conv(self.width, name='conv_1')(y)
+    y = self.conv(self.width, normalized=True, name='conv_1')(y)
     y = self.norm(name='norm_1')(y)
     if self.project:
       x = self.conv(self.width, size=1, name='shortcut')(x)
@@ -71,11 +73,39 @@ class Plain(nn.Module):
     return convolution.max_pool(x) if self.pool else x
 
 
+class Dropout(nn.Module):
+  """Sets a share of x [B, F] to zero, the same one however B is split.
+
+  Attributes:
+    rate: share that is dropped.
+    data_axis: mesh axis over which the batch is split, or None.
+  """
+
+  rate: float
+  data_axis: str | None = None
+
+  @nn.compact
+  def __call__(self, x, *, train: bool):
+    if not train or not self.rate:
+      return x
+    size, first = len(x), 0
+    if self.data_axis:
+      size *= lax.axis_size(self.data_axis)
+      first = lax.axis_index(self.data_axis) * len(x)
+    # The draws of the whole batch: they are few, and each device takes its own.
+    kept = jax.random.bernoulli(
+      self.make_rng('dropout'), 1 - self.rate, (size, x.shape[-1])
+    )
+    kept = lax.dynamic_slice_in_dim(kept, first, len(x))
+    return jnp.where(kept, x / (1 - self.rate), 0)
+
+
 class Head(nn.Module):
   """Features [B, F] to logits [B]: dense layers, ReLU and dropout."""
 
   widths: tuple[int, ...] = (32, 16)
   dropout: float = DROPOUT
+  data_axis: str | None = None
 
   @nn.compact
   def __call__(self, x, *, train: bool):
@@ -83,9 +113,10 @@ class Head(nn.Module):
       nn.Dense, kernel_init=nn.initializers.glorot_uniform()
     )
     x = x.astype(jnp.float32)
+    drop = functools.partial(Dropout, self.dropout, self.data_axis)
     for index, width in enumerate(self.widths):
       x = nn.relu(dense(width, name=f'dense_{index}')(x))
-      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+      x = drop(name=f'dropout_{index}')(x, train=train)
     return dense(1, name='logit')(x)[:, 0]  # [B]
 
 
@@ -104,6 +135,8 @@ class ResNet(nn.Module):
       300 steps to forget their start; short trainings want less.
     dropout: in the head.
     dtype: of the computation up to the head; parameters stay float32.
+    data_axis: mesh axis over which a batch is split (inside `shard_map`):
+      BatchNorm then sees the whole batch. None: it is not split.
   """
 
   stages: tuple[tuple[int, int], ...]
@@ -116,6 +149,7 @@ class ResNet(nn.Module):
   bn_momentum: float = BN_MOMENTUM
   dropout: float = DROPOUT
   dtype: Any = None
+  data_axis: str | None = None
 
   @nn.compact
   def __call__(self, x, *, train: bool = False):
@@ -129,6 +163,7 @@ class ResNet(nn.Module):
       momentum=self.bn_momentum,
       epsilon=BN_EPSILON,
       dtype=self.dtype,
+      data_axis=self.data_axis,
     )
     for letter, (units, width) in zip('abc', self.stages):
       if letter != 'a' and self.pool_stages:
@@ -138,7 +173,7 @@ class ResNet(nn.Module):
       pool = self.pool_last or index < len(self.plain) - 1
       x = Plain(width, conv, pool, name=f'plain_{index}')(x)
     x = x.reshape(len(x), -1) if self.flatten else x.mean((1, 2, 3))
-    head = Head(self.head, self.dropout, name='head')
+    head = Head(self.head, self.dropout, self.data_axis, name='head')
     return head(x, train=train)
 
 
