@@ -74,6 +74,15 @@ class LoadedScan(NamedTuple):
   truth: Truth
 
 
+class Image(NamedTuple):
+  """The SWI of one scan, and where it is from."""
+
+  volume: volume.Volume  # not scaled
+  mask: np.ndarray  # bool [X, Y, Z], the brain
+  made: str  # 'given', 'reconstructed' or 'magnitude' (no phase: no SWI)
+  notes: tuple[str, ...]  # what was repaired, and what is not sure
+
+
 def read_cohort(folder: str | pathlib.Path) -> Cohort:
   """Finds all scans that have a truth. Reads names, no voxels.
 
@@ -111,16 +120,26 @@ def load_scan(scan: Scan) -> LoadedScan:
   Raises:
     InputError: a damaged file, or one that is not on the scan's grid.
   """
-  image, mask = _image(scan.files)
-  if scan.files.mask is not None:
-    given = volume.load(scan.files.mask)
+  image, mask, _, _ = load_image(scan.files)
+  truth = load_truth(scan.truth, image)
+  scaled = swi.scale_to_unit(image.array, mask)
+  return LoadedScan(scaled, image.spacing_mm, image.affine, mask, truth)
+
+
+def load_image(found: bids.ScanFiles) -> Image:
+  """The SWI of a scan, made where there is none, and its brain mask.
+
+  Raises:
+    InputError: a damaged file, or one that is not on the scan's grid.
+  """
+  image, mask, made, notes = _image(found)
+  if found.mask is not None:
+    given = volume.load(found.mask)
     check_grid(given, image)
     mask = given.array > 0
   elif mask is None:
     mask = brain.brain_mask(image.array, image.spacing_mm)
-  truth = load_truth(scan.truth, image)
-  scaled = swi.scale_to_unit(image.array, mask)
-  return LoadedScan(scaled, image.spacing_mm, image.affine, mask, truth)
+  return Image(image, mask, made, notes)
 
 
 def scan_fingerprint(scan: Scan) -> str:
@@ -142,15 +161,16 @@ def _content(path: pathlib.Path, size: int, changed_ns: int) -> str:
   return files.digest(path)
 
 
-def _image(found: bids.ScanFiles):
+def _image(found: bids.ScanFiles) -> tuple:
   """The SWI: as given, else reconstructed, else (no phase) the magnitude.
 
   Also the brain mask, where the reconstruction made one.
   """
   if found.swi is not None:
-    return volume.load(found.swi), None
+    return volume.load(found.swi), None, 'given', ()
   if found.phase is None:
-    return volume.load(_files(found.magnitude)[-1]), None  # the longest echo
+    longest = _files(found.magnitude)[-1]
+    return volume.load(longest), None, 'magnitude', ()
   read = signal.read(_files(found.magnitude), _files(found.phase))
   made = swi.reconstruct(
     read.magnitude,
@@ -159,7 +179,11 @@ def _image(found: bids.ScanFiles):
     echo_times_s=read.echo_times_s,
     field_t=read.field_t,
   )
-  return dataclasses.replace(read.grid, array=made.swi), made.mask
+  image = dataclasses.replace(read.grid, array=made.swi)
+  notes = tuple(read.notes)
+  if not made.polarity.certain:
+    notes += ('the sign of the phase is not clear; veins were taken as dark',)
+  return image, made.mask, 'reconstructed', notes
 
 
 def _signal(found: bids.ScanFiles) -> tuple[pathlib.Path, ...]:

@@ -58,6 +58,8 @@ class Scans(NamedTuple):
   spacing_mm: np.ndarray  # [M, 3] float32
   field_t: np.ndarray  # [M] float32, NaN when not known
   echo_time_s: np.ndarray  # [M] float32, NaN when not known
+  mask_ml: np.ndarray  # [M] float32, volume of the brain mask
+  contrast: np.ndarray  # [M] float32, see `tables.image_facts`
 
 
 def build(
@@ -191,6 +193,8 @@ def load_scans(builder_folder: str | pathlib.Path) -> Scans:
       ('num_lesions', np.int32),
       ('num_candidates', np.int32),
       ('spacing_mm', np.float32),
+      ('mask_ml', np.float32),
+      ('contrast', np.float32),
     )
   }
   for name in ('field_t', 'echo_time_s'):

@@ -78,9 +78,31 @@ def make_table(
     'spacing_mm': list(loaded.spacing_mm),
     'field_t': _number(scan, 'MagneticFieldStrength'),
     'echo_time_s': _number(scan, 'EchoTime'),
+    **image_facts(loaded.swi, loaded.spacing_mm, loaded.mask),
     'image': files.digest(np.ascontiguousarray(loaded.swi).tobytes()),
   }
   return Table(centre, score, lesion, facts)
+
+
+def image_facts(
+  swi: np.ndarray, spacing_mm: tuple[float, float, float], mask: np.ndarray
+) -> dict[str, float]:
+  """How large the brain is and how much dark structures stand out.
+
+  Args:
+    swi: [X, Y, Z] 0..1.
+    spacing_mm: voxel sizes.
+    mask: bool [X, Y, Z], the brain.
+
+  Returns:
+    mask_ml, and contrast = 1 - 2nd percentile / median inside the mask.
+  """
+  inside = swi[mask]
+  low, middle = np.percentile(inside, [2, 50]) if inside.size else (0, 0)
+  return {
+    'mask_ml': float(inside.size * np.prod(spacing_mm) / 1000),
+    'contrast': float(1 - low / middle) if middle > 0 else 0.0,
+  }
 
 
 def lesion_of(

@@ -1,0 +1,191 @@
+"""Out-of-fold predictions to a calibration and to operating points.
+
+Rule: everything here is chosen on training subjects, each predicted by the
+networks that did not see it; a test set is never looked at.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cmbjax.errors import InputError
+from cmbjax.evaluation import calibration, metrics
+from cmbjax.evaluation import predictions as tables
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
+
+HIGH_SENSITIVITY = 0.1  # Chen et al., ISMRM 2019 #0671
+PRECISION = 0.9  # of the high-precision point, if it can be had
+
+_FEW = 30  # of either class: one parameter is all that can be fitted
+
+
+def choose(
+  predictions: Predictions,
+  scans: ScanCounts,
+  *,
+  fold_of: np.ndarray,
+  threshold: float = HIGH_SENSITIVITY,
+) -> dict[str, Any]:
+  """Everything that is stored beside the weights, JSON types only.
+
+  Args:
+    predictions: [N] out-of-fold likelihoods of the training subjects.
+    scans: all their scans.
+    fold_of: [N] fold of each candidate.
+    threshold: of the high-sensitivity point.
+
+  Returns:
+    {'points': {name: {threshold, sensitivity, precision, fp_per_scan, rule}},
+    'calibration': {...}, 'out_of_fold': {counts}}. Sensitivity is of all
+    lesions, those without a candidate too. Thresholds never fall from high
+    sensitivity over balanced to high precision.
+  """
+  return {
+    'points': points(predictions, scans, threshold=threshold),
+    'calibration': fit(predictions.probability, predictions.label, fold_of),
+    'out_of_fold': {
+      'subjects': len(set(scans.subject.tolist())),
+      'scans': len(scans.scan),
+      'lesions': int(scans.num_lesions.sum()),
+      'candidates': len(predictions.key),
+      'microbleeds': int(np.sum(predictions.label == 1)),
+    },
+  }
+
+
+def points(
+  predictions: Predictions,
+  scans: ScanCounts,
+  *,
+  threshold: float = HIGH_SENSITIVITY,
+) -> dict[str, dict[str, Any]]:
+  """The three operating points.
+
+  'high_sensitivity' is the given threshold; 'balanced' has the best F1;
+  'high_precision' is the lowest with a precision of 0.9, or has the best F0.5
+  where none has.
+
+  Raises:
+    InputError: there are no lesions.
+  """
+  curve = metrics.froc(predictions, scans)
+  if curve is None:
+    raise InputError('operating point: the training scans have no lesions.')
+  hits = curve.sensitivity * scans.num_lesions.sum()
+  false = curve.fp_per_scan * len(scans.scan)
+  found = np.maximum(hits + false, 1e-12)
+  precision, recall = hits / found, curve.sensitivity
+  best = int(np.argmax(_f(precision, recall, 1.0)))
+  good = np.flatnonzero((precision >= PRECISION) & (hits > 0))
+  if len(good):
+    sure, why = good[-1], f'lowest with precision >= {PRECISION:g}'
+  else:
+    sure, why = int(np.argmax(_f(precision, recall, 0.5))), 'best F0.5'
+  middle = max(float(curve.threshold[best]), threshold)
+  high = max(float(curve.threshold[sure]), middle)
+  rules = {
+    'high_sensitivity': (threshold, 'threshold of the reference study'),
+    'balanced': (middle, 'best F1 of lesions, out of fold'),
+    'high_precision': (high, f'{why}, out of fold'),
+  }
+  return {
+    name: _point(predictions, scans, value, rule)
+    for name, (value, rule) in rules.items()
+  }
+
+
+def fit(
+  likelihood: np.ndarray, label: np.ndarray, fold_of: np.ndarray
+) -> dict[str, Any]:
+  """The calibration with the smallest cross-fitted Brier score.
+
+  Each kind is fitted on all folds but one and scored on that one.
+
+  Args:
+    likelihood: [N] out-of-fold.
+    label: [N] 0 or 1.
+    fold_of: [N].
+
+  Returns:
+    {'kind': 'none' | 'temperature' | 'isotonic', its parameters, 'brier':
+    {kind: cross-fitted score}}.
+  """
+  kinds = ['none', 'temperature']
+  if min(np.sum(label == 1), np.sum(label == 0)) >= _FEW:
+    kinds.append('isotonic')
+  scores = {}
+  for kind in kinds:
+    value = np.full(len(label), np.nan)
+    for fold in np.unique(fold_of):
+      out = fold_of == fold
+      if len(np.unique(label[~out])) == 2:
+        fitted = _fit(kind, likelihood[~out], label[~out])
+        value[out] = calibrated(likelihood[out], fitted)
+    scored = np.isfinite(value)
+    if scored.any():
+      scores[kind] = calibration.brier(value[scored], label[scored])
+  if not scores:
+    return {'kind': 'none', 'brier': {}}
+  best = min(scores, key=scores.get)
+  return {**_fit(best, likelihood, label), 'brier': scores}
+
+
+def calibrated(
+  likelihood: np.ndarray, fitted: Mapping[str, Any]
+) -> np.ndarray:
+  """Likelihoods [N] under a stored calibration.
+
+  Raises:
+    InputError: a kind that is not known.
+  """
+  kind = fitted.get('kind')
+  if kind == 'none':
+    return np.asarray(likelihood, np.float64)
+  if kind == 'temperature':
+    return calibration.apply_temperature(likelihood, fitted['temperature'])
+  if kind == 'isotonic':
+    steps = calibration.Isotonic(
+      np.asarray(fitted['knot'], float), np.asarray(fitted['value'], float)
+    )
+    return calibration.apply_isotonic(likelihood, steps)
+  raise InputError(
+    f'calibration: found {kind!r}; known are none, temperature and isotonic.'
+  )
+
+
+def _fit(kind, likelihood, label):
+  if kind == 'temperature':
+    found = calibration.fit_temperature(likelihood, label)
+    return {'kind': kind, 'temperature': found}
+  if kind == 'isotonic':
+    found = calibration.fit_isotonic(likelihood, label)
+    # Only the ends of each step are needed.
+    change = np.diff(found.value) != 0
+    ends = np.append(True, change) | np.append(change, True)
+    return {
+      'kind': kind,
+      'knot': found.knot[ends].tolist(),
+      'value': found.value[ends].tolist(),
+    }
+  return {'kind': 'none'}
+
+
+def _f(precision, recall, beta):
+  """F-beta; above 1, beta weighs recall more."""
+  bottom = np.maximum(beta**2 * precision + recall, 1e-12)
+  return (1 + beta**2) * precision * recall / bottom
+
+
+def _point(predictions, scans, threshold, rule):
+  above = predictions.probability > threshold
+  false = int(np.sum(above & (predictions.label == 0)))
+  _, best = tables.lesions(predictions)
+  hits = int(np.sum(best > threshold))
+  return {
+    'threshold': float(threshold),
+    'sensitivity': hits / max(int(scans.num_lesions.sum()), 1),
+    'precision': hits / (hits + false) if hits + false else None,
+    'fp_per_scan': false / len(scans.scan),
+    'rule': rule,
+  }

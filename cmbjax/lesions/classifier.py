@@ -1,0 +1,204 @@
+"""Patches to likelihoods: the fold ensemble of one trained strategy.
+
+Rule: a patch is cut, rounded and cropped as it was for training, and every
+threshold comes from the folder of the weights, chosen out of fold.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.errors import InputError, NoInputError
+
+BATCH = 64  # one shape for every scan, so one compiled program
+POINTS_FILE = 'operating_points.json'
+POINTS = ('high_sensitivity', 'balanced', 'high_precision')
+PAPER_THRESHOLD = 0.1  # Chen et al., ISMRM 2019 #0671
+DEFINITE = 0.5  # where nothing was measured out of fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+  """K networks and what is known about them.
+
+  Attributes:
+    name: of the strategy, for example 'finetuned'.
+    model: name of the network.
+    patches: 'native' or 'resampled', how patches are cut.
+    weights: K trees of arrays.
+    points: threshold of each operating point; strictly above is positive.
+    rules: how each point was chosen, in words.
+    calibration: {'kind': 'temperature' | 'isotonic' | 'none', ...}.
+    domain: ranges of the training scans; empty when not known.
+    simulated: some of them were simulated.
+    fingerprint: same value, same numbers.
+  """
+
+  name: str
+  model: str
+  patches: str
+  weights: tuple[Any, ...]
+  points: Mapping[str, float]
+  rules: Mapping[str, str]
+  calibration: Mapping[str, Any]
+  domain: Mapping[str, Any]
+  simulated: bool
+  fingerprint: str
+
+  def likelihood(self, patches: np.ndarray) -> np.ndarray:
+    """Patches [N, 24, 24, 12] in 0..1 to likelihoods [K, N] float64."""
+    # Training keeps patches in half precision; so must we.
+    patches = np.asarray(patches, np.float16)
+    count = len(patches)
+    if not count:
+      return np.zeros((len(self.weights), 0))
+    rest = -count % BATCH
+    padded = np.pad(patches, ((0, rest), *[(0, 0)] * 3), mode='edge')
+    run = _program(self.model)
+    rows = [
+      np.concatenate([
+        np.asarray(run(weights, part))
+        for part in np.split(padded, len(padded) // BATCH)
+      ])[:count]
+      for weights in self.weights
+    ]
+    return np.asarray(rows, np.float64)
+
+  def probability(self, mean: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities [N] of mean likelihoods [N]."""
+    from cmbjax.evaluation import operating_points
+
+    return operating_points.calibrated(mean, self.calibration)
+
+  def threshold(self, point: str) -> float:
+    """The threshold of an operating point.
+
+    Raises:
+      InputError: the weights do not have it.
+    """
+    if point not in self.points:
+      raise InputError(
+        f'--operating-point: found {point!r}, these weights have '
+        f'{", ".join(self.points)}; choose one of them or give --threshold.'
+      )
+    return self.points[point]
+
+
+def load(folder: str | os.PathLike | None) -> Classifier:
+  """Reads the weights of one strategy, `models/NAME` of a finished run.
+
+  Args:
+    folder: None takes the weights that came with the package.
+
+  Raises:
+    NoInputError: there are none.
+    InputError: they are damaged.
+  """
+  from cmbjax.training import checkpoint
+
+  folder = _shipped() if folder is None else pathlib.Path(folder)
+  record = checkpoint.read_record(folder)
+  stacked = checkpoint.load_weights(folder)._asdict()
+  count = len(record['replicas'])
+  known = _known(folder, record)
+  return Classifier(
+    name=str(record.get('strategy', folder.name)),
+    model=record['model'],
+    patches=record.get('patches', 'native'),
+    weights=tuple(_unstack(stacked, count)),
+    points={name: float(p['threshold']) for name, p in known['points'].items()},
+    rules={name: str(p['rule']) for name, p in known['points'].items()},
+    calibration=known['calibration'],
+    domain=known['domain'],
+    simulated=bool(record.get('simulated', False)),
+    fingerprint=files.digest(record['fingerprint'], known),
+  )
+
+
+def fingerprint(folder: str | os.PathLike | None) -> str:
+  """`Classifier.fingerprint` without reading the arrays.
+
+  Raises:
+    NoInputError, InputError: as `load`.
+  """
+  from cmbjax.training import checkpoint
+
+  folder = _shipped() if folder is None else pathlib.Path(folder)
+  record = checkpoint.read_record(folder)
+  return files.digest(record['fingerprint'], _known(folder, record))
+
+
+def _known(folder: pathlib.Path, record: dict) -> dict:
+  """What operating_points.json says; the paper's rule where it is missing."""
+  path = folder / POINTS_FILE
+  if not path.is_file():
+    rule = 'threshold of the weights; nothing was measured out of fold'
+    low = float(record.get('threshold', PAPER_THRESHOLD))
+    return {
+      'points': {
+        'high_sensitivity': {'threshold': low, 'rule': rule},
+        'high_precision': {'threshold': max(low, DEFINITE), 'rule': rule},
+      },
+      'calibration': {'kind': 'none'},
+      'domain': {},
+    }
+  found = files.read_json(path)
+  try:
+    known = {key: dict(found[key]) for key in ('points', 'calibration')}
+    known['domain'] = dict(found.get('domain') or {})
+    for point in known['points'].values():
+      if not 0 <= float(point['threshold']) <= 1 or 'rule' not in point:
+        raise ValueError(point)
+    if 'high_precision' not in known['points']:
+      raise ValueError('high_precision is missing')
+  except (TypeError, KeyError, ValueError) as error:
+    raise InputError(
+      f'{path}: is not what a study writes ({error}); copy the folder again or '
+      'run the study again.'
+    ) from error
+  return known
+
+
+def _shipped() -> pathlib.Path:
+  """The folder of weights inside the package."""
+  home = pathlib.Path(__file__).parents[1] / 'weights'
+  found = sorted(home.glob('*/weights.json'))
+  if not found:
+    raise NoInputError(
+      'weights: none came with this cmbjax; give --weights DIR (models/NAME of '
+      'a finished study), or --weights none for candidates and outlines only.'
+    )
+  return found[0].parent
+
+
+def _unstack(tree: Any, count: int) -> list:
+  """Leaves [K, ...] to K trees; plain dicts, so JAX is not needed yet."""
+  if isinstance(tree, Mapping):
+    parts = {key: _unstack(value, count) for key, value in tree.items()}
+    return [{key: parts[key][k] for key in parts} for k in range(count)]
+  return [tree[k] for k in range(count)]
+
+
+@functools.cache
+def _program(model: str):
+  """(weights, patches [BATCH, 24, 24, 12] float16) -> likelihoods [BATCH]."""
+  import jax
+  import jax.numpy as jnp
+
+  from cmbjax.data import augment
+  from cmbjax.models import get_model
+
+  network = get_model(model)
+
+  @jax.jit
+  def run(weights, patches):
+    seen = augment.centre_crop(patches.astype(jnp.float32))[..., None]
+    return jax.nn.sigmoid(network.apply(weights, seen, train=False))
+
+  return run
