@@ -1,0 +1,403 @@
+"""A folder of DICOM files to its series: whose they are and what they show.
+
+Rule: who a person is stays in memory; everything that is written carries a
+label made with a secret key.
+"""
+
+import dataclasses
+import hashlib
+import hmac
+import os
+import pathlib
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from cmbjax.errors import InputError, NoInputError
+
+MISSING = (
+  'reading DICOM needs more packages; install them with '
+  "pip install 'cmbjax[dicom]'."
+)
+KINDS = ('swi', 'magnitude', 'phase')  # those that are used
+
+_TAGS = [
+  'SOPClassUID',
+  'SOPInstanceUID',
+  'Modality',
+  'Manufacturer',
+  'PatientID',
+  'IssuerOfPatientID',
+  'PatientName',
+  'PatientBirthDate',
+  'StudyInstanceUID',
+  'StudyDate',
+  'StudyTime',
+  'SeriesInstanceUID',
+  'SeriesNumber',
+  'SeriesDescription',
+  'ProtocolName',
+  'ImageType',
+  'ScanningSequence',
+  'EchoPulseSequence',
+  'EchoTime',
+  'NumberOfFrames',
+  'Rows',
+  'Columns',
+  'BitsAllocated',
+  'SamplesPerPixel',
+  'ImagePositionPatient',
+  'ImageOrientationPatient',
+]
+_UNCOMPRESSED = (  # their pixels have a known length
+  '1.2.840.10008.1.2',
+  '1.2.840.10008.1.2.1',
+  '1.2.840.10008.1.2.2',
+)
+
+
+def _words(*alternatives: str) -> re.Pattern:
+  """Any of them, as a word of letters, whatever the case."""
+  inside = '|'.join(alternatives)
+  return re.compile(f'(?<![a-z])({inside})(?![a-z])', re.IGNORECASE)
+
+
+_SUSCEPTIBILITY = re.compile(
+  'swi|swan|swp|suscept|ven_?bold|qsm|heme|hemo', re.I
+)
+_NOT_THIS = _words(
+  r'local\w+', 'loc', 'scout', 'survey', 'tof', r'angio\w*', 'mprage',
+  'bravo', 'fspgr', 't1w?', 'fmap', 'field.?map', r'b0.?map\w*', 'fmri',
+  r'perf\w*', 'dwi', r'diff\w*', 'asl', r'[rt]2.?(star)?.?map\w*',
+)  # fmt: skip
+_PROJECTION = _words('m(in)?[_ ]?ip', 'mnip', 'm(in)?[_ ]?ip_images')
+_PHASE = _words('pha', 'phase', 'pha_images', 'filt_pha')
+_FILTERED = re.compile('filt|hpf|high.?pass', re.I)
+_MAGNITUDE = _words('mag', 'magnitude', 'mag_images')
+_FINISHED_SWI = re.compile('swi_?images|swan|swip', re.I)
+_MAP = _words('qsm', '[rt]2.?(star)?.?map')
+_PROJECTED = {'MNIP', 'MINIP', 'MIP', 'MIN IP', 'MINIMUM', 'PROJECTION IMAGE'}
+_SHORTEST_ECHO_MS = 8.0  # T2* weighting starts about here
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+  """What is read of one file."""
+
+  path: pathlib.Path
+  patient: str  # who it is; never written anywhere
+  study: str  # UID
+  series: str  # UID
+  instance: str  # UID
+  date: str
+  number: int
+  description: str
+  manufacturer: str
+  types: tuple[str, ...]  # ImageType, upper case
+  gradient_echo: bool | None  # None: not said
+  echo_ms: float | None  # None: not said
+  num_frames: int
+  position: tuple[float, ...] | None  # mm, LPS
+  orientation: tuple[float, ...] | None
+  cut_short: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """The images of one series of one person."""
+
+  headers: tuple[Header, ...]
+
+  @property
+  def first(self) -> Header:
+    return self.headers[0]
+
+  @property
+  def num_images(self) -> int:
+    return sum(h.num_frames for h in self.headers)
+
+  def __str__(self) -> str:
+    first = self.first
+    kinds = sorted({'\\'.join(h.types[2:]) for h in self.headers} - {''})
+    about = first.description or 'no description'
+    return (
+      f'series {first.number} "{about}" ({self.num_images} images'
+      + (f', {", ".join(kinds)}' if kinds else '')
+      + ')'
+    )
+
+
+def is_dicom(folder: str | os.PathLike) -> bool:
+  """Whether a folder holds DICOM files; needs no extra package.
+
+  Reads the first bytes of at most 2,000 files and stops at the first hit.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    return False
+  for count, path in enumerate(_walk(folder)):
+    if count >= 2000:
+      break
+    if _has_magic(path):
+      return True
+  return False
+
+
+def read_folder(folder: str | os.PathLike) -> tuple[list[Series], list[str]]:
+  """All MR series below a folder, and the damaged files by relative name.
+
+  A copy of an image (the same SOP instance) counts once.
+
+  Raises:
+    NoInputError: no such folder, or no DICOM image in it.
+    InputError: pydicom is not installed.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise NoInputError(f'{folder}: no such folder; give a DICOM folder.')
+  try:
+    import pydicom  # noqa: F401
+  except ImportError as error:
+    raise InputError(f'{folder}: {MISSING}') from error
+  seen, grouped, damaged, others = set(), {}, [], set()
+  for path in _walk(folder):
+    if not _has_magic(path):
+      continue
+    header, modality = _read(path)
+    if header is None:
+      if modality is None:
+        damaged.append(str(path.relative_to(folder)))
+      else:
+        others.add(modality)
+      continue
+    if (header.patient, header.instance) in seen:
+      continue
+    seen.add((header.patient, header.instance))
+    key = (header.patient, header.study, header.series)
+    grouped.setdefault(key, []).append(header)
+  if not grouped:
+    found = ''
+    if damaged:
+      found = f', but {len(damaged)} damaged files such as {damaged[0]}'
+    elif others:
+      found = f', but {", ".join(sorted(others))}'
+    raise NoInputError(
+      f'{folder}: holds no MR image in DICOM{found}; give the folder that the '
+      'scanner or the archive exported.'
+    )
+  series = [Series(tuple(headers)) for headers in grouped.values()]
+  return sorted(series, key=_order), damaged
+
+
+def is_wanted(series: Series) -> bool:
+  """Whether it can be (part of) a susceptibility-weighted scan."""
+  first = series.first
+  named = _SUSCEPTIBILITY.search(first.description) or any(
+    t.startswith('SW') for h in series.headers for t in h.types
+  )
+  if _is_projection(first.description, first.types):
+    return False
+  if named:
+    return True
+  if first.gradient_echo is not True or _NOT_THIS.search(first.description):
+    return False
+  echoes = [h.echo_ms for h in series.headers if h.echo_ms]
+  return not echoes or max(echoes) >= _SHORTEST_ECHO_MS
+
+
+def kind_of(types: Iterable[str], description: str, *, ending: str = '') -> str:
+  """What one converted image shows.
+
+  Args:
+    types: ImageType values.
+    description: series description (and protocol name).
+    ending: what dcm2niix put behind the name: 'ph', 'real', 'imaginary'; it
+      goes first, because the ImageType of an enhanced file speaks of all
+      its frames.
+
+  Returns:
+    One of `KINDS`, or 'projection', 'filtered phase', 'complex', 'map' (all
+    not used).
+  """
+  tokens, endings = {t.upper() for t in types}, set(ending.split('_'))
+  if _is_projection(description, tokens):
+    return 'projection'
+  if endings & {'real', 'imaginary'} or tokens & {'REAL', 'IMAGINARY'}:
+    return 'complex'
+  is_phase = 'ph' in endings or tokens & {'P', 'PHASE', 'PHASE MAP'}
+  if is_phase or _PHASE.search(description):
+    return 'filtered phase' if _FILTERED.search(description) else 'phase'
+  if any('MAP' in t for t in tokens) or _MAP.search(description):
+    return 'map'
+  if _MAGNITUDE.search(description):
+    return 'magnitude'
+  derived = 'DERIVED' in tokens and 'swi' in description.lower()
+  if derived or 'SWI' in tokens or _FINISHED_SWI.search(description):
+    return 'swi'
+  return 'magnitude'
+
+
+def label(key: bytes, text: str, *, length: int = 8) -> str:
+  """Letters and digits that say nothing about `text` without the key."""
+  digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
+  letters = 'abcdefghijklmnopqrstuvwxyz234567'
+  number = int.from_bytes(digest, 'big')
+  return ''.join(letters[(number >> 5 * n) & 31] for n in range(length))
+
+
+def check_whole(series: Series) -> None:
+  """Refuses a series with files cut short or a slice missing.
+
+  Raises:
+    InputError: says what is missing.
+  """
+  short = [h.path.name for h in series.headers if h.cut_short]
+  if short:
+    raise InputError(
+      f'{series}: {len(short)} files are cut short ({", ".join(short[:3])}'
+      f'{", ..." if len(short) > 3 else ""}); copy or export them again.'
+    )
+  stacks = {}
+  for header in series.headers:
+    if header.num_frames == 1 and header.position and header.orientation:
+      along = _along(header)
+      key = (header.types, header.echo_ms, header.orientation)
+      stacks.setdefault(key, set()).add(round(along, 2))
+  for places in stacks.values():
+    steps = [b - a for a, b in zip(sorted(places), sorted(places)[1:])]
+    usual = sorted(steps)[len(steps) // 2] if steps else 0
+    gaps = [s for s in steps if s > 1.5 * usual]
+    if gaps:
+      raise InputError(
+        f'{series}: slices are missing (steps of {usual:g} mm, then one of '
+        f'{gaps[0]:g} mm); export the whole series again.'
+      )
+
+
+def _order(series):
+  first = series.first
+  return (first.patient, first.date, first.study, first.number, first.series)
+
+
+def _along(header) -> float:
+  """Place of a slice along its normal, mm."""
+  (a, b, c), (d, e, f) = header.orientation[:3], header.orientation[3:]
+  normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+  return sum(n * p for n, p in zip(normal, header.position))
+
+
+def _walk(folder):
+  for root, folders, names in os.walk(folder):
+    folders.sort()
+    for name in sorted(names):
+      if name != 'DICOMDIR' and not name.startswith('.'):
+        yield pathlib.Path(root, name)
+
+
+def _has_magic(path) -> bool:
+  try:
+    with path.open('rb') as handle:
+      start = handle.read(132)
+  except OSError:
+    return False
+  # Some archives leave the preamble out: the file starts with group 0008.
+  return start[128:] == b'DICM' or (
+    start[:4] in (b'\x08\x00\x05\x00', b'\x08\x00\x08\x00', b'\x08\x00\x00\x00')
+    and len(start) == 132
+  )
+
+
+def _read(path) -> tuple[Header | None, str | None]:
+  """(header, modality); no header: not MR, or (modality None) damaged."""
+  import pydicom
+
+  try:
+    with warnings.catch_warnings(), path.open('rb') as handle:
+      warnings.simplefilter('ignore')
+      found = pydicom.dcmread(
+        handle, stop_before_pixels=True, force=True, specific_tags=_TAGS
+      )
+      left = path.stat().st_size - handle.tell()  # the pixels and their tag
+      modality = str(found.get('Modality') or '')
+      if modality and modality != 'MR':
+        return None, modality
+      if not found.get('SOPInstanceUID') or not found.get('Rows'):
+        return None, None
+      return _header(path, found, left), 'MR'
+  except Exception:  # a damaged file makes the parser fail in any way
+    return None, None
+
+
+def _header(path, found, left) -> Header:
+  description = ' '.join(
+    dict.fromkeys(
+      str(found.get(name) or '').strip()
+      for name in ('SeriesDescription', 'ProtocolName')
+    )
+  ).strip()
+  echo = found.get('EchoTime')
+  frames = int(found.get('NumberOfFrames') or 1)
+  return Header(
+    path=path,
+    patient=_who(found),
+    study=str(found.get('StudyInstanceUID') or ''),
+    series=str(found.get('SeriesInstanceUID') or ''),
+    instance=str(found.SOPInstanceUID),
+    date=f'{found.get("StudyDate") or ""}{found.get("StudyTime") or ""}',
+    number=int(found.get('SeriesNumber') or 0),
+    description=description,
+    manufacturer=str(found.get('Manufacturer') or ''),
+    types=tuple(str(t).upper() for t in _several(found.get('ImageType'))),
+    gradient_echo=_is_gradient_echo(found),
+    echo_ms=float(echo) if echo else None,
+    num_frames=frames,
+    position=_floats(found.get('ImagePositionPatient')),
+    orientation=_floats(found.get('ImageOrientationPatient')),
+    cut_short=_is_cut_short(found, frames, left),
+  )
+
+
+def _who(found) -> str:
+  """Identity of the person, as far as the file tells."""
+  number = str(found.get('PatientID') or '')
+  if number:
+    return f'{found.get("IssuerOfPatientID") or ""}|{number}'
+  name = (
+    f'{found.get("PatientName") or ""}|{found.get("PatientBirthDate") or ""}'
+  )
+  return name if name != '|' else str(found.get('StudyInstanceUID') or '')
+
+
+def _is_gradient_echo(found) -> bool | None:
+  sequence = _several(found.get('ScanningSequence'))
+  if sequence:
+    kinds = {str(s) for s in sequence}
+    return 'GR' in kinds and not kinds & {'IR', 'EP', 'SE'}
+  echo = found.get('EchoPulseSequence')
+  return str(echo).upper() == 'GRADIENT' if echo else None
+
+
+def _is_cut_short(found, frames, left) -> bool:
+  meta = getattr(found, 'file_meta', None)
+  syntax = str(meta.get('TransferSyntaxUID') or '') if meta else ''
+  if syntax not in _UNCOMPRESSED:
+    return False
+  pixels = int(found.Rows) * int(found.Columns) * frames
+  size = int(found.get('BitsAllocated') or 16) // 8
+  samples = int(found.get('SamplesPerPixel') or 1)
+  return left < pixels * size * samples
+
+
+def _is_projection(description, types) -> bool:
+  return bool(_PROJECTION.search(description)) or bool(set(types) & _PROJECTED)
+
+
+def _several(value: Any) -> list:
+  if value is None or value == '':
+    return []
+  return [value] if isinstance(value, str) else list(value)
+
+
+def _floats(value) -> tuple[float, ...] | None:
+  return tuple(float(v) for v in value) if value else None

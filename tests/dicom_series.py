@@ -1,0 +1,148 @@
+"""Made-up DICOM series: noise, one bright corner, known places."""
+
+import pathlib
+
+import numpy as np
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+MR = '1.2.840.10008.5.1.4.1.1.4'
+SHAPE = (8, 48, 64)  # slices, rows, columns
+SPACING_MM = (1.5, 0.6, 0.5)
+# Oblique: rows and columns are turned by 10 degrees round x.
+TURN = np.deg2rad(10)
+ORIENTATION = (1, 0, 0, 0, float(np.cos(TURN)), float(np.sin(TURN)))
+CORNER = np.array([-16.0, -20.0, 5.0])  # LPS mm of the first voxel
+
+VENDORS = {  # (manufacturer, ImageType, description) of magnitude, phase, SWI
+  'siemens': (
+    'SIEMENS',
+    {
+      'mag': (['ORIGINAL', 'PRIMARY', 'M', 'NORM'], 'Mag_Images'),
+      'phase': (['ORIGINAL', 'PRIMARY', 'P', 'ND'], 'Pha_Images'),
+      'swi': (['DERIVED', 'PRIMARY', 'M', 'SWI', 'NORM'], 'SWI_Images'),
+      'mip': (['DERIVED', 'PRIMARY', 'MNIP', 'ND'], 'mIP_Images(SW)'),
+    },
+  ),
+  'philips': (
+    'Philips Medical Systems',
+    {
+      'mag': (['ORIGINAL', 'PRIMARY', 'SW_M_FFE', 'SW_M', 'FFE'], 'SWI 3D'),
+      'phase': (['ORIGINAL', 'PRIMARY', 'SW_P_FFE', 'SW_P', 'FFE'], 'SWI 3D'),
+    },
+  ),
+  'ge': (
+    'GE MEDICAL SYSTEMS',
+    {
+      'swi': (['DERIVED', 'PRIMARY', 'OTHER'], 'Ax SWAN'),
+      'filtered': (['DERIVED', 'SECONDARY', 'OTHER'], 'FILT_PHA: Ax SWAN'),
+      'mip': (['DERIVED', 'SECONDARY', 'OTHER'], 'MIN IP: Ax SWAN'),
+    },
+  ),
+}
+
+
+def voxels(seed, *, shape=SHAPE, top=1000):
+  """Noise [slices, rows, columns] uint16 with a bright corner."""
+  array = np.random.default_rng(seed).integers(0, top // 2, shape)
+  array[0, 0, 0] = top
+  return array.astype(np.uint16)
+
+
+def write_series(
+  folder, array, *, kind='mag', vendor='siemens', number=1, **own
+):
+  """One file per slice; returns the datasets. `own` sets DICOM fields.
+
+  Files are named by the patient, as some exports are, and in reverse order.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  maker, kinds = VENDORS[vendor]
+  types, description = kinds[kind]
+  common = {
+    'PatientName': 'Musterfrau^Erika',
+    'PatientID': 'HOSP4711',
+    'PatientBirthDate': '19520404',
+    'StudyDate': '20240229',
+    'StudyTime': '101112',
+    'StudyInstanceUID': '1.2.3.4',
+    'SeriesInstanceUID': generate_uid(),
+    'FrameOfReferenceUID': '1.2.3.5',
+    'SeriesNumber': number,
+    'SeriesDescription': description,
+    'ProtocolName': 'head',
+    'ImageType': types,
+    'Manufacturer': maker,
+    'ScanningSequence': 'GR',
+    'SequenceVariant': 'SP',
+    'MRAcquisitionType': '3D',
+    'EchoTime': 20.0,
+    'RepetitionTime': 28.0,
+    'FlipAngle': 15.0,
+    'MagneticFieldStrength': 3.0,
+    'AccessionNumber': 'ACC99',
+    'InstitutionName': 'Klinikum Beispiel',
+    'ReferringPhysicianName': 'Dr^Who',
+    'StudyID': 'S1',
+  }
+  made = []
+  for index in range(len(array)):
+    one = _slice(array, index)
+    for name, value in {**common, **own}.items():
+      setattr(one, name, value)
+    if vendor == 'philips':
+      one.RescaleSlope, one.RescaleIntercept = 1, 0
+      if kind == 'phase':
+        one.RescaleSlope, one.RescaleIntercept = 6284 / 4095, -3142
+    path = folder / f'Musterfrau_{number}_{len(array) - index:03d}.dcm'
+    one.save_as(path, enforce_file_format=True)
+    made.append(one)
+  return made
+
+
+def _slice(array, index):
+  meta = FileMetaDataset()
+  meta.MediaStorageSOPClassUID = MR
+  meta.MediaStorageSOPInstanceUID = generate_uid()
+  meta.TransferSyntaxUID = ExplicitVRLittleEndian
+  one = FileDataset(None, {}, file_meta=meta, preamble=b'\0' * 128)
+  one.SOPClassUID = MR
+  one.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+  one.Modality = 'MR'
+  one.SpecificCharacterSet = 'ISO_IR 100'
+  one.InstanceNumber = index + 1
+  one.AcquisitionNumber = 1
+  one.PatientPosition = 'HFS'
+  one.PatientSex = 'F'
+  one.AcquisitionDate = one.SeriesDate = one.ContentDate = '20240229'
+  one.AcquisitionTime = one.SeriesTime = one.ContentTime = '101500'
+  normal = np.cross(ORIENTATION[:3], ORIENTATION[3:])
+  place = CORNER + normal * SPACING_MM[0] * index
+  one.ImagePositionPatient = [round(float(v), 6) for v in place]
+  one.ImageOrientationPatient = [round(v, 9) for v in ORIENTATION]
+  one.PixelSpacing = list(SPACING_MM[1:])
+  one.SliceThickness = one.SpacingBetweenSlices = SPACING_MM[0]
+  one.Rows, one.Columns = array.shape[1:]
+  one.SamplesPerPixel, one.PhotometricInterpretation = 1, 'MONOCHROME2'
+  one.BitsAllocated, one.BitsStored, one.HighBit = 16, 12, 11
+  one.PixelRepresentation = 0
+  one.PixelData = array[index].tobytes()
+  return one
+
+
+def affine():
+  """[4, 4] (column, row, slice) index to RAS mm."""
+  across, down = np.array(ORIENTATION[:3]), np.array(ORIENTATION[3:])
+  result = np.eye(4)
+  for axis, (direction, size) in enumerate(
+    zip((across, down, np.cross(across, down)), SPACING_MM[::-1])
+  ):
+    result[:3, axis] = direction * size
+  result[:3, 3] = CORNER
+  return np.diag([-1, -1, 1, 1]) @ result
+
+
+def read(path):
+  return pydicom.dcmread(path)
