@@ -12,6 +12,7 @@ from cmbjax.errors import InputError
 
 # Verbs whose arguments live in the room that does the work.
 ROOMS = {
+  'detect': 'cmbjax.lesions.detect_command',
   'swi': 'cmbjax.imaging.swi_command',
   'build': 'cmbjax.data.build_command',
   'simulate': 'cmbjax.simulate.simulate_command',
@@ -19,6 +20,7 @@ ROOMS = {
   'report': 'cmbjax.report.report_command',
 }
 HELP = {
+  'detect': 'scans to measured microbleeds, with tables and reports',
   'simulate': 'make labelled scans from physics, as a BIDS folder',
   'swi': 'reconstruct SWI from magnitude and phase',
   'build': 'turn a cohort folder into a TFDS patch data set',

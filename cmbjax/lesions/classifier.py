@@ -62,10 +62,12 @@ class Classifier:
     padded = np.pad(patches, ((0, rest), *[(0, 0)] * 3), mode='edge')
     run = _program(self.model)
     rows = [
-      np.concatenate([
-        np.asarray(run(weights, part))
-        for part in np.split(padded, len(padded) // BATCH)
-      ])[:count]
+      np.concatenate(
+        [
+          np.asarray(run(weights, part))
+          for part in np.split(padded, len(padded) // BATCH)
+        ]
+      )[:count]
       for weights in self.weights
     ]
     return np.asarray(rows, np.float64)
@@ -82,12 +84,7 @@ class Classifier:
     Raises:
       InputError: the weights do not have it.
     """
-    if point not in self.points:
-      raise InputError(
-        f'--operating-point: found {point!r}, these weights have '
-        f'{", ".join(self.points)}; choose one of them or give --threshold.'
-      )
-    return self.points[point]
+    return _threshold(self.points, point)
 
 
 def load(folder: str | os.PathLike | None) -> Classifier:
@@ -121,6 +118,22 @@ def load(folder: str | os.PathLike | None) -> Classifier:
   )
 
 
+def check(
+  folder: str | os.PathLike | None, point: str, threshold: float | None
+) -> None:
+  """Ends early where the weights or the operating point are not there.
+
+  Raises:
+    NoInputError, InputError: as `load` and `Classifier.threshold`.
+  """
+  from cmbjax.training import checkpoint
+
+  folder = _shipped() if folder is None else pathlib.Path(folder)
+  points = _known(folder, checkpoint.read_record(folder))['points']
+  if threshold is None:
+    _threshold(points, point)
+
+
 def fingerprint(folder: str | os.PathLike | None) -> str:
   """`Classifier.fingerprint` without reading the arrays.
 
@@ -132,6 +145,15 @@ def fingerprint(folder: str | os.PathLike | None) -> str:
   folder = _shipped() if folder is None else pathlib.Path(folder)
   record = checkpoint.read_record(folder)
   return files.digest(record['fingerprint'], _known(folder, record))
+
+
+def _threshold(points: Mapping[str, Any], point: str) -> Any:
+  if point not in points:
+    raise InputError(
+      f'--operating-point: found {point!r}, these weights have '
+      f'{", ".join(points)}; choose one of them or give --threshold.'
+    )
+  return points[point]
 
 
 def _known(folder: pathlib.Path, record: dict) -> dict:

@@ -82,7 +82,9 @@ def count(lesions: Iterable[Lesion], *, classified: bool) -> dict[str, Any]:
 
 def _by(lesions, field, always=()):
   names = [getattr(x, field) for x in lesions]
-  table = {n: {DEFINITE: 0, POSSIBLE: 0} for n in [*always, *sorted(set(names))]}
+  table = {
+    n: {DEFINITE: 0, POSSIBLE: 0} for n in [*always, *sorted(set(names))]
+  }
   for name, lesion in zip(names, lesions):
     table[name][lesion.status] += 1
   return table

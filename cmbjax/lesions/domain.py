@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cmbjax.lesions.result import REJECTED
+
 # How far beyond the training scans is still alike.
 _SPACING = 1.25  # factor
 _FIELD = 1.1  # factor
@@ -16,6 +18,8 @@ _CONTRAST = 0.15  # added
 _CANDIDATES = 2.5  # factor
 _SMALL_MASK = 0.5  # of the smallest brain seen
 _LARGEST_ML = 2200.0  # of an adult's brain and fluid
+
+TOP = 10  # rejected candidates that are listed
 
 _FEW_ML = 60.0  # a mask this small is no brain, whatever was seen
 
@@ -41,9 +45,9 @@ def ranges(scans: Any) -> dict[str, Any]:
   spacing = np.asarray(scans.spacing_mm, float)
   found['spacing_mm'] = [_range(column) for column in spacing.T]
   fields = np.asarray(scans.field_t, float)
-  found['field_t'] = sorted({
-    round(float(f), 2) for f in fields[np.isfinite(fields)]
-  })
+  found['field_t'] = sorted(
+    {round(float(f), 2) for f in fields[np.isfinite(fields)]}
+  )
   for name, column in columns.items():
     span = _range(np.asarray(column, float))
     if span is not None:
@@ -63,6 +67,47 @@ def warnings(
   """
   checks = (_spacing, _field, _echo, _contrast, _mask, _candidates)
   return tuple(text for check in checks if (text := check(facts, domain)))
+
+
+def top_rejected(
+  table: Mapping[str, np.ndarray], *, limit: int = TOP
+) -> tuple[dict[str, Any], ...]:
+  """The rejected candidates nearest to being found.
+
+  First those that the networks saw, by likelihood, then those that a gate
+  dropped, by score; half of the places are kept for each while both last.
+
+  Args:
+    table: `ScanResult.candidates`.
+    limit: how many.
+
+  Returns:
+    Rows with id, centre_mm, score, likelihood (None where no network saw it)
+    and reason.
+  """
+  likelihood = np.asarray(table['likelihood'], float)
+  score = np.asarray(table['score'], float)
+  rejected = np.asarray(table['status']) == REJECTED
+  seen = np.flatnonzero(rejected & np.isfinite(likelihood))
+  seen = seen[np.argsort(-likelihood[seen], kind='stable')]
+  unseen = np.flatnonzero(rejected & ~np.isfinite(likelihood))
+  unseen = unseen[np.argsort(-score[unseen], kind='stable')]
+  half = max(limit - len(unseen), (limit + 1) // 2)
+  chosen = [*seen[:half], *unseen][:limit]
+  return tuple(
+    {
+      'id': f'candidate-{int(table["candidate"][n]):04d}',
+      'centre_mm': tuple(
+        round(float(table[f'{axis}_mm'][n]), 3) for axis in 'xyz'
+      ),
+      'score': float(f'{score[n]:.4g}'),
+      'likelihood': float(f'{likelihood[n]:.4g}')
+      if np.isfinite(likelihood[n])
+      else None,
+      'reason': str(table['reason'][n]),
+    }
+    for n in chosen
+  )
 
 
 def _spacing(facts, domain):

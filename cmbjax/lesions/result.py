@@ -92,6 +92,9 @@ class ScanResult:
     mask: [X, Y, Z] bool, the brain.
     spacing_mm: voxel sizes of these arrays.
     affine: [4, 4] voxel index to world mm.
+    top_rejected: the rejected candidates nearest to being found, with id,
+      centre_mm, score, likelihood (or None) and reason. Filled where nothing
+      was found or the scan is unusual, so that no result is silently empty.
   """
 
   name: str
@@ -112,6 +115,7 @@ class ScanResult:
   mask: np.ndarray
   spacing_mm: tuple[float, float, float]
   affine: np.ndarray
+  top_rejected: tuple[Mapping[str, Any], ...] = ()
 
   @property
   def found(self) -> tuple[Lesion, ...]:

@@ -1,0 +1,254 @@
+"""Many scans, one after the other or several at once, to files.
+
+Rule: a scan that fails is reported and leaves the others alone; a scan that
+is done is not done again unless something that decides its numbers changed.
+"""
+
+import concurrent.futures.process
+import dataclasses
+import datetime
+import functools
+import importlib
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cmbjax
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.imaging import bids
+from cmbjax.lesions import chain, classifier, derivatives
+
+GIGABYTES = 2.0  # peak of one process
+_ROOMS = ('imaging', 'detect', 'lesions', 'models')  # what makes the numbers
+_FACTS = (  # fields of a sidecar that a result repeats or depends on
+  'EchoTime',
+  'MagneticFieldStrength',
+  'Units',
+  'Manufacturer',
+  'ManufacturersModelName',
+  'Simulated',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The same for all scans of a run."""
+
+  out: pathlib.Path
+  weights: pathlib.Path | None  # None: those of the package
+  classify: bool = True
+  options: chain.Options = dataclasses.field(default_factory=chain.Options)
+  candidates: bool = False  # also the table of all candidates
+  steps: bool = False  # also the images on the way
+  page: bool = True
+
+
+class Outcome(NamedTuple):
+  """How one scan ended."""
+
+  name: str
+  record: dict[str, Any] | None  # None: it failed
+  error: str = ''  # one line
+  trace: str = ''  # of a bug
+
+
+def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
+  """16 hex digits: same inputs, settings, weights and program.
+
+  Raises:
+    InputError: a file of the scan cannot be read.
+  """
+  try:
+    content = [[p.name, files.digest(p)] for p in chain.files_of(scan)]
+  except OSError as error:
+    raise InputError(
+      f'{error.filename}: cannot be read ({error.strerror}).'
+    ) from error
+  atlas = settings.options.atlas
+  options = dataclasses.asdict(settings.options)
+  options['atlas'] = files.digest(atlas) if atlas else None
+  weights = None
+  if settings.classify:
+    weights = classifier.fingerprint(settings.weights)
+  return files.digest(
+    content,
+    {name: scan.sidecar.get(name) for name in _FACTS},
+    options,
+    [settings.candidates, settings.steps, settings.page],
+    weights,
+    _program(),
+  )
+
+
+def run(
+  scans: Sequence[bids.ScanFiles],
+  settings: Settings,
+  *,
+  jobs: int,
+  threads: int,
+) -> Iterator[Outcome]:
+  """The outcome of every scan, as they come.
+
+  Args:
+    scans: what to do.
+    settings: how.
+    jobs: processes; 1: this one.
+    threads: of each process.
+
+  Raises:
+    InputError: a process was killed.
+  """
+  work = functools.partial(analyse, settings=settings, threads=threads)
+  if jobs == 1:
+    yield from map(work, scans)
+    return
+  # spawn: a fork would copy the locks of threads that JAX has started.
+  pool = concurrent.futures.ProcessPoolExecutor(
+    jobs,
+    mp_context=multiprocessing.get_context('spawn'),
+    initializer=_ignore_interrupts,
+  )
+  try:
+    futures = [pool.submit(work, scan) for scan in scans]
+    for future in concurrent.futures.as_completed(futures):
+      yield future.result()
+    pool.shutdown()
+  except concurrent.futures.process.BrokenProcessPool as error:
+    raise InputError(
+      f'--jobs: one of {jobs} processes was killed, most likely for memory '
+      f'({GIGABYTES:g} GB each); run it again with fewer.'
+    ) from error
+  except BaseException:
+    workers = list((getattr(pool, '_processes', None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+      worker.terminate()
+    raise
+
+
+def analyse(
+  scan: bids.ScanFiles, settings: Settings, threads: int | None = None
+) -> Outcome:
+  """One scan to its files and its record. Never raises for a bad scan."""
+  try:
+    networks = load(settings.weights) if settings.classify else None
+    mark = mark_of(scan, settings)
+    derivatives.forget(settings.out, scan.name)
+    analysis = chain.analyse(scan, networks, settings.options, threads=threads)
+    written = derivatives.write_scan(
+      settings.out,
+      analysis,
+      candidates=settings.candidates,
+      steps=settings.steps,
+      page=settings.page,
+    )
+    record = derivatives.write_record(
+      settings.out, analysis.result, mark, written
+    )
+  except InputError as error:
+    return Outcome(scan.name, None, str(error))
+  except Exception as error:  # a bug in one scan must not stop the others
+    why = f'{type(error).__name__}: {error}'
+    return Outcome(scan.name, None, why, traceback.format_exc())
+  return Outcome(scan.name, record | {'shown': _shown(analysis.result)})
+
+
+@functools.cache
+def load(weights: pathlib.Path | None) -> classifier.Classifier:
+  """The classifier, read once in each process."""
+  _compilation_cache()
+  return classifier.load(weights)
+
+
+class Log:
+  """One file per run, a JSON object per line, written as things happen."""
+
+  def __init__(self, out: pathlib.Path):
+    now = datetime.datetime.now(datetime.UTC)
+    folder = files.make_folder(out / 'logs')
+    self.path = folder / f'run-{now:%Y%m%dT%H%M%S}-{os.getpid()}.jsonl'
+
+  def add(self, event: str, **fields: Any) -> None:
+    """Appends one line."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+    line = json.dumps({'time': now, 'event': event, **fields}, default=str)
+    try:
+      with self.path.open('a', encoding='utf-8') as handle:
+        handle.write(line + '\n')
+    except OSError as error:
+      raise InputError(
+        f'{self.path}: cannot be written ({error.strerror}); free some space '
+        'or choose another folder.'
+      ) from error
+
+
+def affordable(wanted: int | None, count: int) -> tuple[int, int]:
+  """(processes, threads of each) for `count` scans.
+
+  Candidates run on threads, so few processes keep many cores busy.
+  """
+  cores = _cores()
+  most = max(1, min(cores, int(_free_gigabytes() / GIGABYTES)))
+  jobs = wanted or max(1, min(most, cores // 2))
+  jobs = max(1, min(jobs, count))
+  return jobs, max(1, cores // jobs)
+
+
+def _shown(result) -> str:
+  """A scan in one line."""
+  tally = result.counts
+  text = f'{tally["definite"]} definite, {tally["possible"]} possible'
+  if tally['too_large']:
+    text += f', {tally["too_large"]} too large'
+  if result.warnings:
+    count = len(result.warnings)
+    text += f', {count} warning{"s" if count > 1 else ""}'
+  return text
+
+
+@functools.cache
+def _program() -> str:
+  """Digest of the version and of the source of every room in the chain."""
+  sources = []
+  for room in _ROOMS:
+    folder = pathlib.Path(importlib.import_module(f'cmbjax.{room}').__file__)
+    sources += sorted(folder.parent.glob('*.py'))
+  return files.digest(cmbjax.__version__, *sources)
+
+
+def _compilation_cache() -> None:
+  """Compiled programs are kept for the next run and the next process."""
+  import jax
+
+  if jax.config.jax_compilation_cache_dir is None:
+    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    cache = pathlib.Path(home) / 'cmbjax' / 'compiled'
+    jax.config.update('jax_compilation_cache_dir', str(cache))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def _ignore_interrupts() -> None:
+  """Ctrl-C is for the parent, which ends its children."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _cores() -> int:
+  if hasattr(os, 'sched_getaffinity'):  # Linux only
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _free_gigabytes() -> float:
+  try:
+    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
+    found = [line.split()[1] for line in lines if 'MemAvailable' in line]
+    return int(found[0]) * 1024 / 1e9
+  except (OSError, IndexError):  # not Linux: it does not tell
+    return 1e9

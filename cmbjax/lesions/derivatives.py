@@ -1,0 +1,316 @@
+"""The result of a scan to BIDS derivatives, on the scan's own grid.
+
+Rule: a scan is done when its record in logs/ says so; the record is written
+last and names every file, so a half written scan is never taken for a result.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import cmbjax
+from cmbjax import files
+from cmbjax.imaging import bids, volume
+from cmbjax.lesions.chain import Analysis
+from cmbjax.lesions.counts import LOCATIONS
+from cmbjax.lesions.result import DEFINITE, POSSIBLE, Lesion, ScanResult
+
+IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
+  '*.html',
+  'logs',
+  'group_*.tsv',
+  '*_desc-candidates.tsv',
+  '*_swi.nii.gz',
+  '*_swi.json',
+)
+
+COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
+  'x': 'Centre of mass, mm, RAS world',
+  'y': 'Centre of mass, mm, RAS world',
+  'z': 'Centre of mass, mm, RAS world',
+  'i': 'Voxel index of the candidate in this image, from 0',
+  'j': 'Voxel index of the candidate in this image, from 0',
+  'k': 'Voxel index of the candidate in this image, from 0',
+  'status': 'definite or possible',
+  'likelihood': 'Mean over the networks, 0 to 1',
+  'spread': 'Standard deviation over the networks',
+  'probability': 'Likelihood, calibrated on out-of-fold predictions',
+  'volume_mm3': 'Volume of the outline; grows with field times echo time',
+  'diameter_mm': 'Diameter of the sphere of that volume',
+  'feret_mm': 'Longest diameter in plane, of the largest slice',
+  'extent_x_mm': 'Size of the bounding box along the first RAS-ordered axis',
+  'extent_y_mm': 'Size of the bounding box along the second axis',
+  'extent_z_mm': 'Size of the bounding box along the third axis',
+  'contrast': '(local brain - darkest voxel) / local brain',
+  'category': 'single slice, travelling (as an oblique vessel), or hard',
+  'region': 'Region of the brain, by registration to MNI',
+  'location': 'lobar, deep, infratentorial or unknown',
+  'region_certain': 'false near a border of the region',
+  'counted': 'false above 10 mm (diameter_mm or feret_mm)',
+  'field_t': 'Field strength in tesla, beside the sizes that depend on it',
+  'echo_time_s': 'Echo time in seconds, beside the sizes that depend on it',
+  'note': 'Why it is not counted, and other remarks',
+}
+
+
+def write_dataset(out: pathlib.Path, source: pathlib.Path) -> None:
+  """dataset_description.json and .bidsignore, once for all scans."""
+  home = 'https://pypi.org/project/cmbjax'
+  made = {'Name': 'cmbjax', 'Version': cmbjax.__version__, 'CodeURL': home}
+  bids.write_description(
+    out,
+    'Cerebral microbleeds found by cmbjax (research use only)',
+    kind='derivative',
+    extra={'GeneratedBy': [made], 'SourceDatasets': [{'URL': source.name}]},
+  )
+  files.write_text(out / '.bidsignore', '\n'.join(IGNORED) + '\n')
+
+
+def write_scan(
+  out: pathlib.Path,
+  analysis: Analysis,
+  *,
+  candidates: bool = False,
+  steps: bool = False,
+  page: bool = True,
+) -> list[pathlib.Path]:
+  """Writes everything of one scan; the paths, the label image first."""
+  result, image = analysis.result, analysis.image
+  stem = _anat(out, result) / f'{result.name}_space-orig_seg-cmb_dseg'
+  written = [_with(stem, '.nii.gz'), _with(stem, '.tsv'), _with(stem, '.json')]
+  volume.save(written[0], result.labels, image)
+  rows = [_row(lesion, image, result.protocol) for lesion in result.found]
+  files.write_text(written[1], tsv(['index', 'name', *COLUMNS], rows))
+  files.write_json(written[2], _sidecar(result))
+  if candidates:
+    written.append(_anat(out, result) / f'{result.name}_desc-candidates.tsv')
+    table = result.candidates
+    names = list(table)
+    lines = zip(*(np.asarray(table[name]).tolist() for name in names))
+    rows = [dict(zip(names, line)) for line in lines]
+    files.write_text(written[-1], tsv(names, rows))
+  if steps:
+    written += _steps(out, analysis)
+  if page:
+    from cmbjax.report import scan_page
+
+    written.append(pathlib.Path(scan_page.write_scan(result, out)))
+  return written
+
+
+def write_record(
+  out: pathlib.Path, result: ScanResult, mark: str, written: Sequence
+) -> dict[str, Any]:
+  """logs/NAME.json, which makes a scan count as done; what it says."""
+  record = {
+    'mark': mark,
+    'files': [str(path.relative_to(out)) for path in written],
+    'row': group_row(result),
+    'warnings': list(result.warnings),
+    'seconds': dict(result.seconds),
+    'software': dict(result.software),
+  }
+  files.write_json(_record_path(out, result.name), record)
+  return record
+
+
+def forget(out: pathlib.Path, name: str) -> None:
+  """From now on the scan is not done."""
+  _record_path(out, name).unlink(missing_ok=True)
+
+
+def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
+  """The record of a scan that is done with this mark, its files present."""
+  record = _read(_record_path(out, name))
+  if record.get('mark') != mark:
+    return None
+  present = all((out / path).is_file() for path in record.get('files', ['?']))
+  return record if present else None
+
+
+def records(out: pathlib.Path) -> list[dict[str, Any]]:
+  """The records of all scans that are done, sorted by name."""
+  found = [_read(path) for path in sorted((out / 'logs').glob('sub-*.json'))]
+  return [record for record in found if 'row' in record]
+
+
+GROUP = (
+  'name',
+  'subject',
+  'session',
+  'definite',
+  'possible',
+  'counted',
+  'too_large',
+  'rejected',
+  'candidates',
+  'volume_mm3',
+  *(f'{place}_{kind}' for place in LOCATIONS for kind in (DEFINITE, POSSIBLE)),
+  'grade',
+  'grade_definite',
+  'aria_h',
+  'pattern',
+  'field_t',
+  'echo_time_s',
+  'spacing_mm',
+  'operating_point',
+  'threshold',
+  'num_warnings',
+  'simulated',
+  'seconds',
+  'page',
+)
+
+
+def group_row(result: ScanResult) -> dict[str, Any]:
+  """One scan as a row of the group table, JSON types only."""
+  tally, protocol = result.counts, result.protocol
+  places = {
+    f'{place}_{kind}': tally['by_location'][place][kind]
+    for place in LOCATIONS
+    for kind in (DEFINITE, POSSIBLE)
+  }
+  same = {key: tally[key] for key in GROUP if key in tally}
+  row = {
+    'name': result.name,
+    'subject': result.subject,
+    'session': result.session,
+    **same,
+    **places,
+    'field_t': protocol['field_t'],
+    'echo_time_s': protocol['echo_time_s'],
+    'spacing_mm': 'x'.join(f'{side:g}' for side in result.spacing_mm),
+    'operating_point': result.operating_point['name'],
+    'threshold': result.operating_point['threshold'],
+    'num_warnings': len(result.warnings),
+    'simulated': result.simulated,
+    'seconds': round(sum(result.seconds.values()), 2),
+    'page': f'{result.name}.html',
+  }
+  return {name: row[name] for name in GROUP}
+
+
+def write_group(out: pathlib.Path, *, page: bool = True) -> pathlib.Path:
+  """group_cmb.tsv of every scan that is done, and the group page."""
+  rows = [record['row'] for record in records(out)]
+  path = out / 'group_cmb.tsv'
+  files.write_text(path, tsv(GROUP, rows))
+  if page:
+    from cmbjax.report import scan_page
+
+    scan_page.write_group(rows, out)
+  return path
+
+
+def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+  """A BIDS table: tabs, 'n/a' for what is missing, true and false."""
+  lines = ['\t'.join(names)]
+  lines += ['\t'.join(_cell(row.get(name)) for name in names) for row in rows]
+  return '\n'.join(lines) + '\n'
+
+
+def _cell(value: Any) -> str:
+  if isinstance(value, bool | np.bool_):
+    return 'true' if value else 'false'
+  if isinstance(value, float | np.floating):
+    return f'{value:.7g}' if np.isfinite(value) else 'n/a'
+  if value is None or value == '':
+    return 'n/a'
+  return ' '.join(str(value).split())
+
+
+def _row(
+  lesion: Lesion, image: volume.Volume, protocol: Mapping[str, Any]
+) -> dict[str, Any]:
+  fields = dataclasses.asdict(lesion)
+  native = image.to_native_index(lesion.centre_index)
+  return {
+    'index': lesion.index,
+    'name': lesion.id,
+    **dict(zip('xyz', lesion.centre_mm)),
+    **dict(zip('ijk', (int(v) for v in native))),
+    **{name: fields[name] for name in COLUMNS if name in fields},
+    **{f'extent_{a}_mm': side for a, side in zip('xyz', lesion.extent_mm)},
+    'field_t': protocol['field_t'],
+    'echo_time_s': protocol['echo_time_s'],
+  }
+
+
+def _sidecar(result: ScanResult) -> dict[str, Any]:
+  """Of the label image and its table."""
+  known = {name: {'Description': text} for name, text in COLUMNS.items()}
+  return {
+    'Description': 'Cerebral microbleeds, one label per lesion.',
+    'Sources': result.source.split(', '),
+    'SpatialReference': 'orig',
+    'Manual': False,
+    'Simulated': result.simulated,
+    'GeneratedBy': [{'Name': 'cmbjax detect', 'Version': cmbjax.__version__}],
+    'MagneticFieldStrength': result.protocol['field_t'],
+    'EchoTime': result.protocol['echo_time_s'],
+    'Protocol': dict(result.protocol),
+    'OperatingPoint': dict(result.operating_point),
+    'Counts': dict(result.counts),
+    'Warnings': list(result.warnings),
+    'TopRejected': [dict(row) for row in result.top_rejected],
+    'Seconds': dict(result.seconds),
+    'SoftwareVersions': dict(result.software),
+    'Notice': 'Research use only; not a medical device.',
+    'index': {'Description': 'Value in the label image'},
+    'name': {'Description': 'Name of the lesion in tables and reports'},
+    **known,
+  }
+
+
+def _steps(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
+  """What the chain saw on the way: scaled image, brain, regions, map."""
+  from cmbjax.detect import candidates, radial_symmetry
+
+  result, image = analysis.result, analysis.image
+  start = _anat(out, result) / f'{result.name}_space-orig'
+  gates = candidates.Gates()
+  flat = candidates.flatten(
+    result.swi, result.spacing_mm, result.mask, gates=gates
+  )
+  response = radial_symmetry.radial_symmetry(
+    flat, result.spacing_mm, mask=result.mask
+  )
+  grown = np.zeros(result.swi.shape, np.uint16)
+  for number, region in enumerate(analysis.candidates.regions, start=1):
+    if analysis.candidates.kept[number - 1]:
+      grown[tuple(region.T)] = number
+  images = {
+    'desc-scaled_swi': result.swi,
+    'desc-flat_swi': flat,
+    'desc-radialsymmetry_swi': response,
+    'seg-candidates_dseg': grown,
+    'desc-detect_mask': result.mask,
+  }
+  written = []
+  for name, array in images.items():
+    written.append(start.with_name(f'{start.name}_{name}.nii.gz'))
+    volume.save(written[-1], array, image)
+  return written
+
+
+def _anat(out: pathlib.Path, result: ScanResult) -> pathlib.Path:
+  return out.joinpath(result.subject, result.session or '', 'anat')
+
+
+def _with(stem: pathlib.Path, extension: str) -> pathlib.Path:
+  return stem.with_name(stem.name + extension)
+
+
+def _record_path(out: pathlib.Path, name: str) -> pathlib.Path:
+  return out / 'logs' / f'{name}.json'
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    found = files.read_json(path)
+  except files.InputError:
+    return {}
+  return found if isinstance(found, dict) else {}

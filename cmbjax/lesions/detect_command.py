@@ -1,0 +1,332 @@
+"""`cmbjax detect`: scans to measured microbleeds, tables and reports.
+
+Rule: every scan that was asked for ends as done, skipped or failed, and the
+exit code and the last line say how many.
+"""
+
+import argparse
+import pathlib
+import sys
+
+EPILOG = """
+IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
+files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
+
+  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.nii.gz   one label per lesion
+  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.tsv      its measures
+  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.json     counts, warnings
+  OUT/sub-01.html  OUT/group_cmb.tsv  OUT/logs/
+
+examples:
+  cmbjax detect sub-01_swi.nii.gz out --weights runs/finetune/models/finetuned
+  cmbjax detect mag.nii.gz out --phase phase.nii.gz
+  cmbjax detect BIDS BIDS/derivatives/cmbjax participant --jobs 4
+
+exit code: 0 all done, 1 some scans failed (the others are kept), 2 wrong use,
+3 nothing to do, 130 interrupted. Research use only.
+"""
+LEVELS = ('participant', 'group')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Options of the verb, named as fMRIPrep names them where it has them."""
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
+  parser.epilog = EPILOG
+  parser.add_argument('input', metavar='IN', help='scan or scans, see below')
+  parser.add_argument('out', metavar='OUT', help='folder for the results')
+  parser.add_argument(
+    'level',
+    nargs='?',
+    choices=LEVELS,
+    default='participant',
+    help='participant: scans and group table; group: only the group table',
+  )
+  _add_selection(parser.add_argument_group('which scans'))
+  _add_method(parser.add_argument_group('method'))
+  _add_output(parser.add_argument_group('output'))
+  _add_running(parser.add_argument_group('running'))
+
+
+def _add_selection(group) -> None:
+  group.add_argument(
+    '--participant-label',
+    nargs='+',
+    default=[],
+    metavar='ID',
+    help="subjects to do, with or without 'sub-'; default: all",
+  )
+  group.add_argument(
+    '--session-label', nargs='+', default=[], metavar='ID', help='sessions'
+  )
+  group.add_argument(
+    '--swi-pattern',
+    metavar='PATTERN',
+    help="name of the SWI in a BIDS data set, for example '*_acq-hr_swi.nii*'",
+  )
+  group.add_argument(
+    '--phase',
+    nargs='+',
+    default=[],
+    metavar='FILE',
+    help='phase of IN, which is then a magnitude; the SWI is made from both',
+  )
+  group.add_argument(
+    '--mask', metavar='FILE', help='brain mask of the one scan; default: made'
+  )
+
+
+def _add_method(group) -> None:
+  group.add_argument(
+    '--weights',
+    metavar='DIR',
+    help='models/NAME of a finished study, or none: candidates and outlines '
+    'only; default: the weights that came with cmbjax',
+  )
+  group.add_argument(
+    '--operating-point',
+    choices=('high_sensitivity', 'balanced', 'high_precision'),
+    default='high_sensitivity',
+    help='from where on a candidate is a possible microbleed; definite ones '
+    'are always above high_precision; default: high_sensitivity',
+  )
+  group.add_argument(
+    '--threshold',
+    type=float,
+    metavar='P',
+    help='a likelihood instead of an operating point, 0 to 1',
+  )
+  group.add_argument(
+    '--generator',
+    choices=('frst', 'hessian'),
+    default='frst',
+    help='how candidates are found: radial symmetry or Hessian',
+  )
+  group.add_argument(
+    '--atlas',
+    metavar='FILE',
+    help='label image in MNI space with a .tsv of names beside it (index, '
+    'name, location), instead of the own region map',
+  )
+  group.add_argument(
+    '--no-regions', action='store_true', help='do not name regions (faster)'
+  )
+
+
+def _add_output(group) -> None:
+  group.add_argument(
+    '--write-candidates',
+    action='store_true',
+    help='also *_desc-candidates.tsv: all candidates, with the reason why '
+    'each dropped one was dropped, and their features',
+  )
+  group.add_argument(
+    '--write-steps',
+    action='store_true',
+    help='also the scaled SWI, radial symmetry map, brain mask and regions',
+  )
+  group.add_argument('--no-report', action='store_true', help='no HTML pages')
+
+
+def _add_running(group) -> None:
+  group.add_argument(
+    '--jobs',
+    type=int,
+    metavar='N',
+    help='processes, each up to 2 GB; default: by cores and memory',
+  )
+  group.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='do again what is done; without it only what is new or changed',
+  )
+  group.add_argument(
+    '--dry-run',
+    action='store_true',
+    help='say what would be done, and write nothing',
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Analyses all scans; returns the exit code.
+
+  Raises:
+    InputError, NoInputError: options or input that cannot be used.
+  """
+  from cmbjax.lesions import derivatives
+
+  out = pathlib.Path(args.out)
+  _check(args, out)
+  if args.level == 'group':
+    return _group(out, page=not args.no_report)
+  found = _find(args, out)
+  settings = _settings(args, out)
+  todo, ready, broken = _plan(found, settings, overwrite=args.overwrite)
+  if args.dry_run:
+    return _tell(todo, ready, broken, out)
+  derivatives.write_dataset(out, pathlib.Path(args.input).resolve())
+  failed = _work(args, settings, todo, ready, broken)
+  path = derivatives.write_group(out, page=settings.page)
+  _summary(len(todo) + len(broken), len(ready), failed)
+  print(path)
+  if failed and found.kind == 'file':
+    return 2  # the one file that was named cannot be used
+  return 1 if failed else 0
+
+
+def _check(args, out):
+  from cmbjax.errors import InputError
+
+  if args.threshold is not None and not 0 <= args.threshold < 1:
+    raise InputError(
+      f'--threshold: found {args.threshold:g}; give a likelihood from 0 to '
+      'below 1.'
+    )
+  if args.jobs is not None and args.jobs < 1:
+    raise InputError(f'--jobs: found {args.jobs}, must be 1 or more.')
+  if out.exists() and not out.is_dir():
+    raise InputError(f'{out}: is a file; give a folder for the results.')
+  source = pathlib.Path(args.input)
+  if source.is_dir() and out.resolve() == source.resolve():
+    raise InputError(
+      f'{out}: is the input; give another folder, for example '
+      f'{out / "derivatives" / "cmbjax"}.'
+    )
+
+
+def _find(args, out):
+  from cmbjax.lesions import inputs
+
+  found = inputs.find(
+    pathlib.Path(args.input),
+    phase=[pathlib.Path(p) for p in args.phase],
+    mask=pathlib.Path(args.mask) if args.mask else None,
+    participants=args.participant_label,
+    sessions=args.session_label,
+    swi_pattern=args.swi_pattern,
+    work=out / 'sourcedata',
+  )
+  return found
+
+
+def _settings(args, out):
+  from cmbjax.errors import NoInputError
+  from cmbjax.lesions import batch, chain, classifier
+
+  classify = (args.weights or '').lower() != 'none'
+  weights = pathlib.Path(args.weights) if args.weights and classify else None
+  atlas = pathlib.Path(args.atlas) if args.atlas else None
+  if atlas is not None and not atlas.is_file():
+    raise NoInputError(f'{atlas}: no such file; check --atlas.')
+  options = chain.Options(
+    operating_point=args.operating_point,
+    threshold=args.threshold if classify else None,
+    generator=args.generator,
+    regions=not args.no_regions,
+    atlas=atlas,
+  )
+  if classify:  # wrong weights end here, not in every scan
+    classifier.check(weights, args.operating_point, args.threshold)
+  return batch.Settings(
+    out=out,
+    weights=weights,
+    classify=classify,
+    options=options,
+    candidates=args.write_candidates,
+    steps=args.write_steps,
+    page=not args.no_report,
+  )
+
+
+def _plan(found, settings, *, overwrite):
+  """(scans to do, records of those done, [(name, why)] of broken ones)."""
+  from cmbjax.errors import InputError
+  from cmbjax.lesions import batch, derivatives
+
+  todo, ready, broken = [], [], list(found.broken)
+  for scan in found.scans:
+    try:
+      mark = batch.mark_of(scan, settings)
+    except InputError as error:
+      broken.append((scan.name, str(error)))
+      continue
+    record = derivatives.done(settings.out, scan.name, mark)
+    if record is None or overwrite:
+      todo.append(scan)
+    else:
+      ready.append(record)
+  return todo, ready, broken
+
+
+def _tell(todo, ready, broken, out):
+  """What --dry-run prints."""
+  for scan in todo:
+    where = out.joinpath(scan.subject, scan.session or '', 'anat')
+    print(f'would do    {scan.name}  ->  {where}')
+  for record in ready:
+    print(f'would skip  {record["row"]["name"]}  (done, nothing changed)')
+  for name, why in broken:
+    print(f'cannot do   {name}  ({why})')
+  return 1 if broken else 0
+
+
+def _work(args, settings, todo, ready, broken) -> int:
+  """Does it, with progress and a log; the number of failures."""
+  from cmbjax.lesions import batch
+  from cmbjax.progress import Progress
+
+  log = batch.Log(settings.out)
+  jobs, threads = batch.affordable(args.jobs, max(len(todo), 1))
+  log.add(
+    'start',
+    version=batch.cmbjax.__version__,
+    settings={k: v for k, v in vars(args).items() if k != 'run'},
+    jobs=jobs,
+    todo=[scan.name for scan in todo],
+    skipped=[record['row']['name'] for record in ready],
+  )
+  failed = []
+  for name, why in broken:
+    failed.append(name)
+    _say(f'{name}: failed: {why}')
+    log.add('failed', name=name, error=why)
+  total = len(todo) + len(ready)
+  try:
+    with Progress('detect', total, done=len(ready)) as progress:
+      for end in batch.run(todo, settings, jobs=jobs, threads=threads):
+        if end.record is None:
+          failed.append(end.name)
+          progress.advance(note=f'{end.name} failed')
+          _say(f'{end.name}: failed: {end.error}')
+          log.add('failed', name=end.name, error=end.error, trace=end.trace)
+        else:
+          progress.advance(note=f'{end.name}: {end.record["shown"]}')
+          log.add('done', name=end.name, **end.record)
+  except BaseException as error:
+    log.add('stopped', error=type(error).__name__)
+    raise
+  log.add('end', failed=failed)
+  return len(failed)
+
+
+def _summary(tried, skipped, failed):
+  done = tried - failed
+  parts = [f'{done} done']
+  if skipped:
+    parts.append(f'{skipped} were done already')
+  if failed:
+    parts.append(f'{failed} failed (see logs)')
+  _say('detect: ' + ', '.join(parts))
+
+
+def _group(out, *, page):
+  from cmbjax.errors import NoInputError
+  from cmbjax.lesions import derivatives
+
+  if not derivatives.records(out):
+    raise NoInputError(f'{out}: holds no finished scan; run participant first.')
+  print(derivatives.write_group(out, page=page))
+  return 0
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,212 @@
+"""What a person points at to the scans in it.
+
+A file, a folder of NIfTI files, a BIDS data set or a DICOM folder. Rule: one
+subject whose files cannot be told apart does not stop the others.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import bids
+
+_NIFTI = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
+_NOT_A_SCAN = re.compile(
+  r'(^|[_-])(m(in)?ip|mask|dseg|probseg|label|seg)([_.-]|$)', re.IGNORECASE
+)
+_PHASE = re.compile(r'(^|[_-])(part-phase|phase|pha|ph)([_.-]|$)', re.I)
+_MAGNITUDE = re.compile(r'(^|[_-])(part-mag|magnitude|mag)([_.-]|$)', re.I)
+
+
+class Found(NamedTuple):
+  """The scans of an input."""
+
+  kind: str  # 'file', 'folder', 'bids' or 'dicom'
+  scans: tuple[bids.ScanFiles, ...]
+  broken: tuple[tuple[str, str], ...]  # (name, why) of unusable subjects
+
+
+def find(
+  source: pathlib.Path,
+  *,
+  phase: Sequence[pathlib.Path] = (),
+  mask: pathlib.Path | None = None,
+  participants: Sequence[str] = (),
+  sessions: Sequence[str] = (),
+  swi_pattern: str | None = None,
+  work: pathlib.Path | None = None,
+) -> Found:
+  """Finds the scans of `source`.
+
+  Args:
+    source: a NIfTI file, a flat folder of them, a BIDS or DICOM folder.
+    phase: of one magnitude file.
+    mask: brain mask, for one scan only.
+    participants, sessions: labels to keep, with or without 'sub-', 'ses-'.
+    swi_pattern: shell pattern of the SWI's name.
+    work: where converted DICOM series go.
+
+  Raises:
+    NoInputError: nothing to analyse.
+    InputError: options that do not fit, or names that are there twice.
+  """
+  if not source.exists():
+    raise NoInputError(f'{source}: no such file or folder; check the name.')
+  if source.is_file():
+    found = Found('file', (_one_file(source, phase),), ())
+  elif phase:
+    raise InputError('--phase: goes with one magnitude file, not a folder.')
+  elif any(p.is_dir() for p in source.glob('sub-*')):
+    found = _bids(source, participants, swi_pattern)
+  else:
+    found = _folder(source, work)
+  found = _keep(found, source, participants, sessions)
+  return found if mask is None else _masked(found, mask)
+
+
+def _one_file(path, phase):
+  if not _NIFTI.search(path.name):
+    raise InputError(
+      f'{path}: is not a NIfTI file (.nii, .nii.gz); convert it first, or '
+      'give the folder of the DICOM series.'
+    )
+  for other in phase:
+    if not other.is_file():
+      raise NoInputError(f'{other}: no such file; check --phase.')
+  return _scan_of(path, tuple(phase))
+
+
+def _scan_of(path, phase=()):
+  """One file, or a magnitude and its phase, as a scan."""
+  session = bids.entities(path).get('ses')
+  subject = f'sub-{_label(path)}'
+  name = f'{subject}_ses-{session}' if session else subject
+  magnitude_only = not phase and _is_magnitude(path)
+  plain = not phase and not magnitude_only
+  return bids.ScanFiles(
+    subject=subject,
+    session=f'ses-{session}' if session else None,
+    name=name,
+    swi=path if plain else None,
+    magnitude=None if plain else path,
+    phase=(phase[0] if len(phase) == 1 else tuple(phase)) if phase else None,
+    mask=None,
+    sidecar=bids.sidecar(path),
+  )
+
+
+def _is_magnitude(path):
+  return bids.entities(path).get('part') == 'mag'
+
+
+def _label(path):
+  """The BIDS subject, else the letters and digits of the name."""
+  given = bids.entities(path).get('sub')
+  text = given if given else _NIFTI.sub('', path.name)
+  text = _MAGNITUDE.sub('_', text)
+  label = re.sub('[^A-Za-z0-9]', '', text)
+  if not label:
+    raise InputError(
+      f'{path}: its name has no letter or digit to call the subject by; rename '
+      'it.'
+    )
+  return label
+
+
+def _folder(source, work):
+  """Flat NIfTI files, else DICOM."""
+  images = sorted(p for p in source.iterdir() if _NIFTI.search(p.name))
+  if images:
+    return Found('folder', tuple(_pair(images)), ())
+  from cmbjax.imaging import dicom
+
+  if dicom.is_dicom(source):
+    return Found('dicom', tuple(dicom.convert(source, work or source)), ())
+  raise NoInputError(
+    f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
+    'data set (sub-* folders) or a DICOM folder.'
+  )
+
+
+def _pair(images):
+  """Scans of a flat folder; magnitude and phase of one name belong together."""
+  images = [p for p in images if not _NOT_A_SCAN.search(p.name)]
+  phases = {}
+  for path in images:
+    if _PHASE.search(path.name):
+      phases.setdefault(_PHASE.sub('_', path.name), []).append(path)
+  for path in images:
+    if not _PHASE.search(path.name):
+      partner = phases.get(_MAGNITUDE.sub('_', path.name), [])
+      is_signal = _MAGNITUDE.search(path.name) and len(partner) == 1
+      yield _scan_of(path, tuple(partner) if is_signal else ())
+
+
+def _bids(source, participants, swi_pattern):
+  """All subjects; of those whose files are ambiguous, the reason."""
+  try:
+    scans = bids.find_scans(
+      source, participants=participants, swi_pattern=swi_pattern
+    )
+    return Found('bids', tuple(scans), ())
+  except NoInputError:
+    raise
+  except InputError:
+    folders = sorted(p.name for p in source.glob('sub-*') if p.is_dir())
+  wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
+  if wanted - set(folders):
+    bids.find_scans(source, participants=participants)  # says which
+  scans, broken = [], []
+  for subject in folders:
+    if wanted and subject not in wanted:
+      continue
+    try:
+      scans += bids.find_scans(
+        source, participants=[subject], swi_pattern=swi_pattern
+      )
+    except NoInputError:
+      continue
+    except InputError as error:
+      broken.append((subject, str(error)))
+  return Found('bids', tuple(scans), tuple(broken))
+
+
+def _keep(found, source, participants, sessions):
+  """The scans that were asked for; every name once."""
+  scans = found.scans
+  if participants and found.kind != 'bids':
+    wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
+    scans = tuple(s for s in scans if s.subject in wanted)
+  if sessions:
+    wanted = {'ses-' + s.removeprefix('ses-') for s in sessions}
+    scans = tuple(s for s in scans if s.session in wanted)
+  if not scans and not found.broken:
+    raise NoInputError(
+      f'{source}: no scan is left; check --participant-label and '
+      '--session-label, and the names of the files.'
+    )
+  names = [scan.name.lower() for scan in scans]
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    same = [s for s in scans if s.name.lower() == twice[0]]
+    paths = ', '.join(str(s.swi or s.magnitude) for s in same)
+    raise InputError(
+      f'{source}: {paths} would both be called {twice[0]}; rename one, or give '
+      'the files one by one.'
+    )
+  return found._replace(scans=scans)
+
+
+def _masked(found, mask):
+  if len(found.scans) != 1:
+    raise InputError(
+      f'--mask: is for one scan, {len(found.scans)} were found; put masks '
+      'beside the scans (*_label-brain_mask.nii.gz).'
+    )
+  if not mask.is_file():
+    raise NoInputError(f'{mask}: no such file; check --mask.')
+  (scan,) = found.scans
+  return found._replace(scans=(dataclasses.replace(scan, mask=mask),))
