@@ -23,9 +23,18 @@ from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
 from cmbjax.evaluation import compare
 from cmbjax.evaluation import predictions as predictions_lib
+from cmbjax.lesions import learned
 from cmbjax.models import get_model
 from cmbjax.report import html, tables
-from cmbjax.training import checkpoint, logs, loop, optim, record, replicas
+from cmbjax.training import (
+  checkpoint,
+  held_out,
+  logs,
+  loop,
+  optim,
+  record,
+  replicas,
+)
 from cmbjax.training.transfer import transfer
 
 # Part of every fingerprint: raise it when the same settings would give other
@@ -90,6 +99,7 @@ def _run(config: ConfigDict, workdir: pathlib.Path) -> tables.StudyTables:
   )
   patches = replicas.on_device(material.examples.image, material.examples.label)
   trained = train_all(config, material, runner, patches, workdir)
+  store_points(config, material, trained, runner, patches, workdir)
   predicted = predict_all(config, material, trained, runner, patches, workdir)
   study = tabulate(config, material, predicted, workdir)
   page = html.write(study, workdir)
@@ -220,6 +230,37 @@ def train_all(
       )
     out[strategy] = Trained(weights, job.replicas, fingerprint)
   return out
+
+
+def store_points(
+  config: ConfigDict,
+  material: Material,
+  trained: Mapping[str, Trained],
+  runner: replicas.Runner,
+  patches: replicas.Patches,
+  workdir: pathlib.Path,
+) -> None:
+  """Operating points beside every strategy's weights, for `cmbjax detect`."""
+  for strategy in configs.trained_strategies(config):
+    folder, model = workdir / 'models' / strategy, trained[strategy]
+    if learned.is_stored(folder, model.fingerprint):
+      continue
+    job = make_job(config, material, strategy)
+    learned.store(
+      folder,
+      fingerprint=model.fingerprint,
+      examples=examples_lib.select(material.examples, job.pool),
+      scans=examples_lib.select(
+        material.scans,
+        np.isin(material.scans.cohort, configs.TRAINED_ON[strategy])
+        & (material.folds.of(material.scans.subject) >= 0),
+      ),
+      fold_of=job.fold_of,
+      likelihood=held_out.predict(
+        job, patches, model.weights, runner, batch=config.evaluation.batch
+      ),
+      threshold=config.evaluation.threshold,
+    )
 
 
 def make_job(config: ConfigDict, material: Material, strategy: str) -> loop.Job:

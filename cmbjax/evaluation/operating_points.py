@@ -131,9 +131,7 @@ def fit(
   return {**_fit(best, likelihood, label), 'brier': scores}
 
 
-def calibrated(
-  likelihood: np.ndarray, fitted: Mapping[str, Any]
-) -> np.ndarray:
+def calibrated(likelihood: np.ndarray, fitted: Mapping[str, Any]) -> np.ndarray:
   """Likelihoods [N] under a stored calibration.
 
   Raises:

@@ -1,0 +1,83 @@
+"""A finished training to what `cmbjax detect` needs beside its weights.
+
+Rule: everything is measured on training subjects, out of fold; it is stored
+in the folder of the weights and travels with them.
+"""
+
+import pathlib
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.data.examples import Examples, Scans
+from cmbjax.errors import InputError
+from cmbjax.evaluation import operating_points
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.lesions import domain
+from cmbjax.lesions.classifier import POINTS_FILE
+
+VERSION = 1  # of the file
+
+
+def is_stored(folder: pathlib.Path, fingerprint: str) -> bool:
+  """Whether the points of these very weights are there."""
+  try:
+    found = files.read_json(folder / POINTS_FILE)
+  except InputError:
+    return False
+  return (found.get('fingerprint'), found.get('version')) == (
+    fingerprint,
+    VERSION,
+  )
+
+
+def store(
+  folder: pathlib.Path,
+  *,
+  fingerprint: str,
+  examples: Examples,
+  scans: Scans,
+  fold_of: np.ndarray,
+  likelihood: np.ndarray,
+  threshold: float,
+) -> None:
+  """Writes operating_points.json.
+
+  Args:
+    folder: of the weights.
+    fingerprint: of the weights.
+    examples: the n training candidates.
+    scans: all training scans, those without candidates too.
+    fold_of: [n] fold of each candidate.
+    likelihood: [n] out of fold.
+    threshold: of the high-sensitivity point.
+  """
+  predictions = Predictions(
+    key=examples.key,
+    subject=examples.subject,
+    scan=examples.scan,
+    cohort=examples.cohort,
+    label=examples.label.astype(int),
+    lesion=examples.lesion.astype(int),
+    probability=likelihood,
+  )
+  counts = ScanCounts(
+    scan=scans.scan,
+    subject=scans.subject,
+    num_lesions=scans.num_lesions.astype(int),
+    num_missed=scans.num_missed.astype(int),
+  )
+  chosen = operating_points.choose(
+    predictions, counts, fold_of=fold_of, threshold=threshold
+  )
+  files.write_json(
+    folder / POINTS_FILE,
+    {
+      'version': VERSION,
+      'fingerprint': fingerprint,
+      'simulated': bool(scans.simulated.any()),
+      'cohorts': sorted(set(scans.cohort.tolist())),
+      **chosen,
+      'domain': domain.ranges(scans),
+    },
+  )
