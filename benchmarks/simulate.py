@@ -97,7 +97,7 @@ def _sheet(name, subject, folder):
   magnitude, phase, swi = made.magnitude[-1], made.phase[-1], made.swi
   half = round(4 / protocol.voxel_mm[2])
   figure, axes = pyplot.subplots(4, 4, figsize=(10, 12.3), facecolor='black')
-  for row, share in zip(axes, (0.28, 0.42, 0.55, 0.68)):
+  for row, share in zip(axes, (0.27, 0.42, 0.55, 0.68)):
     k = round(share * swi.shape[2])
     minip = swi[:, :, k - half : k + half + 1].min(2)
     for axis, image in zip(row, (magnitude[:, :, k], phase[:, :, k],

@@ -36,13 +36,12 @@ def test_refine_keeps_the_edge_value():
 
 
 def test_displacement_of_a_slab_is_part_of_the_whole():
-  whole = anatomy.draw_displacement(
-    np.random.default_rng(3), (60, 70, 80), start_mm=0, full_mm=(60, 70, 80)
-  )
-  slab = anatomy.draw_displacement(
-    np.random.default_rng(3), (60, 70, 20), start_mm=30, full_mm=(60, 70, 80)
-  )
+  knots = anatomy.draw_knots(np.random.default_rng(3), (60, 70, 80))
+  whole = anatomy.displacement(knots, (60, 70, 80), origin=(0, 0, 0))
+  slab = anatomy.displacement(knots, (60, 70, 20), origin=(0, 0, 30))
+  coarse = anatomy.displacement(knots, (30, 35, 40), origin=(0, 0, 0), step=2.0)
   np.testing.assert_allclose(slab, whole[..., 30:50], atol=1e-4)
+  np.testing.assert_allclose(coarse, whole[:, ::2, ::2, ::2], atol=1e-4)
   assert 0.5 < whole.std() < 4.0  # mm
 
 

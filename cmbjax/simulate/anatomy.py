@@ -92,6 +92,8 @@ class Atlas(NamedTuple):
   nuclei: np.ndarray  # [len(NUCLEI), x, y, z] uint8, 0..255, in `NUCLEI_BOX`
   to_ventricle: np.ndarray  # [3, X/2, Y/2, Z/2] unit vectors, 2 mm grid
   ventricle_mm: np.ndarray  # [X/2, Y/2, Z/2] distance to a lateral ventricle
+  depth_mm: np.ndarray  # [X/2, Y/2, Z/2] under the surface of the brain
+  outward: np.ndarray  # [3, X/2, Y/2, Z/2] unit vectors to the surface
 
 
 @functools.lru_cache(maxsize=1)
@@ -114,6 +116,7 @@ def load_atlas() -> Atlas:
   nuclei = np.stack([_soft_ellipsoid(n, first, size) for n in NUCLEI])
   csf = np.where(mask, 1 - grey - white, 0)
   distance, direction = _toward_ventricle(csf[::2, ::2, ::2], origin)
+  depth, outward = _toward_surface(mask[::2, ::2, ::2])
   return Atlas(
     origin,
     grey * mask,
@@ -123,6 +126,8 @@ def load_atlas() -> Atlas:
     nuclei,
     direction,
     distance,
+    depth,
+    outward,
   )
 
 
@@ -169,6 +174,16 @@ def _toward_ventricle(csf, origin):
   return distance, direction.astype(np.float32)
 
 
+def _toward_surface(mask):
+  """Distance to and direction toward the brain's surface, 2 mm grid."""
+  depth = 2.0 * ndimage.distance_transform_edt(mask)
+  depth -= 2.0 * ndimage.distance_transform_edt(~mask)
+  depth = depth.astype(np.float32)
+  outward = -np.stack(np.gradient(ndimage.gaussian_filter(depth, 2.5)))
+  outward /= np.maximum(np.sqrt((outward**2).sum(0)), 1e-6)
+  return depth, outward.astype(np.float32)
+
+
 def _regions(grey, white, mask, nuclei, origin) -> np.ndarray:
   """Region index by geometry; extents measured on the MARS atlas (MIT)."""
   x, y, z = grid_mm(origin, grey.shape)
@@ -203,8 +218,7 @@ class Head:
     iron_ppm: [X, Y, Z] float32 susceptibility of the nuclei.
     region: [X, Y, Z] uint8.
     mni: [3, X, Y, Z] float32 MNI mm of each node.
-    matrix: [3, 3] of the affine part, grid mm to MNI mm.
-    start_mm: z of node 0 within the full field of view (a slab starts later).
+    frame: how the person lies over the templates.
     b0: unit vector of the main field in the grid frame.
   """
 
@@ -215,8 +229,13 @@ class Head:
   iron_ppm: np.ndarray
   region: np.ndarray
   mni: np.ndarray
-  matrix: np.ndarray
+  frame: 'Frame'
   b0: np.ndarray
+
+  @property
+  def matrix(self) -> np.ndarray:
+    """[3, 3] of the affine part, grid mm to MNI mm."""
+    return self.frame.matrix
 
   def to_mni(self, points_mm) -> np.ndarray:
     """Grid mm [N, 3] to MNI mm [N, 3]."""
@@ -255,28 +274,67 @@ def _rotation(angles_deg) -> np.ndarray:
   return Rotation.from_euler('xyz', angles_deg, degrees=True).as_matrix()
 
 
-def _spline(num_out: int, spacing: float, offset: float) -> np.ndarray:
-  """Uniform cubic B-spline weights [num_out, num_knots], node i at i mm."""
-  position = (np.arange(num_out) + offset) / spacing + 1.0
+def _spline(num_out: int, spacing: float, offset: float, step=1.0):
+  """Uniform cubic B-spline weights [num_out, num_knots], node 0 at `offset`."""
+  position = (np.arange(num_out) * step + offset) / spacing + 1.0
   distance = abs(position[:, None] - np.arange(np.ceil(position.max()) + 3))
   near = 2 / 3 - distance**2 + distance**3 / 2
   far = (2 - np.minimum(distance, 2)) ** 3 / 6
   return np.where(distance < 1, near, far).astype(np.float32)
 
 
-def draw_displacement(rng, shape, *, start_mm, full_mm, sd_mm=2.0):
-  """Smooth random displacement [3, X, Y, Z] in mm, 22 mm B-spline knots.
+_KNOT_MM = 22.0
 
-  The draw depends on the full field of view only, so a slab is a part of it.
+
+def draw_knots(rng, full_mm, *, sd_mm=2.0) -> np.ndarray:
+  """B-spline coefficients [3, ...] of a smooth random displacement in mm.
+
+  They depend on the full field of view only, so a slab is a part of it.
   """
-  weights = [_spline(n, 22.0, o) for n, o in zip(shape, (0, 0, start_mm))]
-  knots = [_spline(round(n), 22.0, 0).shape[1] for n in full_mm]
-  knots = [max(k, w.shape[1]) for k, w in zip(knots, weights)]
-  control = rng.standard_normal((3, *knots)).astype(np.float32) * sd_mm * 2.1
+  count = [_spline(round(n), _KNOT_MM, 0).shape[1] for n in full_mm]
+  return rng.standard_normal((3, *count)).astype(np.float32) * sd_mm * 2.1
+
+
+def displacement(knots, shape, *, origin, step=1.0) -> np.ndarray:
+  """Displacement [3, X, Y, Z] in mm of the nodes `origin + step * index`.
+
+  It fades away outside of the field of view.
+  """
+  weights = [_spline(n, _KNOT_MM, o, step) for n, o in zip(shape, origin)]
   weights = [
-    np.pad(w, ((0, 0), (0, k - w.shape[1]))) for w, k in zip(weights, knots)
+    np.pad(w, ((0, 0), (0, max(k - w.shape[1], 0))))[:, :k]
+    for w, k in zip(weights, knots.shape[1:])
   ]
-  return np.stack([separable(weights, c) for c in control])
+  return np.stack([separable(weights, k) for k in knots])
+
+
+class Frame(NamedTuple):
+  """How one person lies over the templates."""
+
+  matrix: np.ndarray  # [3, 3], grid mm to MNI mm
+  knots: np.ndarray  # of the displacement
+  widening: float  # of the ventricles
+  full_mm: tuple[float, float, float]
+  start_mm: float  # z of node 0 of a slab in the field of view
+
+  def coordinates(self, shape, *, origin, step=1.0) -> np.ndarray:
+    """MNI mm [3, X, Y, Z] of the nodes `origin + step * index`.
+
+    Args:
+      shape: of the grid.
+      origin: mm of node 0 in the full field of view.
+      step: mm.
+    """
+    middle = (np.asarray(self.full_mm, np.float32) - 1) / 2
+    x, y, z = grid_mm(origin, shape, step=step)
+    x, y, z = x - middle[0], y - middle[1], z - middle[2]
+    mni = np.stack([
+      c + r[0] * x + r[1] * y + r[2] * z
+      for c, r in zip(CENTRE_MNI_MM, self.matrix)
+    ]).astype(np.float32)  # fmt: skip
+    _widen_ventricles(mni, self.widening)
+    mni += displacement(self.knots, shape, origin=origin, step=step)
+    return mni
 
 
 def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> Head:
@@ -295,21 +353,11 @@ def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> Head:
   turn = _rotation(rng.uniform(-1, 1, 3) * (5, 4, 6))
   matrix = (np.diag(1 / scale) @ shear @ turn).astype(np.float32)
   tilt = _rotation([rng.normal(-8, 6), rng.normal(0, 3), 0])
-  warp = draw_displacement(rng, shape, start_mm=start_mm, full_mm=full_mm)
-  mni = _coordinates(matrix, shape, full_mm=full_mm, start_mm=start_mm)
-  _widen_ventricles(mni, rng.uniform(0.95, 1.35))
-  mni += warp
+  knots = draw_knots(rng, full_mm)
+  frame = Frame(matrix, knots, rng.uniform(0.95, 1.35), full_mm, start_mm)
+  mni = frame.coordinates(shape, origin=(0, 0, start_mm))
   iron = _draw_iron(rng, atlas)
-  return _pull(atlas, mni, matrix, iron, tilt.T @ [0.0, 0.0, 1.0])
-
-
-def _coordinates(matrix, shape, *, full_mm, start_mm) -> np.ndarray:
-  middle = (np.asarray(full_mm, np.float32) - 1) / 2
-  x, y, z = grid_mm((0, 0, start_mm), shape)
-  x, y, z = x - middle[0], y - middle[1], z - middle[2]
-  return np.stack(
-    [c + r[0] * x + r[1] * y + r[2] * z for c, r in zip(CENTRE_MNI_MM, matrix)]
-  ).astype(np.float32)
+  return _pull(atlas, mni, frame, iron, tilt.T @ [0.0, 0.0, 1.0])
 
 
 def _widen_ventricles(mni, factor: float) -> None:
@@ -336,7 +384,7 @@ def _draw_iron(rng, atlas: Atlas) -> np.ndarray:
   return iron * solid
 
 
-def _pull(atlas: Atlas, mni, matrix, iron, b0) -> Head:
+def _pull(atlas: Atlas, mni, frame, iron, b0) -> Head:
   """Samples the templates at `mni` [3, X, Y, Z]."""
   shape = mni.shape[1:]
   index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
@@ -358,7 +406,7 @@ def _pull(atlas: Atlas, mni, matrix, iron, b0) -> Head:
     iron_ppm=pull(iron),
     region=pull(atlas.region, order=0) * mask,
     mni=mni,
-    matrix=matrix,
+    frame=frame,
     b0=np.asarray(b0, np.float32),
   )
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy, physics, vessels
+from cmbjax.simulate import anatomy, physics, skull, vessels
 from cmbjax.simulate.protocols import Protocol
 
 _CHI = {'grey': 0.020, 'white': -0.030, 'csf': 0.019}  # ppm
@@ -84,28 +84,34 @@ def draw_maps(streams, head, protocol, extent, tumour, workers):
   density, r2s, chi = _relax(rng, head, protocol, extent, inside, shares)
   chi += rim
   r2s += np.float32(physics.R2_PRIME * protocol.field_t) * rim
-  vessels_drawn, veins, flow = _draw_vessels(streams, head, protocol, extent)
-  density, r2s = _blend_vessels(
-    density, r2s, veins[inside], flow[inside], protocol
+  plan = skull.draw_plan(streams('skull'), head)
+  around = skull.draw_surroundings(plan, head, protocol)
+  density, r2s, shift = (
+    _surround(image, values, inside, protocol, extent)
+    for image, values in zip(around, (density, r2s, 0))
   )
+  np.maximum(density, 0, out=density)
+  np.maximum(r2s, 0, out=r2s)
+  vessels_drawn, veins, flow = _draw_vessels(streams, head, protocol, extent)
+  _blend_vessels(density, r2s, veins, flow, protocol)
   del flow
   # 4 pi 0.27 Hct (1 - Y): oxygenation differs between people.
   veins *= np.float32(4 * np.pi * 0.27 * 0.40 * rng.uniform(0.29, 0.40))
   veins[inside] += chi
   field = physics.field_ppm(veins, protocol.fine_mm, head.b0, workers=workers)
   del veins
-  background, spread = _background(
-    streams('air'), head, protocol, extent, workers
-  )
+  background, spread = _background(plan, head, protocol, extent, workers)
   field += background
-
-  def spill(values):
-    out = np.zeros(extent.fine_shape, np.float32)
-    out[inside] = values
-    return out
-
-  maps = Maps(spill(density), spill(r2s), field, spread)
+  field += shift
+  maps = Maps(density, r2s, field, spread)
   return maps, vessels_drawn._replace(rim=_coarse_rim(rim, inside, protocol))
+
+
+def _surround(image, values, inside, protocol, extent):
+  """An image of the surroundings on the fine grid with the brain put in."""
+  fine = _refine(image, protocol, extent)
+  fine[inside] = values
+  return fine
 
 
 def _coarse_rim(rim, inside, protocol):
@@ -132,7 +138,7 @@ def _relax(rng, head, protocol, extent, inside, shares):
     density = density + share * np.float32(_steady(tissue, protocol))
     r2s = r2s + share * np.float32(tissue.r2s)
     chi += share * np.float32(_CHI[name] * rng.uniform(0.8, 1.2))
-  density *= 1 + np.float32(0.04) * texture
+  density *= 1 + np.float32(0.02) * texture
   r2s *= 1 + np.float32(0.05) * texture
   # 137 /s per ppm at 3 T, linear in the field (Shin et al., 2021).
   r2s += np.float32(45.7 * protocol.field_t) * iron
@@ -206,15 +212,19 @@ def _texture(rng, head, protocol, extent) -> np.ndarray:
   return _refine(noise * np.float32(0.7), protocol, extent)
 
 
-def _blend_vessels(density, r2s, veins, flow, protocol):
+def _blend_vessels(density, r2s, veins, flow, protocol) -> None:
   """Mixes blood into tissue; fast arterial flow loses its signal."""
   vein = physics.TISSUES[protocol.field_t]['vein']
-  density += veins * (np.float32(_steady(vein, protocol)) - density)
-  r2s += veins * (np.float32(vein.r2s) - r2s)
+  where = np.flatnonzero(veins)
+  share = veins.flat[where]
+  flat, rate = density.reshape(-1), r2s.reshape(-1)
+  flat[where] += share * (np.float32(_steady(vein, protocol)) - flat[where])
+  rate[where] += share * (np.float32(vein.r2s) - rate[where])
   # Inflow brightens the first echo, dephasing takes the later ones.
-  density += flow * density * np.float32(0.8)
-  r2s += flow * (np.float32(220.0) - r2s)
-  return density, r2s
+  where = np.flatnonzero(flow)
+  share = flow.flat[where]
+  flat[where] *= 1 + share * np.float32(0.8)
+  rate[where] += share * (np.float32(220.0) - rate[where])
 
 
 def _resect(rng, shares, inside, tumour, protocol, extent) -> np.ndarray:
@@ -254,75 +264,15 @@ def _resect(rng, shares, inside, tumour, protocol, extent) -> np.ndarray:
   return (wall * patchy * tumour.rim_chi).astype(np.float32)
 
 
-# Air cavities: MNI mm and largest radius.
-_CAVITIES = (
-  ((0, 18, -38), 8.0),
-  ((0, 42, -38), 4.0),
-  ((0, 76, -8), 8.0),
-  ((52, -32, -48), 10.0),
-  ((-52, -32, -48), 10.0),
-)
-
-
-def _background(rng, head, protocol, extent, workers):
+def _background(plan, head, protocol, extent, workers):
   """Field of air and bone after the shim, and its change across a voxel."""
-  step, pad = 2.0, 24
-  full = [round(n / step) for n in protocol.field_of_view_mm]
-  shape = tuple(n + 2 * pad for n in full)
-  middle = (np.asarray(protocol.field_of_view_mm) - 1) / 2
-  axes = anatomy.grid_mm([-pad * step] * 3, shape, step=step)
-  place = [axis - m for axis, m in zip(axes, middle)]
-  mni = [
-    c + r[0] * place[0] + r[1] * place[1] + r[2] * place[2]
-    for c, r in zip(anatomy.CENTRE_MNI_MM, head.matrix)
-  ]
-  brain = _atlas_mask(mni)
-  tissue = ndimage.binary_dilation(brain, iterations=5)
-  tissue |= _neck(tissue, pad)
-  chi = np.where(tissue, 0.0, 9.2).astype(np.float32)
-  clear = ~ndimage.binary_dilation(brain, iterations=2)  # 4 mm of bone
-  for centre, largest in _CAVITIES:
-    for hollow in _air_cells(rng, centre, largest, mni, step):
-      chi = np.maximum(chi, 9.2 * hollow * clear)
+  step, pad = skull.STEP_MM, skull.PAD
   # A sharp edge of 9 ppm rings at the pitch of this coarse grid.
-  chi = ndimage.gaussian_filter(chi, 0.9, mode='nearest')
+  chi = ndimage.gaussian_filter(skull.susceptibility(plan), 0.9, mode='nearest')
   field = physics.field_ppm(chi, (step,) * 3, head.b0, workers=workers)
-  field = physics.shim(field, brain, [p / 80 for p in place])
+  axes = anatomy.grid_mm([-1.0] * 3, chi.shape, step=2 / chi.shape[0])
+  field = physics.shim(field, plan.brain, axes)
   fine = np.array(protocol.fine_mm) / step
   offset = (pad, pad, pad + extent.start_mm / step)
   field = anatomy.refine(field, extent.fine_shape, step=fine, offset=offset)
   return field, np.gradient(field, axis=2)
-
-
-def _air_cells(rng, centre, largest, mni, step):
-  """Four ellipsoids round a centre, shares [X, Y, Z] of each voxel.
-
-  One sphere would leave rings that no skull base has.
-  """
-  radius = rng.uniform(0.45, 1.0) * largest
-  for _ in range(4):
-    middle = centre + rng.normal(0, 0.55 * radius, 3)
-    axes = 0.65 * radius * rng.uniform(0.6, 1.4, 3)
-    far = np.sqrt(sum(((m - c) / a) ** 2 for m, c, a in zip(mni, middle, axes)))
-    yield np.clip((1 - far) * axes.min() / step + 0.5, 0, 1)
-
-
-def _atlas_mask(mni) -> np.ndarray:
-  atlas = anatomy.load_atlas()
-  index = np.stack(
-    [np.broadcast_to(m - o, np.broadcast_shapes(*(a.shape for a in mni)))
-     for m, o in zip(mni, atlas.origin_mm)]
-  )  # fmt: skip
-  return ndimage.map_coordinates(atlas.mask, index, order=1) > 0.5
-
-
-def _neck(tissue, pad) -> np.ndarray:
-  """Face and neck: below the middle of the brain tissue goes on downward."""
-  level = np.flatnonzero(tissue.any((0, 1)))
-  middle = int(level[0] + 0.45 * (level[-1] - level[0]))
-  below = np.zeros_like(tissue)
-  below[:, :, :middle] = tissue[:, :, middle : middle + 1]
-  front = np.flatnonzero(tissue[:, :, middle].any(0))
-  # The neck is narrower than the head, and the face ends at the chin.
-  below[:, : front[0] + 12, : max(level[0] - 8, 0)] = False
-  return below

@@ -51,7 +51,17 @@ _SINUSES = {
   'lateral atrial vein': (
     0.5, [(28, -52, 14), (24, -44, 14), (15, -38, 12), (6, -36, 9), (1, -38, 6)]
   ),
+  'terminal vein': (
+    0.4,
+    [(26, -40, 18), (24, -28, 22), (22, -16, 23), (20, -4, 22), (17, 6, 19)],
+  ),
 }  # fmt: skip
+# Lateral angle of a ventricle, from the frontal horn to the atrium: there the
+# veins of the white matter end.
+_ANGLE = np.array([
+  (14, 34, 4), (17, 26, 12), (19, 14, 18), (20, 0, 21), (22, -14, 22),
+  (24, -28, 20), (28, -40, 15), (30, -50, 8),
+], np.float32)  # fmt: skip
 # Radius where it begins; it halves toward the end.
 _ARTERIES = {
   'basilar': (
@@ -78,10 +88,11 @@ def draw_veins(rng, atlas) -> Tubes:
   """All veins of one person in MNI mm: fixed trunks and random branches."""
   density = rng.uniform(0.7, 1.3)
   parts = [_trunks(rng, _SINUSES), _sagittal(rng, atlas)]
-  parts.append(_medullary(rng, atlas, round(330 * density)))
-  parts.append(_surface(rng, atlas, round(340 * density)))
-  parts.append(_penetrating(rng, atlas, round(260 * density)))
-  branches = _branches(rng, stack(parts[2:4]), count=rng.integers(30, 61))
+  parts.append(_medullary(rng, atlas, round(340 * density)))
+  parts.append(_surface(rng, atlas, round(320 * density)))
+  parts.append(_convexity(rng, atlas, round(34 * density)))
+  parts.append(_penetrating(rng, atlas, round(300 * density)))
+  branches = _branches(rng, stack(parts[2:5]), count=rng.integers(30, 61))
   return stack([*parts, branches])
 
 
@@ -136,7 +147,7 @@ def _sagittal(rng, atlas) -> Tubes:
   rows = np.rint(y - atlas.origin_mm[1]).astype(int)
   # At 1 mm only, so the highest node is the surface itself.
   top = [np.flatnonzero(column[r]).max() + atlas.origin_mm[2] for r in rows]
-  rim = np.stack([np.zeros_like(y), y, np.array(top) - 1.0], 1)
+  rim = np.stack([np.zeros_like(y), y, np.array(top) + 0.5], 1)
   rim = np.concatenate([rim, [[0, -99, -2], [0, -97, -12]]])
   rim += rng.normal(0, 0.5, rim.shape)
   tube = _through(rim, 1.0, 'superior sagittal sinus')
@@ -185,58 +196,97 @@ def _lookup(images, points, origin, *, step):
 
 
 def _medullary(rng, atlas, count) -> Tubes:
-  """Deep white matter veins, toward the ventricle wall."""
+  """Deep white matter veins, which fan out from the ventricles' angles."""
   white = atlas.white[::2, ::2, ::2] > 0.75
   region = atlas.region[::2, ::2, ::2]
-  near = np.exp(-(((atlas.ventricle_mm - 12) / 14) ** 2))
+  near = np.exp(-(((atlas.ventricle_mm - 13) / 12) ** 2))
   weight = white * (region == 1) * near
   start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
-
-  def inward(points):
-    return _lookup(atlas.to_ventricle, points, atlas.origin_mm, step=2.0)
-
-  distance = _lookup([atlas.ventricle_mm], start, atlas.origin_mm, step=2.0)
-  length = np.clip(rng.uniform(0.5, 1.0, count) * distance[:, 0] + 1, 4, 34)
+  line = _through(_ANGLE, 1.0, '').points_mm[0]
+  side = np.where(start[:, :1] < 0, -1, 1) * np.array([[1, 0, 0]])
+  side = side + np.array([[0, 1, 1]])
+  # Mostly within their own coronal plane, with a little slant.
+  reach = (start * side)[:, None] - line
+  gap = (reach**2 * (1.0, 5.0, 1.0)).sum(-1)
+  target = line[gap.argmin(1)] * side + rng.normal(0, 1.4, start.shape)
+  way = target - start
+  distance = np.sqrt((way**2).sum(1))
+  length = np.clip(rng.uniform(0.55, 1.0, count) * distance, 4, 36)
   points = _walk(
-    rng, start, inward(start) + rng.normal(0, 0.35, start.shape), length,
-    steer=lambda p: 0.06 * inward(p), wander=0.07,
+    rng, start, way + rng.normal(0, 0.10, start.shape) * distance[:, None],
+    length, steer=lambda p: 0.035 * _unit(target - p), wander=0.025,
   )  # fmt: skip
-  radius = 0.16 + rng.gamma(2.0, 0.055, count)
-  return Tubes(points, _taper(radius, points, 0.55), _names('medullary', count))
+  radius = 0.17 + rng.gamma(1.8, 0.085, count)
+  return Tubes(points, _taper(radius, points, 0.5), _names('medullary', count))
 
 
 def _surface(rng, atlas, count) -> Tubes:
-  """Pial veins: along sulci and over the convexity."""
+  """Veins of the sulci, from their floor to the surface."""
   csf = np.clip(atlas.mask - atlas.grey - atlas.white, 0, 1)[::2, ::2, ::2]
   smooth = ndimage.gaussian_filter(csf, 0.7)
   slope = np.stack(np.gradient(ndimage.gaussian_filter(csf, 1.0)))
   weight = np.where((smooth > 0.12) & (atlas.ventricle_mm > 8), smooth, 0)
+  weight *= np.clip(atlas.depth_mm / 8, 0, 1)
   weight[atlas.region[::2, ::2, ::2] >= 4] = 0
   start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
-  heading = rng.normal(0, 1, start.shape) * (1, 1, 1.3)
-  length = np.minimum(rng.gamma(2.0, 9.0, count) + 5, 60)
+  outward = _lookup(atlas.outward, start, atlas.origin_mm, step=2.0)
+  heading = outward + rng.normal(0, 0.45, start.shape) * (1, 1, 1.3)
+  deep = _lookup([atlas.depth_mm], start, atlas.origin_mm, step=2.0)[:, 0]
+  length = np.clip(deep + rng.gamma(2.0, 6.0, count), 5, 55)
 
   def along(points):
     pull = _lookup(slope, points, atlas.origin_mm, step=2.0)
-    return np.clip(pull, -0.15, 0.15) * 1.1
+    way = _lookup(atlas.outward, points, atlas.origin_mm, step=2.0)
+    under = _lookup([atlas.depth_mm], points, atlas.origin_mm, step=2.0)
+    # Upward once it is out; never beyond the surface.
+    way = np.where(under > 1.5, 0.04 * way, -0.10 * way + (0, 0, 0.05))
+    return np.clip(pull, -0.15, 0.15) + way
 
-  points = _walk(rng, start, heading, length, steer=along, wander=0.09)
-  radius = np.minimum(0.25 + rng.gamma(1.6, 0.17, count), 1.5)
+  points = _walk(rng, start, heading, length, steer=along, wander=0.045)
+  radius = np.minimum(0.25 + rng.gamma(1.6, 0.19, count), 1.4)
+  return Tubes(points, _taper(radius, points, 0.5), _names('cortical', count))
+
+
+def _convexity(rng, atlas, count) -> Tubes:
+  """Large superficial veins over the convexity to the sagittal sinus."""
+  inside = abs(atlas.depth_mm) < 3
+  x, y, z = anatomy.grid_mm(atlas.origin_mm, inside.shape, step=2.0)
+  weight = inside * ((abs(x) > 22) & (z > 8) & (y > -95)) * 1.0
+  start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
+  side = np.where(start[:, :1] < 0, -1.0, 1.0)
+  ahead = start[:, 1] + rng.normal(4, 9, count)
+  goal = np.stack([0 * ahead, np.clip(ahead, -85, 55), 0 * ahead + 84], 1)
+  goal[:, 2] -= 0.011 * (goal[:, 1] + 20) ** 2
+
+  def over(points):
+    way = _unit(goal - points)
+    up = _lookup(atlas.outward, points, atlas.origin_mm, step=2.0)
+    depth = _lookup([atlas.depth_mm], points, atlas.origin_mm, step=2.0)
+    way = way - (way * up).sum(1, keepdims=True) * up
+    return 0.10 * _unit(way) + np.clip(0.08 * (depth - 0.5), -0.2, 0.2) * up
+
+  far = np.sqrt(((goal - start) ** 2).sum(1))
+  points = _walk(rng, start, goal - start, 1.15 * far, steer=over, wander=0.06)
+  # They end in the sinus.
+  gone = np.cumsum(side * points[..., 0] < 1.0, axis=1) > 0
+  points[gone & (np.arange(points.shape[1]) > 4)] = np.nan
+  radius = 0.5 + rng.gamma(2.0, 0.16, count)
   return Tubes(points, _taper(radius, points, 0.5), _names('cortical', count))
 
 
 def _penetrating(rng, atlas, count) -> Tubes:
-  """Short veins through cortex and subcortical white matter, any angle."""
+  """Short veins, across the cortex or anyhow in the deep grey matter."""
   grey, white = atlas.grey[::2, ::2, ::2], atlas.white[::2, ::2, ::2]
   region = atlas.region[::2, ::2, ::2]
   weight = ((grey > 0.5) & (region == 2)) * 1.0
   weight += 0.7 * (region == 3) + 0.8 * ((region == 1) & (white < 0.8))
   weight += 0.5 * ((region == 4) | (region == 5)) + 0.3 * (region == 6)
   start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
-  heading = rng.normal(0, 1, start.shape) * (1, 1, 1.6)
-  length = rng.uniform(3, 14, count)
-  points = _walk(rng, start, heading, length, wander=0.1)
-  radius = 0.15 + rng.gamma(2.0, 0.07, count)
+  outward = _lookup(atlas.outward, start, atlas.origin_mm, step=2.0)
+  heading = 1.2 * outward + rng.normal(0, 0.7, start.shape) * (1, 1, 1.4)
+  length = rng.uniform(3, 13, count)
+  points = _walk(rng, start, heading, length, wander=0.045)
+  radius = 0.15 + rng.gamma(2.0, 0.06, count)
   return Tubes(
     points, _taper(radius, points, 0.7), _names('penetrating', count)
   )

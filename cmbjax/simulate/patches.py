@@ -1,0 +1,270 @@
+"""Labelled patches straight from physics, thousands a minute, without scans.
+
+Each is the centre of a small box: anatomy and vessels cut from the library,
+one object, the field, the signal, k-space and SWI as for a whole scan. Rule:
+patch n depends on the protocol, the seed and n alone; patches come in groups
+of `GROUP` that share one person.
+"""
+
+import functools
+import zlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmbjax.errors import InputError
+from cmbjax.simulate import local_physics as local
+from cmbjax.simulate import patch_library
+from cmbjax.simulate import patch_scene as scene
+from cmbjax.simulate.patch_library import KINDS
+from cmbjax.simulate.protocols import Protocol
+
+VERSION = 1  # of the drawing; part of every fingerprint
+GROUP = 100  # patches of one person
+
+# How often each of KINDS is tried. What a detector would not propose is
+# dropped, so the shares among patches are others, near those of whole scans.
+_TRIED = (0.30, 0.14, 0.08, 0.24, 0.07, 0.05, 0.04, 0.08)
+_CHUNK = 16  # trials computed together; part of what a patch is
+_POOL = 96  # boxes that say what intensity becomes 1
+
+
+class Patches(NamedTuple):
+  """N simulated patches of one protocol."""
+
+  image: np.ndarray  # [N, 24, 24, 12] float32 0..1, as cut from a scan
+  label: np.ndarray  # [N] int8, 1 = microbleed
+  kind: np.ndarray  # [N] str, one of KINDS
+  moment: np.ndarray  # [N] float32 ppm mm3 of the deposit, 0 without
+  diameter_mm: np.ndarray  # [N] float32 of a microbleed's label, 0 for a mimic
+  contrast: np.ndarray  # [N] float32, noise-free, of a microbleed, else 0
+  place_mm: np.ndarray  # [N, 3] float32, MNI
+  group: np.ndarray  # [N] int32, the person
+
+
+def make_patches(
+  protocol: Protocol, *, count: int, seed: int, first: int = 0, batch: int = 64
+) -> Patches:
+  """Simulates patches `first` .. `first + count - 1`.
+
+  Args:
+    protocol: of the scan that they could be from.
+    count: how many; 1 or more.
+    seed: 0 or more; others give other people.
+    first: number of the first one.
+    batch: trials per call of the device; changes the speed and memory only.
+
+  Raises:
+    InputError: a number out of range.
+  """
+  for name, value, least in (
+    ('count', count, 1), ('seed', seed, 0), ('first', first, 0),
+    ('batch', batch, 1),
+  ):  # fmt: skip
+    if value < least:
+      raise InputError(f'{name}: found {value}, must be {least} or more.')
+  last = first + count
+  groups = [
+    make_group(protocol, number, seed=seed, batch=batch)
+    for number in range(first // GROUP, (last - 1) // GROUP + 1)
+  ]
+  whole = Patches(*(np.concatenate(parts) for parts in zip(*groups)))
+  start = first - first // GROUP * GROUP
+  return Patches(*(column[start : start + count] for column in whole))
+
+
+def make_group(
+  protocol: Protocol, number: int, *, seed: int, batch: int = 64
+) -> Patches:
+  """The `GROUP` patches of person `number`: trials until enough are kept."""
+  chunks = max(1, batch // _CHUNK)
+  library = _on_device()
+  subject = scene.draw_subject(_subject_key(protocol, seed, number), protocol)
+  subject = _with_level(subject, protocol, _reference(protocol))
+  kept, start = [], 0
+  while sum(len(part['kind']) for part in kept) < GROUP:
+    trials = start + np.arange(chunks * _CHUNK).reshape(chunks, _CHUNK)
+    made = jax.device_get(_run(protocol, library, subject, trials))
+    made = {k: v.reshape(-1, *v.shape[2:]) for k, v in made.items()}
+    keep = made.pop('keep')
+    kept.append({name: column[keep] for name, column in made.items()})
+    start += chunks * _CHUNK
+  rows = {k: np.concatenate([p[k] for p in kept])[:GROUP] for k in kept[0]}
+  label = (rows['kind'] == 0).astype(np.int8)
+  return Patches(
+    # A scan is stored in 8 bits.
+    image=rows['image'].astype(np.float32) / np.float32(255),
+    label=label,
+    kind=np.array(KINDS)[rows['kind']],
+    moment=rows['moment'],
+    diameter_mm=rows['diameter_mm'] * label,
+    contrast=rows['contrast'] * label,
+    place_mm=rows['place_mm'],
+    group=np.full(GROUP, number, np.int32),
+  )
+
+
+def _subject_key(protocol, seed, number):
+  name = zlib.crc32(protocol.name.encode())
+  key = jax.random.fold_in(jax.random.key(seed % 2**32), seed >> 32)
+  return jax.random.fold_in(jax.random.fold_in(key, name), number)
+
+
+@functools.lru_cache(maxsize=1)
+def _on_device() -> patch_library.Library:
+  return jax.tree.map(jnp.asarray, patch_library.load())
+
+
+def _with_level(subject, protocol, reference):
+  """Adds the noise, and the intensity that becomes 1, of this person."""
+  place_mm, magnitude, swi = reference
+  bias = scene.bias_field(subject, place_mm, protocol)
+  return {
+    **subject,
+    'sigma': jnp.median(magnitude * bias) / subject['snr'],
+    'level': jnp.percentile(swi * bias, 99.5),
+  }
+
+
+@functools.lru_cache
+def _reference(protocol: Protocol):
+  """Places, magnitudes (first echo) and SWI of brain voxels of all people."""
+  library = _on_device()
+  found = []
+  for number in range(_POOL // _CHUNK):
+    subject = scene.draw_subject(
+      _subject_key(protocol, 2**32 + 1, number), protocol
+    )
+    if found:  # noise makes the brightest voxels brighter
+      sigma = np.median(np.concatenate([f[1] for f in found]))
+      subject |= {'sigma': sigma / subject['snr'], 'level': 1.0}
+    else:
+      subject |= {'sigma': 0.0, 'level': 1.0}
+    keys = jax.random.split(subject['key'], _CHUNK)
+    tissue_kind = KINDS.index('tissue')
+    parts = _background(protocol, library, subject, keys, tissue_kind)
+    place, magnitude, swi, brain = jax.device_get(parts)
+    place = np.broadcast_to(
+      place[:, None, None, None], (*brain.shape, 3)
+    )  # fmt: skip
+    found.append((place[brain], magnitude[brain], swi[brain]))
+  place, magnitude, swi = (np.concatenate(part) for part in zip(*found))
+  some = np.random.default_rng(0).permutation(len(swi))[:8192]
+  return place[some], magnitude[some], swi[some]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _background(protocol, library, subject, keys, kind):
+  """Middles of boxes without a bias field: for `_reference`."""
+  subject = {**subject, 'bias': jnp.zeros(9)}
+
+  def one(key):
+    made = scene.make_box(protocol, library, subject, key, kind)
+    inner = tuple(slice(n // 4, -(n // 4)) for n in made['swi'].shape)
+    return (
+      made['place_mm'], made['magnitude'][inner], made['swi'][inner],
+      made['brain'][inner],
+    )  # fmt: skip
+
+  return jax.vmap(one)(keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(protocol, library, subject, trials):
+  """Trials [C, _CHUNK] to what they made; the compiled body never changes."""
+
+  def one(number):
+    key = jax.random.fold_in(subject['key'], number)
+    kind_key, key = jax.random.split(key)
+    kind = jax.random.choice(kind_key, len(KINDS), p=jnp.array(_TRIED))
+    return _cut(protocol, scene.make_box(protocol, library, subject, key, kind))
+
+  return jax.lax.map(jax.vmap(one), trials)
+
+
+# What a detector asks of a candidate, see detect.gates; here on one box.
+_LOOK_MM = (1.5, 1.2)  # from the object to the darkest voxel, in and through
+_SHELL_MM = (3.0, 6.0)
+_GROWTH_MM = 5.0
+_MIN_CONTRAST = 0.2
+_VISIBLE = 0.3  # of a microbleed without noise, as for whole scans
+_DIAMETERS_MM = (1.0, 10.0)
+_RIM_MM = 2.0
+_MIN_ROUNDNESS = 0.35  # short by long axis of the core in its slice
+
+
+def _cut(protocol, made) -> dict:
+  """Finds the dark spot, centres the patch on it, judges and measures it."""
+  voxel = np.array(protocol.voxel_mm)
+  shape = made['swi'].shape
+  middle = np.array(shape) // 2
+  axes = [(np.arange(n) - c) * v for n, c, v in zip(shape, middle, voxel)]
+  x, y, z = np.meshgrid(*axes, indexing='ij', sparse=True)
+  flat, away = np.sqrt(x**2 + y**2), np.sqrt(x**2 + y**2 + z**2)
+  swi = jnp.rint(jnp.clip(made['swi'], 0, 1) * 255) / 255
+  near = (flat <= _LOOK_MM[0]) & (abs(z) <= np.maximum(_LOOK_MM[1], voxel[2]))
+  seed = jnp.argmin(jnp.where(near, swi, 2.0))
+  seed = jnp.zeros(swi.size, bool).at[seed].set(True).reshape(shape)
+  dark = jnp.sum(swi * seed)
+  shell = (away >= _SHELL_MM[0]) & (away <= _SHELL_MM[1])
+  around = jnp.nanmedian(jnp.where(made['brain'][shell], swi[shell], jnp.nan))
+  contrast = (around - dark) / jnp.maximum(around, 1e-3)
+
+  def region(level):
+    below = swi <= dark + level * (around - dark)
+    return local.grow(below & (away <= _GROWTH_MM + 1.5), seed, steps=12)
+
+  core, whole = region(0.3), region(0.5)
+  offset = [jnp.sum(core * a) / jnp.sum(core) for a in (x, y, z)]
+  shift = jnp.rint(jnp.stack(offset) / voxel).astype(jnp.int32)
+  room = np.array(shape) // 2 - np.array(scene.PATCH) // 2
+  keep = (jnp.abs(shift) <= room).all()
+  diameter = _diameter(whole, voxel)
+  keep &= (diameter >= _DIAMETERS_MM[0]) & (diameter <= _DIAMETERS_MM[1])
+  keep &= contrast >= _MIN_CONTRAST
+  keep &= _roundness(core, offset, x, y, voxel) >= _MIN_ROUNDNESS
+  keep &= jnp.where(flat + 0 * z <= _RIM_MM, made['brain'], True)[
+    :, :, middle[2] - 1 : middle[2] + 2
+  ].all()
+  label = _label(made, away, near, voxel)
+  bleeds = made['kind'] == KINDS.index('microbleed')
+  keep &= ~bleeds | (label['contrast'] >= _VISIBLE)
+  start = middle - np.array(scene.PATCH) // 2 + jnp.clip(shift, -room, room)
+  image = jax.lax.dynamic_slice(swi, start, scene.PATCH)
+  return {
+    'image': jnp.rint(255 * image).astype(jnp.uint8), 'keep': keep,
+    'kind': made['kind'], 'moment': made['moment'],
+    'place_mm': made['place_mm'], **label,
+  }  # fmt: skip
+
+
+def _label(made, away, near, voxel) -> dict:
+  """Noise-free contrast and diameter; see `lesions.label_contrast`."""
+  change = made['without'] - made['with_']
+  peak = jnp.max(jnp.where(near, change, 0))
+  without = made['without']
+  around = jnp.nanmedian(jnp.where(without > 0, without, jnp.nan))
+  inside = (change >= 0.5 * peak) & (away <= 2 * _GROWTH_MM)
+  inside = local.grow(inside, near & inside, steps=16)
+  return {
+    'contrast': jnp.minimum(peak / around, 1),
+    'diameter_mm': _diameter(inside, voxel),
+  }
+
+
+def _diameter(region, voxel):
+  """Of the ball with as much volume."""
+  return (6 / np.pi * np.prod(voxel) * jnp.sum(region)) ** (1 / 3)
+
+
+def _roundness(core, offset, x, y, voxel):
+  """Short by long axis in plane, from second moments; a voxel has a size."""
+  total = jnp.sum(core)
+  dx, dy = x - offset[0], y - offset[1]
+  a = jnp.sum(core * dx * dx) / total + voxel[0] ** 2 / 12
+  c = jnp.sum(core * dy * dy) / total + voxel[1] ** 2 / 12
+  b = jnp.sum(core * (dx * dy)) / total
+  root = jnp.sqrt((a - c) ** 2 / 4 + b * b)
+  return jnp.sqrt((a + c - 2 * root) / (a + c + 2 * root))
