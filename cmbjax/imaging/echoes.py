@@ -11,7 +11,7 @@ import numpy as np
 from cmbjax.errors import InputError
 from cmbjax.imaging.phase import wrap
 
-MAG_COMBINES = ('SNR', 'average', 'last')
+MAG_COMBINES = ('SNR', 'average', 'last', 'echo N', 'SE MS', 'closest MS')
 
 # The echo time at which a linear mask reaches 0 at pi, times the field: 16 ms
 # at 7 T, the single-echo protocol of the reference study.
@@ -48,17 +48,86 @@ def t2star(magnitude: np.ndarray, echo_times_s: Sequence[float]) -> np.ndarray:
   )
 
 
-def combine_magnitude(magnitude: np.ndarray, how: str = 'SNR') -> np.ndarray:
-  """[X, Y, Z, E] to [X, Y, Z]: root sum of squares, mean or last echo."""
+def combine_magnitude(
+  magnitude: np.ndarray,
+  how: str = 'SNR',
+  *,
+  echo_times_s: Sequence[float] | None = None,
+) -> np.ndarray:
+  """[X, Y, Z, E] to [X, Y, Z].
+
+  Args:
+    magnitude: all echoes.
+    how: 'SNR' (root sum of squares), 'average', 'last', 'echo N' (from 1),
+      'closest MS' (the echo nearest to a time in ms) or 'SE MS' (the signal a
+      single echo would have had at a time in ms, see `at_time`).
+    echo_times_s: E numbers, for the last two.
+
+  Raises:
+    InputError: no such way, echo or time.
+  """
+  name, value = parse_combination(how)
   if how == 'SNR':
     return root_sum_of_squares(magnitude)
   if how == 'average':
     return magnitude.mean(-1, dtype=np.float32)
   if how == 'last':
     return magnitude[..., -1]
-  raise InputError(
-    f'mag-combine: found {how!r}; give one of {", ".join(MAG_COMBINES)}.'
-  )
+  if name == 'echo':
+    if value not in range(1, magnitude.shape[-1] + 1):
+      raise InputError(
+        f'mag-combine: found echo {value:g} of {magnitude.shape[-1]} echoes.'
+      )
+    return magnitude[..., int(value) - 1]
+  if echo_times_s is None or len(echo_times_s) != magnitude.shape[-1]:
+    raise InputError(f'mag-combine: {how} needs the time of every echo.')
+  if name == 'closest':
+    times = np.asarray(echo_times_s)
+    return magnitude[..., int(np.abs(times - value / 1000).argmin())]
+  return at_time(magnitude, echo_times_s, value / 1000)
+
+
+def at_time(
+  magnitude: np.ndarray, echo_times_s: Sequence[float], time_s: float
+) -> np.ndarray:
+  """Signal [X, Y, Z] between two echoes, by exponential decay.
+
+  Exact for one T2* at any echo spacing: the geometric mean of the echoes on
+  either side, weighted by how near they are.
+
+  Raises:
+    InputError: the time lies outside of the echoes.
+  """
+  times = np.asarray(echo_times_s, np.float64)
+  if not times[0] <= time_s <= times[-1]:
+    raise InputError(
+      f'mag-combine: found a time of {1000 * time_s:g} ms; the echoes used '
+      f'reach from {1000 * times[0]:g} to {1000 * times[-1]:g} ms.'
+    )
+  last = int(np.clip(np.searchsorted(times, time_s), 1, len(times) - 1))
+  part = (time_s - times[last - 1]) / (times[last] - times[last - 1])
+  before, after = magnitude[..., last - 1], magnitude[..., last]
+  return (before ** (1 - part) * after**part).astype(np.float32)
+
+
+def parse_combination(how: str) -> tuple[str, float | None]:
+  """'SE 16' to ('SE', 16.0), 'SNR' to ('SNR', None).
+
+  Raises:
+    InputError: not one of `MAG_COMBINES`.
+  """
+  if how in ('SNR', 'average', 'last'):
+    return how, None
+  name, _, rest = how.partition(' ')
+  try:
+    value = float(rest)
+  except ValueError:
+    value = 0.0
+  if name not in ('echo', 'SE', 'closest') or not 0 < value < np.inf:
+    raise InputError(
+      f'mag-combine: found {how!r}; give one of {", ".join(MAG_COMBINES)}.'
+    )
+  return name, value
 
 
 def root_sum_of_squares(magnitude: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ HOMODYNE_SIGMA_MM = {1.5: 3.8, 3.0: 3.0, 7.0: 1.9}
 """Field strength in T to the width of the homodyne window in mm; these are
 windows of 48, 60 and 96 at a field of view of 240 mm."""
 
-HIGH_PASSES = ('homodyne', 'laplacian', 'gaussian')
+HIGH_PASSES = ('homodyne', 'laplacian', 'laplacianslice', 'gaussian')
 BOUNDARIES = ('mirror', 'periodic')
 
 # A Hann window of full width w cycles per field of view smooths an image as a
@@ -56,8 +56,8 @@ def high_pass(
     phase: [X, Y, Z] rad, wrapped or not.
     spacing_mm: voxel sizes.
     kind: 'homodyne'; 'laplacian' (unwrap, then masked Gaussian high-pass);
-      'gaussian' (homodyne with a masked Gaussian, for skull-stripped or cut
-      fields of view, where a Fourier window would wrap round).
+      'laplacianslice' (the same, every slice unwrapped alone); 'gaussian'
+      (homodyne with a masked Gaussian, for skull-stripped fields of view).
     sigma_mm: width of the low-pass.
     mask: bool [X, Y, Z] for the masked kinds; None: everywhere.
     boundary: of the Laplacian unwrapping.
@@ -75,7 +75,9 @@ def high_pass(
       phase,
       inside,
     )
-  if kind == 'laplacian':
+  if kind in ('laplacian', 'laplacianslice'):
+    if kind == 'laplacianslice':  # steps to a slice infinitely far off are 0
+      spacing_mm = (*spacing_mm[:2], np.inf)
     smooth = laplacian_unwrap(phase, spacing_mm, boundary=boundary)
     return _by_slab(
       lambda p, i: p - _masked_mean(p, i, spacing_mm, sigma_mm), smooth, inside

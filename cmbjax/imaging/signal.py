@@ -25,9 +25,12 @@ _FULL_RANGES = (  # what scanners write for -pi..pi
   (-2048, 2047),
   (-3142, 3142),  # Philips, milliradians
   (0, 65535),
+  (-180, 180),  # degrees
 )
 _FULL_RANGE_PART = 0.02
 _LATEST_ECHO_S = 0.5
+_HIGHEST_FIELD_T = 25.0
+_MOST_NEGATIVE = 0.01  # part of a magnitude that interpolation may push below 0
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
 
 FIX_GE = ('auto', 'on', 'off')
@@ -64,7 +67,9 @@ def read(
     echo_times_s: in the order of the files; None: from the JSON sidecars.
     field_t: field strength; None: from the sidecar.
     cartesian: the files are real and imaginary parts.
-    coils: the fourth axis (or the list of files) is coils, not echoes.
+    coils: the fourth axis is coils, not echoes: of one file with one echo, or
+      of every file where each holds one echo; a list of files with 3 axes is
+      a list of coils.
     rescale: whether phase may be brought to radians (`to_radians`).
     fix_ge: 'auto', 'on' or 'off': undo a phase that flips every slice.
 
@@ -81,8 +86,12 @@ def read(
     )
   notes: list[str] = []
   fields = [bids.sidecar(p) for p in paths]
-  firsts = [volume.load(p, num_dims=5) for p in paths]
-  seconds = [_load_phase(p, rescale and not cartesian, notes) for p in partners]
+  firsts = [_trimmed(volume.load(p, num_dims=5)) for p in paths]
+  if not cartesian:
+    _check_magnitudes(firsts, partners)
+  seconds = [
+    _trimmed(_load_phase(p, rescale and not cartesian, notes)) for p in partners
+  ]
   _check_grids(firsts, seconds)
   first, second = _stack(firsts, coils), _stack(seconds, coils)
   if cartesian:
@@ -94,7 +103,13 @@ def read(
     times = tuple(sorted(times))
     notes.append('echoes were put in the order of their echo times')
   second = _fix_ge(first, second, fix_ge, notes)
-  field_t = field_t or _number(fields[0].get('MagneticFieldStrength'))
+  if field_t is None:
+    field_t = _number(fields[0].get('MagneticFieldStrength'))
+  if field_t is not None and not 0 < field_t <= _HIGHEST_FIELD_T:
+    raise InputError(
+      f'field strength: found {field_t:g} for {paths[0]}; give tesla, above 0 '
+      f'and up to {_HIGHEST_FIELD_T:g}.'
+    )
   return Signal(first, second, firsts[0], times, field_t, tuple(notes))
 
 
@@ -141,7 +156,7 @@ def to_radians(
       )
   return _linear(scaled, *span), (
     f'phase has an unknown unit; its range {span[0]:g}..{span[1]:g} was taken '
-    'for -pi..pi'
+    'for -pi..pi (--no-phase-rescale if it is in radians)'
   )
 
 
@@ -178,6 +193,28 @@ def _load_phase(path, rescale, notes):
   return dataclasses.replace(scan, array=array)
 
 
+def _trimmed(scan):
+  """Without axes of length 1 at the end: one echo is one volume."""
+  array = scan.array
+  while array.ndim > 3 and array.shape[-1] == 1:
+    array = array[..., 0]
+  return dataclasses.replace(scan, array=array)
+
+
+def _check_magnitudes(scans, partners):
+  """A phase image given as magnitude is the commonest slip."""
+  for scan, partner in zip(scans, partners):
+    if os.path.realpath(scan.path) == os.path.realpath(partner):
+      raise InputError(
+        f'{scan.path}: was given as magnitude and as phase; give two files.'
+      )
+    if (scan.array < 0).mean() > _MOST_NEGATIVE:
+      raise InputError(
+        f'{scan.path}: has values below 0, which a magnitude has not; are '
+        '--mag and --phase the right way round?'
+      )
+
+
 def _check_grids(firsts, seconds):
   for scan in (*firsts[1:], *seconds):
     if not volume.same_grid(firsts[0], scan):
@@ -197,18 +234,23 @@ def _check_grids(firsts, seconds):
 def _stack(scans, coils):
   """Files to one float32 array [X, Y, Z, E] or [X, Y, Z, E, C]."""
   arrays = [np.asarray(s.array, np.float32) for s in scans]
+  shapes = {a.shape for a in arrays}
+  if len(shapes) > 1:
+    raise InputError(
+      f'{scans[0].path} and others: have shapes '
+      f'{", ".join(map(str, sorted(shapes)))}; give one shape for all echoes.'
+    )
+  num_axes = arrays[0].ndim
   if len(arrays) == 1:
-    array = arrays[0]
-    if array.ndim == 3:
-      array = array[..., None]
-  elif any(a.ndim > 3 for a in arrays):
+    array = arrays[0][..., None] if num_axes == 3 else arrays[0]
+  elif num_axes == 3 or (num_axes == 4 and coils):
+    array = np.stack(arrays, axis=3)
+  else:
     raise InputError(
       f'{scans[0].path}: has shape {arrays[0].shape}; with several files each '
-      'holds one volume of 3 axes.'
+      'is one echo of 3 axes, or of 4 with --coils (coils last).'
     )
-  else:
-    array = np.stack(arrays, axis=3)
-  if not coils:
+  if not coils or (len(arrays) > 1 and num_axes == 4):
     return array
   if array.ndim == 5:
     raise InputError(
@@ -239,8 +281,8 @@ def _echo_times(given, fields, num_echoes, path):
     times
   ):
     raise InputError(
-      f'{key}: found {", ".join(f"{t:g}" for t in times)} s; expected '
-      f'different numbers between 0 and {_LATEST_ECHO_S:g} s.'
+      f'{key}: found {", ".join(f"{t:g}" for t in times)} s for {path}; '
+      f'expected different numbers between 0 and {_LATEST_ECHO_S:g} s.'
     )
   return times
 

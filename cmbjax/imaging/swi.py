@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import echoes, polarity
+from cmbjax.imaging import echoes, polarity, resample
+from cmbjax.imaging import magnitude as magnitude_module
 from cmbjax.imaging.brain import brain_mask
 from cmbjax.imaging.phase import (
   HOMODYNE_SIGMA_MM,
@@ -24,6 +24,7 @@ from cmbjax.imaging.phase import (
 __all__ = [
   'HOMODYNE_SIGMA_MM',
   'MASK_KINDS',
+  'MASK_RANGES',
   'MODES',
   'Options',
   'Swi',
@@ -32,6 +33,7 @@ __all__ = [
   'min_ip',
   'phase_mask',
   'reconstruct',
+  'resampled',
   'scale_to_unit',
   'swi',
   'unit_factor',
@@ -46,9 +48,9 @@ MASK_KINDS = (
   'tanh',
   'negativetanh',
 )
+MASK_RANGES = ('pi', 'robust')
 MODES = ('postavg', 'freq')
 
-_SENSITIVITY_MM = 15.0
 _THICK = 1.2  # a voxel side this much longer than the others is the slice
 
 
@@ -62,11 +64,13 @@ class Options:
   mask_kind: str = 'negative'  # one of MASK_KINDS
   mask_power: float = 4.0  # repeats of the mask; steepness of the tanh kinds
   mask_threshold_rad: float | None = None  # None: pi, less for short echoes
+  mask_range: str = 'pi'  # one of MASK_RANGES
   phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
   mode: str = 'postavg'  # one of MODES, for several echoes
   echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
   mag_combine: str = 'average'  # one of echoes.MAG_COMBINES, in mode freq
-  sensitivity_correction: bool = False  # divide by a wide Gaussian
+  sensitivity: str = 'off'  # one of magnitude.SENSITIVITIES, divides the SWI
+  softplus: bool = False  # press dark noise towards 0 (CLEAR-SWI)
   mip_mm: float = 10.0  # thickness of the minimum projection
 
 
@@ -91,6 +95,7 @@ def phase_mask(
   *,
   power: float = 4.0,
   threshold_rad: float = np.pi,
+  reach: str = 'pi',
   inside: np.ndarray | None = None,
 ) -> np.ndarray:
   """Weights in 0..1 that darken voxels by their phase.
@@ -104,7 +109,9 @@ def phase_mask(
       (Quinn et al. 2014).
     power: how often the weight is multiplied; for the tanh kinds the steepness.
     threshold_rad: the phase at which the weight reaches 0; not for tanh.
-    inside: voxels whose median phase sets the tanh scale; None: all.
+    reach: 'pi' (0 to `threshold_rad`) or 'robust': 1 to 0 over what the phase
+      of the darkened side spans in this image (1 % and 99 % quantiles).
+    inside: voxels that set the tanh scale and the robust span; None: all.
 
   Returns:
     float32, the shape of `phi`.
@@ -112,9 +119,13 @@ def phase_mask(
   Raises:
     InputError: unknown kind, or a number that is not positive.
 
-  Source: Haacke et al. 2004 (linear masks); Eckstein et al. 2022 (CLEAR-SWI,
-  tanh).
+  Source: Haacke et al. 2004 (linear masks); Eckstein et al. 2021 (CLEAR-SWI:
+  tanh kinds, robust span).
   """
+  if reach not in MASK_RANGES:
+    raise InputError(
+      f'mask range: found {reach!r}; give one of {", ".join(MASK_RANGES)}.'
+    )
   if kind not in MASK_KINDS:
     raise InputError(
       f'mask kind: found {kind!r}; give one of {", ".join(MASK_KINDS)}.'
@@ -127,7 +138,13 @@ def phase_mask(
   if kind.endswith('tanh'):
     return _tanh_mask(phi if kind == 'negativetanh' else -phi, power, inside)
   drop = {'positive': phi, 'triangular': np.abs(phi)}.get(kind, -phi)
-  weight = np.clip(1 - drop * np.float32(1 / threshold_rad), 0, 1)
+  start, width = 0.0, threshold_rad
+  if reach == 'robust':
+    start, width = _robust_span(drop, inside)
+  weight = drop - np.float32(start)
+  weight *= np.float32(-1 / width)
+  weight += 1
+  np.clip(weight, 0, 1, out=weight)
   if kind == 'cosine':
     weight = 0.5 - 0.5 * np.cos(np.float32(np.pi) * weight)
   if power == 4:  # numpy's power is ten times slower than two squares
@@ -182,6 +199,33 @@ def unit_factor(image: np.ndarray, mask: np.ndarray) -> float:
   return top
 
 
+def resampled(
+  made: Swi,
+  spacing_mm: tuple[float, float, float],
+  new_mm: tuple[float, float, float],
+  *,
+  mip_mm: float,
+) -> Swi:
+  """The same scan with voxels of `new_mm`, each the mean of what it covers.
+
+  The minimum projection is made again from the new SWI; a voxel belongs to
+  the brain when half of it does.
+  """
+  swi_, mag, angle, mask, tof = (
+    None if a is None else resample.to_spacing(a, spacing_mm, new_mm)
+    for a in (made.swi, made.magnitude, made.phase, made.mask, made.tof)
+  )
+  axis = made.slice_axis
+  return made._replace(
+    swi=swi_,
+    min_ip=min_ip(swi_, new_mm[axis], thickness_mm=mip_mm, axis=axis),
+    magnitude=mag,
+    phase=angle,
+    mask=mask >= 0.5,
+    tof=tof,
+  )
+
+
 def min_ip(
   image: np.ndarray, spacing_mm: float, *, thickness_mm: float, axis: int = 2
 ) -> np.ndarray:
@@ -227,6 +271,7 @@ def reconstruct(
   echo_times_s: Sequence[float] | None = None,
   field_t: float | None = None,
   mask: np.ndarray | None = None,
+  sensitivity: np.ndarray | None = None,
 ) -> Swi:
   """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
 
@@ -242,6 +287,8 @@ def reconstruct(
     echo_times_s: E ascending numbers; needed for more than one echo.
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
+    sensitivity: [X, Y, Z], a receive field to divide by; None: as the options
+      say.
 
   Raises:
     InputError: options that do not fit the data.
@@ -250,23 +297,29 @@ def reconstruct(
   axis = slice_axis(spacing_mm)
   if axis != 2:  # filters and projection work along the acquired slices
     magnitude, phase = (np.swapaxes(a, axis, 2) for a in (magnitude, phase))
-    mask = None if mask is None else np.swapaxes(mask, axis, 2)
+    mask, sensitivity = (
+      None if a is None else np.swapaxes(a, axis, 2)
+      for a in (mask, sensitivity)
+    )
     spacing_mm = tuple(
       spacing_mm[{axis: 2, 2: axis}.get(i, i)] for i in range(3)
     )
-  sigma = options.sigma_mm or default_sigma_mm(field_t)
+  # Slice after slice in memory: everything below is quicker so.
+  magnitude, phase = np.asfortranarray(magnitude), np.asfortranarray(phase)
+  sigma = _sigma(options, field_t)
   used = _used_echoes(options, magnitude.shape[3], echo_times_s)
   if mask is None:
     mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
+  mask = np.asfortranarray(mask, bool)
   mags, local = _combined_coils(
     magnitude, phase, used, spacing_mm, options, sigma, mask
   )
   found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
-  local = [p * np.float32(found.sign) for p in local]
+  if found.sign < 0:
+    local = [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
+  mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
   image, mag, shown = _weighted(mags, local, times, field_t, mask, options)
-  if options.sensitivity_correction:
-    image = image / _sensitivity(mag, mask, spacing_mm)
   projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
   tof = _coil_sum(magnitude[..., 0, :]) if magnitude.shape[3] > 1 else None
   arrays = (image, projection, mag, shown, mask, tof)
@@ -288,6 +341,18 @@ def _five_axes(magnitude, phase):
   return magnitude[more], phase[more]
 
 
+def _sigma(options, field_t):
+  """The width of the high-pass, after a look at the other options."""
+  echoes.parse_combination(options.mag_combine)
+  if options.sigma_mm is None:
+    return default_sigma_mm(field_t)
+  if not 0 < options.sigma_mm < np.inf:
+    raise InputError(
+      f'filter size: found {options.sigma_mm:g}; give mm above 0.'
+    )
+  return options.sigma_mm
+
+
 def _used_echoes(options, num_echoes, echo_times_s):
   """Numbers from 1 of the echoes that make the SWI."""
   if options.mode not in MODES:
@@ -295,10 +360,10 @@ def _used_echoes(options, num_echoes, echo_times_s):
       f'mode: found {options.mode!r}; give one of {", ".join(MODES)}.'
     )
   used = options.echoes or tuple(range(min(2, num_echoes), num_echoes + 1))
-  if not all(1 <= e <= num_echoes for e in used):
+  if not all(1 <= e <= num_echoes for e in used) or len(set(used)) < len(used):
     raise InputError(
       f'echoes: found {", ".join(map(str, used))}; the scan has echoes 1 to '
-      f'{num_echoes}.'
+      f'{num_echoes}, name each once.'
     )
   if echo_times_s is not None and len(echo_times_s) != num_echoes:
     raise InputError(
@@ -352,13 +417,28 @@ def _polarity(mags, local, spacing_mm, mask, sign):
   return found if sign is None else found._replace(sign=sign)
 
 
+def _flattened(mags, mask, spacing_mm, options, sensitivity):
+  """Magnitudes after the receive field and the softplus scaling, if wanted."""
+  if sensitivity is None and options.sensitivity != 'off':
+    sensitivity = magnitude_module.sensitivity(
+      _mean(mags), mask, spacing_mm, options.sensitivity
+    )
+  if sensitivity is not None:
+    mags = [m / sensitivity for m in mags]
+  if options.softplus:
+    mags = [magnitude_module.softplus(m, mask) for m in mags]
+  return mags
+
+
 def _weighted(mags, local, times, field_t, mask, options):
   """(SWI, magnitude, phase) of all used echoes together."""
   if options.mode == 'freq' and len(mags) > 1:
     mean = echoes.MeanFrequency()
     for m, p, t in zip(mags, local, times):
       mean.add(m, p, t)
-    mag = echoes.combine_magnitude(np.stack(mags, -1), options.mag_combine)
+    mag = echoes.combine_magnitude(
+      np.stack(mags, -1), options.mag_combine, echo_times_s=times
+    )
     shown = mean.phase()
     return _masked(mag, shown, options, mask, np.pi), mag, shown
   images = []
@@ -378,6 +458,7 @@ def _masked(magnitude, local, options, mask, limit):
     options.mask_kind,
     power=options.mask_power,
     threshold_rad=options.mask_threshold_rad or limit,
+    reach=options.mask_range,
     inside=mask,
   )
   weight *= magnitude
@@ -391,17 +472,14 @@ def _mean(arrays):
   return total if len(arrays) == 1 else total / np.float32(len(arrays))
 
 
-def _sensitivity(magnitude, mask, spacing_mm):
-  """Smooth field of the magnitude in the brain, about 1."""
-  sigma = [_SENSITIVITY_MM / s for s in spacing_mm]
-  weight, total = (
-    ndimage.gaussian_filter(a, sigma, truncate=3)
-    for a in (mask.astype(np.float32), magnitude * mask)
-  )
-  field = total / np.maximum(weight, 1e-3)
-  middle = float(np.median(field[mask]))
-  # Far from the brain there is nothing to measure; the edge goes on.
-  return np.maximum(field / middle, 0.2)
+def _robust_span(drop, inside):
+  """Start and width of the side that is darkened, without its outliers."""
+  chosen = drop > 0 if inside is None else (drop > 0) & inside
+  if not chosen.any():
+    return 0.0, np.pi
+  low, high = np.quantile(drop[chosen], (0.01, 0.99))
+  width = max(float(high - low) / 0.98, 1e-6)
+  return float(low) - 0.01 * width, width
 
 
 def _tanh_mask(x, steepness, inside):

@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--field', type=float, metavar='T', help='field strength; default: sidecar'
   )
   scan.add_argument(
-    '--coils', action='store_true', help='the fourth axis is coils, not echoes'
+    '--coils',
+    action='store_true',
+    help='the fourth axis is coils, not echoes (one file may hold 5 axes)',
   )
   scan.add_argument(
     '--phase-sign',
@@ -83,7 +85,7 @@ def _add_method(method) -> None:
     '--high-pass',
     '--unwrapping-algorithm',
     dest='high_pass',
-    choices=('homodyne', 'laplacian', 'gaussian'),
+    choices=('homodyne', 'laplacian', 'laplacianslice', 'gaussian'),
     default='homodyne',
     help='default: homodyne',
   )
@@ -121,6 +123,12 @@ def _add_method(method) -> None:
     help='phase at which the mask reaches 0; default: pi, less at short echoes',
   )
   method.add_argument(
+    '--phase-scaling-range',
+    choices=('pi', 'robust'),
+    default='pi',
+    help='robust: mask over the span of the image, as CLEAR-SWI does',
+  )
+  method.add_argument(
     '--multi-echo',
     choices=('postavg', 'freq'),
     default='postavg',
@@ -128,15 +136,32 @@ def _add_method(method) -> None:
   )
   method.add_argument(
     '--mag-combine',
-    choices=('SNR', 'average', 'last'),
-    default='average',
-    help='magnitude of several echoes with --multi-echo freq',
+    nargs='+',
+    default=['average'],
+    metavar=('HOW', 'VALUE'),
+    help='magnitude with --multi-echo freq: SNR, average, last, echo N, '
+    'SE MS (as a single echo at that time) or closest MS; default: average',
   )
   method.add_argument(
     '--mag-sensitivity-correction',
+    default='off',
+    metavar='off|gaussian|boxsegment|FILE',
+    help='divide by a receive field: from the magnitude ("on" is boxsegment) '
+    'or from a file; default: off',
+  )
+  method.add_argument(
+    '--mag-softplus-scaling',
     choices=('on', 'off'),
     default='off',
-    help='divide by the magnitude smoothed over 15 mm; default: off',
+    help='press dark noise of the magnitude towards 0; default: off',
+  )
+  method.add_argument(
+    '--resample',
+    nargs=3,
+    type=float,
+    metavar=('DX', 'DY', 'DZ'),
+    help='voxel size in mm of the results (x: left-right), means of the voxels '
+    'they cover; default: as acquired',
   )
   method.add_argument(
     '-s',
@@ -179,12 +204,20 @@ def run(args: argparse.Namespace) -> int:
     echo_times_s=scan.echo_times_s,
     field_t=scan.field_t,
     mask=_read_mask(args.mask, scan.grid) if args.mask else None,
+    sensitivity=_read_field(args.mag_sensitivity_correction, scan.grid),
   )
-  notes = [*scan.notes, *_polarity_notes(result.polarity, options)]
+  grid = scan.grid
+  if args.resample:
+    result, grid = _resampled(result, grid, args)
+  notes = [
+    *scan.notes,
+    *_polarity_notes(result.polarity, options),
+    *_unused_notes(args, result, options),
+  ]
   for note in notes:
     print(f'note: {note}', file=sys.stderr)
-  written = _write(args, scan, result, first + second)
-  settings = _settings(args, scan, result, options, notes, written)
+  written = _write(args, grid, result, first + second)
+  settings = _settings(args, scan, grid, result, options, notes, written)
   _write_settings(args, first[0], settings, written)
   for path in written.values():
     print(path)
@@ -238,10 +271,55 @@ def _options(args, swi):
     phase_sign=None if args.phase_sign == 'auto' else int(args.phase_sign),
     mode=args.multi_echo,
     echoes=tuple(args.echoes) if args.echoes else None,
-    mag_combine=args.mag_combine,
-    sensitivity_correction=args.mag_sensitivity_correction == 'on',
+    mask_range=args.phase_scaling_range,
+    mag_combine=' '.join(args.mag_combine),
+    sensitivity=_sensitivity_kind(args.mag_sensitivity_correction),
+    softplus=args.mag_softplus_scaling == 'on',
     mip_mm=args.mip_mm,
   )
+
+
+def _sensitivity_kind(text):
+  """'on' is the method of CLEAR-SWI; a file is not made here."""
+  from cmbjax.imaging import magnitude
+
+  text = 'boxsegment' if text == 'on' else text
+  return text if text in magnitude.SENSITIVITIES else 'off'
+
+
+def _read_field(text, grid):
+  """The receive field of a file, None for the words."""
+  from cmbjax.errors import InputError
+  from cmbjax.imaging import magnitude, volume
+
+  if text in (*magnitude.SENSITIVITIES, 'on'):
+    return None
+  if not text.endswith(('.nii', '.nii.gz')):
+    raise InputError(
+      f'--mag-sensitivity-correction: found {text!r}; give off, gaussian, '
+      'boxsegment or a NIfTI file.'
+    )
+  field = volume.load(text)
+  if not volume.same_grid(field, grid):
+    raise InputError(
+      f'{text}: is not on the grid of {grid.path} {grid.array.shape[:3]}; give '
+      'a sensitivity map of the same scan.'
+    )
+  if not field.array.min() > 0:
+    raise InputError(
+      f'{text}: a sensitivity map must be above 0 everywhere, its smallest '
+      f'value is {field.array.min():g}.'
+    )
+  return field.array
+
+
+def _resampled(result, grid, args):
+  """The result and its grid with voxels of another size."""
+  from cmbjax.imaging import resample, swi
+
+  new_mm = tuple(args.resample)
+  result = swi.resampled(result, grid.spacing_mm, new_mm, mip_mm=args.mip_mm)
+  return result, resample.to_spacing_volume(grid, new_mm)
 
 
 def _read_mask(path, grid):
@@ -276,7 +354,16 @@ def _polarity_notes(found, options):
     )
 
 
-def _write(args, scan, result, inputs):
+def _unused_notes(args, result, options):
+  """Options that a person gave and that this scan has no use for."""
+  one = len(result.echoes) == 1
+  if options.mag_combine != 'average' and (one or options.mode != 'freq'):
+    yield '--mag-combine has no effect: it needs --multi-echo freq and echoes'
+  if options.mode == 'freq' and one:
+    yield '--multi-echo freq has no effect: one echo is used'
+
+
+def _write(args, grid, result, inputs):
   """Writes the images; their paths by suffix."""
   import numpy as np
 
@@ -303,7 +390,7 @@ def _write(args, scan, result, inputs):
       raise InputError(f'{path}: is an input; choose another --out.')
     written[suffix] = path
   for suffix, path in written.items():
-    volume.save(path, images[suffix], scan.grid)
+    volume.save(path, images[suffix], grid)
   return written
 
 
@@ -323,7 +410,7 @@ def _start(path):
   return ''.join(f'{k}-{v}_' for k, v in parts.without('part', 'echo'))
 
 
-def _settings(args, scan, result, options, notes, written):
+def _settings(args, scan, grid, result, options, notes, written):
   import dataclasses
   import platform
 
@@ -353,6 +440,7 @@ def _settings(args, scan, result, options, notes, written):
     'MagneticFieldStrength': scan.field_t,
     'HighPassSigmaMm': result.sigma_mm,
     'SliceAxis': 'xyz'[result.slice_axis],
+    'VoxelMm': list(grid.spacing_mm),
     'PhaseSign': {
       'Used': result.polarity.sign,
       'Measured': options.phase_sign is None,
