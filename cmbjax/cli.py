@@ -14,6 +14,7 @@ from cmbjax.errors import InputError
 ROOMS = {
   'detect': 'cmbjax.lesions.detect_command',
   'swi': 'cmbjax.imaging.swi_command',
+  'import': 'cmbjax.data.import_command',
   'build': 'cmbjax.data.build_command',
   'simulate': 'cmbjax.simulate.simulate_command',
   'compare': 'cmbjax.evaluation.compare_command',
@@ -23,6 +24,7 @@ HELP = {
   'detect': 'scans to measured microbleeds, with tables and reports',
   'simulate': 'make labelled scans from physics, as a BIDS folder',
   'swi': 'reconstruct SWI from magnitude and phase',
+  'import': 'bring a public data set or a table of points into a cohort folder',
   'build': 'turn a cohort folder into a TFDS patch data set',
   'compare': 'compare the predictions of finished runs',
   'report': 'draw the report of a finished run again',

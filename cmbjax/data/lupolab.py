@@ -34,23 +34,35 @@ def is_lupolab(folder: pathlib.Path) -> bool:
   return any(_REJECTED.search(name) or _is_scaled(name) for name in names)
 
 
-def find_scans(folder: pathlib.Path) -> list[tuple[ScanFiles, TruthFiles]]:
+def find_scans(
+  folder: pathlib.Path, *, failures: dict[str, str] | None = None
+) -> list[tuple[ScanFiles, TruthFiles]]:
   """All scans below `folder`, by subject and name.
 
   A subject is the first folder below `folder`, or the stem of the file where
   all lie in one folder; a second folder level is a session.
 
+  Args:
+    folder: where the labeler's folders or files are.
+    failures: gets file name -> sentence for each scan that lacks a mask;
+      None: the first of them is raised.
+
   Raises:
     InputError: a scan without one of its masks, more than one, or two scans
       of one name.
   """
-  images = _images(folder)
-  found = [
-    _scan(folder, path, [p for p in images if p.parent == path.parent])
-    for path in images
-    if _is_scaled(path.name)
-  ]
-  if not found:
+  images, found = _images(folder), []
+  for path in images:
+    if not _is_scaled(path.name):
+      continue
+    try:
+      beside = [p for p in images if p.parent == path.parent]
+      found.append(_scan(folder, path, beside))
+    except InputError as error:
+      if failures is None:
+        raise
+      failures[str(path.relative_to(folder))] = str(error)
+  if not found and not failures:
     raise InputError(
       f'{folder}: has a mask of false positives, but no *scaled* image; give '
       'the scaled image that the labeler wrote.'

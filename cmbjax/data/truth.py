@@ -18,6 +18,7 @@ from cmbjax.imaging import bids, volume
 
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
 
+ALL_CANDIDATES = 'AllCandidatesReviewed'  # in the JSON of a label image
 _OWN_OUTPUT = 'cmbjax'  # derivatives of ours: a truth only when reviewed
 _SIMULATED = 'truth'  # where the simulator writes
 
@@ -65,7 +66,8 @@ def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
   `*_label-L_*mask` (components are lesions), a `.tsv` table with `seg-cmb`,
   `label-CMB`, `desc-cmb` or the suffix `cmb` (points). derivatives/truth goes
   first. What cmbjax itself detected counts only when its JSON says
-  "Manual": true.
+  "Manual": true. A JSON that says "AllCandidatesReviewed": true has the
+  rejected candidates in `*_seg-mimic_dseg` beside it.
 
   Raises:
     InputError: more than one file fits.
@@ -85,7 +87,7 @@ def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
         + '); keep one of them.'
       )
     if fitting:
-      return TruthFiles(kind, fitting[0])
+      return _reviewed(fitting[0]) or TruthFiles(kind, fitting[0])
   return None
 
 
@@ -314,6 +316,16 @@ def _is_table(path):
   return path.name.endswith('.tsv') and any(
     name.startswith('cmb') for name in [*names, bids.entities(path).suffix]
   )
+
+
+def _reviewed(path):
+  """The imported masks of a finished review, which hold all candidates."""
+  beside = _json_beside(path)
+  content = files.read_json(beside) if beside else {}
+  if not isinstance(content, dict) or content.get(ALL_CANDIDATES) is not True:
+    return None
+  rejected = path.with_name(path.name.replace('_seg-cmb_', '_seg-mimic_'))
+  return TruthFiles('candidates', path, rejected)
 
 
 def _table_beside(path):

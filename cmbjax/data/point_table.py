@@ -1,0 +1,298 @@
+"""A table of lesion positions (csv, tsv or xlsx) to points per scan.
+
+Rule: every row is used or refused with its number; no row is skipped.
+"""
+
+import csv
+import math
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from cmbjax.errors import InputError, NoInputError
+
+WHO = (
+  'scan', 'name', 'image', 'file', 'filename', 'file_name', 'image_id',
+  'scan_id', 'participant_id', 'subject', 'subject_id', 'sub', 'patient',
+  'patient_id', 'case', 'case_id', 'id',
+)  # fmt: skip
+SESSION = ('session', 'session_id', 'ses', 'timepoint', 'visit')
+_SHEET = '{http://schemas.openxmlformats.org/spreadsheetml/2006/main}'
+_MOST_BYTES = 200_000_000  # of an unpacked sheet
+
+
+class Points(NamedTuple):
+  """The rows of one scan."""
+
+  values: np.ndarray  # [M, 3]; M = 0: listed, without a lesion
+  rows: tuple[int, ...]  # their numbers in the file, the header being 1
+
+
+class PointTable(NamedTuple):
+  """All rows, by who."""
+
+  in_mm: bool  # x y z; else i j k
+  points: dict[tuple[str, str], Points]  # (who, session or '')
+
+
+def read(path: pathlib.Path) -> PointTable:
+  """Reads a table with a column of scans and x y z (mm) or i j k (voxels).
+
+  A row with a scan but no coordinates says that the scan has no lesion. The
+  first sheet of a workbook is read.
+
+  Raises:
+    NoInputError: no such file.
+    InputError: unreadable, columns missing, or a row without three numbers.
+  """
+  if not path.is_file():
+    raise NoInputError(f'{path}: no such file; check the name of the table.')
+  rows = _rows(path)
+  header = [_plain(cell) for cell in rows[0][1]] if rows else []
+  who = _column(header, WHO)
+  session = _column(header, SESSION)
+  axes, in_mm = _axes(header), not {'i', 'j', 'k'} <= set(header)
+  if who is None or axes is None:
+    raise InputError(
+      f'{path}: has the columns {", ".join(header) or "(none)"}; give one of '
+      f'{", ".join(WHO[:6])}, ... and x y z (mm) or i j k (voxels).'
+    )
+  comma = path.suffix.lower() == '.csv' and _delimiter(path) == ';'
+  found: dict[tuple[str, str], list] = {}
+  for number, row in rows[1:]:
+    row = row + [''] * (len(header) - len(row))
+    name = row[who].strip()
+    if not name:
+      raise InputError(
+        f'{path}: row {number} names no scan; fill or remove it.'
+      )
+    key = (name, row[session].strip() if session is not None else '')
+    cells = [row[column].strip() for column in axes]
+    points = found.setdefault(key, [])
+    if any(cell.lower() not in ('', 'n/a', 'nan') for cell in cells):
+      points.append((number, _numbers(path, number, cells, comma=comma)))
+  return PointTable(in_mm, {key: _points(some) for key, some in found.items()})
+
+
+def match(
+  path: pathlib.Path,
+  table: PointTable,
+  scans: Sequence[tuple[str, str | None, Iterable[str]]],
+) -> dict[int, Points]:
+  """Which scan each key of the table speaks of.
+
+  Args:
+    path: of the table, for messages.
+    table: what was read.
+    scans: (subject, session, other names such as file names) of each scan.
+
+  Returns:
+    Number of the scan -> its points.
+
+  Raises:
+    InputError: a key that fits no scan, or several.
+  """
+  names = [
+    {_letters(n) for n in (subject, subject.removeprefix('sub-'), *others)}
+    for subject, _, others in scans
+  ]
+  result, unknown = {}, []
+  for (who, session), points in table.points.items():
+    wanted = _letters(pathlib.PurePath(who.replace('\\', '/')).name)
+    fits = [n for n, some in enumerate(names) if wanted in some]
+    fits = fits or [n for n, s in enumerate(scans) if _same_number(who, s[0])]
+    if session:
+      fits = [n for n in fits if _same_session(session, scans[n][1])]
+    if len(fits) != 1 or fits[0] in result:
+      unknown.append((who, session, len(fits)))
+    else:
+      result[fits[0]] = points
+  if unknown:
+    who, session, count = unknown[0]
+    more = f' (and {len(unknown) - 1} more)' if len(unknown) > 1 else ''
+    has = 'no scan' if count == 0 else f'{max(count, 2)} scans or rows'
+    raise InputError(
+      f'{path}: {who}{f" {session}" if session else ""} fits {has}{more}; name '
+      'scans as their files or subjects are, with a session column where a '
+      f'subject has several. Scans: {", ".join(s[0] for s in scans[:5])}'
+      f'{", ..." if len(scans) > 5 else ""}.'
+    )
+  return result
+
+
+def _rows(path) -> list[tuple[int, list[str]]]:
+  """(number in the file, cells) of each row that is not empty."""
+  if path.suffix.lower() in ('.xlsx', '.xlsm'):
+    rows = _sheet(path)
+  else:
+    text = _text(path)
+    rows = enumerate(
+      csv.reader(text.splitlines(), delimiter=_delimiter(path)), 1
+    )
+  return [(number, row) for number, row in rows if any(c.strip() for c in row)]
+
+
+def _text(path) -> str:
+  if path.suffix.lower() not in ('.csv', '.tsv', '.txt'):
+    raise InputError(f'{path}: is no table; give .csv, .tsv or .xlsx.')
+  try:
+    return path.read_text(encoding='utf-8-sig')
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(
+      f'{path}: cannot be read as UTF-8 text; save it as UTF-8 or .xlsx.'
+    ) from error
+
+
+def _delimiter(path) -> str:
+  first = next((line for line in _text(path).splitlines() if line.strip()), '')
+  if path.suffix.lower() == '.tsv':
+    return '\t'
+  return max(',;\t', key=first.count)
+
+
+def _sheet(path) -> list[tuple[int, list[str]]]:
+  """The first sheet of a workbook, with no more than the standard library."""
+  try:
+    with zipfile.ZipFile(path) as book:
+      names = set(book.namelist())
+      shared = []
+      if 'xl/sharedStrings.xml' in names:
+        tree = _xml(path, book, 'xl/sharedStrings.xml')
+        shared = [_all_text(item) for item in tree.findall(f'{_SHEET}si')]
+      tree = _xml(path, book, _first_sheet(path, book))
+      return [
+        (int(row.get('r') or place), _cells(row, shared))
+        for place, row in enumerate(tree.iter(f'{_SHEET}row'), 1)
+      ]
+  except InputError:
+    raise
+  except (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,  # encrypted
+    zipfile.BadZipFile,
+    zlib.error,
+    ElementTree.ParseError,
+  ) as error:
+    raise InputError(
+      f'{path}: is not a readable workbook; save it as .xlsx or .csv again.'
+    ) from error
+
+
+def _xml(path, book, name):
+  if book.getinfo(name).file_size > _MOST_BYTES:
+    raise InputError(f'{path}: unpacks to too much; save it as .csv.')
+  data = book.read(name)
+  if b'<!DOCTYPE' in data or b'<!ENTITY' in data:  # never in a workbook
+    raise InputError(f'{path}: is not a plain workbook; save it as .csv.')
+  return ElementTree.fromstring(data)
+
+
+def _first_sheet(path, book) -> str:
+  relation = (
+    '{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id'
+  )
+  sheets = [*_xml(path, book, 'xl/workbook.xml').iter(f'{_SHEET}sheet')]
+  wanted = sheets[0].get(relation)
+  for link in _xml(path, book, 'xl/_rels/workbook.xml.rels'):
+    if link.get('Id') == wanted:
+      target = link.get('Target').lstrip('/')
+      return target if target.startswith('xl/') else f'xl/{target}'
+  raise KeyError(wanted)
+
+
+def _cells(row, shared) -> list[str]:
+  cells: list[str] = []
+  for cell in row.findall(f'{_SHEET}c'):
+    place = _column_number(cell.get('r')) if cell.get('r') else len(cells)
+    if place > 16384:
+      raise ValueError(place)
+    cells += [''] * (place + 1 - len(cells))
+    cells[place] = _value(cell, shared)
+  return cells
+
+
+def _value(cell, shared) -> str:
+  if cell.get('t') == 'inlineStr':
+    return _all_text(cell)
+  found = cell.find(f'{_SHEET}v')
+  text = found.text if found is not None and found.text else ''
+  return shared[int(text)] if cell.get('t') == 's' else text
+
+
+def _all_text(element) -> str:
+  return ''.join(part.text or '' for part in element.iter(f'{_SHEET}t'))
+
+
+def _column_number(reference) -> int:
+  """'AB12' to 27."""
+  number = 0
+  for letter in re.match('[A-Z]+', reference).group():
+    number = 26 * number + ord(letter) - 64
+  return number - 1
+
+
+def _plain(cell) -> str:
+  """'X (mm)' to 'x'."""
+  text = re.sub(r'[\[(].*?[\])]', '', cell).strip().lower()
+  text = re.sub(r'[\s-]+', '_', text)
+  return re.sub('^([xyz])_(mm|world|ras|lps)$', r'\1', text)
+
+
+def _column(header, names) -> int | None:
+  return next((header.index(n) for n in names if n in header), None)
+
+
+def _axes(header) -> list[int] | None:
+  for names in ('xyz', 'ijk'):
+    if set(names) <= set(header):
+      return [header.index(n) for n in names]
+  return None
+
+
+def _numbers(path, number, cells, *, comma) -> list[float]:
+  try:
+    values = [float(c.replace(',', '.') if comma else c) for c in cells]
+    if not all(map(math.isfinite, values)):
+      raise ValueError
+  except ValueError:
+    raise InputError(
+      f'{path}: row {number} ({" ".join(cells)}) has no three numbers in its '
+      'coordinate columns; correct or remove the row.'
+    ) from None
+  return values
+
+
+def _points(some) -> Points:
+  values = np.array([v for _, v in some], float).reshape(-1, 3)
+  return Points(values, tuple(number for number, _ in some))
+
+
+def _letters(text) -> str:
+  """For comparing: without folders, endings, case and punctuation."""
+  name = re.sub(r'\.(nii(\.gz)?|dcm|mat)$', '', str(text).strip().lower())
+  name = re.sub(r'^(\d+)\.0+$', r'\1', name)  # workbooks: 12.0
+  return re.sub('[^a-z0-9]', '', name)
+
+
+def _same_session(given, session) -> bool:
+  own = session or ''
+  return _letters(given) in (_letters(own), _letters(own.removeprefix('ses-')))
+
+
+def _same_number(who, subject) -> bool:
+  """'7' is sub-007."""
+  digits = re.fullmatch(r'(\d+)(\.0+)?', who.strip())
+  own = re.fullmatch(r'sub-0*(\d+)', subject)
+  return bool(digits and own and int(digits[1]) == int(own[1]))

@@ -1,0 +1,472 @@
+"""Public layouts and tables of points, from files to examples."""
+
+import json
+import zipfile
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax import cli
+from cmbjax.data import cohort, examples, importers, point_table
+from cmbjax.data.importers import Options
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import volume
+from tests import small_cohorts
+from tests.small_cohorts import phantom, save
+
+NAMES = ('imgA', 'imgB', 'imgC')
+
+
+def write_valdo(root, *, masked=True):
+  """Three subjects of Task2/, NaN outside the brain, and one without truth."""
+  made = {}
+  for number in (101, 102, 203, 204):
+    one, folder = phantom(number), root / f'sub-{number}'
+    start = f'sub-{number}_space-T2S'
+    image = np.where(one.brain, one.swi, np.nan).astype(np.float32)
+    middle = '_desc-masked' if masked else ''
+    save(folder / f'{start}{middle}_T2S.nii.gz', image, one.affine)
+    save(folder / f'{start}_desc-masked_T1.nii.gz', one.swi, one.affine)
+    if number != 204:
+      mask = (one.lesions > 0).astype(np.float64)
+      save(folder / f'{start}_CMB.nii.gz', mask, one.affine)
+      made[f'sub-{number}'] = one
+  return made
+
+
+def write_flat(root, *, affine=None):
+  made = {}
+  for number, name in enumerate(NAMES):
+    one = phantom(number)
+    own = one.affine if affine is None else affine
+    save(root / f'{name}.nii.gz', one.swi, own)
+    made[f'sub-{name}'] = one
+  return made
+
+
+def world(one, points=None):
+  voxels = one.lesion_voxels if points is None else points
+  return nib.affines.apply_affine(one.affine, voxels)
+
+
+def rows_of(made, *, convert=world, who=lambda name: name):
+  return [
+    (who(name.removeprefix('sub-')), *(float(v) for v in place))
+    for name, one in made.items()
+    for place in convert(one)
+  ]
+
+
+def write_table(path, rows, *, header=('scan', 'x', 'y', 'z'), delimiter=','):
+  lines = [delimiter.join(map(str, row)) for row in (header, *rows)]
+  path.write_text('\n'.join(lines) + '\n')
+  return path
+
+
+def lesions_of(folder):
+  """Scan name -> sorted centres of its truth in mm."""
+  result = {}
+  for scan in cohort.read_cohort(folder).scans:
+    loaded = cohort.load_scan(scan)
+    truth = loaded.truth
+    if truth.points_mm is not None:
+      points = truth.points_mm
+    else:
+      places = [np.argwhere(truth.labels == n).mean(0) for n in truth.lesions]
+      points = nib.affines.apply_affine(loaded.affine, places)
+    result[scan.name] = sorted(np.round(points, 3).tolist())
+  return result
+
+
+def assert_lesions(folder, made, *, atol=0.6):
+  found = lesions_of(folder)
+  assert set(found) == set(made)
+  for name, one in made.items():
+    np.testing.assert_allclose(
+      found[name], sorted(world(one).tolist()), atol=atol
+    )
+
+
+def test_lupolab_gives_the_same_examples_as_its_own_folder(tmp_path):
+  small_cohorts.write_lupolab(tmp_path / 'in')
+  call = ['import', str(tmp_path / 'in'), str(tmp_path / 'out')]
+  assert cli.main([*call, '--layout', 'lupolab']) == 0
+  built = [
+    examples.load(examples.build('mine', tmp_path / which, tmp_path / 'data'))
+    for which in ('in', 'out')
+  ]
+  for first, second in zip(*built):
+    np.testing.assert_array_equal(first, second)
+  assert built[1].label.sum() == 9
+  scans = cohort.read_cohort(tmp_path / 'out').scans
+  assert {s.truth.kind for s in scans} == {'candidates'}
+
+
+def test_valdo(tmp_path):
+  made = write_valdo(tmp_path / 'Task2')
+  done = importers.import_cohort(
+    tmp_path / 'Task2',
+    tmp_path / 'out',
+    Options('valdo', facts=(('MagneticFieldStrength', 3),)),
+  )
+  assert done.done == ('sub-101', 'sub-102', 'sub-203', 'sub-204')
+  assert done.unlabelled == ('sub-204',)
+  assert not done.failed
+  assert_lesions(tmp_path / 'out', made)
+  found = cohort.read_cohort(tmp_path / 'out')
+  assert found.unlabelled == ('sub-204',)
+  assert not found.simulated
+  assert found.scans[0].files.sidecar['MagneticFieldStrength'] == 3
+  table = (tmp_path / 'out/participants.tsv').read_text().splitlines()
+  assert table[1:] == ['sub-101\t3', 'sub-102\t3', 'sub-203\t3', 'sub-204\tn/a']
+  original = tmp_path / 'Task2/sub-101/sub-101_space-T2S_desc-masked_T2S.nii.gz'
+  copy = tmp_path / 'out/sub-101/anat/sub-101_T2starw.nii.gz'
+  assert copy.read_bytes() == original.read_bytes()
+
+
+def test_valdo_is_built(tmp_path):
+  write_valdo(tmp_path / 'Task2')
+  importers.import_cohort(
+    tmp_path / 'Task2', tmp_path / 'out', Options('valdo')
+  )
+  folder = examples.build('valdo', tmp_path / 'out', tmp_path / 'data')
+  assert examples.load(folder).label.sum() >= 7  # of 9
+  assert examples.load_scans(folder).num_lesions.tolist() == [3, 3, 3]
+
+
+def csv(path, rows):
+  return write_table(path.with_suffix('.csv'), rows)
+
+
+def tsv(path, rows):
+  return write_table(path.with_suffix('.tsv'), rows, delimiter='\t')
+
+
+def german_csv(path, rows):
+  """As a German Excel writes it."""
+  rows = [[str(c).replace('.', ',') for c in row] for row in rows]
+  header = ('Scan', 'X (mm)', 'Y (mm)', 'Z (mm)')
+  return write_table(
+    path.with_suffix('.csv'), rows, header=header, delimiter=';'
+  )
+
+
+def xlsx_by_openpyxl(path, rows):
+  openpyxl = pytest.importorskip('openpyxl')
+  book = openpyxl.Workbook()
+  book.active.append(['scan', 'x', 'y', 'z'])
+  for row in rows:
+    book.active.append(list(row))
+  book.create_sheet('other').append(['nothing'])
+  book.save(path.with_suffix('.xlsx'))
+
+
+def xlsx_by_hand(path, rows):
+  """Shared strings, a sheet of another name, cells that are left out."""
+  main = 'http://schemas.openxmlformats.org/spreadsheetml/2006/main'
+  office = 'http://schemas.openxmlformats.org/officeDocument/2006/relationships'
+  texts, lines = ['scan', 'x', 'y', 'z', 'note'], []
+  header = ''.join(
+    f'<c r="{c}1" t="s"><v>{n}</v></c>' for n, c in enumerate('ACDEF')
+  )
+  lines.append(f'<row r="1">{header}</row>')
+  for number, (who, *place) in enumerate(rows, 3):
+    texts.append(who)
+    cells = f'<c r="A{number}" t="s"><v>{len(texts) - 1}</v></c>'
+    cells += ''.join(
+      f'<c r="{c}{number}"><v>{v!r}</v></c>' for c, v in zip('CDE', place)
+    )
+    lines.append(f'<row r="{number}">{cells}</row>')
+  strings = ''.join(f'<si><r><t>{t}</t></r></si>' for t in texts)
+  parts = {
+    'xl/workbook.xml': f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
+    '<sheet name="CMB" sheetId="1" r:id="rId7"/></sheets></workbook>',
+    'xl/_rels/workbook.xml.rels': '<Relationships xmlns="http://schemas.'
+    'openxmlformats.org/package/2006/relationships"><Relationship Id="rId7" '
+    'Target="worksheets/own.xml"/></Relationships>',
+    'xl/sharedStrings.xml': f'<sst xmlns="{main}">{strings}</sst>',
+    'xl/worksheets/own.xml': f'<worksheet xmlns="{main}"><sheetData>'
+    f'{"".join(lines)}</sheetData></worksheet>',
+  }
+  with zipfile.ZipFile(path.with_suffix('.xlsx'), 'w') as book:
+    for name, text in parts.items():
+      book.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
+
+
+@pytest.mark.parametrize(
+  'write', [csv, tsv, german_csv, xlsx_by_openpyxl, xlsx_by_hand]
+)
+def test_points_in_mm(tmp_path, write):
+  made = write_flat(tmp_path / 'in')
+  write(tmp_path / 'in' / 'points', rows_of(made))
+  options = Options('points')
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  assert_lesions(tmp_path / 'out', made, atol=2e-3)
+
+
+def test_points_in_lps_and_the_hint(tmp_path):
+  made = write_flat(tmp_path / 'in')
+  rows = rows_of(made, convert=lambda one: world(one) * (-1, -1, 1))
+  write_table(tmp_path / 'in' / 'points.csv', rows)
+  options = Options('points', axes='lps')
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  assert_lesions(tmp_path / 'out', made, atol=2e-3)
+
+
+def test_what_may_be_wrong_with_points_outside(tmp_path):
+  one = phantom(1)
+  affine = one.affine.copy()
+  affine[:3, 3] = (40, 50, 20)  # all of the image at x, y, z > 0
+  save(tmp_path / 'in/a.nii.gz', one.swi, affine)
+  here = nib.affines.apply_affine(affine, one.lesion_voxels)
+  for points, hint in (
+    (here * (-1, -1, 1), 'try --axes lps'),
+    (one.lesion_voxels, 'call the columns i j k'),
+    (here + 500, 'check units'),
+  ):
+    rows = [('a', *p) for p in points.tolist()]
+    write_table(tmp_path / 'in/points.csv', rows)
+    made = importers.import_cohort(
+      tmp_path / 'in', tmp_path / 'out', Options('points')
+    )
+    assert hint in made.failed['sub-a']
+    assert not (tmp_path / 'out/sub-a').exists()
+
+
+@pytest.mark.parametrize('first', [0, 1])
+def test_points_as_voxels_of_the_file(tmp_path, first):
+  """i j k are of the file's own order, whatever that is."""
+  made = {}
+  for number, name in enumerate(NAMES):
+    one = phantom(number)
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = one.swi.shape[0] - 1
+    save(tmp_path / 'in' / f'{name}.nii', one.swi[::-1], one.affine @ flip)
+    made[f'sub-{name}'] = one
+  last = phantom(0).swi.shape[0] - 1
+
+  def native(one):
+    return one.lesion_voxels * (-1, 1, 1) + (last, 0, 0) + first
+
+  header = ('file', 'i', 'j', 'k')
+  rows = rows_of(made, convert=native, who=lambda name: f'data/{name}.nii')
+  write_table(tmp_path / 'in' / 'points.csv', rows, header=header)
+  options = Options('points', first_index=first)
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  assert_lesions(tmp_path / 'out', made, atol=2e-3)
+
+
+def test_points_for_a_bids_folder_with_sessions(tmp_path):
+  scans = [('sub-01', 'ses-1', 4), ('sub-01', 'ses-2', 5), ('sub-02', None, 6)]
+  rows = []
+  for subject, session, seed in scans:
+    one = phantom(seed)
+    small_cohorts.write_scan(tmp_path / 'in', subject, one, session=session)
+    places = world(one)[: 2 if session else 0]
+    rows += [(subject, (session or '')[4:], *p) for p in places.tolist()]
+    if not session:
+      rows.append((2, '', 'n/a', 'n/a', 'n/a'))  # by number; nothing found
+  header = ('participant_id', 'session', 'x', 'y', 'z')
+  write_table(tmp_path / 'table.tsv', rows, header=header, delimiter='\t')
+  importers.import_cohort(
+    tmp_path / 'in',
+    tmp_path / 'out',
+    Options('points', table=tmp_path / 'table.tsv'),
+  )
+  found = lesions_of(tmp_path / 'out')
+  assert {name: len(some) for name, some in found.items()} == {
+    'sub-01_ses-1': 2,
+    'sub-01_ses-2': 2,
+    'sub-02': 0,
+  }
+  loaded = cohort.read_cohort(tmp_path / 'out').scans[0]
+  assert loaded.files.sidecar['EchoTime'] == 0.016
+  # The brain mask went along.
+  np.testing.assert_array_equal(cohort.load_scan(loaded).mask, phantom(4).brain)
+
+
+@pytest.mark.parametrize(
+  ('unlisted', 'labelled'), [('unlabelled', 2), ('empty', 3)]
+)
+def test_scans_that_the_table_does_not_name(tmp_path, unlisted, labelled):
+  made = write_flat(tmp_path / 'in')
+  rows = [r for r in rows_of(made) if r[0] != 'imgB']
+  write_table(tmp_path / 'in' / 'points.csv', rows)
+  importers.import_cohort(
+    tmp_path / 'in', tmp_path / 'out', Options('points', unlisted=unlisted)
+  )
+  assert len(cohort.read_cohort(tmp_path / 'out').scans) == labelled
+
+
+def test_prefix_and_link(tmp_path):
+  made = write_flat(tmp_path / 'in')
+  write_table(tmp_path / 'in' / 'points.csv', rows_of(made))
+  options = Options('points', prefix='NEW', link=True)
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  found = cohort.read_cohort(tmp_path / 'out')
+  assert found.subjects == ('sub-NEWimgA', 'sub-NEWimgB', 'sub-NEWimgC')
+  path = found.scans[0].files.swi
+  assert path.is_symlink()
+  assert path.resolve() == (tmp_path / 'in/imgA.nii.gz').resolve()
+
+
+def test_one_broken_scan_then_only_that_one_again(tmp_path, capsys):
+  made = write_valdo(tmp_path / 'in')
+  start = 'sub-102_space-T2S'
+  whole = (tmp_path / f'in/sub-102/{start}_CMB.nii.gz').read_bytes()
+  (tmp_path / f'in/sub-102/{start}_CMB.nii.gz').write_bytes(whole[:200])
+  call = ['import', str(tmp_path / 'in'), str(tmp_path / 'out')]
+  call += ['--layout', 'valdo']
+  assert cli.main(call) == 1
+  said = capsys.readouterr()
+  assert 'sub-102: ' in said.err
+  assert 'not a readable NIfTI' in said.err
+  assert '3 imported, 1 of them without a truth, 1 failed' in said.out
+  assert not (tmp_path / 'out/sub-102').exists()
+  assert not list((tmp_path / 'out').glob('.partial-*'))
+  (tmp_path / f'in/sub-102/{start}_CMB.nii.gz').write_bytes(whole)
+  assert cli.main(call) == 0
+  assert '1 imported, 3 were there' in capsys.readouterr().out
+  assert_lesions(tmp_path / 'out', made)
+
+
+def test_a_changed_source_is_imported_again(tmp_path):
+  made = write_flat(tmp_path / 'in')
+  table = tmp_path / 'in' / 'points.csv'
+  write_table(table, rows_of(made))
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', Options('points'))
+  write_table(table, rows_of(made)[1:])
+  again = importers.import_cohort(
+    tmp_path / 'in', tmp_path / 'out', Options('points')
+  )
+  assert again.done == ('sub-imgA',)
+  assert len(lesions_of(tmp_path / 'out')['sub-imgA']) == 2
+
+
+def test_masks_that_cannot_be(tmp_path):
+  write_valdo(tmp_path / 'in')
+  one = phantom(1)
+  folder = tmp_path / 'in'
+  name = 'sub-{0}/sub-{0}_space-T2S_CMB.nii.gz'
+  save(
+    folder / name.format(101),
+    1 - (one.lesions > 0).astype(np.uint8),
+    one.affine,
+  )
+  save(folder / name.format(102), one.lesions[:-1], one.affine)
+  save(folder / name.format(203), one.lesions * 0.5, one.affine)
+  made = importers.import_cohort(folder, tmp_path / 'out', Options('valdo'))
+  assert 'looks inverted' in made.failed['sub-101']
+  assert 'has shape 63x60x16, but its scan' in made.failed['sub-102']
+  assert 'expected whole numbers' in made.failed['sub-203']
+  assert made.done == ('sub-204',)
+
+
+def test_a_labeler_scan_without_a_mask_is_told(tmp_path):
+  small_cohorts.write_lupolab(tmp_path / 'in')
+  (tmp_path / 'in/P2/P2_swi_nonproj_false_positives.nii').unlink()
+  made = importers.import_cohort(
+    tmp_path / 'in', tmp_path / 'out', Options('lupolab')
+  )
+  assert made.done == ('sub-P1', 'sub-P3')
+  ((_, why),) = made.failed.items()
+  assert 'found 0 masks named *false_positives*' in why
+
+
+@pytest.mark.parametrize(
+  ('header', 'row', 'message'),
+  [
+    (('scan', 'x', 'y'), ('imgA', 1, 2), 'has the columns scan, x, y'),
+    (('what', 'x', 'y', 'z'), ('imgA', 1, 2, 3), 'has the columns what'),
+    (('scan', 'x', 'y', 'z'), ('nobody', 1, 2, 3), 'nobody fits no scan'),
+    (('scan', 'x', 'y', 'z'), ('imgA', 1, 'left', 3), r'row 2 \(1 left 3\)'),
+    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2, 'inf'), 'no three numbers'),
+    (('scan', 'x', 'y', 'z'), ('', 1, 2, 3), 'row 2 names no scan'),
+    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2), 'no three numbers'),
+  ],
+)
+def test_tables_that_cannot_be(tmp_path, header, row, message):
+  write_flat(tmp_path / 'in')
+  write_table(tmp_path / 'in' / 'points.csv', [row], header=header)
+  with pytest.raises(InputError, match=message):
+    importers.import_cohort(
+      tmp_path / 'in', tmp_path / 'out', Options('points')
+    )
+  assert not (tmp_path / 'out' / 'sub-imgA').exists()
+
+
+def test_damaged_workbooks_give_a_sentence(tmp_path):
+  path = tmp_path / 'points.xlsx'
+  xlsx_by_hand(path, [('imgA', 1.0, 2.0, 3.0)])
+  assert point_table.read(path).points['imgA', ''].values.tolist() == [
+    [1, 2, 3]
+  ]
+  whole = path.read_bytes()
+  rng = np.random.default_rng(0)
+  refused = 0
+  for number in range(60):
+    data = bytearray(whole)
+    if number % 2:
+      data = data[: int(rng.integers(len(data)))]
+    else:
+      place = int(rng.integers(len(data) - 8))
+      data[place : place + 8] = rng.bytes(8)
+    path.write_bytes(bytes(data))
+    try:
+      point_table.read(path)
+    except InputError:
+      refused += 1
+  assert refused > 40
+  with zipfile.ZipFile(path, 'w') as book:
+    book.writestr('xl/workbook.xml', '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')
+  with pytest.raises(InputError, match='not a plain workbook'):
+    point_table.read(path)
+
+
+def test_wrong_use(tmp_path):
+  (tmp_path / 'in').mkdir()
+  for layout, message in (
+    ('lupolab', 'holds no scan of the CMB labeler'),
+    ('valdo', 'holds no scan of VALDO task 2'),
+    ('points', 'holds no NIfTI image'),
+  ):
+    with pytest.raises(NoInputError, match=message):
+      importers.import_cohort(
+        tmp_path / 'in', tmp_path / 'out', Options(layout)
+      )
+  with pytest.raises(NoInputError, match='no such folder'):
+    importers.import_cohort(tmp_path / 'x', tmp_path / 'out', Options('valdo'))
+  write_valdo(tmp_path / 'in')
+  with pytest.raises(InputError, match='lies in the source'):
+    importers.import_cohort(
+      tmp_path / 'in', tmp_path / 'in' / 'out', Options('valdo')
+    )
+  with pytest.raises(InputError, match=r"prefix: found '\.\./'"):
+    importers.import_cohort(
+      tmp_path / 'in', tmp_path / 'out', Options('valdo', prefix='../')
+    )
+  small_cohorts.write_cohort(tmp_path / 'other')
+  with pytest.raises(InputError, match='choose another folder'):
+    importers.import_cohort(
+      tmp_path / 'in', tmp_path / 'other', Options('valdo')
+    )
+
+
+def test_simulated_stays_simulated(tmp_path):
+  small_cohorts.write_cohort(tmp_path / 'in', simulated=True)
+  rows = [(f'sub-0{n}', *world(phantom(n))[0].tolist()) for n in (1, 2, 3)]
+  write_table(tmp_path / 'in' / 'points.csv', rows)
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', Options('points'))
+  assert cohort.read_cohort(tmp_path / 'out').simulated
+
+
+def test_the_copy_has_the_voxels_and_says_where_it_is_from(tmp_path):
+  made = write_flat(tmp_path / 'in')
+  write_table(tmp_path / 'in' / 'points.csv', rows_of(made))
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', Options('points'))
+  for name, one in made.items():
+    found = volume.load(tmp_path / f'out/{name}/anat/{name}_swi.nii.gz')
+    np.testing.assert_array_equal(found.array, one.swi)
+  top = json.loads((tmp_path / 'out/dataset_description.json').read_text())
+  assert top['GeneratedBy'][0]['Name'] == 'cmbjax import'
