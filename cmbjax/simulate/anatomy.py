@@ -389,26 +389,52 @@ def _pull(atlas: Atlas, mni, frame, iron, b0) -> Head:
   shape = mni.shape[1:]
   index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
   soft = ndimage.map_coordinates(atlas.mask, index, order=1)
-  mask = soft > 0.5
-  inside = index[:, soft > 0.02]
+  near = np.flatnonzero(soft.reshape(-1) > 0.02)
+  inside = index.reshape(3, -1)[:, near]
+  pulled = _trilinear((atlas.grey, atlas.white, iron), inside)
+  region = ndimage.map_coordinates(atlas.region, inside, order=0)
 
-  def pull(image, order=1):
-    out = np.zeros(shape, image.dtype)
-    out[soft > 0.02] = ndimage.map_coordinates(image, inside, order=order)
+  def spread(values):
+    out = np.zeros(shape, values.dtype)
+    out.reshape(-1)[near] = values
     return out
 
-  grey, white = pull(atlas.grey), pull(atlas.white)
+  grey, white, iron = (spread(values) for values in pulled)
+  mask = soft > 0.5
   return Head(
     grey=grey,
     white=white,
     csf=np.clip(soft - grey - white, 0, 1),
     mask=mask,
-    iron_ppm=pull(iron),
-    region=pull(atlas.region, order=0) * mask,
+    iron_ppm=iron,
+    region=spread(region) * mask,
     mni=mni,
     frame=frame,
     b0=np.asarray(b0, np.float32),
   )
+
+
+def _trilinear(images, index):
+  """Images [X, Y, Z] at index [3, N]: one pass for all; [N] each."""
+  shape = images[0].shape
+  stack = np.stack([image.reshape(-1) for image in images], 1)
+  out = np.empty((index.shape[1], len(images)), np.float32)
+  last = np.array(shape)[:, None] - 1.001
+  for start in range(0, index.shape[1], 2**18):
+    part = slice(start, start + 2**18)
+    place = np.clip(index[:, part], 0, last).astype(np.float32)
+    low = place.astype(np.int32)
+    frac = place - low
+    flat = (low[0] * shape[1] + low[1]) * shape[2] + low[2]
+    total = 0.0
+    for corner in np.ndindex(2, 2, 2):
+      weight = 1.0
+      for side, f in zip(corner, frac):
+        weight = weight * (f if side else 1 - f)
+      step = (corner[0] * shape[1] + corner[1]) * shape[2] + corner[2]
+      total = total + stack[flat + step] * weight[:, None]
+    out[part] = total
+  return out.T
 
 
 def cubic_matrix(num_out, num_in, *, step, offset=0.0) -> np.ndarray:

@@ -49,7 +49,7 @@ def box_of(protocol: Protocol) -> Box:
   half = tuple(int(np.ceil(0.56 * n * v)) + 2 for n, v in zip(shape, voxel))
   volume = np.prod(np.array(shape) * voxel)
   return Box(tuple(shape), ratio, half, int(64 + volume / 16),
-             int(64 + volume / 60))  # fmt: skip
+             int(64 + volume / 80))  # fmt: skip
 
 
 def draw_subject(key, protocol) -> dict:
@@ -111,6 +111,7 @@ def make_box(protocol, library, subject, key, kind) -> dict:
   maps = _tissue(protocol, library, subject, keys[2], place_mm, grow, axes)
   steps = library.steps[network]
   veins, flow = _fill(keys[3], protocol, box, steps, place_mm, grow, corner)
+  maps, veins, flow = jax.lax.optimization_barrier((maps, veins, flow))
   density, r2s, chi, brain = maps
   density, r2s = _blend(density, r2s, veins, flow, protocol)
   chi = chi * brain + veins * subject['vein_chi']
@@ -123,6 +124,7 @@ def make_box(protocol, library, subject, key, kind) -> dict:
     field_t=protocol.field_t, echo_times_s=protocol.echo_times_s,
   )  # fmt: skip
   signals = _signals(protocol, density * brain, r2s, field, spread)
+  signals, factors = jax.lax.optimization_barrier((signals, factors))
   made = _acquire(protocol, subject, keys[6], signals, factors, place_mm)
   step = box.ratio
   return {
@@ -135,6 +137,7 @@ def make_box(protocol, library, subject, key, kind) -> dict:
 def _tissue(protocol, library, subject, key, place_mm, grow, axes):
   """Density, R2*, susceptibility (ppm) and brain (bool) of the fine box."""
   box = box_of(protocol)
+  # Barriers, here and below: XLA would compute these anew for every use.
   shares, brain, iron = _shares(
     protocol, box, library, key, place_mm, grow, axes
   )
@@ -165,12 +168,8 @@ def _shares(protocol, box, library, key, place_mm, grow, axes):
   block = jax.lax.dynamic_slice(
     library.tissue, (*start, 0), (*size, library.tissue.shape[-1])
   )
-  weights = []
-  for axis in range(3):
-    at = index[axis] - start[axis] + grow[axis] * axes[axis]
-    far = jnp.abs(at[:, None] - jnp.arange(size[axis]))
-    weights.append(jnp.maximum(1 - far, 0))
-  values = local.along_axes(weights, block.astype(jnp.float32) / 255)
+  at = [index[a] - start[a] + grow[a] * axes[a] for a in range(3)]
+  values = local.resample_linear(block.astype(jnp.float32) / 255, at)
   grey, white, soft, iron = jnp.moveaxis(values, -1, 0)
   csf = jnp.clip(soft - grey - white, 0, 1)
   wobble = 0.10 * sum(
@@ -182,7 +181,8 @@ def _shares(protocol, box, library, key, place_mm, grow, axes):
     (grey, 0.0, 1.0), (white, 1.0, 1.0), (csf, 0.8, 1.35)
   ):  # fmt: skip
     image = weight * (image + jnp.where(image > 0.05, sign * wobble, 0))
-    shares.append(jnp.clip(image, 0.003, 1) ** 2.5)
+    image = jnp.clip(image, 0.003, 1)
+    shares.append(image * image * jnp.sqrt(image))  # to the power 2.5
   total = sum(shares)
   iron = iron * patch_library.IRON_TOP_PPM
   return [share / total for share in shares], soft > 0.5, iron

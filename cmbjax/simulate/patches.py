@@ -199,59 +199,70 @@ def _cut(protocol, made) -> dict:
   """Finds the dark spot, centres the patch on it, judges and measures it."""
   voxel = np.array(protocol.voxel_mm)
   shape = made['swi'].shape
-  middle = np.array(shape) // 2
-  axes = [(np.arange(n) - c) * v for n, c, v in zip(shape, middle, voxel)]
-  x, y, z = np.meshgrid(*axes, indexing='ij', sparse=True)
-  flat, away = np.sqrt(x**2 + y**2), np.sqrt(x**2 + y**2 + z**2)
   swi = jnp.rint(jnp.clip(made['swi'], 0, 1) * 255) / 255
-  near = (flat <= _LOOK_MM[0]) & (abs(z) <= np.maximum(_LOOK_MM[1], voxel[2]))
-  seed = jnp.argmin(jnp.where(near, swi, 2.0))
-  seed = jnp.zeros(swi.size, bool).at[seed].set(True).reshape(shape)
-  dark = jnp.sum(swi * seed)
-  shell = (away >= _SHELL_MM[0]) & (away <= _SHELL_MM[1])
-  around = jnp.nanmedian(jnp.where(made['brain'][shell], swi[shell], jnp.nan))
-  contrast = (around - dark) / jnp.maximum(around, 1e-3)
-
-  def region(level):
-    below = swi <= dark + level * (around - dark)
-    return local.grow(below & (away <= _GROWTH_MM + 1.5), seed, steps=12)
-
-  core, whole = region(0.3), region(0.5)
-  offset = [jnp.sum(core * a) / jnp.sum(core) for a in (x, y, z)]
-  shift = jnp.rint(jnp.stack(offset) / voxel).astype(jnp.int32)
-  room = np.array(shape) // 2 - np.array(scene.PATCH) // 2
-  keep = (jnp.abs(shift) <= room).all()
-  diameter = _diameter(whole, voxel)
-  keep &= (diameter >= _DIAMETERS_MM[0]) & (diameter <= _DIAMETERS_MM[1])
-  keep &= contrast >= _MIN_CONTRAST
-  keep &= _roundness(core, offset, x, y, voxel) >= _MIN_ROUNDNESS
-  keep &= jnp.where(flat + 0 * z <= _RIM_MM, made['brain'], True)[
-    :, :, middle[2] - 1 : middle[2] + 2
-  ].all()
-  label = _label(made, away, near, voxel)
+  middle = np.array(shape) // 2
+  reach = np.minimum(
+    np.ceil((_SHELL_MM[1] + 0.5) / voxel).astype(int), middle - 1
+  )
+  window = tuple(slice(c - r, c + r + 1) for c, r in zip(middle, reach))
+  near = {k: made[k][window] for k in ('brain', 'with_', 'without')}
+  spot = _spot(near, swi[window], reach, voxel)
+  room = middle - np.array(scene.PATCH) // 2
+  shift = jnp.rint(spot['offset_mm'] / voxel).astype(jnp.int32)
+  keep = spot['keep'] & (jnp.abs(shift) <= room).all()
   bleeds = made['kind'] == KINDS.index('microbleed')
-  keep &= ~bleeds | (label['contrast'] >= _VISIBLE)
+  keep &= ~bleeds | (spot['contrast'] >= _VISIBLE)
   start = middle - np.array(scene.PATCH) // 2 + jnp.clip(shift, -room, room)
   image = jax.lax.dynamic_slice(swi, start, scene.PATCH)
   return {
     'image': jnp.rint(255 * image).astype(jnp.uint8), 'keep': keep,
-    'kind': made['kind'], 'moment': made['moment'],
-    'place_mm': made['place_mm'], **label,
+    'contrast': spot['contrast'], 'diameter_mm': spot['diameter_mm'],
+    **{name: made[name] for name in ('kind', 'moment', 'place_mm')},
   }  # fmt: skip
 
 
-def _label(made, away, near, voxel) -> dict:
-  """Noise-free contrast and diameter; see `lesions.label_contrast`."""
-  change = made['without'] - made['with_']
-  peak = jnp.max(jnp.where(near, change, 0))
-  without = made['without']
-  around = jnp.nanmedian(jnp.where(without > 0, without, jnp.nan))
-  inside = (change >= 0.5 * peak) & (away <= 2 * _GROWTH_MM)
-  inside = local.grow(inside, near & inside, steps=16)
+def _spot(near, swi, reach, voxel) -> dict:
+  """What a detector measures of the dark spot in the middle of a window."""
+  axes = [np.arange(-r, r + 1) * v for r, v in zip(reach, voxel)]
+  x, y, z = np.meshgrid(*axes, indexing='ij', sparse=True)
+  flat = np.sqrt(x**2 + y**2) + 0 * z
+  away = np.sqrt(flat**2 + z**2)
+  look = (flat <= _LOOK_MM[0]) & (abs(z) <= max(_LOOK_MM[1], voxel[2]))
+  seed = jnp.argmin(jnp.where(look, swi, 2.0))
+  dark = swi.reshape(-1)[seed]
+  seed = (jnp.arange(swi.size) == seed).reshape(swi.shape)
+  shell = (away >= _SHELL_MM[0]) & (away <= _SHELL_MM[1])
+  around = _median(swi[shell], near['brain'][shell])
+  contrast = (around - dark) / jnp.maximum(around, 1e-3)
+
+  def region(level):
+    below = swi <= dark + level * (around - dark)
+    return local.grow(below & (away <= _GROWTH_MM + 1), seed, steps=10)
+
+  core, diameter = region(0.3), _diameter(region(0.5), voxel)
+  offset = jnp.stack([jnp.sum(core * a) for a in (x, y, z)]) / jnp.sum(core)
+  keep = (diameter >= _DIAMETERS_MM[0]) & (diameter <= _DIAMETERS_MM[1])
+  keep &= contrast >= _MIN_CONTRAST
+  keep &= _roundness(core, offset, x, y, voxel) >= _MIN_ROUNDNESS
+  rim = (flat <= _RIM_MM) & (abs(z) <= 1.01 * voxel[2])
+  keep &= (near['brain'] | ~rim).all()
+  # Noise-free; see `lesions.label_contrast`.
+  change = near['without'] - near['with_']
+  peak = jnp.max(jnp.where(look, change, 0))
+  label = local.grow(change >= 0.5 * peak, look, steps=10)
+  without = near['without'][shell]
   return {
-    'contrast': jnp.minimum(peak / around, 1),
-    'diameter_mm': _diameter(inside, voxel),
+    'keep': keep,
+    'offset_mm': offset,
+    'contrast': jnp.minimum(peak / _median(without, without > 0), 1),
+    'diameter_mm': _diameter(label, voxel),
   }
+
+
+def _median(values, mask):
+  """Of the values [N] where `mask` [N] holds."""
+  ranked = jnp.sort(jnp.where(mask, values, jnp.inf))
+  return ranked[jnp.maximum(jnp.sum(mask) // 2, 0)]
 
 
 def _diameter(region, voxel):

@@ -93,10 +93,11 @@ def draw_plan(rng, head) -> Plan:
   index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
   soft = ndimage.map_coordinates(atlas.mask, index, order=1)
   brain = soft > 0.5
-  # The edge of a binary image lies half a step outside of its nodes.
   far = ndimage.distance_transform_edt(~brain).astype(np.float32) * STEP_MM
+  # The edge of a binary image lies half a step outside of its nodes.
   depth = ndimage.gaussian_filter(far, 0.8) - np.float32(0.7)
-  smooth = ndimage.gaussian_filter(np.minimum(far, 40), 4.0)
+  smooth = ndimage.gaussian_filter(np.minimum(far[::2, ::2, ::2], 40), 2.0)
+  smooth = anatomy.refine(smooth, shape, step=(0.5,) * 3)
   noise = tuple(_noise(rng, shape, sigma) for sigma in (14.0, 14.0, 4.5))
   thick = {
     'fluid': rng.uniform(0.4, 1.6),
@@ -140,7 +141,7 @@ def _ball(mni, centre, axes):
   return (1 - np.sqrt(total)) * np.float32(min(axes))
 
 
-def shares(mni, depth, smooth, noise, plan: Plan) -> dict[str, np.ndarray]:
+def shares(mni, depth, smooth, noise, plan: Plan):
   """Share of each tissue at points outside the brain.
 
   Args:
@@ -150,41 +151,62 @@ def shares(mni, depth, smooth, noise, plan: Plan) -> dict[str, np.ndarray]:
     plan: of the person.
 
   Returns:
-    name to [N]: fluid, bone, marrow, fat, muscle, skin, air.
+    indices [M] of the points that are in the head, and name to [M]: fluid,
+    bone, marrow, fat, muscle, skin, air.
   """
-  x, y, z = abs(mni[0]), mni[1], mni[2]
-  fluid, skull, fat, muscle = _thickness(x, y, z, noise, plan)
+  skin_depth, *layers = _layers(mni, depth, smooth, noise, plan)
+  live = np.flatnonzero(skin_depth > -_EDGE_MM)
+  mni, depth, skin_depth = mni[:, live], depth[live], skin_depth[live]
+  fluid, skull, fat, muscle = (v[live] for v in layers)
+  rough = noise[2][live]
   inner = fluid + skull
-  # Smooth from outside: where the skull is thick, the fat is thin.
-  reach = 1.5 + sum(plan.thick[n] for n in ('fluid', 'skull', 'fat')) + muscle
-  reach = reach + np.float32(_FRONT) * abs(y + 15) + np.float32(0.4) * noise[1]
-  skin_depth = np.maximum(reach - smooth, inner + muscle + 2.2 - depth)
-  skin_depth = np.maximum(skin_depth, _face_depth(x, y, z))
-  fat = np.where(muscle > 2, fat, 30) * (depth < 25) + fat * (depth >= 25)
-  beyond = 1 - _ramp(skin_depth)
   out = {'air': np.zeros_like(depth), 'bone': np.zeros_like(depth)}
   out['muscle'] = np.ones_like(depth)
-  # Fat between the muscles of face and neck.
-  _put(out, 'fat', np.clip(3 * (noise[2] - 0.9), 0, 0.8))
-  _put(out, 'fat', _ramp(fat - skin_depth))
+  # Fat between the muscles of face and neck, and all over the skull.
+  _put(out, 'fat', np.clip(3 * (rough - 0.9), 0, 0.8))
+  bare = (muscle <= 2) & (depth < 25)
+  _put(out, 'fat', np.where(bare, 1, _ramp(fat - skin_depth)))
   _put(out, 'skin', _ramp(1.6 - skin_depth))
-  _put_face(out, (x, y, z))
+  low = np.flatnonzero(mni[2] < 0)
+  part = {name: values[low] for name, values in out.items()}
+  _put_face(part, (abs(mni[0, low]), mni[1, low], mni[2, low]))
+  for name, values in part.items():
+    out.setdefault(name, np.zeros_like(depth))[low] = values
   _put(out, 'bone', _ramp(inner - depth))
   core = np.clip(0.24 * skull - 0.6, 0, 3) - abs(depth - fluid - 0.5 * skull)
   _put(out, 'marrow', 0.7 * _ramp(core) * (skull > 4))
   _put(out, 'fluid', _ramp(fluid - depth))
-  hollow = np.zeros_like(depth)
+  hollow = 1 - _ramp(skin_depth)
   for centre, axes in plan.cells:
-    near = np.flatnonzero(
-      (abs(mni[0] - centre[0]) < axes[0] + 1)
-      & (abs(y - centre[1]) < axes[1] + 1)
-      & (abs(z - centre[2]) < axes[2] + 1)
-    )
+    near = _within(mni, centre, axes)
     cell = _ramp(_ball(mni[:, near], centre, axes))
+    cell *= _ramp(depth[near] - _NEAR_MM)
     hollow[near] = np.maximum(hollow[near], cell)
-  hollow *= _ramp(depth - _NEAR_MM)
-  _put(out, 'air', np.maximum(hollow, beyond))
-  return out
+  _put(out, 'air', hollow)
+  return live, out
+
+
+def _layers(mni, depth, smooth, noise, plan):
+  """Depth under the skin; fluid, skull, fat and temporal muscle in mm."""
+  x, y, z = abs(mni[0]), mni[1], mni[2]
+  fluid, skull, fat, muscle = _thickness(x, y, z, noise, plan)
+  # Smooth from outside: where the skull is thick, the fat is thin.
+  reach = sum(plan.thick[n] for n in ('fluid', 'skull', 'fat')) + muscle
+  reach = reach + np.float32(0.4) * noise[1]
+  reach += np.float32(1.5) + np.float32(_FRONT) * abs(y + 15)
+  skin_depth = np.maximum(reach - smooth, fluid + skull + muscle + 2.2 - depth)
+  low = np.flatnonzero(z < 10)
+  face = _face_depth(x[low], y[low], z[low])
+  skin_depth[low] = np.maximum(skin_depth[low], face)
+  return skin_depth, fluid, skull, fat, muscle
+
+
+def _within(mni, centre, axes):
+  """Indices of the points in the box round an ellipsoid."""
+  near = abs(mni[2] - centre[2]) < axes[2] + 1
+  near &= abs(mni[1] - centre[1]) < axes[1] + 1
+  near &= abs(mni[0] - centre[0]) < axes[0] + 1
+  return np.flatnonzero(near)
 
 
 def _put(out, name, share) -> None:
@@ -218,25 +240,47 @@ def _thickness(x, y, z, noise, plan):
 
 def _face_depth(x, y, z):
   """Depth under the skin of face and neck, which go on below the brain."""
+  x, y, z = (v.astype(np.float32) for v in (x, y, z))
   level = (-140, -100, -70, -50, -30, -5)
-  wide = np.interp(z, level, (56, 58, 63, 68, 71, 72))
-  front = np.interp(z, level, (78, 82, 84, 83, 81, 78))
-  back = np.interp(z, level, (-80, -82, -92, -101, -106, -106))
-  along = (y - (front + back) / 2) / ((front - back) / 2)
-  across = np.minimum(x / wide, 3.0)
-  radius = (across**2.4 + np.minimum(abs(along), 3.0) ** 2.4) ** (1 / 2.4)
+  wide = _profile(z, level, (56, 58, 63, 68, 71, 72))
+  front = _profile(z, level, (78, 82, 84, 83, 81, 78))
+  back = _profile(z, level, (-80, -82, -92, -101, -106, -106))
+  along = abs(y - (front + back) / 2) / ((front - back) / 2)
+  across, along = np.minimum(x / wide, 3.0), np.minimum(along, 3.0)
+  radius = across * across * np.sqrt(across) + along * along * np.sqrt(along)
+  radius = radius ** np.float32(0.4)
   depth = (1 - radius) * wide - 0.9 * np.maximum(z + 12, 0)
   nose = _ball((x, y, z), (0, 80, -50), (14, 22, 22))
   return np.maximum(depth, nose).astype(np.float32)
 
 
+def _profile(z, level, values):
+  return np.interp(z, level, values).astype(np.float32)
+
+
 def _put_face(out, mni) -> None:
-  """Bones of the base, orbits with fat, nerve, muscles and globes."""
+  """Bones of the base, and the orbits."""
+  mni = np.stack(mni)
   for centre, axes, marrow in _BONES:
-    bone = _ramp(_ball(mni, centre, axes))
-    _put(out, 'bone', bone)
-    _put(out, 'marrow', marrow * bone)
-  x, y, z = mni
+    near = _within(mni, centre, axes)
+    bone = _ramp(_ball(mni[:, near], centre, axes))
+    _put_at(out, near, 'bone', bone)
+    _put_at(out, near, 'marrow', marrow * bone)
+  near = _within(mni, (27, 45, -34), (22, 35, 19))
+  part = {name: values[near] for name, values in out.items()}
+  _put_orbit(part, mni[:, near])
+  for name, values in part.items():
+    out.setdefault(name, np.zeros(mni.shape[1], np.float32))[near] = values
+
+
+def _put_at(out, where, name, share) -> None:
+  for values in out.values():
+    values[where] *= 1 - share
+  out.setdefault(name, np.zeros_like(out['air']))[where] += share
+
+
+def _put_orbit(out, mni) -> None:
+  """Fat cone with nerve and straight muscles, and the globe in front."""
   eye, apex = (np.array(p, np.float32) for p in (_EYE, _APEX))
   line = eye - apex
   offset = [m - a for m, a in zip(mni, apex)]
@@ -259,12 +303,18 @@ def _put_face(out, mni) -> None:
 def susceptibility(plan: Plan) -> np.ndarray:
   """Air and bone, ppm [X, Y, Z] on the grid of the plan."""
   chi = np.zeros(plan.brain.shape, np.float32)
-  outside = ~plan.brain
-  found = shares(
-    plan.mni[:, outside], plan.depth[outside], plan.smooth[outside],
-    tuple(n[outside] for n in plan.noise), plan,
+  outside = np.flatnonzero(~plan.brain)
+
+  def take(image):
+    return image.reshape(-1)[outside]
+
+  live, found = shares(
+    plan.mni.reshape(3, -1)[:, outside], take(plan.depth), take(plan.smooth),
+    tuple(take(n) for n in plan.noise), plan,
   )  # fmt: skip
-  chi[outside] = _CHI_AIR * found['air'] + _CHI_BONE * found['bone']
+  values = np.full(len(outside), _CHI_AIR, np.float32)
+  values[live] = _CHI_AIR * found['air'] + _CHI_BONE * found['bone']
+  chi.reshape(-1)[outside] = values
   return chi
 
 
@@ -273,17 +323,23 @@ def draw_surroundings(plan: Plan, head, protocol) -> Surroundings:
   start = head.frame.start_mm
   offset = [(PAD * STEP_MM + s) / STEP_MM for s in (0, 0, start)]
   shape = head.mask.shape
-  depth = anatomy.refine(
-    plan.depth, shape, step=(1 / STEP_MM,) * 3, offset=offset
+
+  def fit(image):
+    return anatomy.refine(
+      image, shape, step=(1 / STEP_MM,) * 3, offset=offset
+    ).reshape(-1)
+
+  smooth = fit(plan.smooth)
+  # Far from the brain and above the face there is nothing.
+  chosen = np.flatnonzero(
+    ~head.mask.reshape(-1) & ((smooth < 32) | (head.mni[2].reshape(-1) < -10))
   )
-  chosen = ~head.mask & (depth < 90)
-  index = np.argwhere(chosen).T / np.float32(STEP_MM)
-  index += np.array(offset, np.float32)[:, None]
-  smooth, *noise = (
-    ndimage.map_coordinates(n, index, order=1)
-    for n in (plan.smooth, *plan.noise)
-  )
-  found = shares(head.mni[:, chosen], depth[chosen], smooth, noise, plan)
+  noise = [fit(n)[chosen] for n in plan.noise]
+  live, found = shares(
+    head.mni.reshape(3, -1)[:, chosen], fit(plan.depth)[chosen],
+    smooth[chosen], noise, plan,
+  )  # fmt: skip
+  chosen, noise = chosen[live], [n[live] for n in noise]
   water, lipid, decay = 0.0, 0.0, 0.0
   for name in _TISSUES:
     tissue = tissue_of(name, protocol.field_t)
@@ -303,7 +359,7 @@ def draw_surroundings(plan: Plan, head, protocol) -> Surroundings:
 
   def spread(values):
     image = np.zeros(shape, np.float32)
-    image[chosen] = values
+    image.reshape(-1)[chosen] = values
     return image
 
   r2s = spread(decay / np.maximum(water + lipid, 1e-6))

@@ -229,39 +229,38 @@ def _blend_vessels(density, r2s, veins, flow, protocol) -> None:
 
 def _resect(rng, shares, inside, tumour, protocol, extent) -> np.ndarray:
   """Turns an ellipsoid into CSF; returns the susceptibility of its rim [N]."""
-  x, y, z = (
-    c.astype(np.float32)
-    for c in np.meshgrid(
-      *(np.arange(n) * s for n, s in zip(extent.fine_shape, protocol.fine_mm)),
-      indexing='ij', sparse=True,
-    )
-  )  # fmt: skip
-  centre = tumour.centre_mm
-  axes = tumour.cavity_mm
-  radius = np.sqrt(
-    ((x - centre[0]) / axes[0]) ** 2
-    + ((y - centre[1]) / axes[1]) ** 2
-    + ((z - centre[2]) / axes[2]) ** 2
-  )[inside]
-  bumps = _refine(
-    _smooth_noise(rng, (round(protocol.field_of_view_mm[0]),
-                        round(protocol.field_of_view_mm[1]),
-                        round(extent.depth_mm)), 4.0),
-    protocol, extent,
-  )[inside]  # fmt: skip
+  rim = np.zeros(len(shares[0]), np.float32)
+  fine = np.array(protocol.fine_mm)
+  centre, axes = tumour.centre_mm, tumour.cavity_mm
+  reach = 1.6 * axes + 3 * tumour.rim_mm
+  low = np.maximum(np.floor((centre - reach) / fine), 0).astype(int)
+  high = np.minimum(np.ceil((centre + reach) / fine), extent.fine_shape)
+  size = high.astype(int) - low
+  if (size < 1).any():
+    return rim
+  box = tuple(slice(a, a + n) for a, n in zip(low, size))
+  chosen = inside[box]
+  # Where the voxels of the box are among those of the brain.
+  number = np.cumsum(inside.reshape(-1), dtype=np.int32).reshape(inside.shape)
+  number = number[box][chosen] - 1
+  x, y, z = anatomy.grid_mm((0, 0, 0), size)
+  radius = np.sqrt(sum(
+    (((a + i) * f - c) / r) ** 2
+    for i, a, f, c, r in zip((x, y, z), low, fine, centre, axes)
+  ))[chosen].astype(np.float32)  # fmt: skip
+  wide = np.ceil(size * fine).astype(int) + 2
+  bumps = anatomy.refine(_smooth_noise(rng, wide, 4.0), size, step=fine)
+  bumps = bumps[chosen]
   depth = (1 + 0.12 * bumps - radius) * axes.mean()  # mm inside the wall
   hole = np.clip(depth / 0.5 + 0.5, 0, 1)
-  shares[2] += hole * (1 - shares[2])
-  shares[0] *= 1 - hole
-  shares[1] *= 1 - hole
+  for share, wanted in zip(shares, (0, 0, 1)):
+    share[number] += hole * (wanted - share[number])
   wall = np.clip(1 - abs(depth + tumour.rim_mm / 2) / tumour.rim_mm, 0, 1)
-  level = (
-    np.quantile(bumps[wall > 0], 1 - tumour.rim_cover)
-    if ((wall > 0).any())
-    else 0.0
-  )
-  patchy = np.clip((bumps - level) / 0.4, 0, 1)
-  return (wall * patchy * tumour.rim_chi).astype(np.float32)
+  if (wall > 0).any():
+    level = np.quantile(bumps[wall > 0], 1 - tumour.rim_cover)
+    patchy = np.clip((bumps - level) / 0.4, 0, 1)
+    rim[number] = wall * patchy * tumour.rim_chi
+  return rim
 
 
 def _background(plan, head, protocol, extent, workers):

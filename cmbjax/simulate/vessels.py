@@ -342,6 +342,8 @@ def deposit(rng, tubes: Tubes, shape, spacing_mm) -> np.ndarray:
     np.isfinite(heading[:, 1:]), heading[:, 1:], heading[:, :-1]
   )
   alive = np.isfinite(heading[..., 0]) & np.isfinite(tubes.radius_mm)
+  reach = np.array(shape) * spacing_mm + 3.0
+  alive &= ((tubes.points_mm > -3.0) & (tubes.points_mm < reach)).all(-1)
   points, heading = tubes.points_mm[alive], _unit(heading[alive])
   radius = tubes.radius_mm[alive]
   occupancy = np.zeros(int(np.prod(shape)), np.float32)
