@@ -47,6 +47,47 @@ def test_magnitudes(how, expected):
   assert echoes.combine_magnitude(signal, how)[0, 0, 0] == expected
 
 
+@pytest.mark.parametrize(
+  ('how', 'expected'),
+  [('echo 1', 3.0), ('echo 2', 4.0), ('closest 11', 3.0), ('closest 18', 4.0)],
+)
+def test_magnitude_of_one_echo(how, expected):
+  signal = np.array([3, 4], np.float32).reshape(1, 1, 1, 2)
+  found = echoes.combine_magnitude(signal, how, echo_times_s=(0.01, 0.02))
+  assert found[0, 0, 0] == expected
+
+
+@pytest.mark.parametrize('time_ms', [2.7, 5, 10.4, 12, 16, 20.9])
+def test_simulated_single_echo_is_exact_for_one_decay(time_ms):
+  rate = np.array([20.0, 40.0, 90.0]).reshape(3, 1, 1, 1)
+  signal = 7 * np.exp(-rate * np.array(TIMES_S)).astype(np.float32)
+  found = echoes.combine_magnitude(
+    signal, f'SE {time_ms}', echo_times_s=TIMES_S
+  )
+  expected = 7 * np.exp(-rate[..., 0] * time_ms / 1000)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('how', 'message'),
+  [
+    ('echo 3', 'echo 3 of 2'),
+    ('echo 1.5', 'echo 1.5 of 2'),
+    ('echo', 'SNR, average'),
+    ('SE -4', 'SNR, average'),
+    ('SE nan', 'SNR, average'),
+    ('SE 30', 'from 10 to 20 ms'),
+  ],
+)
+def test_impossible_combinations_are_refused(how, message):
+  signal = np.ones((2, 2, 2, 2), np.float32)
+  with pytest.raises(InputError, match=message):
+    echoes.combine_magnitude(signal, how, echo_times_s=(0.01, 0.02))
+  if how == 'SE 30':
+    with pytest.raises(InputError, match='time of every echo'):
+      echoes.combine_magnitude(signal, how)
+
+
 def test_unknown_combination_is_refused():
   with pytest.raises(InputError, match='SNR, average, last'):
     echoes.combine_magnitude(np.ones((1, 1, 1, 2)), 'mean')

@@ -59,6 +59,7 @@ def test_wrong_header_scale_is_ignored(truth):
     ('12 bits', lambda p: np.rint((p / np.pi + 1) * 2047.5)),
     ('Siemens', lambda p: np.rint((p / np.pi) * 4095 - 1)),
     ('milliradians', lambda p: np.rint(1000 * p)),
+    ('degrees', np.rad2deg),
     ('unknown', lambda p: 17 + 5 * p),
   ],
 )
@@ -169,6 +170,43 @@ def test_fourth_axis_can_be_coils(tmp_path, truth):
   assert signal.read([m], [p]).magnitude.shape == five.shape
   with pytest.raises(InputError, match='5 axes'):
     signal.read([m], [p], coils=True)
+
+
+def test_file_per_echo_may_hold_coils_last(tmp_path, truth):
+  rng = np.random.default_rng(0)
+  mags = rng.random((2, 8, 9, 10, 4)).astype(np.float32)
+  m, p = [], []
+  for echo in range(2):
+    m.append(_write(tmp_path / f'm{echo}.nii', mags[echo]))
+    p.append(_write(tmp_path / f'p{echo}.nii', np.stack([truth] * 4, -1)))
+  scan = signal.read(m, p, coils=True, echo_times_s=(0.02, 0.01))
+  assert scan.magnitude.shape == (8, 9, 10, 2, 4)
+  np.testing.assert_array_equal(scan.magnitude[..., 0, 3], mags[1, ..., 3])
+  np.testing.assert_array_equal(scan.magnitude[..., 1, 0], mags[0, ..., 0])
+  with pytest.raises(InputError, match='--coils'):
+    signal.read(m, p, echo_times_s=(0.02, 0.01))
+
+
+def test_an_axis_of_one_echo_does_not_matter(tmp_path, truth):
+  m = _write(tmp_path / 'm.nii', np.ones((8, 9, 10, 1), np.float32))
+  p = _write(tmp_path / 'p.nii', truth)
+  assert signal.read([m], [p]).magnitude.shape == (8, 9, 10, 1)
+
+
+def test_slips_of_the_person_are_named(tmp_path, truth):
+  m = _write(tmp_path / 'm.nii', np.ones((8, 9, 10), np.float32))
+  p = _write(tmp_path / 'p.nii', truth)
+  with pytest.raises(InputError, match='right way round'):
+    signal.read([p], [m])
+  with pytest.raises(InputError, match='give two files'):
+    signal.read([m], [m])
+  three = _write(tmp_path / 'm3.nii', np.ones((8, 9, 10, 3), np.float32))
+  turns = _write(tmp_path / 'p3.nii', np.stack([truth] * 3, -1))
+  with pytest.raises(InputError, match='one shape for all echoes'):
+    signal.read([m, three], [p, turns])
+  for field_t in (-3.0, 0.0, 3000.0, float('nan')):
+    with pytest.raises(InputError, match='give tesla'):
+      signal.read([m], [p], field_t=field_t)
 
 
 def test_header_scale_of_zero_means_one(tmp_path, truth):

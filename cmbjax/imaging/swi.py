@@ -145,6 +145,8 @@ def phase_mask(
   weight *= np.float32(-1 / width)
   weight += 1
   np.clip(weight, 0, 1, out=weight)
+  if reach == 'robust':
+    weight[drop <= 0] = 1
   if kind == 'cosine':
     weight = 0.5 - 0.5 * np.cos(np.float32(np.pi) * weight)
   if power == 4:  # numpy's power is ten times slower than two squares
