@@ -6,7 +6,6 @@ the page asks for nothing from any network.
 
 import base64
 import html
-import importlib.resources
 import json
 import os
 import pathlib
@@ -17,7 +16,7 @@ import cmbjax
 from cmbjax import files
 from cmbjax.evaluation import compare, metrics
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import figures, methods, tables
+from cmbjax.report import figures, methods, pages, tables
 from cmbjax.report.tables import METRICS, Patch, Row, StudyTables
 
 escape = html.escape
@@ -82,10 +81,10 @@ def page(study: StudyTables) -> str:
     for name, head, content in sections
   )
   time = study.record.get('environment', {}).get('time', '')
-  return string.Template(_read('report.html')).substitute(
+  return string.Template(pages.read('report.html')).substitute(
     page_title=escape(f'{tables.headline(study)} – cmbjax'),
     title=escape(_sentence_case(tables.headline(study))),
-    css=_read('report.css'),
+    css=pages.read('base.css') + pages.read('report.css'),
     banner=_banner(study),
     lead=_lead(study),
     nav=nav,
@@ -663,8 +662,3 @@ def _test_class(test: str) -> str:
   variable = figures.cohort_variable(test)
   kind = 't' if variable.startswith('--test-') else 's'
   return f'{kind}-{variable.removeprefix("--").removeprefix("test-")}'
-
-
-def _read(name: str) -> str:
-  folder = importlib.resources.files('cmbjax.report') / 'templates'
-  return (folder / name).read_text(encoding='utf-8')

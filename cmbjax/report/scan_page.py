@@ -1,0 +1,436 @@
+"""One scan's result to a page that a reader can judge lesions on.
+
+Rule: the page is one file that asks for nothing from any network; every text
+from outside is escaped, and only our own script may run (its hash is in the
+page's policy).
+
+Verdicts stay in the reader's browser and leave it as `<scan>_verdicts.json`:
+
+  schema     'cmbjax-verdicts-1'
+  result     hash of the result that was judged, see `result_hash`
+  scan, subject, session, source, simulated, cmbjax: as in the result
+  rater      name that the reader gave, may be ''
+  started, exported: UTC, ISO 8601
+  lesions    one object per card, in the order of the result:
+    id         'lesion-001' or 'candidate-0007'
+    label      value in the label image, 0 for a rejected candidate
+    status     'definite', 'possible' or 'rejected', as the page said
+    centre_mm  [x, y, z] RAS world
+    verdict    'accept', 'reject', 'unsure' or null (not judged)
+    mimic      one of `lesion_cards.MIMICS` or null; only with 'reject'
+    comment    text, '' mostly
+    time       of the last change, UTC, or null
+    ms         time spent on this card, milliseconds
+  events     every change in order: time, id, field ('verdict', 'mimic' or
+             'comment'), old, new, and undo (true where it took one back)
+"""
+
+import html
+import json
+import os
+import pathlib
+import re
+import string
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+import cmbjax
+from cmbjax import files
+from cmbjax.report import brain_map, lesion_cards, pages, pictures
+from cmbjax.report.group_page import write_group
+from cmbjax.report.lesion_cards import DASH, number
+
+__all__ = ['file_name', 'page', 'result_hash', 'write_group', 'write_scan']
+
+escape = html.escape
+
+SCHEMA = 'cmbjax-verdicts-1'
+FIXED_REJECTED = 12  # rejected candidates that are always listed, if there are
+MOST_REJECTED = 40  # and never more than that
+LOCATIONS = ('lobar', 'deep', 'infratentorial', 'unknown')
+_GRADES = ('none', '1–4', '5–9', '10–19', '20 or more')
+_PATTERNS = {
+  'none': 'no microbleed',
+  'unknown': 'not known',
+  'strictly_lobar': 'strictly lobar',
+  'strictly_deep': 'strictly deep',
+  'infratentorial_only': 'infratentorial only',
+  'mixed': 'mixed',
+}
+_MADE = {
+  'reconstructed': 'SWI reconstructed from magnitude and phase',
+  'magnitude': 'magnitude image, no SWI',
+}
+
+
+def write_scan(result, folder: str | os.PathLike) -> pathlib.Path:
+  """Writes the page of one scan.
+
+  Args:
+    result: a `ScanResult`, or anything with its fields.
+    folder: made when missing.
+
+  Returns:
+    Path of `<scan>.html`.
+  """
+  path = files.make_folder(folder) / file_name(result.name)
+  files.write_text(path, page(result))
+  return path
+
+
+def file_name(name: str) -> str:
+  """The page's file name: a scan's name without what a path could misread."""
+  return _plain_name(name) + '.html'
+
+
+def _plain_name(name: str) -> str:
+  return re.sub(r'[^\w.-]+', '-', name, flags=re.ASCII).strip('.-') or 'scan'
+
+
+def result_hash(result) -> str:
+  """16 hex digits that change when what is judged changes, and only then."""
+  lesions = [
+    [
+      lesion.id,
+      lesion.index,
+      lesion.status,
+      *(round(float(value), 3) for value in lesion.centre_mm),
+      round(float(lesion.volume_mm3), 3),
+    ]
+    for lesion in result.lesions
+  ]
+  return files.digest([result.name, result.source, lesions])
+
+
+def page(result) -> str:
+  """The whole page as text."""
+  found = [x for x in result.lesions if x.status != 'rejected']
+  rejected = _rejected(result)
+  brain = pictures.frame(result.mask, result.spacing_mm)
+  script = pages.read('scan.js')
+  body = string.Template(pages.read('scan.html')).substitute(
+    page_title=escape(f'{result.name} – microbleeds – cmbjax'),
+    name=escape(result.name),
+    css=pages.read('base.css') + pages.read('scan.css'),
+    policy=pages.policy(script),
+    eyebrow='microbleeds on simulated SWI'
+    if result.simulated
+    else 'microbleeds on SWI',
+    protocol=_protocol(result),
+    notices=_notices(result),
+    summary=_summary(result),
+    symbols=brain_map.symbols(result.swi, result.mask, brain),
+    glass=brain_map.glass([*found, *rejected], brain),
+    slices=brain_map.slices([*found, *rejected], result.swi, brain),
+    found=_found(found, result, brain),
+    rejected=_rejected_section(found, rejected, result, brain),
+    table=lesion_cards.table(found) if found else '',
+    table_hidden='' if found else 'hidden',
+    num_found=str(len(found)),
+    reading=_reading(result),
+    record=_record(result),
+    data=_data(result, [*found, *rejected]),
+    script=script,
+    version=escape(cmbjax.__version__),
+    hash=result_hash(result),
+  )
+  return body
+
+
+class Dropped(NamedTuple):
+  """A candidate that a gate dropped, with what is known of it."""
+
+  id: str
+  candidate: int
+  centre_mm: tuple[float, float, float]
+  centre_index: tuple[int, int, int]
+  volume_mm3: float | None
+  diameter_mm: float
+  feret_mm: float | None
+  contrast: float
+  category: str
+  index: int = 0
+  status: str = 'rejected'
+  likelihood: float | None = None
+  spread: float | None = None
+  probability: float | None = None
+  region: str = 'unknown'
+  location: str = 'unknown'
+  region_certain: bool = False
+  counted: bool = False
+  note: str = ''
+
+
+def _rejected(result) -> list:
+  """The best rejected candidates; those of the gates fill a short list."""
+  judged = [x for x in result.lesions if x.status == 'rejected']
+  judged = judged[:MOST_REJECTED]
+  table = result.candidates
+  missing = FIXED_REJECTED - len(judged)
+  if missing <= 0 or 'kept' not in table:
+    return judged
+  dropped = np.flatnonzero(~np.asarray(table['kept'], bool))
+  order = np.argsort(-np.asarray(table['score'])[dropped], kind='stable')
+  return judged + [_dropped(result, n) for n in dropped[order][:missing]]
+
+
+def _dropped(result, row: int) -> Dropped:
+  table = result.candidates
+
+  def value(name, default=None):
+    return float(table[name][row]) if name in table else default
+
+  centre = np.array([value(f'{axis}_mm') for axis in 'xyz'])
+  index = np.linalg.inv(result.affine) @ np.append(centre, 1)
+  return Dropped(
+    id=f'candidate-{row + 1:04d}',
+    candidate=row + 1,
+    centre_mm=tuple(float(x) for x in centre),
+    centre_index=tuple(int(x) for x in np.rint(index[:3])),
+    volume_mm3=value('volume_mm3'),
+    diameter_mm=value('diameter_mm', 0.0),
+    feret_mm=value('feret_mm'),
+    contrast=value('contrast', 0.0),
+    category=str(table['category'][row]) if 'category' in table else '',
+  )
+
+
+def _protocol(result) -> str:
+  """'3 T, TE 28 ms, 0.5 × 0.5 × 2 mm, GE; file'."""
+  protocol = result.protocol
+  field, echo = protocol.get('field_t'), protocol.get('echo_time_s')
+  parts = [
+    'field not known' if field is None else f'{field:.3g} T',
+    'echo time not known' if echo is None else f'TE {1000 * echo:.3g} ms',
+    ' × '.join(f'{side:.3g}' for side in result.spacing_mm) + ' mm',
+    protocol.get('manufacturer'),
+    protocol.get('model'),
+    _MADE.get(protocol.get('made')),
+  ]
+  items = ''.join(f'<li>{escape(str(part))}</li>' for part in parts if part)
+  source = escape(result.source)
+  return f'<ul class="protocol">{items}<li class="key">{source}</li></ul>'
+
+
+def _notices(result) -> str:
+  parts = []
+  if result.simulated:
+    parts.append(
+      '<p class="notice"><strong>Simulated scan.</strong> A physics simulator '
+      'made it; nothing here is of a person.</p>'
+    )
+  if result.warnings:
+    items = ''.join(
+      f'<li>{escape(text[:1].upper() + text[1:])}</li>'
+      for text in result.warnings
+    )
+    parts.append(
+      '<div class="notice" role="note"><strong>Read with care.</strong>'
+      f'<ul>{items}</ul></div>'
+    )
+  return ''.join(parts)
+
+
+def _summary(result) -> str:
+  """The numbers that a reader reports."""
+  counts = result.counts
+  definite, possible = counts.get('definite', 0), counts.get('possible', 0)
+  more = [f'Together {number(counts.get("volume_mm3"), 0)} mm³']
+  if counts.get('too_large'):
+    more.append(f'{counts["too_large"]} too large to count')
+  tiles = [
+    _tile(
+      'Microbleeds',
+      f'{definite} <span class="unit">definite</span> <span class="plus">+'
+      f'</span> {possible} <span class="unit">possible</span>',
+      ', '.join(more),
+      kind='main',
+    ),
+    _tile('Count grade', *_grade(counts)),
+    _tile('ARIA-H band', *_aria(counts)),
+    _places(result),
+  ]
+  return f'<div class="tiles-row">{"".join(tiles)}</div>'
+
+
+def _tile(head: str, value: str, below: str, kind: str = '') -> str:
+  """`value` is HTML, `below` is text."""
+  return (
+    f'<div class="tile {kind}"><h3>{escape(head)}</h3>'
+    f'<p class="big">{value}</p><p class="small">{escape(below)}</p></div>'
+  )
+
+
+def _grade(counts) -> tuple[str, str]:
+  grade = counts.get('grade')
+  if grade is None:
+    return DASH, 'Candidates that no network has judged have no grade'
+  sure = counts.get('grade_definite')
+  text = f'{_GRADES[grade]} microbleeds'
+  if sure is not None and sure != grade:
+    text += f'; grade {sure} by the definite ones alone'
+  return f'{grade} <span class="unit">of 4</span>', text
+
+
+def _aria(counts) -> tuple[str, str]:
+  band = counts.get('aria_h')
+  if band is None:
+    return DASH, 'Candidates that no network has judged have no band'
+  return escape(str(band)), (
+    'If all were new: the bands are for new microbleeds under treatment, and '
+    'one scan cannot tell new from old'
+  )
+
+
+def _places(result) -> str:
+  """Lobar, deep, infratentorial, and the pattern with its doubt."""
+  table = result.counts.get('by_location', {})
+  shares = [(name, _both(table.get(name, 0))) for name in LOCATIONS]
+  total = max(sum(count for _, count in shares), 1)
+  bar = ''.join(
+    f'<span class="{name}" style="flex:{count / total:.4f}"></span>'
+    for name, count in shares
+    if count
+  )
+  items = ''.join(
+    f'<li><span class="key-{name}" aria-hidden="true"></span>'
+    f'<b>{count}</b> {name if name != "unknown" else "place not known"}</li>'
+    for name, count in shares
+    if count or name != 'unknown'
+  )
+  return (
+    '<div class="tile places"><h3>Places</h3>'
+    f'<div class="bar" aria-hidden="true">{bar}</div><ul>{items}</ul>'
+    f'<p class="small">{escape(_pattern(result))}</p></div>'
+  )
+
+
+def _both(entry) -> int:
+  """Definite and possible together."""
+  return sum(entry.values()) if hasattr(entry, 'values') else int(entry)
+
+
+def _pattern(result) -> str:
+  name = result.counts.get('pattern')
+  text = f'Pattern: {_PATTERNS.get(name, str(name))}.' if name else ''
+  mine = [x for x in result.lesions if x.status != 'rejected' and x.counted]
+  unsure = [x for x in mine if not x.region_certain and x.location != 'unknown']
+  if unsure:
+    many = f'{len(unsure)} lie' if len(unsure) > 1 else 'One lies'
+    text += f' {many} near a border of regions'
+    text += ', so the pattern is uncertain.' if name else '.'
+  if name == 'strictly_lobar' and any(x.status == 'possible' for x in mine):
+    text += ' It counts possible ones.'
+  return text.strip()
+
+
+def _found(found: Sequence, result, brain: pictures.Frame) -> str:
+  if not found:
+    return (
+      '<p class="empty">No microbleed was found. The best rejected candidates '
+      'are listed below, with the reason of each.</p>'
+    )
+  cards = lesion_cards.cards(found, result, brain)
+  return f'<ol class="cards-list" data-list="found">{cards}</ol>'
+
+
+def _rejected_section(found, rejected, result, brain) -> str:
+  if not rejected:
+    return ''
+  judged = result.counts.get('rejected', 0)
+  proposed = result.counts.get('proposed')
+  text = f'The {len(rejected)} best rejected candidates'
+  if len(rejected) == 1:
+    text = 'The best rejected candidate'
+  if proposed:
+    text += f' of {proposed} places that were looked at'
+  if judged > len(rejected):
+    text += f' ({judged} reached the networks)'
+  opened = '' if found else ' open'
+  cards = lesion_cards.cards(rejected, result, brain)
+  return (
+    f'<details id="rejected"{opened}><summary>Rejected candidates '
+    f'<span class="small">{len(rejected)}</span></summary>'
+    f'<p class="sub">{escape(text)}. Accept one here when it is a microbleed '
+    'after all.</p>'
+    f'<ol class="cards-list" data-list="rejected">{cards}</ol></details>'
+  )
+
+
+def _reading(result) -> str:
+  """How the numbers came about."""
+  point = result.operating_point
+  low, high = point.get('threshold'), point.get('definite_threshold')
+  lines = []
+  if low is not None:
+    name = str(point.get('name', '')).replace('_', ' ')
+    lines.append(
+      f'Operating point: {name}. Possible above a likelihood of {low:.3g}, '
+      f'definite above {high:.3g}.'
+    )
+  lines += [
+    'Likelihood is the mean over the networks, ± their standard deviation; '
+    'probability is the likelihood after calibration.',
+    'Outlines run half-way between the darkest voxel and its surroundings. '
+    'Diameter is that of a ball of the same volume; Feret the longest within '
+    'a slice. Both grow with field strength and echo time, so they compare '
+    'only between scans of one protocol.',
+    'Crops show native voxels, the patient’s right on the left; sagittal ones '
+    'the front on the left. An oblique scan is shown in its own slices. '
+    'Places come from a registration to a standard brain.',
+    'Larger than 10 mm is no microbleed and is not counted (MARS, Gregoire '
+    '2009). Count grade: 0 none, 1 1–4, 2 5–9, 3 10–19, 4 20 or more.',
+  ]
+  if point.get('trained_on_simulated'):
+    lines.append(
+      'The networks were trained on simulated scans only; on scans of people '
+      'they are untested.'
+    )
+  return ''.join(f'<li>{escape(line)}</li>' for line in lines)
+
+
+def _record(result) -> str:
+  """Versions and settings as a list of terms."""
+  rows = [('Result', result_hash(result))]
+  words = {True: 'yes', False: 'no'}
+  for key, value in result.operating_point.items():
+    if value is not None:
+      text = words[value] if isinstance(value, bool) else value
+      rows.append((key.replace('_', ' '), text))
+  rows += sorted(result.software.items())
+  rows += [
+    (f'{name}, seconds', number(value, 1))
+    for name, value in result.seconds.items()
+  ]
+  return ''.join(
+    f'<div><dt>{escape(str(head))}</dt><dd>{escape(str(value))}</dd></div>'
+    for head, value in rows
+  )
+
+
+def _data(result, lesions: Sequence) -> str:
+  """What the script needs, as JSON that cannot end its script element."""
+  record = {
+    'schema': SCHEMA,
+    'result': result_hash(result),
+    'scan': result.name,
+    'subject': result.subject,
+    'session': result.session,
+    'source': result.source,
+    'simulated': bool(result.simulated),
+    'cmbjax': cmbjax.__version__,
+    'file': _plain_name(result.name) + '_verdicts.json',
+    'lesions': [
+      {
+        'id': lesion.id,
+        'label': int(lesion.index),
+        'status': lesion.status,
+        'centre_mm': [round(float(x), 4) for x in lesion.centre_mm],
+      }
+      for lesion in lesions
+    ],
+  }
+  text = json.dumps(record, ensure_ascii=True, allow_nan=False)
+  return text.replace('<', '\\u003c').replace('&', '\\u0026')
