@@ -139,7 +139,7 @@ def analyse(
   try:
     networks = load(settings.weights) if settings.classify else None
     mark = mark_of(scan, settings)
-    derivatives.forget(settings.out, scan.name)
+    derivatives.write_failure(settings.out, scan.name, 'was interrupted')
     analysis = chain.analyse(scan, networks, settings.options, threads=threads)
     written = derivatives.write_scan(
       settings.out,
@@ -152,11 +152,16 @@ def analyse(
       settings.out, analysis.result, mark, written
     )
   except InputError as error:
-    return Outcome(scan.name, None, str(error))
+    return _failed(settings, scan.name, str(error))
   except Exception as error:  # a bug in one scan must not stop the others
     why = f'{type(error).__name__}: {error}'
-    return Outcome(scan.name, None, why, traceback.format_exc())
+    return _failed(settings, scan.name, why, traceback.format_exc())
   return Outcome(scan.name, record | {'shown': _shown(analysis.result)})
+
+
+def _failed(settings, name, why, trace='') -> Outcome:
+  derivatives.write_failure(settings.out, name, why)
+  return Outcome(name, None, why, trace)
 
 
 @functools.cache

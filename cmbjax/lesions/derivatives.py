@@ -117,9 +117,11 @@ def write_record(
   return record
 
 
-def forget(out: pathlib.Path, name: str) -> None:
-  """From now on the scan is not done."""
-  _record_path(out, name).unlink(missing_ok=True)
+def write_failure(out: pathlib.Path, name: str, error: str) -> None:
+  """From now on the scan is not done, and the group table says why."""
+  row = dict.fromkeys(GROUP) | {'name': name, 'subject': name.split('_')[0]}
+  row |= {'status': 'failed', 'note': error}
+  files.write_json(_record_path(out, name), {'row': row})
 
 
 def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
@@ -132,7 +134,7 @@ def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
 
 
 def records(out: pathlib.Path) -> list[dict[str, Any]]:
-  """The records of all scans that are done, sorted by name."""
+  """The records of all scans that were tried, sorted by name."""
   found = [_read(path) for path in sorted((out / 'logs').glob('sub-*.json'))]
   return [record for record in found if 'row' in record]
 
@@ -141,6 +143,7 @@ GROUP = (
   'name',
   'subject',
   'session',
+  'status',
   'definite',
   'possible',
   'counted',
@@ -162,6 +165,7 @@ GROUP = (
   'simulated',
   'seconds',
   'page',
+  'note',
 )
 
 
@@ -178,31 +182,45 @@ def group_row(result: ScanResult) -> dict[str, Any]:
     'name': result.name,
     'subject': result.subject,
     'session': result.session,
+    'status': 'done',
     **same,
     **places,
     'field_t': protocol['field_t'],
     'echo_time_s': protocol['echo_time_s'],
-    'spacing_mm': 'x'.join(f'{side:g}' for side in result.spacing_mm),
+    'spacing_mm': list(result.spacing_mm),
     'operating_point': result.operating_point['name'],
     'threshold': result.operating_point['threshold'],
     'num_warnings': len(result.warnings),
     'simulated': result.simulated,
     'seconds': round(sum(result.seconds.values()), 2),
     'page': f'{result.name}.html',
+    'note': '',
   }
   return {name: row[name] for name in GROUP}
 
 
 def write_group(out: pathlib.Path, *, page: bool = True) -> pathlib.Path:
-  """group_cmb.tsv of every scan that is done, and the group page."""
-  rows = [record['row'] for record in records(out)]
+  """group_cmb.tsv of every scan that was tried, and the group page."""
+  found = records(out)
   path = out / 'group_cmb.tsv'
-  files.write_text(path, tsv(GROUP, rows))
+  files.write_text(path, tsv(GROUP, [record['row'] for record in found]))
   if page:
     from cmbjax.report import scan_page
 
-    scan_page.write_group(rows, out)
+    scan_page.write_group([_page_row(out, record) for record in found], out)
   return path
+
+
+def _page_row(out: pathlib.Path, record: Mapping[str, Any]) -> dict[str, Any]:
+  """A record as the group page takes it."""
+  row = dict(record['row'])
+  if row['status'] == 'failed':
+    return {'name': row['name'], 'error': row['note']}
+  for place in LOCATIONS:
+    row[place] = row[f'{place}_{DEFINITE}'] + row[f'{place}_{POSSIBLE}']
+  if not (out / row['page']).is_file():
+    row['page'] = None
+  return row | {'warnings': record['warnings']}
 
 
 def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -219,6 +237,8 @@ def _cell(value: Any) -> str:
     return f'{value:.7g}' if np.isfinite(value) else 'n/a'
   if value is None or value == '':
     return 'n/a'
+  if isinstance(value, list | tuple):
+    return 'x'.join(_cell(one) for one in value)
   return ' '.join(str(value).split())
 
 

@@ -271,7 +271,7 @@ def _tell(todo, ready, broken, out):
 
 def _work(args, settings, todo, ready, broken) -> int:
   """Does it, with progress and a log; the number of failures."""
-  from cmbjax.lesions import batch
+  from cmbjax.lesions import batch, derivatives
   from cmbjax.progress import Progress
 
   log = batch.Log(settings.out)
@@ -287,6 +287,7 @@ def _work(args, settings, todo, ready, broken) -> int:
   failed = []
   for name, why in broken:
     failed.append(name)
+    derivatives.write_failure(settings.out, name, why)
     _say(f'{name}: failed: {why}')
     log.add('failed', name=name, error=why)
   total = len(todo) + len(ready)
