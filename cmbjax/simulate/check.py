@@ -20,6 +20,7 @@ QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
 # of MicrobleedNet; VALDO, DOU, MOMENI, RODEJA, CRB).
 REAL_DIAMETER_MM = (1.4, 2.3, 2.7, 3.2, 4.8)
 REAL_ELONGATION = (0.27, 0.44, 0.61, 0.86, 0.97)
+REAL_FLATNESS = (0.18, 0.35, 0.50, 0.67, 0.88)
 # Lesion over background intensity of real SWAN lesions: the range.
 REAL_INTENSITY = (0.01, 0.61)
 # Chen et al., ISMRM 2019: microbleeds per subject of the test sets.
@@ -37,7 +38,7 @@ class Check(NamedTuple):
   Attributes:
     diameter_mm: simulated quantiles at `QUANTILES`.
     intensity: lesion over surroundings on the SWI, median per lesion.
-    elongation: shortest over longest axis.
+    elongation, flatness: middle and shortest over longest axis.
     shares: share of each region.
     per_subject: mean number.
     off: relative difference of the 25, 50, 75 % diameters.
@@ -47,6 +48,7 @@ class Check(NamedTuple):
   diameter_mm: np.ndarray
   intensity: np.ndarray
   elongation: np.ndarray
+  flatness: np.ndarray
   shares: dict[str, float]
   per_subject: float
   off: np.ndarray
@@ -88,7 +90,9 @@ def _read(folder, subject) -> list[dict]:
   except (OSError, UnicodeDecodeError) as error:
     raise InputError(f'{table}: cannot be read; simulate it again.') from error
   names = lines[0].split('\t') if lines else []
-  missing = {'index', 'diameter_mm', 'region', 'elongation'} - set(names)
+  missing = {'index', 'diameter_mm', 'region', 'elongation', 'flatness'} - set(
+    names
+  )
   if missing:
     raise InputError(
       f'{table}: has no column {min(missing)!r}; simulate it again.'
@@ -121,11 +125,19 @@ def _compare(rows, cohort, num_subjects) -> Check:
   diameter = np.quantile(column('diameter_mm')[small], QUANTILES)
   intensity = np.quantile(column('intensity')[small], QUANTILES)
   elongation = np.quantile(column('elongation')[small], QUANTILES)
+  flatness = np.quantile(column('flatness')[small], QUANTILES)
   where = [row['region'] for row in rows]
   shares = {name: where.count(name) / len(where) for name in REGION_SHARES}
   off = diameter[1:4] / REAL_DIAMETER_MM[1:4] - 1
   result = Check(
-    diameter, intensity, elongation, shares, len(rows) / num_subjects, off, ''
+    diameter,
+    intensity,
+    elongation,
+    flatness,
+    shares,
+    len(rows) / num_subjects,
+    off,
+    '',
   )
   return result._replace(text=_text(result, cohort, len(rows), num_subjects))
 
@@ -141,6 +153,8 @@ def _text(result: Check, cohort, count, num_subjects) -> str:
     row('diameter mm, real', REAL_DIAMETER_MM),
     row('elongation, simulated', result.elongation),
     row('elongation, real', REAL_ELONGATION),
+    row('flatness, simulated', result.flatness),
+    row('flatness, real', REAL_FLATNESS),
     row('lesion/tissue, simulated', result.intensity),
     f'{"lesion/tissue, real":<28}{REAL_INTENSITY[0]:8.2f} to '
     f'{REAL_INTENSITY[1]:.2f}, typically 0.3 to 0.4',

@@ -272,6 +272,7 @@ _COLUMNS = [
   'susceptibility_ppm_mm3',
   'contrast',
   'elongation',
+  'flatness',
 ]
 
 
@@ -293,17 +294,21 @@ def _table(name, image, rows, affine, voxel_mm3) -> str:
     cells += [f'{v:.2f}' for v in world.mean(0)]
     cells += [f'{volume_mm3:.2f}', f'{diameter:.2f}', row.kind]
     cells += [row.region or 'n/a', f'{row.moment:.3f}', f'{row.contrast:.3f}']
-    cells.append(f'{_elongation(world, voxel_mm3):.2f}')
+    cells += [f'{v:.2f}' for v in _shape(world, affine)]
     lines.append('\t'.join(map(str, cells)))
   return '\n'.join(lines) + '\n'
 
 
-def _elongation(world, voxel_mm3) -> float:
-  """Shortest over longest axis of the voxels' moments, 0..1."""
+def _shape(world, affine) -> np.ndarray:
+  """Middle and shortest over longest axis of voxels [N, 3] in mm, 0..1.
+
+  From the moments, like PyRadiomics' elongation and flatness; a voxel counts
+  with its own extent, as if the mask were resampled to small voxels.
+  """
   spread = np.cov(world.T, bias=True) if len(world) > 1 else np.zeros((3, 3))
-  # A voxel is not a point.
-  size = np.linalg.eigvalsh(spread + np.eye(3) * voxel_mm3 ** (2 / 3) / 12)
-  return float(np.sqrt(size[0] / size[-1]))
+  spread = spread + affine[:3, :3] @ affine[:3, :3].T / 12
+  size = np.sqrt(np.linalg.eigvalsh(spread))
+  return size[1::-1] / size[2]
 
 
 def _write_nifti(stem, image, affine, *, slope=1.0) -> None:

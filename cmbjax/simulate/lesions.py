@@ -14,10 +14,15 @@ from cmbjax.simulate import anatomy, physics
 
 # Total susceptibility of a microbleed, ppm mm3: exp(N) with heavy tails,
 # fitted so that diameters on the SWI match 957 real masks (see `check`).
-MOMENT_MEDIAN = 1.15
+MOMENT_MEDIAN = 0.90
 MOMENT_SPREAD = 0.70
-MOMENT_FREEDOM = 2.0
+MOMENT_FREEDOM = 2.3
 MOMENT_RANGE = (0.05, 60.0)
+# Iron is spread thinly in macrophages, the more densely the larger the bleed:
+# susceptibility in ppm of a deposit of 1 ppm mm3, its spread and its growth.
+# Compact spheres would be darker and longer along B0 than real ones.
+CHI_MEDIAN, CHI_SPREAD, CHI_POWER = 0.060, 0.60, 0.35
+CHI_RANGE = (0.02, 3.0)
 # Locations of 957 real microbleeds (BOMBS scale).
 REGION_SHARES = {
   'white matter': 0.398,
@@ -75,16 +80,17 @@ def draw_moment(rng) -> float:
 def draw_microbleed(rng, centre_mm, *, moment=None) -> Deposit:
   """An elongated or irregular cluster of spheres round `centre_mm`."""
   moment = draw_moment(rng) if moment is None else moment
-  chi = float(np.clip(np.exp(rng.normal(0, 0.4)), 0.3, 3.0))
+  chi = CHI_MEDIAN * moment**CHI_POWER * np.exp(rng.normal(0, CHI_SPREAD))
+  chi = float(np.clip(chi, *CHI_RANGE))
   radius = (3 * moment / (4 * np.pi * chi)) ** (1 / 3)
-  if rng.random() < 0.25:
+  if rng.random() < 0.55:
     shares = rng.dirichlet(np.full(rng.integers(2, 5), 3.0))
     offsets = rng.normal(0, 1, (len(shares), 3))
     reach = 0.7 * radius * rng.random((len(shares), 1)) ** (1 / 3)
     offsets *= reach / np.sqrt((offsets**2).sum(1, keepdims=True))
   else:
     shares = np.full(3, 1 / 3)
-    elongation = np.clip(rng.normal(1.6, 0.35), 1, 2.5)
+    elongation = np.clip(rng.normal(1.2, 0.35), 1, 2.5)
     axis = rng.normal(0, 1, 3)
     axis /= np.linalg.norm(axis)
     half = radius * (1 / 3) ** (1 / 3) * (elongation - 1)
@@ -282,7 +288,7 @@ def dose_weight(head: anatomy.Head, centre_mm, *, reach_mm):
   return (0.06 + 0.94 * inside).astype(np.float32)
 
 
-def label_contrast(without, with_, inside, *, visible=0.3):
+def label_contrast(without, with_, inside, *, visible=0.25):
   """Voxels whose contrast is beyond half-way, and the contrast itself.
 
   Args:
