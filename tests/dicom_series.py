@@ -146,3 +146,9 @@ def affine():
 
 def read(path):
   return pydicom.dcmread(path)
+
+
+def along(image):
+  """Place of a slice along its normal, mm."""
+  normal = np.cross(ORIENTATION[:3], ORIENTATION[3:])
+  return float(normal @ np.array(image.ImagePositionPatient, float))
