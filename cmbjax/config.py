@@ -9,8 +9,10 @@ import importlib.util
 import math
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -19,7 +21,9 @@ from cmbjax.errors import InputError, NoInputError
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
 STRATEGIES = ('7t', 'finetuned', 'scratch', 'combined')
 PATCHES = ('native', 'resampled')
-BACKENDS = ('auto', 'loop', 'map', 'vmap')
+BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
+DTYPES = ('float32', 'bfloat16')
+WRITERS = ('tensorboard', 'wandb', 'mlflow')
 INTERVALS = ('jackknife', 'bootstrap')
 
 # Cohorts whose training subjects a strategy learns from, itself.
@@ -40,6 +44,7 @@ _POSITIVE = (
   'train.finetune_learning_rate',
   'train.plateau_patience',
   'train.positive_weight',
+  'train.data_parallel',
   'evaluation.batch',
   'evaluation.draws',
   'simulate.subjects.btumor_7t',
@@ -60,6 +65,32 @@ _NOT_NEGATIVE = (
   'test_subjects.btumor_3t',
   'train.stop_after',
   'train.plateau_min_delta',
+  'train.weight_decay',
+  'train.augmentation',
+  'train.width',
+  'train.save_every_s',
+)
+
+# What one point of a sweep may change: nothing that changes the examples, the
+# folds or the tests, for then the points could not be compared.
+SWEPT = (
+  'model.name',
+  'model.dtype',
+  'train.augmentation',
+  'train.batch',
+  'train.bn_momentum',
+  'train.epochs',
+  'train.finetune_epochs',
+  'train.finetune_frozen',
+  'train.finetune_learning_rate',
+  'train.learning_rate',
+  'train.min_learning_rate',
+  'train.plateau_factor',
+  'train.plateau_min_delta',
+  'train.plateau_patience',
+  'train.positive_weight',
+  'train.stop_after',
+  'train.weight_decay',
 )
 
 
@@ -83,12 +114,40 @@ def resolve(name: str) -> str:
   )
 
 
+class Point(NamedTuple):
+  """One point of a sweep: the settings of one whole study."""
+
+  name: str  # 'learning_rate=0.001'; '' without a sweep
+  config: ConfigDict
+  overrides: Mapping[str, Any]  # dotted keys
+
+
 def load(name: str) -> ConfigDict:
   """`get_config(preset)` of a config file.
 
   Raises:
     InputError: the file has no get_config or refuses the preset.
   """
+  return _call(name, 'get_config')
+
+
+def load_sweep(name: str) -> tuple[dict[str, Any], ...]:
+  """What `sweep()` of a config file yields; nothing when it has none.
+
+  Raises:
+    InputError: it yields something other than dicts of settings.
+  """
+  sweep = _call(name, 'sweep')
+  if not all(isinstance(point, Mapping) for point in sweep):
+    raise InputError(
+      f'--config={name}: sweep() has to yield dicts of settings, for example '
+      "{'train.learning_rate': 1e-3}."
+    )
+  return tuple(dict(point) for point in sweep)
+
+
+def _call(name: str, function: str):
+  """What a function of a config file returns; () when it has no `sweep`."""
   path, _, preset = resolve(name).partition(':')
   # Config files say `from configs import base`.
   home = str(pathlib.Path(path).resolve().parent.parent)
@@ -100,7 +159,9 @@ def load(name: str) -> ConfigDict:
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    return module.get_config(preset)
+    if function == 'sweep':
+      return tuple(module.sweep()) if hasattr(module, 'sweep') else ()
+    return getattr(module, function)(preset)
   except (
     SyntaxError,
     ImportError,
@@ -164,10 +225,24 @@ def validate(config: ConfigDict) -> None:
     _number(config, key, lambda v: 0 < v < 1, 'between 0 and 1')
   if config.train.folds < 2:
     raise InputError('config.train.folds: is 1, cross-validation needs 2.')
-  if config.train.min_learning_rate > config.train.learning_rate:
+  for key in ('learning_rate', 'finetune_learning_rate'):
+    if config.train.min_learning_rate > config.train[key]:
+      raise InputError(
+        f'config.train.min_learning_rate: is above config.train.{key}; lower '
+        'it.'
+      )
+  if config.train.augmentation > 1:
     raise InputError(
-      'config.train.min_learning_rate: is above config.train.learning_rate.'
+      f'config.train.augmentation: is {config.train.augmentation:g}, must be '
+      '0 (none) to 1 (as published).'
     )
+  try:
+    re.compile(config.train.finetune_frozen)
+  except re.error as error:
+    raise InputError(
+      f'config.train.finetune_frozen: {config.train.finetune_frozen!r} is no '
+      f'regular expression ({error}).'
+    ) from error
   if 0 < config.simulate.slab_mm < 8 or config.simulate.slab_mm > 200:
     raise InputError(
       f'config.simulate.slab_mm: is {config.simulate.slab_mm:g}, must be 0 '
@@ -181,6 +256,93 @@ def validate(config: ConfigDict) -> None:
     _folder_exists(f'cohorts.{name}', config.cohorts[name])
   _folder_exists('pretrained', config.pretrained)
   _enough_subjects(config)
+
+
+def points(
+  config: ConfigDict, sweep: Sequence[Mapping[str, Any]]
+) -> tuple[Point, ...]:
+  """A config and the overrides of its sweep to one checked config each.
+
+  Raises:
+    InputError: a key that cannot be swept, a wrong value, or a point twice.
+  """
+  if not sweep:
+    return (Point('', config, {}),)
+  out = []
+  for overrides in sweep:
+    wrong = [key for key in overrides if key not in SWEPT]
+    if wrong:
+      raise InputError(
+        f'sweep(): {wrong[0]!r} cannot be swept; allowed are '
+        f'{", ".join(SWEPT)}.'
+      )
+    one = config.copy_and_resolve_references()
+    try:
+      one.update_from_flattened_dict(overrides)
+    except (KeyError, TypeError, ValueError) as error:
+      raise InputError(f'sweep(): {dict(overrides)}: {error}') from error
+    validate(one)
+    out.append(Point(_title(overrides, SWEPT), one, dict(overrides)))
+  names = [point.name for point in out]
+  if len(set(names)) < len(names) or '' in names:
+    raise InputError('sweep(): yields the same point twice, or an empty one.')
+  return tuple(out)
+
+
+def variant(point: Point, strategy: str) -> str:
+  """The part of a point's name that matters for one strategy."""
+  tuning = ('train.finetune_',)
+  if strategy == 'finetuned':  # and of the pretraining that it goes on from
+    own = ('train.learning_rate', 'train.epochs')
+    keys = [k for k in SWEPT if not point.config.pretrained or k not in own]
+  else:
+    keys = [key for key in SWEPT if not key.startswith(tuning)]
+  return _title(point.overrides, keys)
+
+
+def replica_rows(config: ConfigDict, strategy: str) -> tuple:
+  """The rows of one strategy in the replica table: seeds x folds."""
+  from cmbjax.training.replicas import Replica
+
+  train, tuned = config.train, strategy == 'finetuned'
+  return tuple(
+    Replica(
+      strategy=strategy,
+      fold=fold,
+      seed=seed,
+      learning_rate=(
+        train.finetune_learning_rate if tuned else train.learning_rate
+      ),
+      min_learning_rate=train.min_learning_rate,
+      weight_decay=train.weight_decay,
+      patience=train.plateau_patience,
+      plateau_factor=train.plateau_factor,
+      min_delta=train.plateau_min_delta,
+      positive_weight=train.positive_weight,
+      augmentation=train.augmentation,
+      frozen=train.finetune_frozen if tuned else '',
+    )
+    for seed in train.seeds
+    for fold in range(train.folds)
+  )
+
+
+def epochs_of(config: ConfigDict, strategy: str) -> int:
+  """Passes over the training examples."""
+  train = config.train
+  return train.finetune_epochs if strategy == 'finetuned' else train.epochs
+
+
+def _title(overrides: Mapping[str, Any], keys: Sequence[str]) -> str:
+  """'learning_rate=0.001,weight_decay=0.01', fit for a folder."""
+  parts = []
+  for key in keys:
+    if key in overrides:
+      value = overrides[key]
+      value = f'{value:g}' if isinstance(value, float) else str(value)
+      short = key.partition('.')[2] if key.startswith('train.') else key
+      parts.append(f'{short}={value or "none"}')
+  return re.sub(r'[^\w.,=+-]', '_', ','.join(parts))
 
 
 def cohorts_needed(config: ConfigDict) -> tuple[str, ...]:
@@ -240,6 +402,9 @@ def _names(config: ConfigDict) -> None:
   _choices('model.name', (config.model.name,), models.MODELS)
   _choices('model.convolution', (config.model.convolution,), forms)
   _choices('train.backend', (config.train.backend,), BACKENDS)
+  _choices('model.dtype', (config.model.dtype,), DTYPES)
+  if config.writers:
+    _choices('writers', config.writers, WRITERS)
 
 
 def _enough_subjects(config: ConfigDict) -> None:

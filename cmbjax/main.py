@@ -6,12 +6,14 @@ test can call it.
 
 import pathlib
 import sys
+from typing import NamedTuple
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from cmbjax import config as configs
 from cmbjax.errors import InputError
+from cmbjax.training import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Config file, with :preset behind it.', lock_config=True
@@ -20,16 +22,33 @@ _HELP = """
   --config=FILE[:PRESET]     a config; first of all flags (configs/*.py)
   --config.KEY=VALUE         changes one value; keys stand in configs/base.py
   --workdir=DIR              folder of the run; default runs/NAME
+  --mode=dryrun              shows trainings, memory and time; trains nothing
+  --profile                  profiles one epoch into DIR/profile
+  --coordinator=HOST:PORT --processes=N --process=I
+                             one of N processes; Slurm needs none of these
 
 Single steps: cmbjax --help
 """
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run; default runs/NAME of the config.'
 )
+_MODE = flags.DEFINE_enum('mode', 'run', ('run', 'dryrun'), 'What to do.')
+_PROFILE = flags.DEFINE_bool('profile', False, 'Profiles one epoch.')
+_COORDINATOR = flags.DEFINE_string('coordinator', '', 'Of several processes.')
+_PROCESSES = flags.DEFINE_integer('processes', 0, 'How many there are.')
+_PROCESS = flags.DEFINE_integer('process', -1, 'Which one this is, from 0.')
 
 
-def parse(argv: list[str]):
-  """Command line to (config, workdir).
+class Call(NamedTuple):
+  """What the command line asks for."""
+
+  config: ConfigDict
+  workdir: pathlib.Path
+  sweep: tuple[dict, ...]
+
+
+def parse(argv: list[str]) -> Call:
+  """Command line to what it asks for.
 
   Raises:
     InputError: a flag, key or value is wrong.
@@ -54,27 +73,45 @@ def parse(argv: list[str]):
   if _WORKDIR.value == '':
     raise InputError('--workdir: is empty; give a folder or leave it out.')
   stem = pathlib.Path(name.partition(':')[0]).stem
-  return _CONFIG.value, pathlib.Path(_WORKDIR.value or f'runs/{stem}')
+  workdir = pathlib.Path(_WORKDIR.value or f'runs/{stem}')
+  return Call(_CONFIG.value, workdir, configs.load_sweep(name))
+
+
+def run(call: Call) -> None:
+  """Runs the study, or shows what it would do."""
+  if _MODE.value == 'dryrun':
+    from cmbjax import dryrun
+
+    print(dryrun.describe(*call))
+    return
+  from cmbjax.training import hosts
+
+  with preemption.listening():
+    hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    from cmbjax import study
+
+    config, workdir, sweep = call
+    study.run(config, workdir, sweep=sweep, profile=_PROFILE.value)
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Runs one study; returns the exit code."""
+  """Runs one study; returns the exit code, 0 too when it was asked to end."""
   argv = sys.argv if argv is None else argv
   if any(a in ('--help', '-h', '--helpfull') for a in argv[1:]):
     print(__doc__ + _HELP)
     return 0
   try:
-    config, workdir = parse(argv)
-    configs.validate(config)
-    from cmbjax import study
-
-    study.run(config, workdir)
+    call = parse(argv)
+    configs.validate(call.config)
+    run(call)
   except InputError as error:
     print(f'cmbjax: {error}', file=sys.stderr)
     return error.exit_code
   except KeyboardInterrupt:
     print('cmbjax: interrupted; run it again to go on.', file=sys.stderr)
     return 130
+  except preemption.Stopped:
+    print('cmbjax: stopped and saved; run it again to go on.', file=sys.stderr)
   return 0
 
 

@@ -5,18 +5,18 @@ under a fingerprint, so a second run reuses what exists and a killed run ends
 with the same numbers.
 """
 
+import contextlib
 import pathlib
-import sys
 import zipfile
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from cmbjax import config as configs
-from cmbjax import files
+from cmbjax import files, trainings
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
@@ -24,22 +24,20 @@ from cmbjax.errors import InputError
 from cmbjax.evaluation import compare
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.lesions import learned
-from cmbjax.models import get_model
 from cmbjax.report import html, tables
 from cmbjax.training import (
   checkpoint,
   held_out,
+  hosts,
   logs,
   loop,
-  optim,
   record,
   replicas,
+  watch,
+  writers,
 )
-from cmbjax.training.transfer import transfer
-
-# Part of every fingerprint: raise it when the same settings would give other
-# numbers than before.
-NUMBERS_VERSION = 1
+from cmbjax.training.runner import Runner
+from cmbjax.trainings import Material, Planned, RunnerOf, Trained
 
 NUM_SHOWN = 6  # patches in a gallery of the report
 
@@ -50,67 +48,93 @@ SELECTION = (
 )
 
 
-class Material(NamedTuple):
-  """All examples of all cohorts, and who may be used for what."""
-
-  examples: examples_lib.Examples
-  scans: examples_lib.Scans
-  folds: folds_lib.Folds
-  fold_of: np.ndarray  # [N] fold of trainable examples, -1 for test subjects
-
-
-class Trained(NamedTuple):
-  """One strategy's networks, and how they came about."""
-
-  weights: replicas.Weights  # leaves [R, ...]
-  table: tuple[replicas.Replica, ...]  # R rows
-  fingerprint: str
-
-
-def run(config: ConfigDict, workdir: pathlib.Path) -> tables.StudyTables:
+def run(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  sweep: Sequence[Mapping[str, Any]] = (),
+  profile: bool = False,
+) -> tables.StudyTables | None:
   """Runs one study and writes `workdir/report.html`.
 
   Args:
     config: as made by configs/*.py, already validated.
-    workdir: gets cohorts/, examples/, models/, predictions.npz, report.html,
-      results.csv and results.json.
+    workdir: gets cohorts/, examples/, models/, predictions.npz, record.json,
+      report.html, results.csv and results.json.
+    sweep: overrides of each point; the point with the smallest held-out loss
+      is reported, of each strategy, and all are in `sweep.csv`.
+    profile: writes a profile of one epoch to `workdir/profile`.
+
+  Returns:
+    The tables; None in a process that is not the first.
 
   Raises:
     InputError: a cohort, label, split or weight cannot be used.
   """
+  workdir = pathlib.Path(workdir)
+  points = configs.points(config, sweep)
+  if not hosts.is_writer():
+    return _run(config, points, workdir, profile)
   with files.alone_in(workdir):
-    return _run(config, pathlib.Path(workdir))
+    return _run(config, points, workdir, profile)
 
 
-def _run(config: ConfigDict, workdir: pathlib.Path) -> tables.StudyTables:
+def _run(
+  config: ConfigDict,
+  points: tuple[configs.Point, ...],
+  workdir: pathlib.Path,
+  profile: bool,
+) -> tables.StudyTables | None:
   if config.pretrained:
     checkpoint.read_record(config.pretrained)  # a wrong folder ends here
   _compilation_cache(workdir)
-  material = gather(config, find_cohorts(config, workdir), workdir)
-  network = get_model(
-    config.model.name,
-    convolution=config.model.convolution,
-    bn_momentum=config.train.bn_momentum,
+  material = hosts.first(
+    'gather', lambda: gather(config, find_cohorts(config, workdir), workdir)
   )
-  runner = replicas.Runner(
-    network,
-    backend=config.train.backend,
-    positive_weight=config.train.positive_weight,
-  )
+  log = record.RunRecord(workdir / 'record.json', config.to_dict())
   patches = replicas.on_device(material.examples.image, material.examples.label)
-  trained = train_all(config, material, runner, patches, workdir)
-  store_points(config, material, trained, runner, patches, workdir)
-  predicted = predict_all(config, material, trained, runner, patches, workdir)
-  study = tabulate(config, material, predicted, workdir)
+  given = {}
+  if config.pretrained:
+    given['7t'] = trainings.load_pretrained(config, material)
+  planned = trainings.plan(points, material, given)
+  jobs = {one.fingerprint: one for one in planned.values()}
+  log.write(
+    status='incomplete',
+    fold_hash=material.folds.hash,
+    sweep=[point.name for point in points if point.name],
+    table=[row._asdict() for one in jobs.values() for row in one.job.replicas],
+  )
+  runner_of = trainings.runners()
+  with _observer(config, workdir, profile) as observer:
+    done = trainings.train_all(
+      tuple(jobs.values()),
+      material,
+      patches,
+      given,
+      workdir,
+      runner_of=runner_of,
+      observer=observer,
+    )
+  chosen = choose(planned, done, patches, runner_of, workdir)
+  trained = given | {n: done[one.fingerprint] for n, one in chosen.items()}
+  store_points(config, material, chosen, trained, runner_of, patches, workdir)
+
+  def runner_for(strategy):
+    return runner_of(chosen[strategy].config if strategy in chosen else config)
+
+  predicted = predict_all(
+    config, material, trained, runner_for, patches, workdir
+  )
+  if not hosts.is_writer():
+    hosts.barrier('report')
+    return None
+  study = tabulate(config, material, predicted, chosen, workdir)
   page = html.write(study, workdir)
   print(tables.print_rows(study), flush=True)
-  say(f'report: {page}')
+  log.write(status='done')
+  trainings.say(f'report: {page}')
+  hosts.barrier('report')
   return study
-
-
-def say(text: str) -> None:
-  """A plain line beside the progress; standard output is for results."""
-  print(text, file=sys.stderr, flush=True)
 
 
 def find_cohorts(
@@ -152,7 +176,8 @@ def gather(
       examples[name] = _own_labels(examples[name], name)
       scans[name] = _own_labels(scans[name], name)
   folds = make_folds(config, {n: s.subject for n, s in scans.items()})
-  files.write_json(workdir / 'folds.json', folds.to_json())
+  if hosts.is_writer():
+    files.write_json(workdir / 'folds.json', folds.to_json())
   examples = examples_lib.concatenate(list(examples.values()))
   pairs = examples_lib.shared_images(examples)
   if pairs:
@@ -198,54 +223,61 @@ def make_folds(
   )
 
 
-def train_all(
-  config: ConfigDict,
-  material: Material,
-  runner: replicas.Runner,
+def choose(
+  planned: Mapping[tuple[str, str], Planned],
+  done: Mapping[str, Trained],
   patches: replicas.Patches,
+  runner_of: RunnerOf,
   workdir: pathlib.Path,
-) -> dict[str, Trained]:
-  """Trains every strategy, each after what it starts from; reuses weights."""
-  out = {}
-  if config.pretrained:
-    out['7t'] = load_pretrained(config, material)
-  for strategy in configs.trained_strategies(config):
-    source = out['7t'] if strategy == 'finetuned' else None
-    job = make_job(config, material, strategy)
-    fingerprint = _job_fingerprint(config, material, job, source)
-    folder = workdir / 'models' / strategy
-    weights = _finished(folder, fingerprint)
-    if weights is None:
-      weights = loop.train(
-        job,
-        patches,
-        runner,
-        folder=folder,
-        fingerprint=fingerprint,
-        start=lambda j=job, s=source: first_weights(runner.network, j, s),
-        evaluation_batch=config.evaluation.batch,
+) -> dict[str, Planned]:
+  """Of each strategy the training with the smallest held-out loss.
+
+  Its folder becomes `models/STRATEGY`; `sweep.csv` holds all of them.
+  """
+  jobs = {one.fingerprint: one for one in planned.values()}
+  chosen: dict[str, Planned] = {}
+  loss_of = {}
+  if len(jobs) > len({strategy for strategy, _ in planned}):  # a sweep
+    for mark, one in jobs.items():
+      loss_of[mark] = trainings.held_out_loss(
+        one, done[mark], patches, runner_of(one.config)
       )
-      checkpoint.save_weights(
-        folder, weights, _weights_record(config, material, job, fingerprint)
-      )
-    out[strategy] = Trained(weights, job.replicas, fingerprint)
-  return out
+  for (strategy, _), one in planned.items():
+    best = chosen.setdefault(strategy, one)
+    if loss_of and loss_of[one.fingerprint] < loss_of[best.fingerprint]:
+      chosen[strategy] = one
+  if hosts.is_writer() and loss_of:
+    trainings.write_sweep(workdir / 'sweep.csv', jobs, loss_of, chosen)
+    for one in chosen.values():
+      trainings.publish(workdir, one)
+  hosts.barrier('choose')
+  return chosen
 
 
 def store_points(
   config: ConfigDict,
   material: Material,
+  chosen: Mapping[str, Planned],
   trained: Mapping[str, Trained],
-  runner: replicas.Runner,
+  runner_of: RunnerOf,
   patches: replicas.Patches,
   workdir: pathlib.Path,
 ) -> None:
   """Operating points beside every strategy's weights, for `cmbjax detect`."""
-  for strategy in configs.trained_strategies(config):
+  for strategy, one in chosen.items():
     folder, model = workdir / 'models' / strategy, trained[strategy]
     if learned.is_stored(folder, model.fingerprint):
       continue
-    job = make_job(config, material, strategy)
+    job = one.job
+    likelihood = held_out.predict(
+      job,
+      patches,
+      model.weights,
+      runner_of(one.config),
+      batch=config.evaluation.batch,
+    )
+    if not hosts.is_writer():
+      continue
     learned.store(
       folder,
       fingerprint=model.fingerprint,
@@ -256,85 +288,16 @@ def store_points(
         & (material.folds.of(material.scans.subject) >= 0),
       ),
       fold_of=job.fold_of,
-      likelihood=held_out.predict(
-        job, patches, model.weights, runner, batch=config.evaluation.batch
-      ),
+      likelihood=likelihood,
       threshold=config.evaluation.threshold,
     )
-
-
-def make_job(config: ConfigDict, material: Material, strategy: str) -> loop.Job:
-  """The training of one strategy: its pool, folds, replicas and schedule."""
-  train = config.train
-  tuned = strategy == 'finetuned'
-  rate = train.finetune_learning_rate if tuned else train.learning_rate
-  pool = np.flatnonzero(_trainable(material, strategy))
-  _check_pool(strategy, material, pool)
-  return loop.Job(
-    strategy=strategy,
-    replicas=tuple(
-      replicas.Replica(strategy, fold, seed, rate)
-      for seed in train.seeds
-      for fold in range(train.folds)
-    ),
-    pool=pool,
-    fold_of=material.fold_of[pool],
-    epochs=train.finetune_epochs if tuned else train.epochs,
-    batch=train.batch,
-    plateau=optim.Plateau(
-      factor=train.plateau_factor,
-      patience=train.plateau_patience,
-      min_delta=train.plateau_min_delta,
-      min_scale=train.min_learning_rate / rate,
-    ),
-    stop_after=train.stop_after,
-    positive_weight=train.positive_weight,
-  )
-
-
-def first_weights(
-  network, job: loop.Job, source: Trained | None
-) -> replicas.Weights:
-  """Fresh weights, or transferred ones: fold k goes on from fold k."""
-  fresh = replicas.stack([replicas.initial(network, r) for r in job.replicas])
-  if source is None:
-    return fresh
-  given = [_partner(r, source.table) for r in job.replicas]
-  chosen = jax.tree.map(lambda leaf: leaf[np.asarray(given)], source.weights)
-  moved = transfer(fresh, chosen)
-  say(f'{job.strategy}: weights from 7t\n{moved}')
-  return moved.weights
-
-
-def load_pretrained(config: ConfigDict, material: Material) -> Trained:
-  """The 7T weights of an earlier run, if none of their subjects is used here.
-
-  Raises:
-    InputError: another network, or a subject of theirs is in a fold or in a
-      test set of this run.
-  """
-  known = checkpoint.read_record(config.pretrained)
-  if known['model'] != config.model.name:
-    raise InputError(
-      f'{config.pretrained}: holds {known["model"]}, config.model.name is '
-      f'{config.model.name}; make them equal.'
-    )
-  trained_on = known['subjects']
-  folds_lib.check_disjoint(
-    pretraining=trained_on, test=material.folds.test_subjects
-  )
-  tuned = set(material.examples.subject[_trainable(material, 'finetuned')])
-  folds_lib.check_disjoint(pretraining=trained_on, training=tuned)
-  table = tuple(replicas.Replica(*row) for row in known['replicas'])
-  weights = checkpoint.load_weights(pathlib.Path(config.pretrained))
-  return Trained(weights, table, known['fingerprint'])
 
 
 def predict_all(
   config: ConfigDict,
   material: Material,
   trained: Mapping[str, Trained],
-  runner: replicas.Runner,
+  runner_for: Callable[[str], Runner],
   patches: replicas.Patches,
   workdir: pathlib.Path,
 ) -> dict[tuple[str, str], predictions_lib.Table]:
@@ -348,19 +311,27 @@ def predict_all(
       index = np.flatnonzero(
         (material.examples.cohort == test) & (material.fold_of < 0)
       )
-      mark = files.digest(model.fingerprint, _content(material.examples, index))
+      mark = files.digest(
+        model.fingerprint, trainings.content(material.examples, index)
+      )
       path = workdir / 'predictions' / f'{strategy}-{test}.npz'
       likelihood = _known_likelihood(path, mark)
       if likelihood is None:
         likelihood = loop.predict(
-          patches, model.weights, runner, index, batch=config.evaluation.batch
+          patches,
+          model.weights,
+          runner_for(strategy),
+          index,
+          batch=config.evaluation.batch,
         )
-        with files.whole(path) as temporary, temporary.open('wb') as handle:
-          np.savez(handle, mark=mark, likelihood=likelihood)
+        if hosts.is_writer():
+          with files.whole(path) as temporary, temporary.open('wb') as handle:
+            np.savez(handle, mark=mark, likelihood=likelihood)
       out[strategy, test] = _table(
         config, material, model, strategy, test, index, likelihood
       )
-  predictions_lib.write(workdir / 'predictions.npz', list(out.values()))
+  if hosts.is_writer():
+    predictions_lib.write(workdir / 'predictions.npz', list(out.values()))
   return out
 
 
@@ -368,6 +339,7 @@ def tabulate(
   config: ConfigDict,
   material: Material,
   predicted: Mapping[tuple[str, str], predictions_lib.Table],
+  chosen: Mapping[str, Planned],
   workdir: pathlib.Path,
 ) -> tables.StudyTables:
   """Predictions to the rows, cohort table and curves of the report."""
@@ -386,8 +358,8 @@ def tabulate(
       tables.make_row(table, number=compare.ROWS.get(key), **options)
       for key, table in predicted.items()
     ],
-    learning=_learning(config, material, workdir),
-    record=_study_record(config, material, options),
+    learning=_learning(chosen, workdir),
+    record=_study_record(config, material, chosen, options),
     orderings=compare.orderings(
       {key: table.predictions for key, table in predicted.items()},
       {test: table.scans for (_, test), table in predicted.items()},
@@ -449,8 +421,12 @@ def _seen(material: Material, key: str) -> np.ndarray:
 
 
 def _study_record(
-  config: ConfigDict, material: Material, options: dict
+  config: ConfigDict,
+  material: Material,
+  chosen: Mapping[str, Planned],
+  options: dict,
 ) -> dict:
+  variants = {name: one.job.variant for name, one in chosen.items()}
   return {
     **options,
     'model': config.model.name,
@@ -458,6 +434,7 @@ def _study_record(
     'seeds': list(config.train.seeds),
     'fold_hash': material.folds.hash,
     'selection': SELECTION,
+    **({'chosen_of_sweep': variants} if any(variants.values()) else {}),
     'environment': record.environment(),
     'config': config.to_dict(),
   }
@@ -491,14 +468,35 @@ def _protocol(scans: examples_lib.Scans) -> str:
 
 
 def _learning(
-  config: ConfigDict, material: Material, workdir: pathlib.Path
+  chosen: Mapping[str, Planned], workdir: pathlib.Path
 ) -> list[dict]:
   out = []
-  for strategy in configs.trained_strategies(config):
-    log = logs.read(workdir / 'models' / strategy / 'epochs.jsonl')
-    table = make_job(config, material, strategy).replicas
-    out += tables.learning_rows(log, table)
+  for one in chosen.values():
+    folder = trainings.folder_of(workdir, one)
+    log = logs.read(folder / 'epochs.jsonl')
+    out += tables.learning_rows(log, one.job.replicas)
   return out
+
+
+@contextlib.contextmanager
+def _observer(
+  config: ConfigDict, workdir: pathlib.Path, profile: bool
+) -> Iterator[watch.Observer]:
+  """Who watches the training; only the first process writes."""
+  if not hosts.is_writer():
+    yield watch.Observer()
+    return
+  settings = {key: configs.get(config, key) for key in configs.keys(config)}
+  opened = writers.open_writers(
+    config.writers, workdir, title=config.name, config=settings
+  )
+  try:
+    yield watch.Observer(
+      workdir, writers=opened, profile=workdir / 'profile' if profile else None
+    )
+  finally:
+    for one in opened:
+      one.close()
 
 
 def _table(
@@ -564,94 +562,6 @@ def _fold_hash(material: Material, cohort: str) -> str:
     {s: k for s, k in folds.fold_of_subject.items() if s in mine},
     tuple(s for s in folds.test_subjects if s in mine),
   ).hash
-
-
-def _trainable(material: Material, strategy: str) -> np.ndarray:
-  """[N] examples that a strategy may learn from, itself."""
-  cohorts = configs.TRAINED_ON[strategy]
-  return np.isin(material.examples.cohort, cohorts) & (material.fold_of >= 0)
-
-
-def _check_pool(strategy: str, material: Material, pool: np.ndarray) -> None:
-  """Every fold needs examples to train on and to validate with."""
-  labels = material.examples.label[pool]
-  if not (labels == 1).any() or not (labels == 0).any():
-    which = 'microbleed' if not (labels == 1).any() else 'mimic'
-    raise InputError(
-      f'{strategy}: the training subjects of '
-      f'{" and ".join(configs.TRAINED_ON[strategy])} have no {which} among '
-      f'their {len(pool)} candidates; check the labels or give more scans.'
-    )
-  empty = set(range(material.folds.num_folds)) - set(material.fold_of[pool])
-  if empty:
-    raise InputError(
-      f'{strategy}: fold {min(empty)} holds no candidate; give more scans or '
-      'set config.train.folds lower.'
-    )
-
-
-def _partner(replica: replicas.Replica, table: tuple) -> int:
-  """The row of `table` that a replica starts from: its fold, its seed."""
-  same_fold = [i for i, r in enumerate(table) if r.fold == replica.fold]
-  choices = same_fold or range(len(table))
-  same = [i for i in choices if table[i].seed == replica.seed]
-  if same:
-    return same[0]
-  return list(choices)[replica.seed % len(choices)]
-
-
-def _job_fingerprint(
-  config: ConfigDict, material: Material, job: loop.Job, source: Trained | None
-) -> str:
-  return files.digest(
-    NUMBERS_VERSION,
-    _content(material.examples, job.pool),
-    job.fold_of.tolist(),
-    [list(row) for row in job.replicas],
-    [job.epochs, job.batch, list(job.plateau), job.stop_after],
-    [job.positive_weight, config.train.bn_momentum, config.model.name],
-    source.fingerprint if source else None,
-  )
-
-
-def _content(examples: examples_lib.Examples, index: np.ndarray) -> str:
-  """Digest of what networks see of some examples."""
-  return files.digest(
-    examples.key[index].tolist(),
-    examples.label[index].tolist(),
-    np.ascontiguousarray(examples.image[index], np.float16).tobytes(),
-  )
-
-
-def _finished(
-  folder: pathlib.Path, fingerprint: str
-) -> replicas.Weights | None:
-  if not (folder / 'weights.json').is_file():
-    return None
-  try:
-    if checkpoint.read_record(folder)['fingerprint'] != fingerprint:
-      return None
-    return checkpoint.load_weights(folder)
-  except InputError:  # our own work, damaged: it is made again
-    return None
-
-
-def _weights_record(
-  config: ConfigDict, material: Material, job: loop.Job, fingerprint: str
-) -> dict:
-  return {
-    'strategy': job.strategy,
-    'model': config.model.name,
-    'bn_momentum': config.train.bn_momentum,
-    'patches': config.patches,
-    'threshold': config.evaluation.threshold,
-    'replicas': [list(row) for row in job.replicas],
-    'subjects': sorted(set(material.examples.subject[job.pool].tolist())),
-    'fold_hash': material.folds.hash,
-    'simulated': bool(material.scans.simulated.any()),
-    'fingerprint': fingerprint,
-    'environment': record.environment(),
-  }
 
 
 def _known_likelihood(path: pathlib.Path, mark: str) -> np.ndarray | None:

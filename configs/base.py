@@ -56,6 +56,7 @@ def get_config(preset: str = '') -> ConfigDict:
   config.model = ConfigDict()
   config.model.name = 'resnet_v4'  # main block of [code]; 47k is resnet_v1
   config.model.convolution = 'auto'  # form of the 3-D convolution, by platform
+  config.model.dtype = 'float32'  # of the layers; bfloat16 is for GPUs
 
   config.strategies = ('7t', 'finetuned')  # of 7t finetuned scratch combined
   config.tests = ('btumor_3t', 'ccm_3t')  # cohorts to report on
@@ -75,8 +76,19 @@ def get_config(preset: str = '') -> ConfigDict:
   config.train.plateau_min_delta = 1e-4  # smallest gain that counts [ours]
   config.train.stop_after = 0  # bad epochs before a replica stops; 0: never
   config.train.positive_weight = 1.0  # weight of CMBs in the loss [ours]
-  config.train.backend = 'auto'  # loop, map or vmap over replicas
+  config.train.weight_decay = 0.0  # decoupled; 0 is plain Adam [paper]
+  config.train.augmentation = 1.0  # 1 as published [code]; 0 none
+  # Layers that fine-tuning leaves as they are: a regular expression on names
+  # such as stage_a/unit_0/conv_0/kernel; empty for none [paper].
+  config.train.finetune_frozen = ''
+  config.train.backend = 'auto'  # loop, map, vmap, or shard over devices
+  config.train.width = 0  # rows per call of map and vmap; 0: all
+  config.train.data_parallel = 1  # devices that share a batch, with shard
+  config.train.save_every_s = 10.0  # seconds between checkpoints [ours]
   config.train.bn_momentum = 0.99  # Keras' default [code]
+
+  # Where scalars go beside the JSON lines: tensorboard, wandb, mlflow.
+  config.writers = ()
 
   config.evaluation = ConfigDict()
   config.evaluation.threshold = 0.1  # CMB if the mean is above [paper]

@@ -130,3 +130,27 @@ def test_all_draws_come_as_often_as_they_should():
   middle = np.abs(x[:, 7:9, 7:9, 0].mean((1, 2)) - 11.5)
   assert 0.45 < np.isclose(middle, 1, atol=1e-4).mean() < 0.55
   assert 0.45 < np.isclose(middle, 0, atol=1e-4).mean() < 0.55
+
+
+def test_strength_scales_all_draws():
+  """0 is the crop alone; 1 is the default; between, angles are smaller."""
+  patch = np.random.default_rng(3).random((24, 24, 12)).astype(np.float32)
+  for seed in range(4):
+    key = jax.random.key(seed)
+    np.testing.assert_array_equal(
+      augment.augment(key, patch, 0.0), augment.centre_crop(patch)
+    )
+    np.testing.assert_array_equal(
+      augment.augment(key, patch, 1.0), augment.augment(key, patch)
+    )
+  keys = jax.random.split(jax.random.key(9), 64)
+  far = [
+    float(
+      jnp.abs(
+        jax.vmap(augment.augment, (0, None, None))(keys, patch, strength)
+        - augment.centre_crop(patch)
+      ).mean()
+    )
+    for strength in (0.02, 0.2, 1.0)
+  ]
+  assert far[0] < far[1] < far[2]

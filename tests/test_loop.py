@@ -8,6 +8,7 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.training import checkpoint, logs, loop, replicas
+from cmbjax.training.runner import Runner
 from tests.test_replicas import Tiny, job_of, largest, start
 
 
@@ -16,7 +17,7 @@ def run(job, toy, folder, **changes):
   return loop.train(
     job,
     replicas.on_device(*toy),
-    replicas.Runner(Tiny(), backend='loop'),
+    Runner(Tiny(), backend='loop'),
     folder=folder,
     **{**settings, **changes},
   )
@@ -33,7 +34,7 @@ def test_it_learns_and_keeps_the_best_epoch(unbroken, toy):
   job, weights, rows = unbroken
   loss = np.array([row['validation_loss'] for row in rows])  # [epochs, R]
   assert loss[-1].mean() < 0.7 * loss[0].mean()
-  runner = replicas.Runner(Tiny(), backend='loop')
+  runner = Runner(Tiny(), backend='loop')
   for r, replica in enumerate(job.replicas):
     held = job.pool[job.fold_of == replica.fold]
     p = loop.predict(replicas.on_device(*toy), weights, runner, held)[r]
@@ -73,12 +74,12 @@ def test_replicas_stop_when_nothing_gets_better(toy, tmp_path):
 
 
 def test_rates_fall_per_replica(toy):
-  job = job_of()
-  state = loop.initial_state(job, start(job))
+  job, runner = job_of(), Runner(Tiny(), backend='loop')
+  state = loop.initial_state((job,), start(job), runner)
   everyone = np.ones(3, bool)
   for value in ([1, 1, 1], [1, 0.5, 1], [1, 0.4, 1]):
     value = np.array(value, np.float32)
-    state = loop.end_epoch(job, state, state.learner, value, everyone)
+    state = loop.end_epoch((job,), state, value, everyone, runner)
   rate = np.asarray(state.learner.opt.hyperparams['learning_rate'])
   base = np.array([r.learning_rate for r in job.replicas])
   np.testing.assert_allclose(rate, base * [0.1, 1, 0.1], rtol=1e-5)
@@ -86,10 +87,10 @@ def test_rates_fall_per_replica(toy):
 
 
 def test_nan_is_never_the_best(toy):
-  job = job_of()
-  state = loop.initial_state(job, start(job))
+  job, runner = job_of(), Runner(Tiny(), backend='loop')
+  state = loop.initial_state((job,), start(job), runner)
   value = np.array([np.nan, 1.0, np.inf], np.float32)
-  state = loop.end_epoch(job, state, state.learner, value, np.ones(3, bool))
+  state = loop.end_epoch((job,), state, value, np.ones(3, bool), runner)
   np.testing.assert_array_equal(state.best_value, [np.inf, 1, np.inf])
 
 
@@ -140,10 +141,10 @@ def test_missing_and_damaged_weights(tmp_path, unbroken):
 def test_one_flipped_byte_goes_back_one_epoch(unbroken, toy, tmp_path, capfd):
   job, weights, rows = unbroken
   run(job_of(epochs=3), toy, tmp_path)
-  flip_a_byte(tmp_path / 'checkpoints' / 'epoch-0002')
-  (tmp_path / 'checkpoints' / 'epoch-0003').mkdir()  # cut short by a kill
+  flip_a_byte(tmp_path / 'checkpoints' / 'epoch-0003')
+  (tmp_path / 'checkpoints' / 'epoch-0004').mkdir()  # cut short by a kill
   resumed = run(job, toy, tmp_path)
-  assert 'epoch-0002: is damaged' in capfd.readouterr().err
+  assert 'epoch-0003: is damaged' in capfd.readouterr().err
   assert largest(resumed, weights) == 0
   assert logs.read(tmp_path / 'epochs.jsonl') == rows
 

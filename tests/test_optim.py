@@ -1,6 +1,5 @@
 """The plateau schedule cuts where Keras cuts, for each replica on its own."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,11 +13,10 @@ RULE = optim.Plateau(factor=0.1, patience=2, min_delta=1e-4, min_scale=1e-2)
 def scales(values, rule=RULE):
   """values [epochs, R] -> scales [epochs, R]."""
   values = np.asarray(values, np.float32)
-  state = optim.plateau_init(rule, values.shape[1])
-  step = jax.jit(lambda s, v: optim.plateau_step(rule, s, v))
+  state = optim.plateau_init(values.shape[1])
   out = []
   for row in values:
-    state = step(state, row)
+    state = optim.plateau_step(rule, state, row)
     out.append(np.asarray(state.scale))
   return np.array(out)
 
@@ -85,3 +83,27 @@ def test_adam_takes_its_rate_from_the_state():
   np.testing.assert_allclose(change['w'], expected['w'], rtol=1e-6)
   change, _ = optimizer.update(grads, optim.set_rate(state, 0.0), params)
   np.testing.assert_array_equal(change['w'], 0)
+
+
+def test_weight_decay_is_decoupled():
+  optimizer, params = optim.adam(), {'w': jnp.array([1.0, -2.0, 3.0])}
+  grads = {'w': jnp.array([1.0, -2.0, 0.5])}
+  state = optim.set_rate(optimizer.init(params), 0.1, 0.3)
+  change, _ = optimizer.update(grads, state, params)
+  reference = optax.adamw(0.1, weight_decay=0.3)
+  expected, _ = reference.update(grads, reference.init(params), params)
+  np.testing.assert_allclose(change['w'], expected['w'], rtol=1e-6)
+
+
+def test_every_setting_may_differ_per_replica():
+  rule = optim.Plateau(
+    factor=np.array([0.1, 0.5]),
+    patience=np.array([2, 3]),
+    min_delta=np.array([1e-4, 1e-4]),
+    min_scale=np.array([1e-2, 0.3]),
+  )
+  got = scales(np.ones((9, 2)), rule)
+  for r in range(2):
+    one = optim.Plateau(*(field[r] for field in rule))
+    want = keras(np.ones(9), **one._asdict())
+    np.testing.assert_allclose(got[:, r], want, rtol=1e-6)

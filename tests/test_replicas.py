@@ -8,9 +8,8 @@ import optax
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.training import loop, optim, replicas, rng
-
-RULE = optim.Plateau(factor=0.1, patience=2, min_delta=1e-4, min_scale=1e-2)
+from cmbjax.training import loop, replicas, rng
+from cmbjax.training.runner import Runner
 
 
 class Tiny(nn.Module):
@@ -28,7 +27,14 @@ class Tiny(nn.Module):
 
 def job_of(num_replicas=3, **changes):
   table = tuple(
-    replicas.Replica('x', r % 2, r // 2, 1e-2 / (1 + r))
+    replicas.Replica(
+      'x',
+      fold=r % 2,
+      seed=r // 2,
+      learning_rate=1e-2 / (1 + r),
+      min_learning_rate=1e-4 / (1 + r),
+      patience=2,
+    )
     for r in range(num_replicas)
   )
   settings = {
@@ -38,27 +44,25 @@ def job_of(num_replicas=3, **changes):
     'fold_of': np.arange(40) // 2 % 2,
     'epochs': 3,
     'batch': 8,
-    'plateau': RULE,
   }
   return loop.Job(**{**settings, **changes})
 
 
 def start(job):
-  return replicas.stack([replicas.initial(Tiny(), r) for r in job.replicas])
+  return replicas.first_weights(Tiny(), job.replicas)
 
 
-def one_epoch(job, toy, backend):
+def one_epoch(job, toy, backend, active=None, **options):
+  """Weights [R, ...] and mean loss [R] after the first epoch."""
   patches = replicas.on_device(*toy)
-  runner = replicas.Runner(Tiny(), backend=backend)
-  state = loop.initial_state(job, start(job))
-  active = np.ones(len(job.replicas), bool)
-  return runner.epoch(
-    patches,
-    state.learner,
-    loop.epoch_order(job, 0),
-    loop._keys(job, 0),
-    active,
-  )
+  runner = Runner(Tiny(), backend=backend, **options)
+  num = len(job.replicas)
+  state = loop.initial_state((job,), start(job), runner)
+  values = loop.values_of((job,), start(job), runner)
+  active = loop.active_rows((job,), state, 0) if active is None else active
+  state = loop.run_epoch((job,), state, patches, runner, values, 0, active)
+  weights = jax.tree.map(lambda a: np.asarray(a)[:num], state.learner.weights)
+  return weights, np.asarray(state.course.total)[:num] / job.steps
 
 
 def largest(a, b):
@@ -73,10 +77,13 @@ def together(toy):
   return one_epoch(job_of(), toy, 'loop')
 
 
-@pytest.mark.parametrize('backend', ['map', 'vmap'])
-def test_backends_agree(toy, together, backend):
-  learner, loss = one_epoch(job_of(), toy, backend)
-  assert largest(learner.weights, together[0].weights) < 1e-5
+@pytest.mark.parametrize(
+  ('backend', 'options'),
+  [('map', {}), ('vmap', {}), ('vmap', {'width': 2}), ('shard', {})],
+)
+def test_backends_agree(toy, together, backend, options):
+  weights, loss = one_epoch(job_of(), toy, backend, **options)
+  assert largest(weights, together[0]) < 1e-6
   np.testing.assert_allclose(loss, together[1], rtol=1e-5)
 
 
@@ -84,34 +91,23 @@ def test_backends_agree(toy, together, backend):
 def test_a_replica_alone(toy, together, r):
   whole = job_of()
   alone = job_of(replicas=(whole.replicas[r],))
-  learner, loss = one_epoch(alone, toy, 'loop')
-  mine = replicas.unstack(together[0].weights, 3)[r]
-  assert largest(replicas.unstack(learner.weights, 1)[0], mine) == 0
+  weights, loss = one_epoch(alone, toy, 'loop')
+  mine = replicas.unstack(together[0], 3)[r]
+  assert largest(replicas.unstack(weights, 1)[0], mine) == 0
   assert loss[0] == together[1][r]
 
 
-def test_an_inactive_replica_stays(toy):
+@pytest.mark.parametrize('backend', ['loop', 'vmap'])
+def test_an_inactive_replica_stays(toy, backend):
   job = job_of()
-  patches = replicas.on_device(*toy)
-  state = loop.initial_state(job, start(job))
-  before = jax.tree.map(np.asarray, state.learner.weights.params)
   active = np.array([True, False, True])
-  for backend in ('loop', 'vmap'):
-    runner = replicas.Runner(Tiny(), backend=backend)
-    state = loop.initial_state(job, start(job))
-    learner, loss = runner.epoch(
-      patches,
-      state.learner,
-      loop.epoch_order(job, 0),
-      loop._keys(job, 0),
-      active,
-    )
-    after = replicas.unstack(learner.weights.params, 3)
-    old = replicas.unstack(before, 3)
-    assert largest(after[1], old[1]) == 0
-    assert largest(after[0], old[0]) > 0
-    assert np.isnan(loss[1])
-    assert np.isfinite(loss[[0, 2]]).all()
+  weights, loss = one_epoch(job, toy, backend, active)
+  after = replicas.unstack(weights.params, 3)
+  old = replicas.unstack(start(job).params, 3)
+  assert largest(after[1], old[1]) == 0
+  assert largest(after[0], old[0]) > 0
+  assert loss[1] == 0
+  assert (loss[[0, 2]] > 0).all()
 
 
 @pytest.mark.parametrize('backend', ['loop', 'vmap'])
@@ -119,7 +115,8 @@ def test_logits_do_not_depend_on_the_batch(toy, backend):
   job = job_of()
   patches = replicas.on_device(*toy)
   weights = start(job)
-  runner = replicas.Runner(Tiny(), backend=backend)
+  runner = Runner(Tiny(), backend=backend)
+  weights = runner.place(weights)
   index = np.arange(11)
   small = runner.logits(patches, weights, index, 4)
   large = runner.logits(patches, weights, index, 16)
@@ -147,14 +144,47 @@ def test_loss_is_weighted_cross_entropy():
 
 def test_an_unknown_backend():
   with pytest.raises(InputError, match=r'config\.train\.backend.*pmap'):
-    replicas.Runner(Tiny(), backend='pmap')
+    Runner(Tiny(), backend='pmap')
 
 
-def test_keys_differ_by_step_and_replica():
-  keys = loop._keys(job_of(), 0)
-  bits = {int(jax.random.bits(k)) for k in keys}
-  bits |= {int(jax.random.bits(k)) for k in loop._keys(job_of(), 1)}
-  assert len(bits) == 6
-  assert int(jax.random.bits(keys[0])) == int(
-    jax.random.bits(rng.key(0, 'step', fold=0, epoch=0))
-  )
+def test_keys_differ_by_epoch_and_replica():
+  keys = [tuple(k) for epoch in (0, 1) for k in loop._keys(job_of(), epoch)]
+  assert len(set(keys)) == 6
+  expected = jax.random.key_data(rng.key(0, 'step', fold=0, epoch=0))
+  np.testing.assert_array_equal(keys[0], expected)
+
+
+def test_rows_steer_their_own_step(toy, together):
+  """Class weight, decay and augmentation of one row touch no other."""
+  table = list(job_of().replicas)
+  table[1] = table[1]._replace(positive_weight=4.0)
+  table[2] = table[2]._replace(weight_decay=0.5, augmentation=0.0)
+  job = job_of(replicas=tuple(table))
+  for backend in ('loop', 'vmap'):
+    weights, _ = one_epoch(job, toy, backend)
+    for r, (new, old) in enumerate(
+      zip(replicas.unstack(weights, 3), replicas.unstack(together[0], 3))
+    ):
+      assert (largest(new, old) < 1e-6) == (r == 0)
+
+
+def test_frozen_layers_stay_bit_for_bit(toy, together):
+  table = list(job_of().replicas)
+  table[1] = table[1]._replace(frozen='Conv_0|BatchNorm_0', weight_decay=0.1)
+  job = job_of(replicas=tuple(table))
+  before = replicas.unstack(start(job), 3)[1]
+  for backend in ('loop', 'vmap', 'shard'):
+    weights, _ = one_epoch(job, toy, backend)
+    rows = replicas.unstack(weights, 3)
+    after = rows[1]
+    for name in ('Conv_0', 'BatchNorm_0'):
+      assert largest(after.params[name], before.params[name]) == 0
+    assert largest(after.batch_stats, before.batch_stats) == 0
+    assert largest(after.params['Dense_0'], before.params['Dense_0']) > 0
+    assert largest(rows[0], replicas.unstack(together[0], 3)[0]) < 1e-6
+
+
+def test_a_frozen_name_that_fits_nothing():
+  table = (job_of().replicas[0]._replace(frozen='stage_z'),)
+  with pytest.raises(InputError, match=r'stage_z.*fits no layer.*Dense_0'):
+    replicas.trainable(table, start(job_of(replicas=table)))

@@ -19,7 +19,9 @@ def centre_crop(patch: jax.Array) -> jax.Array:
   return patch[(..., *window)]
 
 
-def augment(key: jax.Array, patch: jax.Array) -> jax.Array:
+def augment(
+  key: jax.Array, patch: jax.Array, strength: jax.Array | float = 1.0
+) -> jax.Array:
   """Flips, a shift, a rotation and the centre crop, as in Chen et al. 2018.
 
   Flips along x, y, z with p = 0.5 each; a shift of 0 or 1 voxel along x and
@@ -30,6 +32,8 @@ def augment(key: jax.Array, patch: jax.Array) -> jax.Array:
   Args:
     key: a JAX random key.
     patch: [24, 24, 12]; use `jax.vmap` for batches.
+    strength: 0 (only the crop) to 1 (as published); scales the chance of a
+      flip and of a shift and the range of the angle.
 
   Returns:
     float32 [16, 16, 8].
@@ -37,9 +41,10 @@ def augment(key: jax.Array, patch: jax.Array) -> jax.Array:
   flip_key, shift_key, angle_key = jax.random.split(key, 3)
   return transform(
     patch,
-    flips=jax.random.bernoulli(flip_key, 0.5, (3,)),
-    shift=jax.random.bernoulli(shift_key, 0.5, (2,)),
-    angle=jax.random.uniform(angle_key, (), minval=-jnp.pi, maxval=jnp.pi),
+    flips=jax.random.bernoulli(flip_key, 0.5 * strength, (3,)),
+    shift=jax.random.bernoulli(shift_key, 0.5 * strength, (2,)),
+    angle=strength
+    * jax.random.uniform(angle_key, (), minval=-jnp.pi, maxval=jnp.pi),
   )
 
 

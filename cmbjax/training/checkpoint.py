@@ -5,6 +5,7 @@ with the hash of each file, written last; a folder whose manifest is missing or
 does not agree is never loaded.
 """
 
+import contextlib
 import pathlib
 import shutil
 import sys
@@ -17,6 +18,7 @@ from orbax.checkpoint import v1 as ocp  # nobody else imports it
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.training import hosts
 from cmbjax.training.replicas import Weights
 
 _MANIFEST = 'manifest.json'
@@ -27,17 +29,20 @@ logging.set_verbosity(logging.ERROR)
 
 
 class Restored(NamedTuple):
-  """A saved epoch."""
+  """The state where an epoch begins, or goes on; leaves are numpy."""
 
   epoch: int
   state: Any
 
 
 class Checkpoints:
-  """The last two epochs of one job, each in `epoch-NNNN`.
+  """The last two states of some jobs, each in `epoch-NNNN`.
+
+  With several processes the first one writes and all read, so the folder has
+  to be one that all of them see.
 
   Args:
-    folder: of this job only.
+    folder: of these jobs only.
     fingerprint: of everything that decides its numbers; epochs with another
       one are removed.
     keep: epochs to keep.
@@ -49,7 +54,9 @@ class Checkpoints:
     self._keep = keep
 
   def save(self, epoch: int, state: Any) -> None:
-    """Saves one epoch, then drops the oldest ones."""
+    """Saves the state where `epoch` begins, then drops the oldest ones."""
+    if not hosts.is_writer():
+      return
     head = {'epoch': epoch, 'fingerprint': self._fingerprint}
     _save(self._folder / f'epoch-{epoch:04d}', state, head)
     for old in self._epochs()[self._keep :]:
@@ -59,22 +66,28 @@ class Checkpoints:
     """The newest whole epoch, or None.
 
     Args:
-      like: a state with the names, shapes and types to expect.
+      like: a state of numpy arrays, with the names, shapes and types to
+        expect. How many devices there were or are does not matter.
     """
-    target = jax.tree.map(_abstract, like)
+    if hosts.count() > 1:
+      return hosts.first(f'restore {self._folder}', lambda: self._newest(like))
+    return self._newest(like)
+
+  def _newest(self, like: Any) -> Restored | None:
     found = None
     for folder in self._epochs():
       head = _head(folder)
       if found is None and head.get('fingerprint') == self._fingerprint:
         if _whole(folder, head):
-          state = ocp.load(folder / _ARRAYS, target)
+          state = _load(folder / _ARRAYS, like)
           found = Restored(head['epoch'], state)
           continue
         print(
           f'{folder}: is damaged; going back to the epoch before.',
           file=sys.stderr,
         )
-      if found is None:  # of another job, or cut short, or damaged
+      # Of another job, or cut short, or damaged.
+      if found is None and hosts.is_writer():
         shutil.rmtree(folder)
     return found
 
@@ -85,6 +98,8 @@ class Checkpoints:
 
 def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
   """Writes `weights` [R, ...] and `weights.json`; the JSON comes last."""
+  if not hosts.is_writer():
+    return
   folder = pathlib.Path(folder).absolute()
   (folder / 'weights.json').unlink(missing_ok=True)
   _save(folder / 'weights', weights._asdict(), {})
@@ -128,9 +143,9 @@ def load_weights(folder: pathlib.Path) -> Weights:
       f'{folder}: its weights are damaged (a file is missing or differs from '
       'its hash); copy the folder again or train anew.'
     )
-  known = ocp.metadata(inside / _ARRAYS).metadata
-  target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), known)
-  tree = ocp.load(inside / _ARRAYS, target)
+  with _alone():
+    known = ocp.metadata(inside / _ARRAYS).metadata
+  tree = _load(inside / _ARRAYS, known)
   return Weights(tree['params'], tree['batch_stats'])
 
 
@@ -140,7 +155,8 @@ def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
     shutil.rmtree(folder)
   try:
     folder.mkdir(parents=True)
-    ocp.save(folder / _ARRAYS, tree)
+    with _alone():
+      ocp.save(folder / _ARRAYS, tree)
   except OSError as error:
     raise InputError(
       f'{folder}: cannot be written ({error.strerror or error}); free some '
@@ -169,6 +185,21 @@ def _hashes(folder: pathlib.Path) -> dict[str, str]:
   }
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  leaf = jax.numpy.asarray(leaf)
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def _load(path: pathlib.Path, like: Any) -> Any:
+  target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+  with _alone():
+    return ocp.load(path, target)
+
+
+def _alone() -> contextlib.AbstractContextManager:
+  """Orbax waits for all processes, unless it is told that it has one."""
+  if hosts.count() == 1:
+    return contextlib.nullcontext()
+  mine = jax.process_index()
+  return ocp.Context(
+    multiprocessing_options=ocp.options.MultiprocessingOptions(
+      primary_host=mine,
+      active_processes={mine},
+      barrier_sync_key_prefix=f'process_{mine}',
+    )
+  )

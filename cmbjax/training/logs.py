@@ -16,18 +16,29 @@ from cmbjax import files
 
 
 class EpochLog:
-  """Append-only log of one job."""
+  """Append-only log of one job.
 
-  def __init__(self, path: pathlib.Path, *, keep_epochs: int):
-    self._path = pathlib.Path(path)
+  Args:
+    path: the file.
+    keep_epochs: later lines are dropped.
+    write: False in a process that leaves writing to another one.
+  """
+
+  def __init__(
+    self, path: pathlib.Path, *, keep_epochs: int, write: bool = True
+  ):
+    self._path, self._write = pathlib.Path(path), write
     self.rows = [r for r in read(self._path) if r['epoch'] < keep_epochs]
-    lines = ''.join(_line(row) for row in self.rows)
-    files.write_text(self._path, lines)
+    if write:
+      lines = ''.join(_line(row) for row in self.rows)
+      files.write_text(self._path, lines)
 
   def add(self, **row: Any) -> None:
     """Adds one epoch: numbers, strings and vectors."""
     row = {name: _plain(value) for name, value in row.items()}
     self.rows.append(row)
+    if not self._write:
+      return
     with self._path.open('a', encoding='utf-8') as handle:
       handle.write(_line(row))
       handle.flush()

@@ -1,12 +1,13 @@
-"""One job (a strategy: folds x seeds) to trained weights.
+"""Jobs (strategy: folds x seeds) to trained weights, all at once.
 
-Rule: everything that decides the numbers is in the job, and an interrupted
-job that is run again ends with the same numbers.
+Rule: everything that decides the numbers is in the jobs, and an interrupted
+training that is run again ends with the same numbers.
 """
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,18 +16,19 @@ import numpy as np
 
 from cmbjax.data import sampler
 from cmbjax.progress import Progress
-from cmbjax.training import checkpoint, optim, rng
-from cmbjax.training.logs import EpochLog
-from cmbjax.training.replicas import (
-  Learner,
-  Patches,
-  Replica,
-  Runner,
-  Weights,
-  loss_of,
-  stack,
-  unstack,
+from cmbjax.training import (
+  checkpoint,
+  hosts,
+  optim,
+  preemption,
+  replicas,
+  rng,
+  watch,
 )
+from cmbjax.training import runner as runner_lib
+from cmbjax.training.logs import EpochLog
+from cmbjax.training.replicas import Learner, Patches, Replica, Values, Weights
+from cmbjax.training.runner import Course, Runner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +37,13 @@ class Job:
 
   Attributes:
     strategy: its name.
-    replicas: R rows; they share `pool`, `epochs` and `batch`.
+    replicas: its rows, folds x seeds; they share what follows.
     pool: [n] positions in the examples that may be trained on.
     fold_of: [n] fold of each of them, by subject.
     epochs: passes over the pool.
     batch: patches per step.
-    plateau: how the learning rate falls.
     stop_after: bad epochs before a replica stops; 0 means never.
-    positive_weight: weight of microbleeds in the loss.
+    variant: point of a sweep, '' for none.
   """
 
   strategy: str
@@ -51,19 +52,44 @@ class Job:
   fold_of: np.ndarray
   epochs: int
   batch: int
-  plateau: optim.Plateau
   stop_after: int = 0
-  positive_weight: float = 1.0
+  variant: str = ''
+
+  @property
+  def name(self) -> str:
+    """'finetuned' or 'finetuned@learning_rate=0.001'; also a folder."""
+    return self.strategy + ('@' + self.variant if self.variant else '')
+
+  @property
+  def steps(self) -> int:
+    """Steps of one epoch."""
+    return sampler.num_steps(self.fold_of, self.batch)
 
 
 class State(NamedTuple):
-  """The state of R replicas: every leaf has a leading axis R."""
+  """The state of R replicas; `learner` and `best` are on the device.
+
+  R counts the inactive rows that fill up the program; they are not saved.
+  """
 
   learner: Learner
-  plateau: Any
   best: Weights
-  best_value: jax.Array  # [R] smallest validation loss so far
-  bad_epochs: jax.Array  # [R] in a row
+  plateau: optim.PlateauState
+  best_value: np.ndarray  # [R] smallest validation loss so far
+  bad_epochs: np.ndarray  # [R] in a row
+  course: Course  # within the epoch
+
+
+class Place(NamedTuple):
+  """Where the jobs of one call keep their things.
+
+  Attributes:
+    checkpoints: folder of the common state.
+    logs: folder of each job, for its `epochs.jsonl`.
+  """
+
+  checkpoints: pathlib.Path
+  logs: tuple[pathlib.Path, ...]
 
 
 def train(
@@ -72,78 +98,171 @@ def train(
   runner: Runner,
   *,
   folder: pathlib.Path,
-  fingerprint: str,
-  start: Callable[[], Weights],
-  evaluation_batch: int = 128,
+  **options: Any,
 ) -> Weights:
-  """Trains a job, or goes on where it was cut off.
-
-  Args:
-    job: what to train.
-    patches: all examples, on the device.
-    runner: how replicas are run.
-    folder: of this job; gets `checkpoints/` and `epochs.jsonl`.
-    fingerprint: of everything that decides the numbers.
-    start: makes the first weights, leaves [R, ...]; not called on resume.
-    evaluation_batch: patches per validation call.
+  """Trains one job; `options` are those of `train_together`.
 
   Returns:
     The weights of the best epoch of each replica, leaves [R, ...].
   """
-  num = len(job.replicas)
   folder = pathlib.Path(folder)
+  place = Place(folder / 'checkpoints', (folder,))
+  return train_together((job,), patches, runner, place=place, **options)[0]
+
+
+def train_together(
+  jobs: Sequence[Job],
+  patches: Patches,
+  runner: Runner,
+  *,
+  place: Place,
+  fingerprint: str,
+  start: Callable[[], Weights],
+  evaluation_batch: int = 128,
+  save_every_s: float = 0.0,
+  observer: watch.Observer | None = None,
+) -> list[Weights]:
+  """Trains the rows of all jobs in one program, or goes on where it was.
+
+  Args:
+    jobs: what to train; all have the same batch size.
+    patches: all examples, on the device.
+    runner: how replicas are run.
+    place: folders.
+    fingerprint: of everything that decides the numbers.
+    start: makes the first weights, leaves [R, ...] in the order of the jobs.
+    evaluation_batch: patches per validation call.
+    save_every_s: seconds between checkpoints; the last epoch and a request
+      to stop always save.
+    observer: sees speed and losses; None for nobody.
+
+  Returns:
+    For each job the weights of the best epoch of each replica.
+
+  Raises:
+    Stopped: the program was asked to end; the state is saved.
+  """
   checkpoints = checkpoint.Checkpoints(
-    folder / 'checkpoints', fingerprint=fingerprint
+    place.checkpoints, fingerprint=fingerprint
   )
-  # 1. the job's own last checkpoint, 2. what `start` gives: transferred or
-  # fresh weights.
-  state, first = initial_state(job, start()), 0
-  restored = checkpoints.restore(state)
+  observer = observer or watch.Observer()
+  table = rows_of(jobs)
+  # 1. the last checkpoint of these jobs, 2. what `start` gives: transferred
+  # or fresh weights.
+  weights = start()
+  values = values_of(jobs, weights, runner)
+  state, first = initial_state(jobs, weights, runner), 0
+  restored = checkpoints.restore(_saved(state, len(table)))
   if restored is not None:
-    state, first = restored.state, restored.epoch + 1
-  log = EpochLog(folder / 'epochs.jsonl', keep_epochs=first)
-  label = f'train {job.strategy} ({num} networks), epoch'
-  with Progress(label, job.epochs, done=first) as progress:
-    for epoch in range(first, job.epochs):
-      active = _active(job, state)
+    first = restored.epoch
+    state = _placed(restored.state, runner, len(table))
+  logs = [
+    EpochLog(
+      folder / 'epochs.jsonl', keep_epochs=first, write=hosts.is_writer()
+    )
+    for folder in place.logs
+  ]
+  saver = _Saver(
+    checkpoints, save_every_s, len(table), saved=restored and first
+  )
+  last = max(job.epochs for job in jobs)
+  with (
+    preemption.deferred(),
+    Progress(_label(jobs), last, done=first) as progress,
+  ):
+    for epoch in range(first, last):
+      active = active_rows(jobs, state, epoch)
       if not active.any():
         break
-      rate = np.asarray(state.learner.opt.hyperparams['learning_rate'])
-      learner, loss = runner.epoch(
-        patches,
-        state.learner,
-        epoch_order(job, epoch),
-        _keys(job, epoch),
-        active,
-      )
-      value = validate(job, patches, runner, learner, evaluation_batch)
-      state = end_epoch(job, state, learner, value, active)
-      log.add(
-        epoch=epoch,
-        train_loss=loss,
-        validation_loss=np.where(active, value, np.nan),
-        learning_rate=rate,
-        active=active,
-      )
-      checkpoints.save(epoch, state)
-      progress.advance(note=f'validation loss {np.median(value):.3f}')
-  return jax.tree.map(np.asarray, state.best)
+      began = time.monotonic()
+      with observer.profile(epoch - first):
+        state = run_epoch(jobs, state, patches, runner, values, epoch, active)
+      if _stop():
+        saver.stop(epoch, state)
+      value = validate(jobs, patches, runner, state, evaluation_batch)
+      seen = np.sum(steps_of(jobs, len(active)) * active) * jobs[0].batch
+      speed = seen / (time.monotonic() - began)
+      row = _epoch_row(jobs, state, value, active)
+      state = end_epoch(jobs, state, value, active, runner)
+      for log, part in zip(logs, _per_job(jobs, row)):
+        log.add(epoch=epoch, **part)
+      observer.epoch(epoch, jobs, row, speed)
+      saver.offer(epoch + 1, state, force=epoch + 1 == last)
+      progress.advance(note=watch.summary(value[active], speed))
+    saver.offer(epoch_after(first, logs), state, force=True)
+  return _split(jobs, hosts.fetch(state.best))
 
 
-def initial_state(job: Job, weights: Weights) -> State:
+def rows_of(jobs: Sequence[Job]) -> tuple[Replica, ...]:
+  """The replica table of some jobs: R rows."""
+  return tuple(row for job in jobs for row in job.replicas)
+
+
+def initial_state(
+  jobs: Sequence[Job], weights: Weights, runner: Runner
+) -> State:
   """The state before the first epoch; `weights` leaves are [R, ...]."""
-  num = len(job.replicas)
-  optimizer = optim.adam()
-  opt = stack([optimizer.init(one) for one in unstack(weights.params, num)])
-  opt = optim.set_rate(opt, _base_rate(job))
-  weights = jax.tree.map(jnp.asarray, weights)
-  return State(
-    learner=Learner(weights, opt),
-    plateau=optim.plateau_init(job.plateau, num),
-    best=jax.tree.map(jnp.copy, weights),  # the learner's buffers are donated
-    best_value=jnp.full(num, jnp.inf, jnp.float32),
-    bad_epochs=jnp.zeros(num, jnp.int32),
+  table = rows_of(jobs)
+  num = runner.padded(len(table))
+  weights = _padded(hosts.fetch(weights), runner, len(table))
+  opt = jax.vmap(optim.adam().init)(weights.params)
+  opt = optim.set_rate(
+    hosts.fetch(opt),
+    _column(jobs, num, 'learning_rate'),
+    _column(jobs, num, 'weight_decay'),
   )
+  return State(
+    learner=runner.place(Learner(weights, opt)),
+    # A second copy, because the learner's buffers are given to the step.
+    best=runner.place(jax.tree.map(np.copy, weights)),
+    plateau=optim.plateau_init(num),
+    best_value=np.full(num, np.inf, np.float32),
+    bad_epochs=np.zeros(num, np.int32),
+    course=runner_lib.begin(num),
+  )
+
+
+def values_of(jobs: Sequence[Job], weights: Weights, runner: Runner) -> Values:
+  """What steers each row, arrays [R]; `weights` leaves are [R, ...]."""
+  table = rows_of(jobs)
+  return _padded(replicas.values_of(table, weights), runner, len(table))
+
+
+def run_epoch(
+  jobs: Sequence[Job],
+  state: State,
+  patches: Patches,
+  runner: Runner,
+  values: Values,
+  epoch: int,
+  active: np.ndarray,
+) -> State:
+  """The rest of one epoch; it may end early when a stop is requested."""
+  num = len(active)
+  orders = [epoch_order(job, epoch) for job in jobs]
+  most = max(order.shape[1] for order in orders)
+  orders = [  # a job with fewer steps is inactive in those that are added
+    np.pad(o, ((0, 0), (0, most - o.shape[1]), (0, 0))) for o in orders
+  ]
+  keys = np.concatenate([_keys(job, epoch) for job in jobs])
+  learner, course = runner.epoch(
+    patches,
+    state.learner,
+    state.course,
+    index=_fill(np.concatenate(orders), num),
+    steps=steps_of(jobs, num),
+    keys=_fill(keys, num),
+    values=values,
+    active=active,
+    stop=_stop,
+  )
+  return state._replace(learner=learner, course=course)
+
+
+def steps_of(jobs: Sequence[Job], num: int) -> np.ndarray:
+  """Steps of an epoch of each row, [num]."""
+  steps = [job.steps for job in jobs for _ in job.replicas]
+  return _fill(np.array(steps, np.int32), num)
 
 
 def epoch_order(job: Job, epoch: int) -> np.ndarray:
@@ -161,45 +280,72 @@ def epoch_order(job: Job, epoch: int) -> np.ndarray:
 
 
 def validate(
-  job: Job, patches: Patches, runner: Runner, learner: Learner, batch: int
+  jobs: Sequence[Job],
+  patches: Patches,
+  runner: Runner,
+  state: State,
+  batch: int,
 ) -> np.ndarray:
   """Mean loss [R] of each replica on its own held-out fold."""
-  held = [job.pool[job.fold_of == r.fold] for r in job.replicas]
+  held = [job.pool[job.fold_of == r.fold] for job in jobs for r in job.replicas]
+  num = len(state.best_value)
   width = max(len(h) for h in held)
   # Folds differ in size: repeat the last example, and leave it out below.
   index = np.stack([np.pad(h, (0, width - len(h)), mode='edge') for h in held])
-  logits = runner.logits(patches, learner.weights, index, batch)
+  weights = state.learner.weights
+  logits = runner.logits(patches, weights, _fill(index, num), batch)
   labels = np.asarray(patches.label)
-  out = []
-  for row, mine in zip(logits, held):
-    losses = loss_of(row[: len(mine)], labels[mine], job.positive_weight)
-    out.append(float(np.mean(np.asarray(losses))))
-  return np.asarray(out, np.float32)
+  out = np.full(num, np.inf, np.float32)
+  for r, (mine, row) in enumerate(zip(held, rows_of(jobs))):
+    z, y = logits[r, : len(mine)].astype(np.float64), labels[mine]
+    weight = 1.0 + (row.positive_weight - 1.0) * y
+    out[r] = np.mean(weight * (np.logaddexp(0, z) - y * z))
+  return out
 
 
 def end_epoch(
-  job: Job,
+  jobs: Sequence[Job],
   state: State,
-  learner: Learner,
   value: np.ndarray,
   active: np.ndarray,
+  runner: Runner,
 ) -> State:
   """Learning rates, best weights and counters after one epoch; value [R]."""
-  active = jnp.asarray(active)
-  value = jnp.where(active & jnp.isfinite(value), value, jnp.inf)
+  num = len(active)
+  value = np.where(active & np.isfinite(value), value, np.inf)
   better = value < state.best_value
-  stepped = optim.plateau_step(job.plateau, state.plateau, value)
-  plateau = _choose(active, stepped, state.plateau)
-  rate = jnp.asarray(_base_rate(job)) * plateau.scale
-  learner = learner._replace(opt=optim.set_rate(learner.opt, rate))
-  bad = jnp.where(better, 0, state.bad_epochs + active.astype(jnp.int32))
+  stepped = optim.plateau_step(_plateau(jobs, num), state.plateau, value)
+  plateau = jax.tree.map(
+    lambda n, o: np.where(active, n, o), stepped, state.plateau
+  )
+  rate = _column(jobs, num, 'learning_rate') * plateau.scale
+  opt = state.learner.opt
+  opt = opt._replace(
+    hyperparams={**opt.hyperparams, 'learning_rate': runner.place(rate)}
+  )
+  learner = state.learner._replace(opt=opt)
+  bad = np.where(better, 0, state.bad_epochs + active)
   return State(
     learner=learner,
+    best=runner.pick(better, learner.weights, state.best),
     plateau=plateau,
-    best=_choose(better, learner.weights, state.best),
-    best_value=jnp.where(better, value, state.best_value),
-    bad_epochs=bad,
+    best_value=np.where(better, value, state.best_value).astype(np.float32),
+    bad_epochs=bad.astype(np.int32),
+    course=runner_lib.begin(num),
   )
+
+
+def active_rows(jobs: Sequence[Job], state: State, epoch: int) -> np.ndarray:
+  """Rows [R] that still train: not stopped, not through, no filling."""
+  out = np.zeros(len(state.bad_epochs), bool)
+  first = 0
+  for job in jobs:
+    rows = slice(first, first + len(job.replicas))
+    first = rows.stop
+    out[rows] = epoch < job.epochs
+    if job.stop_after:
+      out[rows] &= state.bad_epochs[rows] < job.stop_after
+  return out
 
 
 def predict(
@@ -210,30 +356,137 @@ def predict(
   *,
   batch: int = 128,
 ) -> np.ndarray:
-  """Likelihoods [R, n] of examples `index` [n] from each replica."""
-  logits = runner.logits(patches, weights, np.asarray(index, np.int32), batch)
-  return np.asarray(jax.nn.sigmoid(jnp.asarray(logits)), np.float64)
+  """Likelihoods [R, n] of examples `index` [n], or [R, n] its own for each."""
+  num = jax.tree.leaves(weights)[0].shape[0]
+  weights = runner.place(_padded(hosts.fetch(weights), runner, num))
+  index = np.asarray(index, np.int32)
+  if index.ndim == 2:
+    index = _fill(index, runner.padded(num))
+  logits = runner.logits(patches, weights, index, batch)
+  return np.asarray(jax.nn.sigmoid(jnp.asarray(logits[:num])), np.float64)
 
 
-def _active(job: Job, state: State) -> np.ndarray:
-  if not job.stop_after:
-    return np.ones(len(job.replicas), bool)
-  return np.asarray(state.bad_epochs) < job.stop_after
+class _Saver:
+  """Saves now and then, and for certain when it must."""
+
+  def __init__(
+    self,
+    checkpoints: checkpoint.Checkpoints,
+    every_s: float,
+    num: int,
+    *,
+    saved: int | None,
+  ):
+    self._checkpoints, self._every_s, self._num = checkpoints, every_s, num
+    self._last, self._saved = time.monotonic(), saved
+
+  def offer(self, epoch: int, state: State, *, force: bool) -> None:
+    """`state` is where epoch number `epoch` begins, or goes on."""
+    stop = hosts.agree(preemption.requested())
+    due = time.monotonic() - self._last >= self._every_s
+    if self._saved != epoch and hosts.agree(force or stop or due):
+      self._checkpoints.save(epoch, _saved(state, self._num))
+      self._last, self._saved = time.monotonic(), epoch
+    if stop:
+      raise preemption.Stopped
+
+  def stop(self, epoch: int, state: State) -> None:
+    """Saves in the middle of an epoch, and ends."""
+    self._saved = None
+    self.offer(epoch, state, force=True)
+    raise preemption.Stopped
 
 
-def _base_rate(job: Job) -> np.ndarray:
-  return np.asarray([r.learning_rate for r in job.replicas], np.float32)
+def _stop() -> bool:
+  """Within an epoch one process alone may stop; several would have to agree."""
+  return hosts.count() == 1 and preemption.requested()
 
 
-def _keys(job: Job, epoch: int) -> jax.Array:
-  return jnp.stack(
-    [rng.key(r.seed, 'step', fold=r.fold, epoch=epoch) for r in job.replicas]
+def epoch_after(first: int, logs: Sequence[EpochLog]) -> int:
+  """The epoch that would come next."""
+  return max([first, *(row['epoch'] + 1 for log in logs for row in log.rows)])
+
+
+def _label(jobs: Sequence[Job]) -> str:
+  names = list(dict.fromkeys(job.strategy for job in jobs))
+  return f'train {", ".join(names)} ({len(rows_of(jobs))} networks), epoch'
+
+
+def _epoch_row(
+  jobs: Sequence[Job], state: State, value: np.ndarray, active: np.ndarray
+) -> dict[str, np.ndarray]:
+  """What is logged of one epoch, vectors [R]."""
+  opt = state.learner.opt
+  loss = state.course.total / steps_of(jobs, len(active))
+  return {
+    'train_loss': np.where(active, loss, np.nan),
+    'validation_loss': np.where(active, value, np.nan),
+    'learning_rate': hosts.fetch(opt.hyperparams['learning_rate']),
+    'active': active,
+  }
+
+
+def _per_job(jobs: Sequence[Job], row: dict) -> list[dict]:
+  out, first = [], 0
+  for job in jobs:
+    rows = slice(first, first + len(job.replicas))
+    first = rows.stop
+    out.append({name: vector[rows] for name, vector in row.items()})
+  return out
+
+
+def _split(jobs: Sequence[Job], weights: Weights) -> list[Weights]:
+  out, first = [], 0
+  for job in jobs:
+    rows = slice(first, first + len(job.replicas))
+    first = rows.stop
+    out.append(jax.tree.map(lambda leaf, rows=rows: leaf[rows], weights))
+  return out
+
+
+def _saved(state: State, num: int) -> State:
+  """The state as it is saved: numpy, without the rows that fill up."""
+  return jax.tree.map(lambda leaf: leaf[:num], hosts.fetch(state))
+
+
+def _placed(state: State, runner: Runner, num: int) -> State:
+  state = _padded(state, runner, num)
+  return state._replace(
+    learner=runner.place(state.learner), best=runner.place(state.best)
   )
 
 
-def _choose(keep: jax.Array, new: Any, old: Any) -> Any:
-  def pick(n, o):
-    mask = keep.reshape(-1, *[1] * (jnp.ndim(n) - 1))
-    return jnp.where(mask, n, o)
+def _padded(tree: Any, runner: Runner, num: int) -> Any:
+  full = runner.padded(num)
+  return jax.tree.map(lambda leaf: _fill(np.asarray(leaf)[:num], full), tree)
 
-  return jax.tree.map(pick, new, old)
+
+def _fill(array: np.ndarray, num: int) -> np.ndarray:
+  """[R, ...] to [num, ...] by repeating the last row."""
+  extra = np.repeat(array[-1:], num - len(array), axis=0)
+  return np.concatenate([array, extra]) if len(extra) else array
+
+
+def _column(jobs: Sequence[Job], num: int, name: str) -> np.ndarray:
+  column = [getattr(row, name) for row in rows_of(jobs)]
+  return _fill(np.array(column, np.float32), num)
+
+
+def _plateau(jobs: Sequence[Job], num: int) -> optim.Plateau:
+  floor = _column(jobs, num, 'min_learning_rate')
+  with np.errstate(divide='ignore', invalid='ignore'):
+    scale = floor / _column(jobs, num, 'learning_rate')
+  return optim.Plateau(
+    factor=_column(jobs, num, 'plateau_factor'),
+    patience=_column(jobs, num, 'patience'),
+    min_delta=_column(jobs, num, 'min_delta'),
+    min_scale=np.where(np.isfinite(scale), np.minimum(scale, 1), 1),
+  )
+
+
+def _keys(job: Job, epoch: int) -> np.ndarray:
+  """uint32 [R, 2]."""
+  keys = [
+    rng.key(r.seed, 'step', fold=r.fold, epoch=epoch) for r in job.replicas
+  ]
+  return np.asarray(jax.random.key_data(jnp.stack(keys)))

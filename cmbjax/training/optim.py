@@ -1,78 +1,95 @@
 """Adam, and a learning rate per replica that falls when its loss plateaus.
 
 Rule: the schedule sees one validation loss per replica and epoch; it never
-sees a training step, and never NaN.
+sees a training step, and never NaN. Every setting may differ per replica.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from optax import contrib
-
-# The scheduler is a transform of updates; it only needs some tree.
-_DUMMY = {'x': 1.0}
 
 
 class Plateau(NamedTuple):
-  """How the rate falls. `patience` bad epochs in a row cut it, as in Keras."""
+  """How the rate falls; every field is one number or [R].
 
-  factor: float
-  patience: int
-  min_delta: float
-  min_scale: float
+  Attributes:
+    factor: what a cut multiplies the rate with.
+    patience: bad epochs in a row that cut it, as in Keras.
+    min_delta: smallest gain that counts.
+    min_scale: floor, as a share of the base rate.
+  """
 
-  def transform(self) -> optax.GradientTransformationExtraArgs:
-    # rtol = 0: with a relative tolerance a negative loss would never be bad.
-    return contrib.reduce_on_plateau(
-      factor=self.factor,
-      patience=self.patience,
-      rtol=0.0,
-      atol=self.min_delta,
-      min_scale=self.min_scale,
-    )
+  factor: Any
+  patience: Any
+  min_delta: Any
+  min_scale: Any
+
+
+class PlateauState(NamedTuple):
+  """Where each replica stands, arrays [R] on the host."""
+
+  scale: np.ndarray  # multiplies the base rate
+  best_value: np.ndarray
+  bad_epochs: np.ndarray  # in a row, since the last cut
 
 
 def adam() -> optax.GradientTransformation:
-  """Adam whose learning rate is a leaf of its state (set it before use)."""
+  """Adam whose rate and (decoupled) weight decay are leaves of its state.
+
+  Loshchilov & Hutter 2019, arXiv:1711.05101; a decay of 0 is plain Adam.
+  """
   wrapped = optax.inject_hyperparams(
-    optax.adam, static_args=('b1', 'b2', 'eps', 'eps_root')
+    optax.adamw,
+    static_args=('b1', 'b2', 'eps', 'eps_root', 'mask', 'nesterov'),
   )
-  return wrapped(learning_rate=0.0)
+  return wrapped(learning_rate=0.0, weight_decay=0.0)
 
 
-def set_rate(opt: Any, rate: jax.Array) -> Any:
-  """The optimizer state with another learning rate (scalar or [R])."""
-  rate = jnp.asarray(rate, jnp.float32)
-  return opt._replace(hyperparams={**opt.hyperparams, 'learning_rate': rate})
+def set_rate(opt: Any, rate: jax.Array, weight_decay: Any = None) -> Any:
+  """The optimizer state with another rate, and decay if given; () or [R]."""
+  new = {**opt.hyperparams, 'learning_rate': _float(rate)}
+  if weight_decay is not None:
+    new['weight_decay'] = _float(weight_decay)
+  return opt._replace(hyperparams=new)
 
 
-def plateau_init(plateau: Plateau, num_replicas: int) -> Any:
-  """One scheduler state per replica, every leaf with axis R."""
-  one = plateau.transform().init(_DUMMY)
-  return jax.tree.map(
-    lambda leaf: jnp.broadcast_to(leaf, (num_replicas, *jnp.shape(leaf))), one
+def plateau_init(num_replicas: int) -> PlateauState:
+  """One schedule per replica, before its first epoch."""
+  return PlateauState(
+    scale=np.ones(num_replicas, np.float32),
+    best_value=np.full(num_replicas, np.inf, np.float32),
+    bad_epochs=np.zeros(num_replicas, np.int32),
   )
 
 
-def plateau_step(plateau: Plateau, states: Any, values: jax.Array) -> Any:
+def plateau_step(
+  plateau: Plateau, state: PlateauState, values: np.ndarray
+) -> PlateauState:
   """One epoch for every replica.
 
   Args:
     plateau: the rule.
-    states: scheduler states with axis R.
+    state: of all replicas.
     values: [R] validation losses; a non-finite one counts as a bad epoch.
 
   Returns:
-    The new states; `.scale` [R] multiplies the base rates.
+    The new state; `.scale` [R] multiplies the base rates.
   """
-  transform = plateau.transform()
+  values = np.where(np.isfinite(values), values, np.inf).astype(np.float32)
+  better = values < state.best_value - np.float32(plateau.min_delta)
+  bad = np.where(better, 0, state.bad_epochs + 1)
+  cut = bad >= np.asarray(plateau.patience)
+  lower = state.scale * np.asarray(plateau.factor, np.float32)
+  floor = np.asarray(plateau.min_scale, np.float32)
+  return PlateauState(
+    scale=np.where(cut, np.maximum(lower, floor), state.scale),
+    best_value=np.where(better, values, state.best_value),
+    bad_epochs=np.where(cut, 0, bad).astype(np.int32),
+  )
 
-  def one(state, value):
-    return transform.update(_DUMMY, state, value=value)[1]
 
-  # A large finite loss is a bad epoch; NaN would poison the running average.
-  worst = jnp.finfo(jnp.float32).max / 2
-  values = jnp.where(jnp.isfinite(values), values, worst)
-  return jax.vmap(one)(states, values.astype(jnp.float32))
+def _float(value: Any) -> jax.Array:
+  return jnp.asarray(value, jnp.float32)

@@ -2,11 +2,16 @@
 
 import datetime
 import importlib.metadata
+import os
 import pathlib
 import platform
 import subprocess
+from typing import Any
 
 import cmbjax
+from cmbjax import files
+from cmbjax.models import winograd
+from cmbjax.training import hosts, watch
 
 PACKAGES = (
   'jax',
@@ -22,6 +27,30 @@ PACKAGES = (
 )
 
 
+class RunRecord:
+  """`record.json` of a run: what, with what, on what, and how it stands.
+
+  Args:
+    path: the file.
+    config: all settings.
+  """
+
+  def __init__(self, path: pathlib.Path, config: dict):
+    self._path = pathlib.Path(path)
+    self._content = {
+      'status': 'incomplete',
+      'config': config,
+      'environment': environment(),
+    }
+
+  def write(self, **more: Any) -> None:
+    """Adds entries and writes the file, in the first process."""
+    self._content |= more
+    self._content['memory_gb'] = watch.memory_gb()
+    if hosts.is_writer():
+      files.write_json(self._path, self._content)
+
+
 def environment() -> dict:
   """Versions, devices and the git commit of this program; no paths."""
   import jax
@@ -32,7 +61,10 @@ def environment() -> dict:
     'python': platform.python_version(),
     'packages': {name: _version(name) for name in PACKAGES},
     'devices': [d.device_kind for d in jax.devices()],
+    'processes': jax.process_count(),
     'backend': jax.default_backend(),
+    'compiled_convolution': winograd.available(),
+    'xla_flags': os.environ.get('XLA_FLAGS', ''),
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
   }
 

@@ -1,34 +1,56 @@
-"""One training step to R replicas of it.
+"""The replica table, and the arrays of R replicas.
 
-Rule: a replica in the program ends with the numbers it has alone. The step
-knows nothing about replicas; `Runner` is the one place that knows how they
-are run.
+Rule: what may differ between the rows of one compiled program is an array on
+axis R; a replica in the program ends with the numbers it has alone.
 """
 
-import concurrent.futures
-import os
-from collections.abc import Callable
+import functools
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import traverse_util
 
 from cmbjax.data import augment
 from cmbjax.errors import InputError
-from cmbjax.training import optim
-
-BACKENDS = ('auto', 'loop', 'map', 'vmap')
+from cmbjax.training import rng
 
 
 class Replica(NamedTuple):
-  """One row of the replica table."""
+  """One row of the replica table; all of it may differ within a program.
+
+  Attributes:
+    strategy: what is trained on what.
+    fold: the fold that is held out.
+    seed: of the first weights, batches, augmentation and dropout.
+    learning_rate: before any cut.
+    min_learning_rate: no cut goes below.
+    weight_decay: decoupled, as in AdamW.
+    patience: bad epochs in a row that cut the rate.
+    plateau_factor: what a cut multiplies the rate with.
+    min_delta: smallest gain in loss that counts.
+    positive_weight: weight of microbleeds in the loss.
+    augmentation: strength, 0 to 1.
+    frozen: regular expression of layer names that stay as they were loaded;
+      '' for none.
+  """
 
   strategy: str
   fold: int
   seed: int
   learning_rate: float
+  min_learning_rate: float = 1e-6
+  weight_decay: float = 0.0
+  patience: int = 4
+  plateau_factor: float = 0.1
+  min_delta: float = 1e-4
+  positive_weight: float = 1.0
+  augmentation: float = 1.0
+  frozen: str = ''
 
 
 class Weights(NamedTuple):
@@ -45,6 +67,14 @@ class Learner(NamedTuple):
   opt: Any
 
 
+class Values(NamedTuple):
+  """What steers the step of each replica; arrays [R]."""
+
+  positive_weight: Any
+  augmentation: Any
+  trainable: Any  # Weights of bool [R], or None: all of it
+
+
 class Patches(NamedTuple):
   """All examples, on the device once; only indices travel afterwards."""
 
@@ -59,16 +89,92 @@ def on_device(image: np.ndarray, label: np.ndarray) -> Patches:
 
 def initial(network: Any, replica: Replica) -> Weights:
   """Fresh weights; one seed starts all its folds and strategies alike."""
-  from cmbjax.training import rng
+  return _initial(network)(rng.key(replica.seed, 'init'))
 
+
+def first_weights(network: Any, table: Sequence[Replica]) -> Weights:
+  """Fresh weights of every row, leaves [R, ...] on the host."""
+  of_seed = {
+    row.seed: jax.tree.map(np.asarray, initial(network, row)) for row in table
+  }
+  rows = [of_seed[row.seed] for row in table]
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+@functools.lru_cache(maxsize=8)
+def _initial(network: Any):
   sample = jnp.zeros((1, *augment.SEEN, 1), jnp.float32)
-  # Level 0: init is compiled once and run once, so compiling fast wins.
-  make = jax.jit(
-    lambda key: network.init(key, sample, train=False),
-    compiler_options={'xla_backend_optimization_level': 0},
+
+  def make(key):
+    variables = network.init(key, sample, train=False)
+    return Weights(variables['params'], variables.get('batch_stats', {}))
+
+  # Level 0: it runs once per seed, so compiling fast wins.
+  options = {'xla_backend_optimization_level': 0}
+  return jax.jit(make, compiler_options=options)
+
+
+def values_of(table: Sequence[Replica], weights: Weights) -> Values:
+  """The steering arrays of some rows; weights leaves are [R, ...].
+
+  Raises:
+    InputError: a `frozen` expression fits no layer.
+  """
+
+  def column(name):
+    return np.asarray([getattr(row, name) for row in table], np.float32)
+
+  return Values(
+    positive_weight=column('positive_weight'),
+    augmentation=column('augmentation'),
+    trainable=trainable(table, weights),
   )
-  variables = make(rng.key(replica.seed, 'init'))
-  return Weights(variables['params'], variables.get('batch_stats', {}))
+
+
+def trainable(table: Sequence[Replica], weights: Weights) -> Weights | None:
+  """Which leaf of which replica may change, bool [R]; None if all may.
+
+  Statistics of BatchNorm are leaves too: a frozen layer keeps them.
+
+  Raises:
+    InputError: an expression fits no layer.
+  """
+  if not any(row.frozen for row in table):
+    return None
+  trees = {
+    kind: traverse_util.flatten_dict(tree, sep='/')
+    for kind, tree in weights._asdict().items()
+  }
+  for row in table:
+    if row.frozen and not any(
+      re.search(row.frozen, name) for name in trees['params']
+    ):
+      layers = sorted({n.rpartition('/')[0] for n in trees['params']})
+      raise InputError(
+        f'frozen: {row.frozen!r} fits no layer of the network; it has '
+        f'{", ".join(layers[:4])} ... {layers[-1]}.'
+      )
+
+  def mask(name):
+    return np.array(
+      [not (row.frozen and re.search(row.frozen, name)) for row in table]
+    )
+
+  def masks(tree):
+    return traverse_util.unflatten_dict({n: mask(n) for n in tree}, sep='/')
+
+  return Weights(**{kind: masks(tree) for kind, tree in trees.items()})
+
+
+def frozen_norms(may_change: Weights) -> dict:
+  """The collection 'frozen' of `models.normalization.BatchNorm`."""
+  flat = traverse_util.flatten_dict(may_change.batch_stats)
+  return traverse_util.unflatten_dict(
+    {
+      (*path[:-1], 'norm'): 1.0 - mask.astype(jnp.float32)
+      for path, mask in flat.items()
+    }
+  )
 
 
 def loss_of(logits, label, positive_weight):
@@ -76,159 +182,6 @@ def loss_of(logits, label, positive_weight):
   label = label.astype(jnp.float32)
   weight = 1.0 + (positive_weight - 1.0) * label
   return weight * optax.sigmoid_binary_cross_entropy(logits, label)
-
-
-def train_step(network: Any, positive_weight: float) -> Callable:
-  """The step of one replica: (patches, learner, index [B], key) -> same, loss.
-
-  BatchNorm sees each example of `index` once, so a batch is never padded.
-  """
-  optimizer = optim.adam()
-
-  def step(patches, learner, index, key):
-    weights = learner.weights
-    turns, drops = jax.random.split(key)
-    image = patches.image[index].astype(jnp.float32)  # [B, 24, 24, 12]
-    image = jax.vmap(augment.augment)(
-      jax.random.split(turns, index.shape[0]), image
-    )[..., None]
-    label = patches.label[index]
-
-    def loss_fn(params):
-      logits, updates = network.apply(
-        {'params': params, 'batch_stats': weights.batch_stats},
-        image,
-        train=True,
-        rngs={'dropout': drops},
-        mutable=['batch_stats'],
-      )
-      return loss_of(logits, label, positive_weight).mean(), updates
-
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, updates), grads = value_and_grad(weights.params)
-    change, opt = optimizer.update(grads, learner.opt, weights.params)
-    params = optax.apply_updates(weights.params, change)
-    return Learner(Weights(params, updates.get('batch_stats', {})), opt), loss
-
-  return step
-
-
-def forward(network: Any) -> Callable:
-  """(patches, weights, index [B]) -> logits [B], without augmentation."""
-
-  def run(patches, weights, index):
-    image = patches.image[index].astype(jnp.float32)
-    image = augment.centre_crop(image)[..., None]
-    return network.apply(weights._asdict(), image, train=False)
-
-  return run
-
-
-class Runner:
-  """Runs a step and a forward pass for R replicas.
-
-  Args:
-    network: the Linen module.
-    backend: 'loop' (one compiled step, replicas in threads), 'map' or 'vmap'
-      (one program with axis R); 'auto' is 'loop' on CPU, 'vmap' elsewhere.
-    positive_weight: weight of microbleeds in the loss.
-  """
-
-  def __init__(
-    self, network: Any, *, backend: str = 'auto', positive_weight: float = 1.0
-  ):
-    if backend not in BACKENDS:
-      raise InputError(
-        f'config.train.backend: {backend!r} is unknown; use one of {BACKENDS}.'
-      )
-    if backend == 'auto':
-      backend = 'loop' if jax.default_backend() == 'cpu' else 'vmap'
-    self.backend = backend
-    self.network = network
-    step, run = train_step(network, positive_weight), forward(network)
-    if backend == 'loop':
-      self._step = jax.jit(step, donate_argnums=1)
-      self._forward = jax.jit(run)
-    else:
-      self._step = jax.jit(_over(step, 1, 3, backend), donate_argnums=1)
-      self._forward = jax.jit(_over(run, 1, 2, backend))
-
-  def epoch(
-    self,
-    patches: Patches,
-    learners: Learner,
-    index: np.ndarray,
-    keys: jax.Array,
-    active: np.ndarray,
-  ) -> tuple[Learner, np.ndarray]:
-    """One epoch of every active replica.
-
-    Args:
-      patches: all examples.
-      learners: every leaf [R, ...].
-      index: [R, steps, B] into the examples.
-      keys: [R] one key per replica; the step number is folded in.
-      active: [R] bool; the others stay as they are.
-
-    Returns:
-      New learners, and the mean training loss [R] (NaN where inactive).
-    """
-    if self.backend == 'loop':
-      return self._epoch_loop(patches, learners, index, keys, active)
-    losses = []
-    old = jax.tree.map(jnp.copy, learners)
-    for s in range(index.shape[1]):
-      folded = jax.vmap(lambda k, s=s: jax.random.fold_in(k, s))(keys)
-      learners, loss = self._step(patches, learners, index[:, s], folded)
-      losses.append(loss)
-    keep = jnp.asarray(active)
-    learners = jax.tree.map(lambda n, o: _where(keep, n, o), learners, old)
-    mean = np.mean(np.asarray(losses), 0)
-    return learners, np.where(active, mean, np.nan)
-
-  def logits(
-    self, patches: Patches, weights: Weights, index: np.ndarray, batch: int
-  ) -> np.ndarray:
-    """[R, n] logits of examples `index` [n], or [R, n] its own for each.
-
-    The last batch is padded and the padding cut off again.
-    """
-    num = jax.tree.leaves(weights)[0].shape[0]
-    index = np.broadcast_to(index, (num, np.shape(index)[-1]))
-    size = index.shape[1]
-    if not size:
-      return np.zeros((num, 0), np.float32)
-    padded = np.pad(index, ((0, 0), (0, -size % batch)), mode='edge')
-    chunks = np.split(padded, padded.shape[1] // batch, axis=1)
-    if self.backend == 'loop':
-      parts = unstack(weights, num)
-
-      def one(r):
-        return [self._forward(patches, parts[r], c[r]) for c in chunks]
-
-      out = _in_threads(one, range(num))
-      rows = [np.concatenate([np.asarray(c) for c in row]) for row in out]
-      return np.stack(rows)[:, :size]
-    out = [np.asarray(self._forward(patches, weights, c)) for c in chunks]
-    return np.concatenate(out, 1)[:, :size]
-
-  def _epoch_loop(self, patches, learners, index, keys, active):
-    num, steps = index.shape[:2]
-    parts = unstack(learners, num)
-
-    def one(r):
-      learner, losses = parts[r], []
-      for s in range(steps):
-        key = jax.random.fold_in(keys[r], s)
-        learner, loss = self._step(patches, learner, index[r, s], key)
-        losses.append(loss)
-      return learner, float(np.mean([float(x) for x in losses]))
-
-    done = _in_threads(one, [r for r in range(num) if active[r]])
-    losses = np.full(num, np.nan)
-    for r, (learner, loss) in zip(np.flatnonzero(active), done):
-      parts[r], losses[r] = learner, loss
-    return stack(parts), losses
 
 
 def stack(trees: list) -> Any:
@@ -240,27 +193,3 @@ def unstack(tree: Any, num: int) -> list:
   """The inverse of `stack`."""
   leaves, form = jax.tree.flatten(tree)
   return [form.unflatten([leaf[r] for leaf in leaves]) for r in range(num)]
-
-
-def _where(keep, new, old):
-  return jnp.where(keep.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-
-def _in_threads(function: Callable, items: Any) -> list:
-  """Replicas are independent, and a compiled step does not hold the GIL."""
-  items = list(items)
-  workers = max(1, min(len(items), os.cpu_count() or 1))
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    return list(pool.map(function, items))
-
-
-def _over(function: Callable, first: int, count: int, backend: str) -> Callable:
-  """Adds axis R to `count` arguments from `first` on; the rest are shared."""
-
-  def run(*args):
-    shared, own = args[:first], args[first : first + count]
-    if backend == 'map':
-      return jax.lax.map(lambda a: function(*shared, *a), own)
-    return jax.vmap(lambda *a: function(*shared, *a))(*own)
-
-  return run

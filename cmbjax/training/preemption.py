@@ -1,0 +1,55 @@
+"""SIGTERM to an orderly end: save, say so, exit 0.
+
+Rule: inside `deferred` the signal only leaves a note, which the training asks
+for after every step; elsewhere it ends the program at once, because every
+other stage begins again where it was.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+
+class Stopped(BaseException):
+  """The program was asked to end, and what was done is saved."""
+
+
+_noted = threading.Event()
+_deferred = threading.Event()
+
+
+def requested() -> bool:
+  """Whether the end was asked for."""
+  return _noted.is_set()
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+  """Handles SIGTERM until the block ends, in the main thread."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  _noted.clear()
+  before = signal.signal(signal.SIGTERM, _note)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+  """A block that asks `requested` itself."""
+  _deferred.set()
+  try:
+    yield
+  finally:
+    _deferred.clear()
+
+
+def _note(signum, frame) -> None:
+  del signum, frame
+  _noted.set()
+  if not _deferred.is_set():
+    raise Stopped

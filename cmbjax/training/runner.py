@@ -1,0 +1,434 @@
+"""One training step to R replicas of it, in threads, in one program, or on a
+mesh of devices.
+
+Rule: the step knows nothing about replicas; `Runner` is the one place that
+knows how they are run. Nothing ever crosses from one replica to another.
+"""
+
+import collections
+import concurrent.futures
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from cmbjax.data import augment
+from cmbjax.errors import InputError
+from cmbjax.training import hosts, optim, replicas
+from cmbjax.training.replicas import Learner, Patches, Values, Weights
+
+BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
+# Calls that may wait on the device: enough to keep it busy, few enough that
+# a request to stop is heard at once.
+_AHEAD = 4
+
+
+class Course(NamedTuple):
+  """How far each replica is within its epoch; arrays [R] on the host."""
+
+  step: np.ndarray  # int32, steps that are done
+  total: np.ndarray  # float32, sum of their losses
+
+
+def begin(num_replicas: int) -> Course:
+  """Before the first step of an epoch."""
+  return Course(
+    np.zeros(num_replicas, np.int32), np.zeros(num_replicas, np.float32)
+  )
+
+
+def train_step(network: Any, data_axis: str | None = None) -> Callable:
+  """The step of one replica.
+
+  (patches, learner, total, index [B], key data, number, values, active) to
+  (learner, total). BatchNorm sees each example of `index` once, so a batch
+  is never padded. `active` is None (yes) or a bool; with no, all stays.
+
+  Args:
+    network: the Linen module.
+    data_axis: mesh axis over which B is split, or None.
+  """
+  optimizer = optim.adam()
+
+  def step(patches, learner, total, index, key, number, values, active):
+    weights, may_change = learner.weights, values.trainable
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), number)
+    turns, drops = jax.random.split(key)
+    size, first = _part(len(index), data_axis)
+    turns = lax.dynamic_slice_in_dim(
+      jax.random.split(turns, size), first, len(index)
+    )
+    image = patches.image[index].astype(jnp.float32)  # [B, 24, 24, 12]
+    image = jax.vmap(augment.augment, (0, 0, None))(
+      turns, image, values.augmentation
+    )[..., None]
+    label = patches.label[index]
+    fixed = {'batch_stats': weights.batch_stats}
+    if may_change is not None:
+      fixed['frozen'] = replicas.frozen_norms(may_change)
+
+    def loss_fn(params):
+      logits, updates = network.apply(
+        {'params': params, **fixed},
+        image,
+        train=True,
+        rngs={'dropout': drops},
+        mutable=['batch_stats'],
+      )
+      losses = replicas.loss_of(logits, label, values.positive_weight)
+      return losses.sum() / size, updates.get('batch_stats', {})
+
+    params = weights.params
+    if data_axis:  # else the gradients would be summed once by themselves
+      params = lax.pcast(params, data_axis, to='varying')
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, stats), grads = value_and_grad(params)
+    if data_axis:
+      loss, grads = lax.psum((loss, grads), data_axis)
+    change, opt = optimizer.update(grads, learner.opt, weights.params)
+    new = Weights(optax.apply_updates(weights.params, change), stats)
+    if may_change is not None:
+      new = jax.tree.map(jnp.where, may_change, new, weights)
+    new = Learner(new, opt)
+    if active is not None:
+      new = jax.tree.map(lambda n, o: jnp.where(active, n, o), new, learner)
+      loss = jnp.where(active, loss, 0)
+    return new, total + loss
+
+  return step
+
+
+def forward(network: Any) -> Callable:
+  """(patches, weights, index [B]) -> logits [B], without augmentation."""
+
+  def run(patches, weights, index):
+    image = patches.image[index].astype(jnp.float32)
+    image = augment.centre_crop(image)[..., None]
+    return network.apply(weights._asdict(), image, train=False)
+
+  return run
+
+
+class Runner:
+  """Runs a step and a forward pass for R replicas.
+
+  Args:
+    network: the Linen module.
+    backend: 'loop' (one compiled step, replicas in threads), 'map' or 'vmap'
+      (one program with axis R), 'shard' (replicas over all devices, each
+      device its own; the only one for several devices or processes);
+      'auto' is 'shard' with several devices, 'loop' on CPU, else 'vmap'.
+    width: rows of one call of 'map' and 'vmap'; 0 for all.
+    data_parallel: devices that share one batch, for 'shard'.
+    devices: those of 'shard'; None for all.
+
+  Raises:
+    InputError: unknown backend, or devices that cannot be shared out.
+  """
+
+  def __init__(
+    self,
+    network: Any,
+    *,
+    backend: str = 'auto',
+    width: int = 0,
+    data_parallel: int = 1,
+    devices: list | None = None,
+  ):
+    if backend not in BACKENDS:
+      raise InputError(
+        f'config.train.backend: {backend!r} is unknown; use one of {BACKENDS}.'
+      )
+    devices = devices or jax.devices()
+    if backend == 'auto':
+      one = 'loop' if jax.default_backend() == 'cpu' else 'vmap'
+      backend = 'shard' if len(devices) > 1 else one
+    if backend != 'shard' and hosts.count() > 1:
+      raise InputError(
+        f'config.train.backend: {backend!r} runs in one process, here are '
+        f"{hosts.count()}; use 'auto' or 'shard'."
+      )
+    self.backend = backend
+    self.network = network
+    self.width = width
+    self.mesh = None
+    self._shared = (None, None)
+    step, run = train_step(network), forward(network)
+    if backend == 'loop':
+      self._step = jax.jit(step, donate_argnums=1)
+      self._forward = jax.jit(run)
+    elif backend == 'shard':
+      self._on_mesh(devices, data_parallel)
+    else:
+      self._step = jax.jit(over(step, _STEP, backend), donate_argnums=1)
+      self._forward = jax.jit(over(run, _FORWARD, backend))
+
+  def padded(self, num: int) -> int:
+    """Rows that the program wants for `num` replicas; the rest is inactive."""
+    if self.mesh is not None:
+      multiple = self.mesh.shape['replica']
+    else:
+      multiple = min(self.width or num, num) if self.backend != 'loop' else 1
+    return -(-num // multiple) * multiple
+
+  def place(self, tree: Any) -> Any:
+    """Host arrays [R, ...], padded, to where they are needed."""
+    if self.mesh is None:
+      return jax.tree.map(jnp.asarray, tree)
+    return jax.tree.map(functools.partial(self._put, spec=P('replica')), tree)
+
+  def epoch(
+    self,
+    patches: Patches,
+    learners: Learner,
+    course: Course,
+    *,
+    index: np.ndarray,
+    steps: np.ndarray,
+    keys: np.ndarray,
+    values: Values,
+    active: np.ndarray,
+    stop: Callable[[], bool] = lambda: False,
+  ) -> tuple[Learner, Course]:
+    """The rest of one epoch, for every active replica.
+
+    Args:
+      patches: all examples.
+      learners: every leaf [R, ...], from `place`; they are used up.
+      course: what of the epoch is done.
+      index: [R, most steps, B] into the examples.
+      steps: [R] steps of each replica.
+      keys: uint32 [R, 2], one key per replica; the step number is folded in.
+      values: arrays [R].
+      active: bool [R]; the others stay as they are.
+      stop: asked after every step; the epoch then ends early.
+
+    Returns:
+      New learners and how far they are.
+    """
+    steps = np.where(active, steps, 0)
+    work = (index, steps, keys, values, stop)
+    if self.backend == 'loop':
+      return self._epoch_loop(patches, learners, course, *work)
+    num = len(steps)
+    width = min(self.width or num, num) if self.mesh is None else num
+    if width == num:
+      return self._epoch_rows(patches, learners, course, *work)
+    parts = []
+    for first in range(0, num, width):
+      rows = slice(first, first + width)
+      mine = jax.tree.map(lambda a, rows=rows: a[rows], (learners, course))
+      own = jax.tree.map(lambda a, rows=rows: a[rows], work[:-1])
+      parts.append(self._epoch_rows(patches, *mine, *own, stop))
+    learners = jax.tree.map(
+      lambda *a: jnp.concatenate(a), *(p[0] for p in parts)
+    )
+    course = jax.tree.map(lambda *a: np.concatenate(a), *(p[1] for p in parts))
+    return learners, course
+
+  def logits(
+    self, patches: Patches, weights: Weights, index: np.ndarray, batch: int
+  ) -> np.ndarray:
+    """[R, n] logits of examples `index` [n], or [R, n] its own for each.
+
+    The last batch is padded and the padding cut off again.
+    """
+    num = jax.tree.leaves(weights)[0].shape[0]
+    index = np.broadcast_to(index, (num, np.shape(index)[-1]))
+    size = index.shape[1]
+    if not size:
+      return np.zeros((num, 0), np.float32)
+    if self.mesh is not None:
+      batch = -(-batch // self.mesh.shape['data']) * self.mesh.shape['data']
+    padded = np.pad(index, ((0, 0), (0, -size % batch)), mode='edge')
+    chunks = np.split(padded.astype(np.int32), padded.shape[1] // batch, axis=1)
+    patches = self._share(patches)
+    if self.backend == 'loop':
+      parts = replicas.unstack(weights, num)
+
+      def one(r):
+        return [self._forward(patches, parts[r], c[r]) for c in chunks]
+
+      out = _in_threads(one, range(num))
+      rows = [np.concatenate([np.asarray(c) for c in row]) for row in out]
+      return np.stack(rows)[:, :size]
+    out = []
+    width = min(self.width or num, num) if self.mesh is None else num
+    for first in range(0, num, width):
+      rows = slice(first, first + width)
+      some = jax.tree.map(lambda a, rows=rows: a[rows], weights)
+      some = weights if width == num else some
+      row = [self._forward(patches, some, self._batch(c[rows])) for c in chunks]
+      out.append(np.concatenate(hosts.fetch(row), 1))
+    return np.concatenate(out)[:, :size]
+
+  def pick(self, mask: np.ndarray, new: Any, old: Any) -> Any:
+    """Rows of `new` where `mask` [R], else of `old`; leaves [R, ...]."""
+    return _pick(self.place(np.asarray(mask)), new, old)
+
+  def _epoch_loop(
+    self, patches, learners, course, index, steps, keys, values, stop
+  ):
+    num = len(steps)
+    parts = replicas.unstack(learners, num)
+    own = replicas.unstack(values, num)
+
+    def one(r):
+      learner, total = parts[r], jnp.float32(course.total[r])
+      done, ahead = int(course.step[r]), _Ahead()
+      while done < steps[r] and not stop():
+        learner, total = self._step(
+          *(patches, learner, total, index[r, done], keys[r]),
+          *(np.int32(done), own[r], None),
+        )
+        ahead.add(total)
+        done += 1
+      return learner, done, float(total)
+
+    step, total = course.step.copy(), course.total.copy()
+    rows = [r for r in range(num) if step[r] < steps[r]]
+    for r, (learner, done, loss) in zip(rows, _in_threads(one, rows)):
+      parts[r], step[r], total[r] = learner, done, loss
+    return replicas.stack(parts), Course(step, total)
+
+  def _epoch_rows(
+    self, patches, learners, course, index, steps, keys, values, stop
+  ):
+    patches = self._share(patches)
+    step, ahead = course.step.copy(), _Ahead()
+    total, keys, values = self.place((course.total, keys, values))
+    pending = step < steps
+    for s in range(int(step[pending].min(initial=2**30)), int(steps.max())):
+      if stop():
+        break
+      on = (step == s) & (s < steps)
+      learners, total = self._step(
+        *(patches, learners, total, self._batch(index[:, s]), keys),
+        *(np.int32(s), values, self.place(on)),
+      )
+      ahead.add(total)
+      step += on
+    return learners, Course(step, hosts.fetch(total))
+
+  def _on_mesh(self, devices, data_parallel):
+    """The step on a mesh (replica x data): each device runs its own rows."""
+    if data_parallel < 1 or len(devices) % data_parallel:
+      raise InputError(
+        f'config.train.data_parallel: is {data_parallel}, which does not '
+        f'divide the {len(devices)} devices.'
+      )
+    shape = (len(devices) // data_parallel, data_parallel)
+    self.mesh = jax.sharding.Mesh(
+      np.array(devices).reshape(shape),
+      ('replica', 'data'),
+      axis_types=(AxisType.Auto,) * 2,
+    )
+    axis, network = None, self.network
+    if data_parallel > 1:
+      axis, network = 'data', self.network.clone(data_axis='data')
+    how = 'map' if devices[0].platform == 'cpu' else 'vmap'
+    rows, everyone = P('replica'), P()
+    batch = P('replica', axis)
+    step = jax.shard_map(
+      over(train_step(network, axis), _STEP, how),
+      mesh=self.mesh,
+      in_specs=(everyone, rows, rows, batch, rows, everyone, rows, rows),
+      out_specs=(rows, rows),
+    )
+    run = jax.shard_map(
+      over(forward(self.network), _FORWARD, how),
+      mesh=self.mesh,
+      in_specs=(everyone, rows, batch),
+      out_specs=batch,
+    )
+    self._batch_spec = batch
+    self._step = jax.jit(step, donate_argnums=1)
+    self._forward = jax.jit(run)
+
+  def _batch(self, index):
+    if self.mesh is None:
+      return index
+    return self._put(index, spec=self._batch_spec)
+
+  def _share(self, patches):
+    """The patches on every device of the mesh, once."""
+    if self.mesh is None:
+      return patches
+    if self._shared[0] is not patches:
+      put = functools.partial(self._put, spec=P())
+      self._shared = (patches, jax.tree.map(put, patches))
+    return self._shared[1]
+
+  def _put(self, array, spec):
+    array = hosts.fetch(array)
+    return jax.make_array_from_callback(
+      array.shape, NamedSharding(self.mesh, spec), lambda at: array[at]
+    )
+
+
+class _Ahead:
+  """Keeps a few calls in flight, and waits for the oldest of more."""
+
+  def __init__(self):
+    self._calls = collections.deque()
+
+  def add(self, value):
+    self._calls.append(value)
+    if len(self._calls) > _AHEAD:
+      self._calls.popleft().block_until_ready()
+
+
+# Arguments with axis R, by position.
+_STEP = (1, 2, 3, 4, 6, 7)
+_FORWARD = (1, 2)
+
+
+def over(function: Callable, own: tuple[int, ...], how: str) -> Callable:
+  """Adds axis R to the arguments `own`; the others are shared by all rows."""
+
+  def run(*args):
+    def one(mine):
+      every = dict(zip(own, mine))
+      return function(*(every.get(i, a) for i, a in enumerate(args)))
+
+    mine = tuple(args[i] for i in own)
+    rows = jax.tree.leaves(mine)[0].shape[0]
+    if rows == 1:  # a plain convolution, neither grouped nor in a loop
+      alone = one(jax.tree.map(lambda a: a[0], mine))
+      return jax.tree.map(lambda a: a[None], alone)
+    if how == 'map':
+      return lax.map(one, mine)
+    return jax.vmap(one)(mine)
+
+  return run
+
+
+@functools.partial(jax.jit, donate_argnums=2)
+def _pick(mask, new, old):
+  def one(n, o):
+    return jnp.where(mask.reshape(-1, *[1] * (n.ndim - 1)), n, o)
+
+  return jax.tree.map(one, new, old)
+
+
+def _part(size: int, data_axis: str | None):
+  """Size of the whole batch, and where this device's part begins."""
+  if data_axis is None:
+    return size, 0
+  return size * lax.axis_size(data_axis), size * lax.axis_index(data_axis)
+
+
+def _in_threads(function: Callable, items: Any) -> list:
+  """Replicas are independent, and a compiled step does not hold the GIL."""
+  items = list(items)
+  workers = max(1, min(len(items), os.cpu_count() or 1))
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    return list(pool.map(function, items))
