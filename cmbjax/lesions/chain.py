@@ -97,9 +97,11 @@ def analyse(
   with clock('segmentation'):
     outlined = outline(unit, image, mask, proposed, verdicts, gates, threads)
   with clock('regions'):
-    lesions, unsure = places.locate(
-      outlined.lesions, outlined.labels, image, mask, scan, options
-    )
+    lesions, unsure = outlined.lesions, ()
+    if options.regions:
+      lesions, unsure = places.locate(
+        lesions, outlined.labels, unit, mask, image, atlas=options.atlas
+      )
   protocol = protocol_of(scan, image, found.made)
   facts = protocol | tables.image_facts(unit, spacing_mm, mask)
   litres = max(facts['mask_ml'], 1e-3) / 1000

@@ -38,7 +38,9 @@ class Lesion:
     category: 'single slice', 'travelling' or 'hard'.
     region, location: 'unknown' where no region map could be made; location
       is 'lobar', 'deep', 'infratentorial' or 'unknown'.
-    region_certain: False near a border of the region.
+    region_certain: False near a border between locations, or not known.
+    side: 'left', 'right', 'midline' or 'unknown'.
+    margin_mm: distance to the next location; None where not known.
     counted: False where it is too large to be a microbleed.
     note: why not counted, and other remarks; '' mostly.
   """
@@ -63,6 +65,8 @@ class Lesion:
   region_certain: bool = False
   counted: bool = True
   note: str = ''
+  side: str = UNKNOWN
+  margin_mm: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +84,10 @@ class ScanResult:
     lesions: definite and possible ones, most likely first (index 1, 2, ...),
       then the rejected ones.
     candidates: column name to [N] array; see `chain.CANDIDATE_COLUMNS`.
-    counts: definite, possible, counted, too_large, by_region, by_location,
-      grade, aria_h, pattern, strictly_lobar.
+    counts: definite, possible, counted, too_large, rejected, candidates,
+      proposed, volume_mm3, by_region, by_location, and grade, aria_h (of the
+      definite ones), the same with_possible, pattern, pattern_certain,
+      strictly_lobar; None where nobody judged the candidates.
     warnings: the domain check, as sentences; empty when all is usual.
     operating_point: name, threshold, definite_threshold, networks,
       fingerprint.
