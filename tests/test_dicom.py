@@ -178,10 +178,24 @@ def test_one_bad_person_does_not_stop_the_others(tmp_path):
   ((name, why),) = failures.items()
   assert name.startswith('sub-')
   assert name != scans[0].name
-  assert 'cut short' in why
+  assert 'cut short (image number 5)' in why
+  assert 'Muster' not in why  # it may be logged
   with pytest.raises(InputError, match='cut short'):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
   assert not list((tmp_path / 'out').glob('.partial-*'))
+
+
+def test_damaged_files_are_counted_and_not_named(tmp_path):
+  siemens(tmp_path / 'in')
+  bad = sorted((tmp_path / 'in').glob('*_4_*.dcm'))[-1]  # the lowest slice
+  bad.write_bytes(bad.read_bytes()[:300])
+  failures = {}
+  (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out', failures=failures)
+  assert scan.swi is not None
+  assert failures == {
+    'damaged files': 'damaged DICOM files were left out (1); export them '
+    'again.'
+  }
 
 
 def test_missing_slice_is_noticed(tmp_path):

@@ -113,9 +113,7 @@ def convert(
   problems: dict[str, str] = {}
   if damaged:
     problems['damaged files'] = (
-      f'{folder}: {len(damaged)} files are damaged and were left out '
-      f'({", ".join(damaged[:3])}{", ..." if len(damaged) > 3 else ""}); '
-      'export them again.'
+      f'damaged DICOM files were left out ({damaged}); export them again.'
     )
   _write_top(out)
   names = []

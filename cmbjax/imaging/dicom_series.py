@@ -36,6 +36,7 @@ _TAGS = [
   'StudyTime',
   'SeriesInstanceUID',
   'SeriesNumber',
+  'InstanceNumber',
   'SeriesDescription',
   'ProtocolName',
   'ImageType',
@@ -92,6 +93,7 @@ class Header:
   instance: str  # UID
   date: str
   number: int
+  image_number: int
   description: str
   manufacturer: str
   types: tuple[str, ...]  # ImageType, upper case
@@ -144,8 +146,8 @@ def is_dicom(folder: str | os.PathLike) -> bool:
   return False
 
 
-def read_folder(folder: str | os.PathLike) -> tuple[list[Series], list[str]]:
-  """All MR series below a folder, and the damaged files by relative name.
+def read_folder(folder: str | os.PathLike) -> tuple[list[Series], int]:
+  """All MR series below a folder, and how many files are damaged.
 
   A copy of an image (the same SOP instance) counts once.
 
@@ -160,14 +162,14 @@ def read_folder(folder: str | os.PathLike) -> tuple[list[Series], list[str]]:
     import pydicom  # noqa: F401
   except ImportError as error:
     raise InputError(f'{folder}: {MISSING}') from error
-  seen, grouped, damaged, others = set(), {}, [], set()
+  seen, grouped, damaged, others = set(), {}, 0, set()
   for path in _walk(folder):
     if not _has_magic(path):
       continue
     header, modality = _read(path)
     if header is None:
       if modality is None:
-        damaged.append(str(path.relative_to(folder)))
+        damaged += 1
       else:
         others.add(modality)
       continue
@@ -179,7 +181,7 @@ def read_folder(folder: str | os.PathLike) -> tuple[list[Series], list[str]]:
   if not grouped:
     found = ''
     if damaged:
-      found = f', but {len(damaged)} damaged files such as {damaged[0]}'
+      found = f', but {damaged} damaged files'
     elif others:
       found = f', but {", ".join(sorted(others))}'
     raise NoInputError(
@@ -252,11 +254,13 @@ def check_whole(series: Series) -> None:
   Raises:
     InputError: says what is missing.
   """
-  short = [h.path.name for h in series.headers if h.cut_short]
+  # Files are often called by the patient's name, so they are not named.
+  short = sorted(h.image_number for h in series.headers if h.cut_short)
   if short:
     raise InputError(
-      f'{series}: {len(short)} files are cut short ({", ".join(short[:3])}'
-      f'{", ..." if len(short) > 3 else ""}); copy or export them again.'
+      f'{series}: {len(short)} files are cut short (image number '
+      f'{", ".join(map(str, short[:3]))}{", ..." if len(short) > 3 else ""}); '
+      'copy or export them again.'
     )
   stacks = {}
   for header in series.headers:
@@ -346,6 +350,7 @@ def _header(path, found, left) -> Header:
     instance=str(found.SOPInstanceUID),
     date=f'{found.get("StudyDate") or ""}{found.get("StudyTime") or ""}',
     number=int(found.get('SeriesNumber') or 0),
+    image_number=int(found.get('InstanceNumber') or 0),
     description=description,
     manufacturer=str(found.get('Manufacturer') or ''),
     types=tuple(str(t).upper() for t in _several(found.get('ImageType'))),

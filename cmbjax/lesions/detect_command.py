@@ -5,8 +5,11 @@ exit code and the last line say how many.
 """
 
 import argparse
+import atexit
 import pathlib
+import shutil
 import sys
+import tempfile
 
 EPILOG = """
 IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
@@ -124,6 +127,12 @@ def _add_output(group) -> None:
     action='store_true',
     help='also the scaled SWI, radial symmetry map, brain mask and regions',
   )
+  group.add_argument(
+    '--dicom-seg',
+    action='store_true',
+    help='for a DICOM folder: also OUT/sourcedata/dicom_seg/NAME.dcm, which '
+    'carries the name of the patient as its images do',
+  )
   group.add_argument('--no-report', action='store_true', help='no HTML pages')
 
 
@@ -158,19 +167,45 @@ def run(args: argparse.Namespace) -> int:
   _check(args, out)
   if args.level == 'group':
     return _group(out, page=not args.no_report)
+  source = pathlib.Path(args.input)
   found = _find(args, out)
+  if found.kind == 'dicom':  # the folder may be called by the patient's name
+    args.input = str(out / 'sourcedata')
+  elif args.dicom_seg:
+    _no_dicom(source)
   settings = _settings(args, out)
   todo, ready, broken = _plan(found, settings, overwrite=args.overwrite)
   if args.dry_run:
     return _tell(todo, ready, broken, out)
   derivatives.write_dataset(out, pathlib.Path(args.input).resolve())
   failed = _work(args, settings, todo, ready, broken)
+  if args.dicom_seg:
+    failed += _segmentations(out, found.scans, source)
   path = derivatives.write_group(out, page=settings.page)
   _summary(len(todo) + len(broken), len(ready), failed)
   print(path)
   if failed and found.kind == 'file':
     return 2  # the one file that was named cannot be used
   return 1 if failed else 0
+
+
+def _no_dicom(source):
+  from cmbjax.errors import InputError
+
+  raise InputError(
+    f'--dicom-seg: {source} is no DICOM folder; a segmentation refers to the '
+    'DICOM images that it was made on.'
+  )
+
+
+def _segmentations(out, scans, source) -> int:
+  """Writes them; how many failed."""
+  from cmbjax.lesions import dicom_seg
+
+  failed = dicom_seg.write_all(out, scans, source)
+  for name, why in failed.items():
+    _say(f'{name}: no DICOM segmentation: {why}')
+  return len(failed)
 
 
 def _check(args, out):
@@ -196,6 +231,7 @@ def _check(args, out):
 def _find(args, out):
   from cmbjax.lesions import inputs
 
+  work = out / 'sourcedata'
   found = inputs.find(
     pathlib.Path(args.input),
     phase=[pathlib.Path(p) for p in args.phase],
@@ -203,9 +239,20 @@ def _find(args, out):
     participants=args.participant_label,
     sessions=args.session_label,
     swi_pattern=args.swi_pattern,
-    work=out / 'sourcedata',
+    work=_scratch(work) if args.dry_run else work,
   )
   return found
+
+
+def _scratch(work) -> pathlib.Path:
+  """Where a dry run converts DICOM, under the names of the real run."""
+  from cmbjax.imaging import dicom
+
+  scratch = pathlib.Path(tempfile.mkdtemp(prefix='cmbjax-'))
+  atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+  if (work / dicom.KEY_FILE).is_file():
+    shutil.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
+  return scratch
 
 
 def _settings(args, out):

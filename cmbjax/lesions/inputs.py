@@ -47,7 +47,7 @@ def find(
     mask: brain mask, for one scan only.
     participants, sessions: labels to keep, with or without 'sub-', 'ses-'.
     swi_pattern: shell pattern of the SWI's name.
-    work: where converted DICOM series go.
+    work: where converted DICOM series go; None: do not convert.
 
   Raises:
     NoInputError: nothing to analyse.
@@ -123,12 +123,19 @@ def _folder(source, work):
     return Found('folder', tuple(_pair(images)), ())
   from cmbjax.imaging import dicom
 
-  if dicom.is_dicom(source):
-    return Found('dicom', tuple(dicom.convert(source, work or source)), ())
-  raise NoInputError(
-    f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
-    'data set (sub-* folders) or a DICOM folder.'
-  )
+  if not dicom.is_dicom(source):
+    raise NoInputError(
+      f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
+      'data set (sub-* folders) or a DICOM folder.'
+    )
+  if work is None:
+    raise InputError(
+      f'{source}: is a DICOM folder, which has to be converted before its '
+      'scans are known; leave --dry-run out.'
+    )
+  broken: dict[str, str] = {}
+  scans = dicom.convert(source, work, failures=broken)
+  return Found('dicom', tuple(scans), tuple(broken.items()))
 
 
 def _pair(images):
