@@ -145,16 +145,17 @@ class World:
     """Complex signal [x, y, z] of one echo on the fine grid."""
     time = np.float32(self.protocol.echo_times_s[echo])
     rate = np.float32(physics.phase_per_ppm(self.protocol.field_t, time))
-    maps = self.maps
-    density = maps.density[box]
-    out = np.zeros(density.shape, np.complex64)
-    live = density > 0
-    size = density[live] * np.exp(-time * maps.r2s[box][live])
-    size *= np.sinc(maps.spread[box][live] * (rate / np.float32(2 * np.pi)))
-    angle = rate * maps.field[box][live]
-    value = np.empty(size.shape, np.complex64)
-    value.real, value.imag = size * np.cos(angle), size * np.sin(angle)
-    out[live] = value
+    parts = [image[box] for image in self.maps]
+    out = np.empty(parts[0].shape, np.complex64)
+    # Piece by piece: what is computed stays in the cache.
+    for first in range(0, len(out), 4):
+      piece = slice(first, first + 4)
+      density, r2s, field, spread = (part[piece] for part in parts)
+      size = density * np.exp(-time * r2s)
+      size *= _sinc(spread * (rate / np.float32(2 * np.pi)))
+      angle = rate * field
+      out.real[piece] = size * np.cos(angle)
+      out.imag[piece] = size * np.sin(angle)
     return out
 
   def appearance(self, deposit, effect):
@@ -170,8 +171,14 @@ class World:
     result = lesions.label_contrast(without, with_, inside)
     return None if result is None else (box, *result)
 
-  def window(self, deposit, *, margin_mm=12.0):
+  def window(self, deposit):
+    """Box of the acquired and of the fine grid round a deposit.
+
+    As wide as the high-pass reaches in plane.
+    """
     voxel = np.array(self.protocol.voxel_mm)
+    wide = 3 * self.protocol.homodyne_sigma_mm + 2.5
+    margin_mm = np.array([wide, wide, 8.0])
     spheres = deposit.spheres
     low = np.floor((spheres[:, :3].min(0) - margin_mm) / voxel).astype(int)
     high = np.ceil((spheres[:, :3].max(0) + margin_mm) / voxel).astype(int)
@@ -212,6 +219,17 @@ class World:
     return total / len(protocol.swi_echoes)
 
 
+def _sinc(x):
+  """sin(pi x) / (pi x); nearly everywhere x is small."""
+  square = x * x
+  square *= np.float32(np.pi**2)
+  value = 1 - square * (1 / 6 - square * np.float32(1 / 120))
+  large = np.flatnonzero(square > 0.8)
+  if large.size:
+    value.reshape(-1)[large] = np.sinc(x.reshape(-1)[large])
+  return value
+
+
 def _multiply(signal, box, effect, echo) -> None:
   """Applies an effect to a signal given on `box` of the fine grid."""
   inner, outer = [], []
@@ -229,10 +247,13 @@ def echo_swi(magnitude, phase_hp, protocol, echo):
   threshold = np.pi
   if len(protocol.echo_times_s) > 1:
     threshold *= min(1.0, protocol.echo_times_s[echo] / 0.016)
-  weight = np.clip(1 + phase_hp / np.float32(threshold), 0, 1)
+  weight = phase_hp / np.float32(threshold)
+  weight += 1
+  np.clip(weight, 0, 1, out=weight)
   weight *= weight
   weight *= weight
-  return magnitude * weight
+  weight *= magnitude
+  return weight
 
 
 class Placed(NamedTuple):
@@ -362,20 +383,24 @@ def _acquire(streams, world, found, others, workers) -> Scan:
       _multiply(signal, whole, item.effect, echo)
     signal = physics.crop_kspace(signal, extent.shape, workers=workers)
     signal = np.ascontiguousarray(signal[:, :, keep])
-    signal *= bias[:, :, keep]
+    for factor in bias:
+      signal *= factor
     if echo == 0:
       sigma = np.median(abs(signal[brain])) / snr
-    signal += physics.complex_noise(
-      streams(f'noise {echo}'), signal.shape, sigma
-    )
+      noise = physics.complex_noise(streams('noise'), signal.shape, sigma)
+    else:  # as good as new, far from where it was
+      away = [int(streams(f'noise {echo}').integers(n)) for n in noise.shape]
+      noise = np.roll(noise, away, (0, 1, 2))
+    signal += noise
     signal = _encode(streams('motion'), signal, protocol, workers)
-    local = swi_module.homodyne(
-      signal, protocol.voxel_mm, sigma_mm=protocol.homodyne_sigma_mm
-    )
     magnitude = abs(signal)
     if echo in protocol.swi_echoes:
+      local = swi_module.homodyne(
+        signal, protocol.voxel_mm, sigma_mm=protocol.homodyne_sigma_mm
+      )
       total = total + echo_swi(magnitude, local, protocol, echo)
-    signal *= offset[:, :, keep]
+    for factor in offset:
+      signal *= factor
     magnitudes.append(magnitude)
     phases.append(np.angle(signal))
   swi = total / len(protocol.swi_echoes)
@@ -399,26 +424,32 @@ def _brain(world) -> np.ndarray:
 
 
 def _receive(rng, protocol, extent):
-  """Bias field and smooth phase of the combined coils, complex64 [X, Y, Z]."""
+  """Bias field and smooth phase of the combined coils.
+
+  Exponentials of second-order polynomials, each as three factors that
+  broadcast to [X, Y, Z] without the margins of a slab.
+  """
   shape = extent.shape
+  z = np.arange(extent.margin, shape[2] - extent.margin, dtype=np.float32)
+  z = (z * protocol.voxel_mm[2] + extent.start_mm) * 2
   x, y, z = np.meshgrid(
     *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape[:2]),
-    (np.arange(shape[2], dtype=np.float32) * protocol.voxel_mm[2]
-     + extent.start_mm) / protocol.field_of_view_mm[2] * 2 - 1,
+    z / np.float32(protocol.field_of_view_mm[2]) - 1,
     indexing='ij', sparse=True,
   )  # fmt: skip
 
   def polynomial(scale):
     w = rng.uniform(-1, 1, 9).astype(np.float32) * np.float32(scale)
     return (
-      (w[0] * x + w[1] * x * x + w[2] * x * y)
-      + (w[3] * y + w[4] * y * y + w[5] * y * z)
-      + (w[6] * z + w[7] * z * z + w[8] * x * z)
+      w[0] * x + w[1] * x * x + w[2] * x * y,
+      w[3] * y + w[4] * y * y + w[5] * y * z,
+      w[6] * z + w[7] * z * z + w[8] * x * z,
     )
 
-  bias = np.exp(polynomial(protocol.bias))
-  angle = polynomial(1.5) + np.float32(rng.uniform(-np.pi, np.pi))
-  return bias, np.exp(1j * angle).astype(np.complex64)
+  bias = [np.exp(part) for part in polynomial(protocol.bias)]
+  offset = [np.exp(1j * part) for part in polynomial(1.5)]
+  offset[0] = offset[0] * np.exp(1j * rng.uniform(-np.pi, np.pi))
+  return bias, [part.astype(np.complex64) for part in offset]
 
 
 def _encode(rng, signal, protocol, workers):
