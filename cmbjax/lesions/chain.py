@@ -10,26 +10,19 @@ import importlib.metadata
 import pathlib
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 import cmbjax
-from cmbjax.data import cohort, patches, tables
+from cmbjax.data import cohort, tables
 from cmbjax.detect import candidates as detect
-from cmbjax.detect import segmentation
 from cmbjax.imaging import bids, swi, volume
-from cmbjax.lesions import counts, domain, places
+from cmbjax.lesions import counts, domain, outlines, places
+from cmbjax.lesions import verdicts as verdicts_lib
 from cmbjax.lesions.classifier import Classifier
-from cmbjax.lesions.result import (
-  DEFINITE,
-  POSSIBLE,
-  REJECTED,
-  Lesion,
-  ScanResult,
-)
+from cmbjax.lesions.result import REJECTED, ScanResult
 
 PACKAGES = ('jax', 'flax', 'numpy', 'scipy', 'nibabel')
 
@@ -51,15 +44,6 @@ class Analysis(NamedTuple):
   result: ScanResult
   image: volume.Volume  # the scan's own grid
   candidates: detect.Candidates
-
-
-class Verdicts(NamedTuple):
-  """What the networks say of N candidates; NaN for those they never saw."""
-
-  likelihood: np.ndarray  # [N] mean over networks
-  spread: np.ndarray  # [N] standard deviation over networks
-  probability: np.ndarray  # [N] calibrated
-  status: list[str]  # N of definite, possible, rejected
 
 
 def analyse(
@@ -92,10 +76,14 @@ def analyse(
   with clock('candidates'):
     proposed = detect.propose(unit, spacing_mm, mask, gates=gates, jobs=threads)
   with clock('classification'):
-    point = operating_point(classifier, options)
-    verdicts = judge(unit, spacing_mm, proposed, classifier, point)
+    point = verdicts_lib.operating_point(
+      classifier, options.operating_point, options.threshold
+    )
+    verdicts = verdicts_lib.judge(unit, spacing_mm, proposed, classifier, point)
   with clock('segmentation'):
-    outlined = outline(unit, image, mask, proposed, verdicts, gates, threads)
+    outlined = outlines.outline(
+      unit, image, mask, proposed, verdicts, gates, threads
+    )
   with clock('regions'):
     lesions, unsure = outlined.lesions, ()
     if options.regions:
@@ -149,177 +137,9 @@ def files_of(scan: bids.ScanFiles) -> tuple[pathlib.Path, ...]:
   return tuple(path for path in flat if path is not None)
 
 
-def operating_point(
-  classifier: Classifier | None, options: Options
-) -> dict[str, Any]:
-  """Name, threshold and definite_threshold; strictly above is positive.
-
-  Raises:
-    InputError: the weights do not have this point.
-  """
-  if classifier is None:
-    return {'name': 'none', 'threshold': None, 'definite_threshold': None}
-  if options.threshold is not None:
-    name, low = 'threshold', options.threshold
-    rule = 'given on the command line'
-  else:
-    name = options.operating_point
-    low, rule = classifier.threshold(name), classifier.rules[name]
-  return {
-    'name': name,
-    'threshold': low,
-    'definite_threshold': max(low, classifier.points['high_precision']),
-    'rule': rule,
-    'weights': classifier.name,
-    'networks': len(classifier.weights),
-    'fingerprint': classifier.fingerprint,
-    'trained_on_simulated': classifier.simulated,
-  }
-
-
-def judge(
-  unit: np.ndarray,
-  spacing_mm: tuple[float, float, float],
-  proposed: detect.Candidates,
-  classifier: Classifier | None,
-  point: Mapping[str, Any],
-) -> Verdicts:
-  """Verdicts on all candidates; those that a gate dropped are rejected."""
-  count = len(proposed)
-  likelihood, spread, probability = (np.full(count, np.nan) for _ in range(3))
-  kept = np.flatnonzero(proposed.kept)
-  if classifier is None:
-    status = [POSSIBLE if keep else REJECTED for keep in proposed.kept]
-    return Verdicts(likelihood, spread, probability, status)
-  if classifier.patches == 'resampled':
-    cut = patches.resample(unit, proposed.centre[kept], spacing_mm)
-  else:
-    cut = patches.cut(unit, proposed.centre[kept])
-  each = classifier.likelihood(cut)  # [K, N]
-  likelihood[kept] = each.mean(0)
-  spread[kept] = each.std(0)
-  probability[kept] = classifier.probability(likelihood[kept])
-  status = np.full(count, REJECTED, object)
-  # NaN is above nothing.
-  status[likelihood > point['threshold']] = POSSIBLE
-  status[likelihood > point['definite_threshold']] = DEFINITE
-  return Verdicts(likelihood, spread, probability, status.tolist())
-
-
-class Outlined(NamedTuple):
-  """Lesions without a place yet."""
-
-  lesions: tuple[Lesion, ...]
-  labels: np.ndarray  # [X, Y, Z] uint16
-  owner: list[str]  # N ids, one per candidate; '' for what a gate dropped
-
-
-def outline(
-  unit: np.ndarray,
-  image: volume.Volume,
-  mask: np.ndarray,
-  proposed: detect.Candidates,
-  verdicts: Verdicts,
-  gates: detect.Gates,
-  threads: int | None = None,
-) -> Outlined:
-  """Outlines what was found, most likely first, and measures it.
-
-  Rejected candidates keep the measures of the candidate stage and are in no
-  image.
-  """
-  sure = np.where(np.isnan(verdicts.likelihood), 0, verdicts.likelihood)
-  order = np.lexsort((np.arange(len(sure)), -proposed.score, -sure))
-  kept = [int(n) for n in order if proposed.kept[n]]
-  found = [n for n in kept if verdicts.status[n] != REJECTED]
-  drawn = segmentation.segment(
-    unit, image.spacing_mm, mask, proposed.centre[found], gates=gates,
-    jobs=threads,
-  )  # fmt: skip
-  boxes = ndimage.find_objects(drawn.labels, max_label=len(found))
-  lesions, owner = [], [''] * len(sure)
-  for row, n in enumerate(found):
-    lesion = _drawn(row, n, drawn, boxes[row], image, proposed, verdicts)
-    lesions.append(lesion)
-    owner[n] = lesion.id
-  for n in kept:
-    if verdicts.status[n] == REJECTED:
-      owner[n] = f'candidate-{n + 1:04d}'
-      lesions.append(_rejected(n, image, proposed, verdicts, owner[n]))
-  return Outlined(tuple(lesions), drawn.labels, owner)
-
-
-def _drawn(row, n, drawn, box, image, proposed, verdicts) -> Lesion:
-  """Lesion `row` of the outlines, which is candidate `n`."""
-  size = {name: float(column[row]) for name, column in drawn.measures.items()}
-  middle = image.to_world([size[f'centre_{axis}'] for axis in 'xyz'])
-  counted = drawn.kind[row] == segmentation.MICROBLEED
-  return Lesion(
-    index=row + 1,
-    id=f'lesion-{row + 1:03d}',
-    centre_mm=_point(middle),
-    extent_mm=tuple(
-      round((part.stop - part.start) * side, 4)
-      for part, side in zip(box, image.spacing_mm)
-    ),
-    counted=counted,
-    note='' if counted else _too_large(size),
-    **_size(size),
-    **_judged(n, proposed, verdicts),
-  )
-
-
-def _rejected(n, image, proposed, verdicts, name) -> Lesion:
-  """Candidate `n`, which the networks rejected."""
-  size = {key: float(column[n]) for key, column in proposed.features.items()}
-  region = proposed.regions[n]
-  extent = (np.ptp(region, axis=0) + 1) * image.spacing_mm
-  return Lesion(
-    index=0,
-    id=name,
-    centre_mm=_point(image.to_world(proposed.centre[n])),
-    extent_mm=tuple(round(float(side), 4) for side in extent),
-    **_size(size),
-    **_judged(n, proposed, verdicts),
-  )
-
-
-def _size(size):
-  names = ('volume_mm3', 'diameter_mm', 'feret_mm', 'contrast')
-  return {name: round(size[name], 4) for name in names}
-
-
-def _judged(n, proposed, verdicts):
-  def number(values):
-    return None if np.isnan(values[n]) else round(float(values[n]), 6)
-
-  return {
-    'candidate': n + 1,
-    'centre_index': tuple(int(v) for v in proposed.centre[n]),
-    'status': verdicts.status[n],
-    'likelihood': number(verdicts.likelihood),
-    'spread': number(verdicts.spread),
-    'probability': number(verdicts.probability),
-    'category': proposed.category[n],
-  }
-
-
-def _too_large(size):
-  which = max(('diameter_mm', 'feret_mm'), key=size.get)
-  name = {'diameter_mm': 'equivalent', 'feret_mm': 'Feret'}[which]
-  return (
-    f'{name} diameter {size[which]:.1f} mm is above '
-    f'{segmentation.LARGEST_MM:g} mm: {segmentation.LARGE}, not counted'
-  )
-
-
-def _point(place):
-  return tuple(round(float(v), 4) + 0.0 for v in place)  # + 0: no -0.0
-
-
 def columns(
   proposed: detect.Candidates,
-  verdicts: Verdicts,
+  verdicts: verdicts_lib.Verdicts,
   owner: list[str],
   image: volume.Volume,
 ) -> dict[str, np.ndarray]:
@@ -332,17 +152,13 @@ def columns(
   """
   world = image.to_world(proposed.centre).reshape(-1, 3)
   native = image.to_native_index(proposed.centre).reshape(-1, 3)
-  reason = [
-    text or ('likelihood' if state == REJECTED else '')
-    for text, state in zip(proposed.reason, verdicts.status)
-  ]
   table = {'candidate': np.arange(1, len(proposed) + 1)}
   table |= {f'{a}_mm': world[:, n] + 0.0 for n, a in enumerate('xyz')}
   table |= {a: native[:, n] for n, a in enumerate('ijk')}
   return table | {
     'score': proposed.score,
     'kept': proposed.kept,
-    'reason': np.array(reason, str),
+    'reason': np.array(verdicts.reason, str),
     'category': np.array(proposed.category, str),
     'status': np.array(verdicts.status, str),
     'likelihood': verdicts.likelihood,
