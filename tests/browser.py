@@ -49,8 +49,10 @@ class Browser:
     command_read, self._write = _pipe()
     self._read, answer_write = _pipe()
     self._process = subprocess.Popen(
-      [sys.executable, '-c', _LAUNCH, str(command_read), str(answer_write)]
-      + [find(), *_FLAGS, f'--user-data-dir={profile}', 'about:blank'],
+      [
+        *(sys.executable, '-c', _LAUNCH, str(command_read), str(answer_write)),
+        *(find(), *_FLAGS, f'--user-data-dir={profile}', 'about:blank'),
+      ],
       pass_fds=(command_read, answer_write),
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
@@ -99,10 +101,24 @@ class Browser:
     )  # fmt: skip
     scheme = {'name': 'prefers-color-scheme', 'value': 'dark' if dark else ''}
     self.call('Emulation.setEmulatedMedia', features=[scheme])
+    self.go(path.resolve().as_uri())
+
+  def go(self, address: str):
+    """Leaves the page for another one and waits until it is complete."""
     self.events.clear()
-    self.call('Page.navigate', url=path.resolve().as_uri())
-    while not any(e.get('method') == 'Page.loadEventFired' for e in self.events):
+    self.call('Page.navigate', url=address)
+    while not any(
+      e.get('method') == 'Page.loadEventFired' for e in self.events
+    ):
       self.events.append(self._next(30))
+
+  def forget(self):
+    """Empties what file pages have stored."""
+    self.go('about:blank')
+    for kind in ('local_storage', 'all'):
+      self.call(
+        'Storage.clearDataForOrigin', origin='file://', storageTypes=kind
+      )
 
   def run(self, script: str):
     """The value of a JavaScript expression (promises are awaited)."""

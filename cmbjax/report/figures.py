@@ -129,7 +129,7 @@ def draw_froc(ax: Axes, rows: Sequence[Row]) -> None:
   ax.set_xscale('symlog', linthresh=1, linscale=0.5)
   ax.set_xlim(left=0)
   ax.xaxis.set_major_formatter('{x:g}')
-  _finish(ax, [row.froc for row in rows], 'lower right')
+  _finish(ax, [row.froc for row in rows], 'upper left')
 
 
 def draw_reliability(ax: Axes, rows: Sequence[Row]) -> None:
@@ -185,14 +185,14 @@ def draw_rows(ax: Axes, rows: Sequence[Row], metric) -> None:
       continue
     if interval.low is not None:
       ax.hlines(y, interval.low, interval.high, colour, linewidth=2.2)
-    ax.plot(interval.value, y, 'o', color=colour, markersize=5)
+    ax.plot(interval.value, y, 'o', color=colour, markersize=5, clip_on=False)
   ax.set_title(metric.head)
   ax.set_ylim(len(rows) - 0.5, -0.5)
   ax.set_yticks(range(len(rows)), [])
   if metric.kind != 'count':
     ax.set_xlim(-0.02, 1.02)
   else:
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, 1.04 * ax.get_xlim()[1])
   ax.grid(axis='x')
   ax.tick_params(axis='y', length=0)
   ax.spines['left'].set_visible(False)
@@ -202,7 +202,7 @@ def draw_loss(ax: Axes, curves: Sequence[dict]) -> None:
   """Validation loss of one strategy: each replica thin, the mean strong."""
   _draw_replicas(ax, curves, 'validation_loss')
   ax.set_ylabel('validation loss')
-  ax.set_ylim(bottom=0)
+  ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
 
 
 def draw_rate(ax: Axes, curves: Sequence[dict]) -> None:
@@ -245,7 +245,12 @@ def _draw_replicas(ax, curves, name, *, mean=True):
         at[x].append(y)
     ax.plot(epochs, [np.mean(at[e]) for e in epochs], color=colour, lw=2)
   ax.grid(axis='y')
-  ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+  low, high = ax.get_xlim()
+  if high - low < 1:  # one epoch
+    ax.set_xlim(low - 0.5, high + 0.5)
+  ax.xaxis.set_major_locator(
+    mpl.ticker.MaxNLocator(integer=True, min_n_ticks=1)
+  )
 
 
 def _line(strategy: str) -> dict:

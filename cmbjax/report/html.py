@@ -134,9 +134,7 @@ def results(study: StudyTables) -> str:
     body.append(
       f'<tr class="group {_test_class(test)}"><th scope="rowgroup" '
       f'colspan="{len(METRICS) + 2}">{escape(tables.cohort_label(test))} '
-      f'<span class="small">{some.num_subjects} subjects, '
-      f'{some.num_scans} scans, {some.num_candidates} candidates, '
-      f'{some.num_lesions} lesions</span></th></tr>'
+      f'<span class="small">{_sizes(some)}</span></th></tr>'
     )
     body += [_result_line(row, highest, notes) for row in rows]
   caption = methods.reading(study)
@@ -149,6 +147,19 @@ def results(study: StudyTables) -> str:
     + _notes(notes)
     + _seeds(study)
     + _meanings()
+  )
+
+
+def _sizes(row: Row) -> str:
+  """'6 subjects, 1 scan, 30 candidates, 9 lesions'."""
+  return ', '.join(
+    methods.counted(count, name)
+    for name, count in (
+      ('subject', row.num_subjects),
+      ('scan', row.num_scans),
+      ('candidate', row.num_candidates),
+      ('lesion', row.num_lesions),
+    )
   )
 
 
@@ -553,7 +564,7 @@ def _slices(patches: Sequence[Patch]) -> str:
     if patch.image.size:
       data = base64.b64encode(figures.patch_png(patch.image)).decode()
       image = (
-        f'<img src="data:image/png;base64,{data}" loading="lazy" '
+        f'<img src="data:image/png;base64,{data}" '
         f'alt="Axial slices of {escape(patch.key)}">'
       )
     lines.append(

@@ -116,13 +116,20 @@ def _likelihood(lesion, result) -> str:
 
 
 def region(lesion) -> str:
-  """'frontal (lobar), near a border'."""
+  """'left frontal (lobar), near a border: 1.2 mm'."""
   if lesion.region == 'unknown':
     return 'not known'
-  text = f'{lesion.region} ({lesion.location})'
-  if lesion.region == lesion.location:
-    text = lesion.region
-  return text if lesion.region_certain else f'{text}, near a border'
+  text = lesion.region
+  if getattr(lesion, 'side', '') in ('left', 'right'):
+    text = f'{lesion.side} {text}'
+  if lesion.location not in (lesion.region, 'unknown'):
+    text += f' ({lesion.location})'
+  if lesion.region_certain:
+    return text
+  margin = getattr(lesion, 'margin_mm', None)
+  return f'{text}, near a border' + (
+    '' if margin is None else f': {number(margin, 1)} mm'
+  )
 
 
 def _facts(lesion, result) -> str:

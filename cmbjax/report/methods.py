@@ -89,9 +89,9 @@ def _data(study: StudyTables) -> str:
   if not study.cohorts:
     return ''
   items = [
-    f'{tables.cohort_label(c.name)} ({c.num_subjects} subjects, '
-    f'{c.num_scans} scans, {c.num_lesions} microbleeds, {c.num_cmb} '
-    f'microbleed and {c.num_fp} mimic candidates)'
+    f'{tables.cohort_label(c.name)} ({counted(c.num_subjects, "subject")}, '
+    f'{counted(c.num_scans, "scan")}, {counted(c.num_lesions, "microbleed")}, '
+    f'{c.num_cmb} microbleed and {c.num_fp} mimic candidates)'
     for c in study.cohorts
   ]
   kind = 'simulated ' if study.simulated else ''
@@ -101,6 +101,11 @@ def _data(study: StudyTables) -> str:
     'Candidates were proposed by 2-D fast radial symmetry with 3-D region '
     'growing and geometric gates, and labelled by the reference lesions.'
   )
+
+
+def counted(count: int, name: str) -> str:
+  """'1 scan', '2 scans'."""
+  return f'{count} {name}' if count == 1 else f'{count} {name}s'
 
 
 def _training(record: dict) -> str:

@@ -164,16 +164,30 @@ class Dropped(NamedTuple):
 
 
 def _rejected(result) -> list:
-  """The best rejected candidates; those of the gates fill a short list."""
+  """The best rejected candidates: those that the networks saw, then others.
+
+  What a gate dropped is shown where the result names it (`top_rejected`), and
+  fills a short list.
+  """
   judged = [x for x in result.lesions if x.status == 'rejected']
   judged = judged[:MOST_REJECTED]
   table = result.candidates
-  missing = FIXED_REJECTED - len(judged)
-  if missing <= 0 or 'kept' not in table:
+  if 'kept' not in table:
     return judged
   dropped = np.flatnonzero(~np.asarray(table['kept'], bool))
   order = np.argsort(-np.asarray(table['score'])[dropped], kind='stable')
-  return judged + [_dropped(result, n) for n in dropped[order][:missing]]
+  named = {row['id'] for row in getattr(result, 'top_rejected', ())}
+  missing = max(FIXED_REJECTED - len(judged), 0)
+  return judged + [
+    _dropped(result, int(row))
+    for place, row in enumerate(dropped[order])
+    if place < missing or _candidate(row) in named
+  ]
+
+
+def _candidate(row: int) -> str:
+  """The id of a row of the table of candidates."""
+  return f'candidate-{row + 1:04d}'
 
 
 def _dropped(result, row: int) -> Dropped:
@@ -185,7 +199,7 @@ def _dropped(result, row: int) -> Dropped:
   centre = np.array([value(f'{axis}_mm') for axis in 'xyz'])
   index = np.linalg.inv(result.affine) @ np.append(centre, 1)
   return Dropped(
-    id=f'candidate-{row + 1:04d}',
+    id=_candidate(row),
     candidate=row + 1,
     centre_mm=tuple(float(x) for x in centre),
     centre_index=tuple(int(x) for x in np.rint(index[:3])),
@@ -267,10 +281,10 @@ def _grade(counts) -> tuple[str, str]:
   grade = counts.get('grade')
   if grade is None:
     return DASH, 'Candidates that no network has judged have no grade'
-  sure = counts.get('grade_definite')
-  text = f'{_GRADES[grade]} microbleeds'
-  if sure is not None and sure != grade:
-    text += f'; grade {sure} by the definite ones alone'
+  text = f'{_GRADES[grade]} definite'
+  more = counts.get('grade_with_possible')
+  if more is not None and more != grade:
+    text += f'; grade {more} with the possible ones'
   return f'{grade} <span class="unit">of 4</span>', text
 
 
@@ -278,10 +292,13 @@ def _aria(counts) -> tuple[str, str]:
   band = counts.get('aria_h')
   if band is None:
     return DASH, 'Candidates that no network has judged have no band'
-  return escape(str(band)), (
+  more = counts.get('aria_h_with_possible')
+  text = '' if more in (None, band) else f'{more} with the possible ones. '
+  text += (
     'If all were new: the bands are for new microbleeds under treatment, and '
     'one scan cannot tell new from old'
   )
+  return escape(str(band)), text[:1].upper() + text[1:]
 
 
 def _places(result) -> str:
@@ -313,16 +330,24 @@ def _both(entry) -> int:
 
 
 def _pattern(result) -> str:
+  """The pattern of the definite ones, and what makes it uncertain."""
   name = result.counts.get('pattern')
-  text = f'Pattern: {_PATTERNS.get(name, str(name))}.' if name else ''
-  mine = [x for x in result.lesions if x.status != 'rejected' and x.counted]
-  unsure = [x for x in mine if not x.region_certain and x.location != 'unknown']
+  unsure = [
+    lesion
+    for lesion in result.lesions
+    if lesion.status != 'rejected'
+    and lesion.counted
+    and not lesion.region_certain
+    and lesion.location != 'unknown'
+  ]
+  text = ''
+  if name:
+    text = f'Pattern of the definite ones: {_PATTERNS.get(name, str(name))}'
+    certain = result.counts.get('pattern_certain', not unsure)
+    text += '. ' if certain else ', uncertain. '
   if unsure:
     many = f'{len(unsure)} lie' if len(unsure) > 1 else 'One lies'
-    text += f' {many} near a border of regions'
-    text += ', so the pattern is uncertain.' if name else '.'
-  if name == 'strictly_lobar' and any(x.status == 'possible' for x in mine):
-    text += ' It counts possible ones.'
+    text += f'{many} near a border of regions.'
   return text.strip()
 
 

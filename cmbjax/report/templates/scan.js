@@ -61,10 +61,10 @@
 
   // Time goes to the current card; at most two minutes at a stretch, since a
   // reader who is away reads nothing.
-  function spend() {
+  function spend(leaving = false) {
     const passed = Math.min(performance.now() - since, 120000);
     since = performance.now();
-    if (current && document.visibilityState === 'visible') {
+    if (current && (leaving || document.visibilityState === 'visible')) {
       const one = item(current.id);
       one.ms = Math.round(one.ms + passed);
       state.items[current.id] = one;
@@ -341,9 +341,13 @@
       document.documentElement.classList.toggle(
         'with-rejected', event.target.checked));
     document.addEventListener('visibilitychange', () => {
-      spend();
-      if (document.visibilityState === 'hidden' && state.events.length) {
+      if (document.visibilityState === 'visible') { // others may have written
+        since = performance.now();
+        read();
+        showAll();
+      } else if (state.events.length) {
         const before = saved;
+        spend(true);
         keep();
         saved = before;
       }
