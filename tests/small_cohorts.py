@@ -6,6 +6,7 @@ Not a simulation: no physics, only the file layouts and known positions.
 import dataclasses
 import json
 import pathlib
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -112,6 +113,37 @@ def write_cohort(
     save(label_path(root, subject), one.lesions.astype(np.uint16), one.affine)
     made[subject] = one
   return made
+
+
+def write_as_simulated(root, *, subjects=2):
+  """As `cmbjax simulate` writes it, but of phantoms instead of physics."""
+  from cmbjax.simulate import cohort, scan
+
+  def make_scan(protocol, number, **_):
+    one = phantom(number, shape=(96, 90, 24))
+    rows = [
+      [
+        scan.Finding(n, 'round', 'thalamus', np.zeros(3), 1.0, 0.5)
+        for n in range(1, labels.max() + 1)
+      ]
+      for labels in (one.lesions, one.mimics)
+    ]
+    phase = np.random.default_rng(number).uniform(-np.pi, np.pi, one.swi.shape)
+    return scan.Scan(
+      magnitude=[one.swi],
+      phase=[phase.astype(np.float32)],
+      swi=one.swi,
+      brain=one.brain,
+      lesions=one.lesions.astype(np.uint16),
+      mimics=one.mimics.astype(np.uint16),
+      lesion_rows=rows[0],
+      mimic_rows=rows[1],
+      affine=one.affine,
+      facts={},
+    )
+
+  with mock.patch.object(cohort.scan_module, 'make_scan', make_scan):
+    cohort.simulate('ccm_3t', subjects=subjects, out=root, seed=0, jobs=1)
 
 
 def write_lupolab(root, *, subjects=3, first_seed=0):

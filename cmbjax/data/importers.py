@@ -486,7 +486,7 @@ def _write_points(item: Item, stem, options, scan, *, in_mm) -> None:
     cells = [str(index), f'cmb-{index:03d}', *(f'{v:.3f}' for v in place)]
     lines.append('\t'.join(cells))
   files.write_text(f'{stem}.tsv', '\n'.join(lines) + '\n')
-  explained = {name: _EXPLAINED[name] for name in _COLUMNS[:5]}
+  explained = {name: _EXPLAINED[name] for name in _COLUMNS[2:5]}
   files.write_json(f'{stem}.json', {**explained, 'Manual': True})
 
 
@@ -512,8 +512,6 @@ _ABOUT = {
   'neighbours) of the mask that came with the data.',
 }
 _EXPLAINED = {
-  'index': {'Description': 'Value in the label image.'},
-  'name': {'Description': 'Name of the lesion.'},
   'x': {'Description': 'Centre, RAS world.', 'Units': 'mm'},
   'y': {'Description': 'Centre, RAS world.', 'Units': 'mm'},
   'z': {'Description': 'Centre, RAS world.', 'Units': 'mm'},
@@ -584,3 +582,5 @@ def _write_participants(out) -> None:
     rows = [len(t.read_text(encoding='utf-8').splitlines()) - 1 for t in tables]
     lines.append(f'{folder.name}\t{sum(rows) if rows else "n/a"}')
   files.write_text(out / 'participants.tsv', '\n'.join(lines) + '\n')
+  about = {'Description': 'Lesions in the truth; n/a: there is no truth.'}
+  files.write_json(out / 'participants.json', {'microbleeds': about})

@@ -482,7 +482,7 @@ def _write_top(out) -> None:
   bids.write_description(
     out, 'Converted DICOM', extra={'GeneratedBy': [{'Name': 'cmbjax'}]}
   )
-  files.write_text(out / '.bidsignore', '*_swi.*\n.partial-*\n')
+  files.write_text(out / '.bidsignore', '*_swi.*\n.partial-*\ndicom_seg\n')
   files.write_text(out / 'README', _README)
 
 

@@ -281,12 +281,19 @@ def _sidecar(result: ScanResult) -> dict[str, Any]:
     'Warnings': list(result.warnings),
     'TopRejected': [dict(row) for row in result.top_rejected],
     'Seconds': dict(result.seconds),
-    'SoftwareVersions': dict(result.software),
+    'Software': dict(result.software),
     'Notice': 'Research use only; not a medical device.',
-    'index': {'Description': 'Value in the label image'},
-    'name': {'Description': 'Name of the lesion in tables and reports'},
     **known,
   }
+
+
+_STEPS = {
+  'desc-scaled_swi': 'The SWI as it is analysed, 0 to 1',
+  'desc-flat_swi': 'The same, divided by its slow changes',
+  'desc-radialsymmetry_swi': 'Radial symmetry of dark spots, per slice',
+  'seg-candidates_dseg': 'Regions of the candidates that passed all gates',
+  'desc-detect_mask': 'Brain mask of the search',
+}
 
 
 def _steps(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
@@ -317,6 +324,11 @@ def _steps(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
   for name, array in images.items():
     written.append(start.with_name(f'{start.name}_{name}.nii.gz'))
     volume.save(written[-1], array, image)
+    about = {'Description': _STEPS[name], 'SpatialReference': 'orig'}
+    if name.endswith('_mask'):
+      about['Type'] = 'Brain'
+    written.append(start.with_name(f'{start.name}_{name}.json'))
+    files.write_json(written[-1], about | {'Simulated': result.simulated})
   return written
 
 

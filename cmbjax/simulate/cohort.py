@@ -247,7 +247,7 @@ def _write_truth(folder, label, scan) -> None:
     _write_nifti(stem, image, scan.affine)
     files.write_json(
       f'{stem}.json',
-      {'Description': _ABOUT[name], 'Simulated': True},
+      {'Description': _ABOUT[name], 'Simulated': True, **_explained()},
     )
     table = _table(name, image, rows, scan.affine, voxel)
     files.write_text(f'{stem}.tsv', table)
@@ -274,6 +274,29 @@ _COLUMNS = [
   'elongation',
   'flatness',
 ]
+
+
+_MEANING = (  # of the columns behind index and name
+  'centre of mass, mm, RAS world',
+  'centre of mass, mm, RAS world',
+  'centre of mass, mm, RAS world',
+  'voxels times voxel volume',
+  'of the sphere of that volume, mm',
+  'what it is',
+  'of the brain',
+  'susceptibility times volume, ppm mm^3',
+  'contrast of the darkest voxel',
+  'middle over longest axis',
+  'shortest over longest axis',
+)
+
+
+def _explained() -> dict:
+  """The columns of the table, as BIDS wants them described."""
+  return {
+    name: {'Description': text}
+    for name, text in zip(_COLUMNS[2:], _MEANING, strict=True)
+  }
 
 
 def _table(name, image, rows, affine, voxel_mm3) -> str:
@@ -370,3 +393,5 @@ def _write_participants(out) -> None:
       count = len(table.read_text().splitlines()) - 1
       lines.append(f'{name}\t{count}')
   files.write_text(out / 'participants.tsv', '\n'.join(lines) + '\n')
+  about = {'Description': 'Microbleeds in the truth.'}
+  files.write_json(out / 'participants.json', {'microbleeds': about})
