@@ -1,0 +1,98 @@
+"""`cmbjax detect` from a DICOM folder: no names, and a segmentation back."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from cmbjax import cli
+from cmbjax.imaging import volume
+from tests.small_cohorts import phantom
+
+hd = pytest.importorskip('highdicom')
+pytest.importorskip('dcm2niix')
+
+from tests import dicom_series as made_up  # noqa: E402
+
+PEOPLE = ('HOSP4711', 'HOSP4712')
+HOW = ['--weights', 'none', '--no-regions', '--no-report']
+
+
+def write_people(root):
+  """Bright brains with dark balls, one series each."""
+  for number, person in enumerate(PEOPLE):
+    one = phantom(number, shape=(96, 90, 24))
+    slices = np.rint(one.swi).astype(np.uint16).transpose(2, 1, 0)
+    made_up.write_series(
+      root / f'Musterfrau{number}',
+      np.ascontiguousarray(slices[:, ::-1, ::-1]),
+      kind='swi',
+      number=4,
+      PatientID=person,
+      StudyInstanceUID=f'1.2.{number + 1}',
+    )
+  return root
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory):
+  root = tmp_path_factory.mktemp('dicom')
+  source, out = write_people(root / 'Musterfrau_Erika'), root / 'out'
+  call = ['detect', str(source), str(out), *HOW]
+  assert cli.main([*call, '--dry-run']) == 0
+  assert not out.exists(), 'a dry run wrote something'
+  assert cli.main([*call, '--dicom-seg']) == 0
+  return source, out
+
+
+def test_segmentation_is_the_label_image(done):
+  _, out = done
+  images = sorted(out.glob('sub-*/anat/*_seg-cmb_dseg.nii.gz'))
+  assert len(images) == 2
+  count = 0
+  for path in images:
+    labels = volume.load(path).array
+    name = path.name.split('_')[0]
+    seg = hd.seg.segread(out / 'sourcedata' / 'dicom_seg' / f'{name}.dcm')
+    table = path.with_name(path.name.replace('.nii.gz', '.tsv'))
+    names = [r.split('\t')[1] for r in table.read_text().splitlines()[1:]]
+    numbers = range(1, seg.number_of_segments + 1)
+    labelled = [seg.get_segment_description(n).segment_label for n in numbers]
+    assert labelled == names
+    assert seg.pixel_array.sum() == (labels > 0).sum()
+    count += len(names)
+  assert count >= 3
+
+
+def test_names_are_in_the_segmentation_only(done):
+  _, out = done
+  for path in out.rglob('*'):
+    if not path.is_file() or path.parent.name == 'dicom_seg':
+      continue
+    text = path.read_bytes() + str(path.relative_to(out)).encode()
+    for secret in (b'Muster', b'Erika', b'HOSP471', b'20240229'):
+      assert secret not in text, path
+
+
+def test_nothing_is_done_twice(done, capsys):
+  source, out = done
+  assert cli.main(['detect', str(source), str(out), *HOW]) == 0
+  assert '2 were done already' in capsys.readouterr().err
+
+
+def test_one_bad_person_of_two(done, tmp_path, capsys):
+  source = tmp_path / 'in'
+  shutil.copytree(done[0], source)
+  sorted((source / 'Musterfrau1').glob('*'))[9].unlink()
+  assert cli.main(['detect', str(source), str(tmp_path / 'out'), *HOW]) == 1
+  said = capsys.readouterr().err
+  assert 'slices are missing' in said
+  assert 'detect: 1 done, 1 failed' in said
+
+
+def test_segmentation_of_nifti_is_refused(done, tmp_path, capsys):
+  (image,) = list((done[1] / 'sourcedata').glob('sub-*/anat/*_swi.nii.gz'))[:1]
+  call = ['detect', str(image), str(tmp_path / 'out'), *HOW, '--dicom-seg']
+  assert cli.main(call) == 2
+  assert 'is no DICOM folder' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()
