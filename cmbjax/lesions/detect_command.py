@@ -256,14 +256,13 @@ def _scratch(work) -> pathlib.Path:
 
 
 def _settings(args, out):
-  from cmbjax.errors import NoInputError
-  from cmbjax.lesions import batch, chain, classifier
+  from cmbjax.lesions import batch, chain, classifier, places
 
   classify = (args.weights or '').lower() != 'none'
   weights = pathlib.Path(args.weights) if args.weights and classify else None
   atlas = pathlib.Path(args.atlas) if args.atlas else None
-  if atlas is not None and not atlas.is_file():
-    raise NoInputError(f'{atlas}: no such file; check --atlas.')
+  if atlas is not None:  # a wrong one ends here, not in every scan
+    places.load(atlas)
   options = chain.Options(
     operating_point=args.operating_point,
     threshold=args.threshold if classify else None,

@@ -41,7 +41,6 @@ def locate(
   """
   if all(lesion.status == REJECTED for lesion in lesions):
     return tuple(lesions), ()
-  chosen = _atlas(atlas)
   try:
     found = registration.register(swi, mask, image.affine)
   except InputError as error:
@@ -52,13 +51,18 @@ def locate(
       f'{found.overlap:.2f} after registration; look at the mask',
     )
   places = regions.region_of_lesions(
-    _voxels(lesions, labels, image), found.world_to_mni, atlas=chosen
+    _voxels(lesions, labels, image), found.world_to_mni, atlas=load(atlas)
   )
   return tuple(_placed(x, p) for x, p in zip(lesions, places)), ()
 
 
 @functools.lru_cache(maxsize=1)
-def _atlas(path: pathlib.Path | None) -> regions.Atlas:
+def load(path: pathlib.Path | None) -> regions.Atlas:
+  """The map of a file, or the drawn one; read once in each process.
+
+  Raises:
+    NoInputError, InputError: it cannot be used.
+  """
   return regions.drawn_atlas() if path is None else regions.load_atlas(path)
 
 

@@ -1,0 +1,119 @@
+"""Weights of a study to likelihoods, as the networks themselves give them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cmbjax.data import augment
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.lesions import classifier
+from tests import lesion_data
+
+
+@pytest.fixture(scope='module')
+def stored(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('weights') / 'w'
+  return folder, *lesion_data.write_weights(folder, networks=2)
+
+
+@pytest.fixture(scope='module')
+def patches():
+  rng = np.random.default_rng(0)
+  return rng.uniform(size=(classifier.BATCH + 3, 24, 24, 12)).astype('f4')
+
+
+def test_likelihoods_are_those_of_each_network(stored, patches):
+  folder, network, weights = stored
+  found = classifier.load(folder).likelihood(patches)
+  assert found.shape == (2, len(patches))
+  # Half precision, as the stored patches of training.
+  seen = augment.centre_crop(patches.astype(np.float16).astype(np.float32))
+  apply = jax.jit(lambda w, x: network.apply(w, x, train=False))
+  for k in range(2):
+    mine = jax.tree.map(lambda leaf, k=k: leaf[k], weights)._asdict()
+    logits = apply(mine, seen[: classifier.BATCH, ..., None])
+    expected = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    np.testing.assert_allclose(
+      found[k, : classifier.BATCH], expected, atol=1e-6
+    )
+
+
+def test_a_patch_has_one_likelihood_in_any_company(stored, patches):
+  known = classifier.load(stored[0])
+  together = known.likelihood(patches)
+  np.testing.assert_allclose(
+    known.likelihood(patches[-1:]), together[:, -1:], atol=1e-6
+  )
+  assert known.likelihood(patches[:0]).shape == (2, 0)
+
+
+def test_points_come_from_the_folder(stored):
+  known = classifier.load(stored[0])
+  assert known.threshold('balanced') == 0.001
+  with pytest.raises(InputError, match='these weights have high_sensitivity'):
+    known.threshold('best')
+
+
+def test_fingerprint_follows_the_points(tmp_path, stored):
+  assert classifier.fingerprint(stored[0]) == (
+    classifier.load(stored[0]).fingerprint
+  )
+  before = classifier.fingerprint(stored[0])
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  path.write_text(text.replace('0.999', '0.998'))
+  assert classifier.fingerprint(stored[0]) != before
+  path.write_text(text)
+
+
+def test_weights_without_points_have_the_papers(tmp_path, stored):
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  path.unlink()
+  try:
+    known = classifier.load(stored[0])
+  finally:
+    path.write_text(text)
+  assert known.points == {'high_sensitivity': 0.1, 'high_precision': 0.5}
+  np.testing.assert_array_equal(known.probability(np.array([0.3])), [0.3])
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'points': {'balanced': {'threshold': 0.5, 'rule': 'a'}}},
+    {'points': {'high_precision': {'threshold': 7, 'rule': 'a'}}},
+    {'points': 3},
+    {'calibration': None},
+  ],
+  ids=['no high_precision', 'beyond 1', 'no table', 'no calibration'],
+)
+def test_damaged_points_are_named(stored, change):
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  path.write_text(json.dumps(json.loads(text) | change))
+  try:
+    with pytest.raises(InputError, match=r'operating_points\.json'):
+      classifier.load(stored[0])
+  finally:
+    path.write_text(text)
+
+
+def test_no_weights_say_what_to_do(tmp_path, monkeypatch):
+  with pytest.raises(NoInputError, match=r'weights\.json is missing'):
+    classifier.load(tmp_path)
+  monkeypatch.setattr(
+    classifier, '__file__', str(tmp_path / 'lesions' / 'classifier.py')
+  )
+  with pytest.raises(NoInputError, match='--weights none'):
+    classifier.load(None)
+
+
+def test_weights_of_the_package_are_found(tmp_path, monkeypatch):
+  lesion_data.write_weights(tmp_path / 'weights' / 'w', networks=1)
+  monkeypatch.setattr(
+    classifier, '__file__', str(tmp_path / 'lesions' / 'classifier.py')
+  )
+  assert classifier.load(None).name == 'untrained'
