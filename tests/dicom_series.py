@@ -152,3 +152,59 @@ def along(image):
   """Place of a slice along its normal, mm."""
   normal = np.cross(ORIENTATION[:3], ORIENTATION[3:])
   return float(normal @ np.array(image.ImagePositionPatient, float))
+
+
+def write_enhanced(path, stacks, *, vendor='philips', **own):
+  """One enhanced multi-frame file; `stacks` maps 'mag', 'phase' to voxels."""
+  first = write_series(path.parent / 'scratch', next(iter(stacks.values())),
+                       vendor=vendor)  # fmt: skip
+  one = first[0]
+  for file in (path.parent / 'scratch').iterdir():
+    file.unlink()
+  (path.parent / 'scratch').rmdir()
+  one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = MR + '.1'
+  shared = pydicom.Dataset()
+  turn, measures = pydicom.Dataset(), pydicom.Dataset()
+  turn.ImageOrientationPatient = one.ImageOrientationPatient
+  measures.PixelSpacing = one.PixelSpacing
+  measures.SliceThickness = measures.SpacingBetweenSlices = SPACING_MM[0]
+  echo = pydicom.Dataset()
+  echo.EffectiveEchoTime = 20.0
+  shared.PlaneOrientationSequence = [turn]
+  shared.PixelMeasuresSequence = [measures]
+  shared.MREchoSequence = [echo]
+  one.SharedFunctionalGroupsSequence = [shared]
+  one.EchoPulseSequence = 'GRADIENT'
+  frames = []
+  for number, kind in enumerate(stacks, 1):
+    for index, image in enumerate(first, 1):
+      frames.append(_frame(image, kind, number, index, vendor))
+  one.PerFrameFunctionalGroupsSequence = frames
+  one.NumberOfFrames = len(frames)
+  for name in ('ImagePositionPatient', 'ImageOrientationPatient', 'EchoTime',
+               'PixelSpacing', 'ScanningSequence', 'RescaleSlope',
+               'RescaleIntercept'):  # fmt: skip
+    if name in one:
+      delattr(one, name)
+  one.PixelData = b''.join(array.tobytes() for array in stacks.values())
+  for name, value in {'SeriesDescription': 'SWI 3D', **own}.items():
+    setattr(one, name, value)
+  one.save_as(path, enforce_file_format=True)
+
+
+def _frame(image, kind, number, index, vendor):
+  frame, content = pydicom.Dataset(), pydicom.Dataset()
+  content.DimensionIndexValues = [1, index, number]
+  content.InStackPositionNumber, content.StackID = index, '1'
+  place, kinds, scale = (pydicom.Dataset() for _ in range(3))
+  place.ImagePositionPatient = image.ImagePositionPatient
+  kinds.FrameType = VENDORS[vendor][1][kind][0]
+  kinds.ComplexImageComponent = 'PHASE' if kind == 'phase' else 'MAGNITUDE'
+  scale.RescaleSlope = 6284 / 4095 if kind == 'phase' else 1
+  scale.RescaleIntercept = -3142 if kind == 'phase' else 0
+  scale.RescaleType = 'US'
+  frame.FrameContentSequence = [content]
+  frame.PlanePositionSequence = [place]
+  frame.MRImageFrameTypeSequence = [kinds]
+  frame.PixelValueTransformationSequence = [scale]
+  return frame

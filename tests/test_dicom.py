@@ -193,8 +193,7 @@ def test_damaged_files_are_counted_and_not_named(tmp_path):
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out', failures=failures)
   assert scan.swi is not None
   assert failures == {
-    'damaged files': 'damaged DICOM files were left out (1); export them '
-    'again.'
+    'damaged files': 'damaged DICOM files were left out (1); export them again.'
   }
 
 
@@ -376,3 +375,21 @@ def test_agrees_with_the_tool_called_by_hand(tmp_path):
   ours, theirs = volume.load(scan.swi), volume.load(path)
   np.testing.assert_array_equal(ours.array, theirs.array)
   np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-6)
+
+
+def test_enhanced_file_with_both_parts(tmp_path):
+  """One file for all, whose ImageType speaks of the magnitude only."""
+  stacks = {
+    kind: made_up.voxels(number, top=4095)
+    for number, kind in enumerate(('mag', 'phase'), 1)
+  }
+  (tmp_path / 'in').mkdir()
+  made_up.write_enhanced(tmp_path / 'in' / 'IM_0001', stacks)
+  (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
+  np.testing.assert_array_equal(
+    volume.load(scan.magnitude).array, ras(stacks['mag']).array
+  )
+  found = volume.load(scan.phase)
+  wanted = (ras(stacks['phase']).array * (6284 / 4095) - 3142) / 1000
+  np.testing.assert_allclose(found.array, wanted, atol=2e-3)
+  np.testing.assert_allclose(found.affine, ras(stacks['mag']).affine, atol=1e-3)
