@@ -144,25 +144,25 @@ def _compare(rows, cohort, num_subjects) -> Check:
 
 def _text(result: Check, cohort, count, num_subjects) -> str:
   def row(name, values, form='{:8.2f}'):
-    return f'{name:<28}' + ''.join(form.format(v) for v in values)
+    return f'{name:<38}' + ''.join(form.format(v) for v in values)
 
   lines = [
     f'Simulated cohort {cohort}: {count} lesions in {num_subjects} subjects',
-    f'{"quantile":<28}' + ''.join(f'{q:>8.0%}' for q in QUANTILES),
+    f'{"quantile":<38}' + ''.join(f'{q:>8.0%}' for q in QUANTILES),
     row('diameter mm, simulated', result.diameter_mm),
     row('diameter mm, real', REAL_DIAMETER_MM),
     row('elongation, simulated', result.elongation),
     row('elongation, real', REAL_ELONGATION),
     row('flatness, simulated', result.flatness),
     row('flatness, real', REAL_FLATNESS),
-    row('lesion/tissue, simulated', result.intensity),
-    f'{"lesion/tissue, real":<28}{REAL_INTENSITY[0]:8.2f} to '
+    row('contrast (lesion/tissue), simulated', result.intensity),
+    f'{"contrast (lesion/tissue), real":<38}{REAL_INTENSITY[0]:8.2f} to '
     f'{REAL_INTENSITY[1]:.2f}, typically 0.3 to 0.4',
     '',
-    f'{"region":<28}{"simulated":>10}{"real":>8}',
+    f'{"region":<38}{"simulated":>10}{"real":>8}',
   ]
   lines += [
-    f'{name:<28}{share:>10.0%}{REGION_SHARES[name]:>8.0%}'
+    f'{name:<38}{share:>10.0%}{REGION_SHARES[name]:>8.0%}'
     for name, share in result.shares.items()
   ]
   wanted = REAL_COUNTS.get(cohort)

@@ -25,7 +25,7 @@ class Protocol:
     bias: largest exponent of the receive field.
     resolution: acquired share of k-space along x and y, the rest is zeros.
     mean_lesions: expected number of visible microbleeds per subject.
-    disease: 'brain tumour' or 'cavernous malformation'.
+    disease: 'brain tumour', 'cavernous malformation', 'small vessel disease'.
   """
 
   name: str
@@ -122,7 +122,38 @@ _CCM = dataclasses.replace(
   mean_lesions=50.0,
   disease='cavernous malformation',
 )
-PROTOCOLS = {p.name: p for p in (_7T, _3T, _CCM, _7T_4ECHO)}
+# Two that no model was trained on: a clinical T2* scan and an isotropic one.
+_15T = dataclasses.replace(
+  _3T,
+  name='clinical_15t',
+  prefix='15T',
+  field_t=1.5,
+  voxel_mm=(1.0, 1.0, 4.0),
+  echo_times_s=(0.050,),
+  repetition_time_s=0.070,
+  manufacturer='Siemens',
+  snr=(25.0, 50.0),
+  mean_lesions=5.0,
+  disease='small vessel disease',
+)
+_3T_ISOTROPIC = dataclasses.replace(
+  _3T,
+  name='isotropic_3t',
+  prefix='3TME',
+  voxel_mm=(0.7, 0.7, 0.7),
+  fine_mm=(0.7, 0.7, 0.7),
+  field_of_view_mm=(252 * 0.7, 308 * 0.7, 240 * 0.7),
+  echo_times_s=(0.0067, 0.0133, 0.0199, 0.0265, 0.0331),
+  repetition_time_s=0.040,
+  flip_deg=15.0,
+  manufacturer='Philips',
+  snr=(10.0, 20.0),
+  mean_lesions=5.0,
+  disease='small vessel disease',
+)
+PROTOCOLS = {
+  p.name: p for p in (_7T, _3T, _CCM, _7T_4ECHO, _15T, _3T_ISOTROPIC)
+}
 
 # The three cohorts of the transfer study.
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
