@@ -73,6 +73,7 @@ def run(
   """
   workdir = pathlib.Path(workdir)
   points = configs.points(config, sweep)
+  trainings.check_layers(points)
   if not hosts.is_writer():
     return _run(config, points, workdir, profile)
   with files.alone_in(workdir):

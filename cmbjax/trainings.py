@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from cmbjax import config as configs
 from cmbjax import files
+from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
@@ -152,6 +153,25 @@ def make_runner(config: ConfigDict) -> Runner:
     width=config.train.width,
     data_parallel=config.train.data_parallel,
   )
+
+
+def check_layers(points: Sequence[configs.Point]) -> None:
+  """Refuses names of frozen layers that no network has, before any work.
+
+  Raises:
+    InputError: an expression fits no layer.
+  """
+  for point in points:
+    if not point.config.train.finetune_frozen:
+      continue
+    network = get_model(point.config.model.name)
+    shapes = jax.eval_shape(
+      lambda x, n=network: n.init(jax.random.key(0), x),
+      jax.ShapeDtypeStruct((1, *augment.SEEN, 1), jnp.float32),
+    )
+    rows = configs.replica_rows(point.config, 'finetuned')
+    weights = replicas.Weights(shapes['params'], shapes.get('batch_stats', {}))
+    replicas.trainable(rows, weights)
 
 
 def runners() -> RunnerOf:

@@ -84,6 +84,18 @@ class Observer:
       writer.scalars(epoch, values)
 
 
+def read_speed(folder: pathlib.Path) -> list[dict]:
+  """The lines of `speed.jsonl`; none when there is no such file."""
+  path = pathlib.Path(folder) / 'speed.jsonl'
+  if not path.is_file():
+    return []
+  rows = []
+  for line in path.read_text(encoding='utf-8').splitlines():
+    with contextlib.suppress(ValueError):  # cut short by a kill
+      rows.append(json.loads(line))
+  return rows
+
+
 def summary(value: np.ndarray, speed: float) -> str:
   """Validation losses of the active replicas, and speed, in a few words."""
   text = f'validation loss {np.median(value):.3f}'
