@@ -1,0 +1,141 @@
+"""What a person points at to scans."""
+
+import numpy as np
+import pytest
+
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.lesions import inputs
+from tests import small_cohorts
+
+
+def touch(folder, *names):
+  folder.mkdir(parents=True, exist_ok=True)
+  for name in names:
+    (folder / name).write_bytes(b'')
+  return folder
+
+
+def names(found):
+  return [scan.name for scan in found.scans]
+
+
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    ('sub-01_swi.nii.gz', 'sub-01'),
+    ('sub-01_ses-2_run-1_swi.nii', 'sub-01_ses-2'),
+    ('Patient 7 (left).nii.gz', 'sub-Patient7left'),
+    ('swi_0042.NII.GZ', 'sub-swi0042'),
+  ],
+)
+def test_a_file_is_called_by_its_name(tmp_path, name, expected):
+  touch(tmp_path, name)
+  found = inputs.find(tmp_path / name)
+  assert names(found) == [expected]
+  assert found.scans[0].swi == tmp_path / name
+
+
+def test_magnitude_with_phase(tmp_path):
+  touch(tmp_path, 'a_mag.nii', 'a_ph.nii')
+  phase = [tmp_path / 'a_ph.nii']
+  (scan,) = inputs.find(tmp_path / 'a_mag.nii', phase=phase).scans
+  assert scan.swi is None
+  assert (scan.magnitude, scan.phase) == (tmp_path / 'a_mag.nii', phase[0])
+  with pytest.raises(NoInputError, match='--phase'):
+    inputs.find(tmp_path / 'a_mag.nii', phase=[tmp_path / 'none.nii'])
+  with pytest.raises(InputError, match='not a folder'):
+    inputs.find(tmp_path, phase=phase)
+
+
+def test_a_bids_magnitude_without_phase_stays_a_magnitude(tmp_path):
+  name = 'sub-01_part-mag_T2starw.nii.gz'
+  touch(tmp_path, name)
+  (scan,) = inputs.find(tmp_path / name).scans
+  assert scan.swi is None
+  assert scan.magnitude == tmp_path / name
+
+
+def test_a_flat_folder(tmp_path):
+  touch(
+    tmp_path,
+    'p1_swi.nii.gz',
+    'p1_minIP.nii.gz',
+    'p1_brain_mask.nii.gz',
+    'p2_mag.nii',
+    'p2_phase.nii',
+    'p3_magnitude.nii',
+    'notes.txt',
+  )
+  found = inputs.find(tmp_path)
+  assert names(found) == ['sub-p1swi', 'sub-p2', 'sub-p3']
+  assert found.scans[1].phase == tmp_path / 'p2_phase.nii'
+  assert found.scans[2].swi == tmp_path / 'p3_magnitude.nii'
+
+
+def test_two_files_of_one_name_are_a_question(tmp_path):
+  touch(tmp_path, 'p-1.nii', 'p_1.nii.gz')
+  with pytest.raises(InputError, match='sub-p1; rename one'):
+    inputs.find(tmp_path)
+
+
+@pytest.fixture
+def bids_folder(tmp_path):
+  for number in (1, 2, 3):
+    touch(tmp_path / f'sub-0{number}' / 'anat', f'sub-0{number}_swi.nii.gz')
+  return tmp_path
+
+
+def test_participants(bids_folder):
+  assert names(inputs.find(bids_folder)) == ['sub-01', 'sub-02', 'sub-03']
+  some = inputs.find(bids_folder, participants=['02', 'sub-03'])
+  assert names(some) == ['sub-02', 'sub-03']
+  with pytest.raises(InputError, match='has no sub-09'):
+    inputs.find(bids_folder, participants=['09'])
+
+
+def test_an_ambiguous_subject_does_not_stop_the_others(bids_folder):
+  touch(bids_folder / 'sub-02' / 'anat', 'sub-02_acq-b_swi.nii.gz')
+  touch(bids_folder / 'sub-04' / 'anat')
+  found = inputs.find(bids_folder)
+  assert names(found) == ['sub-01', 'sub-03']
+  ((name, why),) = found.broken
+  assert name == 'sub-02'
+  assert 'acq-b' in why
+  some = inputs.find(bids_folder, participants=['01'])
+  assert names(some) == ['sub-01']
+  assert not some.broken
+  with pytest.raises(InputError, match='sub-09'):
+    inputs.find(bids_folder, participants=['09'])
+
+
+def test_sessions(tmp_path):
+  for session in ('ses-1', 'ses-2'):
+    touch(
+      tmp_path / 'sub-01' / session / 'anat', f'sub-01_{session}_swi.nii.gz'
+    )
+  assert names(inputs.find(tmp_path)) == ['sub-01_ses-1', 'sub-01_ses-2']
+  some = inputs.find(tmp_path, sessions=['2'])
+  assert names(some) == ['sub-01_ses-2']
+  with pytest.raises(NoInputError, match='no scan is left'):
+    inputs.find(tmp_path, sessions=['3'])
+
+
+def test_a_mask_is_for_one_scan(bids_folder, tmp_path):
+  mask = small_cohorts.save(
+    tmp_path / 'm.nii.gz', np.ones((2, 2, 2), np.uint8), np.eye(4)
+  )
+  (scan,) = inputs.find(bids_folder, participants=['01'], mask=mask).scans
+  assert scan.mask == mask
+  with pytest.raises(InputError, match='3 were found'):
+    inputs.find(bids_folder, mask=mask)
+  with pytest.raises(NoInputError, match='--mask'):
+    inputs.find(bids_folder, participants=['01'], mask=tmp_path / 'none.nii')
+
+
+def test_nothing_there(tmp_path):
+  with pytest.raises(NoInputError, match='no such file'):
+    inputs.find(tmp_path / 'none')
+  with pytest.raises(NoInputError, match='holds no scan'):
+    inputs.find(touch(tmp_path / 'empty'))
+  with pytest.raises(InputError, match='not a NIfTI'):
+    inputs.find(touch(tmp_path, 'a.txt') / 'a.txt')
