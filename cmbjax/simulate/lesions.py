@@ -14,7 +14,7 @@ from cmbjax.simulate import anatomy, physics
 
 # Total susceptibility of a microbleed, ppm mm3: exp(N) with heavy tails,
 # fitted so that diameters on the SWI match 957 real masks (see `check`).
-MOMENT_MEDIAN = 0.90
+MOMENT_MEDIAN = 0.85
 MOMENT_SPREAD = 0.70
 MOMENT_FREEDOM = 2.3
 MOMENT_RANGE = (0.05, 60.0)

@@ -98,7 +98,7 @@ def draw_veins(rng, atlas) -> Tubes:
 
 def draw_arteries(rng) -> Tubes:
   """Large arteries of the base; they void the signal."""
-  trunks = _trunks(rng, _ARTERIES, wobble_mm=1.8)
+  trunks = _trunks(rng, _ARTERIES, wobble_mm=0.9)
   alive = np.isfinite(trunks.radius_mm)
   way = np.arange(alive.shape[1]) / alive.sum(1, keepdims=True)
   return trunks._replace(radius_mm=trunks.radius_mm * (1 - 0.5 * way))
