@@ -216,7 +216,7 @@ def test_copies_count_once(tmp_path):
 def test_a_repeated_scan_is_a_question(tmp_path):
   siemens(tmp_path / 'in')
   made_up.write_series(tmp_path / 'in', made_up.voxels(9), kind='swi', number=9)
-  with pytest.raises(InputError, match=r'2 series.*series 4.*series 9'):
+  with pytest.raises(InputError, match=r'2 series.*series 4.*series 9.*move'):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out', series=[9])
   np.testing.assert_array_equal(
@@ -393,3 +393,13 @@ def test_enhanced_file_with_both_parts(tmp_path):
   wanted = (ras(stacks['phase']).array * (6284 / 4095) - 3142) / 1000
   np.testing.assert_allclose(found.array, wanted, atol=2e-3)
   np.testing.assert_allclose(found.affine, ras(stacks['mag']).affine, atol=1e-3)
+
+
+def test_a_series_whose_images_disagree(tmp_path):
+  siemens(tmp_path / 'in')
+  for path in sorted((tmp_path / 'in').glob('*_4_*.dcm'))[:3]:
+    one = made_up.read(path)
+    one.EchoTime = 33.0
+    one.save_as(path)
+  with pytest.raises(InputError, match='do not belong together'):
+    dicom.convert(tmp_path / 'in', tmp_path / 'out')

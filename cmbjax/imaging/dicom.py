@@ -320,7 +320,13 @@ def _without_paths(text, folder) -> str:
 
 def _image(path, series) -> _Image:
   beside = path.with_suffix('.json')
-  fields = files.read_json(beside) if beside.is_file() else {}
+  try:
+    fields = files.read_json(beside) if beside.is_file() else {}
+  except InputError as error:
+    raise InputError(
+      f'{series}: its header has text that is in no known encoding; export '
+      'the series again.'
+    ) from error
   image = nib.load(path)
   ending = path.stem.removeprefix('x').strip('_')
   types = fields.get('ImageType') or series.first.types
@@ -376,9 +382,14 @@ def _worth(grid) -> tuple[int, int]:
 
 def _ask(images):
   listed = dict.fromkeys(str(i.series) for i in images)
+  if len(listed) == 1:
+    raise InputError(
+      f'{next(iter(listed))}: its images do not belong together (dcm2niix made '
+      f'{len(images)} volumes of them); export the series again.'
+    )
   raise InputError(
     f'has {len(listed)} series that could be the scan ({"; ".join(listed)}); '
-    'name the right ones by their numbers.'
+    'name the right ones by their numbers, or move the others away.'
   )
 
 

@@ -258,7 +258,7 @@ def check_whole(series: Series) -> None:
   short = sorted(h.image_number for h in series.headers if h.cut_short)
   if short:
     raise InputError(
-      f'{series}: {len(short)} files are cut short (image number '
+      f'{series}: some files are cut short (image number '
       f'{", ".join(map(str, short[:3]))}{", ..." if len(short) > 3 else ""}); '
       'copy or export them again.'
     )
@@ -351,7 +351,7 @@ def _header(path, found, left) -> Header:
     date=f'{found.get("StudyDate") or ""}{found.get("StudyTime") or ""}',
     number=int(found.get('SeriesNumber') or 0),
     image_number=int(found.get('InstanceNumber') or 0),
-    description=description,
+    description=''.join(c for c in description if c.isprintable())[:80],
     manufacturer=str(found.get('Manufacturer') or ''),
     types=tuple(str(t).upper() for t in _several(found.get('ImageType'))),
     gradient_echo=_is_gradient_echo(found),
