@@ -53,15 +53,19 @@ def test_segmentation_is_the_label_image(done):
   for path in images:
     labels = volume.load(path).array
     name = path.name.split('_')[0]
-    seg = hd.seg.segread(out / 'sourcedata' / 'dicom_seg' / f'{name}.dcm')
     table = path.with_name(path.name.replace('.nii.gz', '.tsv'))
     names = [r.split('\t')[1] for r in table.read_text().splitlines()[1:]]
+    there = out / 'sourcedata' / 'dicom_seg' / f'{name}.dcm'
+    assert there.is_file() == bool(names)
+    if not names:
+      continue
+    seg = hd.seg.segread(there)
     numbers = range(1, seg.number_of_segments + 1)
     labelled = [seg.get_segment_description(n).segment_label for n in numbers]
     assert labelled == names
     assert seg.pixel_array.sum() == (labels > 0).sum()
     count += len(names)
-  assert count >= 3
+  assert count >= 1
 
 
 def test_names_are_in_the_segmentation_only(done):
@@ -96,3 +100,16 @@ def test_segmentation_of_nifti_is_refused(done, tmp_path, capsys):
   assert cli.main(call) == 2
   assert 'is no DICOM folder' in capsys.readouterr().err
   assert not (tmp_path / 'out').exists()
+
+
+def test_series_by_number(done, tmp_path, capsys):
+  source = tmp_path / 'in'
+  shutil.copytree(done[0] / 'Musterfrau0', source)
+  again = made_up.voxels(1, shape=(24, 90, 96))
+  study = {'PatientID': PEOPLE[0], 'StudyInstanceUID': '1.2.1'}
+  made_up.write_series(source, again, kind='swi', number=9, **study)
+  call = ['detect', str(source), str(tmp_path / 'out'), *HOW]
+  assert cli.main(call) == 1
+  assert 'series 4' in (said := capsys.readouterr().err)
+  assert '--series' in said
+  assert cli.main([*call, '--series', '4']) == 0

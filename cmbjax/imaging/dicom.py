@@ -209,7 +209,7 @@ def _wanted(folder, found, numbers):
   if not wanted:
     raise NoInputError(
       f'{folder}: has no susceptibility-weighted or T2*-weighted gradient-echo '
-      f'series; found {_listed(found)}. Name one by its number if it is.'
+      f'series; found {_listed(found)}. If one is, name it (--series).'
     )
   return wanted
 
@@ -389,7 +389,7 @@ def _ask(images):
     )
   raise InputError(
     f'has {len(listed)} series that could be the scan ({"; ".join(listed)}); '
-    'name the right ones by their numbers, or move the others away.'
+    'name the right ones (--series), or move the others away.'
   )
 
 

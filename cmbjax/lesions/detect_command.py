@@ -67,6 +67,14 @@ def _add_selection(group) -> None:
     help="name of the SWI in a BIDS data set, for example '*_acq-hr_swi.nii*'",
   )
   group.add_argument(
+    '--series',
+    nargs='+',
+    type=int,
+    default=[],
+    metavar='N',
+    help='numbers of the DICOM series to use, where several fit',
+  )
+  group.add_argument(
     '--phase',
     nargs='+',
     default=[],
@@ -240,6 +248,7 @@ def _find(args, out):
     sessions=args.session_label,
     swi_pattern=args.swi_pattern,
     work=_scratch(work) if args.dry_run else work,
+    series=args.series,
   )
   return found
 

@@ -38,6 +38,7 @@ def find(
   sessions: Sequence[str] = (),
   swi_pattern: str | None = None,
   work: pathlib.Path | None = None,
+  series: Sequence[int] = (),
 ) -> Found:
   """Finds the scans of `source`.
 
@@ -62,7 +63,7 @@ def find(
   elif any(p.is_dir() for p in source.glob('sub-*')):
     found = _bids(source, participants, swi_pattern)
   else:
-    found = _folder(source, work)
+    found = _folder(source, work, series)
   found = _keep(found, source, participants, sessions)
   return found if mask is None else _masked(found, mask)
 
@@ -116,7 +117,7 @@ def _label(path):
   return label
 
 
-def _folder(source, work):
+def _folder(source, work, series):
   """Flat NIfTI files, else DICOM."""
   images = sorted(p for p in source.iterdir() if _NIFTI.search(p.name))
   if images:
@@ -134,7 +135,7 @@ def _folder(source, work):
       'scans are known; leave --dry-run out.'
     )
   broken: dict[str, str] = {}
-  scans = dicom.convert(source, work, failures=broken)
+  scans = dicom.convert(source, work, series=series, failures=broken)
   return Found('dicom', tuple(scans), tuple(broken.items()))
 
 
