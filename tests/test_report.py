@@ -299,6 +299,23 @@ def test_methods_paragraph_names_what_was_done(study):
   assert 'over all lesions, including those never proposed' in text
 
 
+def test_one_is_singular(study):
+  assert methods.counted(1, 'scan') == '1 scan'
+  assert methods.counted(0, 'scan') == '0 scans'
+  row = dataclasses.replace(study.rows[0], num_subjects=1, num_scans=1)
+  assert '>1 subject, 1 scan, ' in page_lib.page(study_of(rows=[row]))
+
+
+def test_a_single_epoch_has_a_whole_axis_and_no_loss_is_cut_off():
+  from matplotlib.figure import Figure
+
+  row = {'strategy': '7t', 'fold': 0, 'seed': 0, 'epoch': 0}
+  ax = Figure().add_subplot()
+  figures.draw_loss(ax, [row | {'validation_loss': 0.7}])
+  assert [tick for tick in ax.get_xticks() if -0.5 < tick < 0.5] == [0]
+  assert ax.get_ylim()[1] > 0.7
+
+
 def test_numbers_and_bounds_as_text():
   assert tables.number(None, 'percent') == '–'
   assert tables.number(0.934, 'percent') == '93\N{NO-BREAK SPACE}%'

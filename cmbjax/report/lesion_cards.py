@@ -179,8 +179,14 @@ def _views(lesion, result) -> str:
 
 
 _HALF = FIELD_MM / 2
-_BAR = f'M{-_HALF + 1} {_HALF - 1.2}h5'  # 5 mm, lower left
-_ZOOMED_BAR = f'M{-_HALF + 1} {_HALF - 1.2}h10'
+
+
+def _bar(length: float, kind: str) -> str:
+  """A bar of 5 mm in the lower left; zooming shows the longer one."""
+  return (
+    f'<rect class="bar {kind}" x="{1 - _HALF:g}" y="{_HALF - 1.5:g}" '
+    f'width="{length:g}" height=".55"/>'
+  )
 
 
 def _view(lesion, picture, lines: str, caption: str) -> str:
@@ -188,8 +194,7 @@ def _view(lesion, picture, lines: str, caption: str) -> str:
     f'<figure><svg class="crop" viewBox="{-_HALF:g} {-_HALF:g} {FIELD_MM:g} '
     f'{FIELD_MM:g}" role="img" aria-label="{escape(lesion.id)}, '
     f'{escape(caption)}"><g>{picture.element()}{lines}</g>'
-    f'<use href="#ticks"/><path class="bar wide" d="{_BAR}"/>'
-    f'<path class="bar near" d="{_ZOOMED_BAR}"/></svg>'
+    f'<use href="#ticks"/>{_bar(5, "wide")}{_bar(10, "near")}</svg>'
     f'<figcaption>{escape(caption)}</figcaption></figure>'
   )
 
