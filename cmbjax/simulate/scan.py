@@ -14,7 +14,7 @@ from cmbjax.imaging import swi as swi_module
 from cmbjax.simulate import anatomy, lesions, physics, tissue, vessels
 from cmbjax.simulate.protocols import Protocol
 
-VERSION = 6  # of the drawing; part of every fingerprint
+VERSION = 7  # of the drawing; part of every fingerprint
 
 
 class Finding(NamedTuple):

@@ -227,6 +227,9 @@ def _surface(rng, atlas, count) -> Tubes:
   slope = np.stack(np.gradient(ndimage.gaussian_filter(csf, 1.0)))
   weight = np.where((smooth > 0.12) & (atlas.ventricle_mm > 8), smooth, 0)
   weight *= np.clip(atlas.depth_mm / 8, 0, 1)
+  x, y, z = anatomy.grid_mm(atlas.origin_mm, weight.shape, step=2.0)
+  # Not in the fourth ventricle.
+  weight[(abs(x) < 14) & (y > -62) & (y < -20) & (z < 0)] = 0
   weight[atlas.region[::2, ::2, ::2] >= 4] = 0
   start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
   outward = _lookup(atlas.outward, start, atlas.origin_mm, step=2.0)
