@@ -168,11 +168,14 @@ def gather(
   """Cohort folders to examples, test subjects and folds."""
   examples, scans = {}, {}
   for name, folder in cohorts.items():
-    built = examples_lib.build(
-      name, folder, workdir / 'examples', config=config.patches
+    built = folder
+    if not examples_lib.is_built(folder):
+      built = examples_lib.build(
+        name, folder, workdir / 'examples', config=config.patches
+      )
+    examples[name], scans[name] = examples_lib.load_as(
+      name, built, config=config.patches
     )
-    examples[name] = examples_lib.load(built)
-    scans[name] = examples_lib.load_scans(built)
     if not config.shared_labels:
       examples[name] = _own_labels(examples[name], name)
       scans[name] = _own_labels(scans[name], name)
@@ -465,6 +468,8 @@ def _protocol(scans: examples_lib.Scans) -> str:
   if np.isfinite(scans.echo_time_s[0]):
     parts.append(f'TE {1000 * scans.echo_time_s[0]:g} ms')
   sizes = ' x '.join(f'{size:.2g}' for size in scans.spacing_mm[0])
+  if scans.truth[0] == 'patches':
+    sizes = f'patches without scans, {sizes}'
   return ', '.join([*parts, f'{sizes} mm'])
 
 

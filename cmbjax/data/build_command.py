@@ -14,6 +14,7 @@ import importlib.util
 import pathlib
 import sys
 
+from cmbjax import beam
 from cmbjax.errors import InputError, NoInputError
 
 
@@ -22,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     'builder', help='folder of the builder, for example tfds_builders/ccm_3t'
   )
-  parser.add_argument(
-    '--manual_dir', '--manual-dir', required=True, help='the cohort folder'
-  )
+  parser.add_argument('--manual_dir', '--manual-dir', help='the cohort folder')
   parser.add_argument(
     '--data_dir',
     '--data-dir',
@@ -32,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='result: DATA_DIR/NAME/CONFIG/VERSION',
   )
   parser.add_argument(
-    '--config', default='native', help="'native' (default) or 'resampled'"
+    '--config',
+    default=None,
+    help="'native' (default) or 'resampled'; of simulated_patches the protocol",
   )
   parser.add_argument(
     '--jobs', type=int, default=None, help='threads; default: one per core'
@@ -40,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--overwrite', action='store_true', help='build again what is there'
   )
+  parser.add_argument(
+    '--num', type=int, help='simulated_patches: how many; default: 20000'
+  )
+  parser.add_argument('--seed', type=int, help='simulated_patches: default: 0')
+  beam.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,16 +61,36 @@ def run(args: argparse.Namespace) -> int:
   from cmbjax.data import examples
 
   builder_class = load_builder(args.builder)
-  print(
-    examples.build_with(
+  runner = beam.runner_of(args)
+  draws = hasattr(builder_class, 'fingerprint')  # its records, reads no scans
+  for name, wrong in (
+    ('manual_dir', draws), ('num', not draws), ('seed', not draws)
+  ):  # fmt: skip
+    if wrong and getattr(args, name) is not None:
+      raise InputError(f'--{name}: {builder_class.name} does not take it.')
+  if draws:
+    folder = examples.build_drawn(
+      builder_class,
+      args.data_dir,
+      config=args.config or builder_class.BUILDER_CONFIGS[0].name,
+      num=20_000 if args.num is None else args.num,
+      seed=args.seed or 0,
+      overwrite=args.overwrite,
+      runner=runner,
+    )
+  else:
+    if args.manual_dir is None:
+      raise InputError('--manual_dir: is missing; give the cohort folder.')
+    folder = examples.build_with(
       builder_class,
       args.manual_dir,
       args.data_dir,
-      config=args.config,
+      config=args.config or 'native',
       jobs=args.jobs,
       overwrite=args.overwrite,
+      runner=runner,
     )
-  )
+  print(folder)
   return 0
 
 

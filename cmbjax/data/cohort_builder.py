@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmbjax import detect, files, imaging
+from cmbjax import beam, detect, files, imaging
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import lupolab, patches, tables, truth
 from cmbjax.detect import candidates
@@ -45,6 +45,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     tables_dir: where candidate tables are kept between configs and runs;
       None: they are made anew.
     jobs: threads; None: one per core.
+    runner: of Apache Beam, where scans are worked on; None: here.
     file_format: 'array_record' when None.
     **kwargs: as for every TFDS builder.
   """
@@ -73,11 +74,13 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     *,
     tables_dir: str | os.PathLike | None = None,
     jobs: int | None = None,
+    runner: beam.Runner | None = None,
     file_format: str | None = None,
     **kwargs,
   ):
     self._tables_dir = pathlib.Path(tables_dir) if tables_dir else None
     self._jobs = jobs
+    self._runner = runner
     # The default of TFDS, tfrecord, needs TensorFlow.
     super().__init__(file_format=file_format or 'array_record', **kwargs)
 
@@ -116,25 +119,31 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     cohort = cohorts.read_cohort(path)
     gates, jobs = candidates.Gates(), self._jobs or _num_cores()
     at_once = max(1, min(jobs, _SCANS_AT_ONCE, len(cohort.scans)))
+    work = functools.partial(
+      make_records,
+      gates=gates,
+      grid_mm=self.builder_config.grid_mm,
+      tables_dir=self._tables_dir,
+      jobs=max(1, jobs // at_once),
+    )
+    all_facts = []
+    yield from self._records(work, cohort.scans, all_facts, at_once=at_once)
+    self.info.metadata.update(_metadata(cohort, gates, all_facts))
 
-    def work(scan):
-      return make_records(
-        scan,
-        gates=gates,
-        grid_mm=self.builder_config.grid_mm,
-        tables_dir=self._tables_dir,
-        jobs=max(1, jobs // at_once),
-      )
-
-    all_facts, seen = [], _Seen()
-    label = f'candidates of {self.name}'
-    with Progress(label, len(cohort.scans)) as progress:
-      for facts, records in in_order(work, cohort.scans, at_once=at_once):
+  def _records(self, work, items, all_facts, *, at_once) -> Iterator:
+    """Keys and records of `work(item)`; fills `all_facts`."""
+    if self._runner is None:
+      results = in_order(work, items, at_once=at_once)
+    else:
+      home = pathlib.Path(self._data_dir_root)
+      results = beam.run(work, items, runner=self._runner, folder=home)
+    seen = _Seen()
+    with Progress(f'candidates of {self.name}', len(items)) as progress:
+      for facts, records in results:
         seen.check(facts, records)
         all_facts.append(facts)
         yield from ((record['key'], record) for record in records)
         progress.advance(note=facts['scan'])
-    self.info.metadata.update(_metadata(cohort, gates, all_facts))
 
 
 def make_records(

@@ -112,6 +112,7 @@ def build_with(
   config: str = 'native',
   jobs: int | None = None,
   overwrite: bool = False,
+  runner=None,
 ) -> pathlib.Path:
   """As `build`, but to the usual place of TFDS, data_dir/NAME/CONFIG/VERSION.
 
@@ -128,6 +129,72 @@ def build_with(
     tables_dir=pathlib.Path(data_dir) / 'tables',
     jobs=jobs,
     overwrite=overwrite,
+    runner=runner,
+  )
+
+
+def build_drawn(
+  builder_class: type,
+  data_dir: str | pathlib.Path,
+  *,
+  config: str,
+  num: int,
+  seed: int,
+  overwrite: bool = False,
+  runner=None,
+) -> pathlib.Path:
+  """As `build_with`, for a builder that draws its records and reads no scans.
+
+  Args:
+    num: how many records.
+    seed: 0 or more.
+
+  Raises:
+    InputError: a number out of range, or another set lies there already.
+  """
+  for name, value, least in (('num', num, 1), ('seed', seed, 0)):
+    if value < least:
+      raise InputError(f'--{name}: is {value}, must be {least} or more.')
+  return _build_once(
+    builder_class,
+    pathlib.Path(data_dir),
+    pathlib.Path(data_dir),
+    mark=builder_class.fingerprint(config, num=num, seed=seed),
+    config=config,
+    overwrite=overwrite,
+    num=num,
+    seed=seed,
+    runner=runner,
+  )
+
+
+def is_built(folder: str | pathlib.Path) -> bool:
+  """Whether a folder is a data set that was built, not a cohort."""
+  return (pathlib.Path(folder) / 'dataset_info.json').is_file()
+
+
+def load_as(
+  cohort_name: str, builder_folder: str | pathlib.Path, *, config: str
+) -> tuple[Examples, Scans]:
+  """Examples and scans of a built data set under the name of a cohort.
+
+  Raises:
+    InputError: its patches are not what `config` ('native' or 'resampled')
+      asks for.
+  """
+  made = pathlib.Path(builder_folder).resolve().parent.name
+  examples, scans = load(builder_folder), load_scans(builder_folder)
+  grid = np.abs(examples.spacing_mm - (0.5, 0.5, 2.0)).max()
+  if {made, config} == {'native', 'resampled'} or (
+    config == 'resampled' and made != config and grid > 1e-3
+  ):
+    raise InputError(
+      f'{builder_folder}: holds {made} patches, config.patches is {config}; '
+      'make them equal.'
+    )
+  return (
+    examples._replace(cohort=np.full(len(examples.key), cohort_name)),
+    scans._replace(cohort=np.full(len(scans.scan), cohort_name)),
   )
 
 
@@ -278,15 +345,7 @@ def _fingerprint(folder: str | pathlib.Path) -> str:
 
 
 def _build_once(
-  builder_class,
-  folder,
-  home,
-  *,
-  mark,
-  config,
-  tables_dir,
-  jobs,
-  overwrite=False,
+  builder_class, folder, home, *, mark, config, overwrite=False, **how
 ) -> pathlib.Path:
   """Builds below `home` unless the same is there; one process at a time."""
   configs = [known.name for known in builder_class.BUILDER_CONFIGS]
@@ -305,9 +364,7 @@ def _build_once(
         'or give another data_dir.'
       )
     _remove_leftovers(final)
-    builder = builder_class(
-      data_dir=str(home), config=config, tables_dir=tables_dir, jobs=jobs
-    )
+    builder = builder_class(data_dir=str(home), config=config, **how)
     _prepare(builder, pathlib.Path(folder))
   return final
 

@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import beam, files
 from cmbjax.errors import InputError
 from cmbjax.imaging import swi as swi_module
 from cmbjax.progress import Progress
@@ -54,6 +54,7 @@ def simulate(
   jobs: int | None = None,
   first: int = 1,
   slab_mm: float | None = None,
+  runner: beam.Runner | None = None,
 ) -> pathlib.Path:
   """Writes subjects `first` .. `first + subjects - 1` of a cohort.
 
@@ -66,6 +67,7 @@ def simulate(
     first: number of the first subject, from 1.
     slab_mm: only an axial slab of this thickness round the ventricles, for
       tests; None: the whole head.
+    runner: of Apache Beam, instead of processes here.
 
   Returns:
     The folder.
@@ -89,7 +91,12 @@ def simulate(
   with Progress(
     f'simulate {cohort}', subjects, done=subjects - len(todo)
   ) as progress:
-    for label in _run(work, todo, jobs):
+    results = (
+      _run(work, todo, jobs)
+      if runner is None
+      else beam.run(work, todo, runner=runner, folder=out)
+    )
+    for label in results:
       progress.advance(note=label)
   _write_participants(out)
   return out

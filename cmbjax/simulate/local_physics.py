@@ -119,13 +119,13 @@ def subvoxels(spacing_mm, step_mm) -> np.ndarray:
   return points.reshape(-1, 3).astype(np.float32)
 
 
-def fill_tubes(key, points, heading, radius, corner_mm, spacing_mm, *, shape,
+def fill_tubes(points, heading, radius, corner_mm, spacing_mm, *, shape,
                discs):  # fmt: skip
   """Occupied share [X, Y, Z] of voxels by steps of tubes, not clipped.
 
   As `vessels.deposit`: each step is spread over `discs` points of the disc
-  across the tube, and their volume goes to the eight nearest voxels (to the nearest one when the
-  discs are many).
+  across the tube; their volume goes to the eight nearest voxels, or to the
+  nearest one when the discs are many.
 
   Args:
     points: [S, 3] mm.
@@ -137,8 +137,10 @@ def fill_tubes(key, points, heading, radius, corner_mm, spacing_mm, *, shape,
   side /= jnp.maximum(jnp.linalg.norm(side, axis=-1, keepdims=True), 1e-6)
   other = jnp.cross(heading, side)
   rank = np.arange(discs, dtype=np.float32) + 0.5
-  turn, jitter = jax.random.uniform(key, (2, len(points), discs))
-  angle = rank * _GOLDEN_RAD + 2 * np.pi * turn[:, :1]
+  # Even instead of random: no step has its disc turned like the last one.
+  number = np.arange(len(points), dtype=np.float32)[:, None]
+  angle = rank * _GOLDEN_RAD + number
+  jitter = (number * 0.7549 + rank * 0.5698) % 1
   reach = np.sqrt(rank / discs) * radius[:, None]
   cloud = (
     points[:, None]
@@ -174,20 +176,18 @@ def _scatter(index, volume, shape, *, nearest):
   return jnp.zeros(int(np.prod(shape))).at[where].add(share).reshape(shape)
 
 
-def resample_linear(block, positions):
-  """Linear interpolation of [X, Y, Z, ...] at one array of nodes per axis."""
-  for axis, at in enumerate(positions):
-    low = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, block.shape[axis] - 2)
-    part = (at - low).reshape(
-      [-1 if a == axis else 1 for a in range(block.ndim)]
-    )
-    first = jnp.take(block, low, axis=axis)
-    block = first + part * (jnp.take(block, low + 1, axis=axis) - first)
-  return block
+def linear_matrix(positions, size):
+  """Linear interpolation [len(positions), size] from nodes 0, 1, 2, ..."""
+  far = jnp.abs(positions[:, None] - np.arange(size, dtype=np.float32))
+  return jnp.maximum(1 - far, 0)
 
 
 def along_axes(matrices, image):
-  """Applies a matrix [out, in] to each axis of [X, Y, Z]; None: leave."""
+  """Applies a matrix [out, in] to each of X, Y, Z; None: leave it.
+
+  Args:
+    image: [X, Y, Z, ...], complex without further axes.
+  """
   if jnp.iscomplexobj(image) and not any(map(np.iscomplexobj, matrices)):
     parts = jnp.stack([image.real, image.imag], -1)
     parts = along_axes(matrices, parts)
@@ -200,9 +200,14 @@ def along_axes(matrices, image):
   return image
 
 
+def noise_size(size, spacing_mm) -> int:
+  """How many values on a 2 mm grid cover `size` nodes."""
+  return int(np.ceil(size * spacing_mm / 2)) + 2
+
+
 def noise_matrix(size, spacing_mm, sigma_mm) -> np.ndarray:
   """[size, K]: K white values on a 2 mm grid to smooth noise of variance 1."""
-  count = int(np.ceil(size * spacing_mm / 2)) + 2
+  count = noise_size(size, spacing_mm)
   smooth = ndimage.gaussian_filter1d(
     np.eye(count), sigma_mm / 2, axis=0, mode='wrap'
   )

@@ -17,7 +17,12 @@ from cmbjax.simulate.patch_library import KINDS
 from cmbjax.simulate.protocols import Protocol
 
 PATCH = (24, 24, 12)  # X Y Z, acquired voxels
-_SPHERES = 5
+DEPOSITS = ('microbleed', 'calcification')
+# How often each of KINDS is tried, among those with a deposit and those
+# without. What a detector would not propose is dropped, so the shares among
+# patches are others, near those of whole scans.
+_TRIED = (0.85, 0.20, 0.10, 0.40, 0.15, 0.08, 0.05, 0.17)
+_SPHERES = 5  # the most that a deposit has
 _ARTERY_STEPS = 128
 _THICK_MM = 0.6  # radius from which a tube is filled with more points
 
@@ -48,38 +53,109 @@ def box_of(protocol: Protocol) -> Box:
   ratio = tuple(round(a / b) for a, b in zip(voxel, fine))
   half = tuple(int(np.ceil(0.56 * n * v)) + 2 for n, v in zip(shape, voxel))
   volume = np.prod(np.array(shape) * voxel)
-  return Box(tuple(shape), ratio, half, int(64 + volume / 16),
+  return Box(tuple(shape), ratio, half, int(64 + volume / 22),
              int(64 + volume / 80))  # fmt: skip
 
 
-def draw_subject(key, protocol) -> dict:
-  """What the patches of a group share, as drawn for a whole scan."""
-  keys = iter(jax.random.split(key, 20))
-
-  def uniform(low, high, shape=()):
-    return jax.random.uniform(next(keys), shape, minval=low, maxval=high)
-
-  tilt = jnp.deg2rad(
-    jax.random.normal(next(keys), (2,)) * jnp.array([6, 3])
-    + jnp.array([-8.0, 0.0])
-  )
-  (sx, sy), (cx, cy) = jnp.sin(tilt), jnp.cos(tilt)
-  shifts = jax.random.normal(next(keys), (3, 2)) * 0.25
-  moved = (uniform(0, 1) < 0.4) * uniform(1, 4)
-  return {
-    'key': next(keys),
-    'b0': jnp.array([-sy, cy * sx, cy * cx]),
-    'scale': uniform(0.93, 1.03) * uniform(0.97, 1.03, (3,)),
-    't1': uniform(0.93, 1.07, (3,)),
-    'r2s': uniform(0.9, 1.1, (3,)),
-    'chi': uniform(0.8, 1.2, (3,)),
-    'iron': uniform(0.5, 1.5),
-    'vein_chi': 4 * np.pi * 0.27 * 0.40 * uniform(0.29, 0.40),
-    'snr': uniform(*protocol.snr),
-    'bias': uniform(-1, 1, (9,)) * protocol.bias,
-    'starts': uniform(0.05, 0.95, (3,)) - 0.5,
-    'shifts': shifts * (jnp.arange(3) < jnp.floor(moved))[:, None],
+def draw_subject(rng, protocol) -> dict:
+  """What all patches of one person share, as drawn for a whole scan."""
+  tilt = np.deg2rad([rng.normal(-8, 6), rng.normal(0, 3)])
+  (sx, sy), (cx, cy) = np.sin(tilt), np.cos(tilt)
+  moves = rng.integers(1, 4) if rng.random() < 0.4 else 0
+  subject = {
+    'b0': [-sy, cy * sx, cy * cx],
+    'scale': rng.uniform(0.93, 1.03) * rng.uniform(0.97, 1.03, 3),
+    't1': rng.uniform(0.93, 1.07, 3),
+    'r2s': rng.uniform(0.9, 1.1, 3),
+    'chi': rng.uniform(0.8, 1.2, 3),
+    'iron': rng.uniform(0.5, 1.5),
+    'vein_chi': 4 * np.pi * 0.27 * 0.40 * rng.uniform(0.29, 0.40),
+    'snr': rng.uniform(*protocol.snr),
+    'bias': rng.uniform(-1, 1, 9) * protocol.bias,
+    'starts': rng.uniform(0.05, 0.95, 3) - 0.5,
+    'shifts': rng.normal(0, 0.25, (3, 2)) * (np.arange(3) < moves)[:, None],
   }
+  return {k: np.asarray(v, np.float32) for k, v in subject.items()}
+
+
+class Trial(NamedTuple):
+  """What the host draws of one box; stacked, it is a batch."""
+
+  kind: np.ndarray  # int32, index of KINDS
+  place_mm: np.ndarray  # [3] float32, MNI
+  block: np.ndarray  # [X, Y, Z, 4] uint8 of the templates
+  thin: np.ndarray  # [S, 7] steps of veins: place in mm, heading, radius
+  thick: np.ndarray
+  arteries: np.ndarray
+  corner_mm: np.ndarray  # [3] of node 0; the object is at 0
+  slope: np.ndarray  # [3] ppm per mm, what the shim leaves
+  spheres: np.ndarray  # [5, 5] place, radius, susceptibility
+  density: np.ndarray  # of the spheres
+  noise: np.ndarray  # [2] uint32, key
+
+
+def draw_trial(rng, protocol, library, subject, *, deposit: bool) -> Trial:
+  """Chooses a kind, a place and an object."""
+  box, voxel = box_of(protocol), np.array(protocol.voxel_mm)
+  chance = np.where(np.isin(KINDS, DEPOSITS) == deposit, _TRIED, 0)
+  kind = int(rng.choice(len(KINDS), p=chance / chance.sum()))
+  site = library.first[kind] + rng.integers(library.count[kind])
+  place, network = library.sites_mm[site], library.network[site]
+  flip = np.array([rng.choice([-1, 1]), 1, 1])
+  # The object lies at 0, anywhere within the voxel in the middle.
+  corner = voxel * (rng.uniform(-0.5, 0.5, 3) - np.array(box.shape) // 2)
+  steps = _steps(library.steps[network], place, flip / subject['scale'],
+                 corner, voxel * box.shape)  # fmt: skip
+  artery, wide = steps[:, 7] > 0, steps[:, 6] >= _THICK_MM
+  # The templates are taken at the node nearest the place, so that one person
+  # has one interpolation; 0.5 mm is less than their own blur.
+  index = np.rint(place - library.origin_mm).astype(int)
+  block = library.tissue[
+    tuple(slice(i - h, i + h + 1) for i, h in zip(index, box.half))
+  ]
+  spheres, density = _draw_object(rng, KINDS[kind])
+  steep = 0.003 * np.exp(0.9 * rng.standard_normal())
+  return Trial(
+    np.int32(kind), place, block[:: flip[0]],
+    _padded(steps[~artery & ~wide], box.thin),
+    _padded(steps[~artery & wide], box.thick),
+    _padded(steps[artery], _ARTERY_STEPS),
+    corner.astype(np.float32),
+    (steep * rng.standard_normal(3)).astype(np.float32), spheres, density,
+    rng.integers(2**32, size=2, dtype=np.uint32),
+  )  # fmt: skip
+
+
+def _steps(steps, place_mm, grow, corner, size_mm):
+  """Steps of vessels within 2 mm of the box, in its mm."""
+  points = (steps[:, :3] - place_mm) / grow
+  inside = ((points > corner - 2) & (points < corner + size_mm + 2)).all(1)
+  found = steps[inside]
+  heading = found[:, 3:6] / grow
+  heading /= np.maximum(np.linalg.norm(heading, axis=1, keepdims=True), 1e-6)
+  return np.concatenate([points[inside], heading, found[:, 6:]], 1)
+
+
+def _padded(steps, limit):
+  """[limit, 7]; rows without a step have radius 0."""
+  out = np.zeros((limit, 7), np.float32)
+  out[: len(steps)] = steps[:limit, :7]
+  return out
+
+
+def _draw_object(rng, kind):
+  """Spheres [5, 5] of what lies at 0, and the signal left inside."""
+  out = np.zeros((_SPHERES, 5), np.float32)
+  if kind not in DEPOSITS:
+    return out, np.float32(1)
+  draw = {
+    'microbleed': lesions.draw_microbleed,
+    'calcification': lesions.draw_calcification,
+  }[kind]
+  deposit = draw(rng, np.zeros(3))
+  out[: len(deposit.spheres), :4] = deposit.spheres
+  out[: len(deposit.spheres), 4] = deposit.chi_ppm
+  return out, np.float32(deposit.density)
 
 
 def bias_field(subject, place_mm, protocol):
@@ -91,61 +167,95 @@ def bias_field(subject, place_mm, protocol):
   return jnp.exp(sum(w * t for w, t in zip(subject['bias'], terms)))
 
 
-def make_box(protocol, library, subject, key, kind) -> dict:
-  """Box of SWI round one object, and the noise-free change it makes."""
+def render(protocol, subject, trial: Trial) -> dict:
+  """Noise-free signal of a box without its deposit."""
   box = box_of(protocol)
-  keys = jax.random.split(key, 8)
-  number = library.first[kind] + jnp.floor(
-    jax.random.uniform(keys[0]) * library.count[kind]
-  ).astype(jnp.int32)
-  place_mm, network = library.sites_mm[number], library.network[number]
-  sub, flip = jax.random.uniform(keys[1], (2, 3))
-  flip = jnp.where((flip < 0.5) & np.array([True, False, False]), -1.0, 1.0)
-  corner = -np.array(box.shape) // 2 * np.array(protocol.voxel_mm)
-  corner = corner + (sub - 0.5) * np.array(protocol.voxel_mm)
-  axes = [
-    corner[a] + np.arange(n) * np.float32(s)
-    for a, (n, s) in enumerate(zip(box.fine, protocol.fine_mm))
-  ]
-  grow = flip / subject['scale']  # MNI mm per mm of the box
-  maps = _tissue(protocol, library, subject, keys[2], place_mm, grow, axes)
-  steps = library.steps[network]
-  veins, flow = _fill(keys[3], protocol, box, steps, place_mm, grow, corner)
+  sizes = [local.noise_size(n, s) for n, s in zip(box.fine, protocol.fine_mm)]
+  white = jax.random.normal(jax.random.wrap_key_data(trial.noise), (4, *sizes))
+  maps = _tissue(protocol, subject, white, trial.block)
+  veins, flow = _fill(protocol, box, trial)
+  # Barriers: XLA would compute these anew for every use.
   maps, veins, flow = jax.lax.optimization_barrier((maps, veins, flow))
   density, r2s, chi, brain = maps
   density, r2s = _blend(density, r2s, veins, flow, protocol)
   chi = chi * brain + veins * subject['vein_chi']
   field = local.field_ppm(chi, protocol.fine_mm, subject['b0'])
-  field, spread = _add_slope(keys[4], field, axes)
-  spheres, moment = _draw_object(keys[5], kind)
-  centre = tuple(n // 2 * r for n, r in zip(box.shape, box.ratio))
-  factors = local.deposit_factors(
-    axes, protocol.fine_mm, spheres, subject['b0'], centre=centre,
-    field_t=protocol.field_t, echo_times_s=protocol.echo_times_s,
-  )  # fmt: skip
+  field, spread = _add_slope(trial.slope, field, protocol)
   signals = _signals(protocol, density * brain, r2s, field, spread)
-  signals, factors = jax.lax.optimization_barrier((signals, factors))
-  made = _acquire(protocol, subject, keys[6], signals, factors, place_mm)
-  step = box.ratio
+  x, y, z = box.ratio
   return {
-    **made, 'kind': jnp.asarray(kind, jnp.int32), 'moment': moment,
-    'place_mm': place_mm,
-    'brain': brain[:: step[0], :: step[1], :: step[2]],
+    'signals': jax.lax.optimization_barrier(signals),
+    'brain': brain[::x, ::y, ::z],
+  }
+
+
+def acquire(protocol, subject, trial, drawn, *, deposit: bool) -> dict:
+  """SWI and first magnitude of a drawn box, with its deposit or without one.
+
+  `without` and `with_` are SWI without noise; 0 where there is no deposit.
+  """
+  box = box_of(protocol)
+  crops = [local.crop_matrix(a, b) for a, b in zip(box.fine, box.shape)]
+  bias = bias_field(subject, trial.place_mm, protocol)
+  factors = [1.0] * len(drawn['signals'])
+  if deposit:
+    factors = _factors(protocol, subject, trial)
+  without = with_ = jnp.zeros(box.shape)
+  key = jax.random.wrap_key_data(trial.noise)
+  total, magnitude = 0.0, None
+  for echo, (signal, factor) in enumerate(zip(drawn['signals'], factors)):
+    used = echo in protocol.swi_echoes
+    if not used and echo:
+      continue
+    clean = local.along_axes(crops, signal * factor)
+    noise = jax.random.normal(jax.random.fold_in(key, echo), (2, *clean.shape))
+    noise = jax.lax.complex(*noise) * subject['sigma']
+    noisy = _encode(protocol, subject, clean * bias + noise)
+    magnitude = abs(noisy) if magnitude is None else magnitude
+    if used:
+      total += _swi(protocol, echo, noisy)
+    if used and deposit:
+      without += _swi(protocol, echo, local.along_axes(crops, signal))
+      with_ += _swi(protocol, echo, clean)
+  return {
+    'swi': total / len(protocol.swi_echoes) / subject['level'],
+    'magnitude': magnitude, 'without': without, 'with_': with_,
   }  # fmt: skip
 
 
-def _tissue(protocol, library, subject, key, place_mm, grow, axes):
+def _factors(protocol, subject, trial):
+  """What the deposit does to each signal."""
+  box = box_of(protocol)
+  axes = [
+    trial.corner_mm[a] + np.arange(n) * np.float32(s)
+    for a, (n, s) in enumerate(zip(box.fine, protocol.fine_mm))
+  ]
+  spheres = local.Spheres(
+    trial.spheres[:, :3], trial.spheres[:, 3], trial.spheres[:, 4],
+    trial.density,
+  )  # fmt: skip
+  factors = local.deposit_factors(
+    axes, protocol.fine_mm, spheres, subject['b0'],
+    centre=tuple(n // 2 * r for n, r in zip(box.shape, box.ratio)),
+    field_t=protocol.field_t, echo_times_s=protocol.echo_times_s,
+  )  # fmt: skip
+  return jax.lax.optimization_barrier(factors)
+
+
+def _tissue(protocol, subject, white, block):
   """Density, R2*, susceptibility (ppm) and brain (bool) of the fine box."""
   box = box_of(protocol)
-  # Barriers, here and below: XLA would compute these anew for every use.
-  shares, brain, iron = _shares(
-    protocol, box, library, key, place_mm, grow, axes
-  )
-  noise = functools.partial(_noise, protocol, box)
-  texture = 0.7 * (
-    noise(jax.random.fold_in(key, 1), 2.0)
-    + noise(jax.random.fold_in(key, 2), 6.0)
-  )
+
+  def noise(number, sigma_mm):
+    matrices = [
+      local.noise_matrix(n, s, sigma_mm)
+      for n, s in zip(box.fine, protocol.fine_mm)
+    ]
+    return local.along_axes(matrices, white[number])
+
+  wobble = 0.10 * (noise(0, 1.3) + noise(1, 2.6))
+  texture = 0.7 * (noise(2, 2.0) + noise(3, 6.0))
+  shares, brain, iron = _shares(protocol, box, subject, wobble, block)
   density, r2s, chi = 0.0, 0.0, iron * subject['iron']
   r2s = 45.7 * protocol.field_t * chi
   for n, name in enumerate(('grey', 'white', 'csf')):
@@ -160,22 +270,16 @@ def _tissue(protocol, library, subject, key, place_mm, grow, axes):
   return density * (1 + 0.04 * texture), r2s, chi, brain
 
 
-def _shares(protocol, box, library, key, place_mm, grow, axes):
+def _shares(protocol, box, subject, wobble, block):
   """Crisp grey, white, CSF shares; brain; iron in ppm. See `tissue`."""
-  index = place_mm - library.origin_mm
-  start = jnp.floor(index).astype(jnp.int32) - jnp.array(box.half)
-  size = [2 * h + 2 for h in box.half]
-  block = jax.lax.dynamic_slice(
-    library.tissue, (*start, 0), (*size, library.tissue.shape[-1])
-  )
-  at = [index[a] - start[a] + grow[a] * axes[a] for a in range(3)]
-  values = local.resample_linear(block.astype(jnp.float32) / 255, at)
+  matrices = []
+  for axis, (n, step) in enumerate(zip(box.fine, protocol.fine_mm)):
+    at = (np.arange(n, dtype=np.float32) - n // 2) * step
+    at = box.half[axis] + at / subject['scale'][axis]
+    matrices.append(local.linear_matrix(at, block.shape[axis]))
+  values = local.along_axes(matrices, block.astype(jnp.float32) / 255)
   grey, white, soft, iron = jnp.moveaxis(values, -1, 0)
   csf = jnp.clip(soft - grey - white, 0, 1)
-  wobble = 0.10 * sum(
-    _noise(protocol, box, jax.random.fold_in(key, n), sigma)
-    for n, sigma in ((3, 1.3), (4, 2.6))
-  )
   shares = []
   for image, sign, weight in (
     (grey, 0.0, 1.0), (white, 1.0, 1.0), (csf, 0.8, 1.35)
@@ -188,41 +292,17 @@ def _shares(protocol, box, library, key, place_mm, grow, axes):
   return [share / total for share in shares], soft > 0.5, iron
 
 
-def _noise(protocol, box, key, sigma_mm):
-  """Smooth noise of variance 1 on the fine box."""
-  matrices = [
-    local.noise_matrix(n, s, sigma_mm)
-    for n, s in zip(box.fine, protocol.fine_mm)
-  ]
-  white = jax.random.normal(key, [m.shape[1] for m in matrices])
-  return local.along_axes(matrices, white)
-
-
-def _fill(key, protocol, box, steps, place_mm, grow, corner):
+def _fill(protocol, box, trial):
   """Shares of veins and of arteries on the fine box."""
-  points = (steps[:, :3] - place_mm) / grow
-  size = np.array(box.fine) * np.array(protocol.fine_mm)
-  inside = ((points > corner - 2) & (points < corner + size + 2)).all(-1)
-  inside &= steps[:, 6] > 0
-  artery, thick = steps[:, 7] > 0, steps[:, 6] >= _THICK_MM
 
-  def fill(number, chosen, limit, discs):
-    (index,) = jnp.nonzero(
-      inside & chosen, size=limit, fill_value=len(steps) - 1
-    )
-    heading = steps[index, 3:6] / grow
-    heading /= jnp.maximum(
-      jnp.linalg.norm(heading, axis=-1, keepdims=True), 1e-6
-    )
+  def fill(steps, discs):
     return local.fill_tubes(
-      jax.random.fold_in(key, number), points[index], heading, steps[index, 6],
-      corner, protocol.fine_mm, shape=box.fine, discs=discs,
+      steps[:, :3], steps[:, 3:6], steps[:, 6], trial.corner_mm,
+      protocol.fine_mm, shape=box.fine, discs=discs,
     )  # fmt: skip
 
-  veins = fill(0, ~artery & ~thick, box.thin, 12)
-  veins += fill(1, ~artery & thick, box.thick, 64)
-  flow = fill(2, artery, _ARTERY_STEPS, 64)
-  return jnp.minimum(veins, 1), jnp.minimum(flow, 1)
+  veins = fill(trial.thin, 8) + fill(trial.thick, 48)
+  return jnp.minimum(veins, 1), jnp.minimum(fill(trial.arteries, 48), 1)
 
 
 def _blend(density, r2s, veins, flow, protocol):
@@ -235,72 +315,14 @@ def _blend(density, r2s, veins, flow, protocol):
   return density, r2s + flow * (220.0 - r2s)
 
 
-def _add_slope(key, field, axes):
-  """What the shim leaves of air and bone: a slope, steep in few places."""
-  keys = jax.random.split(key)
-  scale = 0.003 * jnp.exp(0.9 * jax.random.normal(keys[0]))  # ppm per mm
-  slope = scale * jax.random.normal(keys[1], (3,))
-  x, y, z = jnp.meshgrid(*axes, indexing='ij', sparse=True)
+def _add_slope(slope, field, protocol):
+  """What the shim leaves of air and bone."""
+  x, y, z = np.meshgrid(
+    *(np.arange(n) * s for n, s in zip(field.shape, protocol.fine_mm)),
+    indexing='ij', sparse=True,
+  )  # fmt: skip
   field = field + slope[0] * x + slope[1] * y + slope[2] * z
-  return field, slope[2] * (axes[2][1] - axes[2][0])
-
-
-def _draw_object(key, kind):
-  """Spheres of a microbleed or a calcification at 0, else none; its moment."""
-  keys = jax.random.split(key)
-  bleed, stone = _draw_microbleed(keys[0]), _draw_calcification(keys[1])
-  is_bleed = kind == KINDS.index('microbleed')
-  is_stone = kind == KINDS.index('calcification')
-  spheres = jax.tree.map(
-    lambda a, b: jnp.where(is_bleed, a, jnp.where(is_stone, b, 0.0)),
-    bleed, stone,
-  )  # fmt: skip
-  volume = 4 / 3 * np.pi * spheres.radius_mm**3
-  return spheres, (volume * spheres.chi_ppm).sum()
-
-
-def _draw_microbleed(key) -> local.Spheres:
-  """As `lesions.draw_microbleed`, with JAX's generator."""
-  keys = jax.random.split(key, 9)
-  spread = lesions.MOMENT_SPREAD * jax.random.t(keys[0], lesions.MOMENT_FREEDOM)
-  moment = lesions.MOMENT_MEDIAN * jnp.exp(spread)
-  moment = jnp.clip(moment, *lesions.MOMENT_RANGE)
-  chi = jnp.clip(jnp.exp(0.4 * jax.random.normal(keys[1])), 0.3, 3.0)
-  radius = (3 * moment / (4 * np.pi * chi)) ** (1 / 3)
-  row = jnp.arange(_SPHERES)
-  count = jax.random.randint(keys[2], (), 2, 5)
-  weight = jax.random.gamma(keys[3], 3.0, (_SPHERES,)) * (row < count)
-  offsets = jax.random.normal(keys[4], (_SPHERES, 3))
-  reach = 0.7 * radius * jax.random.uniform(keys[5], (_SPHERES, 1)) ** (1 / 3)
-  offsets *= reach / jnp.linalg.norm(offsets, axis=-1, keepdims=True)
-  length = jnp.clip(1.6 + 0.35 * jax.random.normal(keys[6]), 1, 2.5)
-  axis = jax.random.normal(keys[7], (3,))
-  axis *= radius * (1 / 3) ** (1 / 3) * (length - 1) / jnp.linalg.norm(axis)
-  long = jnp.outer(jnp.array([-1.0, 0, 1, 0, 0]), axis)
-  odd = jax.random.uniform(keys[8]) < 0.25
-  share = jnp.where(odd, weight / weight.sum(), jnp.where(row < 3, 1 / 3, 0))
-  return local.Spheres(
-    jnp.where(odd, offsets, long), radius * share ** (1 / 3),
-    jnp.where(share > 0, chi, 0.0), jnp.float32(1),
-  )  # fmt: skip
-
-
-def _draw_calcification(key) -> local.Spheres:
-  """As `lesions.draw_calcification`."""
-  keys = jax.random.split(key, 6)
-  radius = jax.random.uniform(keys[0], minval=0.5, maxval=1.6)
-  count = jax.random.randint(keys[1], (), 2, 6)
-  row = jnp.arange(_SPHERES)
-  radii = jax.random.uniform(keys[2], (_SPHERES,), minval=0.6, maxval=1.0)
-  radii *= radius * count ** (-1 / 4) * (row < count)
-  chi = -jnp.exp(
-    jax.random.uniform(keys[3], minval=np.log(0.25), maxval=np.log(1.6))
-  )
-  return local.Spheres(
-    0.5 * radius * jax.random.normal(keys[4], (_SPHERES, 3)), radii,
-    jnp.where(row < count, chi, 0.0),
-    jax.random.uniform(keys[5], minval=0.2, maxval=0.6),
-  )  # fmt: skip
+  return field, slope[2] * protocol.fine_mm[2]
 
 
 def _signals(protocol, density, r2s, field, spread):
@@ -313,33 +335,6 @@ def _signals(protocol, density, r2s, field, spread):
     angle = rate * field
     out.append(jax.lax.complex(size * jnp.cos(angle), size * jnp.sin(angle)))
   return out
-
-
-def _acquire(protocol, subject, key, signals, factors, place_mm):
-  """SWI and first magnitude of the box, and SWI without noise."""
-  box = box_of(protocol)
-  crops = [local.crop_matrix(a, b) for a, b in zip(box.fine, box.shape)]
-  bias = bias_field(subject, place_mm, protocol)
-  total, without, with_, magnitude = 0.0, 0.0, 0.0, None
-  for echo, (signal, factor) in enumerate(zip(signals, factors)):
-    used = echo in protocol.swi_echoes
-    if not used and echo:
-      continue
-    clean = local.along_axes(crops, signal * factor)
-    noise = jax.random.normal(jax.random.fold_in(key, echo), (*clean.shape, 2))
-    noise = jax.lax.complex(noise[..., 0], noise[..., 1]) * subject['sigma']
-    noisy = _encode(protocol, subject, clean * bias + noise)
-    magnitude = abs(noisy) if magnitude is None else magnitude
-    if used:
-      plain = local.along_axes(crops, signal)
-      total += _swi(protocol, echo, noisy)
-      without += _swi(protocol, echo, plain)
-      with_ += _swi(protocol, echo, clean)
-  count = len(protocol.swi_echoes)
-  return {
-    'swi': total / count / subject['level'], 'magnitude': magnitude,
-    'without': without / count, 'with_': with_ / count,
-  }  # fmt: skip
 
 
 def _encode(protocol, subject, signal):

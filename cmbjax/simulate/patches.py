@@ -23,11 +23,11 @@ from cmbjax.simulate.protocols import Protocol
 
 VERSION = 1  # of the drawing; part of every fingerprint
 GROUP = 100  # patches of one person
+CENTRE = tuple(size // 2 for size in scene.PATCH)  # of the dark spot
 
-# How often each of KINDS is tried. What a detector would not propose is
-# dropped, so the shares among patches are others, near those of whole scans.
-_TRIED = (0.30, 0.14, 0.08, 0.24, 0.07, 0.05, 0.04, 0.08)
+_WITH_DEPOSIT = (True, False, False)  # chunks of trials, in turn
 _CHUNK = 16  # trials computed together; part of what a patch is
+_MIDDLES = ('magnitude', 'swi', 'brain')  # for `_reference`
 _POOL = 96  # boxes that say what intensity becomes 1
 
 
@@ -45,7 +45,7 @@ class Patches(NamedTuple):
 
 
 def make_patches(
-  protocol: Protocol, *, count: int, seed: int, first: int = 0, batch: int = 64
+  protocol: Protocol, *, count: int, seed: int, first: int = 0
 ) -> Patches:
   """Simulates patches `first` .. `first + count - 1`.
 
@@ -54,20 +54,18 @@ def make_patches(
     count: how many; 1 or more.
     seed: 0 or more; others give other people.
     first: number of the first one.
-    batch: trials per call of the device; changes the speed and memory only.
 
   Raises:
     InputError: a number out of range.
   """
   for name, value, least in (
     ('count', count, 1), ('seed', seed, 0), ('first', first, 0),
-    ('batch', batch, 1),
   ):  # fmt: skip
     if value < least:
       raise InputError(f'{name}: found {value}, must be {least} or more.')
   last = first + count
   groups = [
-    make_group(protocol, number, seed=seed, batch=batch)
+    make_group(protocol, number, seed=seed)
     for number in range(first // GROUP, (last - 1) // GROUP + 1)
   ]
   whole = Patches(*(np.concatenate(parts) for parts in zip(*groups)))
@@ -75,22 +73,29 @@ def make_patches(
   return Patches(*(column[start : start + count] for column in whole))
 
 
-def make_group(
-  protocol: Protocol, number: int, *, seed: int, batch: int = 64
-) -> Patches:
+def make_group(protocol: Protocol, number: int, *, seed: int) -> Patches:
   """The `GROUP` patches of person `number`: trials until enough are kept."""
-  chunks = max(1, batch // _CHUNK)
-  library = _on_device()
-  subject = scene.draw_subject(_subject_key(protocol, seed, number), protocol)
+  subject = scene.draw_subject(_rng(protocol, seed, number, 0), protocol)
   subject = _with_level(subject, protocol, _reference(protocol))
-  kept, start = [], 0
+  library = patch_library.load()
+  kept, chunk = [], 0
   while sum(len(part['kind']) for part in kept) < GROUP:
-    trials = start + np.arange(chunks * _CHUNK).reshape(chunks, _CHUNK)
-    made = jax.device_get(_run(protocol, library, subject, trials))
-    made = {k: v.reshape(-1, *v.shape[2:]) for k, v in made.items()}
+    rngs = [
+      _rng(protocol, seed, number, 1 + chunk * _CHUNK + n)
+      for n in range(_CHUNK)
+    ]
+    deposit = _WITH_DEPOSIT[chunk % len(_WITH_DEPOSIT)]
+    trials = _stack(
+      scene.draw_trial(rng, protocol, library, subject, deposit=deposit)
+      for rng in rngs
+    )
+    made = _run(protocol, subject, trials, deposit)
+    made = jax.device_get({k: v for k, v in made.items() if k not in _MIDDLES})
     keep = made.pop('keep')
+    made |= {'kind': trials.kind, 'place_mm': trials.place_mm}
+    made['moment'] = _moments(trials.spheres)
     kept.append({name: column[keep] for name, column in made.items()})
-    start += chunks * _CHUNK
+    chunk += 1
   rows = {k: np.concatenate([p[k] for p in kept])[:GROUP] for k in kept[0]}
   label = (rows['kind'] == 0).astype(np.int8)
   return Patches(
@@ -106,82 +111,77 @@ def make_group(
   )
 
 
-def _subject_key(protocol, seed, number):
+def _rng(protocol, seed, group, trial):
   name = zlib.crc32(protocol.name.encode())
-  key = jax.random.fold_in(jax.random.key(seed % 2**32), seed >> 32)
-  return jax.random.fold_in(jax.random.fold_in(key, name), number)
+  return np.random.default_rng([seed, name, group, trial])
 
 
-@functools.lru_cache(maxsize=1)
-def _on_device() -> patch_library.Library:
-  return jax.tree.map(jnp.asarray, patch_library.load())
+def _stack(trials) -> scene.Trial:
+  return scene.Trial(*(np.stack(column) for column in zip(*trials)))
+
+
+def _moments(spheres) -> np.ndarray:
+  """[N] ppm mm3 of spheres [N, 5, 5]."""
+  volume = 4 / 3 * np.pi * spheres[..., 3] ** 3
+  return (volume * spheres[..., 4]).sum(-1).astype(np.float32)
 
 
 def _with_level(subject, protocol, reference):
   """Adds the noise, and the intensity that becomes 1, of this person."""
   place_mm, magnitude, swi = reference
   bias = scene.bias_field(subject, place_mm, protocol)
+  sigma = np.median(magnitude * bias) / subject['snr']
+  level = np.percentile(swi * bias, 99.5)
   return {
-    **subject,
-    'sigma': jnp.median(magnitude * bias) / subject['snr'],
-    'level': jnp.percentile(swi * bias, 99.5),
-  }
+    **subject, 'sigma': np.float32(sigma), 'level': np.float32(level)
+  }  # fmt: skip
 
 
 @functools.lru_cache
 def _reference(protocol: Protocol):
-  """Places, magnitudes (first echo) and SWI of brain voxels of all people."""
-  library = _on_device()
-  found = []
+  """Places, magnitudes (first echo) and SWI of brain voxels of some people."""
+  library, found = patch_library.load(), []
   for number in range(_POOL // _CHUNK):
-    subject = scene.draw_subject(
-      _subject_key(protocol, 2**32 + 1, number), protocol
+    # No seed of a person has four numbers.
+    rng = np.random.default_rng([0, zlib.crc32(protocol.name.encode()), number])
+    subject = scene.draw_subject(rng, protocol)
+    sigma = 0.0  # noise makes the brightest voxels brighter
+    if found:
+      sigma = np.median(np.concatenate([f[1] for f in found])) / subject['snr']
+    subject |= {
+      'sigma': np.float32(sigma), 'level': np.float32(1),
+      'bias': np.zeros(9, np.float32),
+    }  # fmt: skip
+    trials = _stack(
+      scene.draw_trial(rng, protocol, library, subject, deposit=False)
+      for _ in range(_CHUNK)
     )
-    if found:  # noise makes the brightest voxels brighter
-      sigma = np.median(np.concatenate([f[1] for f in found]))
-      subject |= {'sigma': sigma / subject['snr'], 'level': 1.0}
-    else:
-      subject |= {'sigma': 0.0, 'level': 1.0}
-    keys = jax.random.split(subject['key'], _CHUNK)
-    tissue_kind = KINDS.index('tissue')
-    parts = _background(protocol, library, subject, keys, tissue_kind)
-    place, magnitude, swi, brain = jax.device_get(parts)
-    place = np.broadcast_to(
-      place[:, None, None, None], (*brain.shape, 3)
-    )  # fmt: skip
-    found.append((place[brain], magnitude[brain], swi[brain]))
+    made = jax.device_get(_run(protocol, subject, trials, False))
+    magnitude, swi, brain = (made[name] for name in _MIDDLES)
+    where = np.broadcast_to(
+      trials.place_mm[:, None, None, None], (*brain.shape, 3)
+    )
+    found.append((where[brain], magnitude[brain], swi[brain]))
   place, magnitude, swi = (np.concatenate(part) for part in zip(*found))
   some = np.random.default_rng(0).permutation(len(swi))[:8192]
   return place[some], magnitude[some], swi[some]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _background(protocol, library, subject, keys, kind):
-  """Middles of boxes without a bias field: for `_reference`."""
-  subject = {**subject, 'bias': jnp.zeros(9)}
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _run(protocol, subject, trials, deposit):
+  """Patches of `_CHUNK` trials, and which of them a detector would propose."""
 
-  def one(key):
-    made = scene.make_box(protocol, library, subject, key, kind)
-    inner = tuple(slice(n // 4, -(n // 4)) for n in made['swi'].shape)
-    return (
-      made['place_mm'], made['magnitude'][inner], made['swi'][inner],
-      made['brain'][inner],
-    )  # fmt: skip
+  def one(trial):
+    drawn = scene.render(protocol, subject, trial)
+    made = scene.acquire(protocol, subject, trial, drawn, deposit=deposit)
+    made['brain'] = drawn['brain']
+    middle = tuple(slice(n // 4, -(n // 4)) for n in made['swi'].shape)
+    return {
+      **_cut(protocol, trial, made),
+      **{name: made[name][middle] for name in _MIDDLES if not deposit},
+    }
 
-  return jax.vmap(one)(keys)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _run(protocol, library, subject, trials):
-  """Trials [C, _CHUNK] to what they made; the compiled body never changes."""
-
-  def one(number):
-    key = jax.random.fold_in(subject['key'], number)
-    kind_key, key = jax.random.split(key)
-    kind = jax.random.choice(kind_key, len(KINDS), p=jnp.array(_TRIED))
-    return _cut(protocol, scene.make_box(protocol, library, subject, key, kind))
-
-  return jax.lax.map(jax.vmap(one), trials)
+  return jax.vmap(one)(trials)
 
 
 # What a detector asks of a candidate, see detect.gates; here on one box.
@@ -195,7 +195,7 @@ _RIM_MM = 2.0
 _MIN_ROUNDNESS = 0.35  # short by long axis of the core in its slice
 
 
-def _cut(protocol, made) -> dict:
+def _cut(protocol, trial, made) -> dict:
   """Finds the dark spot, centres the patch on it, judges and measures it."""
   voxel = np.array(protocol.voxel_mm)
   shape = made['swi'].shape
@@ -210,14 +210,13 @@ def _cut(protocol, made) -> dict:
   room = middle - np.array(scene.PATCH) // 2
   shift = jnp.rint(spot['offset_mm'] / voxel).astype(jnp.int32)
   keep = spot['keep'] & (jnp.abs(shift) <= room).all()
-  bleeds = made['kind'] == KINDS.index('microbleed')
+  bleeds = trial.kind == KINDS.index('microbleed')
   keep &= ~bleeds | (spot['contrast'] >= _VISIBLE)
   start = middle - np.array(scene.PATCH) // 2 + jnp.clip(shift, -room, room)
   image = jax.lax.dynamic_slice(swi, start, scene.PATCH)
   return {
     'image': jnp.rint(255 * image).astype(jnp.uint8), 'keep': keep,
     'contrast': spot['contrast'], 'diameter_mm': spot['diameter_mm'],
-    **{name: made[name] for name in ('kind', 'moment', 'place_mm')},
   }  # fmt: skip
 
 

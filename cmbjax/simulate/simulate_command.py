@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from cmbjax import beam
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Options of the verb."""
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='DIR',
     help='instead: compare the lesions of a cohort folder with real ones',
   )
+  beam.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     jobs=arguments.jobs,
     first=arguments.first,
     slab_mm=arguments.slab,
+    runner=beam.runner_of(arguments),
   )
   print(f'{folder}: simulated scans', file=sys.stderr)
   return 0

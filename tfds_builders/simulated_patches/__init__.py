@@ -1,0 +1,1 @@
+"""Patches drawn without scans: see README.md."""
