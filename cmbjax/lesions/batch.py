@@ -177,7 +177,7 @@ class Log:
   def __init__(self, out: pathlib.Path):
     now = datetime.datetime.now(datetime.UTC)
     folder = files.make_folder(out / 'logs')
-    self.path = folder / f'run-{now:%Y%m%dT%H%M%S}-{os.getpid()}.jsonl'
+    self.path = folder / f'run-{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl'
 
   def add(self, event: str, **fields: Any) -> None:
     """Appends one line."""

@@ -1,0 +1,337 @@
+"""The real command line of `cmbjax detect`, and its batch."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax import cli
+from cmbjax.evaluation import matching
+from cmbjax.simulate import cohort
+from tests import lesion_data, small_cohorts
+
+pytestmark = pytest.mark.e2e
+
+FAST = ('--weights', 'none', '--no-regions', '--no-report')
+
+
+def command(*arguments):
+  return [sys.executable, '-m', 'cmbjax.cli', 'detect', *map(str, arguments)]
+
+
+def call(*arguments, timeout=200):
+  return subprocess.run(
+    command(*arguments),
+    capture_output=True,
+    text=True,
+    timeout=timeout,
+    check=False,
+  )
+
+
+def here(*arguments):
+  """The same in this process, where no start-up has to be paid for."""
+  return cli.main(['detect', *map(str, arguments)])
+
+
+def log_of(out):
+  """Events of the newest run."""
+  newest = max((out / 'logs').glob('run-*'), key=lambda p: p.stat().st_mtime_ns)
+  return [json.loads(line) for line in newest.read_text().splitlines()]
+
+
+def events(out, kind):
+  return [line['name'] for line in log_of(out) if line['event'] == kind]
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('weights') / 'w'
+  lesion_data.write_weights(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def simulated(tmp_path_factory):
+  """One simulated slab, with its truth."""
+  folder = tmp_path_factory.mktemp('simulated') / 'cohort'
+  return cohort.simulate(
+    'btumor_3t', subjects=1, out=folder, seed=9055, jobs=1, slab_mm=10
+  )
+
+
+@pytest.fixture(scope='module')
+def analysed(simulated, weights, tmp_path_factory):
+  """The whole verb on the simulated cohort, in a process of its own."""
+  out = tmp_path_factory.mktemp('analysed') / 'out'
+  done = call(
+    simulated, out, 'participant', '--weights', weights, '--write-candidates',
+    '--write-steps', '--jobs', 1,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  return out, done
+
+
+def test_a_simulated_scan_to_files(analysed, simulated):
+  out, done = analysed
+  assert '1 done' in done.stderr
+  anat = out / 'sub-3T001' / 'anat'
+  stem = 'sub-3T001_space-orig_seg-cmb_dseg'
+  labels = nib.load(anat / f'{stem}.nii.gz')
+  (source,) = simulated.glob('sub-*/anat/*_swi.nii.gz')
+  scan = nib.load(source)
+  assert labels.shape == scan.shape
+  np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-5)
+  rows = lesion_data.read_table(anat / f'{stem}.tsv')
+  assert rows
+  array = np.asanyarray(labels.dataobj)
+  assert sorted(set(np.unique(array)) - {0}) == [int(r['index']) for r in rows]
+  fields = json.loads((anat / f'{stem}.json').read_text())
+  assert fields['Simulated'] is True
+  assert fields['MagneticFieldStrength'] == 3
+  assert set(rows[0]) - {'index', 'name'} <= set(fields)  # all described
+  page = (out / 'sub-3T001.html').read_text()
+  assert rows[0]['name'] in page
+  assert 'simulated' in page.lower()
+  assert (out / 'group.html').is_file()
+  described = json.loads((out / 'dataset_description.json').read_text())
+  assert described['DatasetType'] == 'derivative'
+
+
+def test_true_microbleeds_are_among_the_outlines(analysed, simulated):
+  """By the touch rule; untrained networks reject nothing."""
+  out, _ = analysed
+  (found,) = out.glob('sub-*/anat/*_seg-cmb_dseg.nii.gz')
+  (truth,) = simulated.glob('derivatives/truth/sub-*/anat/*cmb_dseg.nii.gz')
+  match = matching.touch(lesion_data.load(found), lesion_data.load(truth))
+  assert match.lesion_hit.mean() > 0.6
+
+
+def test_the_table_of_candidates_has_reasons_and_features(analysed):
+  (path,) = analysed[0].glob('sub-*/anat/*_desc-candidates.tsv')
+  rows = lesion_data.read_table(path)
+  assert {'x_mm', 'y_mm', 'z_mm', 'score', 'kept', 'reason'} <= set(rows[0])
+  assert {'circularity', 'contrast', 'diameter_mm'} <= set(rows[0])
+  assert {r['kept'] for r in rows} == {'true', 'false'}
+  assert all(r['reason'] != 'n/a' for r in rows if r['kept'] == 'false')
+  assert all(r['likelihood'] == 'n/a' for r in rows if r['kept'] == 'false')
+
+
+def test_no_path_of_this_machine_in_what_is_shared(analysed, simulated):
+  out, _ = analysed
+  for path in [*out.rglob('*.json'), *out.rglob('*.html'), *out.glob('*.tsv')]:
+    text = path.read_text()
+    assert str(simulated) not in text, path
+    assert str(out) not in text, path
+
+
+def test_nothing_half_written_is_left(analysed):
+  assert not list(analysed[0].rglob('.partial-*'))
+
+
+@pytest.fixture
+def twenty(tmp_path):
+  """20 subjects, the seventh of which is cut short."""
+  root = tmp_path / 'bids'
+  small_cohorts.write_cohort(root, subjects=20, num_lesions=1, num_mimics=1)
+  broken = root / 'sub-07' / 'anat' / 'sub-07_swi.nii.gz'
+  whole = broken.read_bytes()
+  broken.write_bytes(whole[: len(whole) // 2])
+  return root, tmp_path / 'out', broken, whole
+
+
+def test_twenty_subjects_one_broken(twenty, capsys):
+  root, out, broken, whole = twenty
+  assert here(root, out, *FAST) == 1
+  errors = capsys.readouterr().err
+  assert '19 done, 1 failed' in errors
+  assert 'sub-07' in errors
+  assert 'cut short' in errors
+  assert len(list(out.glob('sub-*/anat/*_dseg.nii.gz'))) == 19
+  assert len(events(out, 'done')) == 19
+  rows = lesion_data.read_table(out / 'group_cmb.tsv')
+  assert [r['name'] for r in rows if r['status'] == 'failed'] == ['sub-07']
+  before = {p: p.stat().st_mtime_ns for p in out.glob('sub-*/anat/*')}
+
+  assert here(root, out, *FAST) == 1  # only the broken one is tried
+  assert (events(out, 'done'), events(out, 'failed')) == ([], ['sub-07'])
+  assert log_of(out)[0]['todo'] == ['sub-07']
+  assert '19 were done already' in capsys.readouterr().err
+  assert before == {p: p.stat().st_mtime_ns for p in out.glob('sub-*/anat/*')}
+
+  broken.write_bytes(whole)
+  assert here(root, out, *FAST) == 0
+  assert events(out, 'done') == ['sub-07']
+  assert here(root, out, *FAST) == 0
+  assert events(out, 'done') == []
+
+
+@pytest.fixture
+def one(tmp_path):
+  path = tmp_path / 'in' / 'sub-01_swi.nii.gz'
+  lesion_data.write_swi(path)
+  mask = small_cohorts.save(
+    tmp_path / 'in' / 'brain.nii.gz',
+    small_cohorts.phantom(1).brain,
+    small_cohorts.affine_of(),
+  )
+  return path, tmp_path / 'out', (*FAST, '--mask', mask)
+
+
+def tried(out):
+  return log_of(out)[0]['todo']
+
+
+def test_only_what_changed_is_done_again(one):
+  path, out, options = one
+  assert here(path, out, *options) == 0
+  assert tried(out) == ['sub-01']
+  assert here(path, out, *options) == 0
+  assert tried(out) == []
+  assert here(path, out, *options, '--overwrite') == 0
+  assert tried(out) == ['sub-01']
+  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert tried(out) == ['sub-01']
+  facts = path.with_name('sub-01_swi.json')
+  facts.write_text(facts.read_text().replace('0.028', '0.02'))
+  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert tried(out) == ['sub-01']
+  next(out.glob('sub-01/anat/*.tsv')).unlink()  # a result that is lost
+  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert tried(out) == ['sub-01']
+  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert tried(out) == []
+
+
+def test_dry_run_writes_nothing(one, capsys):
+  path, out, options = one
+  assert here(path, out, *options, '--dry-run') == 0
+  assert 'would do    sub-01' in capsys.readouterr().out
+  assert not out.exists()
+  assert here(path, out, *options) == 0
+  before = sorted(out.rglob('*'))
+  capsys.readouterr()
+  assert here(path, out, *options, '--dry-run') == 0
+  assert 'would skip  sub-01' in capsys.readouterr().out
+  assert sorted(out.rglob('*')) == before
+
+
+def test_a_file_is_written_over_by_nobody(one):
+  """The input folder stays as it was."""
+  path, out, options = one
+  before = {p: p.read_bytes() for p in path.parent.iterdir()}
+  assert here(path, out, *options) == 0
+  assert before == {p: p.read_bytes() for p in path.parent.iterdir()}
+
+
+def test_group_alone(one, capsys):
+  path, out, options = one
+  assert here(path, out, 'group', '--no-report') == 3
+  assert here(path, out, *options) == 0
+  (out / 'group_cmb.tsv').unlink()
+  assert here(path, out, 'group', '--no-report') == 0
+  assert len(lesion_data.read_table(out / 'group_cmb.tsv')) == 1
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'code', 'words'),
+  [
+    (('{in}/none.nii',), 3, 'no such file'),
+    (('{in}/empty',), 3, 'holds no scan'),
+    (('{in}/text.nii.gz',), 2, 'not a readable NIfTI'),
+    (('{in}/notes.txt',), 2, 'not a NIfTI file'),
+    (('{scan}', '--threshold', '2'), 2, '--threshold'),
+    (('{scan}', '--threshold', 'nan'), 2, '--threshold'),
+    (('{scan}', '--jobs', '0'), 2, '--jobs'),
+    (('{scan}', '--mask', '{in}/none.nii'), 3, '--mask'),
+    (('{scan}', '--atlas', '{in}/none.nii'), 3, 'no such file'),
+    (('{scan}', '--weights', '{in}/empty'), 3, 'weights.json'),
+    (('{scan}', '--dicom-seg'), 2, 'DICOM'),
+  ],
+)
+def test_mistakes_are_one_sentence(one, capsys, arguments, code, words):
+  path, out, _ = one
+  folder = path.parent
+  (folder / 'empty').mkdir()
+  (folder / 'text.nii.gz').write_text('no image')
+  (folder / 'notes.txt').write_text('no image')
+  places = {'in': folder, 'scan': path}
+  arguments = [a.format(**places) for a in arguments]
+  if '--weights' not in arguments:
+    arguments += ['--weights', 'none']
+  assert here(arguments[0], out, *arguments[1:]) == code
+  errors = capsys.readouterr().err
+  assert words in errors
+  assert 'Traceback' not in errors
+
+
+def test_the_input_is_not_the_output(one, capsys):
+  folder = one[0].parent
+  assert here(folder, folder, *FAST) == 2
+  assert 'is the input' in capsys.readouterr().err
+
+
+def test_a_bug_in_one_scan_keeps_its_traceback(one, capsys, monkeypatch):
+  from cmbjax.lesions import chain
+
+  path, out, options = one
+
+  def crash(*_, **__):
+    raise ZeroDivisionError('a bug')
+
+  monkeypatch.setattr(chain, 'analyse', crash)
+  assert here(path, out, *options) != 0
+  assert 'ZeroDivisionError: a bug' in capsys.readouterr().err
+  (failed,) = [line for line in log_of(out) if line['event'] == 'failed']
+  assert 'in crash' in failed['trace']
+
+
+def test_two_processes_find_what_one_finds(tmp_path):
+  root = tmp_path / 'bids'
+  small_cohorts.write_cohort(root, subjects=3, num_lesions=2)
+  done = call(root, tmp_path / 'two', *FAST, '--jobs', 2)
+  assert done.returncode == 0, done.stderr
+  assert here(root, tmp_path / 'one', *FAST, '--jobs', 1) == 0
+  for path in (tmp_path / 'one').glob('sub-*/anat/*_dseg.*'):
+    other = tmp_path / 'two' / path.relative_to(tmp_path / 'one')
+    if path.suffix != '.json':  # it holds the seconds
+      assert path.read_bytes() == other.read_bytes()
+
+
+def test_interrupt_is_130_and_goes_on(tmp_path):
+  root, out = tmp_path / 'bids', tmp_path / 'out'
+  small_cohorts.write_cohort(root, subjects=1, num_lesions=1)
+  first = root / 'sub-01'
+  for number in range(2, 120):
+    name = f'sub-{number:02d}'
+    shutil.copytree(first, root / name)
+    for path in (root / name / 'anat').iterdir():
+      path.rename(path.with_name(path.name.replace('sub-01', name)))
+  with subprocess.Popen(
+    command(root, out, *FAST, '--jobs', 1),
+    stderr=subprocess.PIPE,
+    stdout=subprocess.DEVNULL,
+    text=True,
+  ) as process:
+    end = time.monotonic() + 60
+    while len(list(out.glob('logs/sub-*.json'))) < 3 and time.monotonic() < end:
+      time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+  assert process.returncode == 130
+  assert 'Traceback' not in errors
+  done = len(events(out, 'done'))
+  assert 0 < done < 119
+  assert log_of(out)[-1]['event'] == 'stopped'
+  assert here(root, out, *FAST, '--dry-run') == 0
+  ready = [p for p in out.glob('sub-*/anat/*_dseg.nii.gz')]
+  assert len(ready) >= done
+  assert not [p for p in pathlib.Path(out).rglob('.partial-*')]
