@@ -8,16 +8,21 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.errors import InputError
+from cmbjax.imaging import resample
 
 _WORK_MM = 2.0  # the shape is found on a grid of about this spacing
-_OPEN_MM = 7.0  # bridges from brain to scalp thinner than twice this are cut
 _BIAS_MM = 25.0  # width over which the receive field is followed
 _LEAST_OF_BRIGHT = 0.15  # tissue is above this part of the brightest voxels,
 _LEAST_OF_LOCAL = 0.4  # above this part of the tissue round it,
-_LEAST_OF_NOISE = 4.0  # and above this many times the air,
-_MOST_FOR_NOISE = 0.4  # unless there is no air in the image
-_IN_PLANE = np.array([[[0], [1], [0]], [[1], [1], [1]], [[0], [1], [0]]], bool)
+_LEAST_OF_NOISE = 2.5  # and above this many times the air,
+_MOST_FOR_NOISE = 0.3  # unless there is no air in the image
+_OPEN_MM = 11.0  # bridges from brain to face and neck below twice this are cut
+_CORNER_MM = 4.0  # gyri that the cut took off reach no farther than this
+_THICK_MM = 3.0  # what is thicker than twice this beside the brain is no gyrus
+_SMALL_ML = 20.0  # brain stem below the cut, poles of the temporal lobes
 _CLOSE_MM = 5.0  # sulci and vessels narrower than twice this are closed
+_DEEP_MM = 4.0  # farther from the edge everything is brain, dark or bright
+_EDGE = 0.6  # the edge is where the image falls to this part of the tissue
 
 
 def brain_mask(
@@ -40,25 +45,23 @@ def brain_mask(
     max(1, round(_WORK_MM / s)) if n > 1 else 1
     for s, n in zip(spacing_mm, image.shape)
   ]
-  coarse = _block_mean(image, factors)
+  coarse = resample.block_mean(image, factors)
   step = np.array(spacing_mm, float) * factors
-  tissue = _is_tissue(coarse, step)
-  shape = _largest(_erode(tissue, step, _OPEN_MM))
-  shape = _dilate(shape, step, _OPEN_MM)
-  # The corners that opening cuts come back, but only within a slice: above the
-  # brain of a thick slice lies the scalp of the next.
-  shape = ndimage.binary_dilation(shape, _IN_PLANE) & tissue
-  shape = _close(shape, step, _CLOSE_MM)
-  shape = _fill_slices(shape)
+  relative, tissue = _tissue(coarse, step)
+  shape = _without_surroundings(tissue, step)
+  shape = _fill_slices(_close(shape, step, _CLOSE_MM))
   if not shape.any():
     raise InputError(
       f'image {image.shape}: no brain was found; give a mask of your own.'
     )
-  return _refine(shape, factors, image.shape)
+  # The edge between coarse voxels is where the image itself says.
+  deep = _erode(shape, step, _DEEP_MM)
+  level = np.where(deep, 1, np.where(shape, np.minimum(relative, 1), 0))
+  return resample.stretch(level, factors, image.shape) > _EDGE
 
 
-def _is_tissue(coarse, step):
-  """Brighter than noise and than a fraction of its surroundings."""
+def _tissue(coarse, step):
+  """(image relative to the tissue round it, bool where there is tissue)."""
   positive = coarse[coarse > 0]
   if not positive.size:
     raise InputError('image: holds no signal; give another file.')
@@ -67,42 +70,47 @@ def _is_tissue(coarse, step):
   above_noise = min(_LEAST_OF_NOISE * noise, _MOST_FOR_NOISE * high)
   rough = coarse > max(_LEAST_OF_BRIGHT * high, above_noise)
   sigma = _BIAS_MM / step
-  weight = ndimage.gaussian_filter(rough.astype(np.float32), sigma)
-  local = ndimage.gaussian_filter(np.where(rough, coarse, 0), sigma)
-  local /= np.maximum(weight, 1e-3)
-  return rough & (coarse > _LEAST_OF_LOCAL * local)
+  weight, local = (
+    ndimage.gaussian_filter(a, sigma, truncate=3)
+    for a in (rough.astype(np.float32), np.where(rough, coarse, 0))
+  )
+  relative = coarse * np.maximum(weight, 1e-3) / np.maximum(local, 1e-20)
+  return relative, rough & (relative > _LEAST_OF_LOCAL)
 
 
-def _block_mean(image, factors):
-  for axis, factor in enumerate(factors):
-    if factor > 1:
-      starts = np.arange(0, image.shape[axis], factor)
-      counts = np.diff(np.append(starts, image.shape[axis]))
-      image = np.add.reduceat(image, starts, axis) / np.reshape(
-        counts.astype(np.float32), [-1 if a == axis else 1 for a in range(3)]
-      )
-  return image
+def _without_surroundings(tissue, step):
+  """The brain in the tissue of a head."""
+  # Beyond the sides of the view is no tissue: a face cut there is no brain.
+  padded = np.pad(tissue, [(1, 1), (1, 1), (0, 0)])
+  core = _largest(_erode(padded, step, _OPEN_MM)[1:-1, 1:-1])
+  core = _dilate(core, step, _OPEN_MM) & tissue
+  # Gyri are thin and near, scalp is thin and far, the face is thick and large;
+  # what is thick but small and touches the brain is its stem, or a pole.
+  rest = tissue & ~core
+  thick = _dilate(_erode(rest, step, _THICK_MM), step, _THICK_MM)
+  labels, count = ndimage.label(thick)
+  volume_ml = np.bincount(labels.ravel()) * step.prod() / 1000
+  touching = np.unique(labels[_dilate(core, step, 1.5 * step.max())])
+  kept = (volume_ml < _SMALL_ML) & np.isin(np.arange(count + 1), touching)
+  kept[0] = False
+  near = rest & ~thick & _dilate(core, step, _CORNER_MM)
+  return _largest(core | near | kept[labels])
 
 
 def _erode(mask, step, radius_mm):
-  padded = np.pad(mask, [(1, 1), (1, 1), (0, 0)])
-  inside = ndimage.distance_transform_edt(padded, sampling=step)
-  return inside[1:-1, 1:-1] > radius_mm
+  return ndimage.distance_transform_edt(mask, sampling=step) > radius_mm
 
 
 def _dilate(mask, step, radius_mm):
+  if not mask.any():
+    return mask
   return ndimage.distance_transform_edt(~mask, sampling=step) <= radius_mm
 
 
 def _close(mask, step, radius_mm):
   pad = [int(np.ceil(radius_mm / s)) + 1 for s in step]
   padded = np.pad(mask, [(p, p) for p in pad])
-  closed = (
-    ndimage.distance_transform_edt(
-      _dilate(padded, step, radius_mm), sampling=step
-    )
-    > radius_mm
-  )
+  closed = _erode(_dilate(padded, step, radius_mm), step, radius_mm)
   inner = tuple(slice(p, -p) for p in pad)
   return closed[inner] | mask
 
@@ -120,20 +128,3 @@ def _fill_slices(mask):
   return np.stack(
     [ndimage.binary_fill_holes(s) for s in np.moveaxis(mask, 2, 0)], axis=2
   )
-
-
-def _refine(mask, factors, shape):
-  """The coarse shape on the full grid, smooth at its edge."""
-  result = mask.astype(np.float32)
-  for axis, (factor, size) in enumerate(zip(factors, shape)):
-    if factor > 1:
-      place = (np.arange(size) + 0.5) / factor - 0.5
-      place = np.clip(place, 0, mask.shape[axis] - 1)
-      low = np.minimum(place.astype(int), max(mask.shape[axis] - 2, 0))
-      high = np.minimum(low + 1, mask.shape[axis] - 1)
-      part = (place - low).astype(np.float32)
-      part = part.reshape([-1 if a == axis else 1 for a in range(3)])
-      result = result.take(low, axis) * (1 - part) + part * result.take(
-        high, axis
-      )
-  return result > 0.5
