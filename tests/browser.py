@@ -5,6 +5,7 @@ descriptors 3 and 4 (`--remote-debugging-pipe`).
 """
 
 import base64
+import collections
 import contextlib
 import fcntl
 import json
@@ -29,6 +30,7 @@ _FLAGS = (
   '--hide-scrollbars',
   '--remote-debugging-pipe',
 )
+_LOADED = 'Page.loadEventFired'
 # The pipe is 3 and 4 in the browser, whatever its numbers are here.
 _LAUNCH = (
   'import os, sys;'
@@ -59,7 +61,8 @@ class Browser:
     )
     os.close(command_read)
     os.close(answer_write)
-    self._buffer, self._count, self._session = b'', 0, None
+    self._parts, self._messages = [], collections.deque()
+    self._count, self._session = 0, None
     self.events = []
     targets = self.call('Target.getTargets')['targetInfos']
     target = next(t['targetId'] for t in targets if t['type'] == 'page')
@@ -84,14 +87,18 @@ class Browser:
 
   def _next(self, timeout: float):
     end = time.monotonic() + timeout
-    while b'\0' not in self._buffer:
+    while not self._messages:
       left = max(end - time.monotonic(), 0)
       assert select.select([self._read], [], [], left)[0], 'browser is silent'
       data = os.read(self._read, 1 << 20)
       assert data, 'the browser has gone'
-      self._buffer += data
-    text, self._buffer = self._buffer.split(b'\0', 1)
-    return json.loads(text)
+      *whole, rest = data.split(b'\0')
+      if whole:
+        whole[0] = b''.join([*self._parts, whole[0]])
+        self._parts = []
+      self._messages.extend(whole)
+      self._parts.append(rest)
+    return json.loads(self._messages.popleft())
 
   def open(self, path: pathlib.Path, *, width=1280, height=900, dark=False):
     """Loads a file and waits until it is complete."""
@@ -107,10 +114,10 @@ class Browser:
     """Leaves the page for another one and waits until it is complete."""
     self.events.clear()
     self.call('Page.navigate', url=address)
-    while not any(
-      e.get('method') == 'Page.loadEventFired' for e in self.events
-    ):
+    loaded = any(e.get('method') == _LOADED for e in self.events)
+    while not loaded:
       self.events.append(self._next(30))
+      loaded = self.events[-1].get('method') == _LOADED
 
   def forget(self):
     """Empties what file pages have stored."""
