@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cmbjax import cli
-from cmbjax.data import cohort, examples, importers, point_table
+from cmbjax.data import cohort, examples, importers, point_table, truth
 from cmbjax.data.importers import Options
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
@@ -18,11 +18,11 @@ from tests.small_cohorts import phantom, save
 NAMES = ('imgA', 'imgB', 'imgC')
 
 
-def write_valdo(root, *, masked=True):
+def write_valdo(root, *, masked=True, **how):
   """Three subjects of Task2/, NaN outside the brain, and one without truth."""
   made = {}
   for number in (101, 102, 203, 204):
-    one, folder = phantom(number), root / f'sub-{number}'
+    one, folder = phantom(number, **how), root / f'sub-{number}'
     start = f'sub-{number}_space-T2S'
     image = np.where(one.brain, one.swi, np.nan).astype(np.float32)
     middle = '_desc-masked' if masked else ''
@@ -68,13 +68,13 @@ def lesions_of(folder):
   """Scan name -> sorted centres of its truth in mm."""
   result = {}
   for scan in cohort.read_cohort(folder).scans:
-    loaded = cohort.load_scan(scan)
-    truth = loaded.truth
-    if truth.points_mm is not None:
-      points = truth.points_mm
+    image = volume.load(scan.files.swi or scan.files.magnitude)
+    found = truth.load_truth(scan.truth, image)
+    if found.points_mm is not None:
+      points = found.points_mm
     else:
-      places = [np.argwhere(truth.labels == n).mean(0) for n in truth.lesions]
-      points = nib.affines.apply_affine(loaded.affine, places)
+      places = [np.argwhere(found.labels == n).mean(0) for n in found.lesions]
+      points = nib.affines.apply_affine(image.affine, places)
     result[scan.name] = sorted(np.round(points, 3).tolist())
   return result
 
@@ -89,7 +89,10 @@ def assert_lesions(folder, made, *, atol=0.6):
 
 
 def test_lupolab_gives_the_same_examples_as_its_own_folder(tmp_path):
-  small_cohorts.write_lupolab(tmp_path / 'in')
+  made = small_cohorts.write_lupolab(tmp_path / 'in')
+  for name, one in made.items():
+    own = name.removeprefix('sub-')
+    save(tmp_path / 'in' / own / f'{own}_brain.nii', one.brain, one.affine)
   call = ['import', str(tmp_path / 'in'), str(tmp_path / 'out')]
   assert cli.main([*call, '--layout', 'lupolab']) == 0
   built = [
@@ -126,7 +129,7 @@ def test_valdo(tmp_path):
 
 
 def test_valdo_is_built(tmp_path):
-  write_valdo(tmp_path / 'Task2')
+  write_valdo(tmp_path / 'Task2', shape=(96, 90, 24))
   importers.import_cohort(
     tmp_path / 'Task2', tmp_path / 'out', Options('valdo')
   )
