@@ -250,11 +250,11 @@ def choose(
     best = chosen.setdefault(strategy, one)
     if loss_of and loss_of[one.fingerprint] < loss_of[best.fingerprint]:
       chosen[strategy] = one
-  if hosts.is_writer() and loss_of:
-    trainings.write_sweep(workdir / 'sweep.csv', jobs, loss_of, chosen)
+  if loss_of:
+    if hosts.is_writer():
+      trainings.write_sweep(workdir / 'sweep.csv', jobs, loss_of, chosen)
     for one in chosen.values():
       trainings.publish(workdir, one)
-  hosts.barrier('choose')
   return chosen
 
 

@@ -317,8 +317,9 @@ def publish(workdir: pathlib.Path, one: Planned) -> None:
   checkpoint.save_weights(
     target, checkpoint.load_weights(source), checkpoint.read_record(source)
   )
-  log = (source / 'epochs.jsonl').read_text(encoding='utf-8')
-  files.write_text(target / 'epochs.jsonl', log)
+  if hosts.is_writer():
+    log = (source / 'epochs.jsonl').read_text(encoding='utf-8')
+    files.write_text(target / 'epochs.jsonl', log)
 
 
 def folder_of(workdir: pathlib.Path, planned: Planned) -> pathlib.Path:

@@ -5,7 +5,6 @@ with the hash of each file, written last; a folder whose manifest is missing or
 does not agree is never loaded.
 """
 
-import contextlib
 import pathlib
 import shutil
 import sys
@@ -55,12 +54,11 @@ class Checkpoints:
 
   def save(self, epoch: int, state: Any) -> None:
     """Saves the state where `epoch` begins, then drops the oldest ones."""
-    if not hosts.is_writer():
-      return
     head = {'epoch': epoch, 'fingerprint': self._fingerprint}
     _save(self._folder / f'epoch-{epoch:04d}', state, head)
-    for old in self._epochs()[self._keep :]:
-      shutil.rmtree(old)
+    if hosts.is_writer():
+      for old in self._epochs()[self._keep :]:
+        shutil.rmtree(old)
 
   def restore(self, like: Any) -> Restored | None:
     """The newest whole epoch, or None.
@@ -69,12 +67,7 @@ class Checkpoints:
       like: a state of numpy arrays, with the names, shapes and types to
         expect. How many devices there were or are does not matter.
     """
-    if hosts.count() > 1:
-      return hosts.first(f'restore {self._folder}', lambda: self._newest(like))
-    return self._newest(like)
-
-  def _newest(self, like: Any) -> Restored | None:
-    found = None
+    found, useless = None, []
     for folder in self._epochs():
       head = _head(folder)
       if found is None and head.get('fingerprint') == self._fingerprint:
@@ -82,12 +75,16 @@ class Checkpoints:
           state = _load(folder / _ARRAYS, like)
           found = Restored(head['epoch'], state)
           continue
-        print(
-          f'{folder}: is damaged; going back to the epoch before.',
-          file=sys.stderr,
-        )
-      # Of another job, or cut short, or damaged.
-      if found is None and hosts.is_writer():
+        if hosts.is_writer():
+          print(
+            f'{folder}: is damaged; going back to the epoch before.',
+            file=sys.stderr,
+          )
+      if found is None:  # of another job, or cut short, or damaged
+        useless.append(folder)
+    hosts.barrier('all have looked')
+    if hosts.is_writer():
+      for folder in useless:
         shutil.rmtree(folder)
     return found
 
@@ -98,12 +95,13 @@ class Checkpoints:
 
 def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
   """Writes `weights` [R, ...] and `weights.json`; the JSON comes last."""
-  if not hosts.is_writer():
-    return
   folder = pathlib.Path(folder).absolute()
-  (folder / 'weights.json').unlink(missing_ok=True)
+  if hosts.is_writer():
+    (folder / 'weights.json').unlink(missing_ok=True)
   _save(folder / 'weights', weights._asdict(), {})
-  files.write_json(folder / 'weights.json', record)
+  if hosts.is_writer():
+    files.write_json(folder / 'weights.json', record)
+  hosts.barrier('weights are there')
 
 
 def read_record(folder: pathlib.Path) -> dict:
@@ -143,26 +141,32 @@ def load_weights(folder: pathlib.Path) -> Weights:
       f'{folder}: its weights are damaged (a file is missing or differs from '
       'its hash); copy the folder again or train anew.'
     )
-  with _alone():
-    known = ocp.metadata(inside / _ARRAYS).metadata
+  known = ocp.metadata(inside / _ARRAYS).metadata
   tree = _load(inside / _ARRAYS, known)
   return Weights(tree['params'], tree['batch_stats'])
 
 
 def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
-  """Arrays first, then the manifest that makes them count."""
-  if folder.exists():
-    shutil.rmtree(folder)
+  """Arrays first, then the manifest that makes them count.
+
+  All processes have to call it, because orbax makes them wait for each other;
+  the first one writes.
+  """
   try:
-    folder.mkdir(parents=True)
-    with _alone():
-      ocp.save(folder / _ARRAYS, tree)
+    if hosts.is_writer():
+      if folder.exists():
+        shutil.rmtree(folder)
+      folder.mkdir(parents=True)
+    hosts.barrier('the folder is there')
+    ocp.save(folder / _ARRAYS, tree)
   except OSError as error:
     raise InputError(
       f'{folder}: cannot be written ({error.strerror or error}); free some '
       'space or choose another folder.'
     ) from error
-  files.write_json(folder / _MANIFEST, {**head, 'files': _hashes(folder)})
+  if hosts.is_writer():
+    files.write_json(folder / _MANIFEST, {**head, 'files': _hashes(folder)})
+  hosts.barrier('the manifest is there')
 
 
 def _head(folder: pathlib.Path) -> dict:
@@ -187,19 +191,4 @@ def _hashes(folder: pathlib.Path) -> dict[str, str]:
 
 def _load(path: pathlib.Path, like: Any) -> Any:
   target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-  with _alone():
-    return ocp.load(path, target)
-
-
-def _alone() -> contextlib.AbstractContextManager:
-  """Orbax waits for all processes, unless it is told that it has one."""
-  if hosts.count() == 1:
-    return contextlib.nullcontext()
-  mine = jax.process_index()
-  return ocp.Context(
-    multiprocessing_options=ocp.options.MultiprocessingOptions(
-      primary_host=mine,
-      active_processes={mine},
-      barrier_sync_key_prefix=f'process_{mine}',
-    )
-  )
+  return ocp.load(path, target)

@@ -4,10 +4,12 @@ Rule: every process runs the same code on the same data; only the first one
 writes. With one process nothing here costs or changes anything.
 """
 
+import io
 import itertools
 import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -50,6 +52,11 @@ def count() -> int:
 def is_writer() -> bool:
   """Whether this process writes files and the report."""
   return jax.process_index() == 0
+
+
+def screen() -> TextIO:
+  """Where progress goes: to one terminal only."""
+  return sys.stderr if is_writer() else io.StringIO()
 
 
 def fetch(tree: Any) -> Any:

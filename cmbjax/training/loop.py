@@ -168,7 +168,7 @@ def train_together(
   last = max(job.epochs for job in jobs)
   with (
     preemption.deferred(),
-    Progress(_label(jobs), last, done=first) as progress,
+    Progress(_label(jobs), last, done=first, stream=hosts.screen()) as progress,
   ):
     for epoch in range(first, last):
       active = active_rows(jobs, state, epoch)

@@ -151,8 +151,8 @@ def trainable(table: Sequence[Replica], weights: Weights) -> Weights | None:
     ):
       layers = sorted({n.rpartition('/')[0] for n in trees['params']})
       raise InputError(
-        f'config.train.finetune_frozen: {row.frozen!r} fits no layer of the network; it has '
-        f'{", ".join(layers[:4])} ... {layers[-1]}.'
+        f'config.train.finetune_frozen: {row.frozen!r} fits no layer of the '
+        f'network; it has {", ".join(layers[:4])} ... {layers[-1]}.'
       )
 
   def mask(name):

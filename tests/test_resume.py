@@ -1,0 +1,125 @@
+"""Killed at any moment, run again: the same numbers, bit for bit."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cmbjax.training import checkpoint, loop, preemption, replicas
+from cmbjax.training.runner import Runner
+from tests import killed
+from tests.test_replicas import Tiny, job_of, largest, start
+
+HERE = pathlib.Path(__file__).parent
+EPOCHS = 16
+
+
+def begin(folder):
+  return subprocess.Popen(
+    [sys.executable, str(HERE / 'killed.py'), str(folder), str(EPOCHS)],
+    env={**os.environ, 'PYTHONPATH': str(HERE.parent)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def lines(folder):
+  path = folder / 'epochs.jsonl'
+  return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def wait_for(process, folder, count):
+  """Until so many epochs are logged."""
+  end = time.monotonic() + 120
+  while lines(folder) < count and time.monotonic() < end:
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.002)
+
+
+def test_killed_and_terminated(tmp_path):
+  """More kills are in benchmarks/kills.py."""
+  process = begin(tmp_path / 'a')
+  wait_for(process, tmp_path / 'a', 2)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
+  process = begin(tmp_path / 'a')
+  wait_for(process, tmp_path / 'a', 5)
+  process.send_signal(signal.SIGTERM)
+  out, errors = process.communicate(timeout=60)
+  assert process.returncode == 0, errors
+  assert not out
+  assert list((tmp_path / 'a' / 'checkpoints').glob('epoch-*/manifest.json'))
+  assert lines(tmp_path / 'a') < EPOCHS
+  resumed = killed.train(tmp_path / 'a', EPOCHS)
+  assert resumed == killed.train(tmp_path / 'b', EPOCHS)
+
+
+def test_a_stop_within_an_epoch_is_exact(toy, tmp_path, monkeypatch):
+  """After every single step; the rest of the epoch comes later."""
+  job = job_of(epochs=2)
+  options = {
+    'fingerprint': 'f',
+    'start': lambda: start(job),
+  }
+  patches, runner = replicas.on_device(*toy), Runner(Tiny(), backend='vmap')
+  whole = loop.train(job, patches, runner, folder=tmp_path / 'a', **options)
+  asked = iter([False, True])
+  monkeypatch.setattr(preemption, 'requested', lambda: next(asked, True))
+  stops = 0
+  weights = None
+  while weights is None:
+    asked = iter([False, True])
+    try:
+      weights = loop.train(
+        job, patches, runner, folder=tmp_path / 'b', **options
+      )
+    except preemption.Stopped:
+      stops += 1
+    if stops > 3:
+      monkeypatch.setattr(preemption, 'requested', lambda: False)
+  assert stops > 3
+  assert largest(whole, weights) == 0
+
+
+def test_restored_on_another_number_of_rows(toy, tmp_path):
+  """The rows that fill up a program are not saved."""
+  job = job_of(epochs=2)
+  patches = replicas.on_device(*toy)
+  options = {'fingerprint': 'f', 'start': lambda: start(job)}
+  loop.train(
+    job_of(epochs=1),
+    patches,
+    Runner(Tiny(), backend='vmap', width=2),
+    folder=tmp_path / 'a',
+    **options,
+  )
+  resumed, straight = (
+    loop.train(job, patches, Runner(Tiny(), backend=b), folder=f, **options)
+    for b, f in (('shard', tmp_path / 'a'), ('vmap', tmp_path / 'b'))
+  )
+  assert largest(resumed, straight) < 1e-6
+
+
+def test_a_signal_outside_training_ends_at_once():
+  with preemption.listening(), pytest.raises(preemption.Stopped):
+    signal.raise_signal(signal.SIGTERM)
+  with preemption.listening():
+    assert not preemption.requested()
+    with preemption.deferred():
+      signal.raise_signal(signal.SIGTERM)
+      assert preemption.requested()
+
+
+def test_checkpoints_of_other_jobs_are_removed(tmp_path):
+  state = {'x': np.arange(3)}
+  checkpoint.Checkpoints(tmp_path, fingerprint='a').save(1, state)
+  other = checkpoint.Checkpoints(tmp_path, fingerprint='b')
+  assert other.restore(state) is None
+  assert not list(tmp_path.iterdir())
