@@ -24,6 +24,8 @@ ALLOWED = {  # room -> rooms that it may import
   'training': FOUNDATION | {'data', 'models'},
   'evaluation': FOUNDATION,
   'report': FOUNDATION | {'evaluation'},
+  'lesions': FOUNDATION
+  | {'imaging', 'detect', 'data', 'models', 'training', 'evaluation', 'report'},
 }
 
 

@@ -112,6 +112,7 @@ def write_record(
     'files': [str(path.relative_to(out)) for path in written],
     'row': group_row(result),
     'warnings': list(result.warnings),
+    'top_rejected': [dict(row) for row in result.top_rejected],
     'seconds': dict(result.seconds),
     'software': dict(result.software),
   }

@@ -29,6 +29,7 @@ exit code: 0 all done, 1 some scans failed (the others are kept), 2 wrong use,
 3 nothing to do, 130 interrupted. Research use only.
 """
 LEVELS = ('participant', 'group')
+SHOWN = 3  # scans, up to which warnings are printed in full
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -356,12 +357,25 @@ def _work(args, settings, todo, ready, broken) -> int:
           log.add('failed', name=end.name, error=end.error, trace=end.trace)
         else:
           progress.advance(note=f'{end.name}: {end.record["shown"]}')
+          if total <= SHOWN:
+            _tell_warnings(end)
           log.add('done', name=end.name, **end.record)
   except BaseException as error:
     log.add('stopped', error=type(error).__name__)
     raise
   log.add('end', failed=failed)
   return len(failed)
+
+
+def _tell_warnings(end):
+  """Of many scans they are only counted here; the reports say them all."""
+  for text in end.record['warnings']:
+    _say(f'  {end.name}: {text}')
+  for row in end.record['top_rejected']:
+    place = ', '.join(f'{v:.1f}' for v in row['centre_mm'])
+    sure = row['likelihood']
+    sure = '' if sure is None else f', likelihood {sure:.3f}'
+    _say(f'    {row["id"]} at ({place}) mm: {row["reason"]}{sure}')
 
 
 def _summary(tried, skipped, failed):
