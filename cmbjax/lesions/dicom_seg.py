@@ -32,10 +32,10 @@ _OFF_VOXELS = 0.05  # a pixel centre this far from a voxel centre is elsewhere
 
 
 class _Frame(NamedTuple):
-  """A source image, and the voxel [rows, columns, 3] of each pixel."""
+  """A source image (its header), and the label of each pixel."""
 
   image: 'pydicom.Dataset'
-  index: np.ndarray
+  labels: np.ndarray  # [rows, columns]
 
 
 class Segment(NamedTuple):
@@ -85,7 +85,8 @@ def write_seg(
   frames = _frames(labels, source)
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # remarks on the scanner's own headers
-    made = _segmentation(labels.array, lesions, frames, simulated=simulated)
+    top = int(labels.array.max())
+    made = _segmentation(top, lesions, frames, simulated=simulated)
     with files.whole(path) as temporary:
       made.save_as(temporary)
   return pathlib.Path(path)
@@ -139,17 +140,15 @@ def _read_table(path) -> list[Segment]:
   ]
 
 
-def _segmentation(array, lesions, frames: Sequence[_Frame], *, simulated):
+def _segmentation(top, lesions, frames: Sequence[_Frame], *, simulated):
   import highdicom as hd
   from pydicom.uid import generate_uid
 
   first = frames[0].image
   count = len(lesions)
-  numbers = np.zeros(int(array.max(initial=0)) + 1, np.uint16)
+  numbers = np.zeros(top + 1, np.uint16)
   numbers[[lesion.index for lesion in lesions]] = np.arange(1, count + 1)
-  pixels = np.stack(
-    [numbers[array[tuple(np.moveaxis(f.index, -1, 0))]] for f in frames]
-  )  # [frames, rows, columns]
+  pixels = np.stack([numbers[f.labels] for f in frames])  # [F, rows, columns]
   seed = [first.SeriesInstanceUID, cmbjax.__version__]
   about = 'cmbjax microbleeds, research use only'
   return hd.seg.Segmentation(
@@ -255,7 +254,7 @@ def _fitting(labels, paths) -> list[_Frame]:
   for path in sorted(paths):
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
-      image = pydicom.dcmread(path)
+      image = pydicom.dcmread(path, stop_before_pixels=True)
     if int(image.get('NumberOfFrames') or 1) > 1:
       return []
     index = _index(image, inverse, labels.array.shape)
@@ -263,7 +262,8 @@ def _fitting(labels, paths) -> list[_Frame]:
       return []
     if axis is None:  # the voxel axis along which slices follow each other
       axis = int(np.argmin(np.ptp(index.reshape(-1, 3), axis=0)))
-    placed.setdefault(int(index[0, 0, axis]), _Frame(image, index))
+    here = labels.array[tuple(np.moveaxis(index, -1, 0))]
+    placed.setdefault(int(index[0, 0, axis]), _Frame(image, here))
   if axis is None:
     return []
   needed = np.unique(np.nonzero(labels.array)[axis])
