@@ -231,7 +231,7 @@ def test_a_threshold_decides_and_definite_is_never_below_it(
   assert {x.note for x in result.lesions} == {''}
   assert result.rejected[0].volume_mm3 > 0
   reasons = result.candidates['reason']
-  assert sum(reasons == 'low likelihood') == 3
+  assert sum(reasons == 'likelihood') == 3
 
 
 def test_an_empty_result_explains_itself(plain, networks, mask):
@@ -239,7 +239,7 @@ def test_an_empty_result_explains_itself(plain, networks, mask):
   result = analyse(plain[0], networks, options, mask=mask).result
   assert not result.found
   assert 'no microbleed was found' in result.warnings[0]
-  assert result.top_rejected[0]['reason'] == 'low likelihood'
+  assert result.top_rejected[0]['reason'] == 'likelihood'
   assert result.top_rejected[0]['id'] == result.rejected[0].id
   assert not result.labels.any()
 

@@ -373,9 +373,10 @@ def _tell_warnings(end):
     _say(f'  {end.name}: {text}')
   for row in end.record['top_rejected']:
     place = ', '.join(f'{v:.1f}' for v in row['centre_mm'])
-    sure = row['likelihood']
-    sure = '' if sure is None else f', likelihood {sure:.3f}'
-    _say(f'    {row["id"]} at ({place}) mm: {row["reason"]}{sure}')
+    why = row['reason']
+    if row['likelihood'] is not None:
+      why += f' {row["likelihood"]:.3f}'
+    _say(f'    {row["id"]} at ({place}) mm: {why}')
 
 
 def _summary(tried, skipped, failed):

@@ -15,7 +15,7 @@ from cmbjax.detect import segmentation
 from cmbjax.lesions.classifier import Classifier
 from cmbjax.lesions.result import DEFINITE, POSSIBLE, REJECTED
 
-BELOW, SAME = 'low likelihood', 'same as a better one'
+BELOW, SAME = 'likelihood', 'same as a better one'
 _SADDLE = 0.6  # of the way from darkest to half maximum: `Gates.core_level`
 
 
