@@ -12,14 +12,17 @@ from cmbjax.imaging import resample
 
 _WORK_MM = 2.0  # the shape is found on a grid of about this spacing
 _BIAS_MM = 25.0  # width over which the receive field is followed
-_LEAST_OF_BRIGHT = 0.15  # tissue is above this part of the brightest voxels,
+_LEAST_OF_BRIGHT = 0.07  # tissue is above this part of the brightest voxels,
 _LEAST_OF_LOCAL = 0.4  # above this part of the tissue round it,
 _LEAST_OF_NOISE = 2.5  # and above this many times the air,
 _MOST_FOR_NOISE = 0.3  # unless there is no air in the image
 _OPEN_MM = 11.0  # bridges from brain to face and neck below twice this are cut
+_MOST_OF_RADIUS = 0.38  # of the largest ball in the brain, for part of a head
+_LEAST_RADIUS_MM = 4.0  # of that ball, or it is no brain
 _CORNER_MM = 4.0  # gyri that the cut took off reach no farther than this
 _THICK_MM = 3.0  # what is thicker than twice this beside the brain is no gyrus
 _SMALL_ML = 20.0  # brain stem below the cut, poles of the temporal lobes
+_ROUND_MM = 5.0
 _CLOSE_MM = 5.0  # sulci and vessels narrower than twice this are closed
 _DEEP_MM = 4.0  # farther from the edge everything is brain, dark or bright
 _EDGE = 0.6  # the edge is where the image falls to this part of the tissue
@@ -82,17 +85,22 @@ def _without_surroundings(tissue, step):
   """The brain in the tissue of a head."""
   # Beyond the sides of the view is no tissue: a face cut there is no brain.
   padded = np.pad(tissue, [(1, 1), (1, 1), (0, 0)])
-  core = _largest(_erode(padded, step, _OPEN_MM)[1:-1, 1:-1])
-  core = _dilate(core, step, _OPEN_MM) & tissue
+  inside = ndimage.distance_transform_edt(padded, sampling=step)[1:-1, 1:-1]
+  if inside.max() < _LEAST_RADIUS_MM:
+    return np.zeros_like(tissue)
+  radius = min(_OPEN_MM, _MOST_OF_RADIUS * inside.max())
+  core = _dilate(_largest(inside > radius), step, radius) & tissue
   # Gyri are thin and near, scalp is thin and far, the face is thick and large;
   # what is thick but small and touches the brain is its stem, or a pole.
   rest = tissue & ~core
-  thick = _dilate(_erode(rest, step, _THICK_MM), step, _THICK_MM)
+  depth = ndimage.distance_transform_edt(rest, sampling=step)
+  thick = _dilate(depth > _THICK_MM, step, _THICK_MM)
   labels, count = ndimage.label(thick)
-  volume_ml = np.bincount(labels.ravel()) * step.prod() / 1000
-  touching = np.unique(labels[_dilate(core, step, 1.5 * step.max())])
-  kept = (volume_ml < _SMALL_ML) & np.isin(np.arange(count + 1), touching)
-  kept[0] = False
+  index = np.arange(count + 1)
+  small = np.bincount(labels.ravel()) * step.prod() / 1000 < _SMALL_ML
+  round_ = ndimage.maximum(depth, labels, index) > _ROUND_MM  # not a sheet
+  touching = np.isin(index, labels[_dilate(core, step, 1.5 * step.max())])
+  kept = small & round_ & touching & (index > 0)
   near = rest & ~thick & _dilate(core, step, _CORNER_MM)
   return _largest(core | near | kept[labels])
 
