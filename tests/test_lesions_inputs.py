@@ -78,6 +78,21 @@ def test_two_files_of_one_name_are_a_question(tmp_path):
     inputs.find(tmp_path)
 
 
+def test_the_swi_goes_before_what_it_was_made_from(tmp_path):
+  touch(
+    tmp_path,
+    'sub-01_part-mag_T2starw.nii.gz',
+    'sub-01_part-phase_T2starw.nii.gz',
+    'sub-01_swi.nii.gz',
+    'sub-02_part-mag_T2starw.nii.gz',
+    'sub-02_part-phase_T2starw.nii.gz',
+  )
+  first, second = inputs.find(tmp_path).scans
+  assert first.swi == tmp_path / 'sub-01_swi.nii.gz'
+  assert second.swi is None
+  assert second.phase == tmp_path / 'sub-02_part-phase_T2starw.nii.gz'
+
+
 @pytest.fixture
 def bids_folder(tmp_path):
   for number in (1, 2, 3):

@@ -17,6 +17,7 @@ _NIFTI = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 _NOT_A_SCAN = re.compile(
   r'(^|[_-])(m(in)?ip|mask|dseg|probseg|label|seg)([_.-]|$)', re.IGNORECASE
 )
+_SWI = re.compile(r'(^|[_-])swi([_.-]|$)', re.IGNORECASE)
 _PHASE = re.compile(r'(^|[_-])(part-phase|phase|pha|ph)([_.-]|$)', re.I)
 _MAGNITUDE = re.compile(r'(^|[_-])(part-mag|magnitude|mag)([_.-]|$)', re.I)
 
@@ -121,7 +122,7 @@ def _folder(source, work, series):
   """Flat NIfTI files, else DICOM."""
   images = sorted(p for p in source.iterdir() if _NIFTI.search(p.name))
   if images:
-    return Found('folder', tuple(_pair(images)), ())
+    return Found('folder', _best(list(_pair(images))), ())
   from cmbjax.imaging import dicom
 
   if not dicom.is_dicom(source):
@@ -151,6 +152,17 @@ def _pair(images):
       partner = phases.get(_MAGNITUDE.sub('_', path.name), [])
       is_signal = _MAGNITUDE.search(path.name) and len(partner) == 1
       yield _scan_of(path, tuple(partner) if is_signal else ())
+
+
+def _best(scans):
+  """Where a name has several files and one of them is the SWI, that one."""
+  is_swi = [s.swi is not None and bool(_SWI.search(s.swi.name)) for s in scans]
+  named = [scan.name for scan, yes in zip(scans, is_swi) if yes]
+  return tuple(
+    scan
+    for scan, yes in zip(scans, is_swi)
+    if yes or named.count(scan.name) != 1
+  )
 
 
 def _bids(source, participants, swi_pattern):
