@@ -181,7 +181,11 @@ def _draw_deep(region, x, y, z, template, middle) -> None:
   # Tissue moves the edge of a nucleus by up to 2.5 mm.
   grow = 2.5 * (template.grey[middle:] - white)
   _set(region, cortical & (z > -22), 'deep white matter')
-  # Within the callosal arc there is nothing lobar.
+  # Nothing lobar lies between the midline and the insula, nor within the
+  # callosal arc.
+  medial = x < np.interp(y, (-28, -10, 10, 24), (30, 32, 31, 22))
+  heart = medial & (z > -8) & (z < 22) & (y > -28) & (y < 24)
+  _set(region, heart, 'deep white matter')
   arc = np.array(_CALLOSUM[2:-1])[::-1]
   below = (z < np.interp(y, arc[:, 0], arc[:, 1])) & (z > -6)
   _set(region, below & (x < 22) & (y > -37) & (y < 28), 'deep white matter')
@@ -260,3 +264,19 @@ def tentorium_mm(x, y):
   """Height z of the tentorium at |x|, y, all MNI mm."""
   tent = -26.9 - 1.35 * x - 1.16 * y + 0.00248 * x * x
   return tent - 0.01257 * x * y - 0.01267 * y * y
+
+
+def nuclei() -> dict[str, np.ndarray]:
+  """Centre [3], MNI mm, of each drawn nucleus of the right side."""
+  x, y, z = np.meshgrid(
+    np.arange(0.0, 45), np.arange(-50.0, 40), np.arange(-25.0, 35),
+    indexing='ij', sparse=True,
+  )  # fmt: skip
+  shapes = {
+    'caudate': _tube(x, y, z, _CAUDATE),
+    'putamen': _ellipsoid(x, y, z, **_PUTAMEN),
+    'pallidum': _ellipsoid(x, y, z, **_PALLIDUM),
+    'thalamus': _ellipsoid(x, y, z, **_THALAMUS),
+  }
+  first = np.array([0.0, -50.0, -25.0])
+  return {n: first + np.argwhere(s < 0).mean(0) for n, s in shapes.items()}

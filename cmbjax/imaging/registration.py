@@ -27,6 +27,9 @@ _TURN_SD = np.deg2rad(20.0)  # a head in the scanner
 _BIAS_MM = 20.0  # width over which the receive field is followed
 _RIM_MM = 12.0  # outside of the mask that takes part
 _MIN_BRAIN_ML = 60.0
+# What a template cannot explain is no noise: it is wrong in the same way over
+# a wide area, so that many fewer voxels count than there are.
+_ALIKE = 10.0
 LEAST_OVERLAP = 0.85
 
 
@@ -290,7 +293,7 @@ def _step(place, slope, rest, matrix, level: Level) -> np.ndarray:
   weight = 1 / (1 + (rest / scale) ** 2) ** 2  # Geman and McClure
   variance = (weight * rest**2).sum() / weight.sum()
   # Neighbours within the blur tell the same.
-  alike = max(1.0, (3.5 * level.blur_mm / level.spacing_mm) ** 3)
+  alike = _ALIKE * max(1.0, (3.5 * level.blur_mm / level.spacing_mm) ** 3)
   weighted = (weight / (variance * alike))[:, None] * jacobian
   left = weighted.T @ jacobian
   right = weighted.T @ rest
