@@ -129,6 +129,28 @@ def test_tissue_without_air_is_brain():
   assert brain.brain_mask(image, (0.5, 0.5, 1.0)).mean() > 0.95
 
 
+def test_a_face_below_the_brain_is_left_out_and_the_stem_is_kept():
+  shape, step = (96, 112, 84), (2.0, 2.0, 2.0)
+  x, y, z = np.meshgrid(
+    *[(np.arange(n, dtype=np.float32) - n / 2) * 2 for n in shape],
+    indexing='ij',
+  )
+  z = z - 20
+  ball = (x / 68) ** 2 + (y / 84) ** 2 + (z / 56) ** 2 < 1
+  stem = (x**2 + (y + 20) ** 2 < 9**2) & (z > -80) & (z < -40)
+  truth = ball | stem
+  # A face as bright as the brain, joined to it by bridges 16 mm thick.
+  face = (x / 55) ** 2 + ((y - 45) / 35) ** 2 + ((z + 78) / 18) ** 2 < 1
+  bridge = (x**2 + (y - 45) ** 2 < 8**2) & (z > -78) & (z < -40)
+  image = np.where(truth | face | bridge, 1.0, 0.0)
+  image += 0.03 * np.random.default_rng(0).normal(size=shape)
+  found = brain.brain_mask(np.abs(image).astype(np.float32), step)
+  assert dice(found, truth) >= 0.97
+  assert (found & face & ~truth).sum() < 0.02 * face.sum()
+  middle = stem & ~ball & (x**2 + (y + 20) ** 2 < 5**2) & (z > -76)
+  assert found[middle].mean() > 0.9
+
+
 def test_nothing_to_find_is_said():
   with pytest.raises(InputError, match='no signal'):
     brain.brain_mask(np.zeros((20, 20, 10), np.float32), SPACING)

@@ -1,5 +1,9 @@
 """Tests of imaging/swi.py: masks by hand, signs, echoes, coils, real data."""
 
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -563,3 +567,22 @@ def test_real_veins_get_darker_than_in_the_magnitude(crop, mode):
   tissue = relative[1] > np.percentile(relative[1], 40)
   assert np.median(relative[0][veins]) < 0.8 * np.median(relative[1][veins])
   assert np.median(relative[0][tissue]) > 0.9
+
+
+def test_a_picture_of_the_real_scan_is_written(crop, tmp_path):
+  found = swi.reconstruct(
+    crop.magnitude,
+    crop.phase,
+    crop.grid.spacing_mm,
+    echo_times_s=crop.echo_times_s,
+    field_t=7,
+  )
+  panels = (found.magnitude, found.phase, found.swi, found.min_ip)
+  figure, axes = plt.subplots(1, len(panels))
+  for axis, panel in zip(axes, panels):
+    axis.imshow(panel[:, :, 26].T, origin='lower', cmap='gray')
+    axis.axis('off')
+  figure.savefig(tmp_path / 'real.png')
+  plt.close(figure)
+  picture = plt.imread(tmp_path / 'real.png')
+  assert picture.std() > 0.1

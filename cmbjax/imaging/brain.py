@@ -99,9 +99,10 @@ def _without_surroundings(tissue, step):
   index = np.arange(count + 1)
   small = np.bincount(labels.ravel()) * step.prod() / 1000 < _SMALL_ML
   round_ = ndimage.maximum(depth, labels, index) > _ROUND_MM  # not a sheet
-  touching = np.isin(index, labels[_dilate(core, step, 1.5 * step.max())])
+  away = ndimage.distance_transform_edt(~core, sampling=step)
+  touching = np.isin(index, labels[away <= 1.5 * step.max()])
   kept = small & round_ & touching & (index > 0)
-  near = rest & ~thick & _dilate(core, step, _CORNER_MM)
+  near = rest & ~thick & (away <= _CORNER_MM)
   return _largest(core | near | kept[labels])
 
 
