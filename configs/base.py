@@ -27,7 +27,8 @@ def get_config(preset: str = '') -> ConfigDict:
   config.name = 'study'  # title of the report
   config.seed = 0  # simulation, splits, initial weights, batches
 
-  # Cohort folders (BIDS or LupoLab layout). Empty: simulate one, once.
+  # Cohort folders (BIDS or LupoLab layout), or data sets that `cmbjax build`
+  # has built. Empty: simulate one, once.
   config.cohorts = ConfigDict()
   config.cohorts.btumor_7t = ''
   config.cohorts.btumor_3t = ''

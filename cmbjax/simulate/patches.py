@@ -25,7 +25,7 @@ VERSION = 1  # of the drawing; part of every fingerprint
 GROUP = 100  # patches of one person
 CENTRE = tuple(size // 2 for size in scene.PATCH)  # of the dark spot
 
-_WITH_DEPOSIT = (True, False, False)  # chunks of trials, in turn
+_WITH_DEPOSIT = (True, False, False, False)  # chunks of trials, in turn
 _CHUNK = 16  # trials computed together; part of what a patch is
 _MIDDLES = ('magnitude', 'swi', 'brain')  # for `_reference`
 _POOL = 96  # boxes that say what intensity becomes 1
@@ -189,7 +189,7 @@ _LOOK_MM = (1.5, 1.2)  # from the object to the darkest voxel, in and through
 _SHELL_MM = (3.0, 6.0)
 _GROWTH_MM = 5.0
 _MIN_CONTRAST = 0.2
-_VISIBLE = 0.3  # of a microbleed without noise, as for whole scans
+_VISIBLE = 0.25  # of a microbleed without noise, as for whole scans
 _DIAMETERS_MM = (1.0, 10.0)
 _RIM_MM = 2.0
 _MIN_ROUNDNESS = 0.35  # short by long axis of the core in its slice

@@ -88,6 +88,7 @@ def make_records(
     for n in range(len(made.label))
   ]
   times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
+  low, middle = np.quantile(made.image, (0.02, 0.5))
   facts = {
     'scan': subject,
     'subject': subject,
@@ -99,6 +100,8 @@ def make_records(
     'spacing_mm': spacing.tolist(),
     'field_t': protocol.field_t,
     'echo_time_s': times[0] if len(times) == 1 else None,
+    'mask_ml': 0.0,  # there is no brain mask
+    'contrast': float(1 - low / middle),
     'image': files.digest(np.ascontiguousarray(made.image).tobytes()),
   }
   return facts, records
