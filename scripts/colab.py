@@ -1,0 +1,33 @@
+"""One cell of a Colab notebook: install, keep the run on Drive, go on.
+
+Paste it, or `%run scripts/colab.py`. A session that ends early loses nothing
+but the last seconds: run the cell again.
+"""
+
+import pathlib
+import subprocess
+import sys
+
+CONFIG = 'configs/finetune.py'
+SOURCE = 'cmbjax[gpu]'  # or the folder of a checkout
+
+
+def main() -> int:
+  drive = pathlib.Path('/content/drive')
+  runs = pathlib.Path('runs')
+  if 'google.colab' in sys.modules:
+    from google.colab import drive as mount
+
+    mount.mount(str(drive))
+    runs = drive / 'MyDrive' / 'cmbjax'
+    pip = [sys.executable, '-m', 'pip', 'install', '--quiet', SOURCE]
+    subprocess.run(pip, check=True)
+  name = pathlib.Path(CONFIG.partition(':')[0]).stem
+  run = [sys.executable, '-m', 'cmbjax.main', f'--config={CONFIG}']
+  return subprocess.run(
+    [*run, f'--workdir={runs / name}', *sys.argv[1:]], check=False
+  ).returncode
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# One study on this machine, on all its GPUs or else its processor, until it
+# is done: a crash or a restart goes on where it was.
+#
+#   scripts/workstation.sh configs/study.py
+#   PROCESSES=2 scripts/workstation.sh configs/smoke.py   # several processes
+set -euo pipefail
+
+config=${1:?give a config, for example configs/study.py}
+shift
+workdir=${WORKDIR:-runs/$(basename "${config%%:*}" .py)}
+# Pages of large temporary arrays are kept, not given back and faulted anew.
+export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-1073741824}
+export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-4294967296}
+run=(python -m cmbjax.main --config="$config" "$@" --workdir="$workdir")
+
+if ((${PROCESSES:-1} == 1)); then
+  exec "${run[@]}"
+fi
+port=${PORT:-29500}
+children=()
+trap 'kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
+for ((index = 0; index < PROCESSES; index++)); do
+  "${run[@]}" --coordinator="localhost:$port" \
+    --processes="$PROCESSES" --process="$index" &
+  children+=($!)
+done
+status=0
+for child in "${children[@]}"; do
+  wait "$child" || status=$?
+done
+exit "$status"
