@@ -7,8 +7,7 @@ with the same numbers.
 
 import contextlib
 import pathlib
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,36 +15,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cmbjax import config as configs
-from cmbjax import files, trainings
-from cmbjax.data import augment
+from cmbjax import files, likelihoods, tabulation, trainings
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
-from cmbjax.evaluation import compare
-from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.lesions import learned
 from cmbjax.report import html, tables
 from cmbjax.training import (
   checkpoint,
-  held_out,
   hosts,
-  logs,
-  loop,
   record,
   replicas,
   watch,
   writers,
 )
-from cmbjax.training.runner import Runner
 from cmbjax.trainings import Material, Planned, RunnerOf, Trained
-
-NUM_SHOWN = 6  # patches in a gallery of the report
-
-SELECTION = (
-  'The epoch of each fold model is the one with the smallest loss on its '
-  'held-out fold, which also lowers the learning rate; test subjects are in '
-  'no fold.'
-)
 
 
 def run(
@@ -118,18 +101,13 @@ def _run(
     )
   chosen = choose(planned, done, patches, runner_of, workdir)
   trained = given | {n: done[one.fingerprint] for n, one in chosen.items()}
-  store_points(config, material, chosen, trained, runner_of, patches, workdir)
-
-  def runner_for(strategy):
-    return runner_of(chosen[strategy].config if strategy in chosen else config)
-
-  predicted = predict_all(
-    config, material, trained, runner_for, patches, workdir
+  predicted = likelihoods.predict_all(
+    config, material, chosen, trained, patches, workdir, runner_of=runner_of
   )
   if not hosts.is_writer():
     hosts.barrier('report')
     return None
-  study = tabulate(config, material, predicted, chosen, workdir)
+  study = tabulation.tabulate(config, material, predicted, chosen, workdir)
   page = html.write(study, workdir)
   print(tables.print_rows(study), flush=True)
   log.write(status='done')
@@ -258,232 +236,6 @@ def choose(
   return chosen
 
 
-def store_points(
-  config: ConfigDict,
-  material: Material,
-  chosen: Mapping[str, Planned],
-  trained: Mapping[str, Trained],
-  runner_of: RunnerOf,
-  patches: replicas.Patches,
-  workdir: pathlib.Path,
-) -> None:
-  """Operating points beside every strategy's weights, for `cmbjax detect`."""
-  for strategy, one in chosen.items():
-    folder, model = workdir / 'models' / strategy, trained[strategy]
-    if learned.is_stored(folder, model.fingerprint):
-      continue
-    job = one.job
-    likelihood = held_out.predict(
-      job,
-      patches,
-      model.weights,
-      runner_of(one.config),
-      batch=config.evaluation.batch,
-    )
-    if not hosts.is_writer():
-      continue
-    learned.store(
-      folder,
-      fingerprint=model.fingerprint,
-      examples=examples_lib.select(material.examples, job.pool),
-      scans=examples_lib.select(
-        material.scans,
-        np.isin(material.scans.cohort, configs.TRAINED_ON[strategy])
-        & (material.folds.of(material.scans.subject) >= 0),
-      ),
-      fold_of=job.fold_of,
-      likelihood=likelihood,
-      threshold=config.evaluation.threshold,
-    )
-
-
-def predict_all(
-  config: ConfigDict,
-  material: Material,
-  trained: Mapping[str, Trained],
-  runner_for: Callable[[str], Runner],
-  patches: replicas.Patches,
-  workdir: pathlib.Path,
-) -> dict[tuple[str, str], predictions_lib.Table]:
-  """Every strategy on every test set; the result is `predictions.npz`."""
-  out = {}
-  for strategy in config.strategies:
-    model = trained[strategy]
-    for test in config.tests:
-      if (strategy, test) not in compare.ROWS:
-        continue
-      index = np.flatnonzero(
-        (material.examples.cohort == test) & (material.fold_of < 0)
-      )
-      mark = files.digest(
-        model.fingerprint, trainings.content(material.examples, index)
-      )
-      path = workdir / 'predictions' / f'{strategy}-{test}.npz'
-      likelihood = _known_likelihood(path, mark)
-      if likelihood is None:
-        likelihood = loop.predict(
-          patches,
-          model.weights,
-          runner_for(strategy),
-          index,
-          batch=config.evaluation.batch,
-        )
-        if hosts.is_writer():
-          with files.whole(path) as temporary, temporary.open('wb') as handle:
-            np.savez(handle, mark=mark, likelihood=likelihood)
-      out[strategy, test] = _table(
-        config, material, model, strategy, test, index, likelihood
-      )
-  if hosts.is_writer():
-    predictions_lib.write(workdir / 'predictions.npz', list(out.values()))
-  return out
-
-
-def tabulate(
-  config: ConfigDict,
-  material: Material,
-  predicted: Mapping[tuple[str, str], predictions_lib.Table],
-  chosen: Mapping[str, Planned],
-  workdir: pathlib.Path,
-) -> tables.StudyTables:
-  """Predictions to the rows, cohort table and curves of the report."""
-  options = {
-    'threshold': config.evaluation.threshold,
-    'method': config.evaluation.intervals,
-    'draws': config.evaluation.draws,
-    'seed': config.seed,
-    'level': config.evaluation.level,
-  }
-  return tables.StudyTables(
-    title=config.name,
-    simulated=bool(material.scans.simulated.any()),
-    cohorts=[_cohort_row(material, n) for n in configs.cohorts_needed(config)],
-    rows=[
-      tables.make_row(table, number=compare.ROWS.get(key), **options)
-      for key, table in predicted.items()
-    ],
-    learning=_learning(chosen, workdir),
-    record=_study_record(config, material, chosen, options),
-    orderings=compare.orderings(
-      {key: table.predictions for key, table in predicted.items()},
-      {test: table.scans for (_, test), table in predicted.items()},
-      **options,
-    ),
-    removed=_removed(material, predicted, config.evaluation.threshold),
-    misses=_worst(material, predicted, config.evaluation.threshold),
-  )
-
-
-def _removed(
-  material: Material, predicted: Mapping, threshold: float
-) -> list[tables.Patch]:
-  """Figure 4: false candidates on 3T that fine-tuning removes."""
-  before = predicted.get(('7t', 'btumor_3t'))
-  after = predicted.get(('finetuned', 'btumor_3t'))
-  if before is None or after is None:
-    return []
-  old = before.predictions
-  new = predictions_lib.align(old, after.predictions)
-  rows = compare.removed_by(old, new, threshold=threshold)[:NUM_SHOWN]
-  return [
-    tables.Patch(
-      key=str(old.key[i]),
-      image=_seen(material, old.key[i]),
-      before=float(old.probability[i]),
-      after=float(new.probability[i]),
-    )
-    for i in rows
-  ]
-
-
-def _worst(
-  material: Material, predicted: Mapping, threshold: float
-) -> list[tables.Patch]:
-  """The worst errors of the last strategy on each test set."""
-  last = {test: table for (_, test), table in predicted.items()}
-  out = []
-  for table in last.values():
-    p = table.predictions
-    name = tables.strategy_label(table.strategy)
-    for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
-      what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
-      out.append(
-        tables.Patch(
-          key=str(p.key[i]),
-          image=_seen(material, p.key[i]),
-          caption=f'{what} by {name}',
-          after=float(p.probability[i]),
-        )
-      )
-  return out
-
-
-def _seen(material: Material, key: str) -> np.ndarray:
-  """The [16, 16, 8] patch of one candidate, as a network sees it."""
-  (index,) = np.flatnonzero(material.examples.key == key)
-  return np.asarray(augment.centre_crop(material.examples.image[index]))
-
-
-def _study_record(
-  config: ConfigDict,
-  material: Material,
-  chosen: Mapping[str, Planned],
-  options: dict,
-) -> dict:
-  variants = {name: one.job.variant for name, one in chosen.items()}
-  return {
-    **options,
-    'model': config.model.name,
-    'folds': config.train.folds,
-    'seeds': list(config.train.seeds),
-    'fold_hash': material.folds.hash,
-    'selection': SELECTION,
-    **({'chosen_of_sweep': variants} if any(variants.values()) else {}),
-    'environment': record.environment(),
-    'config': config.to_dict(),
-  }
-
-
-def _cohort_row(material: Material, name: str) -> tables.CohortRow:
-  scans = examples_lib.select(material.scans, material.scans.cohort == name)
-  labels = material.examples.label[material.examples.cohort == name]
-  return tables.CohortRow(
-    name=name,
-    num_subjects=len(set(scans.subject)),
-    num_scans=len(scans.scan),
-    num_cmb=int(np.sum(labels == 1)),
-    num_fp=int(np.sum(labels == 0)),
-    num_lesions=int(scans.num_lesions.sum()),
-    num_missed=int(scans.num_missed.sum()),
-    simulated=bool(scans.simulated.any()),
-    protocol=_protocol(scans),
-  )
-
-
-def _protocol(scans: examples_lib.Scans) -> str:
-  """'7 T, TE 16 ms, 0.5 x 0.5 x 2 mm' of the first scan."""
-  parts = []
-  if np.isfinite(scans.field_t[0]):
-    parts.append(f'{scans.field_t[0]:g} T')
-  if np.isfinite(scans.echo_time_s[0]):
-    parts.append(f'TE {1000 * scans.echo_time_s[0]:g} ms')
-  sizes = ' x '.join(f'{size:.2g}' for size in scans.spacing_mm[0])
-  if scans.truth[0] == 'patches':
-    sizes = f'patches without scans, {sizes}'
-  return ', '.join([*parts, f'{sizes} mm'])
-
-
-def _learning(
-  chosen: Mapping[str, Planned], workdir: pathlib.Path
-) -> list[dict]:
-  out = []
-  for one in chosen.values():
-    folder = trainings.folder_of(workdir, one)
-    log = logs.read(folder / 'epochs.jsonl')
-    out += tables.learning_rows(log, one.job.replicas)
-  return out
-
-
 @contextlib.contextmanager
 def _observer(
   config: ConfigDict, workdir: pathlib.Path, profile: bool
@@ -503,79 +255,6 @@ def _observer(
   finally:
     for one in opened:
       one.close()
-
-
-def _table(
-  config: ConfigDict,
-  material: Material,
-  model: Trained,
-  strategy: str,
-  test: str,
-  index: np.ndarray,
-  likelihood: np.ndarray,
-) -> predictions_lib.Table:
-  """One strategy on one test set; likelihood [R, n], mean over R."""
-  seeds = np.array([r.seed for r in model.table])
-  by_seed = np.stack(
-    [
-      predictions_lib.ensemble(likelihood[seeds == seed])
-      for seed in dict.fromkeys(seeds.tolist())
-    ]
-  )
-  some = examples_lib.select(material.examples, index)
-  scans = examples_lib.select(
-    material.scans,
-    (material.scans.cohort == test)
-    & (material.folds.of(material.scans.subject) < 0),
-  )
-  if not len(scans.scan):
-    raise InputError(
-      f'config.test_subjects.{test}: is 0, so there is nothing to test on; '
-      'set it to 1 or more, or take it out of config.tests.'
-    )
-  return predictions_lib.Table(
-    strategy=strategy,
-    test=test,
-    predictions=predictions_lib.Predictions(
-      key=some.key,
-      subject=some.subject,
-      scan=some.scan,
-      cohort=some.cohort,
-      label=some.label.astype(int),
-      lesion=some.lesion.astype(int),
-      probability=predictions_lib.ensemble(by_seed),
-    ),
-    scans=predictions_lib.ScanCounts(
-      scan=scans.scan,
-      subject=scans.subject,
-      num_lesions=scans.num_lesions.astype(int),
-      num_missed=scans.num_missed.astype(int),
-    ),
-    by_seed=by_seed,
-    fold_hash=_fold_hash(material, test),
-    selection=SELECTION,
-    simulated=bool(scans.simulated.any()),
-  )
-
-
-def _fold_hash(material: Material, cohort: str) -> str:
-  """Of one cohort's test subjects and folds, whatever else is in the run."""
-  mine = set(material.scans.subject[material.scans.cohort == cohort])
-  folds = material.folds
-  return folds_lib.Folds(
-    folds.num_folds,
-    folds.seed,
-    {s: k for s, k in folds.fold_of_subject.items() if s in mine},
-    tuple(s for s in folds.test_subjects if s in mine),
-  ).hash
-
-
-def _known_likelihood(path: pathlib.Path, mark: str) -> np.ndarray | None:
-  try:
-    with np.load(path) as stored:
-      return stored['likelihood'] if str(stored['mark']) == mark else None
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-    return None
 
 
 def _own_labels(rows, cohort: str):

@@ -205,12 +205,17 @@ def arguments(*words):
   return parser.parse_args([str(word) for word in words])
 
 
+def judged(one, p):
+  """A table whose only seed said `p`."""
+  return one._replace(predictions=p, by_seed=p.probability[None])
+
+
 @pytest.fixture
 def runs(tmp_path):
   first = table('7t')
   q = rescored(first.predictions, seed=1)
-  second = first._replace(strategy='finetuned', predictions=q)
-  third = first._replace(predictions=rescored(q, seed=2))
+  second = judged(first._replace(strategy='finetuned'), q)
+  third = judged(first, rescored(q, seed=2))
   predictions.write(tmp_path / 'a' / 'predictions.npz', [first, second])
   predictions.write(tmp_path / 'b' / 'predictions.npz', [third])
   return tmp_path

@@ -13,13 +13,106 @@ def test_ensemble_is_the_mean_of_likelihoods():
   np.testing.assert_allclose(lib.ensemble(fold_models), [0.15, 0.2, 0.7])
 
 
-def test_out_of_fold_takes_the_model_that_did_not_see_the_subject():
-  every = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
-  np.testing.assert_array_equal(
-    lib.out_of_fold(every, np.array([1, 0, 1])), [0.4, 0.2, 0.6]
+def test_out_of_fold_is_the_mean_of_those_that_did_not_see_the_subject():
+  nan = np.nan
+  likelihood = np.array(
+    [[nan, 0.2, nan], [0.4, nan, 0.6], [nan, 0.4, nan], [0.8, nan, 0.0]]
   )
-  with pytest.raises(InputError, match=r'fold in 0\.\.1, found 0\.\.2'):
-    lib.out_of_fold(every, np.array([0, 1, 2]))
+  fold, seed = np.array([0, 1, 0, 1]), np.array([0, 0, 7, 7])
+  networks = lib.Networks(likelihood, fold, seed)
+  found = lib.by_seed(networks)
+  np.testing.assert_allclose(found, [[0.4, 0.2, 0.6], [0.8, 0.4, 0.0]])
+  np.testing.assert_allclose(lib.ensemble(found), [0.6, 0.3, 0.3])
+  with pytest.raises(InputError, match='candidate 1 of seed 0'):
+    lib.by_seed(
+      networks._replace(seed=np.array([0, 0, 0, 0]))._replace(
+        likelihood=np.where(fold[:, None] == 0, nan, likelihood)
+      )
+    )
+
+
+def whole(**change):
+  """A table with everything: two folds, two seeds, all true lesions."""
+  base = table(num_subjects=4, per_scan=5)
+  p, scans = base.predictions, base.scans
+  fold_of = (p.subject > 'sub-001').astype(int)
+  fold, seed = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+  likelihood = p.probability + np.array([0.0, 0.0, 1e-3, 1e-3])[:, None]
+  likelihood[fold[:, None] != fold_of] = np.nan
+  networks = lib.Networks(likelihood.astype(np.float32), fold, seed)
+  by_seed = lib.by_seed(networks)
+  count = scans.num_lesions
+  number = np.concatenate([np.arange(1, n + 1) for n in count])
+  true = lib.TrueLesions(
+    scan=np.repeat(scans.scan, count),
+    subject=np.repeat(scans.subject, count),
+    lesion=number,
+    diameter_mm=np.full(len(number), 2.5),
+    region=np.full(len(number), 'thalamus'),
+    why=np.full(len(number), ''),
+  )
+  return base._replace(
+    predictions=p._replace(probability=lib.ensemble(by_seed)),
+    by_seed=by_seed,
+    kind=lib.OUT_OF_FOLD,
+    networks=networks,
+    fold_of=fold_of,
+    lesions=true,
+  )._replace(**change)
+
+
+def test_a_table_with_everything_survives_the_disk(tmp_path):
+  one = whole()
+  lib.write(tmp_path / 'predictions.npz', [one, table()])
+  again, plain = lib.read(tmp_path)
+  assert (again.kind, plain.kind) == (lib.OUT_OF_FOLD, lib.ENSEMBLE)
+  assert plain.networks is plain.lesions is plain.fold_of is None
+  for part in ('networks', 'lesions'):
+    for a, b in zip(getattr(one, part), getattr(again, part), strict=True):
+      np.testing.assert_array_equal(a, b)
+  np.testing.assert_array_equal(one.fold_of, again.fold_of)
+
+
+def test_a_table_whose_means_are_not_means_is_refused():
+  one = whole()
+  lib.check_table(one)
+  wrong = one.predictions._replace(probability=0.5 * one.by_seed[0])
+  with pytest.raises(InputError, match='not the mean over seeds'):
+    lib.check_table(one._replace(predictions=wrong))
+  with pytest.raises(InputError, match='one row of candidates'):
+    lib.check_table(one._replace(by_seed=one.by_seed[:, 1:]))
+  networks = one.networks._replace(likelihood=0.5 * one.networks.likelihood)
+  with pytest.raises(InputError, match='not the mean of its networks'):
+    lib.check_table(one._replace(networks=networks))
+  with pytest.raises(InputError, match='was trained on'):
+    lib.check_table(one._replace(fold_of=1 - one.fold_of))
+  with pytest.raises(InputError, match='need `fold_of`'):
+    lib.check_table(one._replace(fold_of=None))
+  fewer = lib.TrueLesions(*(column[1:] for column in one.lesions))
+  with pytest.raises(InputError, match='lesions are listed'):
+    lib.check_table(one._replace(lesions=fewer))
+  with pytest.raises(InputError, match="kind 'x'"):
+    lib.check_table(one._replace(kind='x'))
+
+
+def test_likelihood_of_true_lesions_is_that_of_their_best_candidate():
+  p, _ = make(2, 3)
+  p = p._replace(
+    label=np.array([1, 1, 0, 1, 0, 0]),
+    lesion=np.array([4, 4, 0, 4, 0, 0]),
+    probability=np.array([0.2, 0.7, 0.9, 0.1, 0.0, 0.0]),
+  )
+  empty = np.array(['', '', ''])
+  true = lib.TrueLesions(
+    scan=np.array(['sub-001', 'sub-000', 'sub-000']),
+    subject=np.array(['sub-001', 'sub-000', 'sub-000']),
+    lesion=np.array([4, 4, 5]),
+    diameter_mm=np.zeros(3),
+    region=empty,
+    why=empty,
+  )
+  found = lib.lesion_likelihood(p, true)
+  np.testing.assert_array_equal(found, [0.1, 0.7, np.nan])
 
 
 def test_lesions_are_counted_once_with_their_best_candidate():
@@ -54,9 +147,18 @@ def test_align_refuses_other_keys_labels_and_subjects():
     lib.align(p, p._replace(subject=other))
 
 
-def test_other_folds_are_refused():
+def test_other_folds_tests_and_scans_are_refused():
+  one = table()
+  lib.same_test(one, table('finetuned', seed=0))
   with pytest.raises(InputError, match=r"'f0'.*'f1'.*equal folds"):
-    lib.same_folds(table(), table(fold_hash='f1'))
+    lib.same_test(one, table(fold_hash='f1'))
+  with pytest.raises(InputError, match=r"'btumor_3t'.*'ccm_3t'.*one test set"):
+    lib.same_test(one, table(test='ccm_3t'))
+  with pytest.raises(InputError, match=r"kind.*'out of fold'"):
+    lib.same_test(one, one._replace(kind=lib.OUT_OF_FOLD))
+  more = one.scans._replace(num_lesions=one.scans.num_lesions + 1)
+  with pytest.raises(InputError, match='num_lesions differs'):
+    lib.same_test(one, one._replace(scans=more))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +197,7 @@ def test_write_and_read_give_the_same_tables(tmp_path):
   lib.write(tmp_path / 'predictions.npz', written)
   for a, b in zip(written, lib.read(tmp_path), strict=True):
     assert a[:2] == b[:2]
-    assert a[5:] == b[5:]
+    assert a[5:9] == b[5:9]
     for x, y in zip((*a.predictions, *a.scans), (*b.predictions, *b.scans)):
       np.testing.assert_array_equal(x, y)
 

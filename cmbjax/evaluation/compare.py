@@ -223,9 +223,9 @@ def compare(
   """All paired differences of two tables, with the tests reviewers ask for.
 
   Raises:
-    InputError: other test set, fold hash, keys, labels or scans.
+    InputError: other test set, kind, fold hash, keys, labels or scans.
   """
-  tables.same_folds(first, second)
+  tables.same_test(first, second)
   a = first.predictions
   b = tables.align(a, second.predictions)
   tests = paired(a, b, first.scans, threshold=threshold, **how)

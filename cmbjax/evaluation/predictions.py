@@ -16,6 +16,8 @@ import numpy as np
 from cmbjax import files
 from cmbjax.errors import InputError
 
+ENSEMBLE, OUT_OF_FOLD = 'ensemble', 'out of fold'
+
 _SHOWN = 3  # keys named in an error message
 
 
@@ -58,11 +60,46 @@ class ScanCounts(NamedTuple):
   num_missed: np.ndarray
 
 
+class TrueLesions(NamedTuple):
+  """All true lesions of a test set, also those that no candidate reached.
+
+  Attributes:
+    scan: [L] str.
+    subject: [L] str.
+    lesion: [L] int, as in `Predictions.lesion`.
+    diameter_mm: [L] float, NaN where not known.
+    region: [L] str, '' where not known.
+    why: [L] str, '' where a candidate reached it, else why none did.
+  """
+
+  scan: np.ndarray
+  subject: np.ndarray
+  lesion: np.ndarray
+  diameter_mm: np.ndarray
+  region: np.ndarray
+  why: np.ndarray
+
+
+class Networks(NamedTuple):
+  """What every network says, before any mean is taken.
+
+  Attributes:
+    likelihood: [R, N] float32; NaN where the network was trained on the
+      candidate.
+    fold: [R] int, held out of the training of each network.
+    seed: [R] int, of each network.
+  """
+
+  likelihood: np.ndarray
+  fold: np.ndarray
+  seed: np.ndarray
+
+
 class Table(NamedTuple):
   """What one strategy says about one test set.
 
   Attributes:
-    strategy: for example 'finetune'.
+    strategy: for example 'finetuned'.
     test: name of the test set, for example 'btumor_3t'.
     predictions: likelihoods, averaged over seeds.
     scans: all scans of the test set.
@@ -71,6 +108,12 @@ class Table(NamedTuple):
       compared.
     selection: how fixed choices (epoch, threshold) were made, one sentence.
     simulated: True when the test set is simulated; every title says so.
+    kind: `ENSEMBLE` (test subjects, mean of all networks) or `OUT_OF_FOLD`
+      (training subjects, each by the networks that never saw it).
+    networks: every network alone; None when only the mean is known.
+    fold_of: [N] int, fold of each candidate, -1 for test subjects; None when
+      not known.
+    lesions: all true lesions; None when only their number is known.
   """
 
   strategy: str
@@ -81,9 +124,20 @@ class Table(NamedTuple):
   fold_hash: str = ''
   selection: str = ''
   simulated: bool = False
+  kind: str = ENSEMBLE
+  networks: Networks | None = None
+  fold_of: np.ndarray | None = None
+  lesions: TrueLesions | None = None
 
 
-_HEAD = ('strategy', 'test', 'fold_hash', 'selection', 'simulated')
+_HEAD = ('strategy', 'test', 'fold_hash', 'selection', 'simulated', 'kind')
+_PARTS = {
+  'predictions': Predictions,
+  'scans': ScanCounts,
+  'networks': Networks,
+  'lesions': TrueLesions,
+}
+_COLUMNS = ('by_seed', 'fold_of')
 
 
 def check(predictions: Predictions, scans: ScanCounts | None = None) -> None:
@@ -203,14 +257,29 @@ def align(first: Predictions, second: Predictions) -> Predictions:
   return second
 
 
-def same_folds(first: Table, second: Table) -> None:
-  """Raises InputError when the two tables come from different folds."""
+def same_test(first: Table, second: Table) -> None:
+  """Raises InputError unless both tables judge the same scans and folds."""
+  for name in ('test', 'kind'):
+    one, other = getattr(first, name), getattr(second, name)
+    if one != other:
+      raise InputError(
+        f"{name}: {first.strategy} has '{one}', {second.strategy} has "
+        f"'{other}'; compare strategies on one test set."
+      )
   if first.fold_hash != second.fold_hash:
     raise InputError(
       f'folds: {first.strategy} on {first.test} was made with folds '
       f"'{first.fold_hash}', {second.strategy} with '{second.fold_hash}'; "
       'only runs with equal folds can be compared.'
     )
+  a, b = (np.argsort(one.scans.scan) for one in (first, second))
+  for name in ScanCounts._fields:
+    one, other = getattr(first.scans, name)[a], getattr(second.scans, name)[b]
+    if not np.array_equal(one, other):
+      raise InputError(
+        f'scans: {name} differs between {first.strategy} and '
+        f'{second.strategy} on {first.test}; compare runs on the same scans.'
+      )
 
 
 def select(predictions: Predictions, index: np.ndarray) -> Predictions:
@@ -227,36 +296,102 @@ def ensemble(probability: np.ndarray) -> np.ndarray:
   return np.mean(np.asarray(probability, np.float64), axis=0)
 
 
-def out_of_fold(probability: np.ndarray, fold_of: np.ndarray) -> np.ndarray:
-  """Likelihood from the one model that never saw the subject.
+def by_seed(networks: Networks) -> np.ndarray:
+  """Mean likelihood of the networks of each seed, [S, N].
 
-  Args:
-    probability: [K, N], every fold model on every candidate.
-    fold_of: [N] int, the fold in which the candidate was held out.
+  NaN is left out, so that this is the ensemble on test subjects and the
+  out-of-fold likelihood on training subjects. The mean over seeds is
+  `ensemble` of the result.
 
-  Returns:
-    [N] likelihoods.
+  Raises:
+    InputError: a candidate that no network of a seed may judge.
   """
-  fold_of = np.asarray(fold_of)
-  num_folds = len(probability)
-  if np.any((fold_of < 0) | (fold_of >= num_folds)):
+  seeds = dict.fromkeys(np.asarray(networks.seed).tolist())
+  rows = []
+  for seed in seeds:
+    mine = np.asarray(networks.likelihood, np.float64)[networks.seed == seed]
+    known = np.isfinite(mine)
+    if not known.any(0).all():
+      where = int(np.flatnonzero(~known.any(0))[0])
+      raise InputError(
+        f'folds: candidate {where} of seed {seed} was in the training of all '
+        f'{len(mine)} networks, so none may judge it; hold out every fold.'
+      )
+    rows.append(np.where(known, mine, 0).sum(0) / known.sum(0))
+  return np.stack(rows)
+
+
+def lesion_likelihood(
+  predictions: Predictions, lesions: TrueLesions
+) -> np.ndarray:
+  """Largest likelihood of each true lesion's candidates, [L]; NaN for none."""
+  hit = np.flatnonzero(predictions.label == 1)
+  best: dict[tuple[str, int], float] = {}
+  for i in hit:
+    place = str(predictions.scan[i]), int(predictions.lesion[i])
+    value = float(predictions.probability[i])
+    best[place] = max(best.get(place, value), value)
+  pairs = zip(lesions.scan.tolist(), lesions.lesion.tolist())
+  return np.array([best.get((s, int(n)), np.nan) for s, n in pairs], float)
+
+
+def check_table(table: Table) -> None:
+  """`check`, and that every mean is the mean of what it is said to be of.
+
+  Raises:
+    InputError: also for another number of candidates or lesions.
+  """
+  p = table.predictions
+  check(p, table.scans)
+  name = f'{table.strategy} on {table.test}'
+  if table.kind not in (ENSEMBLE, OUT_OF_FOLD):
+    raise InputError(f"{name}: kind '{table.kind}' is not known.")
+  means = np.asarray(table.by_seed, np.float64)
+  if means.ndim != 2 or means.shape[1] != len(p.key):
+    raise InputError(f'{name}: by_seed is not one row of candidates per seed.')
+  if not np.allclose(ensemble(means), p.probability, atol=1e-6):
+    raise InputError(f'{name}: the likelihoods are not the mean over seeds.')
+  if table.networks is not None:
+    found = by_seed(table.networks)
+    if found.shape != means.shape or not np.allclose(found, means, atol=1e-6):
+      raise InputError(f'{name}: a seed is not the mean of its networks.')
+    _check_held_out(name, table)
+  if table.lesions is not None:
+    size = len(table.lesions.scan)
+    if size != np.sum(table.scans.num_lesions):
+      raise InputError(
+        f'{name}: {size} lesions are listed, but the scans have '
+        f'{np.sum(table.scans.num_lesions)}.'
+      )
+
+
+def _check_held_out(name: str, table: Table) -> None:
+  """Out of fold: nobody judges what it was trained on."""
+  if table.kind != OUT_OF_FOLD:
+    return
+  if table.fold_of is None:
+    raise InputError(f'{name}: out-of-fold likelihoods need `fold_of`.')
+  networks = table.networks
+  seen = networks.fold[:, None] != np.asarray(table.fold_of)[None]
+  if np.isfinite(networks.likelihood[seen]).any():
     raise InputError(
-      f'folds: every candidate needs a fold in 0..{num_folds - 1}, found '
-      f'{fold_of.min()}..{fold_of.max()}.'
+      f'{name}: a network judges candidates that it was trained on.'
     )
-  return np.asarray(probability, np.float64)[fold_of, np.arange(len(fold_of))]
 
 
 def write(path: str | os.PathLike, tables: Sequence[Table]) -> None:
   """Writes tables as one compressed .npz without pickled objects."""
   arrays, heads = {}, []
   for i, table in enumerate(tables):
-    check(table.predictions, table.scans)
+    check_table(table)
     heads.append({name: getattr(table, name) for name in _HEAD})
-    for part in (table.predictions, table.scans):
-      for name, column in part._asdict().items():
-        arrays[f'{i}/{type(part).__name__}/{name}'] = _plain(column)
-    arrays[f'{i}/by_seed'] = np.asarray(table.by_seed, np.float64)
+    for part in _PARTS:
+      if getattr(table, part) is not None:
+        for name, column in getattr(table, part)._asdict().items():
+          arrays[f'{i}/{_PARTS[part].__name__}/{name}'] = _plain(column)
+    for name in _COLUMNS:
+      if getattr(table, name) is not None:
+        arrays[f'{i}/{name}'] = np.asarray(getattr(table, name))
   arrays['tables'] = np.frombuffer(json.dumps(heads).encode(), np.uint8)
   with files.whole(path) as temporary, temporary.open('wb') as handle:
     np.savez_compressed(handle, **arrays)
@@ -295,16 +430,21 @@ def read(path: str | os.PathLike) -> list[Table]:
 
 def _table(i: int, head: dict, arrays) -> Table:
   def part(kind):
-    return kind(
-      *(arrays[f'{i}/{kind.__name__}/{name}'] for name in kind._fields)
-    )
+    names = [f'{i}/{kind.__name__}/{name}' for name in kind._fields]
+    if names[0] not in arrays:
+      return None
+    return kind(*(arrays[name] for name in names))
 
-  return Table(
-    predictions=part(Predictions),
-    scans=part(ScanCounts),
-    by_seed=arrays[f'{i}/by_seed'],
+  columns = {name: f'{i}/{name}' for name in _COLUMNS}
+  table = Table(
+    **{name: part(kind) for name, kind in _PARTS.items()},
+    **{n: arrays.get(at) for n, at in columns.items()},
     **head,
   )
+  if table.predictions is None or table.scans is None or table.by_seed is None:
+    raise KeyError(f'table {i}')
+  check_table(table)
+  return table
 
 
 def _plain(column) -> np.ndarray:

@@ -117,6 +117,7 @@ class Row:
       results.csv and results.json.
     seeds: AUC of every training seed alone.
     parts: heading -> group -> (sensitivity of all lesions, lesions).
+    kind: 'ensemble' (test subjects) or 'out of fold' (training subjects).
   """
 
   strategy: str
@@ -135,6 +136,7 @@ class Row:
   bootstrap: dict[str, Interval] = dataclasses.field(default_factory=dict)
   seeds: tuple = ()
   parts: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
+  kind: str = predictions_lib.ENSEMBLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +189,7 @@ class StudyTables:
     orderings: the paper's claims and what this study says of them.
     removed: Figure 4, false candidates that fine-tuning removes.
     misses: lesions that the study missed, and its worst errors.
+    held_out: as `rows`, out of fold on the training subjects.
   """
 
   title: str
@@ -198,6 +201,7 @@ class StudyTables:
   orderings: list[Ordering] = dataclasses.field(default_factory=list)
   removed: list[Patch] = dataclasses.field(default_factory=list)
   misses: list[Patch] = dataclasses.field(default_factory=list)
+  held_out: list[Row] = dataclasses.field(default_factory=list)
 
 
 def make_row(
@@ -238,6 +242,7 @@ def make_row(
     agreement=_agreement(p, scans, threshold, how.get('level', 0.95)),
     parts=parts or {},
     seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
+    kind=table.kind,
   )
 
 
@@ -409,14 +414,15 @@ def write_csv(study: StudyTables, path: str | os.PathLike) -> None:
   """results.csv: one line per row and metric, empty cells where undefined."""
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator='\n')
-  head = 'row strategy test simulated metric value low high note'
+  head = 'row strategy test kind simulated metric value low high note'
   head += ' bootstrap_low bootstrap_high subjects scans candidates lesions'
   writer.writerow(head.split())
-  for row in ordered(study.rows):
+  for row in (*ordered(study.rows), *study.held_out):
     counts = [row.num_subjects, row.num_scans]
     counts += [row.num_candidates, row.num_lesions]
     for name, interval in _all_metrics(row).items():
-      head = [row.number, row.strategy, row.test, _yes(study.simulated)]
+      head = [row.number, row.strategy, row.test, row.kind]
+      head.append(_yes(study.simulated))
       drawn = row.bootstrap.get(name)
       drawn = [drawn.low, drawn.high] if drawn else [None, None]
       writer.writerow([*head, name, *interval, *drawn, *counts])
@@ -514,6 +520,7 @@ def _study(value: dict) -> StudyTables:
     | {
       'cohorts': [CohortRow(**item) for item in value['cohorts']],
       'rows': [row(item) for item in value['rows']],
+      'held_out': [row(item) for item in value.get('held_out', [])],
       'orderings': [ordering(item) for item in value['orderings']],
       'removed': [patch(item) for item in value['removed']],
       'misses': [patch(item) for item in value['misses']],

@@ -29,6 +29,19 @@ def predict(
     runner: how replicas are run.
     batch: patches per call.
   """
+  rows = predict_each(job, patches, weights, runner, batch=batch)
+  return np.nanmean(rows, axis=0)
+
+
+def predict_each(
+  job: loop.Job,
+  patches: Patches,
+  weights: Weights,
+  runner,
+  *,
+  batch: int = 128,
+) -> np.ndarray:
+  """As `predict`, each network alone: [R, n], NaN where it was trained."""
   held = [np.flatnonzero(job.fold_of == row.fold) for row in job.replicas]
   width = max(len(mine) for mine in held)
   # Folds differ in size: the last example is repeated, and left out below.
@@ -36,8 +49,7 @@ def predict(
     np.pad(job.pool[mine], (0, width - len(mine)), 'edge') for mine in held
   ]
   rows = loop.predict(patches, weights, runner, np.stack(index), batch=batch)
-  total, count = np.zeros(len(job.pool)), np.zeros(len(job.pool))
-  for row, mine in zip(rows, held):
-    total[mine] += row[: len(mine)]
-    count[mine] += 1
-  return total / count
+  out = np.full((len(held), len(job.pool)), np.nan)
+  for each, row, mine in zip(out, rows, held):
+    each[mine] = row[: len(mine)]
+  return out

@@ -1,0 +1,172 @@
+"""Likelihoods by key to the rows, curves and galleries of the report.
+
+Rule: whatever is shown is made from the tables of predictions.npz and the
+facts of the scans; nothing is trained or predicted here.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cmbjax import config as configs
+from cmbjax import likelihoods, trainings
+from cmbjax.data import augment
+from cmbjax.data import examples as examples_lib
+from cmbjax.evaluation import compare
+from cmbjax.evaluation import predictions as predictions_lib
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.report import tables
+from cmbjax.training import logs, record
+from cmbjax.trainings import Material, Planned
+
+NUM_SHOWN = 6  # patches in a gallery of the report
+
+
+def tabulate(
+  config: ConfigDict,
+  material: Material,
+  predicted: Sequence[Table],
+  chosen: Mapping[str, Planned],
+  workdir: pathlib.Path,
+) -> tables.StudyTables:
+  """Everything of the report."""
+  options = {
+    'threshold': config.evaluation.threshold,
+    'method': config.evaluation.intervals,
+    'draws': config.evaluation.draws,
+    'seed': config.seed,
+    'level': config.evaluation.level,
+  }
+  tested = {(t.strategy, t.test): t for t in predicted if t.kind == ENSEMBLE}
+  held_out = [t for t in predicted if t.kind == OUT_OF_FOLD]
+  return tables.StudyTables(
+    title=config.name,
+    simulated=bool(material.scans.simulated.any()),
+    cohorts=[_cohort_row(material, n) for n in configs.cohorts_needed(config)],
+    rows=[
+      tables.make_row(table, number=compare.ROWS.get(key), **options)
+      for key, table in tested.items()
+    ],
+    held_out=[tables.make_row(table, **options) for table in held_out],
+    learning=_learning(chosen, workdir),
+    record=_study_record(config, material, chosen, options),
+    orderings=compare.orderings(
+      {key: table.predictions for key, table in tested.items()},
+      {test: table.scans for (_, test), table in tested.items()},
+      **options,
+    ),
+    removed=_removed(material, tested, config.evaluation.threshold),
+    misses=_worst(material, tested, config.evaluation.threshold),
+  )
+
+
+def _removed(
+  material: Material, predicted: Mapping, threshold: float
+) -> list[tables.Patch]:
+  """Figure 4: false candidates on 3T that fine-tuning removes."""
+  before = predicted.get(('7t', 'btumor_3t'))
+  after = predicted.get(('finetuned', 'btumor_3t'))
+  if before is None or after is None:
+    return []
+  old = before.predictions
+  new = predictions_lib.align(old, after.predictions)
+  rows = compare.removed_by(old, new, threshold=threshold)[:NUM_SHOWN]
+  return [
+    tables.Patch(
+      key=str(old.key[i]),
+      image=_seen(material, old.key[i]),
+      before=float(old.probability[i]),
+      after=float(new.probability[i]),
+    )
+    for i in rows
+  ]
+
+
+def _worst(
+  material: Material, predicted: Mapping, threshold: float
+) -> list[tables.Patch]:
+  """The worst errors of the last strategy on each test set."""
+  last = {test: table for (_, test), table in predicted.items()}
+  out = []
+  for table in last.values():
+    p = table.predictions
+    name = tables.strategy_label(table.strategy)
+    for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
+      what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
+      out.append(
+        tables.Patch(
+          key=str(p.key[i]),
+          image=_seen(material, p.key[i]),
+          caption=f'{what} by {name}',
+          after=float(p.probability[i]),
+        )
+      )
+  return out
+
+
+def _seen(material: Material, key: str) -> np.ndarray:
+  """The [16, 16, 8] patch of one candidate, as a network sees it."""
+  (index,) = np.flatnonzero(material.examples.key == key)
+  return np.asarray(augment.centre_crop(material.examples.image[index]))
+
+
+def _study_record(
+  config: ConfigDict,
+  material: Material,
+  chosen: Mapping[str, Planned],
+  options: dict,
+) -> dict:
+  variants = {name: one.job.variant for name, one in chosen.items()}
+  return {
+    **options,
+    'model': config.model.name,
+    'folds': config.train.folds,
+    'seeds': list(config.train.seeds),
+    'fold_hash': material.folds.hash,
+    'selection': likelihoods.SELECTION,
+    **({'chosen_of_sweep': variants} if any(variants.values()) else {}),
+    'environment': record.environment(),
+    'config': config.to_dict(),
+  }
+
+
+def _cohort_row(material: Material, name: str) -> tables.CohortRow:
+  scans = examples_lib.select(material.scans, material.scans.cohort == name)
+  labels = material.examples.label[material.examples.cohort == name]
+  return tables.CohortRow(
+    name=name,
+    num_subjects=len(set(scans.subject)),
+    num_scans=len(scans.scan),
+    num_cmb=int(np.sum(labels == 1)),
+    num_fp=int(np.sum(labels == 0)),
+    num_lesions=int(scans.num_lesions.sum()),
+    num_missed=int(scans.num_missed.sum()),
+    simulated=bool(scans.simulated.any()),
+    protocol=_protocol(scans),
+  )
+
+
+def _protocol(scans: examples_lib.Scans) -> str:
+  """'7 T, TE 16 ms, 0.5 x 0.5 x 2 mm' of the first scan."""
+  parts = []
+  if np.isfinite(scans.field_t[0]):
+    parts.append(f'{scans.field_t[0]:g} T')
+  if np.isfinite(scans.echo_time_s[0]):
+    parts.append(f'TE {1000 * scans.echo_time_s[0]:g} ms')
+  sizes = ' x '.join(f'{size:.2g}' for size in scans.spacing_mm[0])
+  if scans.truth[0] == 'patches':
+    sizes = f'patches without scans, {sizes}'
+  return ', '.join([*parts, f'{sizes} mm'])
+
+
+def _learning(
+  chosen: Mapping[str, Planned], workdir: pathlib.Path
+) -> list[dict]:
+  out = []
+  for one in chosen.values():
+    folder = trainings.folder_of(workdir, one)
+    log = logs.read(folder / 'epochs.jsonl')
+    out += tables.learning_rows(log, one.job.replicas)
+  return out
