@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from cmbjax.data import tables
 from cmbjax.lesions import domain
 
 SCANS = types.SimpleNamespace(
@@ -47,6 +48,30 @@ def test_a_fact_that_no_scan_has_is_left_out():
   assert domain.warnings(USUAL | {'field_t': 7.0}, found) == ()
 
 
+def test_patches_without_a_brain_say_nothing_of_brains():
+  scans = types.SimpleNamespace(**vars(SCANS))
+  scans.mask_ml = np.zeros(3)
+  found = domain.ranges(scans)
+  assert 'mask_ml' not in found
+  assert 'candidates_per_litre' not in found
+  assert domain.warnings(USUAL | {'candidates_per_litre': 1e4}, found) == ()
+
+
+def test_facts_of_an_image_by_hand():
+  """Half of 100 voxels of 1 ml are brain: 10 dark ones, the rest bright."""
+  swi = np.full((10, 10, 1), 0.8, np.float32)
+  swi[0] = 0.2
+  mask = np.zeros((10, 10, 1), bool)
+  mask[:5] = True
+  facts = tables.image_facts(swi, (10.0, 10.0, 10.0), mask)
+  assert facts['mask_ml'] == pytest.approx(50)
+  assert facts['contrast'] == pytest.approx(1 - 0.2 / 0.8)
+  assert tables.image_facts(swi, (1.0, 1.0, 1.0), mask & False) == {
+    'mask_ml': 0.0,
+    'contrast': 0.0,
+  }
+
+
 @pytest.mark.parametrize(
   ('change', 'words'),
   [
@@ -75,7 +100,7 @@ def test_without_a_domain_only_brains_are_checked():
   assert '8 ml' in text
 
 
-def table(likelihood, score):
+def table_of(likelihood, score):
   count = len(score)
   return {
     'candidate': np.arange(1, count + 1),
@@ -94,7 +119,7 @@ def table(likelihood, score):
 def test_the_nearest_misses_come_first():
   nan = np.nan
   rows = domain.top_rejected(
-    table([nan, 0.05, nan, 0.09], [9, 1, 5, 2]), limit=3
+    table_of([nan, 0.05, nan, 0.09], [9, 1, 5, 2]), limit=3
   )
   assert [r['id'] for r in rows] == [
     'candidate-0004',
@@ -106,13 +131,13 @@ def test_the_nearest_misses_come_first():
 
 
 def test_found_ones_are_never_listed_as_rejected():
-  some = table([0.9, 0.05], [1, 1])
+  some = table_of([0.9, 0.05], [1, 1])
   some['status'][0] = 'possible'
   assert [r['id'] for r in domain.top_rejected(some)] == ['candidate-0002']
 
 
 def test_one_kind_fills_the_places_of_the_other():
-  rows = domain.top_rejected(table([0.1] * 6, range(6)), limit=4)
+  rows = domain.top_rejected(table_of([0.1] * 6, range(6)), limit=4)
   assert len(rows) == 4
-  rows = domain.top_rejected(table([np.nan] * 6, range(6)), limit=4)
+  rows = domain.top_rejected(table_of([np.nan] * 6, range(6)), limit=4)
   assert [r['id'] for r in rows] == [f'candidate-000{n}' for n in (6, 5, 4, 3)]

@@ -123,6 +123,17 @@ def test_an_ambiguous_subject_does_not_stop_the_others(bids_folder):
     inputs.find(bids_folder, participants=['09'])
 
 
+def test_a_subject_that_was_asked_for_is_not_forgotten(bids_folder):
+  touch(bids_folder / 'sub-04' / 'anat', 'sub-04_T1w.nii.gz')
+  assert not inputs.find(bids_folder).broken
+  found = inputs.find(bids_folder, participants=['01', '04'])
+  assert names(found) == ['sub-01']
+  assert [name for name, _ in found.broken] == ['sub-04']
+  touch(bids_folder / 'sub-02' / 'anat', 'sub-02_acq-b_swi.nii.gz')
+  found = inputs.find(bids_folder, participants=['02', '04'])
+  assert [name for name, _ in found.broken] == ['sub-02', 'sub-04']
+
+
 def test_sessions(tmp_path):
   for session in ('ses-1', 'ses-2'):
     touch(

@@ -34,12 +34,13 @@ def ranges(scans: Any) -> dict[str, Any]:
   Returns:
     JSON types; a fact that no scan has is left out.
   """
-  litres = np.maximum(np.asarray(scans.mask_ml, float), 1e-3) / 1000
+  mask_ml = np.asarray(scans.mask_ml, float)
+  mask_ml = np.where(mask_ml > 0, mask_ml, np.nan)  # patches have no brain
   columns = {
     'echo_time_s': scans.echo_time_s,
     'contrast': scans.contrast,
-    'mask_ml': scans.mask_ml,
-    'candidates_per_litre': np.asarray(scans.num_candidates) / litres,
+    'mask_ml': mask_ml,
+    'candidates_per_litre': np.asarray(scans.num_candidates) / mask_ml * 1000,
   }
   found: dict[str, Any] = {'scans': len(scans.num_candidates)}
   spacing = np.asarray(scans.spacing_mm, float)

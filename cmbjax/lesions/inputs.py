@@ -171,7 +171,7 @@ def _bids(source, participants, swi_pattern):
     scans = bids.find_scans(
       source, participants=participants, swi_pattern=swi_pattern
     )
-    return Found('bids', tuple(scans), ())
+    return Found('bids', tuple(scans), _absent(scans, participants))
   except NoInputError:
     raise
   except InputError:
@@ -191,7 +191,17 @@ def _bids(source, participants, swi_pattern):
       continue
     except InputError as error:
       broken.append((subject, str(error)))
+  known = {name for name, _ in broken}
+  broken += [row for row in _absent(scans, participants) if row[0] not in known]
   return Found('bids', tuple(scans), tuple(broken))
+
+
+def _absent(scans, participants):
+  """Subjects that were asked for by name and have no scan."""
+  wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
+  missing = sorted(wanted - {scan.subject for scan in scans})
+  why = 'has no anat/*_swi, *_T2starw or *_MEGRE; check the names of its files'
+  return tuple((name, f'{name} {why}.') for name in missing)
 
 
 def _keep(found, source, participants, sessions):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
+POINTS = ('high_sensitivity', 'balanced', 'high_precision')
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
 SMALL = (  # enough to be a study, small enough to be killed twice
   '--config.train.epochs=3',
@@ -97,6 +98,34 @@ def test_a_second_run_reuses_everything(smoke):
     assert word not in second.stderr
 
 
+def test_its_weights_detect(smoke, tmp_path):
+  """Out-of-fold operating points lie beside the weights; detect takes both."""
+  workdir, _ = smoke
+  weights = workdir / 'models' / 'finetuned'
+  known = json.loads((weights / 'operating_points.json').read_text())
+  points = [known['points'][n]['threshold'] for n in POINTS]
+  assert points[0] == 0.1
+  assert points == sorted(points)
+  assert known['simulated'] is True
+  assert known['domain']['field_t'] == [3.0]
+  assert known['out_of_fold']['lesions'] > 0
+  (scan,) = workdir.glob('cohorts/btumor_3t/sub-3T001/anat/*_swi.nii.gz')
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'cmbjax.cli', 'detect', scan, tmp_path / 'out'),
+      *('--weights', weights, '--operating-point', 'balanced'),
+    ],
+    capture_output=True,
+    text=True,
+    timeout=200,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  record = json.loads((tmp_path / 'out/logs/sub-3T001.json').read_text())
+  assert record['row']['threshold'] == points[1]
+  assert not [w for w in record['warnings'] if 'voxels of' in w]
+
+
 def test_ten_rows_and_more_subjects(smoke, tmp_path):
   """All rows; the subjects that are there are kept, others are added."""
   run = tmp_path / 'run'
@@ -130,13 +159,15 @@ def test_ten_rows_and_more_subjects(smoke, tmp_path):
     assert found <= row['metrics']['detector_sensitivity']['value']
 
 
-def kill_during_training(workdir, *arguments):
-  """Starts a run and kills it once the first epoch of 3 is saved."""
+def interrupt(workdir, number, *arguments):
+  """Starts a run and sends a signal once the first of 3 epochs is logged."""
   log = workdir / 'models' / '7t' / 'epochs.jsonl'
+  log.unlink(missing_ok=True)
   with subprocess.Popen(
     command(workdir, *arguments),
     stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
     cwd=workdir.parent,
   ) as process:
     end = time.monotonic() + 300
@@ -144,20 +175,43 @@ def kill_during_training(workdir, *arguments):
       if log.exists() and log.read_text():
         break
       time.sleep(0.05)
-    assert process.poll() is None, 'it ended before it could be killed'
-    process.send_signal(signal.SIGKILL)
+    assert process.poll() is None, 'it ended before it could be interrupted'
+    process.send_signal(number)
+    errors = process.communicate(timeout=100)[1]
   assert not (workdir / 'report.html').exists()
+  return process.returncode, errors
 
 
 def test_killed_and_run_again_gives_the_same_numbers(cohorts, tmp_path):
+  """SIGTERM ends with 0 and says what to do, SIGKILL says nothing."""
   unbroken, killed = tmp_path / 'unbroken', tmp_path / 'killed'
   done = call(unbroken, *given(cohorts), *SMALL)
   assert done.returncode == 0, done.stderr
-  kill_during_training(killed, *given(cohorts), *SMALL)
+  code, errors = interrupt(killed, signal.SIGTERM, *given(cohorts), *SMALL)
+  assert code == 0, errors
+  assert errors.splitlines()[-1] == (
+    'cmbjax: stopped and saved; run it again to go on.'
+  )
+  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
+  record = json.loads((killed / 'record.json').read_text())
+  assert record['status'] == 'incomplete'
+  shutil.rmtree(killed / 'models')  # so that it has something to train
+  code, _ = interrupt(killed, signal.SIGKILL, *given(cohorts), *SMALL)
+  assert code == -signal.SIGKILL
   again = call(killed, *given(cohorts), *SMALL)
   assert again.returncode == 0, again.stderr
   assert again.stdout == done.stdout
   assert numbers(killed) == numbers(unbroken)
+  record = json.loads((killed / 'record.json').read_text())
+  assert record['status'] == 'done'
+  assert len(record['table']) == 4
+
+
+def test_a_dry_run_trains_nothing(tmp_path):
+  done = call(tmp_path / 'run', '--mode=dryrun', config='sweep')
+  assert done.returncode == 0, done.stderr
+  assert '60 trainings, 1 program, 2 calls' in done.stdout
+  assert not (tmp_path / 'run').exists()
 
 
 def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
