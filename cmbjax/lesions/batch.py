@@ -25,7 +25,8 @@ from cmbjax.imaging import bids
 from cmbjax.lesions import chain, classifier, derivatives
 
 GIGABYTES = 2.0  # peak of one process
-_ROOMS = ('imaging', 'detect', 'lesions', 'models')  # what makes the numbers
+# Whose code makes the numbers.
+_ROOMS = ('imaging', 'detect', 'data', 'models', 'evaluation', 'lesions')
 _FACTS = (  # fields of a sidecar that a result repeats or depends on
   'EchoTime',
   'MagneticFieldStrength',
@@ -65,25 +66,40 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
     InputError: a file of the scan cannot be read.
   """
   try:
-    content = [[p.name, files.digest(p)] for p in chain.files_of(scan)]
+    content = [
+      [path.name, files.digest(path), _facts(bids.sidecar(path))]
+      for path in chain.files_of(scan)
+    ]
   except OSError as error:
     raise InputError(
       f'{error.filename}: cannot be read ({error.strerror}).'
     ) from error
-  atlas = settings.options.atlas
   options = dataclasses.asdict(settings.options)
-  options['atlas'] = files.digest(atlas) if atlas else None
+  options['atlas'] = _atlas(settings.options.atlas)
   weights = None
   if settings.classify:
     weights = classifier.fingerprint(settings.weights)
   return files.digest(
     content,
-    {name: scan.sidecar.get(name) for name in _FACTS},
+    _facts(scan.sidecar),
     options,
     [settings.candidates, settings.steps, settings.page],
     weights,
     _program(),
   )
+
+
+def _facts(sidecar: dict[str, Any]) -> dict[str, Any]:
+  return {name: sidecar.get(name) for name in _FACTS}
+
+
+def _atlas(path: pathlib.Path | None) -> list[str]:
+  """Digests of an atlas and of the table of its names beside it."""
+  if path is None:
+    return []
+  stem = path.name.removesuffix('.gz').removesuffix('.nii')
+  table = path.with_name(stem + '.tsv')
+  return [files.digest(p) for p in (path, table) if p.is_file()]
 
 
 def run(

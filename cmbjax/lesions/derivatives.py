@@ -81,6 +81,8 @@ def write_scan(
 ) -> list[pathlib.Path]:
   """Writes everything of one scan; the paths, the label image first."""
   result, image = analysis.result, analysis.image
+  for stale in _anat(out, result).glob('.partial-*'):
+    stale.unlink(missing_ok=True)  # a run that was killed left it
   stem = _anat(out, result) / f'{result.name}_space-orig_seg-cmb_dseg'
   written = [_with(stem, '.nii.gz'), _with(stem, '.tsv'), _with(stem, '.json')]
   volume.save(written[0], result.labels, image)
