@@ -134,6 +134,14 @@ def test_a_subject_that_was_asked_for_is_not_forgotten(bids_folder):
   assert [name for name, _ in found.broken] == ['sub-02', 'sub-04']
 
 
+def test_a_simulated_data_set_says_so_of_each_scan(bids_folder):
+  (first, *_) = inputs.find(bids_folder).scans
+  assert 'Simulated' not in first.sidecar
+  about = bids_folder / 'dataset_description.json'
+  about.write_text('{"Simulated": true}')
+  assert all(s.sidecar['Simulated'] for s in inputs.find(bids_folder).scans)
+
+
 def test_sessions(tmp_path):
   for session in ('ses-1', 'ses-2'):
     touch(

@@ -129,6 +129,11 @@ def write_failure(out: pathlib.Path, name: str, error: str) -> None:
   files.write_json(_record_path(out, name), {'row': row})
 
 
+def is_known(out: pathlib.Path, name: str) -> bool:
+  """Whether the scan was tried before."""
+  return _record_path(out, name).is_file()
+
+
 def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
   """The record of a scan that is done with this mark, its files present."""
   record = _read(_record_path(out, name))

@@ -300,13 +300,16 @@ def _plan(found, settings, *, overwrite):
 
   todo, ready, broken = [], [], list(found.broken)
   for scan in found.scans:
+    if overwrite or not derivatives.is_known(settings.out, scan.name):
+      todo.append(scan)  # nothing to compare with, so nothing to read yet
+      continue
     try:
       mark = batch.mark_of(scan, settings)
     except InputError as error:
       broken.append((scan.name, str(error)))
       continue
     record = derivatives.done(settings.out, scan.name, mark)
-    if record is None or overwrite:
+    if record is None:
       todo.append(scan)
     else:
       ready.append(record)

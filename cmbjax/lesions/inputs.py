@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids
 
@@ -65,8 +66,22 @@ def find(
     found = _bids(source, participants, swi_pattern)
   else:
     found = _folder(source, work, series)
+  if found.kind == 'bids' and _is_simulated(source):
+    found = found._replace(scans=tuple(map(_simulated, found.scans)))
   found = _keep(found, source, participants, sessions)
   return found if mask is None else _masked(found, mask)
+
+
+def _is_simulated(root):
+  path = root / 'dataset_description.json'
+  content = files.read_json(path) if path.is_file() else {}
+  return isinstance(content, dict) and content.get('Simulated') is True
+
+
+def _simulated(scan):
+  """The data set says it, so each of its scans does."""
+  fields = scan.sidecar | {'Simulated': True}
+  return dataclasses.replace(scan, sidecar=fields)
 
 
 def _one_file(path, phase):
