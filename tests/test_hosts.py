@@ -32,9 +32,13 @@ def begin(devices, *arguments):
 
 
 def finish(*processes):
-  for process in processes:
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors[-3000:]
+  try:
+    for process in processes:
+      _, errors = process.communicate(timeout=300)
+      assert process.returncode == 0, errors[-3000:]
+  finally:  # one that waits for a dead one would wait for ever
+    for process in processes:
+      process.kill()
 
 
 def free_port():
