@@ -25,6 +25,27 @@ def test_icc_equals_the_published_table():
   assert (found.low, found.high) == pytest.approx((0.019, 0.761), abs=0.002)
 
 
+# Fleiss and Cohen (1973, Educ Psychol Meas 33:613): with weights v = (i - j)^2
+# the weighted kappa of two raters is the ICC(2,1) of the integer grades but
+# for a term of order 1 / n.
+def test_quadratic_kappa_is_the_icc_of_many_scans():
+  rng = np.random.default_rng(3)
+  a = rng.integers(0, 5, 4000)
+  b = np.clip(a + rng.integers(-1, 3, 4000), 0, 4)
+  kappa = agreement.weighted_kappa(a, b, num_grades=5)
+  icc = agreement.icc(np.stack([a, b], 1)).value
+  assert kappa == pytest.approx(icc, abs=1e-3)
+
+
+def test_kappa_of_a_two_by_two_table_by_hand():
+  """20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: (0.7 - 0.5) / (1 - 0.5)."""
+  a = np.repeat([1, 1, 0, 0], [20, 5, 10, 15])
+  b = np.repeat([1, 0, 1, 0], [20, 5, 10, 15])
+  for weights in ('linear', 'quadratic'):  # with two grades both are plain
+    found = agreement.weighted_kappa(a, b, num_grades=2, weights=weights)
+    assert found == pytest.approx(0.4)
+
+
 def test_icc_edge_cases():
   same = np.array([[1, 1], [4, 4], [9, 9]])
   assert agreement.icc(same)[:2] == (1.0, None)
@@ -91,3 +112,39 @@ def test_count_agreement_of_one_scan_has_notes_not_nan():
   assert found.icc.value is None
   assert found.icc.note == 'needs two scans and two raters'
   assert found.bland_altman.low is None
+
+
+def test_kappa_of_counts_has_an_interval_over_subjects():
+  rng = np.random.default_rng(0)
+  true = rng.integers(0, 30, 40)
+  found = np.maximum(true + rng.integers(-3, 4, 40), 0)
+  subject = np.array([f's{n // 2}' for n in range(40)])
+  one = agreement.of_counts(found, true, subject)
+  expected = cohen_kappa_score(
+    agreement.grade(found), agreement.grade(true), weights='quadratic'
+  )
+  assert one.kappa.value == pytest.approx(expected)
+  assert 0 < one.kappa.low < one.kappa.value < one.kappa.high <= 1
+  drawn = agreement.of_counts(
+    found, true, subject, method='bootstrap', draws=400
+  )
+  assert drawn.kappa.low == pytest.approx(one.kappa.low, abs=0.05)
+  assert one.grades.sum() == 40
+  assert np.trace(one.grades) / 40 == pytest.approx(one.same_grade.value)
+  row = np.bincount(agreement.grade(true), minlength=5)
+  np.testing.assert_array_equal(one.grades.sum(1), row)
+
+
+def test_kappa_and_grades_without_an_answer_say_why():
+  none = np.zeros(0, int)
+  empty = agreement.of_counts(none, none, none.astype(str))
+  assert empty.kappa == (None, None, None, 'all scans have one grade')
+  assert empty.same_grade.note == 'no scans'
+  same = agreement.of_counts(
+    np.array([0, 3]), np.array([0, 3]), np.array(['a', 'b'])
+  )
+  assert same.kappa[:2] == (1.0, None)
+  alone = agreement.of_counts(
+    np.array([0, 7]), np.array([3, 7]), np.array(['a', 'a'])
+  )
+  assert alone.kappa.note == 'one subject, so no interval'

@@ -56,6 +56,24 @@ class Truth(NamedTuple):
   labels: np.ndarray | None  # int32 [X, Y, Z], 0 = none; None for points
   points_mm: np.ndarray | None  # [L, 3] world mm, for points only
   rejected: np.ndarray | None  # int32 [X, Y, Z] components, 'candidates' only
+  region: tuple[str, ...] = ()  # L names, '' unknown; () when none is known
+
+  def region_of(self, lesion: int) -> str:
+    """Where a lesion lies, as its table says; '' where not known."""
+    at = int(np.searchsorted(self.lesions, lesion))
+    return self.region[at] if self.region else ''
+
+  def centres_mm(self, affine: np.ndarray) -> np.ndarray:
+    """Centre of each lesion, [L, 3] world mm."""
+    if self.points_mm is not None:
+      return np.asarray(self.points_mm, float).reshape(-1, 3)
+    number = self.labels[self.labels > 0]
+    place = np.argwhere(self.labels > 0)
+    size = np.bincount(number, minlength=1)
+    total = [np.bincount(number, along) for along in place.T]
+    centre = [sums[self.lesions] / size[self.lesions] for sums in total]
+    index = np.stack(centre, 1) if len(self.lesions) else np.zeros((0, 3))
+    return index @ affine[:3, :3].T + affine[:3, 3]
 
 
 def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
@@ -104,8 +122,8 @@ def load_truth(truth: TruthFiles, scan: volume.Volume) -> Truth:
   if truth.kind == 'labels' and not _is_semantic(truth.path, labels):
     lesions = np.unique(labels[labels > 0]).astype(np.int32)
     diameter_mm = _diameters(labels, lesions, scan.spacing_mm)
-    diameter_mm = _noted_diameters(truth.path, lesions, diameter_mm)
-    return Truth('labels', lesions, diameter_mm, labels, None, None)
+    diameter_mm, region = _noted(truth.path, lesions, diameter_mm)
+    return Truth('labels', lesions, diameter_mm, labels, None, None, region)
   labels, rejected = components(labels), None
   if truth.kind == 'candidates':
     rejected = load_labels(truth.rejected, scan)
@@ -187,8 +205,17 @@ def _load_points(path, scan):
       f'{scan.path}; check units, order and sign of the columns.'
     )
   lesions = np.arange(1, len(points) + 1, dtype=np.int32)
-  diameter = np.full(len(points), np.nan, np.float32)
-  return Truth('points', lesions, diameter, None, points, None)
+  diameter = [_size(row, header) for row in rows]
+  region = tuple(_cell(row, header, 'region') for row in rows)
+  return Truth(
+    'points',
+    lesions,
+    np.array(diameter, np.float32),
+    None,
+    points,
+    None,
+    region if any(region) else (),
+  )
 
 
 def _read_table(path):
@@ -231,22 +258,39 @@ def _diameters(labels, lesions, spacing_mm):
   return np.cbrt(6 / np.pi * volume_mm3).astype(np.float32)
 
 
-def _noted_diameters(path, lesions, diameter_mm):
-  """The table beside a label image knows better than voxel counts."""
+def _noted(path, lesions, diameter_mm):
+  """Sizes and regions: the table beside a label image knows better."""
   table = _table_beside(path)
   header, rows = _read_table(table) if table else ([], [])
-  if not {'index', 'diameter_mm'} <= set(header):
-    return diameter_mm
-  noted = {}
+  if 'index' not in header:
+    return diameter_mm, ()
+  size, region = {}, {}
   for row in rows:
     try:
-      index, size = (row[header.index(c)] for c in ('index', 'diameter_mm'))
-      noted[int(index)] = float(size)
-    except (IndexError, ValueError):  # 'n/a': measured from the voxels
+      index = int(_cell(row, header, 'index'))
+    except ValueError:  # 'n/a'
       continue
-  return np.array(
-    [noted.get(int(n), d) for n, d in zip(lesions, diameter_mm)], np.float32
-  )
+    size[index] = _size(row, header)
+    region[index] = _cell(row, header, 'region')
+  noted = np.array([size.get(int(n), np.nan) for n in lesions], np.float32)
+  names = tuple(region.get(int(n), '') for n in lesions)
+  diameter_mm = np.where(np.isnan(noted), diameter_mm, noted)
+  return diameter_mm.astype(np.float32), names if any(names) else ()
+
+
+def _cell(row, header, name):
+  """One cell as text; '' for a missing column, a short row or 'n/a'."""
+  at = header.index(name) if name in header else len(row)
+  text = row[at].strip() if at < len(row) else ''
+  return '' if text.lower() == 'n/a' else text
+
+
+def _size(row, header):
+  """diameter_mm of a row; NaN: measured from the voxels, or not known."""
+  try:
+    return float(_cell(row, header, 'diameter_mm'))
+  except ValueError:
+    return np.nan
 
 
 def _is_semantic(path, labels):

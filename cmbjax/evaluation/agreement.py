@@ -11,6 +11,7 @@ from scipy import stats
 
 from cmbjax.errors import InputError
 from cmbjax.evaluation import predictions as tables
+from cmbjax.evaluation import statistics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval
 
@@ -27,11 +28,22 @@ class BlandAltman(NamedTuple):
 
 
 class CountAgreement(NamedTuple):
-  """Predicted against true counts per scan."""
+  """Predicted against true counts per scan.
+
+  Attributes:
+    icc: ICC(2,1) of the counts.
+    bland_altman: predicted minus true.
+    kappa: quadratic weights, of the burden grades.
+    same_grade: share of scans with the right grade.
+    grades: [G, G] int, scans by true (row) and predicted (column) grade.
+    counts: predicted and true, [M] each.
+  """
 
   icc: Interval
   bland_altman: BlandAltman
-  kappa: float | None
+  kappa: Interval
+  same_grade: Interval
+  grades: np.ndarray
   counts: tuple[np.ndarray, np.ndarray]
 
 
@@ -156,16 +168,65 @@ def count_agreement(
   scans: ScanCounts,
   *,
   threshold: float,
-  level: float = 0.95,
+  **how,
 ) -> CountAgreement:
-  """Agreement of the number of microbleeds per scan with the truth."""
+  """Agreement of the number of microbleeds per scan with the truth.
+
+  `how` is `method`, `draws`, `seed` and `level` of `statistics.resampling`.
+  """
   tables.check(predictions, scans)
   found, true = counts(predictions, scans, threshold=threshold)
-  kappa = weighted_kappa(grade(found), grade(true), num_grades=len(GRADES))
-  both = np.stack([found, true], 1)
+  return of_counts(found, true, scans.subject, **how)
+
+
+def of_counts(
+  found: np.ndarray, true: np.ndarray, subject: np.ndarray, **how
+) -> CountAgreement:
+  """Agreement of two counts per scan.
+
+  Args:
+    found: [M] int.
+    true: [M] int.
+    subject: [M] str, left out or drawn together.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
+  """
+  names, at = np.unique(subject, return_inverse=True)
+  table = np.zeros((len(GRADES), len(GRADES)), int)
+  np.add.at(table, (grade(true), grade(found)), 1)
+  resampled = statistics.resampling(max(len(names), 1), **how)
+  right = (grade(found) == grade(true)).astype(float)
+  size = max(len(names), 1)
   return CountAgreement(
-    icc=icc(both, level=level),
+    icc=icc(np.stack([found, true], 1), level=resampled.level),
     bland_altman=bland_altman(found, true),
-    kappa=kappa,
+    kappa=_kappa(grade(found), grade(true), at, resampled),
+    same_grade=statistics.ratio_interval(
+      np.bincount(at, right, minlength=size),
+      np.bincount(at, minlength=size).astype(float),
+      resampled,
+      proportion=True,
+      empty='no scans',
+    ),
+    grades=table,
     counts=(found, true),
   )
+
+
+def _kappa(found, true, at, how) -> Interval:
+  """Weighted kappa of the grades with an interval over subjects."""
+  value = weighted_kappa(found, true, num_grades=len(GRADES))
+  if value is None:
+    return Interval(None, None, None, 'all scans have one grade')
+  if value == 1:
+    return Interval(1.0, None, None, 'perfect agreement: no interval')
+  draws = []
+  for weight in how.weights.astype(int):
+    times = weight[at]  # how often each scan is in this draw
+    one = weighted_kappa(
+      np.repeat(found, times), np.repeat(true, times), num_grades=len(GRADES)
+    )
+    draws.append(np.nan if one is None else one)
+  inside = statistics.interval(value, np.array(draws), how)
+  if inside.low is None:
+    return inside
+  return inside._replace(low=max(inside.low, -1.0), high=min(inside.high, 1.0))

@@ -160,6 +160,9 @@ def jackknife_interval(
     error = error * slope(value)
   else:
     error, freedom = spread(forward(left_out))
+  if error <= 1e-12 and scale != 'plain':
+    note = 'no variation between subjects, so no interval'
+    return Interval(float(value), None, None, note)
   half = special.stdtrit(freedom, 0.5 + level / 2) * error
   low, high = back(forward(value) - half), back(forward(value) + half)
   note = f'only {size} subjects' if size < 5 else ''

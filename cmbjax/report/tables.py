@@ -16,7 +16,7 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.evaluation import agreement, calibration, metrics
+from cmbjax.evaluation import agreement, breakdown, calibration, metrics
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.compare import Ordering
 from cmbjax.evaluation.statistics import Interval
@@ -111,8 +111,11 @@ class Row:
     froc: (FP per scan, sensitivity of all lesions), None without lesions.
     reliability: (mean likelihood, share of microbleeds, count) per bin.
     calibration: 'brier' and 'ece' with intervals.
-    agreement: of the number of microbleeds per scan: 'icc', 'kappa', 'bias'
-      (Bland-Altman; its bounds are the limits of agreement).
+    agreement: of the number of microbleeds per scan: 'icc', 'kappa',
+      'same_grade', 'bias' (Bland-Altman; its bounds are the limits of
+      agreement).
+    grades: scans by true (outer) and found (inner) grade of burden, see
+      `agreement.GRADES`.
     bootstrap: the bounds of `metrics` by 2,000 draws of whole subjects, for
       results.csv and results.json.
     seeds: AUC of every training seed alone.
@@ -133,6 +136,7 @@ class Row:
   reliability: tuple | None = None
   calibration: dict[str, Interval] = dataclasses.field(default_factory=dict)
   agreement: dict[str, Interval] = dataclasses.field(default_factory=dict)
+  grades: tuple = ()
   bootstrap: dict[str, Interval] = dataclasses.field(default_factory=dict)
   seeds: tuple = ()
   parts: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
@@ -209,7 +213,6 @@ def make_row(
   *,
   number: int | None = None,
   threshold: float = metrics.THRESHOLD,
-  parts: dict[str, dict[str, tuple]] | None = None,
   **how,
 ) -> Row:
   """Everything of one row from one prediction table.
@@ -218,11 +221,11 @@ def make_row(
     table: predictions of one strategy on one test set.
     number: row of the paper's Figure 3, see `evaluation.compare.ROWS`.
     threshold: a likelihood must be strictly above it.
-    parts: heading ('size', 'region') -> result of `metrics.sensitivity_by`.
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   p, scans = table.predictions, table.scans
   froc = metrics.froc(p, scans)
+  counted = agreement.count_agreement(p, scans, threshold=threshold, **how)
   return Row(
     strategy=table.strategy,
     test=table.test,
@@ -239,21 +242,34 @@ def make_row(
     froc=_curve(froc and _rises(froc)),
     reliability=_curve(calibration.reliability(p.probability, p.label)),
     calibration=calibration.scores(p, **how),
-    agreement=_agreement(p, scans, threshold, how.get('level', 0.95)),
-    parts=parts or {},
+    agreement=_agreement(counted),
+    grades=counted.grades.tolist(),
+    parts=_parts(table, threshold=threshold, **how),
     seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
     kind=table.kind,
   )
 
 
-def _agreement(p, scans, threshold, level) -> dict[str, Interval]:
-  found = agreement.count_agreement(p, scans, threshold=threshold, level=level)
-  kappa, limits = found.kappa, found.bland_altman
-  note = '' if kappa is not None else 'all scans have one grade'
+def _parts(table: predictions_lib.Table, **how) -> dict[str, dict[str, tuple]]:
+  """Sensitivity by size and region, where the lesions are known one by one."""
+  true = table.lesions
+  if true is None:
+    return {}
+  return breakdown.sensitivities(
+    true.diameter_mm,
+    true.region,
+    true.subject,
+    predictions_lib.lesion_likelihood(table.predictions, true),
+    **how,
+  )
+
+
+def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
   return {
     'icc': found.icc,
-    'kappa': Interval(kappa, None, None, note),
-    'bias': Interval(*limits),
+    'kappa': found.kappa,
+    'same_grade': found.same_grade,
+    'bias': Interval(*found.bland_altman),
   }
 
 

@@ -1,0 +1,244 @@
+"""Outlined detections of whole scans against the truth, by both rules.
+
+Rule: touch and VALDO stand beside each other and are never added up; every
+true lesion counts, and so does every scan, empty ones too.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cmbjax.errors import InputError
+from cmbjax.evaluation import agreement, breakdown, matching, statistics
+from cmbjax.evaluation.agreement import CountAgreement
+from cmbjax.evaluation.statistics import Interval
+
+TOUCH, VALDO = 'touch', 'valdo'
+RULES = {
+  TOUCH: 'an outline that shares a voxel with a lesion hits it',
+  VALDO: '6-connected components, centres of mass closer than 5 mm, one to one',
+}
+POOLED = ('sensitivity', 'precision', 'f1', 'fp_per_scan')
+PER_SUBJECT = ('sensitivity', 'precision', 'f1')
+
+
+class Matched(NamedTuple):
+  """One scan, by one rule.
+
+  Attributes:
+    lesion: [L] int, label of each true object in the truth.
+    hit: [L] bool.
+    detection: [D] int, label of each detected object.
+    false: [D] bool, it hits nothing.
+  """
+
+  lesion: np.ndarray
+  hit: np.ndarray
+  detection: np.ndarray
+  false: np.ndarray
+
+
+class Scan(NamedTuple):
+  """One scan with what is known of its lesions.
+
+  Attributes:
+    name: unique.
+    subject: the unit of every interval.
+    matched: rule -> result.
+    lesion: [L] int, labels of the true lesions, ascending.
+    diameter_mm: [L], NaN where not known.
+    region: [L] str, '' where not known.
+    num_found: detected lesions, as the scan's table lists them.
+  """
+
+  name: str
+  subject: str
+  matched: dict[str, Matched]
+  lesion: np.ndarray
+  diameter_mm: np.ndarray
+  region: np.ndarray
+  num_found: int
+
+
+class Scores(NamedTuple):
+  """All scans, by one rule.
+
+  Attributes:
+    rule: 'touch' or 'valdo'.
+    num_objects: true objects.
+    num_hit: of these.
+    num_detections: detected objects.
+    num_false: of these.
+    pooled: sums over all scans, see `POOLED`.
+    per_subject: mean over subjects, see `PER_SUBJECT`, and how many subjects
+      have one.
+    parts: 'size' and 'region' -> group -> (sensitivity, lesions).
+  """
+
+  rule: str
+  num_objects: int
+  num_hit: int
+  num_detections: int
+  num_false: int
+  pooled: dict[str, Interval]
+  per_subject: dict[str, tuple[Interval, int]]
+  parts: dict[str, dict[str, tuple[Interval, int]]]
+
+
+def match(
+  detected: np.ndarray,
+  truth: np.ndarray,
+  spacing_mm: tuple[float, float, float],
+) -> dict[str, Matched]:
+  """Both rules on one scan.
+
+  The touch rule takes the labels as they are, the VALDO rule the components
+  of all labels together, as the challenge does.
+
+  Args:
+    detected: [X, Y, Z] int, 0 or the label of a detection.
+    truth: [X, Y, Z] int, 0 or the label of a lesion.
+    spacing_mm: voxel size.
+
+  Raises:
+    InputError: when the shapes differ.
+  """
+  by_touch = matching.touch(detected, truth)
+  by_valdo = matching.valdo(detected > 0, truth > 0, spacing_mm)
+  return {
+    TOUCH: Matched(
+      _labels(truth),
+      by_touch.lesion_hit,
+      _labels(detected),
+      by_touch.detection_false,
+    ),
+    VALDO: Matched(
+      _owners(truth),
+      by_valdo.lesion_hit,
+      _owners(detected),
+      by_valdo.detection_false,
+    ),
+  }
+
+
+def _labels(image: np.ndarray) -> np.ndarray:
+  found = np.unique(image)
+  return found[found > 0]
+
+
+def _owners(image: np.ndarray) -> np.ndarray:
+  """The label that each 6-connected component mostly consists of."""
+  parts, count = matching.objects(image > 0, connectivity=6)
+  inside = parts > 0
+  pair, size = np.unique(
+    np.stack([parts[inside], image[inside]], 1), axis=0, return_counts=True
+  )
+  owner = np.zeros(count, int)
+  order = np.argsort(size, kind='stable')  # the largest is written last
+  owner[pair[order, 0] - 1] = pair[order, 1]
+  return owner
+
+
+def evaluate(scans: Sequence[Scan], rule: str, **how) -> Scores:
+  """Scores of all scans by one rule, with intervals over subjects.
+
+  Args:
+    scans: at least one.
+    rule: 'touch' or 'valdo'.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
+
+  Raises:
+    InputError: without scans.
+  """
+  if not scans:
+    raise InputError('evaluation: there are no scans.')
+  matched = [scan.matched[rule] for scan in scans]
+  names, at = np.unique([scan.subject for scan in scans], return_inverse=True)
+  sums = {
+    'scans': np.ones(len(scans)),
+    'lesions': np.array([len(m.hit) for m in matched], float),
+    'hits': np.array([m.hit.sum() for m in matched], float),
+    'false': np.array([m.false.sum() for m in matched], float),
+  }
+  by_subject = {
+    name: np.bincount(at, values, minlength=len(names))
+    for name, values in sums.items()
+  }
+  pooled, per_subject = _ratios(by_subject, len(names), how)
+  return Scores(
+    rule=rule,
+    num_objects=int(sums['lesions'].sum()),
+    num_hit=int(sums['hits'].sum()),
+    num_detections=sum(len(m.false) for m in matched),
+    num_false=int(sums['false'].sum()),
+    pooled=pooled,
+    per_subject=per_subject,
+    parts=_parts(scans, matched, how),
+  )
+
+
+def _ratios(sums, size, how):
+  resampled = statistics.resampling(size, **how)
+  hits, false, lesions = sums['hits'], sums['false'], sums['lesions']
+  pairs = {
+    'sensitivity': (hits, lesions, 'no lesions'),
+    'precision': (hits, hits + false, 'nothing was detected'),
+    'f1': (2 * hits, hits + false + lesions, 'no lesions, nothing detected'),
+    'fp_per_scan': (false, sums['scans'], 'no scans'),
+  }
+  pooled, per_subject = {}, {}
+  for name, (top, bottom, empty) in pairs.items():
+    pooled[name] = statistics.ratio_interval(
+      top, bottom, resampled, proportion=name != 'fp_per_scan', empty=empty
+    )
+    if name in PER_SUBJECT:
+      used = bottom > 0
+      share = top[used] / bottom[used]
+      per_subject[name] = _mean(share, empty, how), int(used.sum())
+  return pooled, per_subject
+
+
+def _mean(values: np.ndarray, empty: str, how) -> Interval:
+  """Mean over subjects, which all weigh the same whatever they hold."""
+  if not len(values):
+    return Interval(None, None, None, empty)
+  resampled = statistics.resampling(len(values), **how)
+  if len(values) > 1 and np.ptp(values) < 1e-12:
+    note = 'no variation between subjects, so no interval'
+    return Interval(float(values.mean()), None, None, note)
+  total = np.maximum(resampled.weights.sum(1), 1)
+  draws = resampled.weights @ values / total
+  found = statistics.interval(float(values.mean()), draws, resampled)
+  if found.low is None:
+    return found
+  return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
+def _parts(scans, matched, how):
+  """Sensitivity by size and region of the lesion that an object shows."""
+  columns = {'diameter_mm': [], 'region': [], 'subject': [], 'hit': []}
+  for scan, found in zip(scans, matched):
+    at = np.searchsorted(scan.lesion, found.lesion)
+    columns['diameter_mm'] += scan.diameter_mm[at].tolist()
+    columns['region'] += scan.region[at].tolist()
+    columns['subject'] += [scan.subject] * len(at)
+    columns['hit'] += found.hit.tolist()
+  return breakdown.sensitivities(
+    np.array(columns['diameter_mm'], float),
+    np.array(columns['region'], str),
+    np.array(columns['subject'], str),
+    np.array(columns['hit'], float),
+    threshold=0.5,
+    **how,
+  )
+
+
+def counts(scans: Sequence[Scan], **how) -> CountAgreement:
+  """Number of detected against true lesions per scan; of no rule."""
+  return agreement.of_counts(
+    np.array([scan.num_found for scan in scans], int),
+    np.array([len(scan.lesion) for scan in scans], int),
+    np.array([scan.subject for scan in scans]),
+    **how,
+  )

@@ -1,0 +1,174 @@
+"""Scans matched by both rules, to pooled and per-subject scores by hand."""
+
+import numpy as np
+import pytest
+
+from cmbjax.errors import InputError
+from cmbjax.evaluation import breakdown, detections
+
+SPACING_MM = (1.0, 1.0, 2.0)
+
+
+def image(*spots, shape=(20, 20, 10)):
+  out = np.zeros(shape, np.int32)
+  for label, places in enumerate(spots, 1):
+    for place in places:
+      out[place] = label
+  return out
+
+
+def scan(name, detected, truth, *, subject=None, sizes=None, regions=None):
+  lesion = np.unique(truth[truth > 0])
+  found = np.unique(detected[detected > 0])
+  return detections.Scan(
+    name=name,
+    subject=subject or name,
+    matched=detections.match(detected, truth, SPACING_MM),
+    lesion=lesion,
+    diameter_mm=np.array(sizes or [2.5] * len(lesion), float),
+    region=np.array(regions or [''] * len(lesion), str),
+    num_found=len(found),
+  )
+
+
+A, B, C = [(2, 2, 2)], [(10, 10, 5)], [(17, 3, 8)]
+NEAR_A = [(4, 2, 2)]  # 2 mm off: VALDO hits, touch does not
+
+
+@pytest.fixture
+def three():
+  """Hit and false; near only; a scan without lesions and detections."""
+  return [
+    scan('s1', image(A, C), image(A, B), sizes=[1.5, 2.0]),
+    scan('s2', image(NEAR_A), image(A), sizes=[12.0], regions=['insula']),
+    scan('s3', image(), image()),
+  ]
+
+
+def test_pooled_scores_by_hand(three):
+  touch = detections.evaluate(three, 'touch')
+  assert (touch.num_objects, touch.num_hit, touch.num_false) == (3, 1, 2)
+  assert touch.num_detections == 3
+  values = {name: one.value for name, one in touch.pooled.items()}
+  assert values == pytest.approx(
+    {
+      'sensitivity': 1 / 3,
+      'precision': 1 / 3,
+      'f1': 1 / 3,
+      'fp_per_scan': 2 / 3,
+    }
+  )
+  valdo = detections.evaluate(three, 'valdo')
+  values = {name: one.value for name, one in valdo.pooled.items()}
+  assert values == pytest.approx(
+    {
+      'sensitivity': 2 / 3,
+      'precision': 2 / 3,
+      'f1': 2 / 3,
+      'fp_per_scan': 1 / 3,
+    }
+  )
+
+
+def test_mean_over_subjects_leaves_out_the_undefined(three):
+  valdo = detections.evaluate(three, 'valdo')
+  f1, count = valdo.per_subject['f1']
+  assert count == 2  # s3 has neither lesions nor detections
+  assert f1.value == pytest.approx((0.5 + 1) / 2)
+  assert 0 <= f1.low <= f1.value <= f1.high <= 1
+
+
+def test_scans_of_one_subject_are_one_unit():
+  scans = [
+    scan('a_ses-1', image(A), image(A), subject='a'),
+    scan('a_ses-2', image(), image(A), subject='a'),
+    scan('b', image(A), image(A)),
+  ]
+  found = detections.evaluate(scans, 'touch')
+  assert found.per_subject['sensitivity'][0].value == pytest.approx(0.75)
+  assert found.pooled['sensitivity'].value == pytest.approx(2 / 3)
+
+
+def test_parts_hold_every_lesion_in_order(three):
+  parts = detections.evaluate(three, 'touch').parts
+  assert {name: n for name, (_, n) in parts['size'].items()} == {
+    'below 2 mm': 1,
+    '2 to 3 mm': 1,
+    '10 mm and more': 1,
+  }
+  assert parts['size']['below 2 mm'][0].value == 1
+  assert list(parts['region']) == ['insula', 'unknown']
+
+
+def test_counts_per_scan(three):
+  found = detections.counts(three)
+  assert found.counts[0].tolist() == [2, 1, 0]
+  assert found.counts[1].tolist() == [2, 1, 0]
+  assert found.icc.value == 1.0
+  assert found.kappa.value == 1.0
+  assert found.same_grade.value == 1.0
+  assert found.grades[0, 0] == 1
+  assert found.grades[1, 1] == 2
+
+
+def test_valdo_joins_labels_that_touch_and_splits_those_in_parts():
+  """One component of two labels; one label in two components."""
+  truth = image([(5, 5, 5), (6, 5, 5)], [(7, 5, 5)], [(1, 1, 1), (1, 1, 9)])
+  found = detections.match(image(), truth, SPACING_MM)
+  assert sorted(found['valdo'].lesion) == [1, 3, 3]
+  assert found['touch'].lesion.tolist() == [1, 2, 3]
+  assert not found['valdo'].hit.any()
+
+
+def test_one_subject_and_no_scan():
+  one = [scan('s1', image(A), image(A))]
+  found = detections.evaluate(one, 'touch')
+  assert found.pooled['precision'].value == 1
+  assert found.per_subject['f1'][0].low is None
+  with pytest.raises(InputError, match='no scans'):
+    detections.evaluate([], 'touch')
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_any_scans_give_ordered_numbers_or_a_reason(seed):
+  rng = np.random.default_rng(seed)
+
+  def random():
+    count = int(rng.integers(0, 4))
+    return image(
+      *[[tuple(rng.integers(0, (20, 20, 10)))] for _ in range(count)]
+    )
+
+  scans = [scan(f's{n}', random(), random()) for n in range(rng.integers(1, 6))]
+  for rule in detections.RULES:
+    found = detections.evaluate(scans, rule)
+    numbers = [*found.pooled.values()]
+    numbers += [value for value, _ in found.per_subject.values()]
+    for one in numbers:
+      if one.value is None or one.low is None:
+        assert one.note
+      else:
+        assert one.low - 1e-9 <= one.value <= one.high + 1e-9
+    assert sum(n for _, n in found.parts.get('size', {}).values()) in (
+      0,
+      found.num_objects,
+    )
+
+
+def test_size_classes_start_at_their_lower_end():
+  sizes = breakdown.size_of(np.array([0.1, 2.0, 2.99, 3.0, 5.0, 10.0, np.nan]))
+  assert sizes.tolist() == [
+    'below 2 mm',
+    '2 to 3 mm',
+    '2 to 3 mm',
+    '3 to 5 mm',
+    '5 to 10 mm',
+    '10 mm and more',
+    'unknown',
+  ]
+
+
+def test_nothing_known_leaves_the_heading_out():
+  nan, text = np.full(3, np.nan), np.array(['', '', ''])
+  who = np.array(['a', 'a', 'b'])
+  assert breakdown.sensitivities(nan, text, who, np.ones(3)) == {}

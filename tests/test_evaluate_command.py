@@ -1,0 +1,115 @@
+"""`cmbjax detect`, then `cmbjax evaluate`, on phantoms."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax import cli
+from tests import small_cohorts
+
+
+@pytest.fixture(scope='module')
+def cohort(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('cohort')
+  made = small_cohorts.write_cohort(folder, subjects=3, simulated=True)
+  for subject in made:
+    table = small_cohorts.label_path(folder, subject, ending='seg-cmb_dseg.tsv')
+    rows = ['index\tdiameter_mm\tregion', '1\t1.8\tthalamus', '2\t2.4\tinsula']
+    table.write_text('\n'.join(rows) + '\n')
+  return folder
+
+
+@pytest.fixture(scope='module')
+def detected(cohort, tmp_path_factory):
+  out = tmp_path_factory.mktemp('out')
+  words = ['--weights', 'none', '--no-report', '--no-regions', '--write-steps']
+  assert cli.main(['detect', str(cohort), str(out), *words, '--jobs=1']) == 0
+  return out
+
+
+def evaluate(*words):
+  return cli.main(['evaluate', *map(str, words)])
+
+
+def test_both_rules_stand_in_one_table(detected, cohort, tmp_path, capsys):
+  """Every ball is found, and every dark ball that is none is false."""
+  assert evaluate(detected, cohort, '--out', tmp_path) == 0
+  text = capsys.readouterr().out
+  assert '3 simulated scans of 3 subjects; all detections' in text
+  assert max(map(len, text.splitlines())) <= 100
+  found = json.loads((tmp_path / 'evaluation.json').read_text())
+  assert found['simulated'] is True
+  for rule in ('touch', 'valdo'):
+    scores = found['rules'][rule]
+    assert (scores['lesions'], scores['hit'], scores['false']) == (9, 9, 6)
+    assert scores['pooled']['precision']['value'] == pytest.approx(0.6)
+    assert scores['parts']['size']['below 2 mm']['count'] == 3
+    assert scores['parts']['region']['insula']['value'] == 1
+    assert scores['parts']['region']['unknown']['count'] == 3
+  assert found['counts']['bias']['value'] == 2
+  assert np.sum(found['grades']['true_by_found']) == 3
+  lines = (tmp_path / 'evaluation_lesions.csv').read_text().splitlines()
+  rows = list(csv.DictReader(lines))
+  assert [row['what'] for row in rows].count('lesion') == 9
+  assert [row['touch'] for row in rows].count('false') == 6
+  lines = (tmp_path / 'evaluation.csv').read_text().splitlines()
+  assert {row['rule'] for row in csv.DictReader(lines)} == {
+    'touch',
+    'valdo',
+    '',
+  }
+
+
+def test_candidates_before_the_networks(detected, cohort, tmp_path, capsys):
+  words = ('--only', 'candidates', '--out', tmp_path)
+  assert evaluate(detected, cohort, *words) == 0
+  assert 'candidates that passed all gates' in capsys.readouterr().out
+  assert evaluate(detected, cohort, '--only=definite', '--out', tmp_path) == 0
+  found = json.loads((tmp_path / 'evaluation.json').read_text())
+  assert found['rules']['touch']['detections'] == 0  # nobody judged them
+  assert found['rules']['touch']['pooled']['precision']['value'] is None
+  assert found['rules']['touch']['pooled']['sensitivity']['value'] == 0
+
+
+def test_points_are_matched_too(detected, cohort, tmp_path):
+  """The centre of a ball is a voxel of its outline."""
+  other = tmp_path / 'points'
+  for n, subject in enumerate(('sub-01', 'sub-02', 'sub-03'), 1):
+    one = small_cohorts.phantom(n)
+    anat = small_cohorts.write_scan(other, subject, one)
+    world = nib.affines.apply_affine(one.affine, one.lesion_voxels)
+    rows = ['\t'.join(f'{value:.2f}' for value in row) for row in world]
+    text = '\n'.join(['x\ty\tz', *rows]) + '\n'
+    (anat / f'{subject}_cmb.tsv').write_text(text)
+  assert evaluate(detected, other, '--out', tmp_path) == 0
+  found = json.loads((tmp_path / 'evaluation.json').read_text())
+  assert found['simulated'] is False
+  assert found['rules']['touch']['hit'] == found['rules']['valdo']['hit'] == 9
+
+
+def test_a_scan_without_result_is_not_one_without_lesions(
+  detected, cohort, tmp_path, capsys
+):
+  more = tmp_path / 'more'
+  small_cohorts.write_cohort(more, subjects=4)
+  assert evaluate(detected, more) == 2
+  assert '1 of 4 scans have no result (sub-04)' in capsys.readouterr().err
+  assert evaluate(detected, more, '--partial', '--out', tmp_path) == 0
+  assert '1 scans have no result and are left out' in capsys.readouterr().err
+  found = json.loads((tmp_path / 'evaluation.json').read_text())
+  assert found['scans_without_result'] == ['sub-04']
+
+
+def test_mistakes_are_one_line(detected, cohort, tmp_path, capsys):
+  assert evaluate(tmp_path / 'nothing', cohort) == 3
+  assert 'no such folder; run `cmbjax detect`' in capsys.readouterr().err
+  (tmp_path / 'empty').mkdir()
+  assert evaluate(tmp_path / 'empty', cohort) == 3
+  assert 'no result of any of the 3 scans' in capsys.readouterr().err
+  other = tmp_path / 'other'
+  small_cohorts.write_cohort(other, subjects=3, shape=(60, 60, 16))
+  assert evaluate(detected, other) == 2
+  assert 'resample it' in capsys.readouterr().err
