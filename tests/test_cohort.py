@@ -63,6 +63,19 @@ def test_diameters_of_the_table_go_first(tmp_path):
   assert sizes[0] != 2.5
 
 
+def test_regions_and_sizes_of_tables_are_read(tmp_path):
+  write_cohort(tmp_path, subjects=1)
+  table = label_path(tmp_path, 'sub-01', ending='seg-cmb_dseg.tsv')
+  table.write_text('index\tregion\n2\tinsula\n1\tn/a\nn/a\tthalamus\n')
+  loaded = load_only(tmp_path)
+  assert loaded.truth.region == ('', 'insula', '')
+  assert [loaded.truth.region_of(n) for n in (1, 2, 3)] == ['', 'insula', '']
+  one = small_cohorts.phantom(1)
+  world = one.lesion_voxels @ one.affine[:3, :3].T + one.affine[:3, 3]
+  found = loaded.truth.centres_mm(loaded.affine)
+  np.testing.assert_allclose(found, world, atol=0.3)
+
+
 @pytest.mark.parametrize('flip', [0, 1, (0, 1, 2)])
 def test_a_label_image_in_another_voxel_order(tmp_path, flip):
   write_scan(tmp_path, 'sub-01', ONE)

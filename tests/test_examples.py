@@ -75,6 +75,37 @@ def test_scans_and_metadata(built):
   assert stored['gates']['growth_mm'] == 5.0
 
 
+def test_all_true_lesions_are_kept_with_a_picture_of_the_missed(tmp_path):
+  """One lesion is invisible: it has no candidate, but a row and a picture."""
+  made = small_cohorts.write_cohort(tmp_path / 'in', subjects=2)
+  one = made['sub-02']
+  labels = one.lesions.copy()
+  labels[30:32, 30:32, 8] = 9
+  path = small_cohorts.label_path(tmp_path / 'in', 'sub-02')
+  small_cohorts.save(path, labels, one.affine)
+  built = examples.build('small', tmp_path / 'in', tmp_path / 'data')
+  found = examples.load_lesions(built, cohort='other')
+  assert found.lesion.tolist() == [1, 2, 3, 1, 2, 3, 9]
+  assert found.key[-1] == 'sub-02/sub-02/lesion-009'
+  assert set(found.cohort) == {'other'}
+  assert found.why.tolist() == [''] * 6 + ['never proposed']
+  assert np.isnan(found.score).all()
+  assert found.image[-1].shape == (16, 16, 8)
+  assert all(image is None for image in found.image[:-1])
+  world = one.lesion_voxels @ one.affine[:3, :3].T + one.affine[:3, 3]
+  np.testing.assert_allclose(found.centre_mm[3:6], world, atol=0.3)
+  both = examples.concatenate(
+    [
+      examples.select(found, found.scan == name)
+      for name in ('sub-01', 'sub-02')
+    ]
+  )
+  assert both.key.tolist() == found.key.tolist()
+  scans = examples.load_scans(built)
+  assert scans.num_lesions.sum() == len(found.key)
+  assert scans.num_missed.sum() == (found.why != '').sum()
+
+
 def test_the_source_path_is_not_in_the_data(source, built):
   for path in built.parents[1].rglob('*'):
     if path.is_file():
@@ -141,7 +172,7 @@ def test_a_mistake_leaves_nothing_behind(source, tmp_path):
   with pytest.raises(InputError, match=r'sub-03_swi.nii.gz: is not a readable'):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
   names = {p.name for p in (tmp_path / 'data').rglob('*')}
-  assert not {n for n in names if n.startswith('1.0.0') or 'incompl' in n}
+  assert not {n for n in names if n.startswith('1.1.0') or 'incompl' in n}
 
 
 def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
@@ -175,7 +206,7 @@ def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
   assert left
   assert not list(tmp_path.rglob('dataset_info.json'))
   other = left[0].parent / f'1{left[0].name.rpartition("_")[2]}'
-  other.mkdir()  # version 11.0.0 beside 1.0.0
+  other.mkdir()  # version 11.1.0 beside 1.1.0
   folder = examples.build('small', source, tmp_path)
   assert len(examples.load(folder).key) == 15
   assert other.exists()
@@ -187,7 +218,7 @@ def test_a_damaged_build_is_named(source, tmp_path):
   folder = examples.build('small', source, tmp_path)
   (record,) = folder.glob('*.array_record*')
   record.write_bytes(record.read_bytes()[:1000])
-  with pytest.raises(InputError, match=r'1.0.0: is damaged \(.* build again'):
+  with pytest.raises(InputError, match=r'1.1.0: is damaged \(.* build again'):
     examples.load(folder)
   with pytest.raises(NoInputError, match='holds no built data set'):
     examples.load(tmp_path)
@@ -293,7 +324,7 @@ def test_the_build_command(source, tmp_path, capsys):
     f'--data_dir={tmp_path}',
   ]
   assert _command(flags) == 0
-  folder = tmp_path / 'btumor_3t/native/1.0.0'
+  folder = tmp_path / 'btumor_3t/native/1.1.0'
   assert capsys.readouterr().out.strip() == str(folder)
   info = json.loads((folder / 'dataset_info.json').read_text())
   assert info['name'] == 'btumor_3t'

@@ -139,13 +139,22 @@ def test_missed_lesions_are_listed_with_size_and_reason(tmp_path):
   (scan,) = cohort.read_cohort(tmp_path).scans
   inside = cohort.load_scan(scan)
   (hidden,) = _missed(scan, inside, Gates()).values()
+  picture = tables.image_of(hidden.pop('patch'))
   assert hidden == {
     'lesion': 9,
     'diameter_mm': pytest.approx((6 / np.pi * 2) ** (1 / 3), abs=1e-3),
     'why': 'never proposed',
+    'score': None,
   }
+  around = inside.swi[31 - 8 : 31 + 8, 31 - 8 : 31 + 8, 8 - 4 : 8 + 4]
+  shifted = inside.swi[30 - 8 : 30 + 8, 30 - 8 : 30 + 8, 8 - 4 : 8 + 4]
+  assert any(
+    np.allclose(picture, one, atol=0.5 / 255 + 1e-6)
+    for one in (around, shifted)  # the centre lies between two voxels
+  )
   strict = _missed(scan, inside, Gates(max_diameter_mm=1.1, min_contrast=0.1))
   assert sorted(strict) == [1, 2, 3, 9]
+  assert all(row['score'] > 0 for n, row in strict.items() if n < 9)
   assert {row['why'] for n, row in strict.items() if n < 9} == {
     next(reason for reason in _reasons(scan, inside) if reason)
   }

@@ -50,8 +50,11 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     **kwargs: as for every TFDS builder.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES: dict[str, str] = {'1.0.0': 'First version.'}  # noqa: RUF012
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES: dict[str, str] = {  # noqa: RUF012
+    '1.0.0': 'First version.',
+    '1.1.0': 'Metadata: all true lesions, and pictures of missed ones.',
+  }
   BUILDER_CONFIGS = [  # noqa: RUF012
     PatchConfig(
       name='native',

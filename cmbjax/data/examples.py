@@ -62,6 +62,22 @@ class Scans(NamedTuple):
   contrast: np.ndarray  # [M] float32, see `tables.image_facts`
 
 
+class Lesions(NamedTuple):
+  """L true lesions, also those that no candidate shows."""
+
+  key: np.ndarray  # [L] str 'subject/scan/lesion-003'
+  subject: np.ndarray  # [L] str
+  scan: np.ndarray  # [L] str
+  cohort: np.ndarray  # [L] str
+  lesion: np.ndarray  # [L] int32, as in `Examples.lesion`
+  diameter_mm: np.ndarray  # [L] float32, NaN when not known
+  region: np.ndarray  # [L] str, '' when not known
+  centre_mm: np.ndarray  # [L, 3] float32, RAS world
+  why: np.ndarray  # [L] str, '' when a candidate shows it
+  score: np.ndarray  # [L] float32 of the candidate that a gate stopped, or NaN
+  image: np.ndarray  # [L] object: float32 [16, 16, 8] when missed, else None
+
+
 def build(
   cohort_name: str,
   folder: str | pathlib.Path,
@@ -265,7 +281,7 @@ def load_scans(builder_folder: str | pathlib.Path) -> Scans:
     )
   }
   for name in ('field_t', 'echo_time_s'):
-    known = [np.nan if row[name] is None else row[name] for row in rows]
+    known = [_or_nan(row[name]) for row in rows]
     columns[name] = np.array(known, np.float32)
   return Scans(
     **columns,
@@ -275,11 +291,60 @@ def load_scans(builder_folder: str | pathlib.Path) -> Scans:
   )
 
 
+def load_lesions(
+  builder_folder: str | pathlib.Path, *, cohort: str | None = None
+) -> Lesions:
+  """Reads all true lesions of a built data set, sorted by scan and number.
+
+  Patches that were drawn without scans have no list of lesions: L is then 0.
+
+  Args:
+    builder_folder: as for `load`.
+    cohort: the name to give it; None: its own.
+  """
+  from cmbjax.data import tables
+
+  builder_folder = pathlib.Path(builder_folder)
+  stored = metadata(builder_folder)
+  columns: dict[str, list] = {name: [] for name in Lesions._fields}
+  for row in sorted(stored['scans'], key=lambda row: row['scan']):
+    missed = {one['lesion']: one for one in row['missed']}
+    for one in row.get('lesions', []):
+      lost = missed.get(one['lesion'], {})
+      text = lost.get('patch')
+      values = (
+        f'{row["subject"]}/{row["scan"]}/lesion-{one["lesion"]:03d}',
+        row['subject'],
+        row['scan'],
+        cohort or builder_folder.parent.parent.name,
+        one['lesion'],
+        _or_nan(one['diameter_mm']),
+        one['region'],
+        one['centre_mm'],
+        lost.get('why', ''),
+        _or_nan(lost.get('score')),
+        tables.image_of(text) if text else None,
+      )
+      for column, value in zip(columns.values(), values, strict=True):
+        column.append(value)
+  image = np.empty(len(columns['key']), object)
+  image[:] = columns.pop('image')
+  kinds = {'lesion': np.int32, 'diameter_mm': np.float32, 'score': np.float32}
+  arrays = {n: np.array(c, kinds.get(n, str)) for n, c in columns.items()}
+  place = np.array(columns['centre_mm'], np.float32).reshape(-1, 3)
+  return Lesions(**arrays | {'centre_mm': place}, image=image)
+
+
+def _or_nan(value: float | None) -> float:
+  return np.nan if value is None else value
+
+
 def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
   """What a data set says of itself: fingerprint, simulated, gates, scans.
 
-  A row of 'scans' also names every missed lesion with its diameter and why it
-  was missed, and counts the candidates that each gate dropped.
+  A row of 'scans' also lists every true lesion with its size and region, every
+  missed one with why it was missed and a picture, and counts the candidates
+  that each gate dropped.
 
   Raises:
     NoInputError: there is no data set in this folder.
@@ -291,18 +356,18 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
 
 
 def select(columns: Columns, mask: np.ndarray) -> Columns:
-  """The rows of Examples or Scans where `mask` [N] holds (or an index)."""
+  """The rows where `mask` [N] holds (or an index)."""
   return type(columns)(*(column[mask] for column in columns))
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:
-  """Several Examples, or several Scans, one after the other.
+  """Several Examples, Scans or Lesions, one after the other.
 
   Raises:
     InputError: a key (of Scans: a scan) comes twice.
   """
   whole = type(parts[0])(*(np.concatenate(some) for some in zip(*parts)))
-  names = whole.key if isinstance(whole, Examples) else whole.scan
+  names = whole.key if hasattr(whole, 'key') else whole.scan
   unique, counts = np.unique(names, return_counts=True)
   if (counts > 1).any():
     raise InputError(

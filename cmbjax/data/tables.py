@@ -12,6 +12,7 @@ Every other candidate that passed the gates is a 'mimic'. A lesion that no
 candidate is labelled with is missed.
 """
 
+import base64
 import collections
 import itertools
 import json
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmbjax import files
+from cmbjax.data import patches
 from cmbjax.data.cohort import LoadedScan, Scan
 from cmbjax.data.truth import Truth
 from cmbjax.detect import candidates as detect
@@ -29,6 +31,7 @@ from cmbjax.errors import InputError
 
 POINT_REACH_MM = 3.0
 NEVER_PROPOSED = 'never proposed'
+SHOWN = (16, 16, 8)  # voxels of the picture of a missed lesion
 
 _NEIGHBOURS = np.array(list(itertools.product((-1, 0, 1), repeat=3)), np.int32)
 
@@ -63,7 +66,7 @@ def make_table(
       loaded.swi, loaded.spacing_mm, loaded.mask, gates=gates, jobs=jobs
     )
     reached = lesion_of(found.centre, found.regions, loaded)
-    why = _why_missed(reached, found.reason)
+    why = _why_missed(reached, found.reason, found.score)
     dropped = dict(collections.Counter(text for text in found.reason if text))
     centre, score = found.centre[found.kept], found.score[found.kept]
     lesion = reached[found.kept]
@@ -73,7 +76,8 @@ def make_table(
     'truth': loaded.truth.kind,
     'num_candidates': len(centre),
     'num_lesions': len(loaded.truth.lesions),
-    'missed': _missed(loaded.truth, lesion, why),
+    'lesions': _lesions(loaded),
+    'missed': _missed(loaded, lesion, why),
     'dropped': dict(sorted(dropped.items())),
     'spacing_mm': list(loaded.spacing_mm),
     'field_t': _number(scan, 'MagneticFieldStrength'),
@@ -208,24 +212,65 @@ def _reviewed(loaded):
   )
 
 
-def _missed(truth: Truth, shown, why):
-  """A row for every lesion that no candidate is labelled with."""
+def _lesions(loaded):
+  """A row for every true lesion."""
+  truth = loaded.truth
   return [
     {
       'lesion': int(number),
       'diameter_mm': _diameter(truth, number),
-      'why': why.get(int(number), NEVER_PROPOSED),
+      'region': truth.region_of(number),
+      'centre_mm': [round(float(value), 2) for value in place],
     }
-    for number in np.setdiff1d(truth.lesions, shown)
+    for number, place in zip(truth.lesions, truth.centres_mm(loaded.affine))
   ]
 
 
-def _why_missed(reached, reasons):
-  """Lesion -> the gate that stopped its best candidate."""
+def _missed(loaded, shown, why):
+  """A row for every lesion that no candidate is labelled with.
+
+  It says which gate stopped its best candidate and the score that had, and
+  holds what a network would have seen, so that a person can look at it.
+  """
+  truth, rows = loaded.truth, []
+  inverse = np.linalg.inv(loaded.affine)
+  for number, place in zip(truth.lesions, truth.centres_mm(loaded.affine)):
+    if number in shown:
+      continue
+    reason, score = why.get(int(number), (NEVER_PROPOSED, None))
+    voxel = np.rint(inverse[:3, :3] @ place + inverse[:3, 3]).astype(int)
+    rows.append(
+      {
+        'lesion': int(number),
+        'diameter_mm': _diameter(truth, number),
+        'why': reason,
+        'score': score,
+        'patch': _text_of(patches.cut(loaded.swi, voxel)[0]),
+      }
+    )
+  return rows
+
+
+def _text_of(patch) -> str:
+  """The middle of a patch as text: base64 of uint8 [16, 16, 8]."""
+  sides = [(have - seen) // 2 for have, seen in zip(patch.shape, SHOWN)]
+  part = patch[tuple(slice(at, at + n) for at, n in zip(sides, SHOWN))]
+  pixels = np.rint(255 * np.clip(part, 0, 1)).astype(np.uint8)
+  return base64.b64encode(pixels.tobytes()).decode()
+
+
+def image_of(text: str) -> np.ndarray:
+  """What `patch` of a missed lesion holds: float32 [16, 16, 8], 0..1."""
+  pixels = np.frombuffer(base64.b64decode(text), np.uint8)
+  return pixels.reshape(SHOWN) / np.float32(255)
+
+
+def _why_missed(reached, reasons, scores):
+  """Lesion -> the gate that stopped its best candidate, and its score."""
   why = {}
-  for number, reason in zip(reached.tolist(), reasons):
+  for number, reason, score in zip(reached.tolist(), reasons, scores):
     if number and reason:
-      why.setdefault(number, reason)
+      why.setdefault(number, (reason, round(float(score), 4)))
   return why
 
 
