@@ -144,7 +144,7 @@ def gather(
   workdir: pathlib.Path,
 ) -> Material:
   """Cohort folders to examples, test subjects and folds."""
-  examples, scans = {}, {}
+  examples, scans, lesions = {}, {}, {}
   for name, folder in cohorts.items():
     built = folder
     if not examples_lib.is_built(folder):
@@ -154,9 +154,11 @@ def gather(
     examples[name], scans[name] = examples_lib.load_as(
       name, built, config=config.patches
     )
+    lesions[name] = examples_lib.load_lesions(built, cohort=name)
     if not config.shared_labels:
       examples[name] = _own_labels(examples[name], name)
       scans[name] = _own_labels(scans[name], name)
+      lesions[name] = _own_labels(lesions[name], name)
   folds = make_folds(config, {n: s.subject for n, s in scans.items()})
   if hosts.is_writer():
     files.write_json(workdir / 'folds.json', folds.to_json())
@@ -172,6 +174,7 @@ def gather(
     scans=examples_lib.concatenate(list(scans.values())),
     folds=folds,
     fold_of=folds.of(examples.subject),
+    lesions=examples_lib.concatenate(list(lesions.values())),
   )
 
 
@@ -233,6 +236,8 @@ def choose(
       trainings.write_sweep(workdir / 'sweep.csv', jobs, loss_of, chosen)
     for one in chosen.values():
       trainings.publish(workdir, one)
+      name = one.job.variant or 'all points alike'
+      trainings.say(f'{one.job.strategy}: smallest held-out loss with {name}')
   return chosen
 
 

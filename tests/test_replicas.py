@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from cmbjax.errors import InputError
+from cmbjax.models import resnet
 from cmbjax.training import loop, replicas, rng
 from cmbjax.training.runner import Runner
 
@@ -188,3 +189,22 @@ def test_a_frozen_name_that_fits_nothing():
   table = (job_of().replicas[0]._replace(frozen='stage_z'),)
   with pytest.raises(InputError, match=r'stage_z.*fits no layer.*Dense_0'):
     replicas.trainable(table, start(job_of(replicas=table)))
+
+
+def test_bfloat16_trains(toy):
+  """The layers are half as wide; parameters and statistics stay float32."""
+  job = job_of(1, pool=np.arange(16), fold_of=np.arange(16) // 2 % 2)
+  patches, found = replicas.on_device(*toy), []
+  for dtype in (jnp.float32, jnp.bfloat16):
+    network = resnet.ResNet(((1, 4),), head=(), dtype=dtype)
+    runner = Runner(network, backend='vmap')
+    weights = replicas.first_weights(network, job.replicas)
+    state = loop.initial_state((job,), weights, runner)
+    values = loop.values_of((job,), weights, runner)
+    active = np.ones(1, bool)
+    state = loop.run_epoch((job,), state, patches, runner, values, 0, active)
+    leaves = jax.tree.leaves(state.learner.weights)
+    assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+    found.append(float(state.course.total[0]))
+  assert found[0] != found[1]
+  assert found[0] == pytest.approx(found[1], rel=0.05)

@@ -305,14 +305,16 @@ class Runner:
     patches = self._share(patches)
     step, ahead = course.step.copy(), _Ahead()
     total, keys, values = self.place((course.total, keys, values))
-    pending = step < steps
+    pending, last = step < steps, None
     for s in range(int(step[pending].min(initial=2**30)), int(steps.max())):
       if stop():
         break
       on = (step == s) & (s < steps)
+      if last is None or (on != last).any():  # else it is there already
+        last, active = on, self.place(on)
       learners, total = self._step(
         *(patches, learners, total, self._batch(index[:, s]), keys),
-        *(np.int32(s), values, self.place(on)),
+        *(np.int32(s), values, active),
       )
       ahead.add(total)
       step += on
