@@ -221,6 +221,25 @@ def _table(
     kind=kind,
     networks=networks,
     fold_of=material.fold_of[index],
+    lesions=_lesions(material, scans),
+  )
+
+
+def _lesions(material: Material, scans) -> predictions_lib.TrueLesions | None:
+  """All true lesions of some scans; None where only their number is known."""
+  known = material.lesions
+  if known is None:
+    return None
+  mine = examples_lib.select(known, np.isin(known.scan, scans.scan))
+  if len(mine.scan) != scans.num_lesions.sum():
+    return None
+  return predictions_lib.TrueLesions(
+    scan=mine.scan,
+    subject=mine.subject,
+    lesion=mine.lesion.astype(int),
+    diameter_mm=mine.diameter_mm.astype(float),
+    region=mine.region,
+    why=mine.why,
   )
 
 

@@ -14,6 +14,7 @@ from cmbjax import config as configs
 from cmbjax import likelihoods, trainings
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
+from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.evaluation import compare
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
@@ -55,10 +56,11 @@ def tabulate(
     orderings=compare.orderings(
       {key: table.predictions for key, table in tested.items()},
       {test: table.scans for (_, test), table in tested.items()},
+      by_seed={key: table.by_seed for key, table in tested.items()},
       **options,
     ),
     removed=_removed(material, tested, config.evaluation.threshold),
-    misses=_worst(material, tested, config.evaluation.threshold),
+    misses=_misses(material, tested, config.evaluation.threshold),
   )
 
 
@@ -84,25 +86,79 @@ def _removed(
   ]
 
 
-def _worst(
+def _misses(
   material: Material, predicted: Mapping, threshold: float
 ) -> list[tables.Patch]:
-  """The worst errors of the last strategy on each test set."""
+  """Of each test set: lesions never proposed, then the worst errors."""
   last = {test: table for (_, test), table in predicted.items()}
   out = []
   for table in last.values():
-    p = table.predictions
-    name = tables.strategy_label(table.strategy)
-    for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
-      what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
-      out.append(
-        tables.Patch(
-          key=str(p.key[i]),
-          image=_seen(material, p.key[i]),
-          caption=f'{what} by {name}',
-          after=float(p.probability[i]),
-        )
+    out += _never_proposed(material, table)[:NUM_SHOWN]
+    out += _worst(material, table, threshold)[:NUM_SHOWN]
+  return out
+
+
+def _never_proposed(material: Material, table: Table) -> list[tables.Patch]:
+  """Lesions that no candidate reached, the largest first."""
+  known = material.lesions
+  if known is None:
+    return []
+  mine = np.isin(known.scan, table.scans.scan) & (known.why != '')
+  index = np.flatnonzero(mine)
+  size = np.nan_to_num(known.diameter_mm[index], nan=-1.0)
+  return [
+    tables.Patch(
+      key=str(known.key[i]),
+      image=np.zeros((0, 0, 0)) if known.image[i] is None else known.image[i],
+      caption=_lesion_caption(known, i),
+    )
+    for i in index[np.argsort(-size, kind='stable')]
+  ]
+
+
+def _lesion_caption(known: examples_lib.Lesions, i: int) -> str:
+  """'2.4 mm, thalamus, at 12 -30 8 mm: too light (score 0.31)'."""
+  what = _size_and_region(known, i)
+  place = ' '.join(f'{value:.0f}' for value in known.centre_mm[i])
+  score = ''
+  if np.isfinite(known.score[i]):
+    score = f' (score {known.score[i]:.2f})'
+  why = str(known.why[i])
+  if why != NEVER_PROPOSED:
+    why = f'never proposed: {why}'
+  return ', '.join([*what, f'at {place} mm']) + f': {why}{score}'
+
+
+def _size_and_region(known: examples_lib.Lesions, i: int) -> list[str]:
+  parts = []
+  if np.isfinite(known.diameter_mm[i]):
+    parts.append(f'{known.diameter_mm[i]:.1f} mm')
+  if known.region[i]:
+    parts.append(str(known.region[i]))
+  return parts
+
+
+def _worst(
+  material: Material, table: Table, threshold: float
+) -> list[tables.Patch]:
+  """Microbleeds that a strategy lost, then mimics that it kept."""
+  p, known = table.predictions, material.lesions
+  name = tables.strategy_label(table.strategy)
+  out = []
+  for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
+    what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
+    if p.label[i] and known is not None:
+      same = (known.scan == p.scan[i]) & (known.lesion == p.lesion[i])
+      for at in np.flatnonzero(same):
+        what = ', '.join([*_size_and_region(known, at), what])
+    out.append(
+      tables.Patch(
+        key=str(p.key[i]),
+        image=_seen(material, p.key[i]),
+        caption=f'{what} by {name}',
+        after=float(p.probability[i]),
       )
+    )
   return out
 
 

@@ -50,6 +50,7 @@ class Material(NamedTuple):
   scans: examples_lib.Scans
   folds: folds_lib.Folds
   fold_of: np.ndarray  # [N] fold of trainable examples, -1 for test subjects
+  lesions: examples_lib.Lesions | None = None  # all true ones, of every cohort
 
 
 class Trained(NamedTuple):

@@ -23,8 +23,8 @@ UNDECIDED = 'undecided'
 MARGIN = 0.02
 # "Removes many FPs" is taken as more than half of them [ours].
 MANY = 0.5
-# Normal quantiles for a two-sided 5 % test with 80 % power.
-_POWER = 1.96 + 0.84
+# A difference is taken as found when it would be, four times in five.
+POWER = 0.8
 
 PAIRED = 'paired over subjects'
 UNPAIRED = 'different subjects'
@@ -62,6 +62,9 @@ class Ordering(NamedTuple):
     verdict: reproduced, not reproduced or undecided.
     reason: why, one sentence.
     design: 'paired over subjects' or 'different subjects'.
+    by_seed: the difference of every training seed alone.
+    needed: subjects at which a difference as large as the one seen would be
+      decided four times in five; None where that is not known.
   """
 
   claim: str
@@ -74,6 +77,8 @@ class Ordering(NamedTuple):
   verdict: str
   reason: str
   design: str
+  by_seed: tuple[float | None, ...] = ()
+  needed: int | None = None
 
 
 class Comparison(NamedTuple):
@@ -255,6 +260,7 @@ def orderings(
   predictions: Mapping[tuple[str, str], Predictions],
   scans: Mapping[str, ScanCounts],
   *,
+  by_seed: Mapping[tuple[str, str], np.ndarray] | None = None,
   claims: Sequence[Claim] = CLAIMS,
   threshold: float = metrics.THRESHOLD,
   margin: float = MARGIN,
@@ -267,6 +273,7 @@ def orderings(
   Args:
     predictions: (strategy, test set) -> likelihoods, averaged over seeds.
     scans: test set -> all its scans.
+    by_seed: (strategy, test set) -> [S, N] likelihoods of every seed alone.
     claims: what to judge.
     threshold: for FP per scan.
     margin: gain of AUC that still counts as "not better".
@@ -293,7 +300,9 @@ def orderings(
     else:
       test, size = _unpaired(first, second, **how)
       design = UNPAIRED
-    verdict, reason = _judge(claim, test, size, level=level, margin=margin)
+    verdict, reason, needed = _judge(
+      claim, test, size, level=level, margin=margin
+    )
     judged.append(
       Ordering(
         claim=claim.text + (' (our reading)' if claim.inferred else ''),
@@ -306,6 +315,8 @@ def orderings(
         verdict=verdict,
         reason=reason,
         design=design,
+        by_seed=_seed_differences(claim, predictions, by_seed or {}),
+        needed=needed,
       )
     )
   adjusted = statistics.holm([one.p for one in judged])
@@ -394,35 +405,109 @@ def _removed(claim, predictions, scans, threshold, how) -> Ordering:
   )
 
 
-def _judge(claim, test, size, *, level, margin) -> tuple[str, str]:
-  """Verdict and reason of one claim about AUC."""
+def _seed_differences(claim, predictions, by_seed) -> tuple:
+  """AUC of the first row minus the second, of each seed that both have."""
+  sides = []
+  for key in (claim.first, claim.second):
+    label = predictions[key].label
+    sides.append([metrics.auc(one, label) for one in by_seed.get(key, ())])
+  return tuple(
+    None if a is None or b is None else a - b for a, b in zip(*sides)
+  )
+
+
+def _judge(claim, test, size, *, level, margin) -> tuple[str, str, int | None]:
+  """Verdict, reason and the subjects needed, of one claim about AUC."""
   gap = test.difference
   if gap.value is None or gap.low is None:
-    return UNDECIDED, gap.note
-  alpha = 1 - level
+    return UNDECIDED, gap.note, None
+  alpha, needed = 1 - level, None
+  if claim.kind == 'not above' and gap.value < margin:
+    seen = margin - gap.value
+  else:
+    seen = gap.value
+  if seen:
+    paired = test.assumption == PAIRED
+    needed = subjects_needed(
+      seen, _error(gap, level), size, level=level, paired=paired
+    )
   # Swapping all subjects or none gives the same |difference|.
   smallest = 2.0 ** (1 - size)
   if test.assumption == PAIRED and smallest > alpha:
-    return UNDECIDED, (
-      f'{size} subjects are too few: no p below {smallest:.2g} is possible'
+    return (
+      UNDECIDED,
+      (f'{size} subjects are too few: no p below {smallest:.2g} is possible'),
+      needed,
     )
+  significant = test.p is not None and test.p <= alpha
   if claim.kind == 'not above':
     if gap.high <= margin:
-      return REPRODUCED, f'a gain above {margin:g} is excluded'
-    if gap.low > 0 and test.p <= alpha:
-      return NOT_REPRODUCED, 'the interval lies above 0'
-    return UNDECIDED, f'a gain above {margin:g} is not excluded'
-  if test.p is not None and test.p <= alpha:
-    if gap.low > 0:
-      return REPRODUCED, 'the interval lies above 0'
-    if gap.high < 0:
-      return NOT_REPRODUCED, 'the interval lies below 0'
-  error = (gap.high - gap.low) / (2 * stats.norm.ppf(0.5 + level / 2))
-  way = 'the claimed' if gap.value > 0 else 'the other'
-  return UNDECIDED, (
-    f'points {way} way; {size} subjects would show a difference of '
-    f'{_POWER * error:.3f} four times in five'
+      return REPRODUCED, f'a gain above {margin:g} is excluded', None
+    if gap.low > 0 and significant:
+      return NOT_REPRODUCED, 'the interval lies above 0', None
+    start = f'a gain above {margin:g} is not excluded'
+  else:
+    if significant and gap.low > 0:
+      return REPRODUCED, 'the interval lies above 0', None
+    if significant and gap.high < 0:
+      return NOT_REPRODUCED, 'the interval lies below 0', None
+    way = 'the claimed' if gap.value > 0 else 'the other'
+    start = f'points {way} way' if gap.value else 'no difference at all'
+    if significant != (gap.low > 0 or gap.high < 0):
+      return (
+        UNDECIDED,
+        (f'{start}; the interval and the permutation do not agree'),
+        needed,
+      )
+  return UNDECIDED, start + _power(needed, size), needed
+
+
+def _power(needed: int | None, size: int) -> str:
+  """What an undecided claim lacks."""
+  if needed is None:
+    return ''
+  count = f'{needed}' if needed < 10_000 else 'more than 10,000'
+  return (
+    f'; to decide on a difference as seen takes about {count} subjects, here '
+    f'are {size}'
   )
+
+
+def _error(gap: Interval, level: float) -> float:
+  """Standard error of a difference; the t of few subjects widens it."""
+  return (gap.high - gap.low) / (2 * stats.norm.ppf(0.5 + level / 2))
+
+
+def subjects_needed(
+  difference: float,
+  error: float,
+  num_subjects: int,
+  *,
+  level: float = 0.95,
+  power: float = POWER,
+  paired: bool = True,
+) -> int:
+  """Subjects at which a difference is found with the given power.
+
+  The error over subjects falls as 1 / sqrt(n), so that the usual z test
+  (Lachin 1981, Control Clin Trials 2:93) needs
+  n = S ((z_{1 - alpha / 2} + z_{power}) error / difference)^2.
+  It takes the difference that was seen for the true one, which is itself
+  uncertain: an order of magnitude, not a plan.
+
+  Args:
+    difference: that shall be found, not 0.
+    error: standard error of the difference with `num_subjects`.
+    num_subjects: S, of this study (of two sets: of the smaller one, when
+      both grow alike).
+    level: 1 - alpha of the two-sided test.
+    power: how often it is found.
+    paired: at least as many that swapping strategies can reach alpha at all.
+  """
+  quantiles = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power)
+  count = num_subjects * (quantiles * error / difference) ** 2
+  least = 1 + np.log2(1 / (1 - level)) if paired else 2
+  return int(np.ceil(max(count, least) - 1e-9))
 
 
 def removed_by(
