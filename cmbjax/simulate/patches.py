@@ -188,7 +188,7 @@ def _run(protocol, subject, trials, deposit):
 _LOOK_MM = (1.5, 1.2)  # from the object to the darkest voxel, in and through
 _SHELL_MM = (3.0, 6.0)
 _GROWTH_MM = 5.0
-_MIN_CONTRAST = 0.2
+_MIN_CONTRAST = 0.35  # fainter ones seldom reach the score of a detector
 _VISIBLE = 0.25  # of a microbleed without noise, as for whole scans
 _DIAMETERS_MM = (1.0, 10.0)
 _RIM_MM = 2.0
