@@ -51,6 +51,7 @@ def tabulate(
       for key, table in tested.items()
     ],
     held_out=[tables.make_row(table, **options) for table in held_out],
+    pairs=compare.all_pairs(predicted, **options),
     learning=_learning(chosen, workdir),
     record=_study_record(config, material, chosen, options),
     orderings=compare.orderings(

@@ -12,7 +12,7 @@ from cmbjax.errors import InputError
 from cmbjax.evaluation import compare
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import figures, methods, tables
+from cmbjax.report import cells, figures, methods, tables
 from cmbjax.report import html as page_lib
 from tests.evaluation_data import make, rescored, table
 
@@ -274,18 +274,118 @@ def test_counts_per_scan_are_compared_with_the_truth(study, folder):
   assert {'count_icc', 'count_kappa', 'count_bias'} <= names
 
 
-def test_parts_by_size_are_shown():
-  from cmbjax.evaluation import metrics
+def with_lesions(one):
+  """The table with a size and a region for each of its lesions."""
+  from cmbjax.evaluation.predictions import TrueLesions
 
-  size = np.array(['below 2 mm', 'below 2 mm', '2 mm or more'])
-  parts = metrics.sensitivity_by(
-    size, np.array(['a', 'b', 'b']), np.array([np.nan, 0.5, 0.9])
-  )
-  row = tables.make_row(table(), parts={'size': parts})
-  page = page_lib.page(study_of(rows=[row], orderings=[]))
+  p, scans = one.predictions, one.scans
+  rows = []
+  for scan, subject, count in zip(scans.scan, scans.subject, scans.num_lesions):
+    hit = sorted(set(p.lesion[(p.scan == scan) & (p.label == 1)].tolist()))
+    rows += [(scan, subject, n, 1.9, 'thalamus', '') for n in hit]
+    rest = [n for n in range(900, 900 + count - len(hit))]
+    rows += [(scan, subject, n, 4.0, '', 'never proposed') for n in rest]
+  columns = [np.array(column) for column in zip(*rows)]
+  return one._replace(lesions=TrueLesions(*columns))
+
+
+def test_parts_by_size_and_region_are_shown_and_written(tmp_path):
+  one = with_lesions(table())
+  row = tables.make_row(one, draws=20)
+  sizes = row.parts['size']
+  assert list(sizes) == ['below 2 mm', '3 to 5 mm']
+  assert sizes['3 to 5 mm'][0].value == 0  # never proposed
+  assert sum(count for _, count in sizes.values()) == row.num_lesions
+  total = sum(i.value * count for i, count in sizes.values())
+  share = row.metrics['sensitivity_lesions'].value
+  assert total == pytest.approx(share * row.num_lesions)
+  study = study_of(rows=[row], orderings=[])
+  page_lib.write(study, tmp_path)
+  page = (tmp_path / 'report.html').read_text(encoding='utf-8')
   Page(page)
-  assert 'Sensitivity of all lesions by size' in page
-  assert '2 mm or more' in page
+  assert 'Lesions by size and region' in page
+  assert 'below 2 mm <span class="small">' in page
+  found = read_csv(tmp_path / 'breakdown.csv')
+  assert {line['by'] for line in found} == {'size', 'region'}
+  assert {line['group'] for line in found if line['by'] == 'region'} == {
+    'thalamus',
+    'unknown',
+  }
+  assert tables.read_json(tmp_path).rows[0].parts == row.parts
+
+
+def out_of_fold(strategy, p, scans):
+  folds = (p.subject > 'sub-002').astype(int)
+  return predictions_lib.Table(
+    strategy,
+    'btumor_3t',
+    p,
+    scans,
+    p.probability[None],
+    'f0',
+    kind=predictions_lib.OUT_OF_FOLD,
+    fold_of=folds,
+  )
+
+
+def test_out_of_fold_rows_and_pairs_are_shown(tmp_path):
+  first = table('7t')
+  p, scans = first.predictions, first.scans
+  second = out_of_fold('scratch', rescored(p, seed=2), scans)
+  third = out_of_fold('finetuned', p, scans)
+  pairs = compare.all_pairs([first, second, third])
+  assert [(one.first, one.second, one.kind) for one in pairs] == [
+    ('scratch', 'finetuned', 'out of fold')
+  ]
+  test = pairs[0].tests['nadeau_bengio']
+  assert test.assumption == 'normal fold differences'
+  assert test.p is not None
+  rows = [tables.make_row(one, draws=20) for one in (second, third)]
+  study = study_of(held_out=rows, pairs=pairs)
+  page_lib.write(study, tmp_path)
+  text = (tmp_path / 'report.html').read_text(encoding='utf-8')
+  Page(text)
+  assert 'id="held-out"' in text
+  assert '3T_Btumor, out of fold' in text
+  assert 'Nadeau-Bengio 0.' in text
+  kinds = {line['kind'] for line in read_csv(tmp_path / 'results.csv')}
+  assert kinds == {'ensemble', 'out of fold'}
+  again = tables.read_json(tmp_path)
+  assert again.pairs[0].tests['delong'] == pairs[0].tests['delong']
+  assert again.held_out[1].kind == 'out of fold'
+
+
+def test_seeds_are_averaged_and_their_spread_is_shown(tmp_path):
+  one = table('7t')
+  other = rescored(one.predictions, seed=5, noise=0.3).probability
+  by_seed = np.stack([one.predictions.probability, other])
+  p = one.predictions._replace(probability=by_seed.mean(0))
+  one = one._replace(predictions=p, by_seed=by_seed)
+  row = tables.make_row(one, draws=20)
+  assert len(row.seeds) == 2
+  study = study_of(rows=[row], orderings=[])
+  text = page_lib.page(study)
+  Page(text)
+  assert f'{row.seeds[0]:.3f}, {row.seeds[1]:.3f}' in text
+  assert f'{np.std(row.seeds, ddof=1):.3f}' in text
+
+
+def test_orderings_are_written_with_what_they_lack(study, folder):
+  lines = read_csv(folder / 'orderings.csv')
+  assert len(lines) == len(study.orderings)
+  for line, one in zip(lines, study.orderings):
+    assert line['verdict'] == one.verdict
+    assert line['simulated'] == 'yes'
+    assert line['subjects_needed'] == (
+      '' if one.needed is None else f'{one.needed}'
+    )
+
+
+def test_scans_by_true_and_found_grade_are_shown(study, folder):
+  text = (folder / 'report.html').read_text(encoding='utf-8')
+  assert 'Scans by true and found grade' in text
+  assert np.sum(study.rows[0].grades) == study.rows[0].num_scans
+  assert '10 to 19' in text
 
 
 def test_methods_paragraph_names_what_was_done(study):
@@ -323,11 +423,11 @@ def test_numbers_and_bounds_as_text():
   assert tables.bounds(Interval(0.9, None, None), 'number') == ''
   below = Interval(0.2, -0.15, 0.5)
   assert tables.bounds(below, 'number') == '−.150 to .500'
-  assert page_lib.signed(Interval(-0.01, -0.02, 0.03), 2) == (
+  assert cells.signed(Interval(-0.01, -0.02, 0.03), 2) == (
     '−0.01',
     '−0.02 to +0.03',
   )
-  assert page_lib.signed(None, 2) == ('–', '')
+  assert cells.signed(None, 2) == ('–', '')
 
 
 @pytest.mark.parametrize('seed', range(6))

@@ -4,6 +4,7 @@ Rule: strategies are compared on the same candidates of the same subjects; a
 claim is decided only when the interval and the permutation test agree.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -86,7 +87,8 @@ class Comparison(NamedTuple):
 
   `tests` holds auc, average_precision, sensitivity_lesions, precision and
   fp_per_scan (paired over subjects), delong and mcnemar (candidates taken
-  as independent), each a `Test`.
+  as independent) and, out of fold, nadeau_bengio (AUC of the folds), each a
+  `Test`.
   """
 
   first: str
@@ -95,6 +97,7 @@ class Comparison(NamedTuple):
   num_subjects: int
   tests: dict[str, Test]
   simulated: bool = False
+  kind: str = tables.ENSEMBLE
 
 
 # Rows of Figure 3 of the paper (Chen 2019, ISMRM #0671).
@@ -245,6 +248,8 @@ def compare(
     statistics.mcnemar(*right),
     'independent candidates',
   )
+  if first.kind == tables.OUT_OF_FOLD and first.fold_of is not None:
+    tests['nadeau_bengio'] = _over_folds(a, b, first.fold_of, level)
   size = len(np.unique(first.scans.subject))
   return Comparison(
     first=first.strategy,
@@ -253,7 +258,33 @@ def compare(
     num_subjects=size,
     tests=tests,
     simulated=first.simulated or second.simulated,
+    kind=first.kind,
   )
+
+
+def _over_folds(a, b, fold_of, level) -> Test:
+  """AUC of each fold, compared as the folds of one cross-validation."""
+  scores, folds = [], np.unique(fold_of)
+  for fold in folds:
+    mine = fold_of == fold
+    one = [metrics.auc(p.probability[mine], a.label[mine]) for p in (a, b)]
+    if None in one:
+      gap = Interval(None, None, None, f'one class only in fold {fold}')
+      return Test(gap, None, 'normal fold differences')
+    scores.append(one)
+  share = 1 / max(len(folds) - 1, 1)
+  return statistics.nadeau_bengio(
+    *np.array(scores).T, test_over_train=share, level=level
+  )
+
+
+def all_pairs(run: Sequence[tables.Table], **options) -> list[Comparison]:
+  """`compare` of every two strategies with the same test set and kind."""
+  return [
+    compare(first, second, **options)
+    for first, second in itertools.combinations(run, 2)
+    if (first.test, first.kind) == (second.test, second.kind)
+  ]
 
 
 def orderings(

@@ -15,6 +15,7 @@ COLUMNS = (
   ('fp_per_scan', 'FP per scan', 1),
   ('delong', 'AUC, DeLong', 3),
   ('mcnemar', 'Accuracy, McNemar', 3),
+  ('nadeau_bengio', 'AUC of the folds', 3),
 )
 
 
@@ -104,17 +105,19 @@ def pairs(runs: list, arguments: argparse.Namespace) -> list[tuple]:
     both = [
       (x, y)
       for x, y in itertools.product(first, last)
-      if x.test == y.test and (x.strategy, y.strategy) == (a, b)
+      if _where(x) == _where(y) and (x.strategy, y.strategy) == (a, b)
     ]
   elif len(runs) == 1:
     both = [
-      (x, y) for x, y in itertools.combinations(first, 2) if x.test == y.test
+      (x, y)
+      for x, y in itertools.combinations(first, 2)
+      if _where(x) == _where(y)
     ]
   else:
     both = [
       (x, y)
       for x, y in itertools.product(first, last)
-      if (x.strategy, x.test) == (y.strategy, y.test)
+      if (x.strategy, *_where(x)) == (y.strategy, *_where(y))
     ]
   if arguments.test:
     both = [pair for pair in both if pair[0].test == arguments.test]
@@ -127,13 +130,18 @@ def pairs(runs: list, arguments: argparse.Namespace) -> list[tuple]:
   return both
 
 
+def _where(table) -> tuple[str, str]:
+  return table.test, table.kind
+
+
 def text(results: list, adjusted: list) -> str:
   """Plain text, at most 100 columns wide."""
   lines = []
   for one, p in zip(results, adjusted):
     kind = 'simulated subjects' if one.simulated else 'subjects'
     lines += [
-      f'{one.first} minus {one.second} on {one.test} '
+      f'{one.first} minus {one.second} on {one.test}'
+      f'{", out of fold" if one.kind == "out of fold" else ""} '
       f'({one.num_subjects} {kind})',
       f'  {"":<19}{"difference":>11}  {"95 % interval":<19}{"p":<9}assumes',
     ]
@@ -164,6 +172,7 @@ def plain(results: list, adjusted: list) -> list[dict]:
       'first': one.first,
       'second': one.second,
       'test': one.test,
+      'kind': one.kind,
       'num_subjects': one.num_subjects,
       'simulated': one.simulated,
       'p_auc_holm': p,

@@ -18,8 +18,8 @@ from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.evaluation import agreement, breakdown, calibration, metrics
 from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.evaluation.compare import Ordering
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation.compare import Comparison, Ordering
+from cmbjax.evaluation.statistics import Interval, Test
 
 DASH = '–'
 STRATEGIES = {
@@ -194,6 +194,7 @@ class StudyTables:
     removed: Figure 4, false candidates that fine-tuning removes.
     misses: lesions that the study missed, and its worst errors.
     held_out: as `rows`, out of fold on the training subjects.
+    pairs: all pairs of strategies on the same candidates.
   """
 
   title: str
@@ -206,6 +207,7 @@ class StudyTables:
   removed: list[Patch] = dataclasses.field(default_factory=list)
   misses: list[Patch] = dataclasses.field(default_factory=list)
   held_out: list[Row] = dataclasses.field(default_factory=list)
+  pairs: list[Comparison] = dataclasses.field(default_factory=list)
 
 
 def make_row(
@@ -445,6 +447,36 @@ def write_csv(study: StudyTables, path: str | os.PathLike) -> None:
   files.write_text(path, buffer.getvalue())
 
 
+def write_breakdown(study: StudyTables, path: str | os.PathLike) -> None:
+  """breakdown.csv: sensitivity of all lesions by size and region."""
+  buffer = io.StringIO()
+  writer = csv.writer(buffer, lineterminator='\n')
+  head = 'row strategy test kind simulated by group lesions value low high note'
+  writer.writerow(head.split())
+  for row in (*ordered(study.rows), *study.held_out):
+    head = [row.number, row.strategy, row.test, row.kind]
+    head.append(_yes(study.simulated))
+    for by, groups in row.parts.items():
+      for group, (interval, count) in groups.items():
+        writer.writerow([*head, by, group, count, *interval])
+  files.write_text(path, buffer.getvalue())
+
+
+def write_orderings(study: StudyTables, path: str | os.PathLike) -> None:
+  """orderings.csv: the paper's claims, differences, tests and verdicts."""
+  buffer = io.StringIO()
+  writer = csv.writer(buffer, lineterminator='\n')
+  head = 'claim rows simulated metric difference low high note p p_holm'
+  head += ' verdict reason subjects_needed design by_seed'
+  writer.writerow(head.split())
+  for one in study.orderings:
+    seeds = ' '.join('' if gap is None else f'{gap:.6g}' for gap in one.by_seed)
+    line = [one.claim, one.rows, _yes(study.simulated), one.metric]
+    line += [*one.difference, one.p, one.p_holm, one.verdict, one.reason]
+    writer.writerow([*line, one.needed, one.design, seeds])
+  files.write_text(path, buffer.getvalue())
+
+
 def _all_metrics(row: Row) -> dict[str, Interval]:
   counts = {f'count_{name}': one for name, one in row.agreement.items()}
   return row.metrics | row.calibration | counts
@@ -529,7 +561,15 @@ def _study(value: dict) -> StudyTables:
 
   def ordering(item):
     item = item | {'difference': Interval(**item['difference'])}
+    item |= {'by_seed': tuple(item.get('by_seed', ()))}
     return Ordering(**item | {'fp_difference': _maybe(item['fp_difference'])})
+
+  def pair(item):
+    tests = {
+      name: Test(**one | {'difference': Interval(**one['difference'])})
+      for name, one in item['tests'].items()
+    }
+    return Comparison(**item | {'tests': tests})
 
   return StudyTables(
     **value
@@ -537,6 +577,7 @@ def _study(value: dict) -> StudyTables:
       'cohorts': [CohortRow(**item) for item in value['cohorts']],
       'rows': [row(item) for item in value['rows']],
       'held_out': [row(item) for item in value.get('held_out', [])],
+      'pairs': [pair(item) for item in value.get('pairs', [])],
       'orderings': [ordering(item) for item in value['orderings']],
       'removed': [patch(item) for item in value['removed']],
       'misses': [patch(item) for item in value['misses']],

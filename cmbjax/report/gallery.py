@@ -1,0 +1,68 @@
+"""Patches to galleries: what fine-tuning removes, what was missed.
+
+Rule: a picture shows slices from below upwards with the patient's right on
+the left, and its likelihoods stand above it.
+"""
+
+import base64
+import html
+from collections.abc import Sequence
+
+from cmbjax.evaluation import metrics
+from cmbjax.report import figures
+from cmbjax.report.tables import Patch, StudyTables
+
+escape = html.escape
+
+_VIEW = (
+  'Consecutive axial slices through the patch from below upwards, the '
+  "patient's right on the left."
+)
+
+
+def removed(study: StudyTables) -> str:
+  """Figure 4."""
+  if not study.removed:
+    return ''
+  threshold = study.record.get('threshold', metrics.THRESHOLD)
+  return (
+    '<p class="sub">False candidates called microbleeds by the 7T model '
+    f'(likelihood above {threshold:g}, <b class="s-before">red</b>) and '
+    'removed by the fine-tuned one (<b class="s-after">green</b>). '
+    f'{_VIEW}</p>' + _slices(study.removed)
+  )
+
+
+def misses(study: StudyTables) -> str:
+  """Lesions that were lost and mimics that were kept."""
+  if not study.misses:
+    return ''
+  return (
+    '<p class="sub">Lesions that were missed, and the errors with the '
+    f'largest likelihood. {_VIEW}</p>' + _slices(study.misses)
+  )
+
+
+def _slices(patches: Sequence[Patch]) -> str:
+  lines = []
+  for patch in patches:
+    numbers = ''.join(
+      f'<b class="{colour}">{value:.2f}</b> '
+      for value, colour in (
+        (patch.before, 's-before'),
+        (patch.after, 's-after'),
+      )
+      if value is not None
+    )
+    image = '<span class="small">no image</span>'
+    if patch.image.size:
+      data = base64.b64encode(figures.patch_png(patch.image)).decode()
+      image = (
+        f'<img src="data:image/png;base64,{data}" '
+        f'alt="Axial slices of {escape(patch.key)}">'
+      )
+    lines.append(
+      f'<figure><figcaption>{numbers}<span class="key">{escape(patch.key)}'
+      f'</span>{escape(patch.caption)}</figcaption>{image}</figure>'
+    )
+  return f'<div class="slices">{"".join(lines)}</div>'

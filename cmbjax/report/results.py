@@ -1,0 +1,268 @@
+"""Rows of Figure 3 to tables: results, orderings, pairs, out of fold.
+
+Rule: an effect stands with its interval before any p value, and a test that
+takes candidates for independent says so.
+"""
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+
+from cmbjax.evaluation import compare, statistics
+from cmbjax.evaluation.predictions import OUT_OF_FOLD
+from cmbjax.report import cells, figures, methods, tables
+from cmbjax.report.tables import METRICS, Row, StudyTables
+
+escape = html.escape
+
+_VERDICTS = {
+  compare.REPRODUCED: 'yes',
+  compare.NOT_REPRODUCED: 'no',
+  compare.UNDECIDED: 'open',
+}
+# Ends of the small drawings; an AUC of one half is chance.
+_AXES = {'number': (0.5, 1.0), 'percent': (0.0, 1.0)}
+
+
+def results(study: StudyTables) -> str:
+  """Figure 3: rows grouped and coloured by test set."""
+  notes = tables.Notes()
+  heads = ''.join(f'<th scope="col">{escape(m.head)}</th>' for m in METRICS)
+  highest = _highest(study.rows)
+  body = []
+  for test, rows in figures.by_test(study.rows).items():
+    some = rows[0]
+    body.append(
+      f'<tr class="group {cells.test_class(test)}"><th scope="rowgroup" '
+      f'colspan="{len(METRICS) + 2}">{escape(tables.cohort_label(test))} '
+      f'<span class="small">{cells.sizes(some)}</span></th></tr>'
+    )
+    body += [_result_line(row, highest, notes) for row in rows]
+  caption = methods.reading(study)
+  return (
+    f'<p class="sub">{escape(caption)}</p>'
+    '<div class="scroll" tabindex="0" role="region" aria-label="Results">'
+    '<table class="cards"><thead><tr><th scope="col">Row</th>'
+    f'<th scope="col">Strategy</th>{heads}</tr></thead>'
+    f'<tbody>{"".join(body)}</tbody></table></div>'
+    + cells.notes(notes)
+    + _seeds(study)
+    + _meanings()
+  )
+
+
+def _result_line(row: Row, highest: float, notes: tables.Notes) -> str:
+  number = tables.DASH if row.number is None else str(row.number)
+  columns = ''.join(
+    f'<td class="num" data-head="{escape(m.head)}">'
+    + cells.cell(
+      row.metrics.get(m.name),
+      m.kind,
+      notes,
+      axis=_AXES.get(m.kind, (0.0, highest)),
+      colour=cells.test_class(row.test),
+    )
+    + '</td>'
+    for m in METRICS
+  )
+  return (
+    f'<tr><td class="row-no">{number}</td><th scope="row">'
+    f'{escape(tables.strategy_label(row.strategy))}</th>{columns}</tr>'
+  )
+
+
+def _highest(rows: Sequence[Row]) -> float:
+  """End of the axis of FP per scan."""
+  found = [row.metrics.get('fp_per_scan') for row in rows]
+  ends = [i.high or i.value or 0 for i in found if i is not None]
+  return max([*ends, 1e-9])
+
+
+def _seeds(study: StudyTables) -> str:
+  """AUC of every training seed alone and its spread, when there are more."""
+  lines = []
+  for row in tables.ordered(study.rows):
+    known = [auc for auc in row.seeds if auc is not None]
+    if len(known) > 1:
+      mean = tables.number(row.metrics['auc'].value, 'number')
+      every = ', '.join(f'{auc:.3f}' for auc in known)
+      columns = [
+        ('All seeds averaged', mean),
+        ('Each seed alone', every),
+        ('SD of seeds', f'{np.std(known, ddof=1):.3f}'),
+      ]
+      lines.append(cells.line(cells.row_name(row), columns))
+  if not lines:
+    return ''
+  heads = ('Strategy', 'All seeds averaged', 'Each seed alone', 'SD of seeds')
+  return (
+    '<details><summary>AUC of every training seed alone</summary><p>The '
+    'table above averages the likelihoods of all seeds first; the spread below '
+    'is that of training, not of subjects.</p>'
+    + cells.table(heads, lines, label='Training seeds')
+    + '</details>'
+  )
+
+
+def _meanings() -> str:
+  items = ''.join(
+    f'<dt>{escape(m.head)}</dt><dd>{escape(m.meaning)}</dd>' for m in METRICS
+  )
+  return (
+    '<details><summary>What the columns mean</summary>'
+    f'<dl>{items}</dl></details>'
+  )
+
+
+def orderings(study: StudyTables) -> str:
+  """The paper's claims with differences, p values and verdicts."""
+  if not study.orderings:
+    return ''
+  extent = max(
+    [
+      abs(bound)
+      for one in study.orderings
+      if one.metric == 'auc'
+      for bound in one.difference[:3]
+      if bound is not None
+    ]
+    + [0.01]
+  )
+  lines = ''.join(_ordering_line(one, extent) for one in study.orderings)
+  return (
+    '<p class="sub">Difference of AUC, first row minus second. Decided only '
+    'when the interval and the permutation of whole subjects agree; p is '
+    'shown as found and after Holm over all claims.</p>'
+    '<div class="scroll" tabindex="0" role="region" aria-label="Orderings">'
+    '<table class="cards"><thead><tr><th scope="col">Claim</th>'
+    '<th scope="col">Difference</th><th scope="col">FP per scan</th>'
+    '<th scope="col">p (Holm)</th>'
+    '<th scope="col">Here</th></tr></thead>'
+    f'<tbody>{lines}</tbody></table></div>'
+  )
+
+
+def _ordering_line(one: compare.Ordering, extent: float) -> str:
+  gap = one.difference
+  if one.metric == 'auc':
+    value, inside = cells.signed(gap, 3)
+  else:
+    value = tables.number(gap.value, 'percent')
+    inside = tables.bounds(gap, 'percent')
+  track = ''
+  if one.metric == 'auc' and gap.low is not None:
+    spots = zip('lhv', (gap.low, gap.high, gap.value))
+    style = ';'.join(
+      f'--{k}:{cells.percent(x, (-extent, extent))}' for k, x in spots
+    )
+    track = (
+      f'<span class="track zero" style="{style}" aria-hidden="true">'
+      '<i></i><b></b></span>'
+    )
+  fp, fp_inside = cells.signed(one.fp_difference, 1)
+  p = tables.DASH
+  if one.p is not None:
+    p = f'{cells.p_value(one.p)} ({cells.p_value(one.p_holm)})'
+  return (
+    f'<tr><th scope="row">{escape(one.claim)}'
+    f'<br><span class="small">{escape(one.rows)}; {escape(one.design)}'
+    '</span></th>'
+    f'<td class="num" data-head="Difference"><span>{value} '
+    f'<span class="ci">{inside}</span>{track}</span></td>'
+    f'<td data-head="FP per scan"><span>{fp} '
+    f'<span class="ci">{fp_inside}</span></span></td>'
+    f'<td data-head="p (Holm)"><span class="value">{p}</span></td>'
+    f'<td data-head="Here"><span>'
+    f'<span class="verdict {_VERDICTS[one.verdict]}">{one.verdict}</span>'
+    f'<br><span class="small">{escape(one.reason)}{_seed_range(one)}'
+    '</span></span></td></tr>'
+  )
+
+
+def _seed_range(one: compare.Ordering) -> str:
+  """How far the difference moves from seed to seed."""
+  known = [gap for gap in one.by_seed if gap is not None]
+  if len(known) < 2:
+    return ''
+  low, high = (cells.sign(end, 3) for end in (min(known), max(known)))
+  return f'; single seeds {low} to {high}'
+
+
+def held_out(study: StudyTables) -> str:
+  """The training subjects, each judged by those that never saw it."""
+  if not study.held_out:
+    return ''
+  marks, lines = tables.Notes(), []
+  for row in study.held_out:
+    columns = [
+      (m.head, cells.value(row.metrics.get(m.name), m.kind, marks))
+      for m in METRICS
+    ]
+    columns.append(('Over', escape(cells.sizes(row))))
+    lines.append(cells.line(cells.row_name(row), columns))
+  heads = ('Strategy', *(m.head for m in METRICS), 'Over')
+  return (
+    '<p class="sub">Each training subject is judged by the networks that held '
+    'its fold out. The same fold chose their epoch, so these numbers are a '
+    'little optimistic; they compare strategies on more subjects than the '
+    'test sets have.</p>'
+    + cells.table(heads, lines, label='Out of fold')
+    + cells.notes(marks)
+  )
+
+
+_PAIR_HEADS = (
+  ('auc', 'AUC'),
+  ('sensitivity_lesions', 'Sensitivity, all lesions'),
+  ('fp_per_scan', 'FP per scan'),
+)
+_ASSUMING = (
+  ('delong', 'DeLong'),
+  ('mcnemar', 'McNemar'),
+  ('nadeau_bengio', 'Nadeau-Bengio'),
+)
+
+
+def pairs(study: StudyTables) -> str:
+  """All pairs of strategies on one set of candidates, first minus second."""
+  if not study.pairs:
+    return ''
+  adjusted = statistics.holm([one.tests['auc'].p for one in study.pairs])
+  lines = [_pair_line(one, p) for one, p in zip(study.pairs, adjusted)]
+  heads = ('First minus second', *(head for _, head in _PAIR_HEADS))
+  heads += ('p of AUC (Holm)', 'For reference')
+  return (
+    '<p class="sub">All pairs of strategies on the same candidates. '
+    'Intervals leave out whole subjects; p swaps the two strategies within '
+    'subjects, as found and after Holm over all pairs. For reference only: '
+    'DeLong and McNemar take candidates for independent, Nadeau and Bengio '
+    'take differences between folds for normal.</p>'
+    + cells.table(heads, lines, label='Pairs of strategies')
+  )
+
+
+def _pair_line(one: compare.Comparison, holm: float | None) -> str:
+  where = tables.cohort_label(one.test)
+  if one.kind == OUT_OF_FOLD:
+    where += ', out of fold'
+  name = (
+    f'{escape(tables.strategy_label(one.first))} − '
+    f'{escape(tables.strategy_label(one.second))}<br><span class="small">'
+    f'<span class="{cells.test_class(one.test)}">{escape(where)}</span>, '
+    f'{methods.counted(one.num_subjects, "subject")}</span>'
+  )
+  columns = []
+  for metric, head in _PAIR_HEADS:
+    digits = 1 if metric == 'fp_per_scan' else 3
+    gap, inside = cells.signed(one.tests[metric].difference, digits)
+    columns.append((head, f'{gap} <span class="ci">{inside}</span>'))
+  p = cells.p_value(one.tests['auc'].p)
+  columns.append(('p of AUC (Holm)', f'{p} ({cells.p_value(holm)})'))
+  others = ', '.join(
+    f'{head} {cells.p_value(one.tests[test].p)}'
+    for test, head in _ASSUMING
+    if test in one.tests
+  )
+  columns.append(('For reference', f'<span class="small">{others}</span>'))
+  return cells.line(name, columns)
