@@ -299,6 +299,26 @@ def test_command_compares_within_one_run_and_between_two(runs, capsys):
   assert 'finetuned minus 7t' in capsys.readouterr().out
 
 
+def test_command_compares_out_of_fold_with_out_of_fold_only(runs, capsys):
+  tested = predictions.read(runs / 'a')
+  fold_of = np.arange(len(tested[0].predictions.key)) % 2
+  held = [
+    t._replace(kind=predictions.OUT_OF_FOLD, fold_of=fold_of) for t in tested
+  ]
+  predictions.write(runs / 'd' / 'predictions.npz', tested + held)
+  out = runs / 'd.json'
+  compare_command.run(arguments(runs / 'd', '--draws=50', '--out', out))
+  text = capsys.readouterr().out
+  assert text.count('7t minus finetuned on btumor_3t') == 2
+  assert '7t minus finetuned on btumor_3t, out of fold' in text
+  assert 'AUC of the folds' in text
+  plain, folds = json.loads(out.read_text())
+  assert (plain['kind'], folds['kind']) == ('ensemble', 'out of fold')
+  assert 'nadeau_bengio' not in plain['tests']
+  found = folds['tests']['nadeau_bengio']
+  assert found['assumption'] == 'normal fold differences'
+
+
 def test_command_says_what_it_found_when_nothing_fits(runs):
   with pytest.raises(InputError, match='found 7t on btumor_3t, finetuned on'):
     compare_command.run(arguments(runs / 'a', '--test=ccm_3t'))

@@ -122,7 +122,14 @@ def pairs(runs: list, arguments: argparse.Namespace) -> list[tuple]:
   if arguments.test:
     both = [pair for pair in both if pair[0].test == arguments.test]
   if not both:
-    have = sorted({f'{t.strategy} on {t.test}' for run in runs for t in run})
+    have = sorted(
+      {
+        f'{t.strategy} on {t.test}'
+        + (' out of fold' if t.kind == 'out of fold' else '')
+        for run in runs
+        for t in run
+      }
+    )
     raise InputError(
       'compare: the runs have no pair of strategies on one test set; found '
       f'{", ".join(have)}.'

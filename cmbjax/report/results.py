@@ -205,8 +205,7 @@ def held_out(study: StudyTables) -> str:
   return (
     '<p class="sub">Each training subject is judged by the networks that held '
     'its fold out. The same fold chose their epoch, so these numbers are a '
-    'little optimistic; they compare strategies on more subjects than the '
-    'test sets have.</p>'
+    'little optimistic; test subjects are in none of them.</p>'
     + cells.table(heads, lines, label='Out of fold')
     + cells.notes(marks)
   )
@@ -247,7 +246,7 @@ def _pair_line(one: compare.Comparison, holm: float | None) -> str:
   if one.kind == OUT_OF_FOLD:
     where += ', out of fold'
   name = (
-    f'{escape(tables.strategy_label(one.first))} − '
+    f'{escape(tables.strategy_label(one.first))} <em>minus</em> '
     f'{escape(tables.strategy_label(one.second))}<br><span class="small">'
     f'<span class="{cells.test_class(one.test)}">{escape(where)}</span>, '
     f'{methods.counted(one.num_subjects, "subject")}</span>'
