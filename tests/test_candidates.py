@@ -190,11 +190,13 @@ def test_a_tube_is_rejected_with_a_reason():
 
 
 def test_score_is_the_product_by_hand():
-  names = 'response blobness roundness circularity core_circularity flatness'
+  names = 'response blobness roundness circularity flatness core_flatness'
   features = {name: np.array([0.5, 1.0]) for name in names.split()}
-  features['extent_mm'] = np.array([4.0, 2.0])
-  expected = [0.5**5 * 0.5**0.5 / 4, 0.5]
-  np.testing.assert_allclose(score(features), expected, rtol=1e-6)
+  features['crowding'] = np.array([0.48, 0.98])  # and 0.02 more
+  features['core_touches_sphere'] = np.array([0.0, 1.0])
+  expected = [0.5**5 / 0.5 / 0.5, 2 / 3]
+  found = score(features, (0.5, 0.5, 2.0))
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_first_failed_gate_is_the_reason():

@@ -88,7 +88,7 @@ def propose(
   seed, strength = _once(seed, strength)
   features, regions = _measure(image, brain, seed, spacing_mm, gates, jobs)
   features['response'] = strength.astype(np.float32)
-  features['score'] = score(features)
+  features['score'] = score(features, spacing_mm)
   start = np.array([part.start for part in box])
   return _table(regions, features, gates, spacing_mm, start)
 
@@ -264,7 +264,7 @@ def _measure(image, mask, seed, spacing_mm, gates, jobs):
     found = growing.shapes(regions, spacing_mm, growth_mm=gates.growth_mm)
     features |= {prefix + name: values for name, values in found.items()}
     grown.append(regions)
-  for name in ('contrast', 'darkest', 'background', 'edge_mm'):
+  for name in ('contrast', 'darkest', 'background', 'edge_mm', 'crowding'):
     del features[f'core_{name}']  # the same for both
   features['blobness'], features['roundness'] = hessian.blobness_at(
     image, seed, spacing_mm, diameters_mm=gates.diameters_mm

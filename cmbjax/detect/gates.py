@@ -5,6 +5,8 @@ same gates hold for 0.5 x 0.5 x 2 mm and 1 x 1 x 1.5 mm scans.
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,9 +26,9 @@ class Gates:
   background_mm: float = 12.0  # width of the bias-field Gaussian
   clip: float = 1.2  # brighter than this x brain is not of interest
   peak_mm: float = 2.0  # no second peak this near in plane; +-1 slice
-  min_response: float = 1.5e-3  # FRST at a peak; tuned
+  min_response: float = 3e-3  # FRST at a peak; tuned
   min_blobness: float = 0.07  # Hessian at a peak, 'hessian' only; tuned
-  max_darkness: float = 0.7  # darkest of 3 x 3 pixels at the peak / brain
+  max_darkness: float = 0.85  # darkest of 3 x 3 pixels at the peak / brain
   max_peaks: int = 4000  # a memory limit, not a gate: the best responses
 
   # How a region is grown.
@@ -38,34 +40,45 @@ class Gates:
 
   # Which regions stay. Loose: a lesion may touch a vessel, so what a shape
   # tells weighs in the score, and only hopeless shapes are gated alone.
-  min_score: float = 7e-5  # see `score`; tuned
+  min_score: float = 2.9e-3  # see `score`; tuned
   min_contrast: float = 0.2  # (background - seed) / background
   min_diameter_mm: float = 1.0  # equivalent sphere
   max_diameter_mm: float = 10.0
-  min_circularity: float = 0.3  # core in plane, convex outline
-  max_eccentricity: float = 0.97  # core in plane
-  min_solidity: float = 0.45  # core in plane, area / convex area
+  min_circularity: float = 0.2  # core in plane, convex outline
+  max_eccentricity: float = 0.985  # core in plane
+  min_solidity: float = 0.35  # core in plane, area / convex area
   shape_pixels: int = 9  # smaller areas have no measurable shape
   max_elongation: float = 4.0  # of a core that leaves the growth sphere
-  edge_mm: float = 2.0  # distance from the rim of the mask
+  edge_mm: float = 1.5  # distance from the rim of the mask
   merge_mm: float = 2.0  # centres nearer than this are one candidate
 
   # What the categories mean.
   travel_mm: float = 1.0  # in-plane shift between adjacent slices
 
 
-def score(features: dict[str, np.ndarray]) -> np.ndarray:
+def score(
+  features: dict[str, np.ndarray], spacing_mm: Sequence[float]
+) -> np.ndarray:
   """How much a candidate looks like a dark ball, [N] float32.
 
   A product, so that one clear sign against it cannot be outvoted: radial
-  symmetry, depth and roundness of the blob in its slice, convex roundness of
-  region and core, flatness and height of the region in 3-D. Exponents: a
+  symmetry (per mm, as its gradients are per voxel), depth and roundness of
+  the blob in its slice, convex roundness and flatness of the region, and
+  little else that is dark close to it, where vessels go on. Exponents: a
   logistic fit on simulated training seeds, rounded.
   """
   f = features
-  shape = f['circularity'] * f['core_circularity'] * f['flatness']
-  blob = np.sqrt(f['blobness']) * f['roundness']
-  return (f['response'] * blob * shape / f['extent_mm']).astype(np.float32)
+  response = f['response'] / math.sqrt(spacing_mm[0] * spacing_mm[1])
+  blob = np.sqrt(f['blobness'] * f['roundness'])
+  flatness = f['flatness'] ** 1.5 * np.sqrt(f['core_flatness'])
+  alone = np.where(f['core_touches_sphere'] > 0, _LEAVES, 1)
+  alone = alone / (f['crowding'] + _CROWDING)
+  product = response * blob * f['circularity'] * flatness * alone
+  return product.astype(np.float32)
+
+
+_CROWDING = 0.02  # so little that is dark nearby tells nothing
+_LEAVES = 1 / 3  # of the score stays when even the core leaves the sphere
 
 
 def judge(features: dict[str, np.ndarray], gates: Gates) -> list[str]:

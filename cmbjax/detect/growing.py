@@ -22,6 +22,7 @@ class Regions(NamedTuple):
   darkest: np.ndarray  # [N] intensity of the seed
   background: np.ndarray  # [N] median of the shell
   edge_mm: np.ndarray  # [N] distance to the mask's rim, at most the shell
+  crowding: np.ndarray  # [N] share of the inner half shell below half maximum
   owner: np.ndarray  # [V] int32, which seed
   voxel: np.ndarray  # [V, 3] int32
   level: float  # of growing, between darkest and background
@@ -102,7 +103,7 @@ def grow(
 
 def _nothing():
   none = np.zeros(0, np.float32)
-  return none, none, none, np.zeros(0, np.int32), np.zeros((0, 3), np.int32)
+  return *(4 * [none]), np.zeros(0, np.int32), np.zeros((0, 3), np.int32)
 
 
 def _boxes(padded, seed, box: Box):
@@ -119,6 +120,10 @@ def _grow_batch(padded, known, seed, box, level, growth_mm, shell_mm, first):
   darkest = values[(slice(None), *middle)]
   shell = (distance > shell_mm[0]) & (distance <= shell_mm[1])
   background = _masked_median(values[:, shell], brain[:, shell], darkest)
+  close = shell & (distance <= (shell_mm[0] + shell_mm[1]) / 2)
+  crowding = _share_dark(
+    values[:, close], brain[:, close], (darkest + background) / 2
+  )
   threshold = darkest + level * (background - darkest)
   dark = (values < threshold[:, None, None, None]) & brain
   dark &= distance <= growth_mm
@@ -135,6 +140,7 @@ def _grow_batch(padded, known, seed, box, level, growth_mm, shell_mm, first):
     darkest,
     background,
     edge.astype(np.float32),
+    crowding,
     (owner + first).astype(np.int32),
     voxel.astype(np.int32),
   )
@@ -146,6 +152,12 @@ def _masked_median(values, valid, otherwise):
   count = valid.sum(1)
   middle = ordered[np.arange(len(values)), np.maximum(count - 1, 0) // 2]
   return np.where(count > 0, middle, otherwise).astype(np.float32)
+
+
+def _share_dark(values, valid, limit):
+  """Row-wise share of the valid entries that are below the limit."""
+  dark = ((values < limit[:, None]) & valid).sum(1)
+  return (dark / np.maximum(valid.sum(1), 1)).astype(np.float32)
 
 
 def shapes(regions: Regions, spacing_mm, *, growth_mm: float) -> dict:
@@ -162,6 +174,7 @@ def shapes(regions: Regions, spacing_mm, *, growth_mm: float) -> dict:
     'darkest': regions.darkest,
     'background': regions.background,
     'edge_mm': regions.edge_mm,
+    'crowding': regions.crowding,
   }
   count = len(regions.seed)
   return geometry(regions.owner, regions.voxel, spacing_mm, count) | features
