@@ -256,6 +256,21 @@ def test_growing_by_hand():
   assert regions.darkest[0] == 0
 
 
+def test_crowding_by_hand():
+  image = np.ones((30, 30, 9), np.float32)
+  image[15, 15, 4] = 0
+  image[15, 20, 4] = 0  # 2.5 mm away: not in the shell
+  image[15, 22:24, 4] = (0.2, 0.6)  # 3.5 and 4 mm; half-way is 0.5
+  image[15, 25, 4] = 0  # 5 mm away: in the outer half
+  regions = growing.grow(
+    image, everywhere(image), [[15, 15, 4]], (0.5, 0.5, 2.0)
+  )
+  x, y, z = np.ogrid[-15:15, -15:15, -4:5]
+  squares = (x / 2) ** 2 + (y / 2) ** 2 + (2.0 * z) ** 2
+  shell = ((squares > 3**2) & (squares <= 4.5**2)).sum()
+  np.testing.assert_allclose(regions.crowding, [1 / shell], rtol=1e-6)
+
+
 def test_growing_stops_at_the_sphere_and_the_mask():
   image = np.ones((60, 20, 9), np.float32)
   image[:, 10, 4] = 0.1
