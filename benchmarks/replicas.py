@@ -117,7 +117,7 @@ def _run(args, case, cache) -> dict:
     'PYTHONPATH': str(ROOT),
     'OMP_NUM_THREADS': str(args.cores),
     'JAX_COMPILATION_CACHE_DIR': str(cache),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
   }
   if args.platform == 'cpu':

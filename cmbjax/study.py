@@ -57,6 +57,7 @@ def run(
   workdir = pathlib.Path(workdir)
   points = configs.points(config, sweep)
   trainings.check_layers(points)
+  writers.check(config.writers)
   if not hosts.is_writer():
     return _run(config, points, workdir, profile)
   with files.alone_in(workdir):
@@ -72,6 +73,9 @@ def _run(
   if config.pretrained:
     checkpoint.read_record(config.pretrained)  # a wrong folder ends here
   _compilation_cache(workdir)
+  runner_of = trainings.runners()
+  for point in points:
+    runner_of(point.config)  # devices that do not fit end here
   material = hosts.first(
     'gather', lambda: gather(config, find_cohorts(config, workdir), workdir)
   )
@@ -88,7 +92,6 @@ def _run(
     sweep=[point.name for point in points if point.name],
     table=[row._asdict() for one in jobs.values() for row in one.job.replicas],
   )
-  runner_of = trainings.runners()
   with _observer(config, workdir, profile) as observer:
     done = trainings.train_all(
       tuple(jobs.values()),
@@ -280,5 +283,5 @@ def _compilation_cache(workdir: pathlib.Path) -> None:
   if jax.config.jax_compilation_cache_dir is None:
     cache = str((workdir / 'compiled').absolute())
     jax.config.update('jax_compilation_cache_dir', cache)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)

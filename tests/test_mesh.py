@@ -52,3 +52,5 @@ def test_nothing_crosses_between_replicas(found):
 def test_devices_that_cannot_share():
   with pytest.raises(InputError, match=r'data_parallel: is 3.*does not divide'):
     Runner(Tiny(), backend='shard', data_parallel=3)
+  with pytest.raises(InputError, match=r'data_parallel: is 2.*backend shard'):
+    Runner(Tiny(), backend='vmap', data_parallel=2)

@@ -72,7 +72,10 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', writers.WRITERS)
 def test_what_a_library_is_told(name, tmp_path, monkeypatch):
   library = Recorder()
-  load = types.SimpleNamespace(import_module=lambda module: library)
+  load = types.SimpleNamespace(
+    import_module=lambda module: library,
+    util=types.SimpleNamespace(find_spec=lambda module: library),
+  )
   monkeypatch.setattr(writers, 'importlib', load)
   (writer,) = writers.open_writers(
     (name,), tmp_path, title='study', config={'train.epochs': 3}

@@ -205,7 +205,8 @@ def initial_state(
   table = rows_of(jobs)
   num = runner.padded(len(table))
   weights = _padded(hosts.fetch(weights), runner, len(table))
-  opt = jax.vmap(optim.adam().init)(weights.params)
+  # One program: eagerly, every leaf of every moment would be one.
+  opt = jax.jit(jax.vmap(optim.adam().init))(weights.params)
   opt = optim.set_rate(
     hosts.fetch(opt),
     _column(jobs, num, 'learning_rate'),

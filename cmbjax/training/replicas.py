@@ -97,8 +97,7 @@ def first_weights(network: Any, table: Sequence[Replica]) -> Weights:
   of_seed = {
     row.seed: jax.tree.map(np.asarray, initial(network, row)) for row in table
   }
-  rows = [of_seed[row.seed] for row in table]
-  return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+  return stack([of_seed[row.seed] for row in table])
 
 
 @functools.lru_cache(maxsize=8)
@@ -185,8 +184,8 @@ def loss_of(logits, label, positive_weight):
 
 
 def stack(trees: list) -> Any:
-  """R trees to one tree whose leaves have a leading axis R."""
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+  """R trees to one tree whose leaves have a leading axis R, on the host."""
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def unstack(tree: Any, num: int) -> list:

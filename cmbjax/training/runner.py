@@ -156,6 +156,11 @@ class Runner:
         f'config.train.backend: {backend!r} runs in one process, here are '
         f"{hosts.count()}; use 'auto' or 'shard'."
       )
+    if backend != 'shard' and data_parallel > 1:
+      raise InputError(
+        f'config.train.data_parallel: is {data_parallel}, which needs several '
+        f'devices and backend shard; here it is {backend}.'
+      )
     self.backend = backend
     self.network = network
     self.width = width
@@ -252,7 +257,7 @@ class Runner:
     chunks = np.split(padded.astype(np.int32), padded.shape[1] // batch, axis=1)
     patches = self._share(patches)
     if self.backend == 'loop':
-      parts = replicas.unstack(weights, num)
+      parts = replicas.unstack(hosts.fetch(weights), num)
 
       def one(r):
         return [self._forward(patches, parts[r], c[r]) for c in chunks]
@@ -278,7 +283,8 @@ class Runner:
     self, patches, learners, course, index, steps, keys, values, stop
   ):
     num = len(steps)
-    parts = replicas.unstack(learners, num)
+    # Through the host: slicing there compiles nothing, leaf by leaf.
+    parts = replicas.unstack(hosts.fetch(learners), num)
     own = replicas.unstack(values, num)
 
     def one(r):
@@ -297,7 +303,8 @@ class Runner:
     rows = [r for r in range(num) if step[r] < steps[r]]
     for r, (learner, done, loss) in zip(rows, _in_threads(one, rows)):
       parts[r], step[r], total[r] = learner, done, loss
-    return replicas.stack(parts), Course(step, total)
+    stacked = replicas.stack(hosts.fetch(parts))
+    return self.place(stacked), Course(step, total)
 
   def _epoch_rows(
     self, patches, learners, course, index, steps, keys, values, stop

@@ -5,6 +5,7 @@ and one that is missing is named with the way to install it.
 """
 
 import importlib
+import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,25 @@ from cmbjax.errors import InputError
 
 WRITERS = ('tensorboard', 'wandb', 'mlflow')
 _MODULES = {'tensorboard': 'tensorboardX'}
+
+
+def check(names: Sequence[str]) -> None:
+  """Refuses what cannot be opened later, before any work.
+
+  Raises:
+    InputError: an unknown name, or a library that is not installed.
+  """
+  for name in names:
+    if name not in WRITERS:
+      raise InputError(
+        f'config.writers: holds {name!r}; allowed are {WRITERS}.'
+      )
+    module = _MODULES.get(name, name)
+    if importlib.util.find_spec(module) is None:
+      raise InputError(
+        f'config.writers: {name} needs the package {module}, which is not '
+        f"installed; call pip install 'cmbjax[{name}]'."
+      )
 
 
 def open_writers(
@@ -29,22 +49,11 @@ def open_writers(
   Raises:
     InputError: an unknown name, or a library that is not installed.
   """
+  check(names)
   makers = {'tensorboard': TensorBoard, 'wandb': Wandb, 'mlflow': Mlflow}
   out = []
   for name in names:
-    if name not in makers:
-      raise InputError(
-        f'config.writers: holds {name!r}; allowed are {WRITERS}.'
-      )
-    module = _MODULES.get(name, name)
-    try:
-      library = importlib.import_module(module)
-    except ImportError as error:
-      raise InputError(
-        f'config.writers: {name} needs the package {module}, which is not '
-        f"installed; call pip install 'cmbjax[{name}]'."
-      ) from error
-    folder.mkdir(parents=True, exist_ok=True)
+    library = importlib.import_module(_MODULES.get(name, name))
     out.append(makers[name](library, folder / 'logs', title, dict(config)))
   return out
 
