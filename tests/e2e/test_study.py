@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbjax.evaluation import predictions
+
 ROOT = pathlib.Path(__file__).parents[2]
 POINTS = ('high_sensitivity', 'balanced', 'high_precision')
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
@@ -78,6 +80,35 @@ def test_smoke_ends_with_rows_and_report(smoke):
   assert '://' not in page.replace('http://www.w3.org', '')
   for name in ('results.csv', 'figure3_rows.png', 'figure5_roc.png'):
     assert (workdir / name).stat().st_size > 1000
+
+
+def test_predictions_hold_every_network_and_the_training_subjects(smoke):
+  """Ensemble and out of fold, with lesions of which size and region is known."""
+  workdir, _ = smoke
+  run = predictions.read(workdir)
+  kinds = {(one.strategy, one.test): one.kind for one in run}
+  assert kinds['finetuned', 'ccm_3t'] == predictions.ENSEMBLE
+  held = [one for one in run if one.kind == predictions.OUT_OF_FOLD]
+  assert [(one.strategy, one.test) for one in held] == [
+    ('7t', 'btumor_7t'),
+    ('finetuned', 'btumor_3t'),
+  ]
+  tested = {s for one in run if one not in held for s in one.scans.subject}
+  for one in held:
+    assert not tested & set(one.scans.subject)
+    rows = one.networks.likelihood
+    np.testing.assert_array_equal(
+      np.isfinite(rows), one.networks.fold[:, None] == one.fold_of
+    )
+  for one in run:
+    assert len(one.lesions.scan) == one.scans.num_lesions.sum()
+    assert (one.lesions.why != '').sum() == one.scans.num_missed.sum()
+    assert np.isfinite(one.lesions.diameter_mm).all()
+    assert (one.lesions.region != '').all()
+  parts = [row['parts'] for row in numbers(workdir)]
+  assert all({'size', 'region'} == set(part) for part in parts)
+  known = json.loads((workdir / 'results.json').read_text())
+  assert [row['kind'] for row in known['held_out']] == ['out of fold'] * 2
 
 
 def test_the_folder_names_no_place_on_this_machine(smoke):
@@ -195,7 +226,6 @@ def test_killed_and_run_again_gives_the_same_numbers(cohorts, tmp_path):
   assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
   record = json.loads((killed / 'record.json').read_text())
   assert record['status'] == 'incomplete'
-  shutil.rmtree(killed / 'models')  # so that it has something to train
   code, _ = interrupt(killed, signal.SIGKILL, *given(cohorts), *SMALL)
   assert code == -signal.SIGKILL
   again = call(killed, *given(cohorts), *SMALL)
