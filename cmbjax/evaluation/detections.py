@@ -17,7 +17,8 @@ from cmbjax.evaluation.statistics import Interval
 TOUCH, VALDO = 'touch', 'valdo'
 RULES = {
   TOUCH: 'an outline that shares a voxel with a lesion hits it',
-  VALDO: '6-connected components, centres of mass closer than 5 mm, one to one',
+  VALDO: '6-connected components (an outline in parts is several), centres '
+  'of mass closer than 5 mm, one to one',
 }
 POOLED = ('sensitivity', 'precision', 'f1', 'fp_per_scan')
 PER_SUBJECT = ('sensitivity', 'precision', 'f1')
