@@ -148,3 +148,8 @@ def test_kappa_and_grades_without_an_answer_say_why():
     np.array([0, 7]), np.array([3, 7]), np.array(['a', 'a'])
   )
   assert alone.kappa.note == 'one subject, so no interval'
+  wrong = agreement.of_counts(
+    np.array([30, 40]), np.array([2, 3]), np.array(['a', 'b'])
+  )
+  assert wrong.kappa[:2] == (0.0, None)
+  assert wrong.kappa.note == 'no variation between subjects, so no interval'

@@ -226,6 +226,9 @@ def _kappa(found, true, at, how) -> Interval:
       np.repeat(found, times), np.repeat(true, times), num_grades=len(GRADES)
     )
     draws.append(np.nan if one is None else one)
+  if len(draws) > 1 and np.ptp(draws) < 1e-12:
+    note = 'no variation between subjects, so no interval'
+    return Interval(value, None, None, note)
   inside = statistics.interval(value, np.array(draws), how)
   if inside.low is None:
     return inside

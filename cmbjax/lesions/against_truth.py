@@ -6,6 +6,7 @@ Rule: a scan that was not detected is never taken for one without lesions.
 import csv
 import io
 import pathlib
+import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -339,11 +340,10 @@ def text(result: Result) -> str:
   lines += ['', 'Lesions per scan, found against true']
   for name, value in _count_rows(result.counts).items():
     lines.append(f'  {_COUNTS[name]:<40}{_cell(value, name)}')
-  heads = {'touch': 'Touch', 'valdo': 'VALDO'}
-  lines += [
-    '',
-    *(f'{heads[rule]}: {says}.' for rule, says in detections.RULES.items()),
-  ]
+  lines.append('')
+  for rule, says in detections.RULES.items():
+    name = {'touch': 'Touch', 'valdo': 'VALDO'}[rule]
+    lines += textwrap.wrap(f'{name}: {says}.', 96, subsequent_indent='  ')
   return '\n'.join(line.rstrip() for line in lines) + '\n'
 
 
@@ -371,11 +371,14 @@ def _cell(value: Interval, name: str) -> str:
     return f'– ({value.note})' if value.note else '–'
   share = name in ('sensitivity', 'precision', 'same_grade')
   scale, digits, unit = (100, 0, ' %') if share else (1, 2, '')
-  shown = f'{scale * value.value:.{digits}f}{unit}'
+
+  def shown(number):
+    return f'{round(scale * number, digits) + 0.0:.{digits}f}'  # no -0.00
+
   if value.low is None:
-    return shown
-  ends = f'{scale * value.low:.{digits}f} to {scale * value.high:.{digits}f}'
-  return f'{shown} ({ends})'
+    return shown(value.value) + unit
+  ends = f'{shown(value.low)} to {shown(value.high)}'
+  return f'{shown(value.value)}{unit} ({ends})'
 
 
 def _csv(head: list, rows: list[list]) -> str:

@@ -135,7 +135,10 @@ def _statistics(record: dict) -> str:
     'became candidates and over all lesions, including those never '
     f'proposed. {_intervals(record)} Strategies were compared on the same '
     'candidates by the same intervals of paired differences and by '
-    'permutation of strategy labels within subjects, with Holm correction.'
+    'permutation of strategy labels within subjects, with Holm correction. '
+    'Counts per scan were compared with the truth by ICC(2,1) (Shrout and '
+    'Fleiss 1979), limits of agreement (Bland and Altman 1986) and '
+    'quadratically weighted kappa (Cohen 1968) of burden grades.'
   )
 
 
