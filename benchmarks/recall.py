@@ -198,8 +198,15 @@ def summary(scans: list[dict]) -> dict:
     'rejected_per_scan': _mean([scan['rejected'] for scan in scans]),
     'proposed_per_scan': float(np.mean([s['proposed'] for s in scans])),
     'processor_s': float(np.median([s['processor_s'] for s in scans])),
-    'each': scans,
+    'each': [_brief(scan) for scan in scans],
   }
+
+
+def _brief(scan: dict) -> dict:
+  """One scan with its lesions counted, not listed."""
+  lost = collections.Counter(one['fate'] for one in scan['lesions'])
+  found = lost.pop('', 0)
+  return {**scan, 'lesions': len(scan['lesions']), 'found': found, 'lost': lost}
 
 
 def _group(scans, low: float, high: float) -> dict:
