@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -113,3 +114,25 @@ def test_mistakes_are_one_line(detected, cohort, tmp_path, capsys):
   small_cohorts.write_cohort(other, subjects=3, shape=(60, 60, 16))
   assert evaluate(detected, other) == 2
   assert 'resample it' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'message'),
+  [
+    ('logs/sub-02.json', '[1]', 'is not a record of'),
+    ('logs/sub-02.json', '{bad', 'not valid JSON'),
+    ('sub-02/anat/*_dseg.tsv', 'index\n1\n', 'is not a table of'),
+    ('sub-02/anat/*_dseg.tsv', 'index\n', 'lists other lesions than'),
+    ('sub-02/anat/*_dseg.tsv', None, 'not found; run'),
+  ],
+)
+def test_damaged_results_are_named(
+  detected, cohort, tmp_path, capsys, name, text, message
+):
+  """A lost or cut table must not read as a scan without detections."""
+  copy = tmp_path / 'copy'
+  shutil.copytree(detected, copy)
+  (path,) = [p for p in copy.glob(name) if 'candidates' not in p.name]
+  path.unlink() if text is None else path.write_text(text)
+  assert evaluate(copy, cohort) == 2
+  assert message in capsys.readouterr().err

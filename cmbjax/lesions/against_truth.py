@@ -121,6 +121,8 @@ def _label_image(folder, scan, ending) -> pathlib.Path | None:
   """The label image of a scan that is done; a failed one has no files."""
   record = folder / 'logs' / f'{scan.name}.json'
   known = files.read_json(record) if record.is_file() else {}
+  if not isinstance(known, dict):
+    raise InputError(f'{record}: is not a record of `cmbjax detect`.')
   for name in known.get('files', []):
     if name.endswith(ending) and (folder / name).is_file():
       return folder / name
@@ -154,23 +156,27 @@ def _taken(path, labels, only):
   table = path.with_name(path.name.removesuffix('.nii.gz') + '.tsv')
   if not table.is_file():
     raise InputError(f'{table}: not found; run `cmbjax detect` again.')
-  rows = csv.DictReader(
-    table.read_text(encoding='utf-8').splitlines(), delimiter='\t'
-  )
-  rates = {}
-  for row in rows:
-    try:
+  lines = table.read_text(encoding='utf-8').splitlines()
+  rates, listed = {}, set()
+  try:
+    for row in csv.DictReader(lines, delimiter='\t'):
       index = int(row['index'])
+      listed.add(index)
       if only == 'definite' and row['status'] != 'definite':
         continue
       if only == 'counted' and row['counted'] != 'true':
         continue
       text = row['likelihood']
       rates[index] = None if text == 'n/a' else float(text)
-    except (KeyError, TypeError, ValueError) as error:
-      raise InputError(
-        f'{table}: is not a table of `cmbjax detect` ({error!r}).'
-      ) from error
+  except (KeyError, TypeError, ValueError) as error:
+    raise InputError(
+      f'{table}: is not a table of `cmbjax detect` ({error!r}).'
+    ) from error
+  if listed != set(np.unique(labels[labels > 0]).tolist()):
+    raise InputError(
+      f'{table}: lists other lesions than {path.name} holds; run `cmbjax '
+      'detect --overwrite` again.'
+    )
   return np.where(np.isin(labels, list(rates)), labels, 0), rates
 
 
