@@ -10,12 +10,13 @@ import pytest
 import cmbjax
 
 ROOT = pathlib.Path(cmbjax.__file__).parent
-FOUNDATION = {'errors', 'files', 'progress', 'beam', '__init__'}
+FOUNDATION = {'errors', 'files', 'progress', 'beam', 'workers', '__init__'}
 ALLOWED = {  # room -> rooms that it may import
   'errors': set(),
   'beam': {'errors', 'files'},
   'files': {'errors'},
   'progress': set(),
+  'workers': set(),
   'imaging': FOUNDATION,
   'models': FOUNDATION,
   'simulate': FOUNDATION | {'imaging'},

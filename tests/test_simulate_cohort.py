@@ -131,6 +131,7 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(folder):
     ('jobs', {'jobs': 0}),
     ('first', {'first': 0}),
     ('slab_mm', {'slab_mm': 2.0}),
+    ('slab_mm', {'slab_mm': float('nan')}),
     ('cohort', {'cohort': 'btumor_9t'}),
   ],
 )

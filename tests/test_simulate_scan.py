@@ -157,3 +157,22 @@ def test_multi_echo_scan_keeps_every_echo():
   assert len(made.lesion_rows) == len(set(np.unique(made.lesions)) - {0})
   assert set(np.unique(made.mimics)) - {0} <= {r.index for r in made.mimic_rows}
   assert not ((made.lesions > 0) & (made.mimics > 0)).any()
+  _check_noise_is_new_in_every_echo(made)
+
+
+def _check_noise_is_new_in_every_echo(made):
+  """No shift of one echo's noise in air fits that of another."""
+  air = made.magnitude[0] < 3 * np.median(made.magnitude[0][:20, :20])
+  spectra = [
+    np.fft.fftn(np.where(air, m * np.exp(1j * p), 0))
+    for m, p in zip(made.magnitude[:2], made.phase)
+  ]
+  match = abs(np.fft.ifftn(spectra[0] * spectra[1].conj())).max()
+  energy = [np.mean(abs(s) ** 2) for s in spectra]
+  assert match < 0.1 * np.sqrt(energy[0] * energy[1])
+
+
+def test_a_version_of_several_echoes_leaves_the_others_alone():
+  for protocol in protocols.PROTOCOLS.values():
+    several = len(protocol.echo_times_s) > 1
+    assert (scan.version_of(protocol) == scan.VERSION) == (not several)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cmbjax
-from cmbjax import files
+from cmbjax import files, workers
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids
 from cmbjax.lesions import chain, classifier, derivatives
@@ -128,7 +128,7 @@ def run(
   pool = concurrent.futures.ProcessPoolExecutor(
     jobs,
     mp_context=multiprocessing.get_context('spawn'),
-    initializer=_ignore_interrupts,
+    initializer=_start_worker,
   )
   try:
     futures = [pool.submit(work, scan) for scan in scans]
@@ -141,10 +141,10 @@ def run(
       f'({GIGABYTES:g} GB each); run it again with fewer.'
     ) from error
   except BaseException:
-    workers = list((getattr(pool, '_processes', None) or {}).values())
+    processes = list((getattr(pool, '_processes', None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
-    for worker in workers:
-      worker.terminate()
+    for process in processes:
+      process.terminate()
     raise
 
 
@@ -255,9 +255,10 @@ def _compilation_cache() -> None:
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
-def _ignore_interrupts() -> None:
+def _start_worker() -> None:
   """Ctrl-C is for the parent, which ends its children."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  workers.leave_with_parent()
 
 
 def _cores() -> int:

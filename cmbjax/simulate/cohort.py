@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 import cmbjax
-from cmbjax import beam, files
+from cmbjax import beam, files, workers
 from cmbjax.errors import InputError
 from cmbjax.imaging import swi as swi_module
 from cmbjax.progress import Progress
@@ -40,8 +40,9 @@ def fingerprint(
   protocol: Protocol, number: int, *, seed: int, slab_mm: float | None
 ) -> str:
   """16 hex digits of everything that decides how a subject looks."""
+  version = scan_module.version_of(protocol)
   return files.digest(
-    dataclasses.asdict(protocol), scan_module.VERSION, number, seed, slab_mm
+    dataclasses.asdict(protocol), version, number, seed, slab_mm
   )
 
 
@@ -128,7 +129,7 @@ def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
     ('first', first, 1),
     ('slab_mm', slab_mm, 8),
   ):
-    if value is not None and value < least:
+    if value is not None and not value >= least:  # NaN too
       raise InputError(f'{name}: found {value}, must be {least} or more.')
 
 
@@ -139,7 +140,9 @@ def _run(work, todo, jobs):
     return
   # spawn: a fork would copy the locks of threads that JAX has started.
   with concurrent.futures.ProcessPoolExecutor(
-    jobs, mp_context=multiprocessing.get_context('spawn')
+    jobs,
+    mp_context=multiprocessing.get_context('spawn'),
+    initializer=workers.leave_with_parent,
   ) as pool:
     futures = [pool.submit(work, n) for n in todo]
     try:

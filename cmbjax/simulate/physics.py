@@ -10,8 +10,8 @@ import numpy as np
 from scipy import fft
 
 GAMMA_HZ_PER_T_PPM = 42.577478518  # proton, per ppm of B0
-# Static dephasing of randomly placed deposits, 1/s per T and ppm: 4 pi gamma
-# / (9 sqrt 3) in SI; Yablonskiy and Haacke, MRM 1994.
+# Static dephasing of randomly placed deposits, 1/s per T and ppm: 2 pi gamma
+# / (9 sqrt 3) in SI, gamma in rad/s; Yablonskiy and Haacke, MRM 1994.
 R2_PRIME = 107.84
 
 

@@ -15,6 +15,14 @@ from cmbjax.simulate import anatomy, lesions, physics, tissue, vessels
 from cmbjax.simulate.protocols import Protocol
 
 VERSION = 7  # of the drawing; part of every fingerprint
+_ECHOES_VERSION = 1  # of what only scans with several echoes have
+
+
+def version_of(protocol: Protocol) -> int | list[int]:
+  """Of the drawing of this protocol's scans."""
+  if len(protocol.echo_times_s) == 1:
+    return VERSION
+  return [VERSION, _ECHOES_VERSION]
 
 
 class Finding(NamedTuple):
@@ -385,13 +393,10 @@ def _acquire(streams, world, found, others, workers) -> Scan:
     signal = np.ascontiguousarray(signal[:, :, keep])
     for factor in bias:
       signal *= factor
-    if echo == 0:
+    if echo == 0:  # one receiver: the noise of all echoes is equally strong
       sigma = np.median(abs(signal[brain])) / snr
-      noise = physics.complex_noise(streams('noise'), signal.shape, sigma)
-    else:  # as good as new, far from where it was
-      away = [int(streams(f'noise {echo}').integers(n)) for n in noise.shape]
-      noise = np.roll(noise, away, (0, 1, 2))
-    signal += noise
+    name = f'noise {echo}' if echo else 'noise'
+    signal += physics.complex_noise(streams(name), signal.shape, sigma)
     signal = _encode(streams('motion'), signal, protocol, workers)
     magnitude = abs(signal)
     if echo in protocol.swi_echoes:
