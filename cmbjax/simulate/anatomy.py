@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from cmbjax.imaging import region_geometry
+
 REGIONS = (
   'outside',
   'white matter',
@@ -189,9 +191,7 @@ def _regions(grey, white, mask, nuclei, origin) -> np.ndarray:
   x, y, z = grid_mm(origin, grey.shape)
   x = abs(x)
   region = np.where(white >= grey, 1, 2).astype(np.uint8)
-  # Tentorium: second-order surface under the occipital and temporal lobes.
-  tent = -26.9 - 1.35 * x - 1.16 * y + 0.00248 * x * x
-  tent = tent - 0.01257 * x * y - 0.01267 * y * y
+  tent = region_geometry.tentorium_mm(x, y)
   stem_y = np.interp(
     z, (-62, -50, -44, -32, -20, -8), (-41, -36, -32, -26, -26, -31)
   )
