@@ -154,3 +154,15 @@ def test_a_faint_vessel_that_joins_is_left_out():
   assert rows.min() >= 40 - 4 - 3  # radius and rim, of the 10 that it grew
   assert rows.max() <= 40 + 4 + 3
   assert dice(found.labels == 1, truth == 1) > 0.9
+
+
+def test_every_lesion_is_one_piece():
+  rng = np.random.default_rng(3)
+  swi = np.clip(0.6 + 0.25 * rng.standard_normal((40, 40, 12)), 0, 1)
+  centre = rng.integers((6, 6, 3), (34, 34, 9), (12, 3))
+  swi[tuple(centre.T)] = 0
+  found = segmentation.segment(
+    swi.astype(np.float32), (0.5, 0.5, 2.0), np.ones(swi.shape, bool), centre
+  )
+  for label in range(1, 13):
+    assert ndimage.label(found.labels == label)[1] == 1
