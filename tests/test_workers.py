@@ -15,7 +15,7 @@ from cmbjax import workers
 if __name__ == '__main__':
   pool = concurrent.futures.ProcessPoolExecutor(
     2, mp_context=multiprocessing.get_context('spawn'),
-    initializer=workers.leave_with_parent,
+    initializer=workers.begin,
   )
   numbers = {pool.submit(os.getpid).result()}
   print(*numbers, flush=True)

@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -128,7 +127,7 @@ def run(
   pool = concurrent.futures.ProcessPoolExecutor(
     jobs,
     mp_context=multiprocessing.get_context('spawn'),
-    initializer=_start_worker,
+    initializer=workers.begin,
   )
   try:
     futures = [pool.submit(work, scan) for scan in scans]
@@ -141,10 +140,7 @@ def run(
       f'({GIGABYTES:g} GB each); run it again with fewer.'
     ) from error
   except BaseException:
-    processes = list((getattr(pool, '_processes', None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-      process.terminate()
+    workers.stop(pool)
     raise
 
 
@@ -253,12 +249,6 @@ def _compilation_cache() -> None:
     jax.config.update('jax_compilation_cache_dir', str(cache))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-
-
-def _start_worker() -> None:
-  """Ctrl-C is for the parent, which ends its children."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  workers.leave_with_parent()
 
 
 def _cores() -> int:

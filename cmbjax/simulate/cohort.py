@@ -139,23 +139,24 @@ def _run(work, todo, jobs):
     yield from map(work, todo)
     return
   # spawn: a fork would copy the locks of threads that JAX has started.
-  with concurrent.futures.ProcessPoolExecutor(
+  pool = concurrent.futures.ProcessPoolExecutor(
     jobs,
     mp_context=multiprocessing.get_context('spawn'),
-    initializer=workers.leave_with_parent,
-  ) as pool:
+    initializer=workers.begin,
+  )
+  try:
     futures = [pool.submit(work, n) for n in todo]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        yield future.result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-      raise InputError(
-        f'jobs: one of {jobs} processes was killed, most likely for memory '
-        f'({_GIGABYTES:g} GB each); run again with fewer.'
-      ) from error
-    except BaseException:
-      pool.shutdown(wait=False, cancel_futures=True)
-      raise
+    for future in concurrent.futures.as_completed(futures):
+      yield future.result()
+    pool.shutdown()
+  except concurrent.futures.process.BrokenProcessPool as error:
+    raise InputError(
+      f'jobs: one of {jobs} processes was killed, most likely for memory '
+      f'({_GIGABYTES:g} GB each); run again with fewer.'
+    ) from error
+  except BaseException:
+    workers.stop(pool)
+    raise
 
 
 def _is_done(out, protocol, number, seed, slab_mm) -> bool:
