@@ -142,6 +142,17 @@ def test_files_of_echoes_are_put_in_the_order_of_time(tmp_path, truth):
   assert any('order' in n for n in scan.notes)
 
 
+def test_magnitudes_and_phases_in_different_orders_are_refused(tmp_path, truth):
+  mags, phases = [], []
+  for number, time in enumerate((0.010, 0.020), start=1):
+    for part, paths in (('mag', mags), ('phase', phases)):
+      path = tmp_path / f'{part}{number}.nii'
+      _write(path, abs(truth), EchoTime=time)
+      paths.append(path)
+  with pytest.raises(InputError, match='give both lists in one order'):
+    signal.read(mags, phases[::-1])
+
+
 def test_one_file_of_echoes_needs_no_times(tmp_path, truth):
   m = _write(tmp_path / 'm.nii.gz', np.ones((8, 9, 10, 3), np.float32))
   p = _write(tmp_path / 'p.nii.gz', np.stack([truth] * 3, -1))

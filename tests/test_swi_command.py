@@ -108,6 +108,18 @@ def test_the_settings_make_the_same_image_again(files, tmp_path):
   assert any('goes against the image' in n for n in settings['Notes'])
 
 
+def test_an_unknown_field_strength_is_said(files, tmp_path, capsys):
+  for name in ('mag', 'phase'):
+    path = tmp_path / f'{name}.nii.gz'
+    given = files / f'sub-1_part-{name}_T2starw.nii.gz'
+    path.write_bytes(given.read_bytes())
+  words = ['-m', tmp_path / 'mag.nii.gz', '-p', tmp_path / 'phase.nii.gz']
+  _run(*words, '--out', tmp_path / 'a')
+  assert 'field strength is not known' in capsys.readouterr().err
+  _run(*words, '--out', tmp_path / 'b', '--field', '7')
+  assert 'field strength' not in capsys.readouterr().err
+
+
 def test_own_mask_is_kept(files, tmp_path):
   _run(
     '--mag',
@@ -275,6 +287,8 @@ def test_coils_of_two_echoes_in_two_files(files, tmp_path):
   ('words', 'message'),
   [
     (['--mip-mm', '0'], 'thickness above 0'),
+    (['--mip-mm', 'inf'], 'thickness above 0'),
+    (['--phase-scaling-strength', 'inf'], 'above 0'),
     (['--filter-size', '0'], 'filter size'),
     (['--field', '3000'], 'give tesla'),
     (['--resample', '1', '1', '0'], 'resample'),

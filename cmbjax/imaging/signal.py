@@ -29,6 +29,7 @@ _FULL_RANGES = (  # what scanners write for -pi..pi
 )
 _FULL_RANGE_PART = 0.02
 _LATEST_ECHO_S = 0.5
+_SAME_ECHO_S = 2e-5  # sidecars round
 _HIGHEST_FIELD_T = 25.0
 _MOST_NEGATIVE = 0.01  # part of a magnitude that interpolation may push below 0
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
@@ -86,6 +87,7 @@ def read(
     )
   notes: list[str] = []
   fields = [bids.sidecar(p) for p in paths]
+  _check_pairs(paths, fields, partners)
   firsts = [_trimmed(volume.load(p, num_dims=5)) for p in paths]
   if not cartesian:
     _check_magnitudes(firsts, partners)
@@ -212,6 +214,18 @@ def _check_magnitudes(scans, partners):
       raise InputError(
         f'{scan.path}: has values below 0, which a magnitude has not; are '
         '--mag and --phase the right way round?'
+      )
+
+
+def _check_pairs(paths, fields, partners):
+  """Magnitude and phase of one echo stand at the same place in both lists."""
+  for path, mine, partner in zip(paths, fields, partners):
+    its = bids.sidecar(partner)
+    one, other = (_number(f.get('EchoTime')) for f in (mine, its))
+    if one and other and abs(one - other) > _SAME_ECHO_S:
+      raise InputError(
+        f'{partner}: has an echo time of {1000 * other:g} ms, its magnitude '
+        f'{path} one of {1000 * one:g} ms; give both lists in one order.'
       )
 
 

@@ -130,10 +130,10 @@ def phase_mask(
     raise InputError(
       f'mask kind: found {kind!r}; give one of {", ".join(MASK_KINDS)}.'
     )
-  if not power > 0 or not threshold_rad > 0:
+  if not 0 < power < np.inf or not 0 < threshold_rad < np.inf:
     raise InputError(
       f'phase mask: found power {power:g} and threshold {threshold_rad:g}; '
-      'give numbers above 0.'
+      'give finite numbers above 0.'
     )
   if kind.endswith('tanh'):
     return _tanh_mask(phi if kind == 'negativetanh' else -phi, power, inside)
@@ -241,9 +241,9 @@ def min_ip(
   Raises:
     InputError: the thickness is not positive.
   """
-  if not thickness_mm > 0:
+  if not 0 < thickness_mm < np.inf:
     raise InputError(
-      f'mip_mm: found {thickness_mm:g}; give a thickness above 0 mm.'
+      f'mip_mm: found {thickness_mm:g}; give a finite thickness above 0 mm.'
     )
   either_side = max(round((thickness_mm / spacing_mm - 1) / 2), 0)
   result = np.array(image)

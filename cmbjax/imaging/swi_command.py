@@ -213,6 +213,7 @@ def run(args: argparse.Namespace) -> int:
     *scan.notes,
     *_polarity_notes(result.polarity, options),
     *_unused_notes(args, result, options),
+    *_assumed_notes(scan, result, options),
   ]
   for note in notes:
     print(f'note: {note}', file=sys.stderr)
@@ -351,6 +352,15 @@ def _polarity_notes(found, options):
     yield (
       f'--phase-sign {options.phase_sign} goes against the image, where veins '
       f'have a phase of {found.median_rad:.2f} rad'
+    )
+
+
+def _assumed_notes(scan, result, options):
+  """What nobody gave and no sidecar says."""
+  if scan.field_t is None and options.sigma_mm is None:
+    yield (
+      'the field strength is not known, so the high-pass is that of 3 T, '
+      f'{result.sigma_mm:g} mm; give --field or --filter-size if it is another'
     )
 
 
