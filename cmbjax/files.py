@@ -45,7 +45,9 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   except OSError as error:
     # Only our own writing; an error about another file passes unchanged.
     about = getattr(error, 'filename', None)
-    if about is not None and not str(about).startswith(str(path.parent)):
+    # tempfile names it absolutely, we perhaps not.
+    home = os.path.abspath(path.parent)
+    if about is not None and not os.path.abspath(about).startswith(home):
       raise
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     raise InputError(

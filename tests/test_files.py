@@ -39,6 +39,12 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
   assert os.listdir(tmp_path) == []
 
 
+def test_a_name_that_is_too_long_is_one_clear_error(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # a relative folder, as people give it
+  with pytest.raises(InputError, match='too long'):
+    files.write_text(os.path.join('out', 'x' * 250), '')
+
+
 def test_errors_about_other_files_pass(tmp_path):
   def read_missing():
     with files.whole(tmp_path / 'out' / 'a') as _:

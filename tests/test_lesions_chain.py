@@ -321,3 +321,19 @@ def test_unknown_point_names_the_ones_there_are(plain, networks, mask):
   options = chain.Options(operating_point='best')
   with pytest.raises(InputError, match='high_sensitivity, balanced'):
     analyse(plain[0], networks, options, mask=mask)
+
+
+def test_doubtful_images_are_doubted(phantom, plain, mask, tmp_path):
+  def warnings(array, affine=phantom.affine, **changes):
+    path = tmp_path / f'{len(list(tmp_path.iterdir()))}_swi.nii'
+    nib.save(nib.Nifti1Image(np.asarray(array, np.float32), affine), path)
+    return ' '.join(analyse(path, **changes).result.warnings)
+
+  doubts = ('header does not', 'is not inverted', 'only 1 slice')
+  usual = ' '.join(plain[1].result.warnings)
+  assert not any(some in usual for some in doubts)
+  swi = phantom.swi
+  assert 'header does not say' in warnings(swi, None)
+  assert 'brain mask is darker' in warnings(swi.max() - swi, mask=mask)
+  with pytest.raises(InputError, match='too coarse'):
+    warnings(swi, phantom.affine @ np.diag([12, 12, 12, 1]), mask=None)

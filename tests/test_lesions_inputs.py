@@ -26,6 +26,7 @@ def names(found):
     ('sub-01_ses-2_run-1_swi.nii', 'sub-01_ses-2'),
     ('Patient 7 (left).nii.gz', 'sub-Patient7left'),
     ('swi_0042.NII.GZ', 'sub-swi0042'),
+    ('mag.nii.gz', 'sub-mag'),
   ],
 )
 def test_a_file_is_called_by_its_name(tmp_path, name, expected):
@@ -33,6 +34,23 @@ def test_a_file_is_called_by_its_name(tmp_path, name, expected):
   found = inputs.find(tmp_path / name)
   assert names(found) == [expected]
   assert found.scans[0].swi == tmp_path / name
+
+
+def test_no_label_is_forgotten_and_no_name_too_long(tmp_path):
+  touch(tmp_path, 'a.nii', 'b.nii', f'{"x" * 230}.nii')
+  found = inputs.find(tmp_path)
+  assert names(found) == ['sub-a', 'sub-b']
+  ((name, why),) = found.broken
+  assert len(name) < 180
+  assert 'too long' in why
+  with pytest.raises(InputError, match='no sub-c; it has sub-a'):
+    inputs.find(tmp_path, participants=['a', 'c'])
+
+
+def test_no_session_is_forgotten(tmp_path):
+  touch(tmp_path / 'sub-1' / 'ses-a' / 'anat', 'sub-1_ses-a_swi.nii')
+  with pytest.raises(InputError, match='no ses-b; it has ses-a'):
+    inputs.find(tmp_path, sessions=['a', 'b'])
 
 
 def test_magnitude_with_phase(tmp_path):

@@ -42,12 +42,14 @@ class Volume:
     affine: [4, 4], RAS-ordered voxel index to world mm.
     native: the grid of the file that it came from.
     path: the file, for messages; None when made in memory.
+    placed: False where the file does not say how its voxels lie in the head.
   """
 
   array: np.ndarray
   affine: np.ndarray
   native: Grid
   path: pathlib.Path | None = None
+  placed: bool = True
 
   @property
   def spacing_mm(self) -> tuple[float, float, float]:
@@ -149,7 +151,8 @@ def load(
       'in mm; repair qform or sform.'
     )
   volume = from_array(array, affine)
-  return dataclasses.replace(volume, path=path)
+  codes = [image.header[name] for name in ('qform_code', 'sform_code')]
+  return dataclasses.replace(volume, path=path, placed=any(codes))
 
 
 def save(path: str | os.PathLike, array: np.ndarray, like: Volume) -> None:

@@ -49,6 +49,7 @@ class Found(NamedTuple):
     missing: names of scans without a result.
     simulated: the cohort is.
     only: which detections were taken; '' for all.
+    unlabelled: names of scans without a truth.
   """
 
   scans: tuple[detections.Scan, ...]
@@ -56,6 +57,7 @@ class Found(NamedTuple):
   missing: tuple[str, ...]
   simulated: bool
   only: str
+  unlabelled: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
@@ -114,7 +116,14 @@ def read(
       scans.append(one)
       likelihood[scan.name] = rates
       progress.advance(note=scan.name)
-  return Found(tuple(scans), likelihood, missing, labelled.simulated, only)
+  return Found(
+    tuple(scans),
+    likelihood,
+    missing,
+    labelled.simulated,
+    only,
+    labelled.unlabelled,
+  )
 
 
 def _label_image(folder, scan, ending) -> pathlib.Path | None:
@@ -242,8 +251,12 @@ def _rows(result: Result) -> list[list]:
 
 
 def _count_rows(counts: agreement.CountAgreement) -> dict[str, Interval]:
+  icc = counts.icc
+  if icc.value is not None and not np.isfinite(np.array(icc[:3], float)).all():
+    # F quantiles overflow where scans are few and agree badly.
+    icc = Interval(icc.value, None, None, 'too few scans for an interval')
   return {
-    'icc': counts.icc,
+    'icc': icc,
     'kappa': counts.kappa,
     'same_grade': counts.same_grade,
     'bias': Interval(*counts.bland_altman),

@@ -18,12 +18,15 @@ import numpy as np
 import cmbjax
 from cmbjax.data import cohort, tables
 from cmbjax.detect import candidates as detect
+from cmbjax.errors import InputError
 from cmbjax.imaging import bids, swi, volume
 from cmbjax.lesions import counts, domain, outlines, places
 from cmbjax.lesions import verdicts as verdicts_lib
 from cmbjax.lesions.classifier import Classifier
 from cmbjax.lesions.result import REJECTED, ScanResult
 
+COARSEST_MM = 4.0  # in plane; beyond it there is nothing to grow
+FEWEST_SLICES = 3
 PACKAGES = ('jax', 'flax', 'numpy', 'scipy', 'nibabel')
 
 
@@ -72,6 +75,7 @@ def analyse(
     array = np.ascontiguousarray(image.array, np.float32)
     unit = swi.scale_to_unit(array, mask)
   spacing_mm = image.spacing_mm
+  _check_spacing(found, spacing_mm)
   gates = detect.Gates(generator=options.generator)
   with clock('candidates'):
     proposed = detect.propose(unit, spacing_mm, mask, gates=gates, jobs=threads)
@@ -112,6 +116,7 @@ def analyse(
     warnings=(
       *_empty(found_any, proposed, top),
       *unusual,
+      *_doubts(image, mask),
       *_notes(found, spacing_mm, classifier),
       *unsure,
     ),
@@ -215,6 +220,40 @@ def _empty(found_any, proposed, top):
     f'{int(proposed.kept.sum())} passed the gates; the {len(top)} nearest to '
     'being found are listed with their reasons'
   )
+
+
+def _doubts(image, mask):
+  """What hints at an image that is not what it seems to be."""
+  if not image.placed:
+    yield (
+      'the header does not say how the voxels lie in the head (qform and sform '
+      'are 0); left, right, places and mm are guesses'
+    )
+  slices = image.array.shape[swi.slice_axis(image.spacing_mm)]
+  if slices < FEWEST_SLICES:
+    yield (
+      f'there {"is" if slices == 1 else "are"} only {slices} '
+      f'slice{"" if slices == 1 else "s"}, in which veins look like '
+      'microbleeds; check that it is no projection'
+    )
+  outside = image.array[~mask]
+  bright = outside.size and np.median(outside) > np.median(image.array[mask])
+  corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
+  if bright or corners.mean() > 0.5:
+    yield (
+      'the brain mask '
+      + ('is darker than the rest' if bright else 'fills corners of the image')
+      + '; check that the image is not inverted or a crop, and the mask'
+    )
+
+
+def _check_spacing(found, spacing_mm):
+  if sorted(spacing_mm)[1] > COARSEST_MM:
+    size = ' x '.join(f'{side:g}' for side in spacing_mm)
+    raise InputError(
+      f'{found.volume.path or "image"}: voxels of {size} mm are too coarse '
+      'for microbleeds of 2 to 10 mm; check its header.'
+    )
 
 
 def _notes(found, spacing_mm, classifier):

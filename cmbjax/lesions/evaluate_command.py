@@ -59,12 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     only=arguments.only,
     partial=arguments.partial,
   )
-  if found.missing:
-    print(
-      f'note: {len(found.missing)} scans have no result and are left out '
-      f'({", ".join(found.missing[:5])}).',
-      file=sys.stderr,
-    )
+  for names, what in ((found.missing, 'result'), (found.unlabelled, 'truth')):
+    if names:
+      print(
+        f'note: {len(names)} scans have no {what} and are left out '
+        f'({", ".join(names[:5])}).',
+        file=sys.stderr,
+      )
   result = against_truth.evaluate(found, method=arguments.method)
   out = pathlib.Path(arguments.out) if arguments.out else folder
   against_truth.write(result, out)

@@ -21,6 +21,7 @@ _NOT_A_SCAN = re.compile(
 _SWI = re.compile(r'(^|[_-])swi([_.-]|$)', re.IGNORECASE)
 _PHASE = re.compile(r'(^|[_-])(part-phase|phase|pha|ph)([_.-]|$)', re.I)
 _MAGNITUDE = re.compile(r'(^|[_-])(part-mag|magnitude|mag)([_.-]|$)', re.I)
+_LONGEST = 160  # letters of a name; file systems end at 255, endings included
 
 
 class Found(NamedTuple):
@@ -123,8 +124,9 @@ def _label(path):
   """The BIDS subject, else the letters and digits of the name."""
   given = bids.entities(path).get('sub')
   text = given if given else _NIFTI.sub('', path.name)
-  text = _MAGNITUDE.sub('_', text)
-  label = re.sub('[^A-Za-z0-9]', '', text)
+  # A file may be called mag.nii and nothing else.
+  odd = '[^A-Za-z0-9]'
+  label = re.sub(odd, '', _MAGNITUDE.sub('_', text)) or re.sub(odd, '', text)
   if not label:
     raise InputError(
       f'{path}: its name has no letter or digit to call the subject by; rename '
@@ -224,15 +226,20 @@ def _keep(found, source, participants, sessions):
   scans = found.scans
   if participants and found.kind != 'bids':
     wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
+    _all_there(source, wanted, {s.subject for s in scans})
     scans = tuple(s for s in scans if s.subject in wanted)
   if sessions:
     wanted = {'ses-' + s.removeprefix('ses-') for s in sessions}
+    if not found.broken:  # else it may be a session of those
+      _all_there(source, wanted, {s.session for s in scans if s.session})
     scans = tuple(s for s in scans if s.session in wanted)
   if not scans and not found.broken:
     raise NoInputError(
       f'{source}: no scan is left; check --participant-label and '
       '--session-label, and the names of the files.'
     )
+  long = tuple(scan for scan in scans if len(scan.name) > _LONGEST)
+  scans = tuple(scan for scan in scans if len(scan.name) <= _LONGEST)
   names = [scan.name.lower() for scan in scans]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
@@ -242,7 +249,25 @@ def _keep(found, source, participants, sessions):
       f'{source}: {paths} would both be called {twice[0]}; rename one, or give '
       'the files one by one.'
     )
-  return found._replace(scans=scans)
+  return found._replace(scans=scans, broken=(*found.broken, *map(_cut, long)))
+
+
+def _all_there(source, wanted, there):
+  """A label with a slip in it must not be forgotten in silence."""
+  missing = sorted(wanted - there)
+  if missing and wanted & there:
+    raise InputError(
+      f'{source}: has no {", ".join(missing)}; it has '
+      f'{", ".join(sorted(there)[:10])}.'
+    )
+
+
+def _cut(scan):
+  """A name that leaves no room for the endings of its results."""
+  path = scan.swi or scan.magnitude
+  path = path[0] if isinstance(path, tuple) else path
+  why = f'{path}: its name is too long for the names of results; shorten it.'
+  return f'{scan.name[: _LONGEST - 1]}-', why
 
 
 def _masked(found, mask):
