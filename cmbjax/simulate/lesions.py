@@ -275,7 +275,7 @@ class Placer:
 def dose_weight(head: anatomy.Head, centre_mm, *, reach_mm):
   """Weight of a place by radiation dose, 2 mm grid.
 
-  12 % of the weight everywhere, the rest where the dose is at least 30 Gy,
+  6 % of the weight everywhere, the rest where the dose is at least 30 Gy,
   which ends `reach_mm` from the tumour (Wahl et al., 2017: 88 % of
   microbleeds inside).
   """
