@@ -337,3 +337,19 @@ def test_doubtful_images_are_doubted(phantom, plain, mask, tmp_path):
   assert 'brain mask is darker' in warnings(swi.max() - swi, mask=mask)
   with pytest.raises(InputError, match='too coarse'):
     warnings(swi, phantom.affine @ np.diag([12, 12, 12, 1]), mask=None)
+
+
+def test_networks_that_know_nothing_here_say_so(plain, mask, tmp_path):
+  points = {**lesion_data.POINTS, 'points': dict(lesion_data.POINTS['points'])}
+  points['points']['high_precision'] = {
+    'threshold': 0.999,
+    'rule': 'a test',
+    'precision': 0.08,
+  }
+  lesion_data.write_weights(tmp_path / 'w', points=points, simulated=True)
+  networks = classifier.load(tmp_path / 'w')
+  warnings = ' '.join(analyse(plain[0], networks, mask=mask).result.warnings)
+  assert 'learned from simulated scans' in warnings
+  assert 'right for 8%' in warnings
+  for made in ('learned from simulated', 'was right for'):
+    assert made not in ' '.join(plain[1].result.warnings)

@@ -95,6 +95,7 @@ def analyse(
         lesions, outlined.labels, unit, mask, image, atlas=options.atlas
       )
   protocol = protocol_of(scan, image, found.made)
+  simulated = scan.sidecar.get('Simulated') is True
   facts = protocol | tables.image_facts(unit, spacing_mm, mask)
   litres = max(facts['mask_ml'], 1e-3) / 1000
   facts['candidates_per_litre'] = float(proposed.kept.sum()) / litres
@@ -107,7 +108,7 @@ def analyse(
     subject=scan.subject,
     session=scan.session,
     source=', '.join(path.name for path in files_of(scan)),
-    simulated=scan.sidecar.get('Simulated') is True,
+    simulated=simulated,
     protocol=protocol,
     lesions=lesions,
     candidates=table,
@@ -117,7 +118,7 @@ def analyse(
       *_empty(found_any, proposed, top),
       *unusual,
       *_doubts(image, mask),
-      *_notes(found, spacing_mm, classifier),
+      *_notes(found, spacing_mm, classifier, simulated),
       *unsure,
     ),
     operating_point=point,
@@ -256,7 +257,7 @@ def _check_spacing(found, spacing_mm):
     )
 
 
-def _notes(found, spacing_mm, classifier):
+def _notes(found, spacing_mm, classifier, simulated):
   """What the reader of the result has to know besides the domain check."""
   yield from found.notes
   if found.made == 'magnitude':
@@ -271,6 +272,18 @@ def _notes(found, spacing_mm, classifier):
     )
   if classifier is None:
     yield 'no networks were used; every candidate is listed as possible'
+    return
+  if classifier.simulated and not simulated:
+    yield (
+      'the networks learned from simulated scans, this scan is none; how good '
+      'they are on it is not known'
+    )
+  right = classifier.precision.get('high_precision', 1.0)
+  if right < 0.5:
+    yield (
+      f'"definite" was right for {right:.0%} only in the training of these '
+      'networks, out of fold; they cannot tell microbleeds from mimics'
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -38,6 +38,7 @@ class Classifier:
     domain: ranges of the training scans; empty when not known.
     simulated: some of them were simulated.
     fingerprint: same value, same numbers.
+    precision: of each operating point, out of fold, where it was measured.
   """
 
   name: str
@@ -50,6 +51,7 @@ class Classifier:
   domain: Mapping[str, Any]
   simulated: bool
   fingerprint: str
+  precision: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def likelihood(self, patches: np.ndarray) -> np.ndarray:
     """Patches [N, 24, 24, 12] in 0..1 to likelihoods [K, N] float64."""
@@ -115,6 +117,11 @@ def load(folder: str | os.PathLike | None) -> Classifier:
     domain=known['domain'],
     simulated=bool(record.get('simulated', False)),
     fingerprint=files.digest(record['fingerprint'], known),
+    precision={
+      name: float(p['precision'])
+      for name, p in known['points'].items()
+      if isinstance(p.get('precision'), int | float)
+    },
   )
 
 
