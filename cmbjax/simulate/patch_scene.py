@@ -267,7 +267,7 @@ def _tissue(protocol, subject, white, block):
     density += shares[n] * light
     r2s += shares[n] * (values.r2s * subject['r2s'][n]) * (1 + 0.05 * texture)
     chi += shares[n] * (tissue._CHI[name] * subject['chi'][n])
-  return density * (1 + 0.04 * texture), r2s, chi, brain
+  return density * (1 + 0.02 * texture), r2s, chi, brain
 
 
 def _shares(protocol, box, subject, wobble, block):

@@ -21,7 +21,7 @@ from cmbjax.simulate import patch_scene as scene
 from cmbjax.simulate.patch_library import KINDS
 from cmbjax.simulate.protocols import Protocol
 
-VERSION = 1  # of the drawing; part of every fingerprint
+VERSION = 2  # of the drawing; part of every fingerprint
 GROUP = 100  # patches of one person
 CENTRE = tuple(size // 2 for size in scene.PATCH)  # of the dark spot
 
