@@ -153,3 +153,12 @@ def test_kappa_and_grades_without_an_answer_say_why():
   )
   assert wrong.kappa[:2] == (0.0, None)
   assert wrong.kappa.note == 'no variation between subjects, so no interval'
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_icc_of_two_or_three_scans_has_no_nan(seed):
+  rng = np.random.default_rng(seed)
+  x = rng.poisson(rng.gamma(1.0, 20.0, (2 + seed % 2, 1)), (2 + seed % 2, 2))
+  found = agreement.icc(x)
+  for number in found[:3]:
+    assert number is None or np.isfinite(number)

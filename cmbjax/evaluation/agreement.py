@@ -75,8 +75,12 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
     (a * raters) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1))
   )
   tail = 0.5 + level / 2
+  if freedom < 1e-2:  # the quantiles of F overflow
+    return Interval(float(value), None, None, 'too few scans for an interval')
   f_low = stats.f.ppf(tail, n - 1, freedom)
   f_high = stats.f.ppf(tail, freedom, n - 1)
+  if not np.isfinite([f_low, f_high]).all():
+    return Interval(float(value), None, None, 'too few scans for an interval')
   rest = k * raters + (k * n - k - n) * error
   low = n * (between - f_low * error) / (f_low * rest + n * between)
   high = n * (f_high * between - error) / (rest + n * f_high * between)
