@@ -1,6 +1,7 @@
 """Weights of a study to likelihoods, as the networks themselves give them."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -99,6 +100,23 @@ def test_damaged_points_are_named(stored, change):
       classifier.load(stored[0])
   finally:
     path.write_text(text)
+
+
+def test_damaged_weights_end_before_any_scan(tmp_path, stored):
+  folder = tmp_path / 'w'
+  shutil.copytree(stored[0], folder)
+  classifier.check(folder, 'balanced', None)
+  record = json.loads((folder / 'weights.json').read_text())
+  (folder / 'weights.json').write_text(json.dumps(record | {'model': 'x'}))
+  with pytest.raises(InputError, match="model is 'x', this cmbjax knows"):
+    classifier.check(folder, 'balanced', None)
+  (folder / 'weights.json').write_text(json.dumps(record))
+  largest = max(folder.rglob('*'), key=lambda p: p.stat().st_size)
+  data = bytearray(largest.read_bytes())
+  data[len(data) // 2] ^= 1
+  largest.write_bytes(data)
+  with pytest.raises(InputError, match='its weights are damaged'):
+    classifier.check(folder, 'balanced', None)
 
 
 def test_no_weights_say_what_to_do(tmp_path, monkeypatch):

@@ -133,10 +133,18 @@ def check(
   Raises:
     NoInputError, InputError: as `load` and `Classifier.threshold`.
   """
+  from cmbjax.models import MODELS
   from cmbjax.training import checkpoint
 
   folder = _shipped() if folder is None else pathlib.Path(folder)
-  points = _known(folder, checkpoint.read_record(folder))['points']
+  record = checkpoint.read_record(folder)
+  if record['model'] not in MODELS:
+    raise InputError(
+      f'{folder}/weights.json: model is {record["model"]!r}, this cmbjax knows '
+      f'{", ".join(MODELS)}; take weights of its own.'
+    )
+  checkpoint.check_weights(folder)
+  points = _known(folder, record)['points']
   if threshold is None:
     _threshold(points, point)
 

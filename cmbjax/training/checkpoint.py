@@ -129,8 +129,8 @@ def read_record(folder: pathlib.Path) -> dict:
   return found
 
 
-def load_weights(folder: pathlib.Path) -> Weights:
-  """All arrays of a weights folder as numpy, with their own shapes.
+def check_weights(folder: pathlib.Path) -> None:
+  """Compares the hashes of a weights folder, without reading its arrays.
 
   Raises:
     InputError: a file is missing or is not what was written.
@@ -141,6 +141,16 @@ def load_weights(folder: pathlib.Path) -> Weights:
       f'{folder}: its weights are damaged (a file is missing or differs from '
       'its hash); copy the folder again or train anew.'
     )
+
+
+def load_weights(folder: pathlib.Path) -> Weights:
+  """All arrays of a weights folder as numpy, with their own shapes.
+
+  Raises:
+    InputError: a file is missing or is not what was written.
+  """
+  check_weights(folder)
+  inside = pathlib.Path(folder).absolute() / 'weights'
   known = ocp.metadata(inside / _ARRAYS).metadata
   tree = _load(inside / _ARRAYS, known)
   return Weights(tree['params'], tree['batch_stats'])
