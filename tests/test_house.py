@@ -16,7 +16,7 @@ ALLOWED = {  # room -> rooms that it may import
   'beam': {'errors', 'files'},
   'files': {'errors'},
   'progress': set(),
-  'workers': set(),
+  'workers': {'errors'},
   'imaging': FOUNDATION,
   'models': FOUNDATION,
   'simulate': FOUNDATION | {'imaging'},

@@ -8,42 +8,51 @@ import time
 
 import pytest
 
-POOL = """
-import concurrent.futures, multiprocessing, os, time
+from cmbjax import workers
+from cmbjax.errors import InputError
+
+WORK = """
+import os, time
 from cmbjax import workers
 
-if __name__ == '__main__':
-  pool = concurrent.futures.ProcessPoolExecutor(
-    2, mp_context=multiprocessing.get_context('spawn'),
-    initializer=workers.begin,
-  )
-  numbers = {pool.submit(os.getpid).result()}
-  print(*numbers, flush=True)
-  pool.submit(time.sleep, 60)
+def work(item):
+  print(os.getpid(), flush=True)
   time.sleep(60)
+
+if __name__ == '__main__':
+  list(workers.spread(work, range(2), 2, gigabytes=1))
 """
 
 
 @pytest.mark.parametrize('sent', [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_when_their_parent_is_killed(tmp_path, sent):
-  script = tmp_path / 'pool.py'
-  script.write_text(POOL)
+  script = tmp_path / 'work.py'
+  script.write_text(WORK)
   parent = subprocess.Popen(
     [sys.executable, script], stdout=subprocess.PIPE, text=True
   )
   try:
-    (worker,) = map(int, parent.stdout.readline().split())
-    os.kill(worker, 0)
+    children = [int(parent.stdout.readline()) for _ in range(2)]
+    assert all(map(_lives, children))
     parent.send_signal(sent)
     parent.wait()
     deadline = time.monotonic() + 20
-    while _lives(worker) and time.monotonic() < deadline:
+    while any(map(_lives, children)) and time.monotonic() < deadline:
       time.sleep(0.05)
-    assert not _lives(worker)
+    assert not any(map(_lives, children))
   finally:
     parent.kill()
     parent.stdout.close()
     parent.wait()
+
+
+def test_results_come_and_a_killed_process_is_named():
+  assert list(workers.spread(abs, [-1, 2], 1, gigabytes=1)) == [1, 2]
+  assert sorted(workers.spread(abs, [-1, 2, -3], 2, gigabytes=1)) == [1, 2, 3]
+  with pytest.raises(InputError, match=r'one of 2 processes was killed'):
+    list(workers.spread(os._exit, [3], 2, gigabytes=1))
+  with pytest.raises(TypeError):
+    list(workers.spread(abs, ['x'], 2, gigabytes=1))
 
 
 def _lives(process: int) -> bool:

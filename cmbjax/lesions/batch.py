@@ -4,13 +4,11 @@ Rule: a scan that fails is reported and leaves the others alone; a scan that
 is done is not done again unless something that decides its numbers changed.
 """
 
-import concurrent.futures.process
 import dataclasses
 import datetime
 import functools
 import importlib
 import json
-import multiprocessing
 import os
 import pathlib
 import traceback
@@ -120,28 +118,7 @@ def run(
     InputError: a process was killed.
   """
   work = functools.partial(analyse, settings=settings, threads=threads)
-  if jobs == 1:
-    yield from map(work, scans)
-    return
-  # spawn: a fork would copy the locks of threads that JAX has started.
-  pool = concurrent.futures.ProcessPoolExecutor(
-    jobs,
-    mp_context=multiprocessing.get_context('spawn'),
-    initializer=workers.begin,
-  )
-  try:
-    futures = [pool.submit(work, scan) for scan in scans]
-    for future in concurrent.futures.as_completed(futures):
-      yield future.result()
-    pool.shutdown()
-  except concurrent.futures.process.BrokenProcessPool as error:
-    raise InputError(
-      f'--jobs: one of {jobs} processes was killed, most likely for memory '
-      f'({GIGABYTES:g} GB each); run it again with fewer.'
-    ) from error
-  except BaseException:
-    workers.stop(pool)
-    raise
+  yield from workers.spread(work, scans, jobs, gigabytes=GIGABYTES)
 
 
 def analyse(

@@ -4,11 +4,9 @@ Rule: subject n is the same whether 10 or 100 are made, and a subject folder
 is either whole or absent, so a run that was stopped goes on where it ended.
 """
 
-import concurrent.futures.process
 import dataclasses
 import functools
 import gzip
-import multiprocessing
 import os
 import pathlib
 import shutil
@@ -93,7 +91,7 @@ def simulate(
     f'simulate {cohort}', subjects, done=subjects - len(todo)
   ) as progress:
     results = (
-      _run(work, todo, jobs)
+      workers.spread(work, todo, jobs, gigabytes=_GIGABYTES)
       if runner is None
       else beam.run(work, todo, runner=runner, folder=out)
     )
@@ -131,32 +129,6 @@ def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
   ):
     if value is not None and not value >= least:  # NaN too
       raise InputError(f'{name}: found {value}, must be {least} or more.')
-
-
-def _run(work, todo, jobs):
-  """Results of `work` over `todo`, as they come."""
-  if jobs == 1:
-    yield from map(work, todo)
-    return
-  # spawn: a fork would copy the locks of threads that JAX has started.
-  pool = concurrent.futures.ProcessPoolExecutor(
-    jobs,
-    mp_context=multiprocessing.get_context('spawn'),
-    initializer=workers.begin,
-  )
-  try:
-    futures = [pool.submit(work, n) for n in todo]
-    for future in concurrent.futures.as_completed(futures):
-      yield future.result()
-    pool.shutdown()
-  except concurrent.futures.process.BrokenProcessPool as error:
-    raise InputError(
-      f'jobs: one of {jobs} processes was killed, most likely for memory '
-      f'({_GIGABYTES:g} GB each); run again with fewer.'
-    ) from error
-  except BaseException:
-    workers.stop(pool)
-    raise
 
 
 def _is_done(out, protocol, number, seed, slab_mm) -> bool:
