@@ -115,6 +115,7 @@ def test_a_signal_outside_training_ends_at_once():
     with preemption.deferred():
       signal.raise_signal(signal.SIGTERM)
       assert preemption.requested()
+  assert not preemption.requested()
 
 
 def test_checkpoints_of_other_jobs_are_removed(tmp_path):

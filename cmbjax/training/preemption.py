@@ -36,6 +36,7 @@ def listening() -> Iterator[None]:
     yield
   finally:
     signal.signal(signal.SIGTERM, before)
+    _noted.clear()  # the next training was not asked to end
 
 
 @contextlib.contextmanager
