@@ -132,9 +132,11 @@ def objects(image: np.ndarray, *, connectivity: int) -> tuple[np.ndarray, int]:
   """
   image = np.asarray(image)
   if image.dtype.kind in 'iu':
-    _, inverse = np.unique(np.append(image.ravel(), 0), return_inverse=True)
-    inverse = inverse[:-1].reshape(image.shape)
-    return inverse, int(inverse.max(initial=0))
+    labels = np.zeros(image.shape, np.int32)
+    at = np.flatnonzero(image)  # few of the voxels of a head
+    names, inverse = np.unique(image.ravel()[at], return_inverse=True)
+    labels.ravel()[at] = inverse + 1
+    return labels, len(names)
   mask = image if image.dtype == bool else image >= 0.5
   rank = {6: 1, 26: 3}[connectivity]
   structure = ndimage.generate_binary_structure(3, rank)
@@ -143,11 +145,12 @@ def objects(image: np.ndarray, *, connectivity: int) -> tuple[np.ndarray, int]:
 
 def centres(labels: np.ndarray, count: int) -> np.ndarray:
   """Centres of mass in voxels, [n, 3]."""
-  if not count:
-    return np.zeros((0, 3))
-  index = np.arange(1, count + 1)
-  found = ndimage.center_of_mass(labels > 0, labels, index)
-  return np.asarray(found, float).reshape(-1, 3)
+  at = np.flatnonzero(labels)
+  owner = labels.ravel()[at] - 1
+  voxels = np.unravel_index(at, labels.shape)
+  sums = [np.bincount(owner, axis, minlength=count) for axis in voxels]
+  size = np.bincount(owner, minlength=count)
+  return np.stack(sums, 1) / size[:, None]
 
 
 def _f1(match: Matches) -> float | None:
