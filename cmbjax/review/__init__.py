@@ -1,0 +1,1 @@
+"""People judge candidates in a browser; what they say becomes labels."""
