@@ -5,6 +5,7 @@ last and names every file, so a half written scan is never taken for a result.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,10 @@ IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
   '*_swi.nii.gz',
   '*_swi.json',
 )
+
+RECONSTRUCTED = 'reconstructed'  # what Protocol.made says of such an SWI
+JUDGED = '_space-orig_desc-judged_swi.nii.gz'
+_WHITE = 4095
 
 COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
   'x': 'Centre of mass, mm, RAS world',
@@ -96,6 +101,8 @@ def write_scan(
     lines = zip(*(np.asarray(table[name]).tolist() for name in names))
     rows = [dict(zip(names, line)) for line in lines]
     files.write_text(written[-1], tsv(names, rows))
+  if result.protocol['made'] == RECONSTRUCTED:
+    written += _judged(out, analysis)
   if steps:
     written += _steps(out, analysis)
   if page:
@@ -106,12 +113,27 @@ def write_scan(
 
 
 def write_record(
-  out: pathlib.Path, result: ScanResult, mark: str, written: Sequence
+  out: pathlib.Path,
+  result: ScanResult,
+  mark: str,
+  written: Sequence,
+  *,
+  scan: bids.ScanFiles,
 ) -> dict[str, Any]:
-  """logs/NAME.json, which makes a scan count as done; what it says."""
+  """logs/NAME.json, which makes a scan count as done; what it says.
+
+  Args:
+    out: the folder of results.
+    result: of the scan.
+    mark: of its inputs and settings.
+    written: the files of the result.
+    scan: its input, of which the record says where it lies, seen from `out`,
+      so that a review finds what was judged.
+  """
   record = {
     'mark': mark,
     'files': [str(path.relative_to(out)) for path in written],
+    'images': _images(out, scan, written),
     'row': group_row(result),
     'warnings': list(result.warnings),
     'top_rejected': [dict(row) for row in result.top_rejected],
@@ -120,6 +142,25 @@ def write_record(
   }
   files.write_json(_record_path(out, result.name), record)
   return record
+
+
+def _images(out, scan, written) -> dict[str, list[str]]:
+  """Sequence to its files; 'swi' is the image that was judged."""
+  judged = [path for path in written if path.name.endswith(JUDGED)]
+  known = {'swi': scan.swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
+  found = {'swi': [str(path.relative_to(out)) for path in judged]}
+  for name, some in known.items():
+    paths = some if isinstance(some, tuple) else (some,) if some else ()
+    found[name] = found.get(name) or [_seen_from(out, path) for path in paths]
+  if not found['swi']:  # no phase: the longest echo is what was judged
+    found['swi'] = found['magnitude'][-1:]
+  return found
+
+
+def _seen_from(out, path) -> str:
+  """A relative path; a link to the file itself is kept, not followed."""
+  place = path.parent.resolve() / path.name
+  return pathlib.Path(os.path.relpath(place, out.resolve())).as_posix()
 
 
 def write_failure(out: pathlib.Path, name: str, error: str) -> None:
@@ -273,6 +314,8 @@ def _row(
 
 def _sidecar(result: ScanResult) -> dict[str, Any]:
   """Of the label image and its table."""
+  from cmbjax.report import scan_page
+
   known = {name: {'Description': text} for name, text in COLUMNS.items()}
   return {
     'Description': 'Cerebral microbleeds, one label per lesion.',
@@ -280,6 +323,7 @@ def _sidecar(result: ScanResult) -> dict[str, Any]:
     'SpatialReference': 'orig',
     'Manual': False,
     'Simulated': result.simulated,
+    'ResultHash': scan_page.result_hash(result),  # as its page says
     'GeneratedBy': [{'Name': 'cmbjax detect', 'Version': cmbjax.__version__}],
     'MagneticFieldStrength': result.protocol['field_t'],
     'EchoTime': result.protocol['echo_time_s'],
@@ -293,6 +337,25 @@ def _sidecar(result: ScanResult) -> dict[str, Any]:
     'Notice': 'Research use only; not a medical device.',
     **known,
   }
+
+
+def _judged(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
+  """The SWI that was made and judged, for those who look at it later."""
+  result = analysis.result
+  path = _anat(out, result) / f'{result.name}{JUDGED}'
+  volume.save(
+    path, np.rint(result.swi * _WHITE).astype(np.uint16), analysis.image
+  )
+  about = {
+    'Description': 'The SWI that was made from magnitude and phase and judged; '
+    f'{_WHITE} is its 99.5th percentile in the brain',
+    'Sources': result.source.split(', '),
+    'SpatialReference': 'orig',
+    'Simulated': result.simulated,
+  }
+  beside = path.with_name(path.name.replace('.nii.gz', '.json'))
+  files.write_json(beside, about)
+  return [path, beside]
 
 
 _STEPS = {
