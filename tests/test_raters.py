@@ -97,7 +97,7 @@ def test_a_patient_with_all_lesions_widens_the_interval():
 
 
 @pytest.mark.parametrize(
-  'table, kappa, ac1',
+  ('table', 'kappa', 'ac1'),
   [
     (np.zeros((3, 3), int), 'nothing that both', 'nothing that both'),
     (np.diag([9, 0, 0]), 'one and the same', 'perfect'),
@@ -108,7 +108,8 @@ def test_what_is_not_defined_has_a_reason(table, kappa, ac1):
   found = judge(table)
   for interval, note in ((found.kappa, kappa), (found.ac1, ac1)):
     assert note in interval.note
-    assert interval.low is None and interval.high is None
+    assert interval.low is None
+    assert interval.high is None
     assert interval.value is None or interval.value == 1.0
 
 
@@ -116,7 +117,8 @@ def test_one_patient_gets_numbers_and_no_interval():
   subject = np.full(100, 'sub-01')
   found = judge(ABSTRACTORS, subject)
   for interval in (found.kappa, found.ac1):
-    assert interval.value is not None and interval.low is None
+    assert interval.value is not None
+    assert interval.low is None
     assert interval.note == 'one subject, so no interval'
   one = raters.mean(np.array([0.5, 0.7]), subject[:2])
   assert one == (0.6, None, None, 'one subject, so no interval')
@@ -138,7 +140,8 @@ def test_positive_agreement_without_lesions_or_patients():
     found = raters.positive_agreement(*sums)
     assert found == (None, None, None, 'nobody marked a lesion')
   apart = raters.positive_agreement(zero, zero + 2, zero + 1)
-  assert apart.value == 0 and apart.high > 0
+  assert apart.value == 0
+  assert apart.high > 0
 
 
 def test_spearman_equals_scipy_and_fisher():
@@ -159,7 +162,8 @@ def test_spearman_edge_cases():
   assert raters.spearman(line, line**3, names(5))[:3] == (1.0, None, None)
   assert raters.spearman(line, -line, names(5))[:2] == (-1.0, None)
   flat = raters.spearman(line, line * 0, names(5))
-  assert flat.value is None and 'one value only' in flat.note
+  assert flat.value is None
+  assert 'one value only' in flat.note
   assert 'three items' in raters.spearman(line[:2], line[:2], names(2)).note
 
 
