@@ -138,7 +138,7 @@ def analyse(
       page=settings.page,
     )
     record = derivatives.write_record(
-      settings.out, analysis.result, mark, written
+      settings.out, analysis.result, mark, written, scan=scan
     )
   except InputError as error:
     return _failed(settings, scan.name, str(error))
