@@ -29,8 +29,8 @@ class TruthFiles:
 
   Attributes:
     kind: 'labels' (an instance label image), 'mask' (its components are the
-      lesions), 'points' (a table) or 'candidates' (accepted and rejected mask
-      of a finished review, whose components are all there is).
+      lesions), 'points' (a table) or 'candidates' (accepted and rejected ones
+      of a finished review, which are all there is).
     path: the image or table; for 'candidates' the accepted mask.
     rejected: for 'candidates' the mask of false positives.
   """
@@ -42,8 +42,11 @@ class TruthFiles:
   @property
   def paths(self) -> tuple[pathlib.Path, ...]:
     """All files that it is read from."""
-    table = _table_beside(self.path) if self.kind == 'labels' else None
-    rest = (self.rejected, table, _json_beside(self.path))
+    images = [self.path] + ([self.rejected] if self.rejected else [])
+    tables = []
+    if self.kind in ('labels', 'candidates'):
+      tables = [_table_beside(path) for path in images]
+    rest = (*images[1:], *tables, _json_beside(self.path))
     return (self.path, *(p for p in rest if p is not None))
 
 
@@ -85,7 +88,8 @@ def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
   `label-CMB`, `desc-cmb` or the suffix `cmb` (points). derivatives/truth goes
   first. What cmbjax itself detected counts only when its JSON says
   "Manual": true. A JSON that says "AllCandidatesReviewed": true has the
-  rejected candidates in `*_seg-mimic_dseg` beside it.
+  rejected candidates in `*_seg-mimic_dseg` beside it; tables beside the two
+  make their labels the instances, else connected components are.
 
   Raises:
     InputError: more than one file fits.
@@ -124,15 +128,20 @@ def load_truth(truth: TruthFiles, scan: volume.Volume) -> Truth:
     diameter_mm = _diameters(labels, lesions, scan.spacing_mm)
     diameter_mm, region = _noted(truth.path, lesions, diameter_mm)
     return Truth('labels', lesions, diameter_mm, labels, None, None, region)
-  labels, rejected = components(labels), None
-  if truth.kind == 'candidates':
-    rejected = load_labels(truth.rejected, scan)
-    _check_apart(truth, labels, rejected)
-    rejected = components(rejected)
-  lesions = np.arange(1, labels.max(initial=0) + 1, dtype=np.int32)
+  if truth.kind != 'candidates':
+    labels = components(labels)
+    lesions = np.arange(1, labels.max(initial=0) + 1, dtype=np.int32)
+    diameter_mm = _diameters(labels, lesions, scan.spacing_mm)
+    return Truth('labels', lesions, diameter_mm, labels, None, None)
+  rejected = load_labels(truth.rejected, scan)
+  _check_apart(truth, labels, rejected)
+  labels, names = _instances(truth.path, labels)
+  rejected, _ = _instances(truth.rejected, rejected)
+  lesions = np.arange(1, len(names) + 1, dtype=np.int32)
   diameter_mm = _diameters(labels, lesions, scan.spacing_mm)
-  kind = 'candidates' if truth.kind == 'candidates' else 'labels'
-  return Truth(kind, lesions, diameter_mm, labels, None, rejected)
+  diameter_mm, region = _noted(truth.path, names, diameter_mm)
+  kind = truth.kind
+  return Truth(kind, lesions, diameter_mm, labels, None, rejected, region)
 
 
 def load_labels(path: pathlib.Path, scan: volume.Volume) -> np.ndarray:
@@ -179,6 +188,20 @@ def components(mask: np.ndarray) -> np.ndarray:
   """Connected components (26 neighbours) of mask > 0, int32 from 1."""
   labels, _ = ndimage.label(mask > 0, structure=TOUCHING)
   return labels.astype(np.int32)
+
+
+def _instances(path, labels):
+  """Labels 1..n, and the n numbers that the table beside them uses.
+
+  Neighbours that a table keeps apart stay apart; without a table, as masks
+  come, the connected components are the instances.
+  """
+  if _table_beside(path) is None:
+    labels = components(labels)
+    return labels, np.arange(1, labels.max(initial=0) + 1, dtype=np.int32)
+  names = np.unique(labels[labels > 0]).astype(np.int32)
+  place = np.searchsorted(names, labels) + 1
+  return np.where(labels > 0, place, 0).astype(np.int32), names
 
 
 def _load_points(path, scan):
