@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation import classical, metrics, statistics
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval, Test
@@ -238,14 +238,14 @@ def compare(
   b = tables.align(a, second.predictions)
   tests = paired(a, b, first.scans, threshold=threshold, **how)
   level = how.get('level', 0.95)
-  tests['delong'] = statistics.delong(
+  tests['delong'] = classical.delong(
     a.probability, b.probability, a.label, level=level
   )
   right = [(p.probability > threshold) == (a.label == 1) for p in (a, b)]
   accuracy = float(np.mean(right[0]) - np.mean(right[1])) if len(a.key) else 0
   tests['mcnemar'] = Test(
     Interval(accuracy, None, None),
-    statistics.mcnemar(*right),
+    classical.mcnemar(*right),
     'independent candidates',
   )
   if first.kind == tables.OUT_OF_FOLD and first.fold_of is not None:
@@ -273,7 +273,7 @@ def _over_folds(a, b, fold_of, level) -> Test:
       return Test(gap, None, 'normal fold differences')
     scores.append(one)
   share = 1 / max(len(folds) - 1, 1)
-  return statistics.nadeau_bengio(
+  return classical.nadeau_bengio(
     *np.array(scores).T, test_over_train=share, level=level
   )
 

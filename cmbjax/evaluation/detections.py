@@ -196,24 +196,11 @@ def _ratios(sums, size, how):
     if name in PER_SUBJECT:
       used = bottom > 0
       share = top[used] / bottom[used]
-      per_subject[name] = _mean(share, empty, how), int(used.sum())
+      mean = statistics.mean_interval(
+        share, proportion=True, empty=empty, **how
+      )
+      per_subject[name] = mean, int(used.sum())
   return pooled, per_subject
-
-
-def _mean(values: np.ndarray, empty: str, how) -> Interval:
-  """Mean over subjects, which all weigh the same whatever they hold."""
-  if not len(values):
-    return Interval(None, None, None, empty)
-  resampled = statistics.resampling(len(values), **how)
-  if len(values) > 1 and np.ptp(values) < 1e-12:
-    note = 'no variation between subjects, so no interval'
-    return Interval(float(values.mean()), None, None, note)
-  total = np.maximum(resampled.weights.sum(1), 1)
-  draws = resampled.weights @ values / total
-  found = statistics.interval(float(values.mean()), draws, resampled)
-  if found.low is None:
-    return found
-  return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def _parts(scans, matched, how):

@@ -152,7 +152,7 @@ def jackknife_interval(
     scale, (-np.inf, np.inf)
   )
   if value in ends:
-    return Interval(value, value, value, 'at the end of its range')
+    return Interval(value, None, None, 'at the end of its range')
   forward, back, slope = _SCALES[scale]
   if np.any((left_out <= ends[0]) | (left_out >= ends[1])):
     # No logit there: the delta method at the estimate instead.
@@ -160,7 +160,8 @@ def jackknife_interval(
     error = error * slope(value)
   else:
     error, freedom = spread(forward(left_out))
-  if error <= 1e-12 and scale != 'plain':
+  # Two models that do the same have a difference of exactly 0.
+  if error <= 1e-12 and (scale != 'plain' or value != 0):
     note = 'no variation between subjects, so no interval'
     return Interval(float(value), None, None, note)
   half = special.stdtrit(freedom, 0.5 + level / 2) * error
@@ -253,7 +254,8 @@ def difference_interval(
   spreads = [spread(part) for part in draws]
   variance = sum(error**2 for error, _ in spreads)
   if variance == 0:
-    return Interval(value, value, value, 'no variation between subjects')
+    note = 'no variation between subjects, so no interval'
+    return Interval(value, None, None, note)
   freedom = variance**2 / sum(e**4 / f for e, f in spreads)  # Welch 1947
   half = special.stdtrit(freedom, 0.5 + how[0].level / 2) * math.sqrt(variance)
   note = f'only {min(sizes)} subjects' if min(sizes) < 5 else ''
@@ -296,6 +298,31 @@ def ratio_interval(
   if proportion and how.method == 'jackknife' and len(draws) > 1:
     return share_interval(value, draws, float(total), level=how.level)
   return interval(value, draws, how._replace(weights=weights), scale='log')
+
+
+def mean_interval(
+  values: np.ndarray, *, proportion: bool, empty: str, **how
+) -> Interval:
+  """Mean over subjects, which all weigh the same whatever they hold.
+
+  Args:
+    values: [S] one per subject that has one.
+    proportion: True when values lie in 0..1.
+    empty: the note when there is no value.
+    how: `method`, `draws`, `seed` and `level` of `resampling`.
+  """
+  if not len(values):
+    return Interval(None, None, None, empty)
+  drawn = resampling(len(values), **how)
+  value = float(values.mean())
+  if len(values) > 1 and np.ptp(values) < 1e-12:
+    note = 'no variation between subjects, so no interval'
+    return Interval(value, None, None, note)
+  total = np.maximum(drawn.weights.sum(1), 1)
+  found = interval(value, drawn.weights @ values / total, drawn)
+  if found.low is None or not proportion:
+    return found
+  return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def share_interval(
@@ -474,7 +501,7 @@ def swap_contributions(
   ranks = [stats.rankdata(first), stats.rankdata(second)]
   total = np.zeros(num_subjects)
   for i, j in itertools.product((0, 1), repeat=2):
-    won, beaten = _margins(ranks[i][positive], ranks[j][negative])
+    won, beaten = margins(ranks[i][positive], ranks[j][negative])
     # Model 0 counts for, model 1 against, on each side of the pair.
     total += (1 - 2 * i) * np.bincount(
       subject[positive], won, minlength=num_subjects
@@ -485,7 +512,9 @@ def swap_contributions(
   return total / (2 * pairs)
 
 
-def _margins(positive: np.ndarray, negative: np.ndarray):
+def margins(
+  positive: np.ndarray, negative: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """Pairs won by each positive [P], and over each negative [N]."""
   low, high = np.sort(negative), np.sort(positive)
   won = 0.5 * (
@@ -585,85 +614,3 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     largest = max(largest, min(1.0, (len(known) - rank) * p[i]))
     adjusted[i] = largest
   return adjusted
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-  """Exact two-sided p of two correct/wrong columns, [N] bool each.
-
-  Assumes independent examples. Edwards 1948; the binomial form.
-  """
-  only_first = int(np.sum(first & ~second))
-  only_second = int(np.sum(~first & second))
-  changed = only_first + only_second
-  if changed == 0:
-    return 1.0
-  return float(stats.binomtest(only_first, changed, 0.5).pvalue)
-
-
-def delong(
-  first: np.ndarray,
-  second: np.ndarray,
-  label: np.ndarray,
-  *,
-  level: float = 0.95,
-) -> Test:
-  """Difference of two correlated AUCs (DeLong et al. 1988, Biometrics 44).
-
-  Assumes independent examples, so it is too sure when a subject has many.
-  """
-  assumption = 'independent candidates'
-  positive, negative = label == 1, label == 0
-  if positive.sum() < 2 or negative.sum() < 2:
-    note = 'needs two candidates of each class'
-    return Test(Interval(None, None, None, note), None, assumption)
-  won, lost = [], []
-  for score in (first, second):
-    a, b = _margins(score[positive], score[negative])
-    won.append(a / negative.sum())  # [P] share of mimics below
-    lost.append(b / positive.sum())  # [N] share of microbleeds above
-  covariance = np.cov(won) / positive.sum() + np.cov(lost) / negative.sum()
-  contrast = np.array([1.0, -1.0])
-  variance = float(contrast @ covariance @ contrast)
-  value = float(np.mean(won[0]) - np.mean(won[1]))
-  if variance <= 1e-15:
-    note = 'both models order the candidates alike'
-    return Test(Interval(value, None, None, note), 1.0, assumption)
-  error = math.sqrt(variance)
-  half = float(stats.norm.ppf(0.5 + level / 2)) * error
-  p = float(2 * stats.norm.sf(abs(value) / error))
-  return Test(Interval(value, value - half, value + half), p, assumption)
-
-
-def nadeau_bengio(
-  first: np.ndarray,
-  second: np.ndarray,
-  *,
-  test_over_train: float,
-  level: float = 0.95,
-) -> Test:
-  """Corrected resampled t over fold scores (Nadeau and Bengio 2003, eq. 8).
-
-  Training sets of folds overlap, so the variance 1/K is replaced by
-  1/K + n_test / n_train.
-
-  Args:
-    first: [K] score of the first strategy per fold.
-    second: [K] of the second.
-    test_over_train: n_test / n_train, 1 / (K - 1) for K folds.
-    level: for example 0.95.
-  """
-  assumption = 'normal fold differences'
-  gap = np.asarray(first, float) - np.asarray(second, float)
-  value = float(gap.mean())
-  if len(gap) < 2:
-    note = 'needs two folds'
-    return Test(Interval(value, None, None, note), None, assumption)
-  variance = gap.var(ddof=1) * (1 / len(gap) + test_over_train)
-  if variance <= 1e-30:
-    note = 'the difference is equal in all folds'
-    return Test(Interval(value, None, None, note), None, assumption)
-  error = math.sqrt(variance)
-  freedom = len(gap) - 1
-  half = float(special.stdtrit(freedom, 0.5 + level / 2)) * error
-  p = float(2 * special.stdtr(freedom, -abs(value) / error))
-  return Test(Interval(value, value - half, value + half), p, assumption)
