@@ -26,13 +26,14 @@ DTYPES = ('float32', 'bfloat16')
 WRITERS = ('tensorboard', 'wandb', 'mlflow')
 INTERVALS = ('jackknife', 'bootstrap')
 
-# Cohorts whose training subjects a strategy learns from, itself.
-TRAINED_ON = {
+# Cohorts whose training subjects a strategy learns from, itself; those of
+# 'combined' stand in the config.
+_TRAINED_ON = {
   '7t': ('btumor_7t',),
   'finetuned': ('btumor_3t',),
   'scratch': ('btumor_3t',),
-  'combined': ('btumor_7t', 'btumor_3t'),
 }
+TRAIN_FIRST = ('', 'train')  # values of config.pretrained
 
 _POSITIVE = (
   'train.folds',
@@ -103,7 +104,7 @@ def resolve(name: str) -> str:
     NoInputError: there is no such file.
   """
   path, colon, preset = name.partition(':')
-  shipped = pathlib.Path(__file__).parent / 'configs' / pathlib.Path(path).name
+  shipped = _folder() / pathlib.Path(path).name
   for candidate in (pathlib.Path(path), shipped):
     if candidate.is_file():
       return f'{candidate}{colon}{preset}'
@@ -216,6 +217,7 @@ def validate(config: ConfigDict) -> None:
   _choices('strategies', config.strategies, STRATEGIES)
   _choices('tests', config.tests, COHORTS)
   _choices('patches', (config.patches,), PATCHES)
+  _choices('train.combined', config.train.combined, COHORTS)
   _choices('evaluation.intervals', (config.evaluation.intervals,), INTERVALS)
   for key in _POSITIVE:
     _number(config, key, lambda v: v > 0, 'above 0')
@@ -254,7 +256,7 @@ def validate(config: ConfigDict) -> None:
   _seeds(config.train.seeds)
   for name in COHORTS:
     _folder_exists(f'cohorts.{name}', config.cohorts[name])
-  _folder_exists('pretrained', config.pretrained)
+  pretrained_folder(config)
   _enough_subjects(config)
 
 
@@ -294,7 +296,8 @@ def variant(point: Point, strategy: str) -> str:
   tuning = ('train.finetune_',)
   if strategy == 'finetuned':  # and of the pretraining that it goes on from
     own = ('train.learning_rate', 'train.epochs')
-    keys = [k for k in SWEPT if not point.config.pretrained or k not in own]
+    first = point.config.pretrained in TRAIN_FIRST
+    keys = [k for k in SWEPT if first or k not in own]
   else:
     keys = [key for key in SWEPT if not key.startswith(tuning)]
   return _title(point.overrides, keys)
@@ -349,8 +352,31 @@ def cohorts_needed(config: ConfigDict) -> tuple[str, ...]:
   """Cohorts that this study reads, in a fixed order."""
   needed = set(config.tests)
   for strategy in trained_strategies(config):
-    needed |= set(TRAINED_ON[strategy])
+    needed |= set(trained_on(config, strategy))
   return tuple(name for name in COHORTS if name in needed)
+
+
+def trained_on(config: ConfigDict, strategy: str) -> tuple[str, ...]:
+  """Cohorts whose training subjects a strategy learns from, itself."""
+  if strategy != 'combined':
+    return _TRAINED_ON[strategy]
+  return tuple(name for name in COHORTS if name in config.train.combined)
+
+
+def pretrained_folder(config: ConfigDict) -> pathlib.Path | None:
+  """Where the 7T weights to start from lie; None: they are trained first.
+
+  Raises:
+    NoInputError: there is no such folder, and no shipped weights of the name.
+  """
+  if config.pretrained in TRAIN_FIRST:
+    return None
+  from cmbjax.weights import catalogue
+
+  if config.pretrained == '7t':
+    return catalogue.folder('7t')
+  _folder_exists('pretrained', config.pretrained)
+  return pathlib.Path(config.pretrained)
 
 
 def trained_strategies(config: ConfigDict) -> tuple[str, ...]:
@@ -358,7 +384,7 @@ def trained_strategies(config: ConfigDict) -> tuple[str, ...]:
   wanted = set(config.strategies)
   if 'finetuned' in wanted:
     wanted.add('7t')
-  if config.pretrained:
+  if config.pretrained not in TRAIN_FIRST:
     wanted.discard('7t')
   return tuple(s for s in STRATEGIES if s in wanted)
 
@@ -371,8 +397,10 @@ def get(config: ConfigDict, key: str):
 
 
 def _folder() -> pathlib.Path:
-  inside = pathlib.Path(__file__).parent / 'configs'
-  return inside if inside.is_dir() else pathlib.Path('configs')
+  """The configs that came along: in the wheel, or beside it in a checkout."""
+  package = pathlib.Path(__file__).parent
+  inside = package / 'configs'
+  return inside if inside.is_dir() else package.parent / 'configs'
 
 
 def _choices(key: str, values: Sequence[str], allowed: Sequence[str]) -> None:
@@ -412,7 +440,7 @@ def _enough_subjects(config: ConfigDict) -> None:
   trained = {
     name
     for strategy in trained_strategies(config)
-    for name in TRAINED_ON[strategy]
+    for name in trained_on(config, strategy)
   }
   for name in cohorts_needed(config):
     held = config.test_subjects.get(name)
@@ -445,7 +473,10 @@ def _seeds(seeds: Sequence[int]) -> None:
 def _folder_exists(key: str, value: str) -> None:
   if value and not os.path.isdir(value):
     raise NoInputError(
-      f'config.{key}: {value!r} is not a folder; correct the path'
-      + (' or leave it empty.' if key == 'pretrained' else ', or leave it')
-      + ('' if key == 'pretrained' else ' empty to simulate a cohort.')
+      f'config.{key}: {value!r} is not a folder; '
+      + (
+        'give one, 7t for the shipped weights, or train to train them first.'
+        if key == 'pretrained'
+        else 'correct the path, or leave it empty to simulate a cohort.'
+      )
     )

@@ -136,8 +136,10 @@ def plan(
         config=point.config,
         rows=rows,
         epochs=epochs,
-        candidates=sum(counts[name] for name in configs.TRAINED_ON[strategy]),
-        wave=int(tuned and not point.config.pretrained),
+        candidates=sum(
+          counts[name] for name in configs.trained_on(point.config, strategy)
+        ),
+        wave=int(tuned and point.config.pretrained in configs.TRAIN_FIRST),
       )
 
 

@@ -17,7 +17,7 @@ from cmbjax import files, trainings
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
-from cmbjax.evaluation import compare
+from cmbjax.evaluation import orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions import learned
@@ -54,7 +54,7 @@ def predict_all(
     settings = chosen[strategy].config if strategy in chosen else config
     runner = runner_of(settings)
     for test in config.tests:
-      if (strategy, test) in compare.ROWS:
+      if (strategy, test) in orderings.ROWS:
         tables.append(
           _ensemble(
             config,
@@ -136,7 +136,7 @@ def _held_out(
   )
   in_folds = material.folds.of(material.scans.subject) >= 0
   tables = []
-  for cohort in configs.TRAINED_ON[strategy]:
+  for cohort in configs.trained_on(one.config, strategy):
     mine = material.examples.cohort[job.pool] == cohort
     scans = examples_lib.select(
       material.scans, (material.scans.cohort == cohort) & in_folds
@@ -172,7 +172,7 @@ def _store_points(
     examples=examples_lib.select(material.examples, job.pool),
     scans=examples_lib.select(
       material.scans,
-      np.isin(material.scans.cohort, configs.TRAINED_ON[strategy])
+      np.isin(material.scans.cohort, configs.trained_on(one.config, strategy))
       & (material.folds.of(material.scans.subject) >= 0),
     ),
     fold_of=job.fold_of,

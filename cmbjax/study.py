@@ -8,20 +8,18 @@ with the same numbers.
 import contextlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from cmbjax import config as configs
-from cmbjax import files, likelihoods, tabulation, trainings
+from cmbjax import files, trainings
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
-from cmbjax.report import html, tables
 from cmbjax.training import (
-  checkpoint,
   hosts,
   record,
   replicas,
@@ -30,6 +28,9 @@ from cmbjax.training import (
 )
 from cmbjax.trainings import Material, Planned, RunnerOf, Trained
 
+if TYPE_CHECKING:
+  from cmbjax.report import tables
+
 
 def run(
   config: ConfigDict,
@@ -37,7 +38,7 @@ def run(
   *,
   sweep: Sequence[Mapping[str, Any]] = (),
   profile: bool = False,
-) -> tables.StudyTables | None:
+) -> 'tables.StudyTables | None':
   """Runs one study and writes `workdir/report.html`.
 
   Args:
@@ -69,9 +70,8 @@ def _run(
   points: tuple[configs.Point, ...],
   workdir: pathlib.Path,
   profile: bool,
-) -> tables.StudyTables | None:
-  if config.pretrained:
-    checkpoint.read_record(config.pretrained)  # a wrong folder ends here
+) -> 'tables.StudyTables | None':
+  trainings.check_pretrained(config)  # wrong weights end here
   _compilation_cache(workdir)
   runner_of = trainings.runners()
   for point in points:
@@ -82,7 +82,7 @@ def _run(
   log = record.RunRecord(workdir / 'record.json', config.to_dict())
   patches = replicas.on_device(material.examples.image, material.examples.label)
   given = {}
-  if config.pretrained:
+  if configs.pretrained_folder(config) is not None:
     given['7t'] = trainings.load_pretrained(config, material)
   planned = trainings.plan(points, material, given)
   jobs = {one.fingerprint: one for one in planned.values()}
@@ -102,6 +102,10 @@ def _run(
       runner_of=runner_of,
       observer=observer,
     )
+  # Drawing and statistics import for a second: training does not wait.
+  from cmbjax import likelihoods, tabulation
+  from cmbjax.report import html, tables
+
   chosen = choose(planned, done, patches, runner_of, workdir)
   trained = given | {n: done[one.fingerprint] for n, one in chosen.items()}
   predicted = likelihoods.predict_all(
@@ -188,7 +192,7 @@ def make_folds(
   trained = {
     name
     for strategy in configs.trained_strategies(config)
-    for name in configs.TRAINED_ON[strategy]
+    for name in configs.trained_on(config, strategy)
   }
   folds_lib.check_disjoint(**subjects_of)
   used, num_test = {}, {}
@@ -268,9 +272,9 @@ def _observer(
 def _own_labels(rows, cohort: str):
   """The same subject label in two cohorts is two people: add the cohort."""
   changed = {'subject': _prefixed(rows.subject, cohort)}
-  changed['scan'] = _prefixed(rows.scan, cohort)
-  if hasattr(rows, 'key'):
-    changed['key'] = _prefixed(rows.key, cohort)
+  for name in ('scan', 'key', 'person'):
+    if hasattr(rows, name):
+      changed[name] = _prefixed(getattr(rows, name), cohort)
   return rows._replace(**changed)
 
 

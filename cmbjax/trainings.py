@@ -8,7 +8,7 @@ import csv
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from cmbjax import config as configs
 from cmbjax import files
-from cmbjax.data import augment
+from cmbjax.data import augment, persons
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
@@ -333,8 +333,9 @@ def make_job(
 ) -> loop.Job:
   """The training of one strategy: its pool, folds, replicas and schedule."""
   train = config.train
-  pool = np.flatnonzero(trainable(material, strategy))
-  _check_pool(strategy, material, pool)
+  cohorts = configs.trained_on(config, strategy)
+  pool = np.flatnonzero(trainable(material, cohorts))
+  _check_pool(strategy, cohorts, material, pool)
   return loop.Job(
     strategy=strategy,
     replicas=configs.replica_rows(config, strategy),
@@ -361,33 +362,65 @@ def first_weights(
   return moved.weights
 
 
-def load_pretrained(config: ConfigDict, material: Material) -> Trained:
-  """The 7T weights of an earlier run, if none of their subjects is used here.
+def check_pretrained(config: ConfigDict) -> None:
+  """Refuses 7T weights that do not fit this run, before any work.
 
   Raises:
-    InputError: another network, or a subject of theirs is in a fold or in a
-      test set of this run.
+    NoInputError: there are none.
+    InputError: another network, other patches, or a damaged file.
   """
-  known = checkpoint.read_record(config.pretrained)
-  if known['model'] != config.model.name:
-    raise InputError(
-      f'{config.pretrained}: holds {known["model"]}, config.model.name is '
-      f'{config.model.name}; make them equal.'
-    )
-  trained_on = known['subjects']
-  folds_lib.check_disjoint(
-    pretraining=trained_on, test=material.folds.test_subjects
+  folder = configs.pretrained_folder(config)
+  if folder is None:
+    return
+  known = checkpoint.read_record(folder)
+  for key, has, wanted in (
+    ('model.name', known['model'], config.model.name),
+    ('patches', known.get('patches', 'native'), config.patches),
+  ):
+    if has != wanted:
+      raise InputError(
+        f'config.pretrained={config.pretrained}: these weights are for '
+        f'{has}, config.{key} is {wanted}; make them equal, or set '
+        '--config.pretrained=train.'
+      )
+  checkpoint.check_weights(folder)
+
+
+def load_pretrained(config: ConfigDict, material: Material) -> Trained:
+  """The 7T weights of an earlier run, if none of their people is used here.
+
+  Raises:
+    InputError: somebody in their training is in a fold or in a test set of
+      this run.
+  """
+  folder = configs.pretrained_folder(config)
+  known = checkpoint.read_record(folder)
+  tuned = trainable(material, configs.trained_on(config, 'finetuned'))
+  _check_people(
+    known,
+    material,
+    test=material.folds.test_subjects,
+    training=material.examples.subject[tuned].tolist(),
   )
-  tuned = set(material.examples.subject[trainable(material, 'finetuned')])
-  folds_lib.check_disjoint(pretraining=trained_on, training=tuned)
   table = tuple(replicas.Replica(*row) for row in known['replicas'])
-  weights = checkpoint.load_weights(pathlib.Path(config.pretrained))
+  weights = checkpoint.load_weights(folder)
   return Trained(weights, table, known['fingerprint'], known['model'])
 
 
-def trainable(material: Material, strategy: str) -> np.ndarray:
-  """[N] examples that a strategy may learn from, itself."""
-  cohorts = configs.TRAINED_ON[strategy]
+def _check_people(known: dict, material: Material, **used: Iterable[str]):
+  """Nobody of the pretraining is among the subjects used for something."""
+  scans = material.scans
+  own = dict(zip(scans.subject.tolist(), scans.person.tolist()))
+  if 'persons' not in known:  # older weights tell labels only
+    own = {subject: subject for subject in own}
+  trained_on = known.get('persons', known['subjects'])
+  for name, subjects in used.items():
+    both = persons.in_both((own[s] for s in subjects), trained_on)
+    folds_lib.check_disjoint(**{'pretraining': both, name: both})
+
+
+def trainable(material: Material, cohorts: Sequence[str]) -> np.ndarray:
+  """[N] examples of these cohorts that may be learned from."""
   return np.isin(material.examples.cohort, cohorts) & (material.fold_of >= 0)
 
 
@@ -436,14 +469,16 @@ def _source(
   return done[one.source] if one.source else given['7t']
 
 
-def _check_pool(strategy: str, material: Material, pool: np.ndarray) -> None:
+def _check_pool(
+  strategy: str, cohorts: Sequence[str], material: Material, pool: np.ndarray
+) -> None:
   """Every fold needs examples to train on and to validate with."""
   labels = material.examples.label[pool]
   if not (labels == 1).any() or not (labels == 0).any():
     which = 'microbleed' if not (labels == 1).any() else 'mimic'
     raise InputError(
       f'{strategy}: the training subjects of '
-      f'{" and ".join(configs.TRAINED_ON[strategy])} have no {which} among '
+      f'{" and ".join(cohorts)} have no {which} among '
       f'their {len(pool)} candidates; check the labels or give more scans.'
     )
   empty = set(range(material.folds.num_folds)) - set(material.fold_of[pool])
@@ -477,6 +512,14 @@ def _finished(
     return None
 
 
+def _people(job: loop.Job, material: Material) -> dict[str, list[str]]:
+  """Whose scans a job learned from: labels, and the names of `persons`."""
+  subjects = sorted(set(material.examples.subject[job.pool].tolist()))
+  mine = np.isin(material.scans.subject, subjects)
+  people = sorted(set(material.scans.person[mine].tolist()))
+  return {'subjects': subjects, 'persons': people}
+
+
 def _weights_record(one: Planned, material: Material) -> dict:
   job, config = one.job, one.config
   return {
@@ -488,7 +531,7 @@ def _weights_record(one: Planned, material: Material) -> dict:
     'patches': config.patches,
     'threshold': config.evaluation.threshold,
     'replicas': [list(row) for row in job.replicas],
-    'subjects': sorted(set(material.examples.subject[job.pool].tolist())),
+    **_people(job, material),
     'fold_hash': material.folds.hash,
     'simulated': bool(material.scans.simulated.any()),
     'fingerprint': one.fingerprint,

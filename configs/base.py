@@ -61,9 +61,12 @@ def get_config(preset: str = '') -> ConfigDict:
 
   config.strategies = ('7t', 'finetuned')  # of 7t finetuned scratch combined
   config.tests = ('btumor_3t', 'ccm_3t')  # cohorts to report on
-  config.pretrained = ''  # folder of 7T weights; empty: train them first, once
+  # 7T weights to fine-tune: 7t (those that came with cmbjax) or a folder
+  # models/7t; train, or empty: train them first, once.
+  config.pretrained = ''
 
   config.train = ConfigDict()
+  config.train.combined = ('btumor_7t', 'btumor_3t')  # cohorts of it [paper]
   config.train.folds = 5  # by subject [paper]
   config.train.seeds = (0,)  # repeats of every training [ours]
   config.train.epochs = 24  # [ours]; the precursor of the paper used 200

@@ -172,7 +172,7 @@ def test_a_mistake_leaves_nothing_behind(source, tmp_path):
   with pytest.raises(InputError, match=r'sub-03_swi.nii.gz: is not a readable'):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
   names = {p.name for p in (tmp_path / 'data').rglob('*')}
-  assert not {n for n in names if n.startswith('1.1.0') or 'incompl' in n}
+  assert not {n for n in names if n.startswith('1.2.0') or 'incompl' in n}
 
 
 def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
@@ -206,7 +206,7 @@ def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
   assert left
   assert not list(tmp_path.rglob('dataset_info.json'))
   other = left[0].parent / f'1{left[0].name.rpartition("_")[2]}'
-  other.mkdir()  # version 11.1.0 beside 1.1.0
+  other.mkdir()  # version 11.2.0 beside 1.2.0
   folder = examples.build('small', source, tmp_path)
   assert len(examples.load(folder).key) == 15
   assert other.exists()
@@ -218,7 +218,7 @@ def test_a_damaged_build_is_named(source, tmp_path):
   folder = examples.build('small', source, tmp_path)
   (record,) = folder.glob('*.array_record*')
   record.write_bytes(record.read_bytes()[:1000])
-  with pytest.raises(InputError, match=r'1.1.0: is damaged \(.* build again'):
+  with pytest.raises(InputError, match=r'1.2.0: is damaged \(.* build again'):
     examples.load(folder)
   with pytest.raises(NoInputError, match='holds no built data set'):
     examples.load(tmp_path)
@@ -324,7 +324,7 @@ def test_the_build_command(source, tmp_path, capsys):
     f'--data_dir={tmp_path}',
   ]
   assert _command(flags) == 0
-  folder = tmp_path / 'btumor_3t/native/1.1.0'
+  folder = tmp_path / 'btumor_3t/native/1.2.0'
   assert capsys.readouterr().out.strip() == str(folder)
   info = json.loads((folder / 'dataset_info.json').read_text())
   assert info['name'] == 'btumor_3t'

@@ -24,9 +24,11 @@ ALLOWED = {  # room -> rooms that it may import
   'data': FOUNDATION | {'imaging', 'detect'},
   'training': FOUNDATION | {'data', 'models'},
   'evaluation': FOUNDATION,
+  'weights': FOUNDATION | {'training'},
   'report': FOUNDATION | {'evaluation'},
   'lesions': FOUNDATION
-  | {'imaging', 'detect', 'data', 'models', 'training', 'evaluation', 'report'},
+  | {'imaging', 'detect', 'data', 'models', 'training', 'evaluation', 'report'}
+  | {'weights'},
 }
 
 

@@ -35,7 +35,7 @@ def built(tmp_path, monkeypatch):
   arguments = ['build', 'tfds_builders/simulated_patches', '--num=150']
   code = main([*arguments, '--config=btumor_7t', f'--data_dir={tmp_path}'])
   assert code == 0
-  return tmp_path / 'simulated_patches' / 'btumor_7t' / '1.1.0'
+  return tmp_path / 'simulated_patches' / 'btumor_7t' / '1.2.0'
 
 
 def test_records_are_those_of_the_cohort_builders(built):

@@ -24,7 +24,7 @@ def check_builder(builder_class: type, home: pathlib.Path, out: pathlib.Path):
     folder = examples.build_with(
       builder_class, home / 'dummy_data', out, config=config.name
     )
-    assert folder == out / home.name / config.name / '1.1.0'
+    assert folder == out / home.name / config.name / '1.2.0'
     found[config.name] = examples.load(folder)
     _check_examples(found[config.name], examples.load_scans(folder))
     for path in folder.iterdir():

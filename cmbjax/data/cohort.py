@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import lupolab
+from cmbjax.data import lupolab, persons
 from cmbjax.data.truth import (
   Truth,
   TruthFiles,
@@ -152,7 +152,8 @@ def scan_fingerprint(scan: Scan) -> str:
   fields = ('EchoTime', 'MagneticFieldStrength', 'Units')
   sidecars = [scan.files.sidecar, *map(bids.sidecar, _signal(scan.files))]
   facts = [[some.get(name) for name in fields] for some in sidecars]
-  return files.digest([scan.subject, scan.name, content, facts])
+  person = persons.person_of(scan.subject, scan.files.sidecar)
+  return files.digest([person, scan.name, content, facts])
 
 
 @functools.cache

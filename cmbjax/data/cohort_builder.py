@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 
 from cmbjax import beam, detect, files, imaging
 from cmbjax.data import cohort as cohorts
-from cmbjax.data import lupolab, patches, tables, truth
+from cmbjax.data import lupolab, patches, persons, tables, truth
 from cmbjax.detect import candidates
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
@@ -50,10 +50,11 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     **kwargs: as for every TFDS builder.
   """
 
-  VERSION = tfds.core.Version('1.1.0')
+  VERSION = tfds.core.Version('1.2.0')
   RELEASE_NOTES: dict[str, str] = {  # noqa: RUF012
     '1.0.0': 'First version.',
     '1.1.0': 'Metadata: all true lesions, and pictures of missed ones.',
+    '1.2.0': 'Metadata: the person, for simulated ones with the seed.',
   }
   BUILDER_CONFIGS = [  # noqa: RUF012
     PatchConfig(
@@ -197,7 +198,7 @@ def fingerprint(cohort: cohorts.Cohort, *, gates: candidates.Gates) -> str:
 @functools.cache
 def code_digest() -> str:
   """Over the source of everything between a scan's files and its patches."""
-  modules = (cohorts, lupolab, patches, tables, truth)
+  modules = (cohorts, lupolab, patches, persons, tables, truth)
   sources = [pathlib.Path(inspect.getfile(module)) for module in modules]
   sources.append(pathlib.Path(__file__))
   for room in (imaging, detect):

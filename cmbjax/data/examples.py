@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cmbjax import files
+from cmbjax.data import persons
 from cmbjax.errors import InputError, NoInputError
 
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')  # folders of tfds_builders
@@ -60,6 +61,7 @@ class Scans(NamedTuple):
   echo_time_s: np.ndarray  # [M] float32, NaN when not known
   mask_ml: np.ndarray  # [M] float32, volume of the brain mask
   contrast: np.ndarray  # [M] float32, see `tables.image_facts`
+  person: np.ndarray  # [M] str, see `persons.person_of`
 
 
 class Lesions(NamedTuple):
@@ -283,12 +285,21 @@ def load_scans(builder_folder: str | pathlib.Path) -> Scans:
   for name in ('field_t', 'echo_time_s'):
     known = [_or_nan(row[name]) for row in rows]
     columns[name] = np.array(known, np.float32)
+  simulated = bool(stored['simulated'])
+  person = [row.get('person') or _unsaid(row, simulated) for row in rows]
   return Scans(
     **columns,
+    person=np.array(person, str),
     cohort=np.array([builder_folder.parent.parent.name] * len(rows)),
     num_missed=np.array([len(row['missed']) for row in rows], np.int32),
-    simulated=np.full(len(rows), bool(stored['simulated'])),
+    simulated=np.full(len(rows), simulated),
   )
+
+
+def _unsaid(row: dict, simulated: bool) -> str:
+  """The person of a data set that was built before it named them."""
+  label = row['subject']
+  return persons.simulated(label, None) if simulated else label
 
 
 def load_lesions(

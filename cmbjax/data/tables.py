@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import patches
+from cmbjax.data import patches, persons
 from cmbjax.data.cohort import LoadedScan, Scan
 from cmbjax.data.truth import Truth
 from cmbjax.detect import candidates as detect
@@ -73,6 +73,7 @@ def make_table(
   facts = {
     'scan': scan.name,
     'subject': scan.subject,
+    'person': persons.person_of(scan.subject, scan.files.sidecar),
     'truth': loaded.truth.kind,
     'num_candidates': len(centre),
     'num_lesions': len(loaded.truth.lesions),

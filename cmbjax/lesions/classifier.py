@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from cmbjax import files
-from cmbjax.errors import InputError, NoInputError
+from cmbjax.errors import InputError
+from cmbjax.weights import catalogue
 
 BATCH = 64  # one shape for every scan, so one compiled program
 POINTS_FILE = 'operating_points.json'
@@ -93,7 +94,7 @@ def load(folder: str | os.PathLike | None) -> Classifier:
   """Reads the weights of one strategy, `models/NAME` of a finished run.
 
   Args:
-    folder: None takes the weights that came with the package.
+    folder: None takes the default of the weights that came with the package.
 
   Raises:
     NoInputError: there are none.
@@ -101,7 +102,7 @@ def load(folder: str | os.PathLike | None) -> Classifier:
   """
   from cmbjax.training import checkpoint
 
-  folder = _shipped() if folder is None else pathlib.Path(folder)
+  folder = catalogue.resolve(folder)
   record = checkpoint.read_record(folder)
   stacked = checkpoint.load_weights(folder)._asdict()
   count = len(record['replicas'])
@@ -136,7 +137,7 @@ def check(
   from cmbjax.models import MODELS
   from cmbjax.training import checkpoint
 
-  folder = _shipped() if folder is None else pathlib.Path(folder)
+  folder = catalogue.resolve(folder)
   record = checkpoint.read_record(folder)
   if record['model'] not in MODELS:
     raise InputError(
@@ -157,7 +158,7 @@ def fingerprint(folder: str | os.PathLike | None) -> str:
   """
   from cmbjax.training import checkpoint
 
-  folder = _shipped() if folder is None else pathlib.Path(folder)
+  folder = catalogue.resolve(folder)
   record = checkpoint.read_record(folder)
   return files.digest(record['fingerprint'], _known(folder, record))
 
@@ -200,18 +201,6 @@ def _known(folder: pathlib.Path, record: dict) -> dict:
       'run the study again.'
     ) from error
   return known
-
-
-def _shipped() -> pathlib.Path:
-  """The folder of weights inside the package."""
-  home = pathlib.Path(__file__).parents[1] / 'weights'
-  found = sorted(home.glob('*/weights.json'))
-  if not found:
-    raise NoInputError(
-      'weights: none came with this cmbjax; give --weights DIR (models/NAME of '
-      'a finished study), or --weights none for candidates and outlines only.'
-    )
-  return found[0].parent
 
 
 def _unstack(tree: Any, count: int) -> list:

@@ -21,7 +21,8 @@ files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
   OUT/sub-01.html  OUT/group_cmb.tsv  OUT/logs/
 
 examples:
-  cmbjax detect sub-01_swi.nii.gz out --weights runs/finetune/models/finetuned
+  cmbjax detect sub-01_swi.nii.gz out
+  cmbjax detect scans out --weights runs/finetune/models/finetuned
   cmbjax detect mag.nii.gz out --phase phase.nii.gz
   cmbjax detect BIDS BIDS/derivatives/cmbjax participant --jobs 4
 
@@ -90,9 +91,10 @@ def _add_selection(group) -> None:
 def _add_method(group) -> None:
   group.add_argument(
     '--weights',
-    metavar='DIR',
-    help='models/NAME of a finished study, or none: candidates and outlines '
-    'only; default: the weights that came with cmbjax',
+    metavar='W',
+    help='7t, finetuned or combined: weights that came with cmbjax; a folder '
+    'models/NAME of a finished study; or none: candidates and outlines only; '
+    'default: combined',
   )
   group.add_argument(
     '--operating-point',
@@ -267,9 +269,10 @@ def _scratch(work) -> pathlib.Path:
 
 def _settings(args, out):
   from cmbjax.lesions import batch, chain, classifier, places
+  from cmbjax.weights import catalogue
 
   classify = (args.weights or '').lower() != 'none'
-  weights = pathlib.Path(args.weights) if args.weights and classify else None
+  weights = catalogue.resolve(args.weights or None) if classify else None
   atlas = pathlib.Path(args.atlas) if args.atlas else None
   if atlas is not None:  # a wrong one ends here, not in every scan
     places.load(atlas)

@@ -26,6 +26,7 @@ __all__ = ['COHORTS', 'fingerprint', 'simulate', 'subject_label']
 
 _TRUTH = 'derivatives/truth'
 _MARK = 'SimulationFingerprint'
+_SEED = 'SimulationSeed'  # read by `data.persons`
 _GIGABYTES = 2.5  # peak of one process
 
 
@@ -160,8 +161,9 @@ def _make_subject(
   for stale in out.glob(f'.partial-{label}-*'):
     shutil.rmtree(stale)
   temporary = out / f'.partial-{label}-{os.getpid()}'
+  made = {_MARK: mark, _SEED: seed}
   try:
-    _write_images(temporary / 'raw' / 'anat', label, scan, protocol, mark)
+    _write_images(temporary / 'raw' / 'anat', label, scan, protocol, made)
     _write_truth(temporary / 'truth' / 'anat', label, scan)
     target = out / _TRUTH / label
     shutil.rmtree(target, ignore_errors=True)
@@ -180,7 +182,7 @@ def _make_subject(
   return label
 
 
-def _write_images(folder, label, scan, protocol: Protocol, mark) -> None:
+def _write_images(folder, label, scan, protocol: Protocol, made) -> None:
   count = len(protocol.echo_times_s)
   top = max(float(m.max()) for m in scan.magnitude)
   for echo, time in enumerate(protocol.echo_times_s):
@@ -204,7 +206,7 @@ def _write_images(folder, label, scan, protocol: Protocol, mark) -> None:
   _write_nifti(stem, np.rint(unit * 255).astype(np.uint8), scan.affine)
   times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
   facts = {'EchoTime': times[0] if len(times) == 1 else times}
-  facts |= _sidecar(protocol) | scan.facts | {_MARK: mark}
+  facts |= _sidecar(protocol) | scan.facts | made
   files.write_json(f'{stem}.json', facts)
 
 

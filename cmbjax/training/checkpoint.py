@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from orbax.checkpoint import v1 as ocp  # nobody else imports it
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.training import hosts
+from cmbjax.training import hosts, packed
 from cmbjax.training.replicas import Weights
 
 _MANIFEST = 'manifest.json'
@@ -135,6 +134,9 @@ def check_weights(folder: pathlib.Path) -> None:
   Raises:
     InputError: a file is missing or is not what was written.
   """
+  if packed.is_packed(folder):
+    packed.check(folder)
+    return
   inside = pathlib.Path(folder).absolute() / 'weights'
   if not _whole(inside, _head(inside)):
     raise InputError(
@@ -149,9 +151,11 @@ def load_weights(folder: pathlib.Path) -> Weights:
   Raises:
     InputError: a file is missing or is not what was written.
   """
+  if packed.is_packed(folder):
+    return packed.load(folder)
   check_weights(folder)
   inside = pathlib.Path(folder).absolute() / 'weights'
-  known = ocp.metadata(inside / _ARRAYS).metadata
+  known = _orbax().metadata(inside / _ARRAYS).metadata
   tree = _load(inside / _ARRAYS, known)
   return Weights(tree['params'], tree['batch_stats'])
 
@@ -168,7 +172,7 @@ def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
         shutil.rmtree(folder)
       folder.mkdir(parents=True)
     hosts.barrier('the folder is there')
-    ocp.save(folder / _ARRAYS, tree)
+    _orbax().save(folder / _ARRAYS, tree)
   except OSError as error:
     raise InputError(
       f'{folder}: cannot be written ({error.strerror or error}); free some '
@@ -201,4 +205,11 @@ def _hashes(folder: pathlib.Path) -> dict[str, str]:
 
 def _load(path: pathlib.Path, like: Any) -> Any:
   target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-  return ocp.load(path, target)
+  return _orbax().load(path, target)
+
+
+def _orbax():
+  """Imported late, for half a second; nobody else imports it."""
+  from orbax.checkpoint import v1
+
+  return v1

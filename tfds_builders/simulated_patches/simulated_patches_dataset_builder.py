@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import cohort_builder
+from cmbjax.data import cohort_builder, persons
 from cmbjax.simulate import patches, scan
 from cmbjax.simulate.protocols import PROTOCOLS, get_protocol
 
@@ -92,6 +92,7 @@ def make_records(
   facts = {
     'scan': subject,
     'subject': subject,
+    'person': persons.simulated(subject, seed),
     'truth': 'patches',
     'num_candidates': len(records),
     'num_lesions': int(made.label.sum()),

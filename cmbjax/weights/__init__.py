@@ -1,0 +1,1 @@
+"""Trained networks that come with the package, and how they are packed."""

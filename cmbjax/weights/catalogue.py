@@ -1,0 +1,58 @@
+"""Which weights came with cmbjax, where they lie, and which are taken.
+
+Rule: a name of `NAMES` always means the shipped weights, anything else is a
+folder; nothing is ever downloaded.
+"""
+
+import os
+import pathlib
+
+from cmbjax.errors import NoInputError
+from cmbjax.training import packed
+
+HOME = pathlib.Path(__file__).parent
+NAMES = ('7t', 'finetuned', 'combined')
+DEFAULT = 'combined'  # of `detect`; see docs in README.md of this folder
+
+
+def folder(name: str) -> pathlib.Path:
+  """The folder of the shipped weights `name`.
+
+  Raises:
+    NoInputError: this installation does not have them.
+  """
+  found = HOME / name
+  if name not in NAMES or not (found / 'weights.json').is_file():
+    raise NoInputError(
+      f'weights: {name!r} did not come with this cmbjax; install it again, '
+      'give --weights DIR (models/NAME of a finished study), or --weights none '
+      'for candidates and outlines only.'
+    )
+  return found
+
+
+def resolve(given: str | os.PathLike | None) -> pathlib.Path:
+  """What `--weights` means: a shipped name, a folder, or None for `DEFAULT`.
+
+  Raises:
+    NoInputError: a name whose weights are not there.
+  """
+  if given is None:
+    return folder(DEFAULT)
+  if isinstance(given, str) and given in NAMES:
+    return folder(given)
+  return pathlib.Path(given)
+
+
+def shipped() -> dict[str, pathlib.Path]:
+  """The folders that are there, by name, in the order of `NAMES`."""
+  return {
+    name: HOME / name
+    for name in NAMES
+    if (HOME / name / 'weights.json').is_file()
+  }
+
+
+def problems(home: pathlib.Path) -> list[str]:
+  """What is wrong with a packed folder, one line each; empty when whole."""
+  return packed.problems(home)
