@@ -4,14 +4,25 @@ Rule: names are found first and voxels are read when a case is opened, so that
 hundreds of cases cost nothing; every array is in RAS voxel order.
 """
 
+import csv
 import dataclasses
+import functools
+import hashlib
+import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.imaging import bids, volume
+from cmbjax.data import cohort, truth
+from cmbjax.errors import InputError
+from cmbjax.imaging import bids, phase, regions, signal, volume
+from cmbjax.review import grow, record
+from cmbjax.review.record import Candidate
+
+_SCORES = ('likelihood', 'score', 'probability')  # columns, the first there is
+_NONE = np.zeros(0, np.int64)
 
 
 class Sequence(NamedTuple):
@@ -31,13 +42,15 @@ class Case:
     subject, session: 'sub-01', 'ses-1' or None.
     sequences: the one that is judged ('swi') first.
     labels: label image or mask of the candidates; None: see `points`.
+    others: further label images whose lesions are candidates too, such as
+      the rejected ones of an earlier review.
     points: table of points, where there is no label image; None: nothing.
-    rows: of the table beside the labels, by column name, texts as they are.
     simulated: the scan is not of a person.
     protocol: field_t and echo_time_s, None where nobody says.
     fingerprint: of the networks that found the candidates; '' where none.
     source: names of the image files, without folders.
-    signal: magnitude and phase, where the SWI has to be made from them.
+    signal: magnitude and phase, to make the SWI (where its path is None) and
+      the high-pass phase from.
     notices: sentences that the reader should see.
   """
 
@@ -46,8 +59,8 @@ class Case:
   session: str | None
   sequences: tuple[Sequence, ...]
   labels: pathlib.Path | None = None
+  others: tuple[pathlib.Path, ...] = ()
   points: pathlib.Path | None = None
-  rows: tuple[Mapping[str, str], ...] = ()
   simulated: bool = False
   protocol: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
   fingerprint: str = ''
@@ -60,13 +73,261 @@ class Case:
     """The file that is judged; None when it is made from `signal`."""
     return self.sequences[0].path
 
+  @functools.cached_property
+  def rows(self) -> tuple[Mapping[str, str], ...]:
+    """The tables beside the labels or of points, texts as they stand there."""
+    images = [p for p in (self.labels, *self.others) if p is not None]
+    tables = [*(_beside(path, '.tsv') for path in images), self.points]
+    return tuple(row for path in tables if path for row in _rows(path))
+
 
 class Loaded(NamedTuple):
   """The voxels and candidates of one case."""
 
-  image: volume.Volume  # what is judged, RAS voxel order
-  labels: np.ndarray  # int32 [X, Y, Z], 0 none; n is items[n - 1]
-  items: tuple[Mapping[str, Any], ...]  # see `load`
+  image: volume.Volume  # what is judged
+  candidates: tuple[Candidate, ...]
   notices: tuple[str, ...]
   image_sha256: str
-  labels_sha256: str  # '' where there is no label image
+  labels_sha256: str | None  # None where there are no candidates
+
+
+def load(case: Case) -> Loaded:
+  """Reads the image that is judged, and the candidates.
+
+  Raises:
+    InputError: a file is damaged, or labels lie on another grid.
+  """
+  image, notices = read_image(case)
+  found: list[Candidate] = []
+  for path in (case.labels, *case.others):
+    if path is not None:
+      found += _of_labels(
+        path, image, last=max((c.index for c in found), default=0)
+      )
+  if case.points is not None:
+    found = _of_points(case.points, image)
+  return Loaded(
+    image,
+    tuple(_apart(_unique(found))),
+    (*case.notices, *notices),
+    sha256(*_image_files(case)),
+    sha256(*_label_files(case)) or None,
+  )
+
+
+def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
+  """The image that is judged, and what has to be said about it."""
+  if case.image is None:
+    made = cohort.load_image(case.signal)
+    return made.volume, (
+      'The SWI was made from magnitude and phase.',
+      *(f'{note[:1].upper()}{note[1:]}.' for note in made.notes),
+    )
+  image = volume.load(case.image)
+  if image.placed:
+    return image, ()
+  return image, (
+    'The header does not say how the voxels lie in the head; left and right '
+    'are guesses.',
+  )
+
+
+def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
+  """Another image [X, Y, Z] on the grid of `image`; phase in radians.
+
+  Phase is freed of its slow part where there is a magnitude to do so: a
+  wrapped phase tells a reader nothing.
+
+  Raises:
+    InputError: a damaged file, or another grid.
+    KeyError: there is no such sequence.
+  """
+  (found,) = [s for s in case.sequences if s.name == name] or [None]
+  if found is None:
+    raise KeyError(name)
+  if name != 'phase':
+    read = volume.load(found.path)
+    truth.check_grid(read, image)
+    return read.array
+  magnitude = last(case.signal.magnitude) if case.signal else None
+  if magnitude is None:
+    read = volume.load(found.path)
+    truth.check_grid(read, image)
+    fields = bids.sidecar(found.path)
+    return signal.to_radians(read.array, units=fields.get('Units'))[0]
+  read = signal.read([magnitude], [found.path])
+  truth.check_grid(read.grid, image)
+  return phase.homodyne(
+    read.magnitude[..., 0] * np.exp(1j * read.phase[..., 0]),
+    image.spacing_mm,
+    sigma_mm=phase.default_sigma_mm(read.field_t),
+  )
+
+
+def sha256(*paths: pathlib.Path) -> str:
+  """64 hex digits over the content of files, in order; '' of none."""
+  if not paths:
+    return ''
+  total = hashlib.sha256()
+  for path in paths:
+    try:
+      with path.open('rb') as handle:
+        total.update(hashlib.file_digest(handle, 'sha256').digest())
+    except OSError as error:
+      raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
+  return total.hexdigest()
+
+
+def _image_files(case):
+  if case.image is not None:
+    return (case.image,)
+  return (*_all(case.signal.magnitude), *_all(case.signal.phase))
+
+
+def _label_files(case):
+  return tuple(
+    p for p in (case.labels, *case.others, case.points) if p is not None
+  )
+
+
+def _of_labels(path, image, *, last) -> list[Candidate]:
+  """The lesions of one label image or mask; their indices follow `last`."""
+  labels = truth.load_labels(path, image)
+  table = _beside(path, '.tsv')
+  rows = _rows(table) if table else []
+  rows = {int(r['index']): r for r in rows if r.get('index', '').isdigit()}
+  if _is_mask(path, labels, rows):
+    labels, rows = truth.components(labels), {}
+  flat = labels.ravel(order='F')
+  where = np.flatnonzero(flat)
+  order = np.argsort(flat[where], kind='stable')
+  value, first = np.unique(flat[where][order], return_index=True)
+  places = np.split(where[order], first[1:]) if len(value) else []
+  found = dict(zip(value.tolist(), places))
+  kind = 'mimic' if '_seg-mimic' in path.name else 'lesion'
+  result = []
+  for number in sorted(found.keys() | _outside(rows, image)):
+    own, row = found.get(number, _NONE), rows.get(number, {})
+    place = _middle(own, image) if len(own) else _voxel(_world(row), image)
+    name = f'{kind}-{number:03d}'
+    result.append(_candidate(row, name, last + number, place, own))
+  return result
+
+
+def _is_mask(path, labels, rows):
+  """Whether connected components are the lesions, not values."""
+  if rows:
+    return False
+  return bids.entities(path).suffix != 'dseg' or labels.max() == 1
+
+
+def _outside(rows, image):
+  """Rows that have a place in the image, whether or not they have voxels."""
+  known = {n: _world(row) for n, row in rows.items() if n > 0}
+  return {n for n, mm in known.items() if mm and _voxel(mm, image) is not None}
+
+
+def _of_points(path, image) -> list[Candidate]:
+  """A point each, with the outline that grows from there."""
+  found = truth.load_truth(truth.TruthFiles('points', path), image)
+  result, spacing_mm = [], image.spacing_mm
+  for number, (mm, row) in enumerate(zip(found.points_mm, _rows(path)), 1):
+    place = _voxel(mm, image)
+    own = grow.grow(image.array, spacing_mm, place).voxels
+    result.append(_candidate(row, f'lesion-{number:03d}', 0, place, own))
+  return result
+
+
+def _middle(own, image) -> tuple[int, int, int]:
+  """The voxel of an outline that is nearest to its centre."""
+  index = np.stack(np.unravel_index(own, image.array.shape, order='F'), 1)
+  away = ((index - index.mean(0)) * image.spacing_mm) ** 2
+  return tuple(map(int, index[away.sum(1).argmin()]))
+
+
+def _candidate(row, name, index, ijk, voxels) -> Candidate:
+  scores = (_number(row.get(column)) for column in _SCORES)
+  score = next((s for s in scores if s is not None and 0 <= s <= 1), None)
+  status = row.get('status', '').lower()
+  return Candidate(
+    id=row.get('name') or name,
+    index=index,
+    ijk=ijk,
+    voxels=voxels,
+    score=score,
+    status=status if status in ('definite', 'possible') else None,
+    region=_location(row),
+  )
+
+
+def _location(row) -> str:
+  given = row.get('location', '').lower()
+  if given not in record.REGIONS:
+    given = row.get('region', '').lower()
+  return given if given in record.REGIONS else regions.location_of(given)
+
+
+def _unique(candidates):
+  """Tables of people may call two lesions the same."""
+  seen: dict[str, int] = {}
+  for one in candidates:
+    seen[one.id] = seen.get(one.id, 0) + 1
+    if seen[one.id] > 1:
+      one = dataclasses.replace(one, id=f'{one.id}-{seen[one.id]}')
+    yield one
+
+
+def _apart(candidates):
+  """A voxel of two belongs to the first."""
+  taken = _NONE
+  for one in candidates:
+    mine = np.setdiff1d(one.voxels, taken, assume_unique=True)
+    taken = np.concatenate([taken, mine])
+    yield dataclasses.replace(one, voxels=np.sort(mine))
+
+
+def _rows(path) -> list[dict[str, str]]:
+  """A table with tabs; 'n/a' is ''."""
+  try:
+    lines = path.read_text(encoding='utf-8-sig').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise InputError(f'{path}: cannot be read as text ({error}).') from error
+  header, *rows = csv.reader(lines, delimiter='\t') if lines else [[]]
+  names = [name.strip().lower() for name in header]
+  cells = [['' if c.strip() == 'n/a' else c.strip() for c in r] for r in rows]
+  return [dict(zip(names, row)) for row in cells if row]
+
+
+def _world(row):
+  found = [_number(row.get(axis)) for axis in 'xyz']
+  return None if None in found else tuple(found)
+
+
+def _voxel(mm, image):
+  """RAS voxel of a place; None outside the image."""
+  index = np.rint(image.to_index(mm)).astype(int)
+  inside = ((index >= 0) & (index < image.array.shape[:3])).all()
+  return tuple(map(int, index)) if inside else None
+
+
+def _number(text) -> float | None:
+  try:
+    value = float(text)
+  except (TypeError, ValueError):
+    return None
+  return value if math.isfinite(value) else None
+
+
+def _beside(path, extension):
+  found = path.with_name(path.name.split('.')[0] + extension)
+  return found if found.is_file() else None
+
+
+def _all(some) -> tuple[pathlib.Path, ...]:
+  if some is None:
+    return ()
+  return some if isinstance(some, tuple) else (some,)
+
+
+def last(some) -> pathlib.Path | None:
+  return _all(some)[-1] if some else None
