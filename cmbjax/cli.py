@@ -20,6 +20,8 @@ ROOMS = {
   'simulate': 'cmbjax.simulate.simulate_command',
   'compare': 'cmbjax.evaluation.compare_command',
   'report': 'cmbjax.report.report_command',
+  'weights': 'cmbjax.weights.weights_command',
+  'doctor': 'cmbjax.doctor',
 }
 HELP = {
   'detect': 'scans to measured microbleeds, with tables and reports',
@@ -30,6 +32,8 @@ HELP = {
   'build': 'turn a cohort folder into a TFDS patch data set',
   'compare': 'compare the predictions of finished runs',
   'report': 'draw the report of a finished run again',
+  'weights': 'networks that came with cmbjax: list, verify, path, pack',
+  'doctor': 'what this machine has, how quick it is, and what to mend',
 }
 
 

@@ -1,0 +1,114 @@
+"""The doctor names what is missing and the command that mends it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cmbjax import doctor
+
+
+def command(*options, **environment):
+  import os
+
+  return subprocess.run(
+    [sys.executable, '-m', 'cmbjax.cli', 'doctor', *options],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+    env={**os.environ, **environment},
+  )
+
+
+@pytest.mark.e2e
+def test_command_prints_json_and_agrees_with_its_exit_code(tmp_path):
+  done = command('--no-speed', '--json', XDG_CACHE_HOME=str(tmp_path / 'new'))
+  found = json.loads(done.stdout)
+  states = {check['name']: check['state'] for check in found['checks']}
+  assert states['Python'] == states['packages'] == 'fine'
+  assert states['devices'] != 'missing'
+  assert found['speed'] == {}
+  assert done.returncode == int('missing' in states.values())
+  assert 'Traceback' not in done.stderr
+
+
+def test_every_line_that_is_not_fine_has_a_mend():
+  for check in doctor.checks():
+    assert check.state in doctor.MARKS
+    assert (check.state == doctor.FINE) != bool(check.mend) or (
+      check.name == 'memory'
+    ), check
+
+
+def test_a_missing_package_is_named(monkeypatch):
+  wanted = ['numpy>=1', 'nosuchpackage>=2', 'absl-py<0.1', "x; extra == 'y'"]
+  monkeypatch.setattr(
+    doctor.importlib.metadata, 'requires', lambda name: wanted
+  )
+  found = doctor._packages()
+  assert found.state == doctor.MISSING
+  assert 'nosuchpackage is missing' in found.found
+  assert 'absl-py' in found.found
+  assert 'wanted <0.1' in found.found
+  assert 'x' not in found.found.split()
+
+
+def test_little_space_and_little_memory(monkeypatch):
+  class Usage:
+    free = 1e9
+
+  monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda path: Usage)
+  assert doctor._disk().state == doctor.NOTE
+  assert '5 GB' in doctor._disk().mend
+  monkeypatch.setattr(doctor, 'memory_gb', lambda: (8.0, 1.5))
+  assert doctor._memory().found == '8.0 GB, 1.5 GB free'
+  assert '--jobs 1' in doctor._memory().mend
+  monkeypatch.setattr(doctor, 'memory_gb', lambda: (None, None))
+  assert doctor._memory().state == doctor.NOTE
+
+
+def test_memory_is_what_the_system_says():
+  total, free = doctor.memory_gb()
+  if total is not None:
+    assert 0 < free <= total
+
+
+def test_a_cache_that_is_a_file(monkeypatch, tmp_path):
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+  assert doctor._cache().state == doctor.NOTE
+  assert 'XDG_CACHE_HOME' in doctor._cache().mend
+
+
+def test_compiled_convolution_switched_off(monkeypatch):
+  from cmbjax.models import winograd
+
+  monkeypatch.setattr(winograd, 'available', lambda: False)
+  assert 'g++' in doctor._convolution().mend
+  monkeypatch.setenv('CMBJAX_COMPILE', '0')
+  assert 'unset CMBJAX_COMPILE' in doctor._convolution().mend
+
+
+def test_weights_that_are_damaged(monkeypatch):
+  from cmbjax.errors import InputError
+  from cmbjax.lesions import classifier
+
+  def load(folder):
+    raise InputError('weights: arrays do not agree with the manifest.')
+
+  monkeypatch.setattr(classifier, 'load', load)
+  assert doctor._weights().state == doctor.MISSING
+  assert 'manifest' in doctor._weights().found
+
+
+def test_speed_is_positive():
+  found = doctor._networks(replicas_at_once=1, batch=4, steps=1)
+  assert min(found.values()) > 0
+
+
+def test_the_made_up_brain_has_dots():
+  image, mask = doctor._made_up_brain()
+  assert image.shape == mask.shape == doctor.SPEED_SHAPE
+  assert ((image < 0.35) & mask).sum() > 1000
