@@ -21,7 +21,7 @@ import pathlib
 import numpy as np
 
 from cmbjax import files
-from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation import froc, metrics, statistics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.progress import Progress
 
@@ -29,6 +29,7 @@ SIZES = (6, 12, 16, 30, 60)
 METHODS = ('jackknife', 'bootstrap')
 METRICS = ('auc', 'average_precision', 'sensitivity_lesions')
 METRICS += ('sensitivity_candidates', 'precision', 'fp_per_scan')
+RATE = 4.0  # FP per scan of 'sensitivity_at_4', always by bootstrap
 THRESHOLD = 0.1
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'coverage.json'
 
@@ -75,14 +76,22 @@ def truth(num_subjects: int = 40_000) -> dict[str, float]:
   }
   found['auc'] = metrics.auc(p.probability, p.label)
   found['average_precision'] = metrics.average_precision(p.probability, p.label)
+  at_rate = metrics.sensitivity_at(metrics.froc(p, scans), (RATE,))
+  found['sensitivity_at_4'] = at_rate[RATE]
   return found
+
+
+def names_of(method: str) -> tuple[str, ...]:
+  """Metrics with an interval by this method."""
+  return METRICS + ('sensitivity_at_4',) * (method == 'bootstrap')
 
 
 def coverage(
   num_subjects: int, target: dict, *, method: str, repeats: int
 ) -> dict:
   """Share of repeats whose interval holds the truth, below and above."""
-  inside = {name: np.zeros(3, int) for name in METRICS}
+  names = names_of(method)
+  inside = {name: np.zeros(3, int) for name in names}
   label = f'coverage of the {method}, {num_subjects} subjects'
   with Progress(label, repeats) as progress:
     for repeat in range(repeats):
@@ -90,7 +99,10 @@ def coverage(
       found = metrics.evaluate(
         p, scans, threshold=THRESHOLD, method=method, seed=repeat
       )
-      for name in METRICS:
+      if 'sensitivity_at_4' in names:
+        at_rate = froc.sensitivities(p, scans, rates=(RATE,), seed=repeat)
+        found['sensitivity_at_4'] = at_rate[RATE]
+      for name in names:
         interval, value = found[name], target[name]
         if interval.low is not None:
           side = 1 + (interval.low > value) - (interval.high < value)
@@ -140,7 +152,7 @@ def main() -> None:
   result = {
     'repeats': repeats,
     'monte_carlo_error': math.sqrt(0.95 * 0.05 / repeats),
-    'truth': {name: target[name] for name in METRICS},
+    'truth': {name: target[name] for name in names_of('bootstrap')},
     'coverage': {
       method: {
         str(n): coverage(n, target, method=method, repeats=repeats)
@@ -155,7 +167,7 @@ def main() -> None:
     found = result['coverage'][method]
     print(f'{method}: % of 95 % intervals that cover, {repeats} repeats')
     print(f'{"subjects":>24}' + ''.join(f'{n:>8}' for n in SIZES))
-    for name in METRICS:
+    for name in names_of(method):
       shares = [found[str(n)][name]['coverage'] for n in SIZES]
       print(f'{name:<24}' + ''.join(f'{100 * s:>8.1f}' for s in shares))
   print('Type I error of the paired permutation test at 5 %')

@@ -15,7 +15,7 @@ from cmbjax import likelihoods, trainings
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
-from cmbjax.evaluation import compare
+from cmbjax.evaluation import compare, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.report import tables
@@ -47,14 +47,14 @@ def tabulate(
     simulated=bool(material.scans.simulated.any()),
     cohorts=[_cohort_row(material, n) for n in configs.cohorts_needed(config)],
     rows=[
-      tables.make_row(table, number=compare.ROWS.get(key), **options)
+      tables.make_row(table, number=orderings.ROWS.get(key), **options)
       for key, table in tested.items()
     ],
     held_out=[tables.make_row(table, **options) for table in held_out],
     pairs=compare.all_pairs(predicted, **options),
     learning=_learning(chosen, workdir),
     record=_study_record(config, material, chosen, options),
-    orderings=compare.orderings(
+    orderings=orderings.orderings(
       {key: table.predictions for key, table in tested.items()},
       {test: table.scans for (_, test), table in tested.items()},
       by_seed={key: table.by_seed for key, table in tested.items()},

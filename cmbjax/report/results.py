@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmbjax.evaluation import compare, statistics
+from cmbjax.evaluation import orderings as claims
 from cmbjax.evaluation.predictions import OUT_OF_FOLD
 from cmbjax.report import cells, figures, methods, tables
 from cmbjax.report.tables import METRICS, Row, StudyTables
@@ -17,9 +18,9 @@ from cmbjax.report.tables import METRICS, Row, StudyTables
 escape = html.escape
 
 _VERDICTS = {
-  compare.REPRODUCED: 'yes',
-  compare.NOT_REPRODUCED: 'no',
-  compare.UNDECIDED: 'open',
+  claims.REPRODUCED: 'yes',
+  claims.NOT_REPRODUCED: 'no',
+  claims.UNDECIDED: 'open',
 }
 # Ends of the small drawings; an AUC of one half is chance.
 _AXES = {'number': (0.5, 1.0), 'percent': (0.0, 1.0)}
@@ -143,7 +144,7 @@ def orderings(study: StudyTables) -> str:
   )
 
 
-def _ordering_line(one: compare.Ordering, extent: float) -> str:
+def _ordering_line(one: claims.Ordering, extent: float) -> str:
   gap = one.difference
   if one.metric == 'auc':
     value, inside = cells.signed(gap, 3)
@@ -180,7 +181,7 @@ def _ordering_line(one: compare.Ordering, extent: float) -> str:
   )
 
 
-def _seed_range(one: compare.Ordering) -> str:
+def _seed_range(one: claims.Ordering) -> str:
   """How far the difference moves from seed to seed."""
   known = [gap for gap in one.by_seed if gap is not None]
   if len(known) < 2:

@@ -18,7 +18,8 @@ from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.evaluation import agreement, breakdown, calibration, metrics
 from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.evaluation.compare import Comparison, Ordering
+from cmbjax.evaluation.compare import Comparison
+from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.statistics import Interval, Test
 
 DASH = '–'
@@ -221,7 +222,7 @@ def make_row(
 
   Args:
     table: predictions of one strategy on one test set.
-    number: row of the paper's Figure 3, see `evaluation.compare.ROWS`.
+    number: row of the paper's Figure 3, see `evaluation.orderings.ROWS`.
     threshold: a likelihood must be strictly above it.
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """

@@ -1,0 +1,133 @@
+"""Likelihoods to the sensitivity at fixed false positives per scan.
+
+Rule: a draw of subjects sets its own threshold, the lowest that keeps to the
+rate, so that the interval holds the uncertainty of the threshold too. The
+threshold is a quantile, for which the jackknife fails (Efron 1979, Ann Stat
+7:1, section 3): these intervals are always from bootstrap draws.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation import predictions as tables
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation.statistics import Interval
+
+_CHUNK = 2_000_000  # numbers per block of draws
+
+
+def sensitivities(
+  predictions: Predictions,
+  scans: ScanCounts,
+  *,
+  rates: Sequence[float] = metrics.FROC_RATES,
+  **how,
+) -> dict[float, Interval]:
+  """Sensitivity over all lesions at each rate, with intervals over subjects.
+
+  The value is that of `metrics.sensitivity_at`.
+
+  Args:
+    predictions: likelihoods of the candidates.
+    scans: all scans of the test set.
+    rates: false positives per scan that are allowed.
+    how: `draws`, `seed` and `level` of `statistics.resampling`; `method` is
+      left aside.
+  """
+  total = float(np.sum(scans.num_lesions))
+  if not len(scans.scan) or not total:
+    note = 'no lesions in this test set' if len(scans.scan) else 'no scans'
+    return {rate: Interval(None, None, None, note) for rate in rates}
+  sums = metrics.clusters(predictions, scans)
+  size = len(sums.subject)
+  how = statistics.resampling(size, **{**how, 'method': 'bootstrap'})
+  once = np.ones((1, size))
+  values = sensitivity_draws(predictions, scans, once, rates)[:, 0]
+  drawn = sensitivity_draws(predictions, scans, how.weights, rates)
+  return {
+    rate: _interval(float(value), draws, sums.lesions, how)
+    for rate, value, draws in zip(rates, values, drawn)
+  }
+
+
+def _interval(value, draws, lesions, how) -> Interval:
+  if how.weights.shape[1] < 2:
+    return Interval(value, None, None, 'one subject, so no interval')
+  if np.sum(lesions > 0) < 2:
+    note = 'rests on one subject, so no interval'
+    return Interval(value, None, None, note)
+  if value in (0.0, 1.0):
+    return statistics.end_of_range(value, lesions, how.level, proportion=True)
+  return statistics.interval(value, draws, how)
+
+
+def sensitivity_draws(
+  predictions: Predictions,
+  scans: ScanCounts,
+  weights: np.ndarray,
+  rates: Sequence[float],
+) -> np.ndarray:
+  """Sensitivity at each rate in each draw, [rates, D]; NaN without lesions.
+
+  Args:
+    predictions: likelihoods of the candidates.
+    scans: all scans of the test set.
+    weights: [D, S] how often each subject (sorted) is in each draw.
+    rates: false positives per scan that are allowed.
+  """
+  subject = np.unique(scans.subject)
+  score = np.asarray(predictions.probability, np.float64)
+  false = np.flatnonzero(predictions.label == 0)
+  false = false[np.argsort(-score[false], kind='stable')]
+  lesion_scan, best = tables.lesions(predictions)
+  order = np.argsort(scans.scan)
+  place = order[np.searchsorted(scans.scan[order], lesion_scan)]
+  rank = np.argsort(-best, kind='stable')
+  # A lesion is found when the threshold, a mimic, is strictly less likely.
+  above = np.searchsorted(-score[false], -best[rank], 'right')
+  last = np.searchsorted(-score[false], -score[false], 'right') - 1
+  count = np.zeros(len(subject))
+  where = np.searchsorted(subject, scans.subject)
+  np.add.at(count, where, np.asarray(scans.num_lesions, float))
+  found = _cut(
+    weights,
+    np.searchsorted(subject, predictions.subject[false]),
+    last,
+    np.searchsorted(subject, scans.subject[place[rank]]),
+    above,
+    weights @ np.bincount(where, minlength=len(subject)).astype(float),
+    rates,
+  )
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return found / (weights @ count)
+
+
+def _cut(weights, false_owner, last, lesion_owner, above, scans, rates):
+  """Weighted lesions above the threshold of each rate, [rates, D].
+
+  Args:
+    weights: [D, S].
+    false_owner: [F] subject of each mimic, the most likely first.
+    last: [F] last mimic of the same likelihood.
+    lesion_owner: [L] subject of each lesion, the most likely first.
+    above: [L] mimics that are as likely or more so.
+    scans: [D] scans of each draw.
+    rates: false positives per scan that are allowed.
+  """
+  found = np.zeros((len(rates), len(weights)))
+  wide = max(len(false_owner) + len(lesion_owner), 1)
+  step = max(1, _CHUNK // wide)
+  for start in range(0, len(weights), step):
+    some = slice(start, start + step)
+    fp = np.cumsum(weights[some][:, false_owner], axis=1)
+    hits = np.cumsum(weights[some][:, lesion_owner], axis=1)
+    fp = fp[:, last]  # mimics of one likelihood come together
+    for d in range(len(hits)):
+      for r, rate in enumerate(rates):
+        budget = rate * scans[start + d] + 1e-9
+        kept = np.searchsorted(fp[d], budget, 'right')
+        n = np.searchsorted(above, kept, 'right')
+        found[r, start + d] = hits[d, n - 1] if n else 0.0
+  return found

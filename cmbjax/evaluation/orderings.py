@@ -1,0 +1,449 @@
+"""Rows of Figure 3 to verdicts on what the paper claims.
+
+Rule: the claims are one confirmatory family. One is decided only when its
+interval excludes zero and its permutation over subjects is significant after
+Holm's correction over all of them; p is shown alone beside it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from cmbjax.evaluation import metrics, power, statistics
+from cmbjax.evaluation.compare import PAIRED, UNPAIRED, paired
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation.statistics import Interval, Test
+
+REPRODUCED = 'reproduced'
+NOT_REPRODUCED = 'not reproduced'
+UNDECIDED = 'undecided'
+
+# "Not significantly better" is taken as a gain of AUC below this [ours].
+MARGIN = 0.02
+# "Removes many FPs" is taken as more than half of them [ours].
+MANY = 0.5
+
+
+class Claim(NamedTuple):
+  """One ordering: `first` lies above `second`, or does not.
+
+  Attributes:
+    text: the claim in words.
+    first: (strategy, test set).
+    second: (strategy, test set); None for a claim about `first` alone.
+    kind: 'above', 'not above' or 'many removed'.
+    inferred: True when the paper does not name the reference of "higher".
+  """
+
+  text: str
+  first: tuple[str, str]
+  second: tuple[str, str] | None
+  kind: str = 'above'
+  inferred: bool = False
+
+
+class Ordering(NamedTuple):
+  """A claim and what this study says of it.
+
+  Attributes:
+    claim: in words.
+    rows: for example 'row 4 above row 6'.
+    metric: 'auc' or 'fp_removed'.
+    difference: first minus second (or the value of a claim about one row).
+    p: permutation over subjects, None when there is none.
+    p_holm: p adjusted for all claims of the family; the verdict rests on it.
+    fp_difference: of FP per scan, first minus second, None when unpaired.
+    verdict: reproduced, not reproduced or undecided.
+    reason: why, one sentence.
+    design: 'paired over subjects' or 'different subjects'.
+    by_seed: the difference of every training seed alone.
+    needed: subjects at which a difference as large as the one seen would be
+      decided four times in five, by the rule of the family; None where that
+      is not known or nothing is lacking.
+    detectable: the smallest difference that these subjects would decide four
+      times in five; None where no number would, or nothing is lacking.
+    num_subjects: of the test set, or of the smaller of two.
+    bootstrap: the difference with its interval from paired draws of whole
+      subjects.
+  """
+
+  claim: str
+  rows: str
+  metric: str
+  difference: Interval
+  p: float | None
+  p_holm: float | None
+  fp_difference: Interval | None
+  verdict: str
+  reason: str
+  design: str
+  by_seed: tuple[float | None, ...] = ()
+  needed: int | None = None
+  detectable: float | None = None
+  num_subjects: int | None = None
+  bootstrap: Interval | None = None
+
+
+# Rows of Figure 3 of the paper (Chen 2019, ISMRM #0671).
+ROWS = {
+  ('7t', 'btumor_7t'): 1,
+  ('7t', 'btumor_3t'): 2,
+  ('7t', 'ccm_3t'): 3,
+  ('finetuned', 'btumor_3t'): 4,
+  ('finetuned', 'ccm_3t'): 5,
+  ('scratch', 'btumor_3t'): 6,
+  ('scratch', 'ccm_3t'): 7,
+  ('combined', 'btumor_7t'): 8,
+  ('combined', 'btumor_3t'): 9,
+  ('combined', 'ccm_3t'): 10,
+}
+_AT = {number: key for key, number in ROWS.items()}
+
+
+def _claim(text, first, second, kind='above', *, inferred=False):
+  second = _AT[second] if second else None
+  return Claim(text, _AT[first], second, kind, inferred)
+
+
+CLAIMS = (
+  _claim('The 7T model does a little worse on 3T than on 7T', 1, 2),
+  _claim('Fine-tuning beats training from scratch on 3T', 4, 6),
+  _claim('Fine-tuning beats training from scratch on CCM', 5, 7),
+  _claim('Fine-tuning beats the 7T model on 3T', 4, 2, inferred=True),
+  _claim('Fine-tuning beats the 7T model on CCM', 5, 3, inferred=True),
+  _claim('From scratch is below the 7T model on 3T', 2, 6, inferred=True),
+  _claim('From scratch is below the 7T model on CCM', 3, 7, inferred=True),
+  _claim('Combined training beats the 7T model on 3T', 9, 2),
+  _claim('Combined is not better than fine-tuned on 3T', 9, 4, 'not above'),
+  _claim('Combined training beats the 7T model on CCM', 10, 3),
+  _claim('Combined training beats fine-tuning on CCM', 10, 5),
+  _claim('CCM is the worst test set: 7T model', 2, 3),
+  _claim('CCM is the worst test set: fine-tuned', 4, 5),
+  _claim('CCM is the worst test set: from scratch', 6, 7),
+  _claim('CCM is the worst test set: combined', 9, 10),
+  _claim('Combined removes many FPs on CCM', 10, None, 'many removed'),
+)
+
+
+class _Tested(NamedTuple):
+  """One claim about AUC with its test, before the family is known."""
+
+  claim: Claim
+  test: Test
+  drawn: Interval  # by bootstrap
+  fp: Interval | None
+  size: int
+
+
+def orderings(
+  predictions: Mapping[tuple[str, str], Predictions],
+  scans: Mapping[str, ScanCounts],
+  *,
+  by_seed: Mapping[tuple[str, str], np.ndarray] | None = None,
+  claims: Sequence[Claim] = CLAIMS,
+  threshold: float = metrics.THRESHOLD,
+  margin: float = MARGIN,
+  **how,
+) -> list[Ordering]:
+  """What this study says of the paper's orderings (method: A19, Figure 3).
+
+  Claims whose rows are not all there are left out.
+
+  Args:
+    predictions: (strategy, test set) -> likelihoods, averaged over seeds.
+    scans: test set -> all its scans.
+    by_seed: (strategy, test set) -> [S, N] likelihoods of every seed alone.
+    claims: what to judge; one family for Holm's correction.
+    threshold: for FP per scan.
+    margin: gain of AUC that still counts as "not better".
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`; a
+      claim needs p <= 1 - level after Holm as well.
+  """
+  here = [
+    claim
+    for claim in claims
+    if claim.first in predictions
+    and (claim.second is None or claim.second in predictions)
+  ]
+  tested = {
+    claim: _test(claim, predictions, scans, threshold, how)
+    for claim in here
+    if claim.kind != 'many removed'
+  }
+  adjusted = dict(
+    zip(tested, statistics.holm([one.test.p for one in tested.values()]))
+  )
+  level = how.get('level', 0.95)
+  known = [p for p in adjusted.values() if p is not None]
+  # What the next claim has to reach, by Holm's steps.
+  left = sum(p > 1 - level for p in known)
+  judged = []
+  for claim in here:
+    if claim.kind == 'many removed':
+      judged.append(_removed(claim, predictions, scans, threshold, how))
+      continue
+    one = tested[claim]
+    found = judge(
+      claim,
+      one.test,
+      one.size,
+      level=level,
+      margin=margin,
+      p_holm=adjusted[claim],
+      family=max(left, 1),
+      num_claims=len(known),
+    )
+    judged.append(
+      Ordering(
+        claim=_text(claim),
+        rows=_rows(claim),
+        metric='auc',
+        difference=one.test.difference,
+        p=one.test.p,
+        p_holm=adjusted[claim],
+        fp_difference=one.fp,
+        design=one.test.assumption,
+        by_seed=_seed_differences(claim, predictions, by_seed or {}),
+        num_subjects=one.size,
+        bootstrap=one.drawn,
+        **found._asdict(),
+      )
+    )
+  return judged
+
+
+def _test(claim, predictions, scans, threshold, how) -> _Tested:
+  """The difference of AUC of one claim, by the method and by bootstrap."""
+  first, second = predictions[claim.first], predictions[claim.second]
+  drawn = {**how, 'method': 'bootstrap'}
+  if claim.first[1] == claim.second[1]:
+    counts = scans[claim.first[1]]
+    tests, other = (
+      paired(first, second, counts, threshold=threshold, **some)
+      for some in (how, drawn)
+    )
+    return _Tested(
+      claim,
+      tests['auc'],
+      other['auc'].difference,
+      tests['fp_per_scan'].difference,
+      len(np.unique(counts.subject)),
+    )
+  test, size = _unpaired(first, second, **how)
+  other, _ = _unpaired(first, second, **drawn)
+  return _Tested(claim, test, other.difference, None, size)
+
+
+def _text(claim: Claim) -> str:
+  return claim.text + (' (our reading)' if claim.inferred else '')
+
+
+def _rows(claim: Claim) -> str:
+  def name(key):
+    return f'row {ROWS[key]}' if key in ROWS else ' on '.join(key)
+
+  if claim.second is None:
+    return name(claim.first)
+  return f'{name(claim.first)} {claim.kind} {name(claim.second)}'
+
+
+def _unpaired(first, second, **how) -> tuple[Test, int]:
+  """Difference of AUC of one model between two sets of subjects."""
+  values, drawn, sizes, parts = [], [], [], []
+  # Each set of subjects is drawn with a seed of its own.
+  for own_seed, p in enumerate((first, second)):
+    subject, at = np.unique(p.subject, return_inverse=True)
+    size = max(len(subject), 1)
+    sizes.append(len(subject))
+    score = np.asarray(p.probability, np.float64)
+    wins = statistics.pair_wins(score, p.label, at, size)
+    classes = [np.bincount(at[p.label == k], minlength=size) for k in (1, 0)]
+    seed = 2 * how.get('seed', 0) + own_seed
+    parts.append(statistics.resampling(size, **how | {'seed': seed}))
+    once = np.ones((1, size))
+    values.append(statistics.auc_draws(wins, *classes, once)[0])
+    drawn.append(statistics.auc_draws(wins, *classes, parts[-1].weights))
+  value = float(values[0] - values[1])
+  if not np.isfinite(value):
+    gap = Interval(None, None, None, 'one class only in a test set')
+    return Test(gap, None, UNPAIRED), min(sizes)
+  if min(sizes) < 2:
+    gap = Interval(value, None, None, 'one subject, so no interval')
+    return Test(gap, None, UNPAIRED), min(sizes)
+  gap = statistics.difference_interval(value, drawn, parts)
+  p = _regroup(first, second, seed=how.get('seed', 0))
+  return Test(gap, p, UNPAIRED), min(sizes)
+
+
+def _regroup(first, second, *, seed) -> float | None:
+  names = np.concatenate(
+    [
+      np.char.add('1 ', first.subject.astype(str)),
+      np.char.add('2 ', second.subject.astype(str)),
+    ]
+  )
+  label = np.concatenate([first.label, second.label])
+  score = np.concatenate([first.probability, second.probability])
+  subject, at = np.unique(names, return_inverse=True)
+  size = len(subject)
+  wins = statistics.pair_wins(score.astype(np.float64), label, at, size)
+  positives, negatives = (
+    np.bincount(at[label == k], minlength=size) for k in (1, 0)
+  )
+  in_first = np.char.startswith(subject, '1 ')
+  return statistics.group_permutation(
+    wins, positives, negatives, in_first, seed=seed
+  )
+
+
+def _removed(claim, predictions, scans, threshold, how) -> Ordering:
+  p, counts = predictions[claim.first], scans[claim.first[1]]
+  share = metrics.evaluate(p, counts, threshold=threshold, **how)['fp_removed']
+  verdict, reason = UNDECIDED, f'the interval includes {100 * MANY:g} %'
+  if share.low is None:
+    reason = share.note
+  elif share.low > MANY:
+    verdict, reason = REPRODUCED, f'more than {100 * MANY:g} % are removed'
+  elif share.high < MANY:
+    verdict, reason = NOT_REPRODUCED, f'less than {100 * MANY:g} % are removed'
+  return Ordering(
+    claim=_text(claim),
+    rows=_rows(claim),
+    metric='fp_removed',
+    difference=share,
+    p=None,
+    p_holm=None,
+    fp_difference=None,
+    verdict=verdict,
+    reason=reason,
+    design='one row',
+  )
+
+
+def _seed_differences(claim, predictions, by_seed) -> tuple:
+  """AUC of the first row minus the second, of each seed that both have."""
+  sides = []
+  for key in (claim.first, claim.second):
+    label = predictions[key].label
+    sides.append([metrics.auc(one, label) for one in by_seed.get(key, ())])
+  return tuple(
+    None if a is None or b is None else a - b for a, b in zip(*sides)
+  )
+
+
+class Judgement(NamedTuple):
+  """See `Ordering`."""
+
+  verdict: str
+  reason: str
+  needed: int | None = None
+  detectable: float | None = None
+
+
+def judge(
+  claim: Claim,
+  test: Test,
+  size: int,
+  *,
+  level: float,
+  margin: float,
+  p_holm: float | None = None,
+  family: int = 1,
+  num_claims: int = 1,
+) -> Judgement:
+  """Verdict, reason and what is lacking, of one claim about AUC.
+
+  Args:
+    claim: what is claimed.
+    test: difference, interval and p.
+    size: subjects, of the smaller set when there are two.
+    level: of the intervals; 1 - level is the family-wise error.
+    margin: gain that still counts as "not above".
+    p_holm: p after Holm; None takes the claim as a family of its own.
+    family: claims that Holm's next step still holds.
+    num_claims: all claims of the family.
+  """
+  gap = test.difference
+  if gap.value is None or gap.low is None:
+    return Judgement(UNDECIDED, gap.note)
+  p_holm = test.p if p_holm is None else p_holm
+  alpha = 1 - level
+  alone = test.p is not None and test.p <= alpha
+  significant = alone and p_holm <= alpha
+  side = (gap.low > 0) - (gap.high < 0)
+  if claim.kind == 'not above' and gap.high <= margin:
+    return Judgement(REPRODUCED, f'a gain above {margin:g} is excluded')
+  if significant and side:
+    where = 'above' if side > 0 else 'below'
+    if claim.kind == 'above':
+      verdict = REPRODUCED if side > 0 else NOT_REPRODUCED
+      return Judgement(verdict, f'the interval lies {where} 0')
+    if side > 0:
+      return Judgement(NOT_REPRODUCED, 'the interval lies above 0')
+  start = _why_open(claim, gap, side, alone, margin)
+  if alone and not significant and side:
+    start += f'; p {test.p:.3f} alone, {p_holm:.3f} after Holm'
+    start += f' over {num_claims} claims'
+  return _lacking(claim, test, size, start, level, margin, family)
+
+
+def _why_open(claim, gap, side, alone, margin) -> str:
+  """Where the difference points, and whether its tests agree."""
+  if claim.kind == 'not above':
+    return f'a gain above {margin:g} is not excluded'
+  if not gap.value:
+    return 'no difference at all'
+  start = f'points {"the claimed" if gap.value > 0 else "the other"} way'
+  if alone != bool(side):
+    return f'{start}; the interval and the permutation do not agree'
+  return start
+
+
+def _lacking(claim, test, size, start, level, margin, family) -> Judgement:
+  """An undecided claim with the subjects that would decide it."""
+  gap = test.difference
+  error = _error(gap, level, size)
+  swapped = test.assumption == PAIRED
+  # Equivalence is read off the interval; it is no part of Holm's family.
+  by_margin = claim.kind == 'not above' and gap.value < margin
+  seen = margin - gap.value if by_margin else gap.value
+  strict = level if by_margin else 1 - (1 - level) / family
+  needed = None
+  if seen:
+    needed = power.subjects_needed(
+      seen, error, size, level=strict, paired=swapped
+    )
+  smallest = power.smallest_p(size, paired=swapped)
+  if not by_margin and smallest > 1 - strict:
+    few = f'{size} subjects are too few: no p below {smallest:.2g} is possible'
+    if smallest <= 1 - level:
+      few += f', and Holm asks for {1 - strict:.2g} of {family} open claims'
+    return Judgement(UNDECIDED, few, needed)
+  return Judgement(
+    UNDECIDED,
+    start + _subjects(needed, size),
+    needed,
+    power.detectable(error, size, level=strict, paired=swapped),
+  )
+
+
+def _subjects(needed: int | None, size: int) -> str:
+  """What an undecided claim lacks."""
+  if needed is None:
+    return ''
+  count = f'about {needed}' if needed < 10_000 else 'more than 10,000'
+  return (
+    f'; to decide on a difference as seen takes {count} subjects, here are '
+    f'{size}'
+  )
+
+
+def _error(gap: Interval, level: float, size: int) -> float:
+  """Standard error of a difference, from its interval.
+
+  Unequal subjects have fewer degrees of freedom than `size - 1`, so that it
+  is rather too large than too small.
+  """
+  return (gap.high - gap.low) / (2 * stats.t.ppf(0.5 + level / 2, size - 1))
