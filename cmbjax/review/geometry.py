@@ -205,16 +205,23 @@ def to_int16(array: np.ndarray) -> Int16:
   low, high = _range(array)
   if _whole(array) and high - low <= _HIGH - _LOW:
     fits = low >= _LOW and high <= _HIGH
-    shift = 0.0 if fits else float(low) - _LOW
-    stored = array if fits else array.astype(np.float64) - shift
-    return Int16(_fortran(stored), 1.0, shift)
+    if fits:
+      return Int16(_fortran(array), 1.0, 0.0)
+    above = array - np.asarray(low, array.dtype)  # exact, 0 to 65535
+    return Int16(
+      _fortran(above.astype(np.int32) + _LOW), 1.0, float(low - _LOW)
+    )
   if high == low:
     return Int16(_fortran(np.zeros(array.shape, np.int16)), 1.0, float(low))
-  slope = float(high / 2 - low / 2) / 32767
+  slope = float(high / 2 - low / 2) / _HIGH
   middle = float(low / 2 + high / 2)
-  finite = np.where(np.isfinite(array), array, low)
-  steps = np.rint((finite.astype(np.float64) - middle) / slope)
-  return Int16(_fortran(np.clip(steps, -32767, 32767)), slope, middle)
+  stored = np.empty(array.shape, '<i2', order='F')
+  for z in range(array.shape[2]):  # by slices: no copy of all as float64
+    part = array[..., z].astype(np.float64)
+    part = np.where(np.isfinite(part), part, low)
+    steps = np.rint((part - middle) / slope)
+    stored[..., z] = np.clip(steps, -_HIGH, _HIGH)
+  return Int16(stored, slope, middle)
 
 
 def window(array: np.ndarray) -> tuple[float, float]:
@@ -224,7 +231,7 @@ def window(array: np.ndarray) -> tuple[float, float]:
   phase image) to the 99.5th percentile of what is not zero.
   """
   array = np.asarray(array)
-  step = max(1, int(round((array.size / 2e6) ** (1 / 3))))
+  step = max(1, round((array.size / 2e6) ** (1 / 3)))
   part = array[::step, ::step, ::step].astype(np.float64)
   part = part[np.isfinite(part) & (part != 0)]
   if not part.size:
@@ -334,4 +341,4 @@ def _whole(array: np.ndarray) -> bool:
 
 
 def _fortran(array: np.ndarray) -> np.ndarray:
-  return np.asfortranarray(array.astype('<i2'))
+  return np.asarray(array, '<i2', order='F')

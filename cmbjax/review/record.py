@@ -5,32 +5,41 @@ action and says the line, `fold` takes a line in; nothing else changes state.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmbjax.errors import InputError
-
-SCHEMA = 'cmbjax-review-1'
-VERDICTS = ('accept', 'reject', 'unsure')
-CERTAINTIES = ('definite', 'probable', 'possible')
-MIMICS = (
-  'vessel',
-  'calcification',
-  'cavernoma',
-  'partial_volume',
-  'artefact',
-  'iron',
-  'haemorrhagic_lesion',
-  'other',
+from cmbjax.review import actions, checks, drawing, geometry, items
+from cmbjax.review.actions import Plan
+from cmbjax.review.items import (
+  AFTER,
+  BLINDS,
+  CERTAINTIES,
+  JUDGED,
+  MIMICS,
+  MODEL,
+  MODES,
+  ORDERS,
+  READER,
+  REGIONS,
+  SCHEMA,
+  STATUSES,
+  VERDICTS,
+  Candidate,
+  Item,
 )
-REGIONS = ('lobar', 'deep', 'infratentorial', 'unknown')
-STATUSES = ('not started', 'in progress', 'completed', 'flagged')
-BLINDS = ('score', 'mask', 'model', 'id', 'rater')
-ORDERS = ('likelihood', 'random', 'position')
-MODES = ('second-reader', 'first-reader')
-MODEL, READER, AFTER = 'model', 'reader', 'reader_after_model'
+from cmbjax.review.opening import new_header
+
+__all__ = (  # what the other modules of this room find here
+  'AFTER', 'BLINDS', 'CERTAINTIES', 'MIMICS', 'MODEL', 'MODES', 'ORDERS',
+  'READER', 'REGIONS', 'SCHEMA', 'STATUSES', 'VERDICTS', 'Candidate', 'Change',
+  'Item', 'Plan', 'ReviewRecord', 'Stale', 'new_header',
+)  # fmt: skip
+
+_SILENT = ('open', 'close', 'view')  # not the work of a reader
+_NOTHING = np.zeros(0, np.int64)
 
 
 class Stale(InputError):
@@ -38,69 +47,9 @@ class Stale(InputError):
 
   def __init__(self, rev: int):
     super().__init__(
-      'this case was changed elsewhere (perhaps in another tab); load it again.'
+      'this case was changed elsewhere, perhaps in another tab; load it again.'
     )
     self.rev = rev
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-  """A lesion as the source of the review has it, before any reader.
-
-  Attributes:
-    id: its name there, as 'lesion-001'.
-    index: its label in the source's label image; 0 where it has none.
-    ijk: its point, voxel as shown.
-    voxels: [n] linear indices as shown, x fastest, any order.
-    score: likelihood 0..1 or None.
-    status: 'definite', 'possible' or None.
-    region: one of REGIONS.
-  """
-
-  id: str
-  index: int
-  ijk: tuple[int, int, int]
-  voxels: np.ndarray
-  score: float | None = None
-  status: str | None = None
-  region: str = 'unknown'
-
-
-@dataclasses.dataclass
-class Item:
-  """One item of the list that the reader goes through.
-
-  Attributes:
-    number: 1..n in the order shown; the label of its voxels in `labels()`.
-    origin: MODEL, READER or AFTER.
-    id, index, score, status: of the candidate; None, 0, None, None where the
-      reader added it.
-    repeat_of: number of the item that this one silently repeats, or None.
-    present: False once removed (or its addition undone).
-    voxels: sorted linear indices; of a repeat always empty, ask
-      `ReviewRecord.voxels`.
-    ms: time that the reader spent on it; undo never takes time back.
-  """
-
-  number: int
-  origin: str
-  ijk: tuple[int, int, int]
-  id: str | None = None
-  index: int = 0
-  score: float | None = None
-  status: str | None = None
-  region: str = 'unknown'
-  verdict: str | None = None
-  certainty: str | None = None
-  mimic: str | None = None
-  rating: int | None = None
-  comment: str = ''
-  ms: int = 0
-  repeat_of: int | None = None
-  present: bool = True
-  voxels: np.ndarray = dataclasses.field(
-    default_factory=lambda: np.zeros(0, np.int64)
-  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,48 +74,6 @@ class Change:
   refused: int
 
 
-def new_header(
-  candidates: Iterable[Candidate],
-  *,
-  grid: Mapping[str, Any],
-  rater: str,
-  case: str,
-  source: str,
-  image_sha256: str,
-  labels_sha256: str | None = None,
-  model: str | None = None,
-  simulated: bool = False,
-  mode: str = 'second-reader',
-  blind: Sequence[str] = ('score', 'id'),
-  order: str = 'likelihood',
-  seed: int = 0,
-  repeat: float = 0,
-) -> dict[str, Any]:
-  """The first line of a journal: what the reader is going to see.
-
-  Args:
-    candidates: of the source; none is fine.
-    grid: `geometry.View.to_json()`.
-    rater: BIDS label.
-    case: name of the case.
-    source: name of the image file, without folders.
-    image_sha256: of the image.
-    labels_sha256: of the label image, None without one.
-    model: fingerprint of the model, None without one.
-    simulated: whether the image is.
-    mode: one of MODES.
-    blind: some of BLINDS. With 'mask' the items begin without outline.
-    order: one of ORDERS; 'random' depends on seed, rater and case.
-    seed: of the order and the repeats.
-    repeat: percent of the candidates that are shown twice.
-
-  Raises:
-    InputError: an option is none of the allowed, a candidate lies outside
-      the image, or two candidates share an index or a voxel.
-  """
-  raise NotImplementedError
-
-
 class ReviewRecord:
   """State of a review; pure Python and numpy, no files.
 
@@ -175,7 +82,6 @@ class ReviewRecord:
     view: geometry.View of the case.
     items: number to Item, also those that are hidden or removed.
     rev: number of the last line taken in.
-    status: one of STATUSES.
     note: the reader's words on the case.
     ms: time spent on the case.
     views: what was looked at, to {'slices': n, 'ms': n}.
@@ -187,31 +93,182 @@ class ReviewRecord:
     """The state before any event.
 
     Raises:
-      InputError: the header is not of this schema, or damaged.
+      InputError: the header is not of this schema.
     """
-    raise NotImplementedError
+    if header.get('schema') != SCHEMA:
+      raise InputError(
+        f'is of schema {checks.short(header.get("schema"))}, expected '
+        f'{SCHEMA}; read it with the version of cmbjax that wrote it'
+      )
+    self.header = dict(header)
+    self.view = geometry.View.from_json(header['grid'])
+    self.hidden = header['mode'] == 'first-reader'
+    self.items = {row['item']: self._candidate(row) for row in header['items']}
+    self.rev, self.note, self.ms, self.views = 0, '', 0, {}
+    self.done_rev: int | None = None
+    self._status: str | None = None
+    self._begun = False
+    self._undo: list[Mapping[str, Any]] = []
+    self._redo: list[Mapping[str, Any]] = []
+    self._labels = np.zeros(self.view.shape, np.uint16, order='F')
+    self._flat = self._labels.reshape(-1, order='F')  # shares its memory
+    self._sizes: dict[int, items.Size] = {}
+    self._again: dict[int, list[int]] = {}
+    for item in self.items.values():
+      if item.repeat_of is not None:
+        self._again.setdefault(item.repeat_of, []).append(item.number)
+      if not self.hidden:
+        self._flat[item.voxels] = item.number
 
-  def plan(self, action: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks an action; the line that says it, with `rev`. Changes nothing.
+  def _candidate(self, row: Mapping[str, Any]) -> Item:
+    bare = 'mask' in self.header['blind']
+    runs = [] if bare else row['voxels']
+    return Item(
+      number=row['item'],
+      origin=MODEL,
+      ijk=tuple(row['ijk']),
+      id=row['id'],
+      index=row['index'],
+      score=row['score'],
+      status=row['status'],
+      region=row['region'],
+      repeat_of=row['repeat_of'],
+      voxels=geometry.decode_runs(runs, self.view.size),
+    )
+
+  @property
+  def status(self) -> str:
+    """One of STATUSES; what the reader set, else by what was done."""
+    begun = 'in progress' if self._begun else 'not started'
+    return self._status or begun
+
+  @property
+  def repeats(self) -> dict[int, int]:
+    """Number of each hidden repeat to the number of its original."""
+    return {
+      number: original
+      for original, numbers in self._again.items()
+      for number in numbers
+    }
+
+  @property
+  def undoable(self) -> list[int]:
+    """Revisions that undo takes back, the next one last."""
+    return [line['rev'] for line in self._undo]
+
+  @property
+  def redoable(self) -> list[int]:
+    """Revisions that redo makes again, the next one last."""
+    return [line['rev'] for line in self._redo]
+
+  def is_shown(self, number: int) -> bool:
+    """Whether there is such an item that the reader may know of."""
+    item = self.items.get(number)
+    if item is None or not item.present:
+      return False
+    return not (self.hidden and item.origin == MODEL)
+
+  def shown(self) -> list[Item]:
+    """Items that the reader sees now, by number."""
+    return [self.items[n] for n in sorted(self.items) if self.is_shown(n)]
+
+  def voxels(self, number: int) -> np.ndarray:
+    """Sorted int64 linear indices of an item; a repeat has its original's."""
+    item = self.items[number]
+    return self.items[item.repeat_of or number].voxels
+
+  def size(self, number: int) -> items.Size:
+    """Volume, diameter and flags of an item."""
+    owner = self.items[number].repeat_of or number
+    if owner not in self._sizes:
+      self._sizes[owner] = items.measure(self.items[owner].voxels, self.view)
+    return self._sizes[owner]
+
+  def owner(self, voxels: np.ndarray) -> np.ndarray:
+    """[n] uint16: the items that have the voxels [n]; 0 where none has."""
+    return self._flat[voxels]
+
+  def labels(self) -> np.ndarray:
+    """[X, Y, Z] uint16, Fortran order, read only: item numbers as shown."""
+    shown = self._labels.view()
+    shown.flags.writeable = False
+    return shown
+
+  def item_json(self, number: int, blind: Sequence[str] = ()) -> dict[str, Any]:
+    """JSON of one item as the page gets it; blinded fields are null."""
+    return self.items[number].shown_json(
+      self.view, self.size(number), len(self.voxels(number)), blind
+    )
+
+  def view_items(self, blind: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """JSON of the items shown, by number."""
+    return [self.item_json(item.number, blind) for item in self.shown()]
+
+  def case_json(self) -> dict[str, Any]:
+    """The case in short: no voxels, no items."""
+    shown = self.shown()
+    unread = [item.number for item in shown if item.verdict is None]
+    return {
+      'rev': self.rev,
+      'status': self.status,
+      'note': self.note,
+      'items': len(shown),
+      'read': len(shown) - len(unread),
+      'hidden': self.hidden,
+      'ms': self.ms,
+      'can_undo': bool(self._undo),
+      'can_redo': bool(self._redo),
+      'first_unread': unread[0] if unread else None,
+    }
+
+  def answer(self, change: Change, blind: Sequence[str] = ()) -> dict[str, Any]:
+    """What POST events answers."""
+    case = self.case_json()
+    top = ('rev', 'can_undo', 'can_redo', 'first_unread')
+    pairs = np.stack([change.voxels, change.labels.astype(np.int64)], 1)
+    return {
+      **{name: case.pop(name) for name in top},
+      'items': [self.item_json(number, blind) for number in change.items],
+      'removed': list(change.removed),
+      'labels': pairs.tolist(),
+      'refused': change.refused,
+      'case': case,
+    }
+
+  def snapshot(self) -> dict[str, Any]:
+    """The whole state as JSON, voxels as runs."""
+    rows = []
+    for number in sorted(self.items):
+      item = self.items[number]
+      runs = geometry.encode_runs(item.voxels)
+      rows.append({**item.state(), 'voxels': runs})
+    return {
+      'schema': SCHEMA,
+      'case': self.case_json(),
+      'views': self.views,
+      'done_rev': self.done_rev,
+      'undo': self.undoable,
+      'redo': self.redoable,
+      'items': rows,
+    }
+
+  def plan(self, action: Mapping[str, Any]) -> Plan:
+    """Checks an action; the line that says it. Changes nothing.
 
     Args:
-      action: JSON of the page, see HTTP contract: {'event': ..., 'item': ...,
-        'value': ..., 'ms': ...}. 'edit', 'grow' and 'add' take `set` and
-        `clear` (indices) and `tool`. 'rev' is not looked at here.
+      action: JSON of the page: {'event': ..., 'item': ..., 'value': ...,
+        'ms': ...}. 'edit', 'grow' and 'add' take `set` and `clear` (linear
+        indices) and `tool`. 'rev' is not looked at here.
 
     Raises:
       InputError: unknown event or item, a value that is not allowed, voxels
         out of range, a locked item, nothing to undo.
     """
-    raise NotImplementedError
-
-  def fold(self, line: Mapping[str, Any]) -> Change:
-    """Takes one line in, as `plan` gave it or as the journal holds it."""
-    raise NotImplementedError
+    return actions.plan(self, action)
 
   def apply(self, action: Mapping[str, Any]) -> Change:
     """`plan` and `fold`; for work without files."""
-    return self.fold(self.plan(action))
+    return self.fold(*self.plan(action))
 
   def undo(self) -> Change:
     """Takes the last undoable change back."""
@@ -221,36 +278,171 @@ class ReviewRecord:
     """Makes the last undone change again."""
     return self.apply({'event': 'redo'})
 
-  def voxels(self, number: int) -> np.ndarray:
-    """Sorted int64 linear indices of an item; a repeat has its original's."""
-    raise NotImplementedError
+  def fold(
+    self, line: Mapping[str, Any], refused: np.ndarray = _NOTHING
+  ) -> Change:
+    """Takes one line in, as `plan` gave it or as the journal holds it.
 
-  def labels(self) -> np.ndarray:
-    """[X, Y, Z] uint16, Fortran order, read only: item numbers as shown."""
-    raise NotImplementedError
+    Args:
+      line: of the journal.
+      refused: of the plan, to tell the page.
 
-  def shown(self) -> list[Item]:
-    """Items that the reader sees now, by number."""
-    raise NotImplementedError
+    Raises:
+      InputError, KeyError, TypeError, ValueError, IndexError: it does not
+        follow from the present state; the record is of no use then.
+    """
+    if line['rev'] != self.rev + 1:
+      raise InputError(
+        f'has revision {checks.short(line["rev"])}, expected {self.rev + 1}'
+      )
+    event = line['event']
+    if event in ('undo', 'redo'):
+      touched = self._step(line)
+    else:
+      touched = self._put(line, forward=True)
+      if actions.is_change(line):
+        self._undo.append(line)
+        self._redo.clear()
+    self.rev = line['rev']
+    self._begun |= event not in _SILENT
+    self._count_time(line)
+    return self._change(line, touched, refused)
 
-  def view_items(self, blind: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """JSON of the items shown; blinded fields are null."""
-    raise NotImplementedError
+  def _step(self, line: Mapping[str, Any]) -> '_Touched':
+    undoing = line['event'] == 'undo'
+    source, target = self._undo, self._redo
+    if not undoing:
+      source, target = target, source
+    named = line['undoes' if undoing else 'redoes']
+    if not source or source[-1]['rev'] != named:
+      raise InputError(f'names {checks.short(named)}, which is not the last')
+    touched = self._put(source[-1], forward=not undoing)
+    target.append(source.pop())
+    return touched
 
-  def item_json(self, number: int, blind: Sequence[str] = ()) -> dict[str, Any]:
-    """JSON of one item as the page gets it; 'outline' is the label of its
-    voxels in `labels()`: its own number, or that of what it repeats."""
-    raise NotImplementedError
+  def _count_time(self, line: Mapping[str, Any]) -> None:
+    ms = line.get('ms', 0)
+    self.ms += ms
+    if 'item' in line:
+      self.items[line['item']].ms += ms
+    if line['event'] == 'view':
+      seen = self.views.setdefault(line['what'], {'slices': 0, 'ms': 0})
+      seen['slices'] += line['slices']
+      seen['ms'] += ms
 
-  def case_json(self) -> dict[str, Any]:
-    """rev, status, note, read, items (count), hidden, ms, can_undo, can_redo
-    and first_unread (number or None)."""
-    raise NotImplementedError
+  def _put(self, line: Mapping[str, Any], *, forward: bool) -> '_Touched':
+    """Makes one line happen, or unhappen."""
+    event, value = line['event'], line.get('new' if forward else 'old')
+    touched = _Touched(set(), set(), [])
+    if event == 'verdict':
+      for name in JUDGED:
+        setattr(self._changed(line, touched), name, value[name])
+    elif event in actions.FIELDS:
+      setattr(self._changed(line, touched), event, value)
+    elif event == 'move':
+      self._changed(line, touched).ijk = tuple(value)
+    elif event == 'note':
+      self.note = value
+    elif event == 'status':
+      self._status = value
+    elif event == 'done':
+      self._reveal(line, touched)
+    elif event in ('add', 'remove'):
+      self._come_or_go(line, touched, here=(event == 'add') == forward)
+      self._draw(line, touched, forward=forward)
+    elif event in actions.DRAWN:
+      self._draw(line, touched, forward=forward)
+    elif event not in _SILENT:
+      raise InputError(f'has an unknown event {checks.short(event)}')
+    return touched
 
-  def answer(self, change: Change, blind: Sequence[str] = ()) -> dict[str, Any]:
-    """What POST events answers."""
-    raise NotImplementedError
+  def _changed(self, line: Mapping[str, Any], touched: '_Touched') -> Item:
+    touched.items.add(line['item'])
+    return self.items[line['item']]
 
-  def snapshot(self) -> dict[str, Any]:
-    """The whole state as JSON, voxels as runs."""
-    raise NotImplementedError
+  def _reveal(self, line: Mapping[str, Any], touched: '_Touched') -> None:
+    self.hidden, self.done_rev = False, line['rev']
+    self._undo.clear()  # the unaided reading stays as it was
+    self._redo.clear()
+    for item in self.items.values():
+      if item.origin == MODEL:
+        item.voxels = item.voxels[self._flat[item.voxels] == 0]
+        self._flat[item.voxels] = item.number
+        self._sizes.pop(item.number, None)
+        touched.items.add(item.number)
+        touched.voxels.append(item.voxels)
+
+  def _come_or_go(
+    self, line: Mapping[str, Any], touched: '_Touched', *, here: bool
+  ) -> None:
+    """An addition, or its end; it keeps its number and its time."""
+    number = line['item']
+    if number not in self.items:
+      new = line['new']
+      self.items[number] = Item(
+        number, new['origin'], tuple(new['ijk']), verdict=new['verdict']
+      )
+    self.items[number].present = here
+    (touched.items if here else touched.removed).add(number)
+
+  def _draw(
+    self, line: Mapping[str, Any], touched: '_Touched', *, forward: bool
+  ) -> None:
+    """Voxels change hands."""
+    number = line['item']
+    hands = drawing.hands(line, self.view.size)
+    if forward:
+      for other, voxels in hands.taken:
+        self._lose(other, voxels, touched)
+      self._lose(number, hands.lost, touched)
+      self._gain(number, hands.gained, touched)
+      drawing.verify(line, self.items[number].voxels)
+    else:
+      self._lose(number, hands.gained, touched)
+      self._gain(number, hands.lost, touched)
+      for other, voxels in hands.taken:
+        self._gain(other, voxels, touched)
+    touched.items.add(number)
+
+  def _gain(self, number: int, voxels: np.ndarray, touched: '_Touched') -> None:
+    if self._flat[voxels].any():
+      raise InputError(f'gives item {number} voxels that another one has')
+    item = self.items[number]
+    item.voxels = drawing.joined(item.voxels, voxels)
+    self._flat[voxels] = number
+    self._redrawn(number, voxels, touched)
+
+  def _lose(self, number: int, voxels: np.ndarray, touched: '_Touched') -> None:
+    if (self._flat[voxels] != number).any():
+      raise InputError(f'takes voxels from item {number} that it has not')
+    item = self.items[number]
+    item.voxels = drawing.without(item.voxels, voxels)
+    self._flat[voxels] = 0
+    self._redrawn(number, voxels, touched)
+
+  def _redrawn(
+    self, number: int, voxels: np.ndarray, touched: '_Touched'
+  ) -> None:
+    if voxels.size:
+      self._sizes.pop(number, None)
+      touched.items.update([number, *self._again.get(number, ())])
+      touched.voxels.append(voxels)
+
+  def _change(
+    self, line: Mapping[str, Any], touched: '_Touched', refused: np.ndarray
+  ) -> Change:
+    voxels = np.unique(np.concatenate([refused, *touched.voxels]))
+    return Change(
+      line=line,
+      items=tuple(sorted(n for n in touched.items if self.is_shown(n))),
+      removed=tuple(sorted(touched.removed)),
+      voxels=voxels,
+      labels=self._flat[voxels],
+      refused=int(line.get('refused', 0)),
+    )
+
+
+class _Touched(NamedTuple):
+  items: set[int]
+  removed: set[int]
+  voxels: list[np.ndarray]
