@@ -37,9 +37,14 @@ def train(folder: pathlib.Path, epochs: int) -> str:
   return files.digest(*(np.asarray(leaf).tobytes() for leaf in leaves))
 
 
-if __name__ == '__main__':
+def main() -> int:
   try:
     with preemption.listening():
       print(train(pathlib.Path(sys.argv[1]), int(sys.argv[2])))
   except preemption.Stopped:
-    sys.exit(0)
+    pass
+  return 0
+
+
+if __name__ == '__main__':
+  preemption.exit_with(main)

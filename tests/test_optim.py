@@ -1,5 +1,6 @@
 """The plateau schedule cuts where Keras cuts, for each replica on its own."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -107,3 +108,18 @@ def test_every_setting_may_differ_per_replica():
     one = optim.Plateau(*(field[r] for field in rule))
     want = keras(np.ones(9), **one._asdict())
     np.testing.assert_allclose(got[:, r], want, rtol=1e-6)
+
+
+def test_the_first_state_is_what_the_optimizer_makes():
+  """Of two replicas with their own settings, made without compiling."""
+  params = {'a': np.ones((2, 3), np.float32), 'b': np.ones(2, np.float32)}
+  rate, decay = np.array([0.1, 0.2]), np.array([0.0, 0.3])
+  made = optim.begin(params, rate, decay)
+  for r in range(2):
+    own = jax.tree.map(lambda leaf, r=r: leaf[r], params)
+    expected = optim.set_rate(optim.adam().init(own), rate[r], decay[r])
+    found = jax.tree.map(lambda leaf, r=r: leaf[r], made)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+      assert a.dtype == b.dtype
+      np.testing.assert_array_equal(a, b)

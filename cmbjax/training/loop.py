@@ -205,10 +205,8 @@ def initial_state(
   table = rows_of(jobs)
   num = runner.padded(len(table))
   weights = _padded(hosts.fetch(weights), runner, len(table))
-  # One program: eagerly, every leaf of every moment would be one.
-  opt = jax.jit(jax.vmap(optim.adam().init))(weights.params)
-  opt = optim.set_rate(
-    hosts.fetch(opt),
+  opt = optim.begin(
+    weights.params,
     _column(jobs, num, 'learning_rate'),
     _column(jobs, num, 'weight_decay'),
   )
@@ -487,7 +485,14 @@ def _plateau(jobs: Sequence[Job], num: int) -> optim.Plateau:
 
 def _keys(job: Job, epoch: int) -> np.ndarray:
   """uint32 [R, 2]."""
-  keys = [
-    rng.key(r.seed, 'step', fold=r.fold, epoch=epoch) for r in job.replicas
-  ]
-  return np.asarray(jax.random.key_data(jnp.stack(keys)))
+  seeds = np.array([r.seed for r in job.replicas], np.uint32)
+  folds = np.array([r.fold for r in job.replicas], np.uint32)
+  return np.asarray(_step_keys(seeds, folds, np.uint32(epoch)))
+
+
+@jax.jit
+def _step_keys(seeds, folds, epoch):
+  def one(seed, fold):
+    return rng.key(seed, 'step', fold=fold, epoch=epoch)
+
+  return jax.random.key_data(jax.vmap(one)(seeds, folds))

@@ -48,6 +48,27 @@ def adam() -> optax.GradientTransformation:
   return wrapped(learning_rate=0.0, weight_decay=0.0)
 
 
+def begin(params: Any, rate: np.ndarray, weight_decay: np.ndarray) -> Any:
+  """The first optimizer state of R replicas, numpy leaves [R, ...].
+
+  All of it is zero but the two settings; making it on the host compiles
+  nothing.
+
+  Args:
+    params: leaves [R, ...].
+    rate: [R].
+    weight_decay: [R].
+  """
+  shapes = jax.eval_shape(jax.vmap(adam().init), params)
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+  hyperparams = {
+    **zeros.hyperparams,
+    'learning_rate': np.asarray(rate, np.float32),
+    'weight_decay': np.asarray(weight_decay, np.float32),
+  }
+  return zeros._replace(hyperparams=hyperparams)
+
+
 def set_rate(opt: Any, rate: jax.Array, weight_decay: Any = None) -> Any:
   """The optimizer state with another rate, and decay if given; () or [R]."""
   new = {**opt.hyperparams, 'learning_rate': _float(rate)}

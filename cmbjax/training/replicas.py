@@ -84,12 +84,15 @@ class Patches(NamedTuple):
 
 def on_device(image: np.ndarray, label: np.ndarray) -> Patches:
   """Examples [N, 24, 24, 12], [N] to the device."""
-  return Patches(jnp.asarray(image, jnp.float16), jnp.asarray(label, jnp.int8))
+  # Converted here: on the device that would be a program for each type.
+  return Patches(
+    *jax.device_put((np.asarray(image, np.float16), np.asarray(label, np.int8)))
+  )
 
 
 def initial(network: Any, replica: Replica) -> Weights:
   """Fresh weights; one seed starts all its folds and strategies alike."""
-  return _initial(network)(rng.key(replica.seed, 'init'))
+  return _initial(network)(np.uint32(replica.seed))
 
 
 def first_weights(network: Any, table: Sequence[Replica]) -> Weights:
@@ -102,10 +105,12 @@ def first_weights(network: Any, table: Sequence[Replica]) -> Weights:
 
 @functools.lru_cache(maxsize=8)
 def _initial(network: Any):
-  sample = jnp.zeros((1, *augment.SEEN, 1), jnp.float32)
+  # Lazily: the layers are not computed, only what their weights begin as.
+  sample = jax.ShapeDtypeStruct((1, *augment.SEEN, 1), jnp.float32)
 
-  def make(key):
-    variables = network.init(key, sample, train=False)
+  def make(seed):
+    key = rng.key(seed, 'init')
+    variables = network.lazy_init(key, sample, train=False)
     return Weights(variables['params'], variables.get('batch_stats', {}))
 
   # Level 0: it runs once per seed, so compiling fast wins.

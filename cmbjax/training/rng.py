@@ -14,7 +14,7 @@ def key(seed: int, *names: str, **numbers: int) -> jax.Array:
   """A typed key for one purpose: `key(0, 'dropout', fold=2, epoch=5)`.
 
   Args:
-    seed: the seed of the replica.
+    seed: the seed of the replica; in compiled code a uint32 of the device.
     *names: stream names; their order matters.
     **numbers: further coordinates; each is folded in behind its own name.
   """

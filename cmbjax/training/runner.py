@@ -187,7 +187,8 @@ class Runner:
   def place(self, tree: Any) -> Any:
     """Host arrays [R, ...], padded, to where they are needed."""
     if self.mesh is None:
-      return jax.tree.map(jnp.asarray, tree)
+      # All at once and as copies, since the step takes what it is given.
+      return jax.device_put(tree, may_alias=False)
     return jax.tree.map(functools.partial(self._put, spec=P('replica')), tree)
 
   def epoch(
@@ -288,7 +289,7 @@ class Runner:
     own = replicas.unstack(values, num)
 
     def one(r):
-      learner, total = parts[r], jnp.float32(course.total[r])
+      learner, total = parts[r], np.float32(course.total[r])
       done, ahead = int(course.step[r]), _Ahead()
       while done < steps[r] and not stop():
         learner, total = self._step(
