@@ -1,0 +1,469 @@
+"""A reader's labels to a cohort folder that training reads.
+
+Accepted items and additions are microbleeds, rejected ones false positives,
+and what the reader left unsure is in neither. Rule: every file is checked as
+it was written before the folder gets its name; it is whole or not there.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import cmbjax
+from cmbjax import files
+from cmbjax.data import cohort, truth
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import bids, volume
+from cmbjax.progress import Progress
+from cmbjax.review import cases as cases_lib
+from cmbjax.review import export_checks, grow, journal, merge, places
+from cmbjax.review.cases import Case
+from cmbjax.review.geometry import decode_runs
+from cmbjax.review.items import MODEL, Item, measure
+from cmbjax.review.record import ReviewRecord
+
+TRUTH, MASKS = 'derivatives/truth', 'derivatives/masks'
+LINKS = ('hard', 'copy', 'symbolic')
+COLUMNS = {
+  'x': 'Centre of the outline, mm, RAS world',
+  'y': 'Centre of the outline, mm, RAS world',
+  'z': 'Centre of the outline, mm, RAS world',
+  'volume_mm3': 'Voxels times voxel volume; of a lesion without outline n/a',
+  'diameter_mm': 'Diameter of a sphere of that volume',
+  'verdict': 'accept or reject',
+  'certainty': 'definite, probable or possible',
+  'mimic': 'What a rejected candidate is instead',
+  'region': 'lobar, deep, infratentorial or unknown',
+  'origin': 'model, reader, or reader_after_model (added after the candidates '
+  'were shown)',
+  'source_id': 'Name of the candidate where it was proposed',
+  'score': 'Likelihood that the networks gave',
+  'rating': "The reader's own, 1 to 10",
+  'comment': "The reader's words",
+}
+
+
+class Part(NamedTuple):
+  """One item as it is written."""
+
+  item: Item
+  voxels: np.ndarray  # sorted linear indices, never empty
+  outlined: bool  # False: only its point is known
+
+
+class Labels(NamedTuple):
+  """The labels of one scan."""
+
+  accepted: tuple[Part, ...]  # label n is part n - 1
+  rejected: tuple[Part, ...]
+  left_out: dict[str, int]  # 'unsure' and 'unread' to how many
+
+
+def write_cohort(
+  cases: Sequence[Case],
+  root: pathlib.Path,
+  rater: str,
+  out: pathlib.Path,
+  *,
+  link: str = 'hard',
+  grow_missing: bool = False,
+) -> pathlib.Path:
+  """Writes the completed reviews of a reader as a BIDS cohort.
+
+  Args:
+    cases: of the source that was reviewed.
+    root: folder of the reviews.
+    rater: reader, or a folder that `merge.run_merge` wrote.
+    out: the cohort, a folder that is not there yet.
+    link: how images get there: 'hard' (a copy where that is impossible),
+      'copy' or 'symbolic'.
+    grow_missing: outline accepted lesions that have none; else they are an
+      error.
+
+  Returns:
+    `out`.
+
+  Raises:
+    NoInputError: no review of this reader, or none that is completed.
+    InputError: a check failed, or `out` is not free.
+  """
+  root, out = pathlib.Path(root), pathlib.Path(out)
+  if link not in LINKS:
+    raise InputError(f'link: found {link!r}, allowed are {", ".join(LINKS)}.')
+  rater = _known(root, rater)
+  finished, left_out = _finished(cases, root, rater)
+  with _fresh(out) as folder, Progress('export', len(finished)) as progress:
+    for case, record in finished:
+      loaded = cases_lib.load(case)
+      _check_image(case, record, loaded)
+      labels = collect(record, loaded.image, grow_missing=grow_missing)
+      _write_images(folder, case, link)
+      _write_mask(folder, case, loaded.image)
+      about = _about(record, case, rater, root / rater / case.name)
+      stems = _write_truth(folder, case, loaded.image, labels, about, record)
+      export_checks.check(case.name, stems, loaded.image, labels, record.view)
+      progress.advance(note=case.name)
+    _write_top(folder, finished, rater, left_out)
+    _check_cohort(folder, finished)
+  return out
+
+
+def left_out(
+  cases: Sequence[Case], root: pathlib.Path, rater: str
+) -> dict[str, str]:
+  """Names of cases that an export leaves out, and why."""
+  return _finished(cases, pathlib.Path(root), rater)[1]
+
+
+def collect(
+  record: ReviewRecord, image: volume.Volume, *, grow_missing: bool = False
+) -> Labels:
+  """What the reader decided, as parts with voxels of their own.
+
+  Outlines that were hidden from the reader are those of the source. A
+  rejected item without outline is its point.
+
+  Raises:
+    InputError: an accepted item has no outline.
+  """
+  every = [
+    mark
+    for mark in places.marks(record, '')
+    if not (record.hidden and mark.item.origin == MODEL)
+  ]
+  own = {mark.item.number: mark.voxels for mark in every}
+  if 'mask' in record.header['blind']:
+    _unhide(record, own)
+  taken = np.concatenate([np.zeros(0, np.int64), *own.values()])
+  accepted, rejected = [], []
+  for mark in every:
+    item, voxels = mark.item, own[mark.item.number]
+    if mark.verdict == 'accept':
+      outlined = voxels
+      if not len(voxels):
+        outlined = _grown(record, item, image, taken, grow_missing)
+        taken = np.union1d(taken, outlined)
+      accepted.append(Part(item, outlined, True))
+    elif mark.verdict == 'reject':
+      rejected.append((item, voxels))
+  bled = np.concatenate([np.zeros(0, np.int64), *(p.voxels for p in accepted)])
+  mimics = []
+  for item, voxels in rejected:
+    voxels = np.setdiff1d(voxels, bled)  # it may be painted over
+    point = np.array([record.view.index_of(item.ijk)], np.int64)
+    if len(voxels):
+      mimics.append(Part(item, voxels, True))
+    elif not np.isin(point, taken).any():
+      taken = np.union1d(taken, point)
+      mimics.append(Part(item, point, False))
+  said = [mark.verdict for mark in every]
+  lost = len(rejected) - len(mimics)
+  counts = {'unsure': said.count('unsure'), 'unread': said.count(None)}
+  counts |= {'rejected_under_a_lesion': lost} if lost else {}
+  return Labels(tuple(accepted), tuple(mimics), counts)
+
+
+def _unhide(record, own) -> None:
+  """Outlines of the source, for items that the reader drew nothing on."""
+  numbers = {
+    record.items[n].id: n for n in own if record.items[n].origin == MODEL
+  }
+  taken = np.concatenate([np.zeros(0, np.int64), *own.values()])
+  for item in record.header['items']:
+    number = numbers.get(item['id'])
+    if number is not None and not len(own[number]):
+      source = decode_runs(item['voxels'], record.view.size)
+      own[number] = np.setdiff1d(source, taken)
+
+
+def _grown(record, item, image, taken, grow_missing) -> np.ndarray:
+  case = record.header['case']
+  if not grow_missing:
+    raise InputError(
+      f'{case}: item {item.number} is accepted, but has no outline; grow or '
+      'paint one, or let the export grow what is missing.'
+    )
+  free = np.ones(image.array.shape, bool)
+
+  place = record.view.ijk_of(taken)
+  free[tuple(place.T)] = False
+  try:
+    grown = grow.grow(image.array, image.spacing_mm, item.ijk, free=free)
+  except InputError as error:
+    raise InputError(f'{case}: item {item.number}: {error}') from error
+  return grown.voxels
+
+
+def _known(root, rater) -> str:
+  if (root / rater / 'merge.json').is_file():
+    return rater
+  (name,) = merge.check_raters(root, [rater], least=1)
+  return name
+
+
+def _finished(cases, root, rater):
+  """(case, record) of what is completed, and why others are left out."""
+  finished, out = [], {}
+  for case in cases:
+    folder = root / rater / case.name
+    if not (folder / journal.EVENTS).is_file():
+      out[case.name] = 'not begun'
+      continue
+    record = journal.read(folder)
+    if 'adjudicates' in record.header:
+      raise InputError(
+        f'{rater}: holds disagreements only; export the merged folder '
+        'instead, which `cmbjax review merge` writes.'
+      )
+    if record.status != 'completed':
+      out[case.name] = record.status
+      continue
+    finished.append((case, record))
+  if not finished:
+    why = ', '.join(f'{name} ({text})' for name, text in out.items())
+    raise NoInputError(
+      f'{root / rater}: no review is completed: {why}; finish one first.'
+    )
+  return finished, out
+
+
+def _check_image(case, record, loaded) -> None:
+  for what, now in (
+    ('image', loaded.image_sha256),
+    ('label image', loaded.labels_sha256),
+  ):
+    field = 'image_sha256' if what == 'image' else 'labels_sha256'
+    if (record.header[field] or '') != (now or ''):
+      raise InputError(
+        f'{case.name}: its {what} is not the one that was reviewed; restore '
+        'it, or review it again.'
+      )
+
+
+@contextlib.contextmanager
+def _fresh(out) -> Iterator[pathlib.Path]:
+  """A folder beside `out` that becomes it when all went well."""
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise InputError(f'{out}: is there already; name a new folder.')
+  work = out.parent / f'.partial-{out.name}-{os.getpid()}'
+  shutil.rmtree(work, ignore_errors=True)
+  files.make_folder(work)
+  try:
+    yield work
+    try:
+      os.replace(work, out)
+    except OSError as error:
+      raise InputError(
+        f'{out}: cannot be written ({error.strerror}); choose another place.'
+      ) from error
+  finally:
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _anat(folder, below, case) -> pathlib.Path:
+  return folder.joinpath(below, case.subject, case.session or '', 'anat')
+
+
+def _write_images(folder, case: Case, link) -> None:
+  """What was judged as it is, or the signal that it was made from."""
+  anat = _anat(folder, '', case)
+  for path, rest in _images(case):
+    ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
+    _bring(path, anat / f'{case.name}_{rest}{ending}', link)
+    facts = bids.sidecar(path)
+    for name, own in (
+      ('MagneticFieldStrength', 'field_t'),
+      ('EchoTime', 'echo_time_s'),
+    ):
+      if case.protocol.get(own) is not None:
+        facts.setdefault(name, case.protocol[own])
+    if case.simulated:
+      facts['Simulated'] = True
+    files.write_json(anat / f'{case.name}_{rest}.json', facts)
+
+
+def _images(case: Case) -> list[tuple[pathlib.Path, str]]:
+  if case.image is not None:
+    return [(case.image, 'swi')]
+  found = []
+  for part in ('magnitude', 'phase'):
+    some = getattr(case.signal, part)
+    some = some if isinstance(some, tuple) else (some,)
+    short = 'mag' if part == 'magnitude' else 'phase'
+    for number, path in enumerate(some, 1):
+      rest = f'part-{short}_T2starw'
+      if len(some) > 1:
+        rest = f'echo-{number}_part-{short}_MEGRE'
+      found.append((path, rest))
+  return found
+
+
+def _bring(path, target, link) -> None:
+  target.parent.mkdir(parents=True, exist_ok=True)
+  path = path.resolve()
+  if link == 'symbolic':
+    target.symlink_to(path)
+    return
+  if link == 'hard':
+    with contextlib.suppress(OSError):  # another disk, or it cannot link
+      os.link(path, target)
+      return
+  with files.whole(target) as temporary:
+    shutil.copyfile(path, temporary)
+
+
+def _write_mask(folder, case, image) -> None:
+  """The brain mask that came with the scan, where there is one."""
+  path = _mask_of(case)
+  if path is None:
+    return
+  mask = volume.load(path)
+  truth.check_grid(mask, image)
+  target = _anat(folder, MASKS, case) / f'{case.name}_label-brain_mask.nii.gz'
+  volume.save(target, mask.array > 0, image)
+  about = {'Type': 'Brain', 'Description': 'As it came with the data.'}
+  files.write_json(target.with_name(target.name[:-7] + '.json'), about)
+  bids.write_description(folder / MASKS, 'Brain masks', kind='derivative')
+
+
+def _mask_of(case: Case) -> pathlib.Path | None:
+  if case.signal is not None and case.signal.mask is not None:
+    return case.signal.mask
+  image = case.image or cases_lib.last(case.signal.magnitude)
+  root = next((p.parent for p in image.parents if p.name == case.subject), None)
+  if root is None:
+    return None
+  try:
+    found = bids.find_scans(root, participants=[case.subject])
+  except InputError:
+    return None  # the image was found another way
+  return next((scan.mask for scan in found if scan.name == case.name), None)
+
+
+def _about(record, case, rater, folder) -> dict[str, Any]:
+  """Who said so, of what, and how."""
+  header = record.header
+  times = [line['time'] for line in journal.lines(folder) if line.get('time')]
+  merged = header.get('merged') or {}
+  readers = merged.get('raters') or [header['rater']]
+  return {
+    'Manual': True,
+    'Rater': rater,
+    'Readers': list(readers),
+    'Adjudicator': merged.get('adjudicator'),
+    'FirstTime': min(times, default=None),
+    'LastTime': max(times, default=None),
+    'Sources': [header['source']] if header['source'] else [],
+    'SpatialReference': 'orig',
+    'ImageSHA256': header['image_sha256'],
+    'LabelsSHA256': header['labels_sha256'],
+    'Model': header['model'],
+    'Mode': header['mode'],
+    'Blind': list(header['blind']),
+    'Order': header['order'],
+    'Seed': header['seed'],
+    'ReviewedWith': header['cmbjax'],
+    'Simulated': bool(case.simulated or header['simulated']),
+    'GeneratedBy': [
+      {'Name': 'cmbjax review export', 'Version': cmbjax.__version__}
+    ],
+    'Note': record.note,
+  }
+
+
+def _write_truth(folder, case, image, labels: Labels, about, record):
+  """Both label images with their tables; their stems."""
+  anat = _anat(folder, TRUTH, case)
+  anat.mkdir(parents=True, exist_ok=True)
+  stems = []
+  for name, parts, what in (
+    ('cmb', labels.accepted, 'Microbleeds that the reader accepted or added.'),
+    ('mimic', labels.rejected, 'Candidates that the reader rejected.'),
+  ):
+    flat = np.zeros(record.view.size, np.uint16)
+    for number, part in enumerate(parts, 1):
+      flat[part.voxels] = number
+    stem = anat / f'{case.name}_seg-{name}_dseg'
+    array = flat.reshape(record.view.shape, order='F')
+    volume.save(f'{stem}.nii.gz', array, image)
+    rows = [_row(n, name, p, record) for n, p in enumerate(parts, 1)]
+    table = merge.tsv(['index', 'name', *COLUMNS], rows)
+    files.write_text(f'{stem}.tsv', table)
+    known = {key: {'Description': text} for key, text in COLUMNS.items()}
+    counts = {'Lesions': len(parts), 'LeftOut': labels.left_out}
+    says = {'Description': what, **about, **counts, **known}
+    says[truth.ALL_CANDIDATES] = True
+    files.write_json(f'{stem}.json', says)
+    stems.append(stem)
+  return stems
+
+
+def _row(number, name, part: Part, record) -> dict[str, Any]:
+  item, view = part.item, record.view
+  size = measure(part.voxels, view)
+  world = places.centre(item, part.voxels, view)
+  shown = {'volume_mm3': size.volume_mm3, 'diameter_mm': size.diameter_mm}
+  return {
+    'index': number,
+    'name': f'{name}-{number:03d}',
+    **dict(zip('xyz', (f'{value:.3f}' for value in world))),
+    **({k: f'{v:.3f}' for k, v in shown.items()} if part.outlined else {}),
+    'verdict': item.verdict,
+    'certainty': item.certainty,
+    'mimic': item.mimic,
+    'region': item.region,
+    'origin': item.origin,
+    'source_id': item.id,
+    'score': None if item.score is None else f'{item.score:.6g}',
+    'rating': item.rating,
+    'comment': item.comment,
+  }
+
+
+def _write_top(folder, finished, rater, out) -> None:
+  simulated = any(c.simulated or r.header['simulated'] for c, r in finished)
+  made = {'Name': 'cmbjax review export', 'Version': cmbjax.__version__}
+  top = {'GeneratedBy': [made], 'Rater': rater, 'LeftOut': dict(out)}
+  if simulated:
+    top['Simulated'] = True
+  name = 'Simulated scans' if simulated else 'Scans'
+  name += f' with microbleeds as read by {rater}'
+  bids.write_description(folder, name, extra=top)
+  bids.write_description(
+    folder / TRUTH, f'{name}: labels', kind='derivative', extra=top
+  )
+  files.write_text(folder / '.bidsignore', '*_swi.*\n')
+  files.write_text(folder / 'README', _README.format(name=name, rater=rater))
+  rows: dict[str, int] = {}
+  for case, record in finished:
+    said = [mark.verdict for mark in places.marks(record, '')]
+    rows[case.subject] = rows.get(case.subject, 0) + said.count('accept')
+  lines = [f'{subject}\t{count}' for subject, count in sorted(rows.items())]
+  text = '\n'.join(['participant_id\tmicrobleeds', *lines]) + '\n'
+  files.write_text(folder / 'participants.tsv', text)
+  about = {'Description': 'Lesions that the reader accepted or added.'}
+  files.write_json(folder / 'participants.json', {'microbleeds': about})
+
+
+_README = """{name}, written by cmbjax review export.
+
+The images are those that were reviewed, voxel by voxel. Under
+derivatives/truth, seg-cmb holds what {rater} accepted or added, seg-mimic what
+{rater} rejected; together they are all candidates of a scan. What was left
+unsure is in neither.
+"""
+
+
+def _check_cohort(folder, finished) -> None:
+  """Reads the folder as training will."""
+  read = cohort.read_cohort(folder)
+  there = {scan.name for scan in read.scans if scan.truth.kind == 'candidates'}
+  wanted = {case.name for case, _ in finished}
+  if there != wanted:
+    missing = ', '.join(sorted(wanted - there))
+    raise InputError(f'export: {missing} cannot be read back; report this.')
