@@ -531,6 +531,8 @@ def _weights_record(one: Planned, material: Material) -> dict:
     'patches': config.patches,
     'threshold': config.evaluation.threshold,
     'replicas': [list(row) for row in job.replicas],
+    'epochs': job.epochs,
+    'batch': job.batch,
     **_people(job, material),
     'fold_hash': material.folds.hash,
     'simulated': bool(material.scans.simulated.any()),

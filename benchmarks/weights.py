@@ -1,0 +1,223 @@
+"""How good the shipped weights are, on fresh simulated heads.
+
+  python benchmarks/weights.py --out FOLDER
+  cmbjax weights pack cmbjax/weights --out cmbjax/weights \
+      --results benchmarks/results/weights.json     # into the model cards
+
+Whole heads of every protocol are simulated into FOLDER (kept, and used again).
+Each goes through `cmbjax detect` and `cmbjax evaluate` with the default
+weights (rows of kind 'detect': outlined lesions, matched by touch), and its
+candidates, labelled as for training, through all shipped weights (rows of
+kind 'candidates': what the networks do). Protocols that no network was trained
+on stand beside the others. Intervals: 95 %, jackknife over subjects. Seeds
+9000-9099 are for tuning, 9100-9199 for reports: look at them once. No scan is
+of a person, and no number says how good the weights are on scans of people.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+from cmbjax import files, workers
+from cmbjax.data import cohort as cohorts
+from cmbjax.data import patches, tables
+from cmbjax.detect import candidates
+from cmbjax.evaluation import calibration, metrics
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.lesions import classifier
+from cmbjax.simulate import cohort as simulator
+from cmbjax.weights import catalogue
+
+RESULTS = pathlib.Path(__file__).parent / 'results' / 'weights.json'
+PROTOCOLS = {  # and how many heads of each
+  'btumor_7t': 10,
+  'btumor_3t': 10,
+  'ccm_3t': 10,
+  'clinical_15t': 4,
+  'isotropic_3t': 4,
+}
+POINTS = ('high_sensitivity', 'balanced', 'high_precision')
+
+
+def main() -> None:
+  """Simulates, detects, scores, prints the table and writes the results."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  parser.add_argument('--seed', type=int, default=9140)
+  parser.add_argument('--jobs', type=int, default=1)
+  parser.add_argument('--protocols', nargs='+', default=list(PROTOCOLS))
+  parser.add_argument('--scans', type=int, help='of each; default: 10 or 4')
+  parser.add_argument('--weights', nargs='+', default=list(catalogue.NAMES))
+  parser.add_argument('--no-detect', action='store_true')
+  parser.add_argument('--results', type=pathlib.Path, default=RESULTS)
+  args = parser.parse_args()
+  rows = []
+  for name in args.protocols:
+    folder = args.out / f'{name}_{args.seed}'
+    simulator.simulate(
+      name, subjects=args.scans or PROTOCOLS[name], out=folder,
+      seed=args.seed, jobs=args.jobs,
+    )  # fmt: skip
+    if not args.no_detect:
+      rows += [detected(name, folder, args, point) for point in POINTS]
+    rows += judged(name, folder, args)
+  for row in rows:
+    show(row)
+  files.write_json(
+    args.results,
+    {
+      'simulated': True,
+      'seed': args.seed,
+      'default': catalogue.DEFAULT,
+      'weights': {
+        name: files.read_json(catalogue.folder(name) / 'weights.json')[
+          'fingerprint'
+        ]
+        for name in args.weights
+      },
+      'rows': rows,
+    },
+  )
+
+
+def detected(name: str, folder: pathlib.Path, args, point: str) -> dict:
+  """The default weights through the real command line."""
+  out = args.out / f'detected_{name}_{args.seed}_{point}'
+  _command(
+    'detect', folder, out, '--no-report', '--no-regions',
+    '--operating-point', point, '--jobs', args.jobs,
+  )  # fmt: skip
+  _command('evaluate', out, folder)
+  found = json.loads((out / 'evaluation.json').read_text())
+  touch = found['rules']['touch']
+  names = {'sensitivity': 'sensitivity_lesions'}
+  return {
+    'kind': 'detect',
+    'weights': catalogue.DEFAULT,
+    'protocol': name,
+    'trained_on': _trained_on(catalogue.DEFAULT, name),
+    'point': point,
+    'scans': found['scans'],
+    'lesions': touch['lesions'],
+    'metrics': {names.get(k, k): v for k, v in touch['pooled'].items()},
+  }
+
+
+def _command(*words) -> None:
+  done = subprocess.run(
+    [sys.executable, '-m', 'cmbjax.cli', *map(str, words)],
+    stdout=subprocess.DEVNULL,
+    check=False,
+  )
+  if done.returncode:
+    raise SystemExit(f'cmbjax {words[0]} ended with {done.returncode}')
+
+
+def _trained_on(weights: str, protocol: str) -> bool:
+  known = files.read_json(catalogue.folder(weights) / classifier.POINTS_FILE)
+  return protocol in known['cohorts']
+
+
+def judged(name: str, folder: pathlib.Path, args) -> list[dict]:
+  """Every shipped ensemble on the labelled candidates of a cohort."""
+  scans = cohorts.read_cohort(folder).scans
+  work = functools.partial(propose, kept=args.out / 'candidates')
+  found = list(workers.spread(work, scans, args.jobs, gigabytes=2.0))
+  found.sort(key=lambda one: one['scan'])
+  counts = ScanCounts(
+    scan=np.array([one['scan'] for one in found]),
+    subject=np.array([one['subject'] for one in found]),
+    num_lesions=np.array([one['num_lesions'] for one in found]),
+    num_missed=np.array([one['num_missed'] for one in found]),
+  )
+  rows = []
+  for weights in args.weights:
+    known = classifier.load(weights)
+    mean = known.likelihood(np.concatenate([o['image'] for o in found])).mean(0)
+    predictions = _predictions(found, name, mean)
+    rows += [
+      _row(known, weights, name, predictions, counts, point) for point in POINTS
+    ]
+  return rows
+
+
+def propose(scan: cohorts.Scan, *, kept: pathlib.Path) -> dict:
+  """Candidates of one scan with label and patch; kept between runs."""
+  mark = files.digest(cohorts.scan_fingerprint(scan))
+  path = kept / f'{scan.name}-{mark}.npz'
+  loaded = cohorts.load_scan(scan)
+  table = tables.load_table(path)
+  if table is None:
+    table = tables.make_table(scan, loaded, gates=candidates.Gates())
+    tables.save_table(path, table)
+  return {
+    'scan': scan.name,
+    'subject': scan.subject,
+    'num_lesions': table.facts['num_lesions'],
+    'num_missed': len(table.facts['missed']),
+    'lesion': table.lesion,
+    'image': patches.cut(loaded.swi, table.centre),
+  }
+
+
+def _predictions(found, cohort, likelihood) -> Predictions:
+  count = [len(one['lesion']) for one in found]
+  scan = np.repeat([one['scan'] for one in found], count)
+  lesion = np.concatenate([one['lesion'] for one in found]).astype(int)
+  return Predictions(
+    key=np.array([f'{s}/{n}' for n, s in enumerate(scan)]),
+    subject=np.repeat([one['subject'] for one in found], count),
+    scan=scan,
+    cohort=np.full(len(scan), cohort),
+    label=(lesion > 0).astype(int),
+    lesion=lesion,
+    probability=likelihood,
+  )
+
+
+def _row(known, weights, protocol, predictions, counts, point) -> dict:
+  found = metrics.evaluate(
+    predictions, counts, threshold=known.threshold(point), method='jackknife'
+  )
+  sure = predictions._replace(
+    probability=known.probability(predictions.probability)
+  )
+  found |= calibration.scores(sure, method='jackknife')
+  return {
+    'kind': 'candidates',
+    'weights': weights,
+    'protocol': protocol,
+    'trained_on': _trained_on(weights, protocol),
+    'point': point,
+    'threshold': known.threshold(point),
+    'scans': len(counts.scan),
+    'lesions': int(counts.num_lesions.sum()),
+    'candidates': len(predictions.key),
+    'microbleeds': int(predictions.label.sum()),
+    'metrics': {name: value._asdict() for name, value in found.items()},
+  }
+
+
+def show(row: dict) -> None:
+  """One line; all numbers are of simulated scans."""
+  new = '' if row['trained_on'] else ' (never trained on)'
+  text = (
+    f'{row["kind"]:<11}{row["weights"]:<10}{row["protocol"]}{new} '
+    f'{row["point"]}, {row["scans"]} SIMULATED scans: '
+  )
+  parts = []
+  for name in ('sensitivity_lesions', 'sensitivity_candidates', 'fp_per_scan',
+               'fp_removed', 'precision', 'f1', 'auc', 'ece'):  # fmt: skip
+    value = row['metrics'].get(name)
+    if value is not None and value['value'] is not None:
+      parts.append(f'{name} {value["value"]:.3f}')
+  print(text + ', '.join(parts), flush=True)
+
+
+if __name__ == '__main__':
+  main()

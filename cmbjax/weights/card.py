@@ -1,0 +1,197 @@
+"""What is known about some weights, as the README.md beside them.
+
+Rule: the text is a function of the files; nothing is claimed that was not
+measured, and every number says that the scans were simulated.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ABOUT = {
+  '7t': 'Trained on 7T brain tumour scans. `configs/finetune.py` starts here.',
+  'finetuned': 'The `7t` networks, fine-tuned on 3T brain tumour scans.',
+  'combined': 'Trained from scratch on scans of several field strengths.',
+}
+METRICS = {  # of benchmarks/results/weights.json, in the order of the table
+  'sensitivity_lesions': 'Sensitivity, all lesions',
+  'sensitivity_candidates': 'Sensitivity, candidates',
+  'fp_per_scan': 'FP per scan',
+  'fp_removed': 'FP removed',
+  'precision': 'Precision',
+  'f1': 'F1',
+  'auc': 'AUC',
+  'ece': 'Calibration error',
+}
+_LIMITS = """
+- Nobody was scanned: every scan in training, and in the tables below, was
+  drawn by the simulator of cmbjax. How good the networks are on scans of
+  people is not known. Look at every finding; fine-tune on your own labels.
+- They see only what the candidate stage proposes, in patches of 16 x 16 x 8
+  voxels of the scan's own grid. `cmbjax detect` warns where a scan is unlike
+  those in the training.
+- Research use only. This is no medical device and must not guide care.
+"""
+
+
+def write(
+  name: str,
+  record: Mapping[str, Any],
+  points: Mapping[str, Any],
+  rows: Sequence[Mapping[str, Any]] = (),
+) -> str:
+  """The model card, Markdown.
+
+  Args:
+    name: of the weights.
+    record: `weights.json`.
+    points: `operating_points.json`.
+    rows: of benchmarks/results/weights.json that are about these weights.
+  """
+  kind = 'simulated' if record.get('simulated') else 'real'
+  parts = [
+    f'# cmbjax weights: {name}',
+    ABOUT.get(name, ''),
+    f'**Learned from {kind} scans. Research use only.**',
+    '## Data',
+    _data(record, points),
+    '## Training',
+    _training(record),
+    '## Operating points',
+    f'Chosen out of fold on the {kind} training subjects. A candidate counts '
+    'when the mean likelihood of the networks is above the threshold.',
+    _points(points),
+    '## Calibration',
+    _calibration(points),
+    '## On fresh scans',
+    _fresh(rows),
+    '## Limits',
+    _LIMITS.strip(),
+  ]
+  return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def protocols(domain: Mapping[str, Any]) -> dict[str, str]:
+  """What the training scans were like, in words."""
+  out = {}
+  if domain.get('field_t'):
+    out['Field'] = ', '.join(f'{t:g}' for t in domain['field_t']) + ' T'
+  if domain.get('spacing_mm'):
+    sides = [_span(side) for side in domain['spacing_mm']]
+    out['Voxel'] = ' x '.join(sides) + ' mm'
+  if domain.get('echo_time_s'):
+    out['Echo time'] = _span([1000 * t for t in domain['echo_time_s']]) + ' ms'
+  if domain.get('contrast'):
+    out['Contrast of dark structures'] = _span(domain['contrast'])
+  if domain.get('candidates_per_litre'):
+    span = [round(v) for v in domain['candidates_per_litre']]
+    out['Candidates per litre of brain'] = _span(span)
+  return out
+
+
+def _data(record, points) -> str:
+  known = points['out_of_fold']
+  lines = [
+    f'- Cohorts: {", ".join(points.get("cohorts", []))}',
+    '- {subjects} subjects, {scans} scans, {lesions} lesions; {candidates} '
+    'candidates, of which {microbleeds} microbleeds'.format(**known),
+  ]
+  lines += [f'- {k}: {v}' for k, v in protocols(points['domain']).items()]
+  if 'persons' in record:
+    seeds = {p.partition('@')[2] for p in record['persons']} - {''}
+    if seeds:
+      lines.append(f'- Seed of the simulator: {", ".join(sorted(seeds))}')
+  return '\n'.join(lines)
+
+
+def _training(record) -> str:
+  rows = record['replicas']
+  names = ('strategy', 'fold', 'seed', 'learning_rate', 'min_learning_rate')
+  names += ('weight_decay', 'patience', 'plateau_factor', 'min_delta')
+  first = dict(zip((*names, 'positive_weight'), rows[0]))
+  lines = [
+    f'- {len(rows)} networks {record["model"]}, one per fold by subject; each '
+    'is the epoch with the smallest loss on its held-out fold',
+    f'- Patches: {record.get("patches", "native")}',
+    f'- Adam, learning rate {first["learning_rate"]:g} falling to '
+    f'{first["min_learning_rate"]:g} by {first["plateau_factor"]:g} at '
+    f'plateaus of {first["patience"]} epochs; weight decay '
+    f'{first["weight_decay"]:g}; weight of microbleeds '
+    f'{first["positive_weight"]:g}',
+  ]
+  if 'epochs' in record:
+    lines.append(f'- {record["epochs"]} epochs, batches of {record["batch"]}')
+  made = record.get('environment', {})
+  if made:
+    lines.append(
+      f'- Made with cmbjax {made.get("cmbjax")} ({made.get("git")}), '
+      f'{made.get("time", "")[:10]}, `configs/weights.py`'
+    )
+  return '\n'.join(lines)
+
+
+def _points(points) -> str:
+  lines = [
+    '| point | threshold | sensitivity, all | precision | FP per scan |',
+    '|---|---|---|---|---|',
+  ]
+  for name, one in points['points'].items():
+    lines.append(
+      f'| {name} | {one["threshold"]:.3f} | {_value(one.get("sensitivity"))} '
+      f'| {_value(one.get("precision"))} '
+      f'| {_value(one.get("fp_per_scan"), 1)} |'
+    )
+  return '\n'.join(lines)
+
+
+def _calibration(points) -> str:
+  found = points['calibration']
+  what = {
+    'none': 'Likelihoods are used as they are',
+    'isotonic': 'Isotonic regression',
+    'temperature': f'Temperature {found.get("temperature", 1):.2f}',
+  }[found['kind']]
+  scores = ', '.join(f'{k} {v:.4f}' for k, v in found.get('brier', {}).items())
+  return f'{what}. Brier score, cross-fitted: {scores or "not measured"}.'
+
+
+def _fresh(rows) -> str:
+  if not rows:
+    return 'Not measured.'
+  lines = [
+    'Whole simulated heads that nothing was chosen on, at the operating point '
+    '`high_sensitivity` unless another is named; 95 % intervals, jackknife '
+    'over subjects.',
+    '',
+    '| scans | point | ' + ' | '.join(METRICS.values()) + ' |',
+    '|---' * (len(METRICS) + 2) + '|',
+  ]
+  for row in rows:
+    cells = [
+      _interval(row['metrics'].get(key), 1 if key == 'fp_per_scan' else 3)
+      for key in METRICS
+    ]
+    seen = '' if row['trained_on'] else ', protocol never trained on'
+    lines.append(
+      f'| {row["scans"]} {row["protocol"]}{seen} | {row["point"]} | '
+      + ' | '.join(cells)
+      + ' |'
+    )
+  return '\n'.join(lines)
+
+
+def _interval(found, digits) -> str:
+  if found is None or found['value'] is None:
+    return 'n/a'
+  text = f'{found["value"]:.{digits}f}'
+  if found['low'] is None:
+    return text
+  return f'{text} ({found["low"]:.{digits}f}, {found["high"]:.{digits}f})'
+
+
+def _value(value, digits=3) -> str:
+  return 'n/a' if value is None else f'{value:.{digits}f}'
+
+
+def _span(values) -> str:
+  low, high = (f'{v:.3g}' for v in values)
+  return low if low == high else f'{low} to {high}'

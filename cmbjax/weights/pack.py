@@ -1,0 +1,90 @@
+"""A finished run to the folder of weights that comes with the package.
+
+Rule: what is packed is what was trained, its parameters rounded to half
+precision and nothing else; the card says what was measured with them.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from cmbjax import files
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.training import checkpoint, packed
+from cmbjax.weights import card
+from cmbjax.weights.catalogue import NAMES
+
+POINTS_FILE = 'operating_points.json'
+
+
+def pack(
+  run: pathlib.Path,
+  out: pathlib.Path,
+  *,
+  results: pathlib.Path | None = None,
+  names: Sequence[str] = NAMES,
+) -> list[pathlib.Path]:
+  """Writes OUT/NAME for every strategy of a run.
+
+  Args:
+    run: folder of a finished `configs/weights.py`, or a folder of packed
+      weights, whose cards are then written again.
+    out: gets one folder per name.
+    results: benchmarks/results/weights.json, for the cards.
+    names: strategies.
+
+  Returns:
+    The folders.
+
+  Raises:
+    NoInputError: the run lacks a strategy, or its operating points.
+    InputError: its weights are damaged, or of an older run than its points.
+  """
+  run, out = pathlib.Path(run), pathlib.Path(out)
+  rows = _rows(results) if results is not None else []
+  done = []
+  for name in names:
+    source = run / 'models' / name
+    if not source.is_dir() and packed.is_packed(run / name):
+      source = run / name
+    done.append(_one(source, out / name, name, rows))
+  return done
+
+
+def _one(source, target, name, rows) -> pathlib.Path:
+  record = dict(checkpoint.read_record(source))
+  path = source / POINTS_FILE
+  if not path.is_file():
+    raise NoInputError(f'{path}: not found; run the study to its end first.')
+  points = dict(files.read_json(path))
+  if points.get('fingerprint') != record['fingerprint']:
+    raise InputError(
+      f'{path}: was made for other weights; run the study to its end again.'
+    )
+  weights = checkpoint.load_weights(source)
+  if record.get('precision') != 'half':  # rounded: no longer the same numbers
+    record['fingerprint'] = files.digest(record['fingerprint'], 'half')
+    record['precision'] = 'half'
+    points['fingerprint'] = record['fingerprint']
+  mine = [row for row in rows if row['weights'] == name]
+  texts = {
+    'weights.json': _json(record),
+    POINTS_FILE: _json(points),
+    'README.md': card.write(name, record, points, mine),
+  }
+  packed.save(target, weights, texts)
+  return target
+
+
+def _rows(results: pathlib.Path) -> list[dict[str, Any]]:
+  found = files.read_json(results)
+  if not isinstance(found, dict) or 'rows' not in found:
+    raise InputError(
+      f'{results}: is not what benchmarks/weights.py writes; run it again.'
+    )
+  return found['rows']
+
+
+def _json(value: Any) -> str:
+  return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + '\n'

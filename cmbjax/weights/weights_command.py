@@ -1,0 +1,142 @@
+"""`cmbjax weights`: which networks came with cmbjax, and are they whole."""
+
+import argparse
+import pathlib
+
+EPILOG = """
+examples:
+  cmbjax weights list
+  cmbjax weights verify              # all that came with cmbjax
+  cmbjax weights path 7t             # for other programs
+  cmbjax weights pack runs/weights --out cmbjax/weights
+
+exit code: 0 all is well, 2 something is damaged or wrong use, 3 nothing there.
+"""
+ACTIONS = ('list', 'verify', 'path', 'pack')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Options of the verb."""
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
+  parser.epilog = EPILOG
+  parser.add_argument('action', choices=ACTIONS, help='what to do')
+  parser.add_argument(
+    'which',
+    nargs='?',
+    metavar='NAME',
+    help='7t, finetuned, combined or a folder; for pack: the run',
+  )
+  parser.add_argument(
+    '--out', metavar='DIR', help='for pack: gets one folder per name'
+  )
+  parser.add_argument(
+    '--results',
+    metavar='FILE',
+    help='for pack: benchmarks/results/weights.json, for the model cards',
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Does it; returns the exit code.
+
+  Raises:
+    NoInputError, InputError: weights that are missing or damaged.
+  """
+  from cmbjax.errors import InputError
+
+  for name in ('out', 'results'):
+    if args.action != 'pack' and getattr(args, name) is not None:
+      raise InputError(f'--{name}: is for pack only; leave it out.')
+  work = {'list': _list, 'verify': _verify, 'path': _path, 'pack': _pack}
+  return work[args.action](args)
+
+
+def _list(args) -> int:
+  from cmbjax import files
+  from cmbjax.errors import InputError, NoInputError
+  from cmbjax.weights import card, catalogue
+
+  if args.which is not None:
+    raise InputError('weights list: takes no name; leave it out.')
+  found = catalogue.shipped()
+  if not found:
+    raise NoInputError('weights: none came with this cmbjax; install it again.')
+  for name, folder in found.items():
+    record = files.read_json(folder / 'weights.json')
+    points = files.read_json(folder / 'operating_points.json')
+    size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+    mark = ', default of detect' if name == catalogue.DEFAULT else ''
+    learned = 'simulated' if record.get('simulated') else 'real'
+    print(
+      f'{name}: {len(record["replicas"])} x {record["model"]}, {size:.1f} MB, '
+      f'fingerprint {record["fingerprint"]}{mark}'
+    )
+    print(f'  {card.ABOUT[name]}')
+    print(f'  learned from {len(record["subjects"])} {learned} subjects')
+    for title, text in card.protocols(points['domain']).items():
+      print(f'  {title}: {text}')
+  print('Research use only; each folder has a README.md.')
+  return 0
+
+
+def _verify(args) -> int:
+  from cmbjax.errors import InputError, NoInputError
+  from cmbjax.training import checkpoint, packed
+  from cmbjax.weights import catalogue
+
+  if args.which is None:
+    folders = {name: catalogue.folder(name) for name in catalogue.NAMES}
+  else:
+    folders = {args.which: catalogue.resolve(args.which)}
+  wrong = []
+  for name, folder in folders.items():
+    if not folder.is_dir():
+      raise NoInputError(f'{folder}: no such folder; check the path.')
+    if packed.is_packed(folder):
+      found = packed.problems(folder)
+    else:
+      checkpoint.read_record(folder)
+      found = _of_study(folder)
+    print(f'{name}: {"; ".join(found) or "ok"}')
+    wrong += [name] if found else []
+  if wrong:
+    raise InputError(
+      f'weights: {", ".join(wrong)} {"is" if len(wrong) == 1 else "are"} '
+      'damaged; install cmbjax or copy the folder again.'
+    )
+  return 0
+
+
+def _of_study(folder) -> list[str]:
+  """The same for `models/NAME` of a run, which has a manifest."""
+  from cmbjax.errors import InputError
+  from cmbjax.training import checkpoint
+
+  try:
+    checkpoint.check_weights(folder)
+  except InputError:
+    return ['a file is missing or differs from its hash']
+  return []
+
+
+def _path(args) -> int:
+  from cmbjax.weights import catalogue
+
+  print(catalogue.folder(args.which or catalogue.DEFAULT))
+  return 0
+
+
+def _pack(args) -> int:
+  from cmbjax.errors import InputError
+  from cmbjax.weights import pack
+
+  for name, value in (('RUN', args.which), ('--out', args.out)):
+    if value is None:
+      raise InputError(f'weights pack: {name} is missing.')
+  results = pathlib.Path(args.results) if args.results else None
+  for folder in pack.pack(
+    pathlib.Path(args.which), pathlib.Path(args.out), results=results
+  ):
+    size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+    print(f'{folder}: {size:.1f} MB')
+  return 0
