@@ -31,6 +31,26 @@ _FLAGS = (
   '--remote-debugging-pipe',
 )
 _LOADED = 'Page.loadEventFired'
+_MODIFIERS = {'Alt': 1, 'Control': 2, 'Meta': 4, 'Shift': 8}
+_CODES = {  # key to code and Windows key number
+  'Space': ('Space', 32),
+  'Enter': ('Enter', 13),
+  'Escape': ('Escape', 27),
+  'Tab': ('Tab', 9),
+  'Delete': ('Delete', 46),
+  'PageUp': ('PageUp', 33),
+  'PageDown': ('PageDown', 34),
+  'ArrowLeft': ('ArrowLeft', 37),
+  'ArrowUp': ('ArrowUp', 38),
+  'ArrowRight': ('ArrowRight', 39),
+  'ArrowDown': ('ArrowDown', 40),
+  '+': ('NumpadAdd', 107),
+  '-': ('Minus', 189),
+  '=': ('Equal', 187),
+  '[': ('BracketLeft', 219),
+  ']': ('BracketRight', 221),
+  '?': ('Slash', 191),
+}
 # The pipe is 3 and 4 in the browser, whatever its numbers are here.
 _LAUNCH = (
   'import os, sys;'
@@ -47,13 +67,14 @@ def find() -> str | None:
 class Browser:
   """One page of one browser."""
 
-  def __init__(self, profile: pathlib.Path):
+  def __init__(self, profile: pathlib.Path, flags: tuple[str, ...] = ()):
     command_read, self._write = _pipe()
     self._read, answer_write = _pipe()
     self._process = subprocess.Popen(
       [
         *(sys.executable, '-c', _LAUNCH, str(command_read), str(answer_write)),
-        *(find(), *_FLAGS, f'--user-data-dir={profile}', 'about:blank'),
+        *(find(), *_FLAGS, *flags, f'--user-data-dir={profile}'),
+        'about:blank',
       ],
       pass_fds=(command_read, answer_write),
       stdout=subprocess.DEVNULL,
@@ -136,6 +157,84 @@ class Browser:
     assert 'exceptionDetails' not in answer, answer['exceptionDetails']
     return answer['result'].get('value')
 
+  def wait(self, script: str, *, timeout: float = 20):
+    """Waits until a JavaScript expression is true; returns its value."""
+    end = time.monotonic() + timeout
+    while not (value := self.run(script)):
+      assert time.monotonic() < end, f'never true: {script}'
+      time.sleep(0.02)
+    return value
+
+  def size(self, width: int, height: int, *, ratio: float = 1, touch=False):
+    """Size of the window in CSS pixels, and device pixels per CSS pixel."""
+    self.call(
+      'Emulation.setDeviceMetricsOverride',
+      width=width, height=height, deviceScaleFactor=ratio, mobile=touch,
+    )  # fmt: skip
+    self.call('Emulation.setTouchEmulationEnabled', enabled=touch)
+
+  def key(self, name: str, *, hold: bool = False):
+    """One real key stroke: 'a', 'PageDown', 'Control+z', 'Shift+1'.
+
+    With `hold` it stays down until `lift`.
+    """
+    *modifiers, key = ['+'] if name == '+' else name.split('+')
+    bits = sum(_MODIFIERS[one] for one in modifiers)
+    code, number = _CODES.get(key, (None, 0))
+    if code is None:
+      code = f'Digit{key}' if key.isdigit() else f'Key{key.upper()}'
+      number = ord(key.upper())
+    more = {'code': code, 'windowsVirtualKeyCode': number, 'modifiers': bits}
+    text = {'Space': ' ', 'Enter': '\r'}.get(key, key)
+    if len(text) == 1 and not bits & 6:  # neither Control nor Meta
+      more['text'] = text
+    more['key'] = ' ' if key == 'Space' else key
+    self.call('Input.dispatchKeyEvent', type='keyDown', **more)
+    if not hold:
+      self.lift(name)
+
+  def lift(self, name: str):
+    """Lets a key go."""
+    key = '+' if name == '+' else name.split('+')[-1]
+    self.call(
+      'Input.dispatchKeyEvent', type='keyUp', key=' ' if key == 'Space' else key
+    )
+
+  def mouse(self, kind: str, x: float, y: float, *, button='left', **more):
+    """One real mouse event: 'Pressed', 'Moved' or 'Released'."""
+    down = {'left': 1, 'right': 2, 'middle': 4}.get(button, 0)
+    self.call(
+      'Input.dispatchMouseEvent',
+      type=f'mouse{kind}', x=x, y=y, button=button,
+      buttons=0 if kind == 'Released' else down, clickCount=1, **more,
+    )  # fmt: skip
+
+  def drag(self, points, *, button='left', **more):
+    """Presses at the first point, moves through all, lets go at the last."""
+    self.mouse('Pressed', *points[0], button=button, **more)
+    for point in points[1:]:
+      self.mouse('Moved', *point, button=button, **more)
+    self.mouse('Released', *points[-1], button=button, **more)
+
+  def wheel(self, x: float, y: float, turns: float, **more):
+    """Turns the wheel over a point; a turn is 100 pixels, down is positive."""
+    self.call(
+      'Input.dispatchMouseEvent',
+      type='mouseWheel', x=x, y=y, deltaX=0, deltaY=100 * turns, **more,
+    )  # fmt: skip
+
+  def touch(self, *steps):
+    """Fingers on the glass: each step is a list of points, one per finger."""
+    for number, points in enumerate(steps):
+      self.call(
+        'Input.dispatchTouchEvent',
+        type='touchMove' if number else 'touchStart',
+        touchPoints=[
+          {'x': x, 'y': y, 'id': finger} for finger, (x, y) in enumerate(points)
+        ],
+      )
+    self.call('Input.dispatchTouchEvent', type='touchEnd', touchPoints=[])
+
   def press(self, keys: str):
     """Real key strokes, one per character."""
     for key in keys:
@@ -212,10 +311,10 @@ def _pipe() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def opened():
-  """A browser with a profile of its own."""
+def opened(*flags: str):
+  """A browser with a profile of its own, and with more flags."""
   with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-    browser = Browser(pathlib.Path(profile))
+    browser = Browser(pathlib.Path(profile), flags)
     try:
       yield browser
     finally:

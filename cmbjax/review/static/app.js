@@ -1,0 +1,487 @@
+// The page: opens cases, shows the current candidate, and lets the parts
+// speak with one another. What keys and buttons do stands in actions.js.
+
+import {Brush, SIZES_MM} from './brush.js';
+import {Dialogs} from './dialogs.js';
+import {Header} from './header.js';
+import {List, nameOf, stateOf} from './list.js';
+import {Panel} from './panel.js';
+import {Review, told} from './review.js';
+import {Sweep} from './sweep.js';
+import {get} from './api.js';
+import {$, banner, make, press, speak} from './dom.js';
+import {actionsOf, bindButtons} from './actions.js';
+import {listenToKeys} from './keys.js';
+import {makeViewer, outlineOf} from './viewer-api.js';
+import {remember, remembered, watchTabs} from './memory.js';
+import {readout, protocol} from './readout.js';
+
+const PREFERENCES = {radiological: true, smooth: false, fill: false,
+  advance: true, ask: false, slab: 10, brush: 3, sphere: true};
+const AWAY_MS = 120000; // a reader who is away reads nothing
+
+class App {
+  constructor() {
+    this.prefs = {...PREFERENCES, ...remembered('prefs')};
+    this.current = null;
+    this.judgedNow = null; // whose certainty or kind is being asked
+    this.shows = {overlay: true, crosshair: true};
+  }
+
+  async start() {
+    this.session = await get('api/session');
+    this.review = new Review(this.session);
+    this.review.addEventListener('change', () => this.show());
+    this.review.addEventListener('notice', ({detail}) =>
+      banner('notice', detail.text));
+    this.review.addEventListener('reload', () => this.reloaded());
+    this.panel = new Panel(this);
+    this.panel.build(this.session);
+    this.list = new List((number) => this.go(number), () => this.remember());
+    this.sweep = new Sweep(this);
+    this.header = new Header(this);
+    this.dialogs = new Dialogs(this);
+    this.actions = actionsOf(this);
+    bindButtons(this);
+    listenToKeys(this.actions, {
+      ratings: this.session.ratings, busy: (key) => this.awaited(key)});
+    await this.useViewer(new URLSearchParams(location.search).get('viewer') ||
+      this.session.viewer || 'flat');
+    $('about').textContent = `cmbjax ${this.session.version}`;
+    addEventListener('beforeunload', (event) => {
+      this.remember(true);
+      if (!this.review.saved) event.preventDefault();
+    });
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'hidden') this.review.retry();
+      this.spend();
+    });
+    addEventListener('online', () => this.review.retry());
+    watchTabs(this.session.rater);
+    await this.open(this.session.start || 0);
+  }
+
+  async useViewer(wanted) {
+    const state = this.viewer && {position: this.viewer.position,
+      window: this.viewer.window, field: this.viewer.field};
+    this.viewer?.destroy();
+    const {viewer, kind, note} = await makeViewer(wanted, $('viewer'), {
+      onMove: () => { this.sweep.moved(); readout(this); this.remember(); },
+      onWindow: () => { readout(this); this.remember(); },
+      onField: (mm) => { press($('field'), mm); this.remember(); },
+      onActive: () => {},
+      onGrow: (point) => this.actions.growAt(point),
+      onLost: (reason) => this.useViewer('flat').then(() =>
+        banner('viewer', `${reason} The plain viewer is shown instead.`)),
+      paint: (...stroke) => this.paint(...stroke),
+    });
+    Object.assign(this, {viewer, kind});
+    document.body.dataset.viewer = kind;
+    if (note) banner('viewer', note);
+    if (this.review.meta) await this.fill(state);
+  }
+
+  async open(number) {
+    if (this.opening) return;
+    this.opening = true;
+    try {
+      if (this.review.meta) {
+        this.sweep.reset();
+        this.remember(true);
+        if (!await this.review.flush()) return;
+      }
+      $('loading').hidden = false;
+      $('loaded').style.width = '0';
+      document.body.removeAttribute('data-ready');
+      await this.review.open(number, (share) => {
+        $('loaded').style.width = `${Math.round(share * 100)}%`;
+      });
+      this.sweep.reset();
+      await this.fill(null);
+      this.arrived();
+    } catch (error) {
+      $('loading').hidden = Boolean(this.review.meta);
+      banner('open', `The case could not be opened: ${error.message}`, {
+        kind: 'bad', actions: [['Try again', () => {
+          banner('open', '');
+          this.open(number);
+        }]]});
+      if (!('status' in error)) throw error;
+    } finally {
+      this.opening = false;
+      this.header.cases();
+    }
+  }
+
+  // The viewer gets the case; `state` is what it showed before, or null.
+  async fill(state) {
+    const {meta, labels, items} = this.review;
+    const place = state || {...remembered(this.shelf), ...meta.place};
+    this.sequence = meta.sequences[0];
+    this.firstWindow = this.sequence.window;
+    this.judged = {...this.sequence, raw: this.review.images.get(
+      this.sequence.name)};
+    this.viewer.load({dim: meta.dim, spacing: meta.spacing,
+      affine: meta.affine, oblique_deg: meta.oblique_deg}, labels);
+    this.brush = new Brush(meta, labels);
+    Object.assign(this.brush, {mm: this.prefs.brush,
+      sphere: this.prefs.sphere, image: this.judged.raw});
+    this.windows = new Map();
+    if (place.window) this.windows.set(this.sequence.name, place.window);
+    this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair});
+    this.viewer.setOverlay({shown: this.shows.overlay, fill: this.prefs.fill});
+    this.viewer.setTool(null, this.brush.mm);
+    await this.showSequence(0);
+    this.list.offer(items, place);
+    this.setSlab(Boolean(place.slab), true);
+    if (!state) {
+      const unread = [...items.values()].find((item) => !item.verdict);
+      const first = items.get(meta.first_unread) || unread ||
+        items.get(place.current) || items.values().next().value;
+      this.current = null;
+      this.judgedNow = null;
+      if (first) this.go(first.item, {field: place.field});
+      else {
+        if (place.position) this.viewer.jump(place.position);
+        if (place.field) this.viewer.setField(place.field);
+      }
+      // Where the reader was, when that is the very candidate.
+      if (first && place.current === first.item && place.position) {
+        this.viewer.jump(place.position);
+      }
+    } else {
+      this.viewer.jump(state.position);
+      if (state.field) this.viewer.setField(state.field);
+    }
+    this.crops();
+    this.show();
+  }
+
+  arrived() {
+    $('loading').hidden = true;
+    document.body.dataset.ready = this.review.meta.name;
+    const {meta, leftover} = this.review;
+    this.header.tags();
+    this.header.cases();
+    protocol(this);
+    for (const key of ['finish', 'open', 'notice', 'notices', 'leftover']) {
+      banner(key, '');
+    }
+    banner('notices', (meta.notices || []).join(' '));
+    speak(`${meta.name}, ${$('progress').textContent}`);
+    if (!leftover?.length) return;
+    this.review.leftover = null;
+    banner('leftover', `This browser holds ${leftover.length} ` +
+      `change${leftover.length > 1 ? 's' : ''} of this case that never ` +
+      `reached the server (${leftover.map(told).slice(0, 4).join('; ')}).`,
+    {kind: 'warn', actions: [['Save now', () => {
+      banner('leftover', '');
+      leftover.forEach((body) => this.review.act(body));
+    }]]});
+  }
+
+  reloaded() {
+    this.viewer.labels = this.review.labels;
+    this.brush.labels = this.review.labels;
+    if (!this.review.items.has(this.current)) this.current = null;
+    this.header.tags();
+    this.show();
+  }
+
+  get item() { return this.review.items.get(this.current) || null; }
+
+  // Everything that follows from the state of the case.
+  show() {
+    const {review, viewer, list, panel} = this;
+    if (!review.meta || !viewer.grid) return;
+    for (const item of review.items.values()) this.measure(item);
+    viewer.setItems(review.items, this.current);
+    list.show(review.items, this.current);
+    const all = [...review.items.values()].every((item) => item.verdict);
+    panel.show(this.item, {
+      asked: review.items.get(this.judgedNow), hidden: review.hidden, all,
+      total: review.items.size, next: Boolean(this.asking),
+      at: list.order.indexOf(this.current) + 1});
+    $('finish-open').classList.toggle('ready', all && review.items.size > 0);
+    this.header.show();
+  }
+
+  // Size at once, also for strokes that are not sent yet.
+  measure(item) {
+    if (outlineOf(item) !== item.item) return;
+    const {length} = this.review.labels.voxels(item.item);
+    if (length === item.voxels) return;
+    const {affine: a} = this.review.meta;
+    const voxel = Math.abs(
+      a[0][0] * (a[1][1] * a[2][2] - a[1][2] * a[2][1]) -
+      a[0][1] * (a[1][0] * a[2][2] - a[1][2] * a[2][0]) +
+      a[0][2] * (a[1][0] * a[2][1] - a[1][1] * a[2][0]));
+    item.voxels = length;
+    item.volume_mm3 = length * voxel;
+    item.diameter_mm = Math.cbrt(6 * item.volume_mm3 / Math.PI);
+  }
+
+  go(number, {field = this.viewer.field, quiet = false} = {}) {
+    const item = this.review.items.get(number);
+    if (!item) return;
+    if (number !== this.current) {
+      this.spend();
+      this.since = performance.now();
+      this.ms = 0;
+      this.asking = null;
+    }
+    this.current = number;
+    this.viewer.jump(item.ijk);
+    if (field) this.viewer.setField(field, item.ijk);
+    this.show();
+    this.list.reveal();
+    this.remember();
+    if (!quiet) speak(`${nameOf(item)}, ${stateOf(item)}`);
+  }
+
+  step(by) {
+    const next = this.list.beside(this.current, by);
+    if (next !== undefined) {
+      this.judgedNow = null;
+      this.go(next);
+    }
+  }
+
+  stepCase(by) {
+    const {cases} = this.session;
+    const at = cases.findIndex((one) => one.case === this.review.number);
+    const next = cases[at + by];
+    if (next) this.open(next.case);
+    else banner('cases', by > 0 ? 'This is the last case.'
+      : 'This is the first case.');
+  }
+
+  async refreshSession() {
+    this.session.cases = (await get('api/session')).cases;
+    this.header.cases();
+    this.header.tags();
+  }
+
+  // Time on the current candidate, with the page in sight.
+  spend() {
+    const now = performance.now();
+    this.ms = (this.ms || 0) + Math.min(now - (this.since ?? now), AWAY_MS);
+    this.since = now;
+    return Math.round(this.ms);
+  }
+
+  verdict(value) {
+    const {item} = this;
+    if (!item) { this.step(1); return; }
+    const ms = this.spend();
+    if (item.verdict !== value) {
+      this.review.set(item.item, 'verdict', value, {ms});
+      this.ms = 0;
+    }
+    speak(`${nameOf(item)} ${value ? stateOf(item) : 'cleared'}`);
+    this.judgedNow = value ? item.item : null;
+    this.asking = null;
+    if (value && this.prefs.ask && value !== 'unsure') this.asking = item.item;
+    else if (value && this.prefs.advance) this.goOn();
+    this.show();
+    if (!this.review.hidden && [...this.review.items.values()].every((one) =>
+      one.verdict)) speak('All candidates are read.');
+  }
+
+  goOn() {
+    this.asking = null;
+    const next = this.list.unread(this.current);
+    if (next !== undefined && next !== this.current) this.go(next);
+  }
+
+  // While a verdict waits for its certainty or kind, digits answer.
+  awaited(key) {
+    if (!this.asking || !/^[1-8]$/.test(key)) return this.rated(key);
+    this.actions.choice(key);
+    return true;
+  }
+
+  rated(key) {
+    if (!this.rating || !/^[0-9]$/.test(key)) return false;
+    this.rate(Number(key) || 10);
+    return true;
+  }
+
+  rate(value) {
+    this.rating = false;
+    const {item} = this;
+    if (!item) return;
+    this.review.set(item.item, 'rating', item.rating === value ? null : value);
+  }
+
+  choose(number, field, value) {
+    const item = this.review.items.get(number);
+    if (!item) return;
+    const same = item[field] === value;
+    this.review.set(number, field, same ? null : value);
+    if (this.asking && !same) this.goOn();
+    this.show();
+  }
+
+  set(field, value) {
+    if (this.item && this.item[field] !== value) {
+      this.review.set(this.current, field, value);
+    }
+  }
+
+  rejected(number) {
+    return this.review.items.get(number)?.verdict === 'reject';
+  }
+
+  paint(phase, point, plane, erase) {
+    if (phase === 'begin') {
+      const {item} = this;
+      const why = !item ? 'Choose a candidate first, or add one with +.'
+        : item.locked ? 'A rejected candidate is locked: 0 clears its verdict.'
+          : outlineOf(item) !== item.item
+            ? 'The outline of this candidate cannot be changed.' : '';
+      banner('paint', why);
+      if (why) return false;
+      this.brush.begin({item: item.item, erase,
+        free: (number) => this.rejected(number)});
+    }
+    if (phase === 'end') {
+      const stroke = this.brush.end();
+      if (stroke) this.review.paint(stroke);
+      return true;
+    }
+    this.brush.move(point, plane);
+    return true;
+  }
+
+  setBrush(by) {
+    const at = SIZES_MM.indexOf(this.brush.mm);
+    const mm = SIZES_MM[Math.max(0, Math.min(SIZES_MM.length - 1, at + by))];
+    this.brush.mm = mm;
+    this.prefer({brush: mm});
+    this.viewer.setTool(this.viewer.tool, mm);
+    $('brush-size').textContent = `${mm} mm`;
+  }
+
+  setSlab(on, quiet = false) {
+    const mm = this.prefs.slab;
+    this.viewer.setSlab(on ? mm : 0);
+    $('slab').value = String(mm);
+    press($('minip'), on);
+    if (on && ['brush', 'eraser'].includes(this.viewer.tool)) {
+      this.actions.tool(null);
+      banner('paint', 'A projection smears lesions: the brush works on ' +
+        'single slices.');
+    }
+    readout(this);
+    if (!quiet) this.remember();
+  }
+
+  async showSequence(at) {
+    const {meta} = this.review;
+    const sequence = meta.sequences[at];
+    if (!sequence) return;
+    if (this.sequence && this.viewer.image) {
+      this.windows.set(this.sequence.name, [...this.viewer.window]);
+    }
+    let raw;
+    try {
+      raw = await this.review.image(sequence);
+    } catch (error) {
+      banner('sequence', `${sequence.label}: ${error.message}`);
+      return;
+    }
+    this.sequence = sequence;
+    this.viewer.setImage({raw, slope: sequence.slope,
+      intercept: sequence.intercept, label: sequence.label, judged: at === 0});
+    this.viewer.setWindow(...(this.windows.get(sequence.name) ||
+      sequence.window));
+    $('sequences').replaceChildren(...meta.sequences.map((one, index) => {
+      const button = make('button', {onclick: () => this.showSequence(index)},
+        `${one.label} `, index < 2 ? make('kbd', {}, String(index + 1)) : '');
+      press(button, index === at);
+      return button;
+    }));
+    readout(this);
+  }
+
+  crops() {
+    const {dim, spacing} = this.review.meta;
+    this.list.crops.show({...this.judged, dim, spacing,
+      window: this.firstWindow, radiological: this.prefs.radiological});
+  }
+
+  prefer(change) {
+    Object.assign(this.prefs, change);
+    remember('prefs', this.prefs);
+    this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair});
+    this.viewer.setOverlay({fill: this.prefs.fill});
+    if ('radiological' in change) this.crops();
+  }
+
+  // Puts focus back to where keys are heard.
+  arrange() { document.activeElement?.blur(); }
+
+  async removeItem() {
+    const {item} = this;
+    if (!item) return;
+    if (item.origin === 'model') {
+      banner('paint', 'Only lesions that you added can be removed; reject ' +
+        'this one instead.');
+      return;
+    }
+    const next = this.list.beside(this.current, 1) ??
+      this.list.beside(this.current, -1);
+    const answer = await this.review.act({event: 'remove', item: item.item});
+    if (answer && next !== undefined) this.go(next);
+  }
+
+  async moveItem() {
+    if (!this.item) return;
+    const answer = await this.review.act({event: 'move', item: this.current,
+      ijk: this.viewer.position});
+    if (answer) speak('Moved to the crosshair.');
+  }
+
+  askDone() { this.dialogs.askDone(); }
+
+  async done() {
+    this.sweep.report();
+    const answer = await this.review.act({event: 'done'});
+    if (!answer) return;
+    await this.review.reload();
+    this.header.tags();
+    this.list.offer(this.review.items, {});
+    this.show();
+    this.goOn();
+  }
+
+  get shelf() {
+    return `place:${this.session.rater}:${this.review.meta?.name}`;
+  }
+
+  remember(now = false) {
+    if (!this.review.meta || !this.viewer.image || this.opening) return;
+    clearTimeout(this.remembering);
+    const keep = () => {
+      const {viewer, list} = this;
+      const own = this.sequence === this.review.meta.sequences[0];
+      remember(this.shelf, {
+        window: own ? viewer.window : this.windows.get(this.judged.name),
+        field: viewer.field, slab: viewer.slab, position: viewer.position,
+        current: this.current, sort: list.sort, filter: list.filter,
+      }, this.review);
+    };
+    if (now) keep();
+    else this.remembering = setTimeout(keep, 700);
+  }
+}
+
+const app = new App();
+globalThis.cmbjax = app; // for the console and for tests
+app.start().catch((error) => {
+  $('loading').hidden = true;
+  banner('start', `The review did not start: ${error.message}`, {kind: 'bad',
+    actions: [['Load again', () => location.reload()]]});
+  throw error;
+});

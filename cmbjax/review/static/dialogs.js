@@ -1,0 +1,128 @@
+// Settings, notes, the end of a case, and the keys.
+
+import {$, banner, make} from './dom.js';
+import {post} from './api.js';
+import {printKeys} from './keys.js';
+
+const count = (number, word) => `${number} ${word}${number === 1 ? '' : 's'}`;
+
+export class Dialogs {
+  constructor(app) {
+    this.app = app;
+    $('help-open').addEventListener('click', () => $('help').showModal());
+    $('settings-open').addEventListener('click', () => this.settings());
+    $('notes-open').addEventListener('click', () => this.notes());
+    $('finish-open').addEventListener('click', () => this.finish());
+    $('note').addEventListener('change', () => this.note());
+    $('notes').addEventListener('close', () => this.note());
+    $('done').addEventListener('close', () => {
+      if ($('done').returnValue === 'yes') app.done();
+      $('done').returnValue = '';
+    });
+    printKeys($('keys'), app.session.ratings);
+  }
+
+  settings() {
+    const {app} = this;
+    const {prefs} = app;
+    const check = (key, words, why) => make('label', {class: 'setting'},
+      make('input', {type: 'checkbox', checked: prefs[key],
+        onchange: (event) => app.prefer({[key]: event.target.checked})}),
+      make('span', {}, words, make('small', {}, why)));
+    const viewer = make('select', {'aria-label': 'Viewer', onchange: (event) =>
+      app.useViewer(event.target.value)},
+    make('option', {value: 'flat'}, 'Plain (Canvas2D)'),
+    make('option', {value: 'niivue'}, 'NiiVue (WebGL2)'));
+    viewer.value = app.kind;
+    $('settings-body').replaceChildren(
+      check('radiological', 'Radiological display',
+        'Right of the patient on the left of the screen.'),
+      check('smooth', 'Smooth pixels', 'Otherwise voxels stay crisp.'),
+      check('fill', 'Filled outlines', 'Tints the voxels as well.'),
+      check('advance', 'Go on after a verdict', 'To the next unread one.'),
+      check('ask', 'Stop for certainty and kind',
+        'A verdict waits for 1–8 before it goes on.'),
+      make('label', {class: 'setting'}, make('span', {}, 'Viewer',
+        make('small', {}, 'Both show the same voxels.')), viewer));
+    $('settings').showModal();
+  }
+
+  notes() {
+    $('note').value = this.app.review.note || '';
+    $('notes').showModal();
+  }
+
+  note() {
+    const {review} = this.app;
+    const value = $('note').value;
+    if (value === (review.note || '')) return;
+    review.act({event: 'note', value}, () => { review.note = value; });
+  }
+
+  finish() {
+    const {app} = this;
+    const {review} = app;
+    const items = [...review.items.values()];
+    const of = (verdict) => items.filter((item) => item.verdict === verdict);
+    const added = of('accept').filter((item) => item.origin !== 'model').length;
+    const unread = items.filter((item) => !item.verdict);
+    const rows = [['Accepted', `${of('accept').length}` +
+      (added ? `, ${added} of them added by you` : '')],
+    ['Rejected', of('reject').length], ['Unsure', of('unsure').length]];
+    if (unread.length) rows.push(['Unread', unread.length]);
+    const note = make('textarea', {rows: 3, maxLength: 4000,
+      value: review.note || '', 'aria-label': 'Notes on this case',
+      placeholder: 'Notes on this case'});
+    const end = (status) => this.end(status, note.value);
+    const button = (words, run, more = {}) =>
+      make('button', {type: 'button', onclick: run, ...more}, words);
+    $('finish-body').replaceChildren(
+      make('dl', {class: 'counts'}, ...rows.flatMap(([name, value]) =>
+        [make('dt', {}, name), make('dd', {}, String(value))])),
+      review.hidden ? make('p', {class: 'warning'}, 'You have not seen the ' +
+        'candidates yet.') : '',
+      unread.length && !review.hidden ? make('p', {class: 'warning'},
+        `${count(unread.length, 'candidate')} not read yet. `,
+        button('Go there', () => { $('finish').close();
+          app.go(unread[0].item); })) : '', note,
+      make('div', {class: 'ends'},
+        button('Back', () => $('finish').close(), {class: 'quiet'}),
+        button('Flag for later', () => end('flagged')),
+        button('Complete the case', () => end('completed'),
+          {class: 'strong', autofocus: true})));
+    $('finish').showModal();
+  }
+
+  async end(status, note) {
+    const {app} = this;
+    const {review} = app;
+    if (note !== (review.note || '')) {
+      review.act({event: 'note', value: note}, () => { review.note = note; });
+    }
+    app.sweep.report();
+    const ended = review.act({event: 'status', value: status}, () => {
+      review.status = status;
+    });
+    $('finish').close();
+    if (!await review.flush() || !await ended) return;
+    let files = [];
+    try {
+      ({files} = await post(`api/cases/${review.number}/save`, {}));
+    } catch (error) {
+      banner('finish', `The case is ${status}, but its mask could not be ` +
+        `written: ${error.message}`, {kind: 'bad',
+        actions: [['Close', () => banner('finish', '')]]});
+      return;
+    }
+    await app.refreshSession();
+    const next = app.session.cases.find((one) =>
+      one.case !== review.number && one.status !== 'completed');
+    banner('finish', `${review.meta.name} is ${status}. ` +
+      (files.length ? `Written: ${files.join(', ')}. ` : '') +
+      (next ? '' : 'Every case has been read.'), {kind: 'good',
+      actions: next ? [[`Next: ${next.name}`, () => app.open(next.case)]] : []});
+  }
+
+  askDone() { $('done').showModal(); }
+}
+

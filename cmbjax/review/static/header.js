@@ -1,0 +1,115 @@
+// What stands above the images: case, progress, and whether all is saved.
+
+import {$, banner, make, speak} from './dom.js';
+import {renew} from './api.js';
+
+const WORDS = {saved: 'Saved', saving: 'Saving', unsaved: 'Unsaved',
+  failed: 'Not saved'};
+
+export class Header {
+  constructor(app) {
+    this.app = app;
+    this.last = '';
+    $('case').addEventListener('change', () => app.open(
+      Number($('case').value)));
+    $('case-before').addEventListener('click', () => app.stepCase(-1));
+    $('case-after').addEventListener('click', () => app.stepCase(1));
+  }
+
+  cases() {
+    const {session, review} = this.app;
+    const now = review.number;
+    $('case').replaceChildren(...session.cases.map((one) => {
+      const mark = {completed: '✓ ', flagged: '⚑ ', 'in progress': '… '};
+      return make('option', {value: one.case},
+        (mark[one.status] || '') + one.name);
+    }));
+    $('case').value = String(now);
+    const at = session.cases.findIndex((one) => one.case === now);
+    $('case-before').disabled = at <= 0;
+    $('case-after').disabled = at >= session.cases.length - 1;
+  }
+
+  tags() {
+    const {session, review} = this.app;
+    const {meta} = review;
+    const tags = [];
+    if (meta.simulated) tags.push(['simulated', 'Simulated scan']);
+    if (session.rater) tags.push(['', `Reader ${session.rater}`]);
+    if (review.hidden) tags.push(['', 'First reader']);
+    else if (session.blind?.includes('score')) tags.push(['', 'Blinded']);
+    if (session.order === 'random') tags.push(['', 'Random order']);
+    if (review.status === 'completed') tags.push(['good', 'Completed']);
+    if (review.status === 'flagged') tags.push(['warn', 'Flagged']);
+    $('tags').replaceChildren(...tags.map(([kind, words]) =>
+      make('li', {class: kind}, words)));
+    document.title = `${meta.name} · review · cmbjax`;
+  }
+
+  show() {
+    const {review} = this.app;
+    const all = [...review.items.values()];
+    const read = all.filter((item) => item.verdict).length;
+    $('progress').textContent = review.hidden
+      ? `${all.length} marked` : `${read} of ${all.length} read`;
+    $('meter').style.width = all.length ? `${100 * read / all.length}%` : '0';
+    $('undo').disabled = !review.undoable;
+    $('redo').disabled = !review.redoable;
+    this.saved();
+  }
+
+  saved() {
+    const {review} = this.app;
+    const {state} = review;
+    const words = `${WORDS[state]} · rev ${review.rev}`;
+    const place = $('saved');
+    place.dataset.state = state;
+    // Only a change of state is worth saying aloud; revisions are not.
+    place.setAttribute('aria-live', state === this.last ? 'off' : 'polite');
+    if (place.textContent !== words) place.textContent = words;
+    if (state !== this.last) this.trouble(review.failure);
+    else if (state === 'failed') this.trouble(review.failure);
+    this.last = state;
+  }
+
+  // A clear word when the server is away, the disk full, or the link old.
+  trouble(failure) {
+    const {review} = this.app;
+    const key = failure ? `${failure.status} ${failure.message}` : '';
+    if (this.told === key) return;
+    if (!failure && this.told) speak('All changes are saved again.');
+    this.told = key;
+    if (!failure) { banner('save', ''); return; }
+    const why = failure.status === 0
+      ? 'The server does not answer.' : failure.message;
+    const actions = [['Try now', () => review.retry()]];
+    if (failure.status === 403) actions.push(['Enter new link', () =>
+      this.relink()]);
+    banner('save', `${why} Your changes are kept here and are sent again by ` +
+      'themselves; leave this page open.' + (failure.status === 403
+      ? ' The server was started again: it has printed a new link.' : ''),
+    {kind: 'bad', actions});
+  }
+
+  relink() {
+    const input = make('input', {type: 'text', id: 'link', autocomplete: 'off',
+      'aria-label': 'New link'});
+    const go = async () => {
+      try {
+        await renew(input.value);
+        this.told = null;
+        this.app.review.retry();
+      } catch (error) { input.setCustomValidity(error.message);
+        input.reportValidity(); }
+    };
+    input.addEventListener('input', () => input.setCustomValidity(''));
+    input.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter') go();
+    });
+    const strip = banner('save', 'Paste the new link that the server has ' +
+      'printed. Your changes are kept.', {kind: 'bad',
+      actions: [['Connect', go]]});
+    strip.querySelector('p').after(input);
+    input.focus();
+  }
+}

@@ -1,0 +1,135 @@
+// The keys: one table, from which the help is printed and the keys are read.
+
+import {make, cap} from './dom.js';
+
+// [keys, action, words, repeats while held]
+export const GROUPS = [
+  ['Verdict', [
+    [['a'], 'accept', 'accept'],
+    [['r'], 'reject', 'reject'],
+    [['u'], 'unsure', 'unsure'],
+    [['0'], 'clear', 'clear the verdict'],
+    [['shift+1', '…', 'shift+8'], 'choice',
+      'certainty or kind of mimic of the last one judged'],
+    [['c'], 'comment', 'comment (Esc leaves it)'],
+  ]],
+  ['Go', [
+    [['n', 'j'], 'next', 'next candidate', true],
+    [['p', 'k'], 'previous', 'previous candidate', true],
+    [['PageDown'], 'nextCase', 'next case'],
+    [['PageUp'], 'previousCase', 'previous case'],
+    [['s'], 'sweep', 'sweep: go through all slices'],
+    [['Enter'], 'play', 'in a sweep: play or pause'],
+  ]],
+  ['Look', [
+    [['ArrowUp', 'ArrowRight'], 'sliceUp', 'next slice (or the wheel)', true],
+    [['ArrowDown', 'ArrowLeft'], 'sliceDown', 'slice before', true],
+    [['shift+ArrowUp', 'shift+ArrowDown', 'shift+ArrowLeft',
+      'shift+ArrowRight'], 'nudge', 'move the crosshair by a voxel', true],
+    [['1'], 'first', 'SWI'],
+    [['2'], 'second', 'phase or magnitude'],
+    [['3', 'm'], 'minip', 'minimum-intensity slab on or off'],
+    [['f'], 'field', '60 mm around the lesion, and back'],
+    [['w'], 'window', 'then drag: window (or the right button)'],
+    [['x'], 'crosshair', 'crosshair on or off'],
+    [[' '], 'overlay', 'outlines on or off'],
+    [['v'], 'peek', 'hold: outlines away'],
+  ]],
+  ['Draw', [
+    [['b'], 'brush', 'brush'],
+    [['e'], 'eraser', 'eraser (or Ctrl while painting)'],
+    [['-', '['], 'smaller', 'smaller brush', true],
+    [['=', ']'], 'larger', 'larger brush', true],
+    [['g'], 'grow', 'then click: grow from that voxel'],
+    [['+'], 'add', 'add a lesion at the crosshair'],
+    [['Delete'], 'remove', 'remove a lesion that you added'],
+  ]],
+  ['Keep', [
+    [['ctrl+z'], 'undo', 'undo', true],
+    [['ctrl+shift+z', 'ctrl+y'], 'redo', 'redo', true],
+    [['ctrl+s'], 'save', 'save now'],
+    [['?'], 'help', 'these keys'],
+    [['Escape'], 'leave', 'leave the tool'],
+  ]],
+];
+
+const RATING = [['l'], 'rating', 'rate: then 1 to 9, 0 is 10'];
+const NAMES = {
+  ' ': 'Space', ArrowUp: '↑', ArrowDown: '↓', ArrowLeft: '←',
+  ArrowRight: '→', PageDown: 'PgDn', PageUp: 'PgUp', Delete: 'Del',
+  Escape: 'Esc', ctrl: 'Ctrl', shift: 'Shift',
+};
+
+const named = (key) => (key === '+' ? ['+'] : key.split('+'))
+  .map((part) => NAMES[part] || part.toUpperCase()).join(' ');
+
+export function groups(ratings) {
+  return GROUPS.map(([name, rows]) =>
+    [name, ratings && name === 'Verdict' ? [...rows, RATING] : rows]);
+}
+
+// What a key stroke is called in the table; '' when it is not ours.
+export function nameOf(event) {
+  if (event.altKey || event.isComposing) return '';
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.ctrlKey || event.metaKey) {
+    return `ctrl+${event.shiftKey ? 'shift+' : ''}${key}`;
+  }
+  if (event.shiftKey) {
+    if (/^Digit[1-9]$/.test(event.code)) return `shift+${event.code.at(-1)}`;
+    if (key.startsWith('Arrow')) return `shift+${key}`;
+  }
+  return key;
+}
+
+const typing = (target) =>
+  Boolean(target.closest?.('input, textarea, select, [contenteditable]'));
+// A button that the keyboard has reached keeps its own keys.
+const own = (target, key) => (key === ' ' || key === 'Enter') &&
+  Boolean(target.closest?.('button, summary, a')) &&
+  target.matches(':focus-visible');
+
+export function listenToKeys(actions, {ratings, busy}) {
+  const table = new Map();
+  for (const [, rows] of groups(ratings)) {
+    for (const [keys, action, , repeats] of rows) {
+      for (const key of keys) table.set(key, {action, repeats});
+    }
+  }
+  for (let digit = 1; digit < 9; digit++) {
+    table.set(`shift+${digit}`, {action: 'choice'});
+  }
+  addEventListener('keydown', (event) => {
+    const key = nameOf(event);
+    if (typing(event.target)) {
+      if (event.key === 'Escape' && !document.querySelector('dialog[open]')) {
+        event.target.blur();
+      }
+      if (key === 'ctrl+s') { event.preventDefault(); actions.save(); }
+      return;
+    }
+    if (document.querySelector('dialog[open]') || own(event.target, key)) {
+      return;
+    }
+    if (busy(key)) { event.preventDefault(); return; }
+    const known = table.get(key);
+    if (!known || !actions[known.action]) return;
+    event.preventDefault();
+    if (event.repeat && !known.repeats) return;
+    actions[known.action](key);
+  });
+  addEventListener('keyup', (event) => {
+    if (event.key.toLowerCase() === 'v') actions.unpeek();
+  });
+  addEventListener('blur', () => actions.unpeek());
+}
+
+// The help, from the same table.
+export function printKeys(host, ratings) {
+  host.replaceChildren(...groups(ratings).map(([name, rows]) =>
+    make('section', {}, make('h3', {}, name), make('dl', {},
+      ...rows.flatMap(([keys, , words]) => [
+        make('dt', {}, ...keys.flatMap((key, at) =>
+          [at ? ' ' : '', key === '…' ? '–' : cap(named(key))])),
+        make('dd', {}, words)])))));
+}

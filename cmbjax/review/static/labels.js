@@ -1,0 +1,80 @@
+// Which voxel belongs to which candidate: the volume of numbers, and the
+// voxels of each number, kept in step.
+
+export class Labels {
+  constructor(dim, volume) {
+    this.dim = dim;
+    this.volume = volume;
+    this.sets = new Map();
+    this.lists = new Map();
+    for (let i = 0; i < volume.length; i++) {
+      if (volume[i]) this.of(volume[i]).add(i);
+    }
+  }
+
+  of(item) {
+    if (!this.sets.has(item)) this.sets.set(item, new Set());
+    return this.sets.get(item);
+  }
+
+  get(index) { return this.volume[index]; }
+
+  set(index, value) {
+    const old = this.volume[index];
+    if (old === value) return;
+    this.volume[index] = value;
+    if (old) { this.of(old).delete(index); this.lists.delete(old); }
+    if (value) { this.of(value).add(index); this.lists.delete(value); }
+  }
+
+  apply(changes) {
+    for (const [index, value] of changes) this.set(index, value);
+  }
+
+  items() { return [...this.sets.keys()]; }
+
+  // Linear indices of one candidate.
+  voxels(item) {
+    if (!this.lists.has(item)) {
+      this.lists.set(item, Int32Array.from(this.sets.get(item) || []));
+    }
+    return this.lists.get(item);
+  }
+}
+
+// The numbers that a slab of one plane shows: pixel -> number, where pixel is
+// u + nu * v. A projection for looking, never for drawing on.
+export function silhouette(labels, plane, [first, last], numbers) {
+  const [X, Y] = labels.dim;
+  const nu = labels.dim[plane.u];
+  const pixels = new Map();
+  const at = [0, 0, 0];
+  for (const item of numbers) {
+    for (const index of labels.voxels(item)) {
+      at[0] = index % X;
+      at[1] = (index / X | 0) % Y;
+      at[2] = index / (X * Y) | 0;
+      if (at[plane.w] < first || at[plane.w] > last) continue;
+      pixels.set(at[plane.u] + nu * at[plane.v], item);
+    }
+  }
+  return pixels;
+}
+
+// Edges between a number and anything else, by number: [u, v, u, v, ...].
+export function edges(pixels, nu) {
+  const found = new Map();
+  for (const [pixel, item] of pixels) {
+    const u = pixel % nu;
+    const v = (pixel - u) / nu;
+    if (!found.has(item)) found.set(item, []);
+    const path = found.get(item);
+    if (u === 0 || pixels.get(pixel - 1) !== item) path.push(u, v, u, v + 1);
+    if (u === nu - 1 || pixels.get(pixel + 1) !== item) {
+      path.push(u + 1, v, u + 1, v + 1);
+    }
+    if (pixels.get(pixel - nu) !== item) path.push(u, v, u + 1, v);
+    if (pixels.get(pixel + nu) !== item) path.push(u, v + 1, u + 1, v + 1);
+  }
+  return found;
+}

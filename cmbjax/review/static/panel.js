@@ -1,0 +1,190 @@
+// The candidate that is being read: verdict and what belongs to it.
+
+import {$, cap, make, press} from './dom.js';
+import {nameOf, stateOf} from './list.js';
+
+const VERDICTS = [
+  ['accept', 'Accept', 'A'], ['reject', 'Reject', 'R'],
+  ['unsure', 'Unsure', 'U'],
+];
+export const CERTAINTIES = ['definite', 'probable', 'possible'];
+const REGIONS = ['lobar', 'deep', 'infratentorial', 'unknown'];
+const FLAGS = {
+  edge: 'touches the edge of the image',
+  large: 'more than 10 mm across',
+  elongated: 'elongated',
+  'no outline': 'has no outline',
+};
+const plain = (word) => word.replaceAll('_', ' ');
+
+export class Panel {
+  // `app` has: go, step, verdict, choose, set, removeItem, moveItem, rate
+  constructor(app) {
+    this.app = app;
+    this.host = $('candidate');
+    this.shown = null;
+  }
+
+  build(session) {
+    const {app} = this;
+    this.session = session;
+    const button = (words, run, more = {}) =>
+      make('button', {onclick: run, ...more}, words);
+    this.name = make('h2', {id: 'candidate-name'});
+    this.state = make('span', {class: 'state'});
+    this.position = make('span', {class: 'position'});
+    this.verdicts = VERDICTS.map(([value, words, key]) =>
+      make('button', {class: `verdict ${value}`, data: {value},
+        'aria-keyshortcuts': key, onclick: () => app.verdict(value)},
+      words, cap(key)));
+    this.clear = make('button', {class: 'quiet', onclick: () =>
+      app.verdict(null)}, 'Clear ', cap('0'));
+    this.choice = make('div', {class: 'choice'});
+    this.facts = make('dl', {class: 'facts'});
+    this.flags = make('ul', {class: 'flags', 'aria-label': 'Warnings'});
+    this.region = make('select', {id: 'region', onchange: () =>
+      app.set('region', this.region.value)},
+    ...REGIONS.map((one) => make('option', {value: one}, one)));
+    this.rating = make('div', {class: 'rating', role: 'group',
+      'aria-label': 'Rating, 1 no microbleed to 10 surely one'},
+    ...Array.from({length: 10}, (_, at) => make('button', {
+      data: {rating: at + 1}, onclick: () => app.rate(at + 1)},
+    String(at + 1))));
+    this.comment = make('textarea', {id: 'comment', rows: 2, maxLength: 2000,
+      placeholder: 'Comment (C)', 'aria-label': 'Comment',
+      onchange: () => app.set('comment', this.comment.value)});
+    this.own = make('div', {class: 'own'},
+      button('Move to the crosshair', () => app.moveItem()),
+      make('button', {onclick: () => app.removeItem()}, 'Remove ',
+        cap('Del')));
+    this.before = button('‹', () => app.step(-1),
+      {'aria-label': 'Previous candidate', title: 'Previous (P)'});
+    this.after = button('›', () => app.step(1),
+      {'aria-label': 'Next candidate', title: 'Next (N)'});
+    this.body = make('div', {class: 'candidate-body'},
+      make('div', {class: 'candidate-head'}, this.before,
+        make('div', {class: 'title'}, this.name,
+          make('p', {}, this.state, this.position)), this.after),
+      make('div', {class: 'verdicts', role: 'group',
+        'aria-label': 'Verdict'}, ...this.verdicts),
+      this.choice,
+      ...(session.ratings ? [make('div', {class: 'rate'},
+        make('span', {class: 'label'}, 'Rating ', cap('L')), this.rating)]
+        : []),
+      this.flags, this.facts,
+      make('div', {class: 'fields'},
+        make('label', {}, 'Region ', this.region), this.clear),
+      this.comment, this.own);
+    this.nothing = make('div', {class: 'nothing'});
+  }
+
+  show(item, {asked, total, at, hidden, all, next}) {
+    if (!item) {
+      this.empty({hidden, total});
+      return;
+    }
+    if (this.body.parentNode !== this.host) {
+      this.host.replaceChildren(this.body);
+    }
+    this.item = item;
+    this.host.dataset.state = item.verdict || 'unread';
+    this.name.textContent = nameOf(item);
+    this.state.textContent = stateOf(item);
+    this.position.textContent = at ? ` · ${at} of ${total}` : '';
+    for (const button of this.verdicts) {
+      press(button, button.dataset.value === item.verdict);
+    }
+    this.clear.disabled = !item.verdict;
+    this.choose(asked || item, item, {all, next});
+    this.warn(item);
+    this.describe(item);
+    if (document.activeElement !== this.region) {
+      this.region.value = item.region || 'unknown';
+    }
+    for (const button of this.rating.children) {
+      press(button, Number(button.dataset.rating) === item.rating);
+    }
+    if (document.activeElement !== this.comment || this.shown !== item.item) {
+      this.comment.value = item.comment || '';
+    }
+    this.own.hidden = item.origin === 'model';
+    this.shown = item.item;
+  }
+
+  empty({hidden, total}) {
+    this.item = null;
+    this.shown = null;
+    this.host.dataset.state = 'unread';
+    const words = hidden
+      ? 'Search the images yourself first: S sweeps through the slices, + ' +
+        'marks a lesion at the crosshair. The candidates appear when you say ' +
+        'that you are done.'
+      : total ? 'Press N for the first candidate.'
+        : 'Nothing was found in this scan. S sweeps through the slices, + ' +
+          'marks a lesion at the crosshair.';
+    const done = make('button', {class: 'strong wide', id: 'done-open',
+      onclick: () => this.app.askDone()}, 'Done: show the candidates');
+    this.nothing.replaceChildren(make('h2', {id: 'candidate-name'},
+      hidden ? 'Your own search' : 'No candidate chosen'),
+    make('p', {}, words), hidden ? done : '');
+    this.host.replaceChildren(this.nothing);
+  }
+
+  // Certainty or kind of mimic, of the one just judged or of this one.
+  choose(subject, item, {all, next}) {
+    const other = subject !== item;
+    const {verdict} = subject;
+    const values = verdict === 'accept' ? CERTAINTIES
+      : verdict === 'reject' ? this.session.mimics : [];
+    const field = verdict === 'accept' ? 'certainty' : 'mimic';
+    const question = verdict === 'accept' ? 'How sure?' : 'What is it?';
+    const key = [subject.item, verdict, subject[field], other, all].join();
+    if (this.choice.dataset.key === key) return;
+    this.choice.dataset.key = key;
+    this.choice.classList.toggle('calm', !values.length);
+    if (!values.length) {
+      const words = !all ? 'A verdict leads on to the next unread candidate.'
+        : 'All candidates are read. Sweep for missed ones (S), or finish.';
+      this.choice.replaceChildren(make('p', {class: 'asked'},
+        other ? `${nameOf(subject)}: ${stateOf(subject)}.` : words));
+      return;
+    }
+    const label = other
+      ? `${nameOf(subject)}: ${stateOf(subject)}. ${question}` : question;
+    this.choice.replaceChildren(
+      make('p', {class: 'asked', id: 'asked'}, label, ' ',
+        make('span', {class: 'hint'}, next ? '1–8, or N' : '⇧ 1–8')),
+      make('div', {class: 'chips', role: 'group', 'aria-labelledby': 'asked'},
+        ...values.map((value, at) => {
+          const chip = make('button', {class: 'chip', onclick: () =>
+            this.app.choose(subject.item, field, value)},
+          make('i', {'aria-hidden': 'true'}, String(at + 1)), plain(value));
+          press(chip, subject[field] === value);
+          return chip;
+        })));
+  }
+
+  warn(item) {
+    const words = (item.flags || []).map((flag) => FLAGS[flag] || flag);
+    if (item.locked) words.push('outline locked: rejected (0 clears)');
+    this.flags.replaceChildren(...words.map((one) => make('li', {}, one)));
+    this.flags.hidden = !words.length;
+  }
+
+  describe(item) {
+    const rows = [];
+    if (item.score !== null && item.score !== undefined) {
+      rows.push(['Likelihood', `${(item.score * 100).toFixed(0)} %` +
+        (item.status ? `, ${item.status}` : '')]);
+    }
+    if (item.id) rows.push(['Name', item.id]);
+    rows.push(['Diameter', item.voxels
+      ? `${item.diameter_mm.toFixed(1)} mm` : '–']);
+    rows.push(['Volume', item.voxels
+      ? `${item.volume_mm3.toFixed(1)} mm³ (${item.voxels} voxels)` : '–']);
+    rows.push(['Centre', item.mm.map((one) => one.toFixed(1)).join(', ') +
+      ' mm']);
+    this.facts.replaceChildren(...rows.flatMap(([name, value]) =>
+      [make('dt', {}, name), make('dd', {}, value)]));
+  }
+}

@@ -1,0 +1,299 @@
+// One case as the page knows it, and the queue of what the reader has done.
+//
+// Rule: an action shows at once and is sent in order, one at a time, based on
+// the last revision; what the server answers is the truth. What it has not
+// answered stays in the queue (and in the browser's storage) and is tried
+// again.
+
+import {Refused, bytes, get, post} from './api.js';
+import {Labels} from './labels.js';
+
+const STROKE_MS = 1500;
+const WAITS_MS = [500, 1000, 2000, 4000, 8000];
+
+export class Review extends EventTarget {
+  constructor(session) {
+    super();
+    this.session = session;
+    this.queue = [];
+    this.again = []; // strokes taken back before they were sent
+    this.failure = null;
+    this.tries = 0;
+  }
+
+  say(name, detail) { this.dispatchEvent(new CustomEvent(name, {detail})); }
+
+  async open(number, progress) {
+    const meta = await get(`api/cases/${number}`);
+    const [first] = meta.sequences;
+    const [raw, numbers] = await Promise.all([
+      bytes(`api/cases/${number}/voxels/${first.name}`, {progress}),
+      bytes(`api/cases/${number}/labels`)]);
+    this.number = number;
+    this.meta = meta;
+    this.images = new Map([[first.name, new Int16Array(raw)]]);
+    this.take(meta, new Uint16Array(numbers));
+    this.queue = [];
+    this.again = [];
+    this.failure = null;
+    this.restore();
+    return meta;
+  }
+
+  take(meta, numbers) {
+    this.labels = new Labels(this.meta.dim, numbers);
+    this.items = new Map(meta.items.map((item) => [item.item, item]));
+    Object.assign(this, {
+      rev: meta.rev, status: meta.status, note: meta.note, read: meta.read,
+      hidden: meta.hidden, canUndo: meta.can_undo, canRedo: meta.can_redo,
+      firstUnread: meta.first_unread});
+  }
+
+  // The state again, after another tab or a lost answer.
+  async reload() {
+    const [meta, numbers] = await Promise.all([
+      get(`api/cases/${this.number}`),
+      bytes(`api/cases/${this.number}/labels`)]);
+    const {sequences} = this.meta; // with the scales known by now
+    Object.assign(this.meta, meta, {sequences});
+    this.take(meta, new Uint16Array(numbers));
+    this.queue.forEach((entry) => entry.local?.());
+    this.say('reload');
+  }
+
+  // Voxels of a sequence; those after the first are read when first shown,
+  // and only then is their scale known.
+  async image(sequence) {
+    const {name} = sequence;
+    if (!this.images.has(name)) {
+      const number = (text) => Number(text);
+      const raw = await bytes(`api/cases/${this.number}/voxels/${name}`, {
+        headers: (found) => {
+          sequence.slope ??= number(found.get('x-cmb-slope'));
+          sequence.intercept ??= number(found.get('x-cmb-intercept'));
+          sequence.window ??=
+            found.get('x-cmb-window').split(' ').map(number);
+        }});
+      this.images.set(name, new Int16Array(raw));
+    }
+    return this.images.get(name);
+  }
+
+  get saved() { return !this.queue.length; }
+
+  get state() {
+    if (this.failure) return 'failed';
+    return this.saved ? 'saved' : this.sending ? 'saving' : 'unsaved';
+  }
+
+  // A field of a candidate: shows at once, then goes to the server.
+  set(number, event, value, more = {}) {
+    const body = {event, item: number, value, ...more};
+    return this.act(body, () => {
+      const item = this.items.get(number);
+      if (!item) return;
+      item[event] = value;
+      if (event !== 'verdict') return;
+      item.locked = value === 'reject';
+      item.mimic = value === 'reject' ? more.mimic ?? null : null;
+      if (value !== 'accept') item.certainty = null;
+    });
+  }
+
+  // Adds an action to the queue. Resolves with the answer, or null when it
+  // was refused (which has been said by then).
+  act(body, local = null, {delay = 0, stroke = null} = {}) {
+    this.again = stroke ? this.again : [];
+    return new Promise((done) => {
+      const entry = {body, local, stroke, done, due: performance.now() + delay,
+        sent: false};
+      const due = delay ? entry.due : 0;
+      for (const one of this.queue) one.due = due;
+      this.queue.push(entry);
+      local?.();
+      this.keep();
+      this.say('change', {items: [body.item]});
+      this.pump();
+    });
+  }
+
+  paint(stroke) {
+    this.again = [];
+    const {item, set, clear, tool} = stroke;
+    this.act({event: 'edit', item, set, clear, tool}, () => {
+      for (const index of set) this.labels.set(index, item);
+      for (const index of clear) {
+        if (this.labels.get(index) === item) this.labels.set(index, 0);
+      }
+    }, {delay: STROKE_MS, stroke});
+  }
+
+  // A stroke that has not been sent is simply taken back.
+  undo() {
+    const last = this.queue.at(-1);
+    if (last?.stroke && !last.sent) {
+      this.queue.pop();
+      for (const [index, old] of last.stroke.before) {
+        this.labels.set(index, old);
+      }
+      this.again.push(last.stroke);
+      last.done(null);
+      this.keep();
+      this.say('change', {items: [last.body.item]});
+      return Promise.resolve({items: [], local: true});
+    }
+    return this.act({event: 'undo'});
+  }
+
+  redo() {
+    const stroke = this.again.pop();
+    if (!stroke) return this.act({event: 'redo'});
+    const rest = this.again;
+    this.paint(stroke);
+    this.again = rest;
+    return Promise.resolve({items: [], local: true});
+  }
+
+  get undoable() { return this.canUndo || this.queue.length > 0; }
+  get redoable() { return this.again.length > 0 ||
+    (this.canRedo && !this.queue.length); }
+
+  // Everything that waits, now. Resolves when all of it is saved.
+  async flush() {
+    for (const one of this.queue) one.due = 0;
+    this.retry();
+    while (this.queue.length && !this.failure) {
+      await new Promise((done) => setTimeout(done, 10));
+    }
+    return this.saved;
+  }
+
+  retry() {
+    clearTimeout(this.timer);
+    if (this.failure) this.tries = 0;
+    this.pump();
+  }
+
+  async pump() {
+    clearTimeout(this.timer);
+    if (this.sending || !this.queue.length) return;
+    const [entry] = this.queue;
+    const wait = entry.due - performance.now();
+    if (wait > 0) {
+      this.timer = setTimeout(() => this.pump(), wait + 1);
+      this.say('change', {items: []});
+      return;
+    }
+    this.sending = true;
+    this.say('change', {items: []});
+    try {
+      await this.send(entry);
+      this.tries = 0;
+      this.failure = null;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.failure = error;
+      const pause = WAITS_MS[Math.min(this.tries++, WAITS_MS.length - 1)];
+      this.timer = setTimeout(() => this.pump(), pause);
+    } finally {
+      this.sending = false;
+    }
+    this.keep();
+    this.say('change', {items: []});
+    if (!this.failure) this.pump();
+  }
+
+  async send(entry) {
+    const again = entry.sent;
+    entry.sent = true;
+    entry.basis ??= this.rev;
+    try {
+      const answer = await post(`api/cases/${this.number}/events`,
+        {...entry.body, rev: this.rev});
+      this.accept(entry, answer);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (error.status === 409) return this.stale(entry, error, again);
+      if ([400, 404, 411, 413, 415].includes(error.status)) {
+        return this.drop(entry, error);
+      }
+      throw error; // away, full, restarting or a lost token: later again
+    }
+  }
+
+  accept(entry, answer) {
+    this.queue.shift();
+    this.rev = answer.rev;
+    for (const item of answer.items) this.items.set(item.item, item);
+    for (const number of answer.removed || []) this.items.delete(number);
+    this.labels.apply(answer.labels || []); // with what it did not take
+    const {status, read, hidden, note} = answer.case;
+    Object.assign(this, {status, read, hidden, note, canUndo: answer.can_undo,
+      canRedo: answer.can_redo, firstUnread: answer.first_unread});
+    this.queue.forEach((one) => one.local?.());
+    this.say('change', {items: answer.items.map((item) => item.item)});
+    entry.done(answer);
+  }
+
+  // Another tab wrote, or our own action was written and its answer lost.
+  async stale(entry, error, again) {
+    this.queue.shift();
+    const ours = again && error.body.rev === entry.basis + 1;
+    const stroke = entry.stroke && !ours;
+    if (stroke) {
+      entry.sent = false;
+      delete entry.basis;
+      this.queue.unshift(entry);
+    }
+    await this.reload();
+    if (stroke) this.say('notice', {text: 'Another tab has changed this ' +
+      'case: its state was loaded, and your strokes were added to it.'});
+    else if (!ours) this.say('notice', {text: 'Another tab has changed this ' +
+      'case: its state was loaded. Your last action was not saved; please ' +
+      `repeat it (${told(entry.body)}).`});
+    if (!stroke) entry.done(ours ? {items: []} : null);
+  }
+
+  async drop(entry, error) {
+    this.queue.shift();
+    await this.reload();
+    this.say('notice', {text: error.message});
+    entry.done(null);
+  }
+
+  // What is not saved outlives the page, for the next opening of this case.
+  get shelf() {
+    return `cmbjax-unsent:${this.session.rater}:${this.meta.name}`;
+  }
+
+  keep() {
+    try {
+      if (!this.queue.length) localStorage.removeItem(this.shelf);
+      else {
+        localStorage.setItem(this.shelf, JSON.stringify(
+          this.queue.map(({body, basis}) => ({body, basis}))));
+      }
+    } catch { /* storage is full or off: the queue in memory is still there */ }
+  }
+
+  restore() {
+    let found = [];
+    try {
+      found = JSON.parse(localStorage.getItem(this.shelf) || '[]');
+    } catch { /* unreadable: nothing to bring back */ }
+    if (!found.length) return;
+    // The first may have been written before its answer was lost.
+    if (found[0].basis !== undefined && this.rev > found[0].basis) {
+      found.shift();
+    }
+    this.leftover = found.map(({body}) => body);
+    localStorage.removeItem(this.shelf);
+  }
+}
+
+export function told(body) {
+  const what = {
+    accept: 'accept', reject: 'reject', unsure: 'unsure'}[body.value] ||
+    (body.event === 'verdict' ? 'clear the verdict' : body.event);
+  return body.item ? `${what}, candidate ${body.item}` : what;
+}

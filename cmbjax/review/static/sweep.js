@@ -1,0 +1,230 @@
+// Search of the whole scan: slices with a slab, and what has been seen.
+//
+// Seen is a block of 8 mm that stood on the screen, in the slab and in the
+// visible part of the axial pane, for at least one tick.
+
+import {$, press, speak} from './dom.js';
+import {PLANES, slabCount, slabRange} from './planes.js';
+
+const BLOCK_MM = 8;
+const TICK_MS = 120;
+const PLAY_MS = 260;
+
+export class Sweep {
+  constructor(app) {
+    this.app = app;
+    this.on = false;
+    $('sweep-play').addEventListener('click', () => this.play());
+    $('sweep-unseen').addEventListener('click', () => this.unseen());
+    $('coverage').addEventListener('pointerdown', (event) => {
+      const box = $('coverage').getBoundingClientRect();
+      const size = this.app.viewer.grid.dim[2];
+      this.to(Math.floor((1 - (event.clientY - box.y) / box.height) * size));
+    });
+  }
+
+  // A new case: nothing has been seen of it.
+  reset() {
+    if (this.on) this.toggle();
+    this.seen = null;
+  }
+
+  toggle() {
+    const {viewer} = this.app;
+    this.on = !this.on;
+    press($('sweep'), this.on);
+    $('sweep-bar').hidden = !this.on;
+    $('coverage').hidden = !this.on;
+    clearInterval(this.ticker);
+    clearInterval(this.player);
+    press($('sweep-play'), false);
+    this.player = null;
+    if (!this.on) {
+      this.report();
+      if (this.lentSlab) this.app.setSlab(false);
+      return;
+    }
+    if (!this.seen) this.prepare();
+    this.lentSlab = !viewer.slab;
+    if (this.lentSlab) this.app.setSlab(true);
+    viewer.setField(null);
+    viewer.active = 0;
+    this.since = performance.now();
+    this.last = '';
+    this.ticker = setInterval(() => this.tick(), TICK_MS);
+    this.app.arrange();
+    this.show();
+    speak('Sweep. Arrow keys step through the slices.');
+  }
+
+  // Blocks that hold anything but air.
+  prepare() {
+    const {dim, spacing} = this.app.viewer.grid;
+    const {raw, slope, intercept} = this.app.judged;
+    const [low, high] = this.app.firstWindow;
+    const limit = (low + 0.12 * (high - low) - intercept) / slope;
+    const per = spacing.map((one) => Math.max(1, Math.round(BLOCK_MM / one)));
+    const across = [Math.ceil(dim[0] / per[0]), Math.ceil(dim[1] / per[1])];
+    const head = new Uint8Array(across[0] * across[1] * dim[2]);
+    for (let z = 0; z < dim[2]; z++) {
+      for (let b = 0; b < across[1]; b++) {
+        for (let a = 0; a < across[0]; a++) {
+          let [sum, count] = [0, 0];
+          for (let y = b * per[1]; y < Math.min((b + 1) * per[1], dim[1]);
+            y += 3) {
+            const row = dim[0] * (y + dim[1] * z);
+            for (let x = a * per[0]; x < Math.min((a + 1) * per[0], dim[0]);
+              x += 3) { sum += raw[row + x]; count++; }
+          }
+          head[a + across[0] * (b + across[1] * z)] = sum > limit * count;
+        }
+      }
+    }
+    Object.assign(this, {per, across, head, ms: 0,
+      seen: new Uint8Array(head.length),
+      whole: head.reduce((sum, one) => sum + one, 0)});
+  }
+
+  tick() {
+    if (document.visibilityState !== 'visible') return;
+    const {viewer} = this.app;
+    const [pane] = viewer.panes || [];
+    const here = `${viewer.position[2]} ${viewer.field} ${viewer.slab}`;
+    const stood = here === this.last;
+    this.last = here;
+    if (!stood) return;
+    this.ms += TICK_MS;
+    const {dim, spacing} = viewer.grid;
+    const [first, last] = slabRange(viewer.position[2],
+      slabCount(viewer.slab, spacing[2]), dim[2]);
+    const [x0, x1, y0, y1] = pane ? this.sight(pane) : [0, 1e9, 0, 1e9];
+    let fresh = 0;
+    for (let b = 0; b < this.across[1]; b++) {
+      const y = (b + 0.5) * this.per[1] * spacing[1];
+      if (y < y0 || y > y1) continue;
+      for (let a = 0; a < this.across[0]; a++) {
+        const x = (a + 0.5) * this.per[0] * spacing[0];
+        if (x < x0 || x > x1) continue;
+        for (let z = first; z <= last; z++) {
+          const at = a + this.across[0] * (b + this.across[1] * z);
+          if (!this.seen[at]) { this.seen[at] = 1; fresh++; }
+        }
+      }
+    }
+    if (fresh) this.show();
+  }
+
+  // The visible mm of a pane: x from, to, y from, to.
+  sight(pane) {
+    const map = this.app.viewer.map(pane);
+    const [ax, ay] = map.toMm(0, 0);
+    const [bx, by] = map.toMm(pane.width, pane.height);
+    return [Math.min(ax, bx), Math.max(ax, bx), Math.min(ay, by),
+      Math.max(ay, by)];
+  }
+
+  share() {
+    let count = 0;
+    for (let i = 0; i < this.head.length; i++) {
+      count += this.head[i] & this.seen[i];
+    }
+    return this.whole ? count / this.whole : 1;
+  }
+
+  slices() {
+    const size = this.across[0] * this.across[1];
+    const all = Array.from({length: this.head.length / size}, (_, z) => {
+      let [have, seen] = [0, 0];
+      for (let i = z * size; i < (z + 1) * size; i++) {
+        have += this.head[i];
+        seen += this.head[i] & this.seen[i];
+      }
+      return have ? seen / have : null;
+    });
+    return all;
+  }
+
+  show() {
+    if (!this.on) return;
+    const share = Math.round(100 * this.share());
+    $('sweep-share').textContent = `${share} % of the head seen`;
+    $('sweep-meter').style.width = `${share}%`;
+    this.draw();
+  }
+
+  draw() {
+    const {viewer} = this.app;
+    const canvas = $('coverage');
+    const [pane] = viewer.panes || [];
+    if (pane) {
+      const box = pane.box.getBoundingClientRect();
+      const stage = $('stage').getBoundingClientRect();
+      canvas.style.left = `${box.right - stage.x - 20}px`;
+      canvas.style.top = `${box.y - stage.y + 34}px`;
+      canvas.style.height = `${box.height - 68}px`;
+    }
+    const slices = this.slices();
+    canvas.width = 12;
+    canvas.height = Math.max(1, canvas.clientHeight);
+    const context = canvas.getContext('2d');
+    const step = canvas.height / slices.length;
+    slices.forEach((share, z) => {
+      const y = canvas.height - (z + 1) * step;
+      context.fillStyle = share === null ? '#16191d' : '#39414b';
+      context.fillRect(2, y, 8, step + 0.5);
+      if (!share) return;
+      context.fillStyle = share > 0.97 ? '#5fd4f4' : '#e6b95c';
+      context.fillRect(2, y, 8 * share, step + 0.5);
+    });
+    const [first, last] = slabRange(viewer.position[2],
+      slabCount(viewer.slab, viewer.grid.spacing[2]), slices.length);
+    context.strokeStyle = '#fff';
+    context.strokeRect(0.5, canvas.height - (last + 1) * step + 0.5, 11,
+      Math.max(3, (last - first + 1) * step - 1));
+  }
+
+  play() {
+    if (!this.on) return;
+    const running = Boolean(this.player);
+    clearInterval(this.player);
+    this.player = running ? null : setInterval(() => {
+      const {viewer} = this.app;
+      if (viewer.position[2] + 1 >= viewer.grid.dim[2]) this.play();
+      else viewer.step(1, 0);
+    }, PLAY_MS);
+    press($('sweep-play'), !running);
+  }
+
+  // The middle of the next stretch of slices that are not seen.
+  unseen() {
+    const slices = this.slices();
+    const {position, slab, grid} = this.app.viewer;
+    const open = slices.map((share, z) => [share, z])
+      .filter(([share]) => share !== null && share < 0.97)
+      .map(([, z]) => z);
+    if (!open.length) {
+      speak('All slices are seen.');
+      return;
+    }
+    const next = open.find((z) => z > position[2]) ?? open[0];
+    const half = (slabCount(slab, grid.spacing[2]) - 1) / 2;
+    this.to(Math.min(next + half, open.at(-1)));
+  }
+
+  to(z) {
+    const at = [...this.app.viewer.position];
+    at[2] = z;
+    this.app.viewer.jump(at);
+  }
+
+  moved() { if (this.on) this.draw(); }
+
+  // What was seen goes to the log.
+  report() {
+    if (!this.ms) return;
+    const slices = this.slices().filter((share) => share > 0.5).length;
+    this.app.review.act({event: 'view', what: 'sweep', slices,
+      ms: Math.round(this.ms)});
+    this.ms = 0;
+  }
+}
