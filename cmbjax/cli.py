@@ -13,6 +13,7 @@ from cmbjax.errors import InputError
 # Verbs whose arguments live in the room that does the work.
 ROOMS = {
   'detect': 'cmbjax.lesions.detect_command',
+  'review': 'cmbjax.review.review_command',
   'evaluate': 'cmbjax.lesions.evaluate_command',
   'swi': 'cmbjax.imaging.swi_command',
   'import': 'cmbjax.data.import_command',
@@ -25,6 +26,7 @@ ROOMS = {
 }
 HELP = {
   'detect': 'scans to measured microbleeds, with tables and reports',
+  'review': 'judge candidates in the browser; merge, compare, export readers',
   'evaluate': 'score detections against the truth of a cohort',
   'simulate': 'make labelled scans from physics, as a BIDS folder',
   'swi': 'reconstruct SWI from magnitude and phase',

@@ -26,6 +26,7 @@ ALLOWED = {  # room -> rooms that it may import
   'evaluation': FOUNDATION,
   'weights': FOUNDATION | {'training'},
   'report': FOUNDATION | {'evaluation'},
+  'review': FOUNDATION | {'imaging', 'detect', 'data', 'evaluation', 'report'},
   'lesions': FOUNDATION
   | {'imaging', 'detect', 'data', 'models', 'training', 'evaluation', 'report'}
   | {'weights'},

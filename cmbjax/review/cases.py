@@ -11,8 +11,10 @@ import hashlib
 import math
 import pathlib
 from collections.abc import Mapping
+from concurrent import futures
 from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
 
 from cmbjax.data import cohort, truth
@@ -73,6 +75,11 @@ class Case:
     """The file that is judged; None when it is made from `signal`."""
     return self.sequences[0].path
 
+  @property
+  def reference(self) -> pathlib.Path:
+    """A file on the grid of what is judged."""
+    return self.image or last(self.signal.magnitude)
+
   @functools.cached_property
   def rows(self) -> tuple[Mapping[str, str], ...]:
     """The tables beside the labels or of points, texts as they stand there."""
@@ -97,22 +104,52 @@ def load(case: Case) -> Loaded:
   Raises:
     InputError: a file is damaged, or labels lie on another grid.
   """
-  image, notices = read_image(case)
-  found: list[Candidate] = []
-  for path in (case.labels, *case.others):
-    if path is not None:
-      found += _of_labels(
-        path, image, last=max((c.index for c in found), default=0)
-      )
+  with futures.ThreadPoolExecutor(1) as pool:  # beside the image
+    reading = pool.submit(_read_labels, case)
+    image, notices = read_image(case)
+    image_sha256 = sha256(*_image_files(case))
+    found = reading.result()
   if case.points is not None:
     found = _of_points(case.points, image)
   return Loaded(
     image,
     tuple(_apart(_unique(found))),
     (*case.notices, *notices),
-    sha256(*_image_files(case)),
+    image_sha256,
     sha256(*_label_files(case)) or None,
   )
+
+
+def _read_labels(case) -> list[Candidate]:
+  like, found = grid(case.reference), []
+  for path in (case.labels, *case.others):
+    if path is not None:
+      last_one = max((one.index for one in found), default=0)
+      found += _of_labels(path, like, last=last_one)
+  return found
+
+
+def grid(path: pathlib.Path) -> volume.Volume:
+  """The grid of an image as a volume without voxels, from its header.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  try:
+    image = nib.load(path)
+    shape, affine = image.shape, np.asarray(image.affine, float)
+  except Exception as error:  # whatever a damaged header makes of nibabel
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    raise InputError(f'{path}: is not a readable NIfTI ({first}).') from error
+  while len(shape) > 3 and shape[-1] == 1:
+    shape = shape[:-1]
+  regular = np.isfinite(affine).all() and abs(np.linalg.det(affine)) >= 1e-9
+  if len(shape) != 3 or min(shape) < 1 or not regular:
+    raise InputError(
+      f'{path}: is no single volume with a place in mm; give a 3-D image.'
+    )
+  empty = np.broadcast_to(np.zeros((), np.uint8), shape)
+  return dataclasses.replace(volume.from_array(empty, affine), path=path)
 
 
 def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:

@@ -5,7 +5,7 @@ is quick on any scan and the same on any computer.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ def grow(
   ijk: Sequence[int],
   *,
   radius_mm: float = RADIUS_MM,
-  free: np.ndarray | None = None,
+  free: Callable[[tuple], np.ndarray] | None = None,
 ) -> Grown:
   """What is dark and joined to a voxel, within a sphere round it.
 
@@ -45,8 +45,8 @@ def grow(
     spacing_mm: voxel sizes.
     ijk: the voxel.
     radius_mm: of the sphere.
-    free: [X, Y, Z] whether a voxel may be taken: those of other lesions may
-      not; None: all may.
+    free: given slices of three axes, whether those voxels may be taken: those
+      of other lesions may not; None: all may.
 
   Raises:
     InputError: the voxel lies outside, is not free, or the radius is not
@@ -66,8 +66,9 @@ def grow(
   seed = tuple(v - b.start for v, b in zip(ijk, box))
   mask = _tissue(part, spacing_mm)
   if free is not None:
-    mask &= free[box]
-    if not free[tuple(ijk)]:
+    mine = free(box)
+    mask &= mine
+    if not mine[seed]:
       raise InputError('ijk: that voxel belongs to another lesion.')
   mask[seed] = True
   gates = dataclasses.replace(Gates(), growth_mm=float(radius_mm))

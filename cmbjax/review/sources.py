@@ -13,7 +13,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from cmbjax import files
@@ -63,22 +62,19 @@ def find(
       raise NoInputError(f'{option}: {path} does not exist; check the name.')
   if not source.exists():
     raise NoInputError(f'{source}: no such file or folder; check the name.')
-  is_out = source.is_dir() and any(_records(source))
-  if images is not None and not is_out:
+  if images is not None and not _is_out(source):
     raise InputError(
       f'--images: is for results of cmbjax detect, and {source} is none; '
       'give the data set itself.'
     )
-  if is_out:
-    made, bad, reviews = _results(source, images)
+  if _is_out(source):
+    made, bad = _results(source, images)
   elif source.is_file():
-    made, bad, reviews = [_one_file(source)], [], _beside(source)
-  elif any(p.is_dir() for p in source.glob('sub-*')):
+    made, bad = [_one_file(source)], []
+  elif _is_data_set(source):
     made, bad = _data_set(source, participants, own=labels is None)
-    reviews = source / _OWN / REVIEWS
   elif lupolab.is_lupolab(source):
     made, bad = _lupolab(source)
-    reviews = source / REVIEWS
   else:
     raise NoInputError(
       f'{source}: holds nothing to review; give results of cmbjax detect, a '
@@ -93,7 +89,30 @@ def find(
   if not good:
     why = bad[0] if bad else f'{source}: holds no scan to review.'
     raise (InputError if bad else NoInputError)(why)
-  return Found(tuple(good), reviews, tuple(bad))
+  return Found(tuple(good), reviews_of(source), tuple(bad))
+
+
+def reviews_of(source: pathlib.Path) -> pathlib.Path:
+  """Where the readers' folders of a source are, unless told otherwise.
+
+  Raises:
+    NoInputError: there is no such source.
+  """
+  if not source.exists():
+    raise NoInputError(f'{source}: no such file or folder; check the name.')
+  if source.is_file():
+    return _beside(source)
+  if _is_data_set(source) and not _is_out(source):
+    return source / _OWN / REVIEWS
+  return source / REVIEWS
+
+
+def _is_out(source):
+  return source.is_dir() and any(_records(source))
+
+
+def _is_data_set(source):
+  return any(path.is_dir() for path in source.glob('sub-*'))
 
 
 def _wanted(source, made, participants):
@@ -295,7 +314,7 @@ def _records(out):
 
 
 def _results(out, images):
-  """(cases, sentences, where reviews go)."""
+  """(cases, sentences on those that cannot be used)."""
   made, bad = [], []
   names = _by_name(images) if images is not None else None
   for path in _records(out):
@@ -307,7 +326,7 @@ def _results(out, images):
       made.append(_result(out, path.stem, record, names))
     except InputError as error:
       bad.append(str(error))
-  return made, bad, out / REVIEWS
+  return made, bad
 
 
 def _by_name(folder):
@@ -379,8 +398,8 @@ def _on_grid(paths, labels):
   """Of several files of one name, the one that the labels lie on."""
   if len(paths) < 2:
     return paths
-  like = grid(labels)
-  fits = [p for p in paths if volume.same_grid(grid(p), like)]
+  like = cases_lib.grid(labels)
+  fits = [p for p in paths if volume.same_grid(cases_lib.grid(p), like)]
   if len(fits) > 1 and len({files.digest(p) for p in fits}) > 1:
     raise InputError(
       f'{len(fits)} different files could be the image ('
@@ -434,32 +453,6 @@ def _given(case, path):
   return dataclasses.replace(bare, **_detected(path))
 
 
-# Grids, by headers.
-
-
-def grid(path: pathlib.Path) -> volume.Volume:
-  """The grid of an image as a volume without voxels, from its header.
-
-  Raises:
-    InputError: it cannot be read.
-  """
-  try:
-    image = nib.load(path)
-    shape, affine = image.shape, np.asarray(image.affine, float)
-  except Exception as error:  # whatever a damaged header makes of nibabel
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    raise InputError(f'{path}: is not a readable NIfTI ({first}).') from error
-  while len(shape) > 3 and shape[-1] == 1:
-    shape = shape[:-1]
-  regular = np.isfinite(affine).all() and abs(np.linalg.det(affine)) >= 1e-9
-  if len(shape) != 3 or min(shape) < 1 or not regular:
-    raise InputError(
-      f'{path}: is no single volume with a place in mm; give a 3-D image.'
-    )
-  empty = np.broadcast_to(np.zeros((), np.uint8), shape)
-  return dataclasses.replace(volume.from_array(empty, affine), path=path)
-
-
 def _checked(made):
   """Cases whose files fit together; further sequences that do not are out."""
   good, bad = [], []
@@ -472,14 +465,19 @@ def _checked(made):
 
 
 def _check(case) -> Case:
-  like = grid(case.image or cases_lib.last(case.signal.magnitude))
+  if not re.fullmatch(r'[A-Za-z0-9_][A-Za-z0-9._-]*', case.name):
+    raise InputError(
+      f'{case.name}: is no name for the folder of its review; use letters, '
+      'digits, - and _.'
+    )
+  like = cases_lib.grid(case.reference)
   for path in (case.labels, *case.others):
     if path is not None:
-      truth.check_grid(grid(path), like)
+      truth.check_grid(cases_lib.grid(path), like)
   kept, notices = [case.sequences[0]], list(case.notices)
   for one in case.sequences[1:]:
     try:
-      truth.check_grid(grid(one.path), like)
+      truth.check_grid(cases_lib.grid(one.path), like)
       kept.append(one)
     except InputError:
       notices.append(

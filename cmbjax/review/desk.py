@@ -1,0 +1,362 @@
+"""The cases on one reader's desk: opened when asked for, a few at a time.
+
+Rule: one case is used by one request at a time; what is put away has its
+journal closed first, so that no two ever write one file.
+"""
+
+import collections
+import contextlib
+import pathlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import cmbjax
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.review import cases as cases_lib
+from cmbjax.review import geometry, grow, journal, record
+from cmbjax.review.cases import Case
+
+MOST_OPEN = 3  # cases whose voxels are kept
+PLACE = 'place.json'
+ADJUDICATION = 'adjudication.json'
+MOST_PLACE_BYTES = 4096
+
+
+class Options(NamedTuple):
+  """How the reader reads; see `record.new_header`."""
+
+  mode: str = 'second-reader'
+  blind: tuple[str, ...] = ('score', 'id')
+  order: str = 'likelihood'
+  seed: int = 0
+  repeat: float = 0.0
+  ratings: bool = False
+  viewer: str = 'flat'
+
+
+class Shown(NamedTuple):
+  """One sequence as the page gets it."""
+
+  voxels: geometry.Int16
+  window: tuple[float, float]
+
+
+class NotThere(InputError):
+  """No case or sequence of this name. HTTP 404."""
+
+
+class Closed(InputError):
+  """The server is shutting down. HTTP 503."""
+
+
+class Opened:
+  """One case with its voxels and its journal."""
+
+  def __init__(self, case: Case, loaded: cases_lib.Loaded, book):
+    self.case, self.image, self.book = case, loaded.image, book
+    self.notices = (*loaded.notices, *book.notices)
+    self.shown: dict[str, Shown] = {}
+    self._reading = threading.Lock()
+
+  def sequence(self, name: str) -> Shown:
+    """Voxels of a sequence, read when first asked for.
+
+    Needs no hold of the case: verdicts go on while a phase is filtered.
+
+    Raises:
+      NotThere: there is none of this name.
+      InputError: it cannot be read.
+    """
+    if name not in [sequence.name for sequence in self.case.sequences]:
+      raise NotThere('this case has no such sequence.')
+    with self._reading:
+      if name not in self.shown:
+        array = self.image.array
+        if name != self.case.sequences[0].name:
+          array = cases_lib.read_sequence(self.case, name, self.image)
+        shown = Shown(geometry.to_int16(array), geometry.window(array))
+        self.shown[name] = shown
+      return self.shown[name]
+
+
+class Desk:
+  """All cases of one reader.
+
+  Attributes:
+    cases: in the order of the page; a case's number is its place here.
+    root: folder of all readers.
+    rater: the label of this one, whose folder the caller holds.
+    options: of this session.
+    closing: no write is taken any more.
+  """
+
+  def __init__(
+    self,
+    cases: Sequence[Case],
+    root: pathlib.Path,
+    rater: str,
+    options: Options | None = None,
+  ):
+    self.root, self.rater = root, rater
+    self.options = options or Options()
+    self.adjudicates = (root / rater / ADJUDICATION).is_file()
+    if self.adjudicates:  # only what the others disagree on
+      cases = [c for c in cases if (self._folder(c) / journal.EVENTS).is_file()]
+    self.cases = tuple(cases)
+    self.closing = False
+    self._locks = [threading.RLock() for _ in self.cases]
+    self._order = threading.Lock()
+    self._open: collections.OrderedDict[int, Opened] = collections.OrderedDict()
+    self._reading = 0
+
+  @contextlib.contextmanager
+  def use(self, number: int) -> Iterator[Opened]:
+    """A case, alone, opened when it is not.
+
+    Raises:
+      NotThere: there is no such case.
+      InputError: its files cannot be used.
+    """
+    if not 0 <= number < len(self.cases):
+      raise NotThere('there is no such case.')
+    with self._locks[number]:
+      with self._order:
+        found = self._open.get(number)
+      if found is None:
+        found = self._opened(number)
+      with self._order:
+        self._open[number] = found
+        self._open.move_to_end(number)
+      yield found
+    self._put_away(MOST_OPEN)
+
+  def warm(self) -> None:
+    """Begins to read the case that the page will ask for first."""
+
+    def read():
+      with contextlib.suppress(InputError), self.use(self.start) as opened:
+        opened.sequence(opened.case.sequences[0].name)
+
+    threading.Thread(target=read, daemon=True).start()
+
+  @property
+  def start(self) -> int:
+    """The first case that is not completed; else the first."""
+    rows = (self._row(number) for number in range(len(self.cases)))
+    open_ones = (row['case'] for row in rows if row['status'] != 'completed')
+    return next(open_ones, 0)
+
+  def close(self) -> list[str]:
+    """Puts every case away; sentences about what could not be written."""
+    self.closing = True
+    return self._put_away(0, wait=True)
+
+  def session(self) -> dict[str, Any]:
+    """What `api/session` answers."""
+    rows = [self._row(number) for number in range(len(self.cases))]
+    unread = [row['case'] for row in rows if row['status'] != 'completed']
+    options = self.options
+    return {
+      'cases': rows,
+      'rater': self.rater,
+      'mode': options.mode,
+      'blind': list(options.blind),
+      'order': options.order,
+      'ratings': options.ratings,
+      'repeat': False,  # hidden ones are no secret if this tells
+      'adjudicates': self.adjudicates,
+      'version': cmbjax.__version__,
+      'start': unread[0] if unread else 0,
+      'mimics': list(record.MIMICS),
+      'viewer': options.viewer,
+      'busy': self._reading > 0,
+    }
+
+  def case_json(self, number: int, opened: Opened) -> dict[str, Any]:
+    """What `api/cases/<n>` answers."""
+    case, state = opened.case, opened.book.record
+    view = state.view
+    return {
+      'case': number,
+      'name': case.name,
+      'simulated': case.simulated,
+      'dim': list(view.shape),
+      'spacing': list(view.spacing_mm),
+      'affine': np.asarray(view.affine).tolist(),
+      'oblique_deg': view.oblique_deg,
+      'slab_axis': view.slab_axis,
+      'sequences': [_sequence_json(opened, s) for s in case.sequences],
+      'protocol': dict(case.protocol),
+      **state.case_json(),
+      'items': state.view_items(self.options.blind),
+      'notices': list(opened.notices),
+      'place': _read_place(opened.book.folder),
+    }
+
+  def act(self, opened: Opened, action: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes an action in; what `POST events` answers.
+
+    Raises:
+      Closed, record.Stale, journal.DiskFull, InputError.
+    """
+    book = opened.book
+    self._check_open()
+    if action['rev'] != book.record.rev:
+      raise record.Stale(book.record.rev)
+    action = dict(action)
+    radius_mm = action.pop('radius_mm', grow.RADIUS_MM)
+    if action['event'] == 'grow':
+      action = _grown(opened, action, radius_mm)
+    elif action['event'] == 'add' and action.pop('grow', False):
+      found = _grow(opened, action['ijk'], radius_mm, 0)
+      action |= {'set': found.voxels, 'tool': found.tool}
+    change = book.apply(action)
+    answer = book.record.answer(change, self.options.blind)
+    is_end = action['event'] == 'status' and action['value'] == 'completed'
+    if is_end:  # the log has it already; these are made from that
+      with contextlib.suppress(InputError):
+        book.save()
+    return answer
+
+  def save(self, opened: Opened) -> list[str]:
+    """Writes mask and table; names of the files."""
+    self._check_open()
+    return [path.name for path in opened.book.save()]
+
+  def keep_place(self, opened: Opened, place: Mapping[str, Any]) -> None:
+    """Remembers how the page looked; no part of the review."""
+    self._check_open()
+    files.write_json(opened.book.folder / PLACE, dict(place))
+
+  def _check_open(self):
+    if self.closing:
+      raise Closed('the server is closing; nothing was changed.')
+
+  def _folder(self, case) -> pathlib.Path:
+    return journal.folder_of(self.root, self.rater, case.name)
+
+  def _opened(self, number) -> Opened:
+    self._check_open()
+    case = self.cases[number]
+    self._reading += 1
+    try:
+      loaded = cases_lib.load(case)
+      folder = self._folder(case)
+      book = journal.Journal.open(folder, self._header(case, loaded, folder))
+    finally:
+      self._reading -= 1
+    return Opened(case, loaded, book)
+
+  def _header(self, case, loaded, folder) -> dict[str, Any]:
+    """What the journal begins with, of the files as they are now."""
+    options = self.options
+    if self.adjudicates:  # its items are not those of the files
+      found = dict(journal.read(folder).header)
+      return found | {'image_sha256': loaded.image_sha256}
+    header = record.new_header(
+      loaded.candidates,
+      grid=geometry.View.of(loaded.image).to_json(),
+      rater=self.rater,
+      case=case.name,
+      source=case.source,
+      image_sha256=loaded.image_sha256,
+      labels_sha256=loaded.labels_sha256,
+      model=case.fingerprint or None,
+      simulated=case.simulated,
+      mode=options.mode,
+      blind=options.blind,
+      order=options.order,
+      seed=options.seed,
+      repeat=options.repeat,
+    )
+    return header | {'subject': case.subject, 'session': case.session}
+
+  def _put_away(self, most: int, *, wait: bool = False) -> list[str]:
+    """Closes the cases that were not used longest, down to `most`."""
+    problems = []
+    with self._order:
+      old = list(self._open)[: max(0, len(self._open) - most)]
+    for number in old:
+      if not self._locks[number].acquire(blocking=wait):
+        continue  # in use: another time
+      try:
+        with self._order:
+          found = self._open.pop(number, None)
+        if found is not None:
+          found.book.close()
+      except InputError as error:
+        problems.append(str(error))
+      finally:
+        self._locks[number].release()
+    return problems
+
+  def _row(self, number) -> dict[str, Any]:
+    case = self.cases[number]
+    with self._order:
+      found = self._open.get(number)
+    if found is not None:
+      state = found.book.record.case_json()
+    else:
+      state = journal.summary(self._folder(case)) or {
+        'status': record.STATUSES[0],
+        'items': len(case.rows) if case.rows else None,
+        'read': 0,
+      }
+    return {
+      'case': number,
+      'name': case.name,
+      'status': state['status'],
+      'items': state['items'],
+      'read': state['read'],
+      'simulated': case.simulated,
+    }
+
+
+def _grown(opened, action, radius_mm) -> dict[str, Any]:
+  """A `grow` with the voxels that come and go."""
+  state = opened.book.record
+  old = state.voxels(action['item'])
+  found = _grow(opened, action.pop('ijk'), radius_mm, action['item'])
+  return action | {
+    'set': np.setdiff1d(found.voxels, old),
+    'clear': np.setdiff1d(old, found.voxels),
+    'tool': found.tool,
+  }
+
+
+def _grow(opened, ijk, radius_mm, item) -> grow.Grown:
+  labels = opened.book.record.labels()
+  image = opened.image
+  return grow.grow(
+    image.array,
+    image.spacing_mm,
+    ijk,
+    radius_mm=radius_mm,
+    free=lambda box: (labels[box] == 0) | (labels[box] == item),
+  )
+
+
+def _sequence_json(opened, sequence) -> dict[str, Any]:
+  first = sequence is opened.case.sequences[0]
+  found = {'name': sequence.name, 'label': sequence.label}
+  if not first and sequence.name not in opened.shown:
+    return found | dict.fromkeys(('slope', 'intercept', 'window'))
+  shown = opened.shown.get(sequence.name) or opened.sequence(sequence.name)
+  return found | {
+    'slope': shown.voxels.slope,
+    'intercept': shown.voxels.intercept,
+    'window': list(shown.window),
+  }
+
+
+def _read_place(folder):
+  path = folder / PLACE
+  try:
+    found = files.read_json(path) if path.is_file() else None
+  except InputError:  # only a memory of how the page looked
+    return None
+  return found if isinstance(found, dict) else None
