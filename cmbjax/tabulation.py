@@ -11,13 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cmbjax import config as configs
-from cmbjax import likelihoods, trainings
+from cmbjax import files, likelihoods, trainings
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.evaluation import compare, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.lesions.classifier import POINTS_FILE
 from cmbjax.report import tables
 from cmbjax.training import logs, record
 from cmbjax.trainings import Material, Planned
@@ -42,12 +43,18 @@ def tabulate(
   }
   tested = {(t.strategy, t.test): t for t in predicted if t.kind == ENSEMBLE}
   held_out = [t for t in predicted if t.kind == OUT_OF_FOLD]
+  stored = {name: _stored(config, chosen, name, workdir) for name, _ in tested}
   return tables.StudyTables(
     title=config.name,
     simulated=bool(material.scans.simulated.any()),
     cohorts=[_cohort_row(material, n) for n in configs.cohorts_needed(config)],
     rows=[
-      tables.make_row(table, number=orderings.ROWS.get(key), **options)
+      tables.make_row(
+        table,
+        number=orderings.ROWS.get(key),
+        stored=stored[table.strategy],
+        **options,
+      )
       for key, table in tested.items()
     ],
     held_out=[tables.make_row(table, **options) for table in held_out],
@@ -63,6 +70,21 @@ def tabulate(
     removed=_removed(material, tested, config.evaluation.threshold),
     misses=_misses(material, tested, config.evaluation.threshold),
   )
+
+
+def _stored(
+  config: ConfigDict,
+  chosen: Mapping[str, Planned],
+  strategy: str,
+  workdir: pathlib.Path,
+) -> dict | None:
+  """Operating points and calibration beside the weights of a strategy."""
+  if strategy in chosen:
+    folder = trainings.folder_of(workdir, chosen[strategy])
+  else:
+    folder = pathlib.Path(configs.pretrained_folder(config))
+  path = folder / POINTS_FILE
+  return files.read_json(path) if path.is_file() else None
 
 
 def _removed(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import compare
+from cmbjax.evaluation import compare, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import cells, figures, methods, tables
+from cmbjax.report import cells, figures, methods, storage, tables
 from cmbjax.report import html as page_lib
 from tests.evaluation_data import make, rescored, table
 
@@ -76,7 +76,9 @@ def study_of(*, simulated=True, rows=None, **more):
     'rows': rows,
     'learning': learning,
     'record': {'threshold': 0.1, 'level': 0.95, 'draws': 50, 'folds': 5},
-    'orderings': compare.orderings(both, {'btumor_3t': first.scans}, draws=50),
+    'orderings': orderings.orderings(
+      both, {'btumor_3t': first.scans}, draws=50
+    ),
     'removed': [tables.Patch('s/s/1', image, 'vein', 0.7, 0.04)],
     'misses': [tables.Patch('s/s/lesion 2', image[:0], '2 mm')],
   }
@@ -176,8 +178,8 @@ def test_text_from_outside_is_escaped():
 
 
 def test_json_round_trip_gives_the_same_page(study, folder):
-  again = tables.read_json(folder)
-  assert tables.plain(again) == tables.plain(study)
+  again = storage.read_json(folder)
+  assert storage.plain(again) == storage.plain(study)
   page = (folder / 'report.html').read_text(encoding='utf-8')
   assert page_lib.page(again) == page == page_lib.page(study)
 
@@ -200,7 +202,7 @@ def test_report_command(folder, tmp_path, capsys):
 def test_other_json_is_refused(tmp_path):
   (tmp_path / 'results.json').write_text('{"rows": []}')
   with pytest.raises(InputError, match='not a results file'):
-    tables.read_json(tmp_path)
+    storage.read_json(tmp_path)
 
 
 def test_csv_holds_every_metric_of_every_row(study, folder):
@@ -311,7 +313,7 @@ def test_parts_by_size_and_region_are_shown_and_written(tmp_path):
     'thalamus',
     'unknown',
   }
-  assert tables.read_json(tmp_path).rows[0].parts == row.parts
+  assert storage.read_json(tmp_path).rows[0].parts == row.parts
 
 
 def out_of_fold(strategy, p, scans):
@@ -350,7 +352,7 @@ def test_out_of_fold_rows_and_pairs_are_shown(tmp_path):
   assert 'Nadeau-Bengio 0.' in text
   kinds = {line['kind'] for line in read_csv(tmp_path / 'results.csv')}
   assert kinds == {'ensemble', 'out of fold'}
-  again = tables.read_json(tmp_path)
+  again = storage.read_json(tmp_path)
   assert again.pairs[0].tests['delong'] == pairs[0].tests['delong']
   assert again.held_out[1].kind == 'out of fold'
 
@@ -448,10 +450,10 @@ def test_tiny_cohorts_make_a_whole_page(seed):
   both = {(t.strategy, t.test): t.predictions for t in (first, second)}
   study = study_of(
     rows=[tables.make_row(t, draws=20) for t in (first, second)],
-    orderings=compare.orderings(both, {'btumor_3t': scans}, draws=20),
+    orderings=orderings.orderings(both, {'btumor_3t': scans}, draws=20),
   )
   page = page_lib.page(study)
   Page(page)
   for text in (page, tables.print_rows(study)):
     assert not re.search(r'\b(nan|inf|None)\b', text)
-  tables.plain(study)
+  storage.plain(study)

@@ -13,6 +13,7 @@ import string
 import cmbjax
 from cmbjax import files
 from cmbjax.report import (
+  breakdowns,
   cells,
   figures,
   gallery,
@@ -20,6 +21,7 @@ from cmbjax.report import (
   methods,
   pages,
   results,
+  storage,
   tables,
 )
 from cmbjax.report.tables import StudyTables
@@ -38,10 +40,7 @@ def write(study: StudyTables, folder: str | os.PathLike) -> pathlib.Path:
     Path of report.html.
   """
   folder = files.make_folder(folder)
-  tables.write_csv(study, folder / 'results.csv')
-  tables.write_json(study, folder / 'results.json')
-  tables.write_breakdown(study, folder / 'breakdown.csv')
-  tables.write_orderings(study, folder / 'orderings.csv')
+  storage.write_all(study, folder)
   figures.save_all(study, folder)
   path = folder / 'report.html'
   files.write_text(path, page(study))
@@ -57,12 +56,19 @@ def page(study: StudyTables) -> str:
     ('held-out', 'Out of fold', results.held_out(study)),
     ('roc', 'ROC curves', roc(study)),
     ('froc', 'Lesions and false positives', lesions.froc(study)),
+    (
+      'units',
+      'By candidate, lesion, scan and subject',
+      breakdowns.units(study),
+    ),
     ('parts', 'Lesions by size and region', lesions.parts(study)),
+    ('likelihoods', 'By likelihood', breakdowns.likelihoods(study)),
     ('counts', 'Microbleeds per scan', lesions.counts(study)),
     ('cohorts', 'Cohorts', cohorts(study)),
     ('removed', 'What fine-tuning removes', gallery.removed(study)),
     ('misses', 'Misses and errors', gallery.misses(study)),
     ('calibration', 'Calibration', calibration(study)),
+    ('points', 'Operating points', breakdowns.points(study)),
     ('learning', 'Learning curves', learning(study)),
     ('methods', 'Methods', methods_section(study)),
   ]
@@ -192,21 +198,21 @@ def calibration(study: StudyTables) -> str:
   """Reliability diagrams, Brier score and ECE."""
   if not any(row.calibration for row in study.rows):
     return ''
-  notes = tables.Notes()
-  lines = []
+  marks, lines = tables.Notes(), []
+  columns = [('brier', 'Brier score'), ('ece', 'ECE')]
+  if any(row.calibrated_by for row in study.rows):
+    columns += [('brier_calibrated', 'Brier, calibrated')]
+    columns += [('ece_calibrated', 'ECE, calibrated')]
   for row in tables.ordered(study.rows):
-    columns = ''.join(
-      f'<td data-head="{head}"><span>'
-      + cells.cell(
-        row.calibration.get(name), 'error', notes, axis=(0, 1), colour=''
-      )
-      + '</span></td>'
-      for name, head in (('brier', 'Brier score'), ('ece', 'ECE'))
-    )
-    lines.append(
-      f'<tr><th scope="row">{escape(tables.strategy_label(row.strategy))} on '
-      f'{escape(tables.cohort_label(row.test))}</th>{columns}</tr>'
-    )
+    values = [
+      (head, cells.value(row.calibration.get(name), 'error', marks))
+      for name, head in columns
+    ]
+    if len(columns) > 2:
+      values.append(('Calibrated by', escape(row.calibrated_by or tables.DASH)))
+    lines.append(cells.line(cells.row_name(row), values))
+  heads = ['Strategy', *(head for _, head in columns)]
+  heads += ['Calibrated by'] * (len(columns) > 2)
   return (
     cells.panels(
       study.rows,
@@ -215,10 +221,12 @@ def calibration(study: StudyTables) -> str:
       'Share of microbleeds among candidates of like likelihood; dots grow '
       'with the number of candidates.',
     )
-    + '<table class="cards"><thead><tr><th scope="col">Strategy</th>'
-    '<th scope="col">Brier score</th><th scope="col">Expected calibration '
-    f'error</th></tr></thead><tbody>{"".join(lines)}</tbody></table>'
-    + cells.notes(notes)
+    + cells.table(heads, lines, label='Calibration')
+    + cells.notes(marks)
+    + '<p class="small">ECE: expected calibration error over 10 bins, which '
+    'is above 0 by chance alone when candidates are few. A calibration is '
+    'fitted on out-of-fold likelihoods of training subjects; the likelihoods '
+    'above and all other sections are not calibrated.</p>'
   )
 
 
@@ -253,7 +261,7 @@ def learning(study: StudyTables) -> str:
 
 def methods_section(study: StudyTables) -> str:
   """A paragraph to paste, and the full record."""
-  record = json.dumps(tables.plain(study.record), indent=2, ensure_ascii=False)
+  record = json.dumps(storage.plain(study.record), indent=2, ensure_ascii=False)
   return (
     f'<p class="prose">{escape(methods.paragraph(study))}</p>'
     '<details><summary>Settings and versions</summary>'

@@ -26,26 +26,24 @@ def froc(study: StudyTables) -> str:
   """FROC, and sensitivity at fixed rates."""
   if not any(row.froc for row in study.rows):
     return ''
-  rates = metrics.FROC_RATES
-  heads = ''.join(f'<th scope="col">{rate:g}</th>' for rate in rates)
-  lines = []
+  marks, lines = tables.Notes(), []
+  heads = ('Strategy', *(f'{rate:g}' for rate in metrics.FROC_RATES))
   by_test = figures.by_test(study.rows).values()
   for row in (row for some in by_test for row in some):
-    curve = row.froc and metrics.Froc(*map(np.asarray, row.froc), None)
-    found = metrics.sensitivity_at(curve, rates)
-    columns = ''.join(
-      f'<td data-head="{rate:g} FP per scan">'
-      f'{tables.number(value, "percent")}</td>'
-      for rate, value in found.items()
-    )
-    lines.append(
-      f'<tr><th scope="row">{cells.row_name(row)}</th>{columns}</tr>'
-    )
+    columns = [
+      (
+        f'{rate} FP per scan',
+        cells.value(row.rates.get(rate), 'percent', marks),
+      )
+      for rate in heads[1:]
+    ]
+    lines.append(cells.line(cells.row_name(row), columns))
   table = (
     '<h3>Sensitivity of all lesions at fixed false positives per scan</h3>'
-    '<div class="scroll" tabindex="0" role="region" aria-label="FROC table">'
-    '<table class="cards"><thead><tr><th scope="col">Strategy</th>'
-    f'{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    '<p class="small">Intervals from bootstrap draws of whole subjects, each '
+    'with the threshold that keeps to the rate in that draw.</p>'
+    + cells.table(heads, lines, label='FROC table')
+    + cells.notes(marks)
   )
   intro = (
     'Lesions that no candidate reached count as missed, so a curve ends '

@@ -3,7 +3,7 @@
 Rule: a sentence states only what the record or the rows hold.
 """
 
-from cmbjax.evaluation import metrics
+from cmbjax.evaluation import metrics, orderings
 from cmbjax.report import tables
 from cmbjax.report.tables import StudyTables
 
@@ -66,10 +66,25 @@ def reading(study: StudyTables) -> str:
   )
 
 
+def family(study: StudyTables) -> str:
+  """How a claim is decided."""
+  level = study.record.get('level', 0.95)
+  count = sum(one.p is not None for one in study.orderings)
+  return (
+    'Difference of AUC, first row minus second. The claims are one family of '
+    f'{counted(count, "test")}: one is decided only when its {100 * level:g} % '
+    'interval lies on one side of 0 and its permutation of whole subjects has '
+    f'p of at most {1 - level:.2g} after Holm, whatever p is alone. "Not '
+    f'better" is decided when the interval excludes a gain above '
+    f'{orderings.MARGIN:g}, "removes many" when it excludes '
+    f'{100 * orderings.MANY:g} %; these two are read off their interval alone.'
+  )
+
+
 def paragraph(study: StudyTables) -> str:
   """Methods, ready to paste into a manuscript."""
   record = study.record
-  parts = [_data(study), _training(record), _statistics(record)]
+  parts = [_data(study), _training(record), _statistics(study)]
   environment = record.get('environment', {})
   packages = environment.get('packages', {})
   names = ', '.join(
@@ -127,18 +142,39 @@ def _training(record: dict) -> str:
   return text
 
 
-def _statistics(record: dict) -> str:
+def _statistics(study: StudyTables) -> str:
+  record = study.record
   threshold = record.get('threshold', metrics.THRESHOLD)
   return (
     f'A likelihood strictly above {threshold:g} was called a microbleed. '
     'Sensitivity counts each lesion once and is given over the lesions that '
     'became candidates and over all lesions, including those never '
-    f'proposed. {_intervals(record)} Strategies were compared on the same '
-    'candidates by the same intervals of paired differences and by '
-    'permutation of strategy labels within subjects, with Holm correction. '
-    'Counts per scan were compared with the truth by ICC(2,1) (Shrout and '
-    'Fleiss 1979), limits of agreement (Bland and Altman 1986) and '
-    'quadratically weighted kappa (Cohen 1968) of burden grades.'
+    f'proposed. {_intervals(record)} Sensitivity at fixed false positives per '
+    'scan has percentile intervals of bootstrap draws of whole subjects. '
+    'Strategies were compared on the same candidates by intervals of paired '
+    'differences over subjects and by permutation of strategy labels within '
+    'subjects (of subjects between test sets where these differ). '
+    f'{_family(study)}DeLong, McNemar and Nadeau-Bengio tests are given for '
+    'reference with their assumptions. Counts per scan were compared with the '
+    'truth by ICC(2,1) (Shrout and Fleiss 1979), limits of agreement '
+    '(Bland and Altman 1986) and quadratically weighted kappa (Cohen 1968) '
+    'of burden grades.'
+  )
+
+
+def _family(study: StudyTables) -> str:
+  """What the paragraph says of the claims, '' without any."""
+  count = sum(one.p is not None for one in study.orderings)
+  if not count:
+    return ''
+  level = study.record.get('level', 0.95)
+  return (
+    f'The {counted(count, "claim")} about AUC formed one confirmatory family: '
+    f'one counted as decided only with p <= {1 - level:.2g} after Holm '
+    "correction and an interval that excluded 0; a claim of 'not better' "
+    f'when the interval excluded a gain above {orderings.MARGIN:g}. For the '
+    'undecided, the numbers of subjects for 80 % power are those of a t test '
+    'at the level that Holm asks of the next claim. '
   )
 
 

@@ -20,10 +20,10 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: when the run has no readable results.json.
   """
-  from cmbjax.report import html, tables
+  from cmbjax.report import html, storage, tables
 
   folder = pathlib.Path(arguments.run_folder)
-  study = tables.read_json(folder)
+  study = storage.read_json(folder)
   page = html.write(study, arguments.out or folder)
   print(tables.print_rows(study))
   print(page)

@@ -132,15 +132,47 @@ def orderings(study: StudyTables) -> str:
   )
   lines = ''.join(_ordering_line(one, extent) for one in study.orderings)
   return (
-    '<p class="sub">Difference of AUC, first row minus second. Decided only '
-    'when the interval and the permutation of whole subjects agree; p is '
-    'shown as found and after Holm over all claims.</p>'
+    f'<p class="sub">{escape(methods.family(study))}</p>'
     '<div class="scroll" tabindex="0" role="region" aria-label="Orderings">'
     '<table class="cards"><thead><tr><th scope="col">Claim</th>'
     '<th scope="col">Difference</th><th scope="col">FP per scan</th>'
-    '<th scope="col">p (Holm)</th>'
+    '<th scope="col">p, alone</th><th scope="col">p, Holm</th>'
     '<th scope="col">Here</th></tr></thead>'
-    f'<tbody>{lines}</tbody></table></div>'
+    f'<tbody>{lines}</tbody></table></div>' + _open(study)
+  )
+
+
+def _open(study: StudyTables) -> str:
+  """How many subjects each undecided claim would take."""
+  lines = []
+  for one in study.orderings:
+    if one.verdict != claims.UNDECIDED or one.metric != 'auc':
+      continue
+    seen, _ = cells.signed(one.difference, 3)
+    least = tables.DASH
+    if one.detectable is not None:
+      least = f'{one.detectable:.3f}'
+    needed = tables.DASH
+    if one.needed is not None:
+      needed = f'{one.needed:,}' if one.needed < 10_000 else 'over 10,000'
+    columns = [
+      ('Difference seen', seen),
+      ('Smallest that is found', least),
+      ('Subjects here', str(one.num_subjects)),
+      ('Subjects needed', needed),
+    ]
+    lines.append(cells.line(escape(one.claim), columns))
+  if not lines:
+    return ''
+  heads = ('Undecided claim', 'Difference seen', 'Smallest that is found')
+  heads += ('Subjects here', 'Subjects needed')
+  return (
+    '<h3>What the undecided claims lack</h3><p class="small">The smallest '
+    'difference of AUC that these subjects would decide four times in five, '
+    'and how many subjects (of each test set) a difference as large as the '
+    'one seen would take; both by the t test at the level that Holm asks of '
+    'the next claim. The second takes what was seen for the truth: an order '
+    'of magnitude, not a plan.</p>' + cells.table(heads, lines, label='Power')
   )
 
 
@@ -162,9 +194,6 @@ def _ordering_line(one: claims.Ordering, extent: float) -> str:
       '<i></i><b></b></span>'
     )
   fp, fp_inside = cells.signed(one.fp_difference, 1)
-  p = tables.DASH
-  if one.p is not None:
-    p = f'{cells.p_value(one.p)} ({cells.p_value(one.p_holm)})'
   return (
     f'<tr><th scope="row">{escape(one.claim)}'
     f'<br><span class="small">{escape(one.rows)}; {escape(one.design)}'
@@ -173,7 +202,8 @@ def _ordering_line(one: claims.Ordering, extent: float) -> str:
     f'<span class="ci">{inside}</span>{track}</span></td>'
     f'<td data-head="FP per scan"><span>{fp} '
     f'<span class="ci">{fp_inside}</span></span></td>'
-    f'<td data-head="p (Holm)"><span class="value">{p}</span></td>'
+    f'<td data-head="p, alone"><span>{cells.p_value(one.p)}</span></td>'
+    f'<td data-head="p, Holm"><span>{cells.p_value(one.p_holm)}</span></td>'
     f'<td data-head="Here"><span>'
     f'<span class="verdict {_VERDICTS[one.verdict]}">{one.verdict}</span>'
     f'<br><span class="small">{escape(one.reason)}{_seed_range(one)}'

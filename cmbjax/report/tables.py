@@ -1,26 +1,27 @@
-"""A study's numbers as rows: for the terminal, CSV, JSON and the page.
+"""A study's numbers as rows: for the terminal, the page and `storage`.
 
 Rule: a number that is not defined is shown as a dash with the reason as a
 note; NaN is never written. Simulated data are called so in every title.
 """
 
-import base64
-import csv
 import dataclasses
-import io
-import os
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cmbjax import files
-from cmbjax.errors import InputError
-from cmbjax.evaluation import agreement, breakdown, calibration, metrics
+from cmbjax.evaluation import (
+  agreement,
+  breakdown,
+  calibration,
+  froc,
+  levels,
+  metrics,
+  operating_points,
+)
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.statistics import Interval
 
 DASH = '–'
 STRATEGIES = {
@@ -96,6 +97,26 @@ MORE_METRICS = ('average_precision', 'f1', 'detector_sensitivity')
 
 
 @dataclasses.dataclass(frozen=True)
+class Point:
+  """A threshold that was chosen out of fold, on a test set.
+
+  Attributes:
+    threshold: strictly above.
+    rule: how it was chosen, one sentence.
+    metrics: sensitivity_candidates, sensitivity_lesions, precision, f1 and
+      fp_per_scan.
+  """
+
+  threshold: float
+  rule: str
+  metrics: dict[str, Interval]
+
+
+POINT_METRICS = ('sensitivity_candidates', 'sensitivity_lesions', 'precision')
+POINT_METRICS += ('f1', 'fp_per_scan')
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
   """One strategy on one test set: a row of Figure 3.
 
@@ -111,7 +132,13 @@ class Row:
     roc: (fpr, tpr) corners of the curve, None with one class only.
     froc: (FP per scan, sensitivity of all lesions), None without lesions.
     reliability: (mean likelihood, share of microbleeds, count) per bin.
-    calibration: 'brier' and 'ece' with intervals.
+    calibration: 'brier' and 'ece' with intervals; 'brier_calibrated' and
+      'ece_calibrated' where out-of-fold predictions gave a calibration.
+    calibrated_by: 'none', 'temperature', 'isotonic', or '' when not known.
+    points: name -> an operating point, chosen out of fold and scored here.
+    levels: metrics by patch, scan and subject, see `evaluation.levels`.
+    rates: FP per scan (as text) -> sensitivity of all lesions at most there.
+    likelihoods: candidates by likelihood.
     agreement: of the number of microbleeds per scan: 'icc', 'kappa',
       'same_grade', 'bias' (Bland-Altman; its bounds are the limits of
       agreement).
@@ -142,6 +169,11 @@ class Row:
   seeds: tuple = ()
   parts: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
   kind: str = predictions_lib.ENSEMBLE
+  calibrated_by: str = ''
+  points: dict[str, Point] = dataclasses.field(default_factory=dict)
+  levels: dict[str, Interval] = dataclasses.field(default_factory=dict)
+  rates: dict[str, Interval] = dataclasses.field(default_factory=dict)
+  likelihoods: list[breakdown.Bin] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +248,7 @@ def make_row(
   *,
   number: int | None = None,
   threshold: float = metrics.THRESHOLD,
+  stored: Mapping | None = None,
   **how,
 ) -> Row:
   """Everything of one row from one prediction table.
@@ -224,10 +257,13 @@ def make_row(
     table: predictions of one strategy on one test set.
     number: row of the paper's Figure 3, see `evaluation.orderings.ROWS`.
     threshold: a likelihood must be strictly above it.
+    stored: what `operating_points.choose` gave on out-of-fold predictions of
+      the same strategy; None when it is not known.
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   p, scans = table.predictions, table.scans
-  froc = metrics.froc(p, scans)
+  curve = metrics.froc(p, scans)
+  stored = stored or {}
   counted = agreement.count_agreement(p, scans, threshold=threshold, **how)
   return Row(
     strategy=table.strategy,
@@ -242,15 +278,43 @@ def make_row(
     num_candidates=len(p.key),
     num_lesions=int(np.sum(scans.num_lesions)),
     roc=_curve(metrics.roc(p.probability, p.label)),
-    froc=_curve(froc and _rises(froc)),
+    froc=_curve(curve and _rises(curve)),
     reliability=_curve(calibration.reliability(p.probability, p.label)),
-    calibration=calibration.scores(p, **how),
+    calibration=_calibration(p, stored.get('calibration'), how),
+    calibrated_by=stored.get('calibration', {}).get('kind', ''),
+    points=_points(p, scans, stored.get('points', {}), how),
+    levels=levels.evaluate(p, scans, threshold=threshold, **how),
+    rates={
+      f'{rate:g}': found
+      for rate, found in froc.sensitivities(p, scans, **how).items()
+    },
+    likelihoods=breakdown.by_likelihood(p, scans, **how),
     agreement=_agreement(counted),
     grades=counted.grades.tolist(),
     parts=_parts(table, threshold=threshold, **how),
     seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
     kind=table.kind,
   )
+
+
+def _calibration(p, fitted, how) -> dict[str, Interval]:
+  """Brier score and ECE, as they are and under the stored calibration."""
+  found = calibration.scores(p, **how)
+  if fitted:
+    value = operating_points.calibrated(p.probability, fitted)
+    again = calibration.scores(p._replace(probability=value), **how)
+    found |= {f'{name}_calibrated': one for name, one in again.items()}
+  return found
+
+
+def _points(p, scans, points, how) -> dict[str, Point]:
+  """Thresholds of the training subjects on this test set."""
+  result = {}
+  for name, point in points.items():
+    found = metrics.evaluate(p, scans, threshold=point['threshold'], **how)
+    kept = {metric: found[metric] for metric in POINT_METRICS}
+    result[name] = Point(point['threshold'], point['rule'], kept)
+  return result
 
 
 def _parts(table: predictions_lib.Table, **how) -> dict[str, dict[str, tuple]]:
@@ -276,12 +340,12 @@ def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
   }
 
 
-def _rises(froc: metrics.Froc):
+def _rises(curve: metrics.Froc):
   """The points of a step curve at which it rises, and its end."""
-  y = froc.sensitivity
+  y = curve.sensitivity
   keep = np.concatenate([[True], y[1:] > y[:-1]])
   keep[-1] = True
-  return froc.fp_per_scan[keep], y[keep]
+  return curve.fp_per_scan[keep], y[keep]
 
 
 def _curve(curve):
@@ -427,164 +491,3 @@ def _columns(table: list[list[str]]) -> list[str]:
 
 def _clip(text: str, width: int) -> str:
   return text if len(text) <= width else text[: width - 1] + '…'
-
-
-def write_csv(study: StudyTables, path: str | os.PathLike) -> None:
-  """results.csv: one line per row and metric, empty cells where undefined."""
-  buffer = io.StringIO()
-  writer = csv.writer(buffer, lineterminator='\n')
-  head = 'row strategy test kind simulated metric value low high note'
-  head += ' bootstrap_low bootstrap_high subjects scans candidates lesions'
-  writer.writerow(head.split())
-  for row in (*ordered(study.rows), *study.held_out):
-    counts = [row.num_subjects, row.num_scans]
-    counts += [row.num_candidates, row.num_lesions]
-    for name, interval in _all_metrics(row).items():
-      head = [row.number, row.strategy, row.test, row.kind]
-      head.append(_yes(study.simulated))
-      drawn = row.bootstrap.get(name)
-      drawn = [drawn.low, drawn.high] if drawn else [None, None]
-      writer.writerow([*head, name, *interval, *drawn, *counts])
-  files.write_text(path, buffer.getvalue())
-
-
-def write_breakdown(study: StudyTables, path: str | os.PathLike) -> None:
-  """breakdown.csv: sensitivity of all lesions by size and region."""
-  buffer = io.StringIO()
-  writer = csv.writer(buffer, lineterminator='\n')
-  head = 'row strategy test kind simulated by group lesions value low high note'
-  writer.writerow(head.split())
-  for row in (*ordered(study.rows), *study.held_out):
-    head = [row.number, row.strategy, row.test, row.kind]
-    head.append(_yes(study.simulated))
-    for by, groups in row.parts.items():
-      for group, (interval, count) in groups.items():
-        writer.writerow([*head, by, group, count, *interval])
-  files.write_text(path, buffer.getvalue())
-
-
-def write_orderings(study: StudyTables, path: str | os.PathLike) -> None:
-  """orderings.csv: the paper's claims, differences, tests and verdicts."""
-  buffer = io.StringIO()
-  writer = csv.writer(buffer, lineterminator='\n')
-  head = 'claim rows simulated metric difference low high note p p_holm'
-  head += ' verdict reason subjects_needed design by_seed'
-  writer.writerow(head.split())
-  for one in study.orderings:
-    seeds = ' '.join('' if gap is None else f'{gap:.6g}' for gap in one.by_seed)
-    line = [one.claim, one.rows, _yes(study.simulated), one.metric]
-    line += [*one.difference, one.p, one.p_holm, one.verdict, one.reason]
-    writer.writerow([*line, one.needed, one.design, seeds])
-  files.write_text(path, buffer.getvalue())
-
-
-def _all_metrics(row: Row) -> dict[str, Interval]:
-  counts = {f'count_{name}': one for name, one in row.agreement.items()}
-  return row.metrics | row.calibration | counts
-
-
-def _yes(value: bool) -> str:
-  return 'yes' if value else 'no'
-
-
-def write_json(study: StudyTables, path: str | os.PathLike) -> None:
-  """results.json: everything that `read_json` needs to draw it again."""
-  files.write_json(path, plain(study))
-
-
-def read_json(path: str | os.PathLike) -> StudyTables:
-  """The study that `write_json` wrote; a folder means its results.json."""
-  path = pathlib.Path(path)
-  if path.is_dir():
-    path = path / 'results.json'
-  value = files.read_json(path)
-  try:
-    return _study(value)
-  except (KeyError, TypeError, ValueError) as error:
-    raise InputError(
-      f'{path}: is not a results file of cmbjax ({error!r}); run the study '
-      'again.'
-    ) from error
-
-
-def plain(value):
-  """Dataclasses, tuples and arrays to JSON; not finite becomes null."""
-  if isinstance(value, Patch):
-    pixels = np.clip(np.round(255 * np.asarray(value.image)), 0, 255)
-    image = {
-      'shape': list(pixels.shape),
-      'uint8': base64.b64encode(pixels.astype(np.uint8).tobytes()).decode(),
-    }
-    return {**vars(value), 'image': image}
-  if dataclasses.is_dataclass(value):
-    fields = dataclasses.fields(value)
-    return {f.name: plain(getattr(value, f.name)) for f in fields}
-  if hasattr(value, '_asdict'):
-    value = value._asdict()
-  if isinstance(value, dict):
-    return {str(k): plain(v) for k, v in value.items()}
-  if isinstance(value, np.ndarray):
-    value = value.tolist()
-  if isinstance(value, np.generic):
-    value = value.item()
-  if isinstance(value, list | tuple):
-    return [plain(v) for v in value]
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value
-
-
-def _study(value: dict) -> StudyTables:
-  def intervals(items):
-    return {name: Interval(**one) for name, one in items.items()}
-
-  def row(item):
-    parts = {
-      head: {name: (Interval(**one), n) for name, (one, n) in group.items()}
-      for head, group in item['parts'].items()
-    }
-    fields = {
-      'metrics': intervals(item['metrics']),
-      'bootstrap': intervals(item['bootstrap']),
-      'calibration': intervals(item['calibration']),
-      'agreement': intervals(item['agreement']),
-      'parts': parts,
-      'seeds': tuple(item['seeds']),
-    }
-    for name in ('roc', 'froc', 'reliability'):
-      fields[name] = item[name] and tuple(item[name])
-    return Row(**{**item, **fields})
-
-  def patch(item):
-    pixels = base64.b64decode(item['image']['uint8'])
-    image = np.frombuffer(pixels, np.uint8).reshape(item['image']['shape'])
-    return Patch(**{**item, 'image': image / np.float32(255)})
-
-  def ordering(item):
-    item = item | {'difference': Interval(**item['difference'])}
-    item |= {'by_seed': tuple(item.get('by_seed', ()))}
-    return Ordering(**item | {'fp_difference': _maybe(item['fp_difference'])})
-
-  def pair(item):
-    tests = {
-      name: Test(**one | {'difference': Interval(**one['difference'])})
-      for name, one in item['tests'].items()
-    }
-    return Comparison(**item | {'tests': tests})
-
-  return StudyTables(
-    **value
-    | {
-      'cohorts': [CohortRow(**item) for item in value['cohorts']],
-      'rows': [row(item) for item in value['rows']],
-      'held_out': [row(item) for item in value.get('held_out', [])],
-      'pairs': [pair(item) for item in value.get('pairs', [])],
-      'orderings': [ordering(item) for item in value['orderings']],
-      'removed': [patch(item) for item in value['removed']],
-      'misses': [patch(item) for item in value['misses']],
-    }
-  )
-
-
-def _maybe(item):
-  return None if item is None else Interval(**item)
