@@ -174,9 +174,26 @@ def test_mean_over_patients_is_student_for_one_lesion_each():
   error = values.std(ddof=1) / np.sqrt(12)
   half = (found.high - found.low) / 2
   assert 1.96 * error < half < 3 * error  # t of fewer freedoms than 11
-  ratio = raters.mean(np.array([2.0, 0.5, 2.0, 0.5]), names(4), scale='log')
+  ratio = raters.geometric_mean(np.array([2.0, 0.5, 2.0, 0.5]), names(4))
   assert ratio.value == pytest.approx(1.0)
   assert raters.mean(np.zeros(0), names(0)).value is None
+
+
+@pytest.mark.parametrize(('scale', 'high'), [('logit', 1), ('log', np.inf)])
+def test_means_near_an_end_stay_in_range(scale, high):
+  values = np.array([0.99, 0.98, 0.999, 0.2])
+  if scale == 'log':
+    values = 1 - values
+  found = raters.mean(values, names(4), scale=scale)
+  assert found.value == pytest.approx(values.mean())
+  assert 0 < found.low < found.value < found.high < high
+  same = raters.mean(np.ones(4), names(4), scale=scale)
+  assert same == (
+    1,
+    None,
+    None,
+    'no variation between patients, so no interval',
+  )
 
 
 def test_dice_by_hand():

@@ -153,24 +153,26 @@ def mean(
   """Mean over lesions, its interval over patients.
 
   Args:
-    values: [N] float; for 'log' greater than zero.
+    values: [N] float.
     subject: [N] str.
-    scale: 'plain', or 'log' for the geometric mean of ratios.
+    scale: 'logit' for values in 0..1, 'log' for values from 0, so that the
+      interval stays in their range; else 'plain'.
     how: of `statistics.resampling`.
   """
   values = np.asarray(values, float)
   if not len(values):
     return _EMPTY
-  if scale == 'log':
-    values = np.log(values)
   names, at = np.unique(np.asarray(subject, str), return_inverse=True)
   resampled = statistics.resampling(len(names), **how)
   top = resampled.weights @ np.bincount(at, values)
   with np.errstate(invalid='ignore', divide='ignore'):
     draws = top / (resampled.weights @ np.bincount(at))
-  found = _around(float(values.mean()), draws, resampled)
-  if scale != 'log':
-    return found
+  return _around(float(values.mean()), draws, resampled, scale=scale)
+
+
+def geometric_mean(values: np.ndarray, subject: np.ndarray, **how) -> Interval:
+  """As `mean`, of ratios: values greater than zero."""
+  found = mean(np.log(np.asarray(values, float)), subject, **how)
   ends = (None if x is None else float(np.exp(x)) for x in found[:3])
   return Interval(*ends, found.note)
 
@@ -260,9 +262,9 @@ def _coefficient(value, draws, table, resampled) -> Interval:
   return found._replace(low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
-def _around(value, draws, resampled) -> Interval:
+def _around(value, draws, resampled, *, scale='plain') -> Interval:
   defined = draws[np.isfinite(draws)]
   if len(draws) > 1 and len(defined) and np.ptp(defined) < 1e-12:
     note = 'no variation between patients, so no interval'
     return Interval(value, None, None, note)
-  return statistics.interval(value, draws, resampled)
+  return statistics.interval(value, draws, resampled, scale=scale)

@@ -354,10 +354,10 @@ def _outlines(scans, one, two, how) -> Outlines:
   return Outlines(
     lesions=len(rows),
     edited=int(edited.sum()),
-    dice=stats.mean(dice, subject, **how),
-    dice_edited=stats.mean(dice[edited], of_edited, **how),
-    volume_ratio=stats.mean(ratio[edited], of_edited, scale='log', **how),
-    distance_mm=stats.mean(away[edited], of_edited, **how),
+    dice=stats.mean(dice, subject, scale='logit', **how),
+    dice_edited=stats.mean(dice[edited], of_edited, scale='logit', **how),
+    volume_ratio=stats.geometric_mean(ratio[edited], of_edited, **how),
+    distance_mm=stats.mean(away[edited], of_edited, scale='log', **how),
   )
 
 

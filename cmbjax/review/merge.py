@@ -6,7 +6,7 @@ so that a second run writes the same bytes, and the order of names is nothing.
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -376,12 +376,12 @@ def _row(case, one: Settled, finished) -> dict[str, Any]:
   }
 
 
-def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def tsv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
   """A BIDS table: tabs, 'n/a' for what is missing."""
   lines = ['\t'.join(names)]
   for row in rows:
-    cells = [' '.join(str(row.get(name) or '').split()) for name in names]
-    lines.append('\t'.join(cell or 'n/a' for cell in cells))
+    cells = ['' if row.get(n) is None else str(row[n]) for n in names]
+    lines.append('\t'.join(' '.join(cell.split()) or 'n/a' for cell in cells))
   return '\n'.join(lines) + '\n'
 
 
