@@ -20,7 +20,7 @@ from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions.classifier import POINTS_FILE
 from cmbjax.report import tables
-from cmbjax.training import logs, record
+from cmbjax.training import checkpoint, logs, record
 from cmbjax.trainings import Material, Planned
 
 NUM_SHOWN = 6  # patches in a gallery of the report
@@ -205,10 +205,28 @@ def _study_record(
     'seeds': list(config.train.seeds),
     'fold_hash': material.folds.hash,
     'selection': likelihoods.SELECTION,
+    **_pretrained(config),
     **({'chosen_of_sweep': variants} if any(variants.values()) else {}),
     'environment': record.environment(),
     'config': config.to_dict(),
   }
+
+
+def _pretrained(config: ConfigDict) -> dict[str, str]:
+  """Where 7T weights came from that this run did not train."""
+  folder = configs.pretrained_folder(config)
+  if folder is None:
+    return {}
+  known = checkpoint.read_record(folder)
+  owner = (
+    'those that came with cmbjax' if config.pretrained == '7t' else 'given'
+  )
+  kind = 'simulated ' if known.get('simulated') else ''
+  text = (
+    f'The 7T weights are {owner}, trained on {len(known["subjects"])} '
+    f'{kind}subjects (fingerprint {known["fingerprint"]}), not in this run.'
+  )
+  return {'pretrained': text}
 
 
 def _cohort_row(material: Material, name: str) -> tables.CohortRow:

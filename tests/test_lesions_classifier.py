@@ -10,6 +10,7 @@ import pytest
 from cmbjax.data import augment
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.lesions import classifier
+from cmbjax.weights import catalogue
 from tests import lesion_data
 
 
@@ -122,16 +123,12 @@ def test_damaged_weights_end_before_any_scan(tmp_path, stored):
 def test_no_weights_say_what_to_do(tmp_path, monkeypatch):
   with pytest.raises(NoInputError, match=r'weights\.json is missing'):
     classifier.load(tmp_path)
-  monkeypatch.setattr(
-    classifier, '__file__', str(tmp_path / 'lesions' / 'classifier.py')
-  )
+  monkeypatch.setattr(catalogue, 'HOME', tmp_path)
   with pytest.raises(NoInputError, match='--weights none'):
     classifier.load(None)
 
 
 def test_weights_of_the_package_are_found(tmp_path, monkeypatch):
-  lesion_data.write_weights(tmp_path / 'weights' / 'w', networks=1)
-  monkeypatch.setattr(
-    classifier, '__file__', str(tmp_path / 'lesions' / 'classifier.py')
-  )
+  lesion_data.write_weights(tmp_path / catalogue.DEFAULT, networks=1)
+  monkeypatch.setattr(catalogue, 'HOME', tmp_path)
   assert classifier.load(None).name == 'untrained'

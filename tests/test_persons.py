@@ -1,4 +1,4 @@
-"""People are kept apart: labels of real scans, labels and seeds of simulated."""
+"""People are kept apart: labels of real scans, label and seed of simulated."""
 
 import pytest
 

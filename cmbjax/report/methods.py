@@ -137,6 +137,8 @@ def _training(record: dict) -> str:
     if isinstance(seeds, list | tuple) and len(seeds) > 1:
       text += f', averaged over {len(seeds)} training seeds'
     text += '.'
+  if record.get('pretrained'):
+    text += f' {record["pretrained"]}'
   if record.get('selection'):
     text += f' {record["selection"]}'
   return text

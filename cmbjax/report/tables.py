@@ -5,6 +5,7 @@ note; NaN is never written. Simulated data are called so in every title.
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -222,7 +223,8 @@ class StudyTables:
     learning: one dict per epoch and replica: strategy, fold, seed, epoch,
       train_loss, validation_loss, learning_rate (a number or None each).
     record: settings and versions; used keys: threshold, level, method,
-      draws, seed, folds, fold_hash, model, selection, environment, config.
+      draws, seed, folds, fold_hash, model, selection, pretrained,
+      environment, config.
     orderings: the paper's claims and what this study says of them.
     removed: Figure 4, false candidates that fine-tuning removes.
     misses: lesions that the study missed, and its worst errors.
@@ -454,6 +456,8 @@ def print_rows(study: StudyTables) -> str:
     f'over subjects by {study.record.get("method", "jackknife")}; those by '
     'bootstrap are in results.csv.'
   )
+  if study.record.get('pretrained'):
+    lines += textwrap.wrap(study.record['pretrained'], 100)
   lines += [f'{notes.mark(text)}) {text}' for text in notes.texts]
   lines += _verdict_lines(study)
   return '\n'.join(lines) + '\n'
