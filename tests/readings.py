@@ -19,7 +19,9 @@ def cube(ijk, reach=1):
   """Linear indices of a cube, flat along z."""
   x, y, z = ijk
   span = range(-reach, reach + 1)
-  return VIEW.index_of(np.array([[x + a, y + b, z] for a in span for b in span]))
+  return VIEW.index_of(
+    np.array([[x + a, y + b, z] for a in span for b in span])
+  )
 
 
 def candidates(centres=CENTRES, scores=(0.9, 0.6, 0.2)):

@@ -4,7 +4,6 @@ Rule: nobody's review is changed. What is written is made from theirs alone,
 so that a second run writes the same bytes, and the order of names is nothing.
 """
 
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -393,6 +392,28 @@ def _last_time(root, raters, case) -> str:
   return max(times, default='')
 
 
-def read_summary(folder: pathlib.Path) -> dict[str, Any]:
-  """merge.json of a merged folder."""
-  return json.loads((folder / 'merge.json').read_text(encoding='utf-8'))
+def describe(folder: pathlib.Path) -> list[str]:
+  """What came of a merge, as sentences.
+
+  Args:
+    folder: as `run_merge` returned it.
+  """
+  about = files.read_json(folder / 'merge.json')
+  cases = about['cases'].values()
+  total = {
+    name: sum(case[name] for case in cases)
+    for name in (AGREED, SETTLED, DISAGREED, PENDING)
+  }
+  names = ' and '.join(about['raters'])
+  said = [f'{names} agree on {total[AGREED]} places in {len(cases)} scans.']
+  third = about['adjudicator']
+  if third:
+    said.append(f'{third} has decided {total[SETTLED]} more.')
+  if total[DISAGREED]:
+    by = (
+      f'{third} decides with --rater {third}' if third else '--adjudicate NAME'
+    )
+    said.append(f'{total[DISAGREED]} are open: {by}.')
+  if total[PENDING]:
+    said.append(f'{total[PENDING]} were not read by all of them yet.')
+  return said
