@@ -25,6 +25,58 @@ def test_icc_equals_the_published_table():
   assert (found.low, found.high) == pytest.approx((0.019, 0.761), abs=0.002)
 
 
+def test_consistency_equals_the_published_table():
+  found = agreement.icc_consistency(RATINGS)
+  # Table 4 of Shrout and Fleiss; interval as printed by psych::ICC.
+  assert found.value == pytest.approx(0.71, abs=0.005)
+  assert (found.low, found.high) == pytest.approx((0.34, 0.95), abs=0.006)
+
+
+def test_consistency_is_one_for_a_constant_difference():
+  x = np.array([[1, 4], [5, 8], [2, 5]])
+  found = agreement.icc_consistency(x)
+  assert (found.value, found.low) == (1.0, None)
+  assert found.note == 'perfect consistency: no interval'
+  assert agreement.icc(x).value < 1
+  flat = agreement.icc_consistency(np.array([[0, 1], [0, 1], [0, 1]]))
+  assert flat[:1] == (None,)
+  assert flat.note == 'no variation between scans'
+  assert agreement.icc_consistency(np.ones((1, 2))).value is None
+
+
+# Cohen (1968, Psychol Bull 70:213), Table 1: two judges, three diagnoses, 200
+# cases; what each disagreement costs beside it.
+DIAGNOSES = np.array([[88, 14, 18], [10, 40, 10], [2, 6, 12]])
+COSTS = np.array([[0, 1, 3], [1, 0, 6], [3, 6, 0]])
+# Altman (1991, Practical Statistics for Medical Research), table 14.3: two
+# radiologists' grades of 85 mammograms, normal, benign, suspected, cancer.
+MAMMOGRAMS = np.array(
+  [[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]]
+)
+
+
+def raters_of(table):
+  """The two columns of grades that make a table."""
+  return np.repeat(np.indices(table.shape).reshape(2, -1), table.ravel(), 1)
+
+
+@pytest.mark.parametrize(
+  ('table', 'weights', 'published'),
+  [
+    (DIAGNOSES, COSTS, 0.348),
+    (DIAGNOSES, 1 - np.eye(3), 0.492),
+    (MAMMOGRAMS, 'linear', 0.57),
+    (MAMMOGRAMS, 1 - np.eye(4), 0.47),
+  ],
+)
+def test_weighted_kappa_equals_published_values(table, weights, published):
+  found = agreement.weighted_kappa(
+    *raters_of(table), num_grades=len(table), weights=weights
+  )
+  digits = len(str(published)) - 2
+  assert round(found, digits) == published
+
+
 # Fleiss and Cohen (1973, Educ Psychol Meas 33:613): with weights v = (i - j)^2
 # the weighted kappa of two raters is the ICC(2,1) of the integer grades but
 # for a term of order 1 / n.
@@ -73,6 +125,8 @@ def test_weighted_kappa_edge_cases():
   assert agreement.weighted_kappa(ones[:0], ones[:0], num_grades=5) is None
   with pytest.raises(InputError, match='linear or quadratic'):
     agreement.weighted_kappa(ones, ones, num_grades=5, weights='cubic')
+  with pytest.raises(InputError, match='5 x 5 with zeros on the diagonal'):
+    agreement.weighted_kappa(ones, ones, num_grades=5, weights=np.eye(5))
 
 
 def test_bland_altman_by_hand():

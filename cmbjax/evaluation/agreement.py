@@ -37,6 +37,7 @@ class CountAgreement(NamedTuple):
     same_grade: share of scans with the right grade.
     grades: [G, G] int, scans by true (row) and predicted (column) grade.
     counts: predicted and true, [M] each.
+    consistency: ICC(3,1), which leaves a constant difference aside.
   """
 
   icc: Interval
@@ -45,6 +46,7 @@ class CountAgreement(NamedTuple):
   same_grade: Interval
   grades: np.ndarray
   counts: tuple[np.ndarray, np.ndarray]
+  consistency: Interval
 
 
 def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
@@ -87,6 +89,36 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   return Interval(float(value), float(low), float(high))
 
 
+def icc_consistency(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
+  """ICC(3,1): two-way mixed, consistency, single rater.
+
+  Shrout and Fleiss (1979), with their interval; raters that differ by a
+  constant agree perfectly.
+
+  Args:
+    ratings: [n, k], n scans and k raters.
+    level: of the interval.
+  """
+  x = np.asarray(ratings, float)
+  n, k = x.shape
+  if n < 2 or k < 2:
+    return Interval(None, None, None, 'needs two scans and two raters')
+  between, raters, error = _mean_squares(x)
+  if between + error <= 1e-12 * max(raters, 1):
+    return Interval(None, None, None, 'no variation between scans')
+  value = float((between - error) / (between + (k - 1) * error))
+  if error <= 1e-12 * (between + raters):
+    return Interval(value, None, None, 'perfect consistency: no interval')
+  freedom, tail = (n - 1) * (k - 1), 0.5 + level / 2
+  ratio = between / error
+  ends = (
+    ratio / stats.f.ppf(tail, n - 1, freedom),
+    ratio * stats.f.ppf(tail, freedom, n - 1),
+  )
+  low, high = ((end - 1) / (end + k - 1) for end in ends)
+  return Interval(value, float(low), float(high))
+
+
 def _mean_squares(x):
   """Between scans, between raters and residual, of a two-way table."""
   n, k = x.shape
@@ -115,7 +147,7 @@ def weighted_kappa(
   second: np.ndarray,
   *,
   num_grades: int,
-  weights: str = 'quadratic',
+  weights: str | np.ndarray = 'quadratic',
 ) -> float | None:
   """Cohen's weighted kappa (1968); None when there is nothing to gain.
 
@@ -123,24 +155,37 @@ def weighted_kappa(
     first: [n] int grades 0..num_grades-1.
     second: [n] the same of the other rater.
     num_grades: number of grades.
-    weights: 'linear' or 'quadratic'.
+    weights: 'linear', 'quadratic', or what each disagreement costs, [G, G].
   """
-  power = {'linear': 1, 'quadratic': 2}.get(weights)
-  if power is None:
-    raise InputError(
-      f"kappa: weights '{weights}' are not known; use linear or quadratic."
-    )
+  cost = _cost(weights, num_grades)
   if not len(first):
     return None
   table = np.zeros((num_grades, num_grades))
   np.add.at(table, (np.asarray(first), np.asarray(second)), 1)
-  grade = np.arange(num_grades)
-  cost = np.abs(grade[:, None] - grade[None]) ** power
   chance = np.outer(table.sum(1), table.sum(0)) / table.sum()
   expected = np.sum(cost * chance)
   if expected == 0:
     return None
   return float(1 - np.sum(cost * table) / expected)
+
+
+def _cost(weights, num_grades: int) -> np.ndarray:
+  """Cost of each disagreement, [G, G], 0 on the diagonal."""
+  if not isinstance(weights, str):
+    cost = np.asarray(weights, float)
+    if cost.shape != (num_grades, num_grades) or np.diag(cost).any():
+      raise InputError(
+        f'kappa: costs must be {num_grades} x {num_grades} with zeros on the '
+        'diagonal.'
+      )
+    return cost
+  power = {'linear': 1, 'quadratic': 2}.get(weights)
+  if power is None:
+    raise InputError(
+      f"kappa: weights '{weights}' are not known; use linear or quadratic."
+    )
+  grade = np.arange(num_grades)
+  return np.abs(grade[:, None] - grade[None]).astype(float) ** power
 
 
 def grade(count: np.ndarray) -> np.ndarray:
@@ -213,6 +258,9 @@ def of_counts(
     ),
     grades=table,
     counts=(found, true),
+    consistency=icc_consistency(
+      np.stack([found, true], 1), level=resampled.level
+    ),
   )
 
 

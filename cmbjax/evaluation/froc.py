@@ -124,10 +124,9 @@ def _cut(weights, false_owner, last, lesion_owner, above, scans, rates):
     fp = np.cumsum(weights[some][:, false_owner], axis=1)
     hits = np.cumsum(weights[some][:, lesion_owner], axis=1)
     fp = fp[:, last]  # mimics of one likelihood come together
+    hits = np.concatenate([np.zeros((len(hits), 1)), hits], axis=1)
     for d in range(len(hits)):
-      for r, rate in enumerate(rates):
-        budget = rate * scans[start + d] + 1e-9
-        kept = np.searchsorted(fp[d], budget, 'right')
-        n = np.searchsorted(above, kept, 'right')
-        found[r, start + d] = hits[d, n - 1] if n else 0.0
+      budget = np.asarray(rates) * scans[start + d] + 1e-9
+      kept = np.searchsorted(fp[d], budget, 'right')
+      found[:, start + d] = hits[d, np.searchsorted(above, kept, 'right')]
   return found

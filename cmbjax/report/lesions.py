@@ -16,6 +16,7 @@ escape = html.escape
 
 _COUNTS = (
   ('icc', 'ICC(2,1)', 'number'),
+  ('consistency', 'ICC(3,1)', 'number'),
   ('kappa', 'Weighted kappa of grades', 'number'),
   ('same_grade', 'Scans with the right grade', 'percent'),
 )

@@ -140,7 +140,8 @@ class Row:
     levels: metrics by patch, scan and subject, see `evaluation.levels`.
     rates: FP per scan (as text) -> sensitivity of all lesions at most there.
     likelihoods: candidates by likelihood.
-    agreement: of the number of microbleeds per scan: 'icc', 'kappa',
+    agreement: of the number of microbleeds per scan: 'icc', 'consistency',
+      'kappa',
       'same_grade', 'bias' (Bland-Altman; its bounds are the limits of
       agreement).
     grades: scans by true (outer) and found (inner) grade of burden, see
@@ -336,6 +337,7 @@ def _parts(table: predictions_lib.Table, **how) -> dict[str, dict[str, tuple]]:
 def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
   return {
     'icc': found.icc,
+    'consistency': found.consistency,
     'kappa': found.kappa,
     'same_grade': found.same_grade,
     'bias': Interval(*found.bland_altman),
