@@ -218,6 +218,7 @@ def validate(config: ConfigDict) -> None:
   _choices('tests', config.tests, COHORTS)
   _choices('patches', (config.patches,), PATCHES)
   _choices('train.combined', config.train.combined, COHORTS)
+  _choices('train.combined_start', (config.train.combined_start,), ('', '7t'))
   _choices('evaluation.intervals', (config.evaluation.intervals,), INTERVALS)
   for key in _POSITIVE:
     _number(config, key, lambda v: v > 0, 'above 0')
@@ -294,7 +295,7 @@ def points(
 def variant(point: Point, strategy: str) -> str:
   """The part of a point's name that matters for one strategy."""
   tuning = ('train.finetune_',)
-  if strategy == 'finetuned':  # and of the pretraining that it goes on from
+  if goes_on(point.config, strategy):  # and of the pretraining
     own = ('train.learning_rate', 'train.epochs')
     first = point.config.pretrained in TRAIN_FIRST
     keys = [k for k in SWEPT if first or k not in own]
@@ -307,7 +308,7 @@ def replica_rows(config: ConfigDict, strategy: str) -> tuple:
   """The rows of one strategy in the replica table: seeds x folds."""
   from cmbjax.training.replicas import Replica
 
-  train, tuned = config.train, strategy == 'finetuned'
+  train, tuned = config.train, goes_on(config, strategy)
   return tuple(
     Replica(
       strategy=strategy,
@@ -333,7 +334,7 @@ def replica_rows(config: ConfigDict, strategy: str) -> tuple:
 def epochs_of(config: ConfigDict, strategy: str) -> int:
   """Passes over the training examples."""
   train = config.train
-  return train.finetune_epochs if strategy == 'finetuned' else train.epochs
+  return train.finetune_epochs if goes_on(config, strategy) else train.epochs
 
 
 def _title(overrides: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -363,6 +364,13 @@ def trained_on(config: ConfigDict, strategy: str) -> tuple[str, ...]:
   return tuple(name for name in COHORTS if name in config.train.combined)
 
 
+def goes_on(config: ConfigDict, strategy: str) -> bool:
+  """Whether a strategy starts from the 7T weights, not from nothing."""
+  if strategy == 'combined':
+    return config.train.combined_start == '7t'
+  return strategy == 'finetuned'
+
+
 def pretrained_folder(config: ConfigDict) -> pathlib.Path | None:
   """Where the 7T weights to start from lie; None: they are trained first.
 
@@ -382,7 +390,7 @@ def pretrained_folder(config: ConfigDict) -> pathlib.Path | None:
 def trained_strategies(config: ConfigDict) -> tuple[str, ...]:
   """Strategies that this run trains, each after what it starts from."""
   wanted = set(config.strategies)
-  if 'finetuned' in wanted:
+  if any(goes_on(config, strategy) for strategy in wanted):
     wanted.add('7t')
   if config.pretrained not in TRAIN_FIRST:
     wanted.discard('7t')

@@ -125,7 +125,7 @@ def plan(
         *(rows, epochs, train.batch, train.stop_after, train.bn_momentum),
         *(model.name, model.dtype),
       )
-      tuned = strategy == 'finetuned'
+      tuned = configs.goes_on(point.config, strategy)
       mark = (rows_of[strategy], rows_of.get('7t') if tuned else None)
       if mark in known:
         continue

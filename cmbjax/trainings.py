@@ -95,7 +95,7 @@ def plan(
   for point in points:
     for strategy in configs.trained_strategies(point.config):
       source = None
-      if strategy == 'finetuned':
+      if configs.goes_on(point.config, strategy):
         source = given.get('7t') or out['7t', point.name]
       job = make_job(point.config, material, strategy)
       mark = job_fingerprint(point.config, material, job, source)
@@ -395,7 +395,13 @@ def load_pretrained(config: ConfigDict, material: Material) -> Trained:
   """
   folder = configs.pretrained_folder(config)
   known = checkpoint.read_record(folder)
-  tuned = trainable(material, configs.trained_on(config, 'finetuned'))
+  cohorts = {
+    name
+    for strategy in config.strategies
+    if configs.goes_on(config, strategy)
+    for name in configs.trained_on(config, strategy)
+  }
+  tuned = trainable(material, sorted(cohorts))
   _check_people(
     known,
     material,
@@ -464,7 +470,7 @@ def _trained(one: Planned, weights: replicas.Weights) -> Trained:
 def _source(
   one: Planned, done: Mapping[str, Trained], given: Mapping[str, Trained]
 ) -> Trained | None:
-  if one.job.strategy != 'finetuned':
+  if not configs.goes_on(one.config, one.job.strategy):
     return None
   return done[one.source] if one.source else given['7t']
 
@@ -531,6 +537,7 @@ def _weights_record(one: Planned, material: Material) -> dict:
     'patches': config.patches,
     'threshold': config.evaluation.threshold,
     'replicas': [list(row) for row in job.replicas],
+    'start': '7t' if configs.goes_on(config, job.strategy) else '',
     'epochs': job.epochs,
     'batch': job.batch,
     **_people(job, material),

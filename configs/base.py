@@ -67,6 +67,7 @@ def get_config(preset: str = '') -> ConfigDict:
 
   config.train = ConfigDict()
   config.train.combined = ('btumor_7t', 'btumor_3t')  # cohorts of it [paper]
+  config.train.combined_start = ''  # nothing [paper], or 7t: as fine-tuning
   config.train.folds = 5  # by subject [paper]
   config.train.seeds = (0,)  # repeats of every training [ours]
   config.train.epochs = 24  # [ours]; the precursor of the paper used 200

@@ -6,7 +6,7 @@ python benchmarks/weights.py --out runs/fresh
 cmbjax weights pack cmbjax/weights --out cmbjax/weights --results benchmarks/results/weights.json
 
 Whole simulated heads, so that candidates come as often as in a whole scan;
-'combined' learns from all three cohorts. Seed 5000: 9000 to 9099 are for
+'combined' goes on from '7t' and learns from all three cohorts. Seed 5000: 9000 to 9099 are for
 tuning, 9100 to 9199 for reports, and no other config uses it.
 """
 
@@ -27,11 +27,12 @@ def get_config(preset=''):
   config.test_subjects.btumor_3t = 0
   config.test_subjects.ccm_3t = 1
   config.train.combined = ('btumor_7t', 'btumor_3t', 'ccm_3t')
-  config.train.epochs = 6
-  config.train.finetune_epochs = 4
+  config.train.combined_start = '7t'  # half the time of a start from nothing
+  config.train.epochs = 5
+  config.train.finetune_epochs = 3
   config.train.batch = 32
   config.train.learning_rate = 2e-3  # 1e-4 learns too little in so few steps
-  config.train.finetune_learning_rate = 5e-4
+  config.train.finetune_learning_rate = 1e-3
   config.train.min_learning_rate = 1e-5
   config.train.plateau_factor = 0.3
   config.train.plateau_patience = 1

@@ -10,7 +10,7 @@ from typing import Any
 ABOUT = {
   '7t': 'Trained on 7T brain tumour scans. `configs/finetune.py` starts here.',
   'finetuned': 'The `7t` networks, fine-tuned on 3T brain tumour scans.',
-  'combined': 'Trained from scratch on scans of several field strengths.',
+  'combined': 'Trained on scans of several protocols.',
 }
 METRICS = {  # of benchmarks/results/weights.json, in the order of the table
   'sensitivity_lesions': 'Sensitivity, all lesions',
@@ -118,6 +118,10 @@ def _training(record) -> str:
     f'{first["weight_decay"]:g}; weight of microbleeds '
     f'{first["positive_weight"]:g}',
   ]
+  if record.get('start'):
+    lines.append(
+      f'- Each goes on from the `{record["start"]}` network of its fold'
+    )
   if 'epochs' in record:
     lines.append(f'- {record["epochs"]} epochs, batches of {record["batch"]}')
   made = record.get('environment', {})
