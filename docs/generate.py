@@ -1,0 +1,246 @@
+"""What the program knows of itself, as pages in docs/generated.
+
+Rule: nothing here is written by hand; a page that is as it was is not
+touched, so that a second build is quick.
+"""
+
+import argparse
+import importlib
+import io
+import os
+import pathlib
+import shutil
+import tokenize
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROOMS = {  # room -> what it turns into what
+  'imaging': 'Files to volumes, SWI, brain masks and regions.',
+  'simulate': 'Physics to labelled scans.',
+  'detect': 'An SWI to candidates and outlines.',
+  'data': 'Cohorts to labelled patches, folds and batches.',
+  'models': 'Patches to logits.',
+  'training': 'Replicas to weights.',
+  'evaluation': 'Predictions to metrics, intervals and tests.',
+  'report': 'Numbers to pages, tables and figures.',
+  'lesions': 'One scan, through all of it, to measured lesions.',
+  'review': 'A person reads, and what was read is kept.',
+  'weights': 'The networks that come with the package.',
+}
+
+
+def everything(docs: pathlib.Path) -> None:
+  """Writes docs/generated."""
+  out = docs / 'generated'
+  write_configs(out / 'configs.md')
+  write_cli(out / 'cli')
+  write_api(out / 'api')
+  write_cards(out / 'cards.md')
+  copy_notebooks(out / 'notebooks')
+
+
+class Key(NamedTuple):
+  """One line of configs/base.py."""
+
+  name: str
+  default: str
+  comment: str
+
+
+class Group(NamedTuple):
+  """Keys below one ConfigDict, with what stands above it."""
+
+  name: str
+  comment: str
+  keys: list[Key]
+
+
+def config_keys(path: pathlib.Path) -> list[Group]:
+  """Every `config.KEY = VALUE` of get_config with its comments, in order."""
+  text = path.read_text(encoding='utf-8')
+  body = text.partition('def get_config')[2].partition('if preset ==')[0]
+  groups = [Group('', '', [])]
+  above: list[str] = []
+  for line in body.splitlines():
+    line = line.strip()
+    if line.startswith('#'):
+      above.append(line.lstrip('# '))
+      continue
+    if line.startswith('config.') and ' = ' in line:
+      name, _, rest = line.removeprefix('config.').partition(' = ')
+      value, beside = split_comment(rest)
+      comment = ' '.join([*above, beside]).strip()
+      if value == 'ConfigDict()':
+        groups.append(Group(name, comment, []))
+      else:
+        section = name.rpartition('.')[0]
+        group = next(g for g in reversed(groups) if g.name in (section, ''))
+        group.keys.append(Key(name, value, comment))
+    above = []
+  return [group for group in groups if group.keys]
+
+
+def split_comment(code: str) -> tuple[str, str]:
+  """'0.5  # of it' -> ('0.5', 'of it'); a # in a string is no comment."""
+  for token in tokenize.generate_tokens(io.StringIO(code).readline):
+    if token.type == tokenize.COMMENT:
+      return code[: token.start[1]].strip(), token.string.lstrip('# ')
+  return code.strip(), ''
+
+
+def write_configs(path: pathlib.Path) -> None:
+  """The tables of all keys, with the paper's scale where it differs."""
+  from cmbjax import config as configs
+
+  name = str(ROOT / 'configs/base.py')
+  small, paper = configs.load(name), configs.load(f'{name}:paper')
+  lines = []
+  for group in config_keys(ROOT / 'configs/base.py'):
+    lines += [f'## {"`" + group.name + "`" if group.name else "The run"}', '']
+    if group.comment:
+      lines += [_sentence(group.comment), '']
+    lines += ['| key | default | `:paper` | meaning |', '|---|---|---|---|']
+    for key in group.keys:
+      big = configs.get(paper, key.name)
+      differs = big != configs.get(small, key.name)
+      shown = f'`{big!r}`' if differs else ''
+      swept = ' *Sweep.*' if key.name in configs.SWEPT else ''
+      lines.append(
+        f'| `{key.name}` | `{key.default}` | {shown} | '
+        f'{_cell(_sentence(key.comment))}{swept} |'
+      )
+    lines.append('')
+  _write(path, '\n'.join(lines))
+
+
+def write_cli(folder: pathlib.Path) -> None:
+  """A page per verb, and one that lists them."""
+  from cmbjax import cli
+
+  os.environ['COLUMNS'] = '78'
+  index = ['# Verbs', '', '```{toctree}', ':hidden:', '']
+  pages = {verb: _verb(parser) for verb, parser in verbs(cli.parser()).items()}
+  index += [*pages, '```', '', '| verb | what it does |', '|---|---|']
+  for verb, text in pages.items():
+    _write(folder / f'{verb}.md', text)
+    index.append(f'| [`cmbjax {verb}`]({verb}.md) | {cli.HELP[verb]} |')
+  _write(folder / 'index.md', '\n'.join([*index, '']))
+  _keep_only(folder, [*pages, 'index'])
+
+
+def verbs(parser) -> dict[str, argparse.ArgumentParser]:
+  """The parsers of all verbs, by name."""
+  for action in parser._actions:
+    if isinstance(action, argparse._SubParsersAction):
+      return dict(action.choices)
+  return {}
+
+
+def _verb(parser) -> str:
+  usage = parser.format_usage().removeprefix('usage: ')
+  lines = [f'# {parser.prog}', '', _sentence(parser.description or ''), '']
+  lines += ['```text', usage.rstrip(), '```', '']
+  for group in parser._action_groups:
+    actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS]
+    actions = [a for a in actions if a.dest != 'help']
+    if not actions:
+      continue
+    lines += [f'## {_sentence(group.title or "options").rstrip(".")}', '']
+    lines += ['| argument | meaning |', '|---|---|']
+    lines += [f'| {_names(a)} | {_cell(_help(a))} |' for a in actions]
+    lines.append('')
+  if parser.epilog:
+    lines += ['## More', '', '```text', parser.epilog.strip(), '```', '']
+  for name, sub in verbs(parser).items():
+    lines += [
+      f'## {name}',
+      '',
+      '```text',
+      sub.format_help().rstrip(),
+      '```',
+      '',
+    ]
+  return '\n'.join(lines)
+
+
+def _names(action) -> str:
+  if not action.option_strings:
+    names = [action.metavar or action.dest]
+    return f'`{_choices(action) if action.choices else names[0]}`'
+  value = ''
+  if action.nargs != 0:
+    value = action.metavar or _choices(action) or action.dest.upper()
+    value = ' '.join(value) if isinstance(value, tuple) else value
+    value += ' ...' if action.nargs in ('+', '*') else ''
+  return ', '.join(f'`{f"{n} {value}".strip()}`' for n in action.option_strings)
+
+
+def _choices(action) -> str:
+  return (
+    '{' + ','.join(map(str, action.choices)) + '}' if action.choices else ''
+  )
+
+
+def _help(action) -> str:
+  text = (action.help or '').replace('%(default)s', str(action.default))
+  return text.replace('%%', '%')
+
+
+def write_api(folder: pathlib.Path) -> None:
+  """A page per room: every module that has something public."""
+  there = [room for room in ROOMS if (ROOT / 'cmbjax' / room).is_dir()]
+  for room in there:
+    names = [
+      path.stem
+      for path in sorted((ROOT / 'cmbjax' / room).glob('*.py'))
+      if not path.stem.startswith('_') and not path.stem.endswith('_command')
+    ]
+    lines = [f'# cmbjax.{room}', '', ROOMS[room], '']
+    for name in names:
+      module = f'cmbjax.{room}.{name}'
+      importlib.import_module(module)  # a module that is broken says so here
+      lines += [f'## {name}', '', '```{eval-rst}', f'.. automodule:: {module}']
+      lines += ['```', '']
+    _write(folder / f'{room}.md', '\n'.join(lines))
+  _keep_only(folder, there)
+
+
+def write_cards(path: pathlib.Path) -> None:
+  """The model cards that lie beside the weights, one after the other."""
+  found = sorted((ROOT / 'cmbjax/weights').glob('*/README.md'))
+  parts = [f'#{card.read_text(encoding="utf-8").strip()}' for card in found]
+  parts = [part.replace('\n## ', '\n### ') for part in parts]
+  none = 'This version comes without weights: train your own, or use `none`.'
+  _write(path, '\n\n'.join(parts) + '\n' if parts else f'{none}\n')
+
+
+def copy_notebooks(folder: pathlib.Path) -> None:
+  """The notebooks, with what they showed when they were run last."""
+  found = sorted((ROOT / 'notebooks').glob('*.ipynb'))
+  for path in found:
+    _write(folder / path.name, path.read_text(encoding='utf-8'))
+  _keep_only(folder, [path.stem for path in found])
+
+
+def _sentence(text: str) -> str:
+  text = text.strip()
+  return text[:1].upper() + text[1:]
+
+
+def _cell(text: str) -> str:
+  text = ' '.join(text.split())
+  for sign in '|<*':
+    text = text.replace(sign, '\\' + sign)
+  return text.replace('[', '\\[')
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if not path.exists() or path.read_text(encoding='utf-8') != text:
+    path.write_text(text, encoding='utf-8')
+
+
+def _keep_only(folder: pathlib.Path, stems) -> None:
+  for path in folder.iterdir():
+    if path.stem not in stems:
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
