@@ -187,7 +187,10 @@ class View:
 
   def _orientation(self) -> list[tuple[int, int]]:
     """Per axis of the file: the axis as shown, and +1 or -1."""
-    change = orientations.io_orientation(self.native_affine)
+    # Not of the affine alone: near 45 degrees that has two answers.
+    change = orientations.io_orientation(
+      np.linalg.inv(self.affine) @ self.native_affine
+    )
     return [(int(axis), int(sign)) for axis, sign in change]
 
 
@@ -287,13 +290,10 @@ def decode_runs(runs: Iterable[Sequence[int]], size: int) -> np.ndarray:
   if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind != 'i':
     raise InputError('runs of voxels: not pairs of whole numbers.')
   starts, lengths = table.astype(np.int64).T
+  # Each alone first, as a sum of huge numbers might wrap around.
+  good = (starts >= 0) & (starts < size) & (lengths >= 1) & (lengths <= size)
   ends = starts + lengths
-  if (
-    starts[0] < 0
-    or (lengths < 1).any()
-    or (starts[1:] < ends[:-1]).any()
-    or ends[-1] > size
-  ):
+  if not good.all() or (starts[1:] < ends[:-1]).any() or ends[-1] > size:
     raise InputError(f'runs of voxels: not in order within 0..{size - 1}.')
   offset = np.repeat(
     starts - np.concatenate([[0], lengths.cumsum()[:-1]]), lengths

@@ -60,7 +60,8 @@ def image(record: ReviewRecord) -> nib.Nifti1Image:
   header.set_xyzt_units('mm')
   header.set_qform(view.forms['qform']['affine'], view.forms['qform']['code'])
   header.set_sform(view.forms['sform']['affine'], view.forms['sform']['code'])
-  return nib.Nifti1Image(labels, None, header)
+  # Its own affine, or nibabel would write other forms.
+  return nib.Nifti1Image(labels, header.get_best_affine(), header)
 
 
 def write(record: ReviewRecord, folder: pathlib.Path) -> list[pathlib.Path]:
