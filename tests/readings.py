@@ -1,11 +1,16 @@
 """Small reviews of made-up scans: journals as readers would leave them."""
 
+import dataclasses
+import json
+
 import numpy as np
 
-from cmbjax.imaging import volume
-from cmbjax.review import composed, journal
+from cmbjax.imaging import bids, volume
+from cmbjax.lesions import chain, derivatives
+from cmbjax.review import cases, composed, journal
 from cmbjax.review.geometry import View
 from cmbjax.review.record import Candidate, new_header
+from tests import small_cohorts
 
 SHAPE = (24, 20, 12)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -73,3 +78,57 @@ def read(root, rater, said, *, case='sub-01', extra=(), finish=True, **how):
     actions.append(done())
   folder = journal.folder_of(root, rater, case)
   return composed.write(folder, header(rater, case, **how), actions)
+
+
+def detected(folder, *, subjects=2, rejected=1):
+  """Results of `cmbjax detect` on phantoms, without networks; (out, phantoms).
+
+  The last of the candidates of each scan count as rejected by networks.
+  """
+  scans, out = folder / 'scans', folder / 'results'
+  made = small_cohorts.write_cohort(scans, subjects=subjects, simulated=True)
+  for path in scans.glob('sub-*/anat/*_swi.json'):
+    fields = json.loads(path.read_text()) | {'Simulated': True}
+    path.write_text(json.dumps(fields))
+  derivatives.write_dataset(out, scans)
+  for scan in bids.find_scans(scans):
+    found = chain.analyse(scan, None, chain.Options(regions=False), threads=1)
+    found = found._replace(result=_rejecting(found.result, rejected))
+    written = derivatives.write_scan(out, found)
+    derivatives.write_record(out, found.result, 'm', written, scan=scan)
+  return out, made
+
+
+def _rejecting(result, count):
+  kept = len(result.found) - count
+  labels = np.where(result.labels > kept, 0, result.labels)
+  lesions = tuple(
+    one
+    if n < kept
+    else dataclasses.replace(
+      one, index=0, id=f'candidate-{one.candidate:04d}', status='rejected'
+    )
+    for n, one in enumerate(result.found)
+  )
+  return dataclasses.replace(result, lesions=lesions, labels=labels)
+
+
+def read_case(root, rater, case, judge, *, extra=(), finish=True, **how):
+  """A review of a real case; `judge` gives a verdict for a candidate."""
+  loaded = cases.load(case)
+  first = new_header(
+    loaded.candidates,
+    grid=View.of(loaded.image).to_json(),
+    rater=rater,
+    case=case.name,
+    source=case.source,
+    image_sha256=loaded.image_sha256,
+    labels_sha256=loaded.labels_sha256,
+    simulated=case.simulated,
+    **how,
+  ) | {'time': TIME}
+  by_id = {one.id: one for one in loaded.candidates}
+  said = [(row['item'], judge(by_id[row['id']])) for row in first['items']]
+  actions = [verdict(number, value) for number, value in said if value]
+  actions += [*extra, *([done()] if finish else [])]
+  return composed.write(root / rater / case.name, first, actions)

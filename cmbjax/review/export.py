@@ -193,7 +193,9 @@ def _grown(record, item, image, taken, grow_missing) -> np.ndarray:
   place = record.view.ijk_of(taken)
   free[tuple(place.T)] = False
   try:
-    grown = grow.grow(image.array, image.spacing_mm, item.ijk, free=free)
+    grown = grow.grow(
+      image.array, image.spacing_mm, item.ijk, free=free.__getitem__
+    )
   except InputError as error:
     raise InputError(f'{case}: item {item.number}: {error}') from error
   return grown.voxels

@@ -342,7 +342,9 @@ def _additions(rows, record, image, exported) -> list[dict[str, Any]]:
     ijk = [int(v) for v in view.to_ijk(row['centre_mm'])]
     action = {'event': 'add', 'ijk': ijk, 'ms': round(row.get('ms', 0))}
     if free[tuple(ijk)]:
-      grown = grow.grow(image.array, image.spacing_mm, ijk, free=free)
+      grown = grow.grow(
+        image.array, image.spacing_mm, ijk, free=free.__getitem__
+      )
       free[tuple(view.ijk_of(grown.voxels).T)] = False
       action |= {'set': grown.voxels, 'clear': [], 'tool': grown.tool}
     time = _utc(row.get('time') or exported)

@@ -1,0 +1,385 @@
+"""A reader's labels as a cohort: read back, checked, trained on."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax.data import cohort, examples
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import volume
+from cmbjax.review import export, export_checks, merge, sources
+from cmbjax.review.geometry import View
+from tests import readings, small_cohorts
+from tests.lesion_data import read_table
+
+EMPTY = (30, 30, 2)  # RAS voxel of no phantom's lesion
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory):
+  return readings.detected(tmp_path_factory.mktemp('detected'), rejected=0)
+
+
+@pytest.fixture(scope='module')
+def found(results):
+  return sources.find(results[0]).cases
+
+
+def right(phantom):
+  """A reader who knows which candidates are microbleeds."""
+
+  def judge(candidate):
+    known = phantom.lesions[tuple(candidate.ijk)]
+    return 'accept' if known else 'reject'
+
+  return judge
+
+
+def cube(view, ijk, reach=1):
+  span = range(-reach, reach + 1)
+  x, y, z = ijk
+  return view.index_of(
+    np.array([[x + a, y + b, z] for a in span for b in span])
+  )
+
+
+def add(case, ijk, **more):
+  view = View.of(volume.load(case.image))
+  tool = {'name': 'brush', 'mm': 1.5}
+  drawn = {'set': cube(view, ijk), 'clear': [], 'tool': tool}
+  return readings.action('add', ijk=list(ijk), **drawn, **more)
+
+
+@pytest.fixture(scope='module')
+def reviews(results, found, tmp_path_factory):
+  """Both scans read; in the first one addition, in the second one unsure."""
+  root = tmp_path_factory.mktemp('reviews')
+  made = results[1]
+  new = add(found[0], EMPTY)
+  readings.read_case(root, 'ann', found[0], right(made['sub-01']), extra=[new])
+  judge = right(made['sub-02'])
+  readings.read_case(
+    root, 'ann', found[1], lambda c: 'unsure' if c.index == 1 else judge(c)
+  )
+  return root
+
+
+@pytest.fixture(scope='module')
+def exported(found, reviews, tmp_path_factory):
+  out = tmp_path_factory.mktemp('out') / 'cohort'
+  return export.write_cohort(found, reviews, 'ann', out)
+
+
+def test_accepted_are_microbleeds_and_rejected_false_positives(
+  results, exported
+):
+  read = cohort.read_cohort(exported)
+  assert read.simulated
+  assert [scan.truth.kind for scan in read.scans] == ['candidates'] * 2
+  first, second = (cohort.load_scan(scan) for scan in read.scans)
+  one = results[1]['sub-01']
+  assert len(first.truth.lesions) == 4  # three and the addition
+  assert first.truth.rejected.max() == 2
+  for n in range(1, 4):  # each accepted outline lies at its ball
+    at = first.truth.labels[one.lesions == n]
+    assert len(set(at[at > 0])) == 1
+  assert first.truth.labels[EMPTY] == 4
+  assert not ((first.truth.labels > 0) & (first.truth.rejected > 0)).any()
+  lesions, mimics = len(second.truth.lesions), second.truth.rejected.max()
+  assert lesions + mimics == 4  # of five, one unsure
+
+
+def test_labels_are_on_the_native_grid_without_scaling(found, exported):
+  image = nib.load(found[0].image)
+  for name in ('cmb', 'mimic'):
+    path = small_cohorts.label_path(
+      exported, 'sub-01', ending=f'seg-{name}_dseg.nii.gz'
+    )
+    label = nib.load(path)
+    assert label.shape == image.shape
+    assert label.get_data_dtype() == np.uint16
+    np.testing.assert_allclose(label.affine, image.affine, atol=1e-5)
+    assert label.header.get_slope_inter() in ((None, None), (1, 0))
+
+
+def test_tables_and_sidecars_say_who_and_how(found, exported):
+  stem = small_cohorts.label_path(exported, 'sub-01', ending='seg-cmb_dseg')
+  about = json.loads(stem.with_name(stem.name + '.json').read_text())
+  assert about['Manual'] is True
+  assert about['AllCandidatesReviewed'] is True
+  assert about['Simulated'] is True
+  assert (about['Rater'], about['Readers']) == ('ann', ['ann'])
+  assert about['FirstTime'] <= about['LastTime']
+  assert about['Lesions'] == 4
+  rows = read_table(stem.with_name(stem.name + '.tsv'))
+  assert [row['index'] for row in rows] == ['1', '2', '3', '4']
+  assert [row['verdict'] for row in rows] == ['accept'] * 4
+  assert rows[3]['origin'] == 'reader_after_model'
+  assert rows[3]['source_id'] == 'n/a'
+  assert rows[0]['source_id'].startswith('lesion-')
+  view = View.of(volume.load(found[0].image))
+  world = [float(rows[3][axis]) for axis in 'xyz']
+  np.testing.assert_allclose(world, view.to_world(np.array(EMPTY)), atol=1e-3)
+  assert float(rows[3]['volume_mm3']) == pytest.approx(9 * view.voxel_mm3)
+  other = small_cohorts.label_path(exported, 'sub-02', ending='seg-cmb_dseg')
+  about = json.loads(other.with_name(other.name + '.json').read_text())
+  assert about['LeftOut'] == {'unsure': 1, 'unread': 0}
+  top = json.loads((exported / 'dataset_description.json').read_text())
+  assert top['Simulated'] is True
+  assert 'Simulated' in top['Name']
+  participants = (exported / 'participants.tsv').read_text().split()
+  assert participants[2:4] == ['sub-01', '4']
+
+
+def test_images_are_the_same_files_never_links(found, exported):
+  image = exported / 'sub-01' / 'anat' / 'sub-01_swi.nii.gz'
+  assert not image.is_symlink()
+  assert image.samefile(found[0].image)
+  facts = json.loads(image.with_name('sub-01_swi.json').read_text())
+  assert facts['EchoTime'] == 0.016
+  # The brain mask that came with the scan comes with it.
+  read = cohort.read_cohort(exported).scans[0]
+  given = volume.load(read.files.mask).array > 0
+  own = cohort.read_cohort(found[0].image.parents[2]).scans[0]
+  assert (given == (volume.load(own.files.mask).array > 0)).all()
+
+
+@pytest.mark.parametrize('link', ['copy', 'symbolic'])
+def test_images_are_copied_or_linked_when_asked(found, reviews, tmp_path, link):
+  out = export.write_cohort(found, reviews, 'ann', tmp_path / 'c', link=link)
+  image = out / 'sub-01' / 'anat' / 'sub-01_swi.nii.gz'
+  assert image.is_symlink() == (link == 'symbolic')
+  assert image.read_bytes() == found[0].image.read_bytes()
+  if link == 'copy':
+    assert not image.samefile(found[0].image)
+
+
+def test_builder_reads_what_the_reader_said(exported, tmp_path):
+  """From the reader's verdicts to the examples that a network learns from."""
+  built = examples.build('btumor_3t', exported, tmp_path)
+  some = examples.load(built)
+  own = examples.select(some, some.scan == 'sub-01')
+  assert sorted(own.label.tolist()) == [0, 0, 1, 1, 1, 1]
+  assert sorted(own.lesion.tolist()) == [0, 0, 1, 2, 3, 4]
+  assert EMPTY in {tuple(c) for c in own.centre[own.label == 1].tolist()}
+  scans = examples.load_scans(built)
+  assert scans.num_lesions[0] == 4
+  assert scans.num_missed.tolist() == [0, 0]
+  assert scans.simulated.all()
+
+
+def test_neighbours_that_touch_stay_two_lesions(found, tmp_path):
+  case = found[0]
+  x, y, z = EMPTY
+  beside = (x + 3, y, z)  # cubes of three voxels, side by side
+  extra = [add(case, EMPTY), add(case, beside, second=2)]
+  root = tmp_path / 'reviews'
+  readings.read_case(root, 'ann', case, lambda c: 'reject', extra=extra)
+  out = export.write_cohort([case], root, 'ann', tmp_path / 'c')
+  truth = cohort.load_scan(cohort.read_cohort(out).scans[0]).truth
+  assert truth.lesions.tolist() == [1, 2]
+  assert truth.labels[beside] != truth.labels[EMPTY]
+
+
+def test_nothing_accepted_and_nothing_rejected_are_fine(found, tmp_path):
+  root = tmp_path / 'reviews'
+  readings.read_case(root, 'ann', found[0], lambda c: 'reject')
+  readings.read_case(root, 'ann', found[1], lambda c: 'accept')
+  out = export.write_cohort(found, root, 'ann', tmp_path / 'c')
+  truths = [cohort.load_scan(s).truth for s in cohort.read_cohort(out).scans]
+  assert [len(truth.lesions) for truth in truths] == [0, 5]
+  assert [truth.rejected.max() for truth in truths] == [5, 0]
+
+
+def test_scans_that_are_not_completed_are_left_out(found, results, tmp_path):
+  root = tmp_path / 'reviews'
+  readings.read_case(root, 'ann', found[0], lambda c: 'accept')
+  readings.read_case(root, 'ann', found[1], lambda c: 'accept', finish=False)
+  out = export.write_cohort(found, root, 'ann', tmp_path / 'c')
+  assert [s.name for s in cohort.read_cohort(out).scans] == ['sub-01']
+  top = json.loads((out / 'dataset_description.json').read_text())
+  assert top['LeftOut'] == {'sub-02': 'in progress'}
+  assert export.left_out(found, root, 'ann') == {'sub-02': 'in progress'}
+
+
+def test_consensus_is_exported_like_a_reader(found, results, tmp_path):
+  root = tmp_path / 'reviews'
+  for name in ('ann', 'bob'):
+    readings.read_case(root, name, found[0], right(results[1]['sub-01']))
+  readings.read_case(root, 'ann', found[1], lambda c: 'accept')
+  readings.read_case(root, 'bob', found[1], lambda c: 'reject')
+  folder = merge.run_merge(root, ['ann', 'bob'])
+  out = export.write_cohort(found, root, folder.name, tmp_path / 'c')
+  (scan,) = cohort.read_cohort(out).scans  # the other is still open
+  truth = cohort.load_scan(scan).truth
+  assert (len(truth.lesions), truth.rejected.max()) == (3, 2)
+  about = json.loads(scan.truth.path.with_name(
+    'sub-01_seg-cmb_dseg.json').read_text())  # fmt: skip
+  assert about['Readers'] == ['ann', 'bob']
+
+
+def test_outlines_that_were_hidden_are_those_of_the_source(found, tmp_path):
+  root = tmp_path / 'reviews'
+  readings.read_case(
+    root, 'ann', found[0], lambda c: 'accept', blind=('mask', 'score')
+  )
+  out = export.write_cohort(found, root, 'ann', tmp_path / 'c')
+  truth = cohort.load_scan(cohort.read_cohort(out).scans[0]).truth
+  source = volume.load(found[0].labels).array
+  assert ((truth.labels > 0) == (source > 0)).all()
+
+
+def without_outline(root, case, number=1):
+  own = export.cases_lib.load(case).candidates[number - 1].voxels
+  erase = readings.action('edit', number, set=[], clear=own)
+  return readings.read_case(
+    root, 'ann', case, lambda c: 'accept', extra=[erase]
+  )
+
+
+def test_an_accepted_lesion_without_outline_is_refused_or_grown(
+  found, tmp_path
+):
+  root = tmp_path / 'reviews'
+  without_outline(root, found[0])
+  with pytest.raises(InputError, match=r'sub-01: item 1 is accepted, but has'):
+    export.write_cohort(found, root, 'ann', tmp_path / 'c')
+  assert not list(tmp_path.glob('*c*'))  # neither it nor a part of it
+  out = export.write_cohort(
+    found, root, 'ann', tmp_path / 'c', grow_missing=True
+  )
+  truth = cohort.load_scan(cohort.read_cohort(out).scans[0]).truth
+  assert len(truth.lesions) == 5
+
+
+def test_a_rejected_point_is_one_voxel(found, tmp_path):
+  """Candidates of a table have no outline; they are training data too."""
+  root, case = tmp_path / 'reviews', found[0]
+  record = readings.read_case(
+    root, 'ann', case, lambda c: 'reject', blind=('mask',)
+  )
+  for row in record.header['items']:
+    row['voxels'] = []
+  labels = export.collect(
+    export.ReviewRecord(record.header | {'items': record.header['items']}),
+    volume.load(case.image),
+  )
+  assert labels.left_out['unread'] == 5
+  for item in record.items.values():
+    item.voxels = item.voxels[:0]
+  parts = export.collect(record, volume.load(case.image)).rejected
+  assert [len(part.voxels) for part in parts] == [1] * 5
+  assert not any(part.outlined for part in parts)
+
+
+@pytest.mark.parametrize('what', ['image', 'labels'])
+def test_another_image_or_result_than_reviewed_is_refused(
+  found, tmp_path, what
+):
+  root = tmp_path / 'reviews'
+  case = found[0]
+  readings.read_case(root, 'ann', case, lambda c: 'accept')
+  path = root / 'ann' / 'sub-01' / 'events.jsonl'
+  head, _, rest = path.read_text().partition('\n')
+  header = json.loads(head)
+  header['image_sha256' if what == 'image' else 'labels_sha256'] = 'ff' * 32
+  path.write_text(json.dumps(header) + '\n' + rest)
+  with pytest.raises(InputError, match='is not the one that was reviewed'):
+    export.write_cohort(found, root, 'ann', tmp_path / 'c')
+  assert not (tmp_path / 'c').exists()
+
+
+def test_places_that_are_taken_and_readers_that_are_not_there(
+  found, reviews, tmp_path
+):
+  (tmp_path / 'c').mkdir()
+  (tmp_path / 'c' / 'mine.txt').write_text('precious')
+  with pytest.raises(InputError, match='is there already'):
+    export.write_cohort(found, reviews, 'ann', tmp_path / 'c')
+  assert [p.name for p in tmp_path.rglob('*')] == ['c', 'mine.txt']
+  with pytest.raises(NoInputError, match='bob has no reviews here; ann has'):
+    export.write_cohort(found, reviews, 'bob', tmp_path / 'd')
+  with pytest.raises(InputError, match="link: found 'soft'"):
+    export.write_cohort(found, reviews, 'ann', tmp_path / 'd', link='soft')
+  assert not (tmp_path / 'd').exists()
+
+
+def test_disagreements_alone_are_no_cohort(found, tmp_path):
+  root = tmp_path / 'reviews'
+  for name, value in (('ann', 'accept'), ('bob', 'reject')):
+    readings.read_case(root, name, found[0], lambda c, v=value: v)
+  merge.run_merge(root, ['ann', 'bob'], adjudicate='carl')
+  with pytest.raises(InputError, match='export the merged folder'):
+    export.write_cohort(found, root, 'carl', tmp_path / 'c')
+
+
+class TestChecks:
+  """Each check on files that were altered after they were written."""
+
+  @pytest.fixture
+  def written(self, found, tmp_path):
+    case, record = found[0], None
+    record = readings.read_case(
+      tmp_path,
+      'ann',
+      case,
+      lambda c: 'reject' if c.index == 5 else 'accept',
+    )
+    image = volume.load(case.image)
+    labels = export.collect(record, image)
+    stems = export._write_truth(tmp_path, case, image, labels, {}, record)
+    return stems, image, labels, record.view
+
+  def check(self, written):
+    stems, image, labels, view = written
+    export_checks.check('sub-01', stems, image, labels, view)
+
+  def alter(self, written, change, which=0):
+    path = f'{written[0][which]}.nii.gz'
+    array = volume.load(path).array.copy()
+    volume.save(path, change(array), written[1])
+
+  def test_as_written_they_pass(self, written):
+    self.check(written)
+
+  def test_a_lost_label(self, written):
+    self.alter(written, lambda a: np.where(a == 2, 0, a))
+    with pytest.raises(InputError, match=r'4 items are accepted, but .* 3'):
+      self.check(written)
+
+  def test_a_voxel_too_many(self, written):
+    def change(array):
+      array[0, 0, 0] = 1
+      return array
+
+    self.alter(written, change)
+    with pytest.raises(
+      InputError, match=r'label 1 .accepted. has other voxels'
+    ):
+      self.check(written)
+
+  def test_a_scaling_slope(self, written):
+    path = f'{written[0][0]}.nii.gz'
+    image = nib.load(path)
+    scaled = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    scaled.header.set_slope_inter(2.0, 0.0)
+    nib.save(scaled, path)
+    with pytest.raises(InputError, match='has a scaling slope'):
+      self.check(written)
+
+  def test_another_affine(self, written):
+    path = f'{written[0][1]}.nii.gz'
+    image = nib.load(path)
+    moved = image.affine + np.eye(4, 4, 3)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), moved), path)
+    with pytest.raises(InputError, match='another affine'):
+      self.check(written)
+
+  def test_an_outline_far_from_its_point(self, written):
+    stems, image, labels, view = written
+    item = labels.accepted[0].item
+    item.ijk = tuple((v + n // 2) % n for v, n in zip(item.ijk, view.shape))
+    with pytest.raises(InputError, match=r'item \d is .* mm from its point'):
+      export_checks.check('sub-01', stems, image, labels, view)
