@@ -76,13 +76,17 @@ def write(record: ReviewRecord, folder: pathlib.Path) -> list[pathlib.Path]:
   name = f'{record.header["case"]}_rater-{record.header["rater"]}_dseg'
   paths = [pathlib.Path(folder) / f'{name}{end}' for end in ('.nii.gz', '.tsv')]
   volume.write_image(paths[0], image(record))
-  table = [COLUMNS]
+  files.write_text(paths[1], table(record))
+  return paths
+
+
+def table(record: ReviewRecord) -> str:
+  """A TSV with every item but the repeats, by index."""
+  lines = [COLUMNS]
   for number, index in sorted(indices(record).items(), key=lambda row: row[1]):
     row = _row(record, number, index)
-    table.append([_cell(row[column]) for column in COLUMNS])
-  text = '\n'.join('\t'.join(row) for row in table)
-  files.write_text(paths[1], text + '\n')
-  return paths
+    lines.append([_cell(row[column]) for column in COLUMNS])
+  return '\n'.join('\t'.join(line) for line in lines) + '\n'
 
 
 def _row(record: ReviewRecord, number: int, index: int) -> dict[str, Any]:
