@@ -7,10 +7,12 @@ whatever a request holds, the answer is never a traceback.
 import html
 import io
 import pathlib
+import re
 import urllib.parse
 
 import flask
 from werkzeug.exceptions import HTTPException
+from werkzeug.security import safe_join
 from werkzeug.wsgi import wrap_file
 
 from cmbjax.errors import InputError
@@ -37,6 +39,7 @@ def make(desk: Desk, guard: Guard) -> flask.Flask:
   app.config['MAX_CONTENT_LENGTH'] = bodies.MOST_BYTES
   app.config['PROVIDE_AUTOMATIC_OPTIONS'] = False
   app.json.sort_keys = False
+  app.url_map.merge_slashes = False
   _add_guard(app, guard)
   _add_page(app, guard)
   _add_reading(app, desk)
@@ -54,7 +57,7 @@ def _add_guard(app, guard):
       path=request.path,
       headers={name.lower(): value for name, value in request.headers},
       cookies=request.cookies,
-      length=request.content_length,
+      length=_length(request.environ.get('CONTENT_LENGTH')),
     )
 
   @app.after_request
@@ -64,6 +67,11 @@ def _add_guard(app, guard):
     for name, value in guard.headers(niivue=niivue and is_page).items():
       response.headers[name] = value
     return response
+
+
+def _length(text) -> int | None:
+  """What a Content-Length says; None where that is no number."""
+  return int(text[:20]) if re.fullmatch('[0-9]+', text or '') else None
 
 
 def _add_page(app, guard):
@@ -81,8 +89,11 @@ def _add_page(app, guard):
 
   @app.get('/static/<path:name>')
   def static(name):
+    path = safe_join(str(STATIC), name)
+    if path is None or not pathlib.Path(path).is_file():
+      raise NotThere('there is no such file.')
     kind = _TYPES.get(pathlib.PurePath(name).suffix, 'application/octet-stream')
-    return flask.send_from_directory(STATIC, name, mimetype=kind, max_age=0)
+    return flask.Response(pathlib.Path(path).read_bytes(), mimetype=kind)
 
 
 def _let_in(guard, token, arguments):

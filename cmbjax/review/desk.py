@@ -319,6 +319,8 @@ class Desk:
 def _grown(opened, action, radius_mm) -> dict[str, Any]:
   """A `grow` with the voxels that come and go."""
   state = opened.book.record
+  if action['item'] not in state.items:
+    raise InputError(f'item: there is no item {action["item"]}.')
   old = state.voxels(action['item'])
   found = _grow(opened, action.pop('ijk'), radius_mm, action['item'])
   return action | {
