@@ -64,7 +64,7 @@ def main() -> None:
       seed=args.seed, jobs=args.jobs,
     )  # fmt: skip
     if not args.no_detect:
-      rows += [detected(name, folder, args, point) for point in POINTS]
+      rows += detected(name, folder, args)
     rows += judged(name, folder, args)
   for row in rows:
     show(row)
@@ -85,15 +85,28 @@ def main() -> None:
   )
 
 
-def detected(name: str, folder: pathlib.Path, args, point: str) -> dict:
-  """The default weights through the real command line."""
-  out = args.out / f'detected_{name}_{args.seed}_{point}'
+def detected(name: str, folder: pathlib.Path, args) -> list[dict]:
+  """The default weights through the real command line.
+
+  What is 'definite' in the result is above the point of high precision.
+  """
+  out = args.out / f'detected_{name}_{args.seed}'
   _command(
-    'detect', folder, out, '--no-report', '--no-regions',
-    '--operating-point', point, '--jobs', args.jobs,
-  )  # fmt: skip
-  _command('evaluate', out, folder)
-  found = json.loads((out / 'evaluation.json').read_text())
+    'detect', folder, out, '--no-report', '--no-regions', '--jobs', args.jobs
+  )
+  rows = []
+  for point, only in (
+    ('high_sensitivity', ()),
+    ('high_precision', ('--only', 'definite')),
+  ):
+    scores = args.out / f'scores_{name}_{args.seed}_{point}'
+    _command('evaluate', out, folder, *only, '--out', scores)
+    rows.append(_scored(name, point, scores / 'evaluation.json'))
+  return rows
+
+
+def _scored(name: str, point: str, path: pathlib.Path) -> dict:
+  found = json.loads(path.read_text())
   touch = found['rules']['touch']
   names = {'sensitivity': 'sensitivity_lesions'}
   return {

@@ -353,3 +353,19 @@ def test_networks_that_know_nothing_here_say_so(plain, mask, tmp_path):
   assert 'right for 8%' in warnings
   for made in ('learned from simulated', 'was right for'):
     assert made not in ' '.join(plain[1].result.warnings)
+
+
+def test_a_scan_of_the_training_is_no_test(plain, mask, tmp_path):
+  """Simulated people only: labels of patients are used again and again."""
+  known = ['sub-01', 'sub-01@5']
+  lesion_data.write_weights(tmp_path / 'w', persons=known, networks=1)
+  networks = classifier.load(tmp_path / 'w')
+  for sidecar, told in (
+    ({'Simulated': True, 'SimulationSeed': 5}, True),
+    ({'Simulated': True, 'SimulationSeed': 6}, False),
+    ({}, False),
+  ):
+    sidecar = {'EchoTime': 0.02, 'MagneticFieldStrength': 3.0, **sidecar}
+    result = analyse(plain[0], networks, mask=mask, sidecar=sidecar).result
+    found = ' '.join(result.warnings)
+    assert ('learned from this simulated person' in found) is told

@@ -31,6 +31,7 @@ _FACTS = (  # fields of a sidecar that a result repeats or depends on
   'Manufacturer',
   'ManufacturersModelName',
   'Simulated',
+  'SimulationSeed',
 )
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax.data import cohort, tables
+from cmbjax.data import cohort, persons, tables
 from cmbjax.detect import candidates as detect
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, swi, volume
@@ -119,6 +119,7 @@ def analyse(
       *unusual,
       *_doubts(image, mask),
       *_notes(found, spacing_mm, classifier, simulated),
+      *_known(scan, classifier),
       *unsure,
     ),
     operating_point=point,
@@ -283,6 +284,16 @@ def _notes(found, spacing_mm, classifier, simulated):
     yield (
       f'"definite" was right for {right:.0%} only in the training of these '
       'networks, out of fold; they cannot tell microbleeds from mimics'
+    )
+
+
+def _known(scan, classifier):
+  """A simulated scan that the networks learned from is no test of them."""
+  person = persons.person_of(scan.subject, scan.sidecar)
+  if classifier is not None and person in classifier.persons:
+    yield (
+      f'the networks learned from this simulated person ({person}); they are '
+      'better here than on others'
     )
 
 

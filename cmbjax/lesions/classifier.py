@@ -40,6 +40,7 @@ class Classifier:
     simulated: some of them were simulated.
     fingerprint: same value, same numbers.
     precision: of each operating point, out of fold, where it was measured.
+    persons: simulated people in the training, see `data.persons`.
   """
 
   name: str
@@ -53,6 +54,7 @@ class Classifier:
   simulated: bool
   fingerprint: str
   precision: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  persons: frozenset[str] = frozenset()
 
   def likelihood(self, patches: np.ndarray) -> np.ndarray:
     """Patches [N, 24, 24, 12] in 0..1 to likelihoods [K, N] float64."""
@@ -123,6 +125,7 @@ def load(folder: str | os.PathLike | None) -> Classifier:
       for name, p in known['points'].items()
       if isinstance(p.get('precision'), int | float)
     },
+    persons=frozenset(p for p in record.get('persons', ()) if '@' in p),
   )
 
 

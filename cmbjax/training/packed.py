@@ -140,7 +140,8 @@ def flatten(weights: 'Weights') -> dict[str, np.ndarray]:
 
 
 def _checked(name, value, dtype):
-  array = np.asarray(value).astype(dtype)
+  with np.errstate(over='ignore'):
+    array = np.asarray(value).astype(dtype)
   if not np.isfinite(array).all():
     raise InputError(f'{name}: does not fit into {dtype.__name__}.')
   return array
