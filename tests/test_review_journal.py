@@ -347,6 +347,20 @@ def test_another_program_that_writes_is_found_out(folder):
   assert raw(folder) == before
 
 
+def test_a_file_that_was_exchanged_is_found_out(folder):
+  """As an editor saves: our handle would write to a file without a name."""
+  kept = Journal.open(folder, reviews.header(1))
+  path = folder / journal.EVENTS
+  (folder / 'copy').write_bytes(path.read_bytes())
+  (folder / 'copy').rename(path)
+  with pytest.raises(InputError, match='changed by another program'):
+    kept.apply(accept())
+  with pytest.raises(InputError, match='changed by another program'):
+    kept.close()
+  with pytest.raises(InputError, match='was closed'):
+    kept.apply(accept())
+
+
 def test_a_folder_that_is_deleted_meanwhile_is_found_out(folder):
   kept = Journal.open(folder, reviews.header(1))
   shutil.rmtree(folder)
@@ -551,6 +565,18 @@ def test_a_lock_that_says_nothing_still_holds(tmp_path, text):
       pass
 
 
+def test_a_disk_without_locks_says_so(tmp_path, monkeypatch):
+  def never(*_):
+    raise OSError(errno.ENOLCK, 'no locks available')
+
+  monkeypatch.setattr('fcntl.flock', never)
+  with (
+    pytest.raises(InputError, match='takes no locks'),
+    journal.hold(tmp_path, 'anna'),
+  ):
+    pass
+
+
 def test_a_root_that_is_a_file(tmp_path):
   (tmp_path / 'x').write_text('')
   with (
@@ -623,7 +649,8 @@ def test_another_image_or_grid_is_refused(folder):
   for changed, message in (
     ({'image_sha256': 'c' * 64}, 'was made on another image than'),
     ({'grid': reviews.view(affine=moved).to_json()}, 'another grid or affine'),
-    ({'case': 'sub-02'}, 'was made on the case sub-01'),
+    ({'case': 'sub-02'}, "is of case 'sub-01', not sub-02"),
+    ({'rater': 'bert'}, "is of rater 'anna', not bert"),
   ):
     with pytest.raises(InputError, match=message + '.*--reviews'):
       Journal.open(folder, reviews.header(1, **changed))
@@ -676,7 +703,7 @@ def test_mask_and_table(folder):
   kept.apply({'event': 'verdict', 'item': three, 'value': 'unsure'})
   drawn = reviews.box((6, 6, 5), (7, 6, 5))
   added = kept.apply({'event': 'add', 'ijk': [6, 6, 5], 'set': drawn}).items[-1]
-  text = 'a\ttab\nand <b>π</b>'
+  text = 'a\ttab\n\0and\x85 <b>π</b>\u2028'
   kept.apply({'event': 'comment', 'item': added, 'value': text})
   kept.apply({'event': 'add', 'ijk': [0, 0, 0]})  # only a point
   paths = kept.save()

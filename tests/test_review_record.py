@@ -543,6 +543,14 @@ def test_a_score_that_is_no_number_is_none():
 
 # Refusals: one clear sentence, and nothing has changed.
 
+
+def nested(depth):
+  found = []
+  for _ in range(depth):
+    found = [found]
+  return found
+
+
 LONG = 'x' * (checks.LONGEST_TEXT + 1)
 
 
@@ -642,6 +650,22 @@ LONG = 'x' * (checks.LONGEST_TEXT + 1)
       {'event': 'edit', 'item': 1, 'set': [1], 'tool': {'name': 'x' * 3000}},
       'tool: is not',
     ),
+    (
+      {'event': 'edit', 'item': 1, 'set': [1], 'tool': {'at': [[1]]}},
+      'tool: is not',
+    ),
+    (
+      {'event': 'edit', 'item': 1, 'set': [1], 'tool': {'mm': 10**5000}},
+      'tool: is not',
+    ),
+    (
+      {'event': 'rating', 'item': 1, 'value': 10**5000},
+      'a value of type int is',
+    ),
+    (
+      {'event': 'rating', 'item': 1, 'value': nested(5000)},
+      'rating: a value of type list is not',
+    ),
     ({'event': 'edit', 'item': 3, 'set': [1]}, 'is rejected, so its outline'),
     ({'event': 'grow', 'item': 3, 'set': [1]}, 'clear the verdict first'),
     ({'event': 'move', 'item': 3, 'ijk': [1, 1, 1]}, 'clear the verdict first'),
@@ -657,7 +681,7 @@ LONG = 'x' * (checks.LONGEST_TEXT + 1)
     ({'event': 'note', 'value': 'x', 'ms': True}, 'ms: True is not a time'),
     ({'event': 'note', 'value': 'x', 'ms': float('inf')}, 'ms: inf is not'),
   ],
-  ids=lambda value: None if isinstance(value, str) else str(value)[:40],
+  ids=lambda value: None if isinstance(value, str) else checks.short(value),
 )
 def test_refusals(action, message):
   state = reviews.record(3)

@@ -18,12 +18,16 @@ MOST_VOXELS = 500_000  # of one action; a 20 mm ball at 0.5 mm has 34,000
 LONGEST_TEXT = 10_000
 _DAY_MS = 86_400_000  # a computer that slept overnight was not reading
 _MOST_TOOL = 2_000  # characters of JSON
+_SCALAR = str | int | float | bool | None
 _ON = {'mimic': ('reject',), 'certainty': ('accept', 'unsure')}
 
 
 def short(value: Any) -> str:
   """A value for a message, however long it is."""
-  text = repr(value)
+  try:
+    text = repr(value)
+  except (RecursionError, ValueError):  # too deep, or too many digits
+    return f'a value of type {type(value).__name__}'
   return text if len(text) <= 40 else f'{text[:37]}...'
 
 
@@ -136,12 +140,14 @@ def tool(value: Any) -> dict[str, Any]:
   """How a change was drawn: flat, small JSON."""
   flat = isinstance(value, Mapping) and all(
     isinstance(key, str)
-    and isinstance(one, str | int | float | bool | None | list)
+    and all(
+      isinstance(v, _SCALAR) for v in (one if type(one) is list else [one])
+    )
     for key, one in value.items()
   )
   try:
     size = len(json.dumps(value, allow_nan=False)) if flat else 0
-  except (TypeError, ValueError, RecursionError):
+  except ValueError:  # not finite, or too many digits
     flat = False
   if not flat or size > _MOST_TOOL:
     raise InputError('tool: is not a small JSON object of numbers and texts.')

@@ -100,10 +100,15 @@ def hold(root: pathlib.Path, rater: str) -> Iterator[pathlib.Path]:
   try:
     try:
       fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       raise InputError(
         f'{folder}: rater {rater} is reviewing already, '
         f'{_holder(handle)}; end that one, or give another --rater.'
+      ) from error
+    except OSError as error:
+      raise InputError(
+        f'{folder}: its disk takes no locks ({error.strerror}); choose '
+        'another place with --reviews.'
       ) from error
     about = {'pid': os.getpid(), 'host': socket.gethostname()}
     with contextlib.suppress(OSError):  # it only explains, the lock holds
@@ -222,7 +227,9 @@ class Journal:
       return cls._begin(folder, header)
     record = _rebuilt(path, known)
     _same_image(path, record, header)
-    if record.header['labels_sha256'] != header['labels_sha256']:
+    if (record.header['labels_sha256'] or '') != (
+      header['labels_sha256'] or ''
+    ):
       if record.status != 'not started':
         raise _changed_labels(path)
       _put_aside(path)
@@ -287,17 +294,22 @@ class Journal:
     """Says so in the log; writes the snapshot, and the mask if completed.
 
     A disk that is full is no error here: everything is in the journal.
+
+    Raises:
+      InputError: another program has changed the journal.
     """
     with self._lock:
       if self._closed:
         return
-      self._say('close', {})
-      self._snapshot()
-      if self.record.status == 'completed':
-        with contextlib.suppress(InputError):
-          self.save()
-      self._closed = True
-      os.close(self._handle)
+      try:
+        self._say('close', {})
+        self._snapshot()
+        if self.record.status == 'completed':
+          with contextlib.suppress(InputError):
+            self.save()
+      finally:
+        self._closed = True
+        os.close(self._handle)
 
   def _say(self, event: str, new: Mapping[str, Any]) -> None:
     """A line of the session, which matters less than to go on."""
@@ -337,10 +349,14 @@ class Journal:
 
   def _trim(self, path: pathlib.Path) -> None:
     """Cuts off what an earlier failure left; refuses what others wrote."""
-    size = os.fstat(self._handle).st_size
-    if size > self._size and self._cut:
+    ours = os.fstat(self._handle)
+    try:
+      same = os.path.samestat(os.stat(path), ours)
+    except FileNotFoundError:
+      same = False
+    if same and ours.st_size > self._size and self._cut:
       os.ftruncate(self._handle, self._size)
-    elif size != self._size or not path.exists():
+    elif not same or ours.st_size != self._size:
       raise InputError(
         f'{path}: was changed by another program during the review; start '
         'the review again.'
@@ -384,7 +400,7 @@ def _rebuilt(
   except InputError as error:
     raise _damaged(path, number, str(error).rstrip('.')) from error
   except (KeyError, TypeError, ValueError, IndexError, OverflowError,
-          AttributeError) as error:  # fmt: skip
+          AttributeError, MemoryError) as error:  # fmt: skip
     raise _damaged(path, number, f'lacks or spoils {error}') from error
   return record
 
@@ -412,14 +428,19 @@ def _last_rev(path: pathlib.Path) -> int:
 
 
 def _same_image(path, record: ReviewRecord, header: Mapping[str, Any]) -> None:
-  """InputError where the journal speaks of another image."""
+  """InputError where the journal is of another reader, case or image."""
+  for what in ('rater', 'case'):
+    if record.header[what] != header[what]:
+      raise InputError(
+        f'{path}: is of {what} {checks.short(record.header[what])}, not '
+        f'{header[what]}; a review cannot be copied or renamed, so move it '
+        'away or give --reviews a new folder.'
+      )
   view = geometry.View.from_json(header['grid'])
   if record.header['image_sha256'] != header['image_sha256']:
     what = 'another image'
   elif not record.view.same(view):
     what = 'an image with another grid or affine'
-  elif record.header['case'] != header['case']:
-    what = f'the case {record.header["case"]}'
   else:
     return
   raise InputError(

@@ -5,6 +5,7 @@ rejected lesion has no voxel in it.
 """
 
 import pathlib
+import re
 from typing import Any
 
 import nibabel as nib
@@ -117,4 +118,5 @@ def _cell(value: Any) -> str:
   if value is None or value == '':
     return 'n/a'
   # One line and no tab, whatever the reader wrote.
-  return ' '.join(str(value).split())
+  plain = re.sub('[\\x00-\\x1f\\x7f-\\x9f]', ' ', str(value))
+  return ' '.join(plain.split())
