@@ -7,7 +7,7 @@ the state is what its lines say.
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from cmbjax import files
 from cmbjax.review import journal
@@ -16,15 +16,19 @@ from cmbjax.review.record import ReviewRecord
 LAST = 'last'
 
 
-def write(
-  folder: pathlib.Path,
-  header: Mapping[str, Any],
-  actions: Iterable[Mapping[str, Any]],
-) -> ReviewRecord:
-  """Writes `events.jsonl`, whole or not at all; the state that it tells.
+class Composed(NamedTuple):
+  """A journal that is not on the disk yet."""
+
+  record: ReviewRecord  # the state that it tells
+  text: str  # of `events.jsonl`
+
+
+def compose(
+  header: Mapping[str, Any], actions: Iterable[Mapping[str, Any]]
+) -> Composed:
+  """Checks all actions, one after the other.
 
   Args:
-    folder: root/rater/case.
     header: of `record.new_header`, perhaps with more keys.
     actions: as `ReviewRecord.plan` takes them, each with 'time' (UTC); the
       item 'last' is the one with the highest number, just added.
@@ -39,13 +43,31 @@ def write(
     time = action.pop('time')
     if action.get('item') == LAST:
       action['item'] = max(record.items)
-    plan = record.plan(action)
-    line = dict(plan.line) | {'time': time}
+    line = dict(record.plan(action).line) | {'time': time}
     record.fold(line)
     lines.append(line)
-  text = [json.dumps(line, allow_nan=False) for line in lines]
-  files.write_text(folder / journal.EVENTS, '\n'.join(text) + '\n')
-  return record
+  text = ''.join(json.dumps(line, allow_nan=False) + '\n' for line in lines)
+  return Composed(record, text)
+
+
+def write(
+  folder: pathlib.Path,
+  header: Mapping[str, Any],
+  actions: Iterable[Mapping[str, Any]],
+) -> ReviewRecord:
+  """Writes a journal, whole or not at all; the state that it tells.
+
+  Args:
+    folder: root/rater/case.
+    header: as `compose` takes it.
+    actions: as `compose` takes them.
+
+  Raises:
+    InputError: an action that the record refuses; nothing is written.
+  """
+  made = compose(header, actions)
+  files.write_text(folder / journal.EVENTS, made.text)
+  return made.record
 
 
 def last_time(folder: pathlib.Path) -> str:

@@ -24,7 +24,7 @@ from cmbjax.review.record import ReviewRecord, new_header
 SCHEMA = 'cmbjax-verdicts-1'
 _FOUND, _DROPPED = 'lesion-', 'candidate-'
 _FIELDS = ('verdict', 'mimic', 'comment')
-_MOST_COMMENT = 10_000
+_MOST_COMMENT = 5_000
 _MOST_MS = 30 * 24 * 3600 * 1000
 
 
@@ -79,9 +79,9 @@ def bring(
       )
     targets[folder] = one.path
   ready = [_composed(one) for one in found]
-  for one, (folder, (header, actions)) in zip(found, zip(targets, ready)):
+  for one, folder, made in zip(found, targets, ready):
     with journal.hold(root, one.rater):
-      composed.write(folder, header, actions)
+      files.write_text(folder / journal.EVENTS, made.text)
   return list(targets)
 
 
@@ -195,8 +195,17 @@ def _utc(value: str) -> str:
   return moment.isoformat(timespec='milliseconds')
 
 
-def _composed(one: _File):
-  """(header, actions) of one file."""
+def _composed(one: _File) -> composed.Composed:
+  """The journal of one file."""
+  try:
+    return composed.compose(*_header_and_actions(one))
+  except InputError as error:
+    text = str(error)
+    told = text.startswith(str(one.path))
+    raise InputError(text if told else f'{one.path}: {text}') from error
+
+
+def _header_and_actions(one: _File):
   loaded = cases_lib.load(one.case)
   view = View.of(loaded.image)
   header = new_header(
@@ -212,7 +221,8 @@ def _composed(one: _File):
     blind=(),
   )
   content = one.content
-  header['time'] = _utc(content.get('started') or content['exported'])
+  began = content.get('started')
+  header['time'] = _utc(began if _is_time(began) else content['exported'])
   header['imported'] = {
     'file': one.path.name,
     'result': content['result'],
@@ -259,9 +269,11 @@ def _of_events(events, rows, number) -> list[dict[str, Any]]:
   now = {name: dict.fromkeys(_FIELDS) | {'comment': ''} for name in number}
   found, timed, last = [], set(), ''
   for event in events:
-    if not isinstance(event, dict) or event.get('id') not in number:
+    if not isinstance(event, dict):
       continue
-    name, field, new = event['id'], event.get('field'), event.get('new')
+    name, field, new = (event.get(key) for key in ('id', 'field', 'new'))
+    if name not in [*number] or field not in _FIELDS:
+      continue
     state = now[name]
     allowed = {
       'verdict': (None, *VERDICTS),
