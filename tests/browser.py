@@ -158,12 +158,11 @@ class Browser:
     return answer['result'].get('value')
 
   def wait(self, script: str, *, timeout: float = 20):
-    """Waits until a JavaScript expression is true; returns its value."""
+    """Waits until a JavaScript expression is true."""
     end = time.monotonic() + timeout
-    while not (value := self.run(script)):
+    while not self.run(f'Boolean({script})'):
       assert time.monotonic() < end, f'never true: {script}'
       time.sleep(0.02)
-    return value
 
   def size(self, width: int, height: int, *, ratio: float = 1, touch=False):
     """Size of the window in CSS pixels, and device pixels per CSS pixel."""

@@ -16,7 +16,7 @@ import {makeViewer, outlineOf} from './viewer-api.js';
 import {remember, remembered, watchTabs} from './memory.js';
 import {readout, protocol} from './readout.js';
 
-const PREFERENCES = {radiological: true, smooth: false, fill: false,
+const PREFERENCES = {viewer: 'flat', radiological: true, smooth: false, fill: false,
   advance: true, ask: false, slab: 10, brush: 3, sphere: true};
 const AWAY_MS = 120000; // a reader who is away reads nothing
 
@@ -37,7 +37,8 @@ class App {
     this.review.addEventListener('reload', () => this.reloaded());
     this.panel = new Panel(this);
     this.panel.build(this.session);
-    this.list = new List((number) => this.go(number), () => this.remember());
+    this.list = new List((number) => this.choosing(number),
+      () => this.remember());
     this.sweep = new Sweep(this);
     this.header = new Header(this);
     this.dialogs = new Dialogs(this);
@@ -45,9 +46,14 @@ class App {
     bindButtons(this);
     listenToKeys(this.actions, {
       ratings: this.session.ratings, busy: (key) => this.awaited(key)});
-    await this.useViewer(new URLSearchParams(location.search).get('viewer') ||
-      this.session.viewer || 'flat');
-    $('about').textContent = `cmbjax ${this.session.version}`;
+    const kind = this.wanted();
+    if (kind === 'niivue' && !location.search.includes('niivue')) {
+      location.search = '?viewer=niivue'; // its policy comes with the page
+      return;
+    }
+    await this.useViewer(kind);
+    $('about').textContent =
+      `Reader ${this.session.rater} · cmbjax ${this.session.version}`;
     addEventListener('beforeunload', (event) => {
       this.remember(true);
       if (!this.review.saved) event.preventDefault();
@@ -59,6 +65,22 @@ class App {
     addEventListener('online', () => this.review.retry());
     watchTabs(this.session.rater);
     await this.open(this.session.start || 0);
+  }
+
+  // The address, the command line, or (auto) what the reader chose before.
+  wanted() {
+    const {viewer} = this.session;
+    const asked = new URLSearchParams(location.search).get('viewer') ||
+      (viewer === 'auto' ? this.prefs.viewer : viewer);
+    return asked === 'niivue' ? 'niivue' : 'flat';
+  }
+
+  // NiiVue needs a page with a looser policy: the page is loaded again.
+  async changeViewer(kind) {
+    this.prefer({viewer: kind});
+    this.remember(true);
+    if (kind === 'flat') { await this.useViewer('flat'); return; }
+    if (await this.review.flush()) location.search = '?viewer=niivue';
   }
 
   async useViewer(wanted) {
@@ -132,6 +154,7 @@ class App {
     this.viewer.setOverlay({shown: this.shows.overlay, fill: this.prefs.fill});
     this.viewer.setTool(null, this.brush.mm);
     await this.showSequence(0);
+    await this.viewer.ready;
     this.list.offer(items, place);
     this.setSlab(Boolean(place.slab), true);
     if (!state) {
@@ -239,12 +262,15 @@ class App {
     if (!quiet) speak(`${nameOf(item)}, ${stateOf(item)}`);
   }
 
+  // The reader's own choice: questions about another one are over.
+  choosing(number) {
+    this.judgedNow = null;
+    this.go(number);
+  }
+
   step(by) {
     const next = this.list.beside(this.current, by);
-    if (next !== undefined) {
-      this.judgedNow = null;
-      this.go(next);
-    }
+    if (next !== undefined) this.choosing(next);
   }
 
   stepCase(by) {
@@ -392,10 +418,10 @@ class App {
       return;
     }
     this.sequence = sequence;
-    this.viewer.setImage({raw, slope: sequence.slope,
-      intercept: sequence.intercept, label: sequence.label, judged: at === 0});
     this.viewer.setWindow(...(this.windows.get(sequence.name) ||
       sequence.window));
+    this.viewer.setImage({raw, slope: sequence.slope,
+      intercept: sequence.intercept, label: sequence.label, judged: at === 0});
     $('sequences').replaceChildren(...meta.sequences.map((one, index) => {
       const button = make('button', {onclick: () => this.showSequence(index)},
         `${one.label} `, index < 2 ? make('kbd', {}, String(index + 1)) : '');

@@ -30,7 +30,7 @@ export class Dialogs {
         onchange: (event) => app.prefer({[key]: event.target.checked})}),
       make('span', {}, words, make('small', {}, why)));
     const viewer = make('select', {'aria-label': 'Viewer', onchange: (event) =>
-      app.useViewer(event.target.value)},
+      app.changeViewer(event.target.value)},
     make('option', {value: 'flat'}, 'Plain (Canvas2D)'),
     make('option', {value: 'niivue'}, 'NiiVue (WebGL2)'));
     viewer.value = app.kind;

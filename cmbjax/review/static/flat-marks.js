@@ -110,8 +110,10 @@ function letters(viewer, pane, map) {
   const [left, right, bottom, top] = viewer.sides(pane, map);
   const much = {size: 13, weight: 650, ink: '#e6b95c'};
   text(context, left, 7, height / 2 - 8, much);
-  text(context, right, width - 7, height / 2 - 8, {...much, align: 'right'});
-  text(context, top, width / 2 + 9, 17, much);
+  const gutter = pane.number === 0 && viewer.options.gutter ? 25 : 7;
+  text(context, right, width - gutter, height / 2 - 8,
+    {...much, align: 'right'});
+  text(context, top, width / 2 + 9, width < 260 ? 36 : 17, much);
   text(context, bottom, width / 2 + 9, height - 8, much);
 }
 

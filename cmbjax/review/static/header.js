@@ -20,7 +20,7 @@ export class Header {
     const {session, review} = this.app;
     const now = review.number;
     $('case').replaceChildren(...session.cases.map((one) => {
-      const mark = {completed: '✓ ', flagged: '⚑ ', 'in progress': '… '};
+      const mark = {completed: '✓ ', flagged: '⚑ ', 'in progress': '◐ '};
       return make('option', {value: one.case},
         (mark[one.status] || '') + one.name);
     }));
@@ -35,7 +35,6 @@ export class Header {
     const {meta} = review;
     const tags = [];
     if (meta.simulated) tags.push(['simulated', 'Simulated scan']);
-    if (session.rater) tags.push(['', `Reader ${session.rater}`]);
     if (review.hidden) tags.push(['', 'First reader']);
     else if (session.blind?.includes('score')) tags.push(['', 'Blinded']);
     if (session.order === 'random') tags.push(['', 'Random order']);

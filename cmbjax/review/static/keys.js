@@ -9,8 +9,7 @@ export const GROUPS = [
     [['r'], 'reject', 'reject'],
     [['u'], 'unsure', 'unsure'],
     [['0'], 'clear', 'clear the verdict'],
-    [['shift+1', '…', 'shift+8'], 'choice',
-      'certainty or kind of mimic of the last one judged'],
+    [['shift+1–8'], 'choice', 'certainty or kind of the last one judged'],
     [['c'], 'comment', 'comment (Esc leaves it)'],
   ]],
   ['Go', [
@@ -24,8 +23,7 @@ export const GROUPS = [
   ['Look', [
     [['ArrowUp', 'ArrowRight'], 'sliceUp', 'next slice (or the wheel)', true],
     [['ArrowDown', 'ArrowLeft'], 'sliceDown', 'slice before', true],
-    [['shift+ArrowUp', 'shift+ArrowDown', 'shift+ArrowLeft',
-      'shift+ArrowRight'], 'nudge', 'move the crosshair by a voxel', true],
+    [['shift+arrows'], 'nudge', 'move the crosshair by a voxel', true],
     [['1'], 'first', 'SWI'],
     [['2'], 'second', 'phase or magnitude'],
     [['3', 'm'], 'minip', 'minimum-intensity slab on or off'],
@@ -53,11 +51,18 @@ export const GROUPS = [
   ]],
 ];
 
+// One line of the help, several keys.
+const SEVERAL = {
+  'shift+1–8': [1, 2, 3, 4, 5, 6, 7, 8].map((digit) => `shift+${digit}`),
+  'shift+arrows': ['Up', 'Down', 'Left', 'Right'].map((way) =>
+    `shift+Arrow${way}`),
+};
 const RATING = [['l'], 'rating', 'rate: then 1 to 9, 0 is 10'];
 const NAMES = {
   ' ': 'Space', ArrowUp: '↑', ArrowDown: '↓', ArrowLeft: '←',
   ArrowRight: '→', PageDown: 'PgDn', PageUp: 'PgUp', Delete: 'Del',
-  Escape: 'Esc', ctrl: 'Ctrl', shift: 'Shift',
+  Escape: 'Esc', Enter: 'Enter', ctrl: 'Ctrl', shift: 'Shift',
+  arrows: 'arrows',
 };
 
 const named = (key) => (key === '+' ? ['+'] : key.split('+'))
@@ -93,11 +98,10 @@ export function listenToKeys(actions, {ratings, busy}) {
   const table = new Map();
   for (const [, rows] of groups(ratings)) {
     for (const [keys, action, , repeats] of rows) {
-      for (const key of keys) table.set(key, {action, repeats});
+      for (const key of keys.flatMap((one) => SEVERAL[one] || [one])) {
+        table.set(key, {action, repeats});
+      }
     }
-  }
-  for (let digit = 1; digit < 9; digit++) {
-    table.set(`shift+${digit}`, {action: 'choice'});
   }
   addEventListener('keydown', (event) => {
     const key = nameOf(event);
@@ -130,6 +134,6 @@ export function printKeys(host, ratings) {
     make('section', {}, make('h3', {}, name), make('dl', {},
       ...rows.flatMap(([keys, , words]) => [
         make('dt', {}, ...keys.flatMap((key, at) =>
-          [at ? ' ' : '', key === '…' ? '–' : cap(named(key))])),
+          [at ? ' ' : '', cap(named(key))])),
         make('dd', {}, words)])))));
 }

@@ -35,6 +35,7 @@ export class Sweep {
     press($('sweep'), this.on);
     $('sweep-bar').hidden = !this.on;
     $('coverage').hidden = !this.on;
+    viewer.setOptions({gutter: this.on});
     clearInterval(this.ticker);
     clearInterval(this.player);
     press($('sweep-play'), false);

@@ -1,0 +1,353 @@
+"""The review page in a real browser on a real server, as a reader uses it."""
+
+import signal
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax import cli
+from cmbjax.data import cohort as cohort_lib
+from cmbjax.review import journal
+from tests import browser as browser_lib
+from tests import review_server, small_cohorts
+from tests.e2e import review_pages
+from tests.e2e.review_pages import Reader, lines
+
+pytestmark = [
+  pytest.mark.e2e,
+  pytest.mark.skipif(
+    browser_lib.find() is None, reason='no Chromium on the PATH'
+  ),
+]
+
+
+@pytest.fixture(scope='module')
+def plain():
+  """A browser without any WebGL."""
+  with browser_lib.opened(*review_pages.PLAIN) as one:
+    yield one
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  return review_pages.write_cohort(tmp_path_factory.mktemp('page') / 'cohort')
+
+
+@pytest.fixture
+def room(plain, source, tmp_path):
+  """Opens servers and the page; everything ends with the test."""
+  servers = []
+
+  def enter(*arguments, **how):
+    given = (source, '--reviews', tmp_path, '--rater', review_pages.RATER)
+    server = review_server.Server(*given, *arguments)
+    servers.append(server)
+    reader = Reader(plain)
+    reader.open(server.address, **how)
+    return reader, server
+
+  yield enter
+  # Nothing may keep the page from being left.
+  plain.run('globalThis.cmbjax && (cmbjax.review.queue = []), 0')
+  plain.go('about:blank')
+  for server in servers:
+    if server.process.poll() is None:
+      server.end(signal.SIGKILL)
+
+
+def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
+  reader, server = room()
+  key = reader.key
+  assert reader.spread() > 20
+  assert reader.run('document.querySelectorAll("#rows li").length') == 12
+  assert 'Simulated scan' in reader.run('document.body.innerText')
+  assert 'Research use only' in reader.run('document.body.innerText')
+  key('f')
+  before = {item['item']: item['ijk'] for item in reader.items()}
+  for number, letter in enumerate('aruarararara', 1):
+    assert reader.item['item'] == number
+    assert reader.run('cmbjax.viewer.position') == before[number]
+    key(letter)
+  reader.saved()
+  words = {'a': 'accept', 'r': 'reject', 'u': 'unsure'}
+  assert list(reader.verdicts().values()) == [words[c] for c in 'aruarararara']
+  assert reader.run('document.getElementById("progress").textContent') == (
+    '12 of 12 read'
+  )
+
+  # How sure, what kind; a lesion of one's own; a stroke.
+  key('Shift+2')
+  reader.choose(2)
+  key('Shift+1')
+  missed = small_cohorts.phantom(
+    1, num_lesions=12, shape=review_pages.SHAPE
+  ).mimic_voxels[0]
+  reader.run(f'cmbjax.viewer.jump({missed.tolist()})')
+  key('+')
+  reader.wait('cmbjax.item.origin === "reader_after_model"')
+  added = reader.item['item']
+  assert added == 13
+  grown = reader.item['voxels']
+  key('b')
+  x, y = reader.at(reader.run('cmbjax.viewer.position'))
+  reader.browser.drag([(x + 20, y), (x + 45, y + 12), (x + 60, y)])
+  key('Escape')
+  painted = reader.item['voxels']
+  assert painted > grown + 5
+  assert reader.run('cmbjax.review.state') == 'unsaved'
+  reader.saved()
+  key('Control+z')
+  reader.wait(f'cmbjax.item.voxels === {grown}')
+  key('Control+Shift+z')
+  reader.wait(f'cmbjax.item.voxels === {painted}')
+  reader.choose(12)
+  key('0')
+  reader.saved()
+
+  # As it was: first unread one, field of view, slab and sequence.
+  key('m')
+  shown = reader.run('[cmbjax.viewer.field, cmbjax.viewer.slab]')
+  reader.reload()
+  assert reader.item['item'] == 12
+  assert reader.run('[cmbjax.viewer.field, cmbjax.viewer.slab]') == shown
+  assert reader.run(f'cmbjax.review.labels.voxels({added}).length') == painted
+  key('2')
+  reader.wait('cmbjax.sequence.name === "magnitude"')
+  assert reader.spread() > 20
+  key('a')
+  reader.saved()
+
+  reader.browser.click('#finish-open')
+  reader.browser.click('#finish-body button.strong')
+  reader.wait('document.querySelector(".banner.good")')
+  assert 'completed' in reader.banner()
+  assert 'sub-02' in reader.banner()
+  reader.browser.click('.banner.good button')
+  reader.wait('document.body.dataset.ready === "sub-02"')
+  assert reader.strangers() == []
+  assert reader.browser.complaints() == []
+  server.end()
+
+  state = journal.read(
+    journal.folder_of(tmp_path, review_pages.RATER, 'sub-01')
+  )
+  assert state.status == 'completed'
+  assert len(state.voxels(added)) == painted
+  mask = review_pages.mask(tmp_path)
+  assert np.count_nonzero(np.asarray(mask.dataobj) == added) == painted
+  written = lines(tmp_path)
+  assert all(line['ms'] >= 0 for line in written if line['event'] == 'verdict')
+  said = {
+    line['item']: line['new']
+    for line in written
+    if line['event'] in ('mimic', 'certainty')
+  }
+  assert said == {12: 'probable', 2: 'vessel'}
+  made = tmp_path / 'export'
+  arguments = ('--reviews', tmp_path, '--rater', review_pages.RATER)
+  code = cli.main(
+    ['review', 'export', str(source), *map(str, arguments), '--out', str(made)]
+  )
+  assert code == 0
+  (scan,) = cohort_lib.read_cohort(made).scans
+  truth = cohort_lib.load_scan(scan).truth
+  assert truth.num_lesions == 7
+
+
+def markers(shape, rng, count):
+  """Voxels well inside, far from one another."""
+  low, high = np.array(shape) // 4, np.array(shape) * 3 // 4
+  while True:
+    found = rng.integers(low, high, (count, 3))
+    apart = np.abs(found[:, None] - found[None]).max(-1)
+    if (apart + 99 * np.eye(count) > 3).all():
+      return found
+
+
+@pytest.mark.parametrize(
+  ('codes', 'degrees', 'ratio'),
+  [
+    ('RAS', 0, 1),
+    ('LPS', 17, 2),
+    ('PIR', 0, 1),
+    ('SLA', 12, 2),
+    ('AIL', 25, 1),
+  ],
+)
+def test_what_is_painted_is_that_voxel_of_the_file(
+  plain, tmp_path, codes, degrees, ratio
+):
+  # One bright voxel per stroke, known by its place in the file alone.
+  rng = np.random.default_rng([7, degrees, ratio])
+  array = rng.integers(60, 100, (40, 44, 20)).astype(np.int16)
+  marked = markers(array.shape, rng, 3)
+  image = review_pages.turned(array, (0.9, 1.1, 2.5), codes, degrees=degrees)
+  native = np.asarray(image.dataobj).copy()
+  labels = np.zeros(native.shape, np.uint16)
+  labels[2, 2, 2] = 1
+  to_native = nib.orientations.ornt_transform(
+    nib.orientations.axcodes2ornt('RAS'),
+    nib.orientations.io_orientation(image.affine),
+  )
+  where = []
+  for voxel in marked:
+    one = np.zeros(array.shape, np.int8)
+    one[tuple(voxel)] = 1
+    turned = nib.orientations.apply_orientation(one, to_native)
+    where.append(tuple(int(n) for n in np.argwhere(turned)[0]))
+    native[where[-1]] = 255
+  paths = tmp_path / 'scan.nii.gz', tmp_path / 'labels.nii.gz'
+  for path, data in zip(paths, (native, labels)):
+    nib.save(nib.Nifti1Image(data, image.affine), path)
+  given = (paths[0], '--labels', paths[1], '--reviews', tmp_path / 'r')
+  with review_server.running(*given, '--rater', review_pages.RATER) as server:
+    reader = Reader(plain)
+    reader.open(server.address, ratio=ratio)
+    reader.key('a')
+    reader.key('f')
+    reader.key('b')
+    for _ in range(9):
+      reader.key('-')
+    for pane, voxel in enumerate(marked):
+      reader.run(f'cmbjax.viewer.jump({voxel.tolist()})')
+      reader.run('cmbjax.viewer.setField(60)')
+      for other in range(3):
+        assert reader.grey(voxel, other) > 240
+      step = [0, 0, 0]
+      step[[0, 1, 1][pane]] = 1  # a neighbour in the plane is dark
+      assert reader.grey(voxel + step, pane) < 200
+      reader.browser.drag([reader.at(voxel, pane)])
+      assert reader.run('cmbjax.brush.mm') == 1
+    reader.key('Control+s')
+    reader.wait('document.querySelector(".banner.good")')
+    case = reader.run('cmbjax.review.meta.name')
+    if degrees:
+      assert 'Oblique by' in reader.run('document.body.innerText')
+    plain.go('about:blank')
+  saved = review_pages.mask(tmp_path / 'r', case)
+  np.testing.assert_allclose(saved.affine, image.affine, atol=1e-5)
+  painted = {tuple(map(int, one)) for one in np.argwhere(saved.dataobj)}
+  assert painted == {*where, (2, 2, 2)}
+
+
+def test_typing_is_no_verdict(room):
+  reader, _ = room()
+  reader.key('c')
+  reader.browser.press('a ruban, 0 +bg')
+  assert reader.run('document.activeElement.id') == 'comment'
+  reader.key('Escape')
+  reader.saved()
+  assert set(reader.verdicts().values()) == {None}
+  assert reader.item['comment'] == 'a ruban, 0 +bg'
+  assert len(reader.items()) == 12
+  reader.key('Shift+ArrowLeft')
+  reader.run('document.getElementById("case").focus()')
+  reader.key('a')
+  assert set(reader.verdicts().values()) == {None}
+  reader.run('document.activeElement.blur()')
+  reader.key('a', hold=True)
+  reader.browser.call(
+    'Input.dispatchKeyEvent', type='keyDown', key='a', code='KeyA',
+    text='a', autoRepeat=True,
+  )  # fmt: skip
+  reader.browser.lift('a')
+  assert list(reader.verdicts().values()).count('accept') == 1
+
+
+def test_two_tabs_do_not_overwrite_each_other(room):
+  reader, server = room()
+  reader.key('a')
+  reader.saved()
+  client = server.client
+  code, answer = client.act('verdict', rev=1, item=5, value='reject')
+  assert code == 200, answer
+  reader.key('u')  # of candidate 2, on a state that is old by now
+  reader.wait('document.getElementById("banners").textContent')
+  assert 'Another tab has changed this case' in reader.banner()
+  assert 'unsure, candidate 2' in reader.banner()
+  verdicts = reader.verdicts()
+  assert verdicts[5] == 'reject'
+  assert verdicts[2] is None
+  # A stroke is not lost by it.
+  reader.choose(7)
+  reader.key('b')
+  x, y = reader.at(reader.run('cmbjax.viewer.position'))
+  reader.browser.drag([(x, y), (x + 60, y + 30)])
+  painted = reader.item['voxels']
+  client.act('verdict', rev=2, item=6, value='accept')
+  reader.key('Escape')
+  reader.saved()
+  assert reader.verdicts()[6] == 'accept'
+  assert reader.run('cmbjax.review.items.get(7).voxels') == painted
+  # The browser itself notices a second tab.
+  reader.run('void window.open(location.href)')
+  reader.wait('document.querySelector("[data-key=tabs]")')
+
+
+def test_nothing_is_lost_when_the_server_is_killed(room, source, tmp_path):
+  reader, server = room()
+  reader.key('a')
+  reader.key('r')
+  reader.saved()
+  port = server.client.port
+  server.end(signal.SIGKILL)
+  reader.key('u')
+  reader.choose(4)
+  reader.key('b')
+  x, y = reader.at(reader.run('cmbjax.viewer.position'))
+  reader.browser.drag([(x, y), (x + 60, y + 30)])
+  reader.key('Escape')
+  painted = reader.item['voxels']
+  reader.wait('cmbjax.review.state === "failed"')
+  assert 'The server does not answer' in reader.banner()
+  assert reader.run('document.querySelector("#saved").textContent').startswith(
+    'Not saved'
+  )
+  given = (source, '--reviews', tmp_path, '--rater', review_pages.RATER)
+  with review_server.running(*given, '--port', port) as fresh:
+    reader.browser.click('.banner.bad button')
+    reader.wait('document.body.textContent.includes("has printed a new link")')
+    reader.browser.click('.banner.bad button:nth-of-type(2)')
+    reader.browser.call('Input.insertText', text=fresh.address)
+    reader.key('Enter')
+    reader.saved()
+    assert reader.banner() == ''
+    assert list(reader.verdicts().values())[:4] == [
+      'accept', 'reject', 'unsure', None,
+    ]  # fmt: skip
+    assert reader.run('cmbjax.review.items.get(4).voxels') == painted
+  state = journal.read(
+    journal.folder_of(tmp_path, review_pages.RATER, 'sub-01')
+  )
+  assert len(state.voxels(4)) == painted
+  assert [state.items[n].verdict for n in (1, 2, 3)] == [
+    'accept', 'reject', 'unsure',
+  ]  # fmt: skip
+
+
+def test_a_full_disk_is_said_and_edits_are_kept(room):
+  reader, _ = room()
+  reader.run(
+    'globalThis.honest = fetch; globalThis.fetch = (a, o) => '
+    "String(a).endsWith('/events') ? Promise.resolve(new Response("
+    '\'{"error": "the disk is full."}\', {status: 507})) : honest(a, o)'
+  )
+  reader.key('a')
+  reader.key('r')
+  reader.wait('cmbjax.review.state === "failed"')
+  assert 'the disk is full' in reader.banner()
+  assert list(reader.verdicts().values())[:2] == ['accept', 'reject']
+  assert reader.run(
+    '(() => { const e = new Event("beforeunload", {cancelable: true});'
+    ' dispatchEvent(e); return e.defaultPrevented; })()'
+  )
+  reader.run('globalThis.fetch = honest')
+  reader.browser.click('.banner.bad button')
+  reader.saved()
+  assert not reader.run(
+    '(() => { const e = new Event("beforeunload", {cancelable: true});'
+    ' dispatchEvent(e); return e.defaultPrevented; })()'
+  )
+  reader.reload()
+  assert list(reader.verdicts().values())[:2] == ['accept', 'reject']
