@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Pages of large temporary arrays are kept, not given back and faulted anew.
 MALLOC := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 
-.PHONY: study test lint env clean
+.PHONY: study test lint docs env clean
 
 study: env
 	$(MALLOC) $(BIN)/python -m cmbjax.main --config=configs/finetune.py --workdir=$(WORKDIR)
@@ -18,14 +18,18 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
+# Warnings are errors; nothing is looked up in the network.
+docs: env
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
 env: $(VENV)/.ready
 
 # The stamp is newer than what it was made from only after a full install.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cmbjax needs Python 3.11 or newer; call make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev,docs]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build docs/generated

@@ -23,10 +23,10 @@ version = release = cmbjax.__version__
 extensions = [
   'myst_nb',
   'sphinx.ext.autodoc',
-  'sphinx.ext.napoleon',
 ]
 source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb'}
-exclude_patterns = ['figures/*.py']
+# These are parts of other pages.
+exclude_patterns = ['generated/configs.md', 'generated/cards.md']
 default_role = 'code'
 myst_enable_extensions = ['attrs_block', 'colon_fence', 'deflist']
 myst_heading_anchors = 3
@@ -43,7 +43,6 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # they stand in the signature as written
 autodoc_preserve_defaults = True
 autodoc_default_options = {'members': True}
-napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 76
 add_module_names = False
 toc_object_entries = False
