@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import compare, orderings
+from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import cells, figures, methods, storage, tables
@@ -388,6 +388,119 @@ def test_scans_by_true_and_found_grade_are_shown(study, folder):
   assert 'Scans by true and found grade' in text
   assert np.sum(study.rows[0].grades) == study.rows[0].num_scans
   assert '10 to 19' in text
+
+
+STORED = {
+  'points': {
+    'high_sensitivity': {'threshold': 0.1, 'rule': 'of the reference'},
+    'balanced': {'threshold': 0.4, 'rule': 'best F1 <out of fold>'},
+  },
+  'calibration': {'kind': 'temperature', 'temperature': 2.0},
+}
+
+
+@pytest.fixture(scope='module')
+def with_points(tmp_path_factory):
+  row = tables.make_row(table('7t'), number=2, stored=STORED, draws=50)
+  study = study_of(rows=[row])
+  folder = tmp_path_factory.mktemp('points')
+  page_lib.write(study, folder)
+  return study, folder
+
+
+def test_points_and_calibration_chosen_out_of_fold_are_scored(with_points):
+  study, folder = with_points
+  (row,) = study.rows
+  p, scans = table('7t').predictions, table('7t').scans
+  found = metrics.evaluate(p, scans, threshold=0.4)
+  assert row.points['balanced'].metrics['f1'] == found['f1']
+  logit = np.log(p.probability / (1 - p.probability))
+  softer = 1 / (1 + np.exp(-logit / 2.0))
+  assert row.calibration['brier_calibrated'].value == pytest.approx(
+    np.mean((softer - p.label) ** 2)
+  )
+  page = (folder / 'report.html').read_text(encoding='utf-8')
+  Page(page)
+  assert 'best F1 &lt;out of fold&gt;' in page
+  assert 'of the reference' not in page  # that is the table of results
+  assert 'Brier, calibrated' in page
+  lines = read_csv(folder / 'operating_points.csv')
+  assert {one['point'] for one in lines} == {'high_sensitivity', 'balanced'}
+  (line,) = (
+    one
+    for one in lines
+    if (one['point'], one['metric']) == ('balanced', 'fp_per_scan')
+  )
+  assert float(line['value']) == pytest.approx(found['fp_per_scan'].value)
+  assert storage.read_json(folder).rows[0] == row
+
+
+def test_other_units_rates_and_likelihoods_are_shown_and_written(with_points):
+  study, folder = with_points
+  (row,) = study.rows
+  page = (folder / 'report.html').read_text(encoding='utf-8')
+  for head in ('By candidate', 'By lesion', 'By scan', 'By subject'):
+    assert f'<summary>{head}</summary>' in page
+  names = {one['metric'] for one in read_csv(folder / 'results.csv')}
+  assert names >= {'patch_specificity', 'scan_auc', 'subject_f1'}
+  assert names >= {'sensitivity_at_0.5', 'sensitivity_at_16'}
+  lines = read_csv(folder / 'likelihood.csv')
+  assert len(lines) == 3 * len(row.likelihoods)
+  total = sum(
+    int(one['candidates']) for one in lines if one['metric'] == 'share'
+  )
+  assert total == row.num_candidates
+  for one in row.likelihoods:
+    assert f'({one.microbleeds} of {one.candidates})' in page
+
+
+def test_every_undefined_cell_of_every_csv_has_its_reason(tmp_path):
+  p, scans = make(1, 3, rate=0.0)
+  one = predictions_lib.Table('7t', 'btumor_3t', p, scans, p.probability[None])
+  two = one._replace(strategy='finetuned')
+  study = study_of(
+    rows=[tables.make_row(one, stored=STORED, draws=20)],
+    pairs=compare.all_pairs([one, two]),
+    orderings=orderings.orderings(
+      {(t.strategy, t.test): t.predictions for t in (one, two)},
+      {'btumor_3t': scans},
+      draws=20,
+    ),
+  )
+  page_lib.write(study, tmp_path)
+  for path in tmp_path.glob('*.csv'):
+    assert 'nan' not in path.read_text().lower()
+    for line in read_csv(path):
+      for name in ('value', 'difference', 'low'):
+        if line.get(name) == '' and line.get('difference_of') != 'mcnemar':
+          assert line['note'], (path.name, line)
+  assert 'NaN' not in (tmp_path / 'results.json').read_text()
+
+
+def test_pairs_are_written_with_what_each_test_assumes(tmp_path):
+  first = table('7t')
+  q = rescored(first.predictions, seed=1)
+  second = first._replace(strategy='finetuned', predictions=q)
+  storage.write_pairs(
+    study_of(pairs=compare.all_pairs([first, second])), tmp_path / 'p.csv'
+  )
+  lines = {one['difference_of']: one for one in read_csv(tmp_path / 'p.csv')}
+  assert lines['delong']['assumption'] == 'independent candidates'
+  assert lines['auc']['p_holm'] == lines['auc']['p'] != ''
+  assert lines['fp_per_scan']['p_holm'] == ''
+
+
+def test_the_rule_of_the_family_is_said_and_what_the_undecided_lack(study):
+  (one,) = study.orderings
+  assert one.verdict == orderings.UNDECIDED
+  page = page_lib.page(study)
+  assert 'p of at most 0.05 after Holm, whatever p is alone' in page
+  assert 'one family of 1 test:' in page
+  assert 'What the undecided claims lack' in page
+  assert f'>{one.needed}<' in page
+  assert 'one confirmatory family' in methods.paragraph(study)
+  none = dataclasses.replace(study, orderings=[])
+  assert 'confirmatory' not in methods.paragraph(none)
 
 
 def test_methods_paragraph_names_what_was_done(study):

@@ -7,6 +7,7 @@ the unit.
 import html
 from collections.abc import Callable
 
+from cmbjax.evaluation import metrics
 from cmbjax.report import cells, figures, tables
 from cmbjax.report.tables import Row, StudyTables
 
@@ -84,11 +85,9 @@ def units(study: StudyTables) -> str:
       ]
       lines.append(cells.line(cells.row_name(row), values))
     heads = ('Strategy', *(name for _, name, _ in columns))
-    blocks.append(
-      f'<h3>{head}</h3><p class="small">{escape(meaning)}</p>'
-      + cells.table(heads, lines, label=head)
-      + cells.notes(marks)
-    )
+    table = cells.table(heads, lines, label=head) + cells.notes(marks)
+    intro = f'<p class="small">{escape(meaning)}</p>'
+    blocks.append(cells.fold(head, intro + table))
   return (
     '<p class="sub">The same decisions, counted by four units. Intervals are '
     'over subjects in all of them.</p>' + ''.join(blocks)
@@ -105,8 +104,7 @@ def likelihoods(study: StudyTables) -> str:
         (tables.strategy_label(row.strategy), _bin(row.likelihoods[i], marks))
         for row in rows
       ]
-      start = 'from 0' if i == 0 else f'above {one.low:g}'
-      lines.append(cells.line(f'{start} to {one.high:g}', columns))
+      lines.append(cells.line(f'{one.low:g} to {one.high:g}', columns))
     heads = [tables.strategy_label(row.strategy) for row in rows]
     return ('Likelihood', *heads), lines
 
@@ -114,25 +112,29 @@ def likelihoods(study: StudyTables) -> str:
   if not blocks:
     return ''
   return (
-    '<p class="sub">Share of microbleeds among the candidates of a bin, and '
-    'how many candidates that is. The first bin is what the reference '
-    f'threshold removes.</p>{blocks}'
+    '<p class="sub">Share of microbleeds among the candidates of each bin of '
+    'likelihood, its interval, and how many of how many candidates that is. '
+    'A bin holds its upper end; the first is what the reference threshold '
+    f'removes.</p>{blocks}'
   )
 
 
 def _bin(one, marks: tables.Notes) -> str:
   share = cells.value(one.share, 'percent', marks)
-  count = f'{one.microbleeds} of {one.candidates}'
-  return f'{share}<span class="small">{count}</span>'
+  count = f'({one.microbleeds} of {one.candidates})'
+  return f'{share} <span class="small">{count}</span>'
 
 
 def points(study: StudyTables) -> str:
   """Thresholds chosen out of fold, scored on the test sets."""
+  threshold = study.record.get('threshold', metrics.THRESHOLD)
 
   def block(rows, marks):
     lines = []
     for row in rows:
       for name, point in row.points.items():
+        if point.threshold == threshold:
+          continue  # that is the table of results
         columns = [('Threshold', f'{point.threshold:.3g}')]
         columns += [
           (head, cells.value(point.metrics.get(key), kind, marks))
@@ -153,7 +155,7 @@ def points(study: StudyTables) -> str:
   return (
     '<p class="sub">Thresholds chosen on training subjects, out of fold, and '
     'stored with the weights; here they meet subjects that had no say in '
-    f'them.</p>{blocks}'
+    f'them. The threshold of {threshold:g} is in the results above.</p>{blocks}'
   )
 
 
@@ -167,9 +169,11 @@ def _by_test(study: StudyTables, has: Callable, block: Callable) -> str:
     marks, label = tables.Notes(), tables.cohort_label(test)
     heads, lines = block(known, marks)
     blocks.append(
-      f'<h3>On <span class="{cells.test_class(test)}">{escape(label)}</span>'
-      f'</h3>{cells.table(heads, lines, label=f"{heads[0]}, {label}")}'
-      + cells.notes(marks)
+      cells.fold(
+        f'On <span class="{cells.test_class(test)}">{escape(label)}</span>',
+        cells.table(heads, lines, label=f'{heads[0]}, {label}')
+        + cells.notes(marks),
+      )
     )
   return ''.join(blocks)
 

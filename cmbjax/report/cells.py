@@ -31,6 +31,16 @@ def table(heads: Sequence[str], lines: Sequence[str], *, label: str) -> str:
   )
 
 
+def fold(head: str, content: str) -> str:
+  """A part that is closed until somebody wants it; open on paper.
+
+  Args:
+    head: HTML.
+    content: HTML.
+  """
+  return f'<details><summary>{head}</summary>{content}</details>'
+
+
 def line(name: str, columns: Sequence[tuple[str, str]]) -> str:
   """One `<tr>`: a heading, then (column heading, content) pairs as HTML."""
   cells = ''.join(

@@ -190,7 +190,9 @@ def draw_rows(ax: Axes, rows: Sequence[Row], metric) -> None:
   ax.set_ylim(len(rows) - 0.5, -0.5)
   ax.set_yticks(range(len(rows)), [])
   if metric.kind != 'count':
-    ax.set_xlim(-0.02, 1.02)
+    # An AUC of one half is chance; the axis starts there unless one is worse.
+    low = 0.5 if metric.name == 'auc' and ax.get_xlim()[0] >= 0.5 else 0.0
+    ax.set_xlim(low - 0.02 * (1 - low), 1 + 0.02 * (1 - low))
   else:
     ax.set_xlim(0, 1.04 * ax.get_xlim()[1])
   ax.grid(axis='x')

@@ -84,13 +84,13 @@ def _part(head: str, test: str, rows: list[Row]) -> str:
     title = f'{escape(group)} <span class="small">({count})</span>'
     lines.append(cells.line(title, columns))
   label = tables.cohort_label(test)
-  return (
-    f'<h3>By {escape(head)} on <span class="{cells.test_class(test)}">'
-    f'{escape(label)}</span></h3>'
-    + cells.table(
+  return cells.fold(
+    f'By {escape(head)} on <span class="{cells.test_class(test)}">'
+    f'{escape(label)}</span>',
+    cells.table(
       (cells.sentence_case(head), *names), lines, label=f'{head} on {label}'
     )
-    + cells.notes(marks)
+    + cells.notes(marks),
   )
 
 
@@ -103,7 +103,10 @@ def counts(study: StudyTables) -> str:
       (head, cells.value(row.agreement.get(name), kind, marks))
       for name, head, kind in _COUNTS
     ]
-    bias, inside = cells.signed(row.agreement.get('bias'), 1)
+    found = row.agreement.get('bias')
+    bias, inside = cells.signed(found, 1)
+    mark = marks.mark(found.note) if found else ''
+    bias += f'<sup>{mark}</sup>' if mark else ''
     columns.append((_BIAS, f'{bias} <span class="ci">{inside}</span>'))
     lines.append(cells.line(cells.row_name(row), columns))
   if not lines:

@@ -134,7 +134,7 @@ def orderings(study: StudyTables) -> str:
   return (
     f'<p class="sub">{escape(methods.family(study))}</p>'
     '<div class="scroll" tabindex="0" role="region" aria-label="Orderings">'
-    '<table class="cards"><thead><tr><th scope="col">Claim</th>'
+    '<table class="cards claims"><thead><tr><th scope="col">Claim</th>'
     '<th scope="col">Difference</th><th scope="col">FP per scan</th>'
     '<th scope="col">p, alone</th><th scope="col">p, Holm</th>'
     '<th scope="col">Here</th></tr></thead>'

@@ -340,8 +340,15 @@ def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
     'consistency': found.consistency,
     'kappa': found.kappa,
     'same_grade': found.same_grade,
-    'bias': Interval(*found.bland_altman),
+    'bias': _bias(found.bland_altman),
   }
+
+
+def _bias(found: agreement.BlandAltman) -> Interval:
+  if found.bias is None:
+    return Interval(None, None, None, 'no scans')
+  note = '' if found.low is not None else 'one scan, so no limits'
+  return Interval(*found, note)
 
 
 def _rises(curve: metrics.Froc):
