@@ -30,6 +30,7 @@ _LIMITS = """
   voxels of the scan's own grid. `cmbjax detect` warns where a scan is unlike
   those in the training.
 - Research use only. This is no medical device and must not guide care.
+- Licence: Apache-2.0, as the code.
 """
 
 
@@ -162,12 +163,13 @@ def _fresh(rows) -> str:
   if not rows:
     return 'Not measured.'
   lines = [
-    'Whole simulated heads that nothing was chosen on, at the operating point '
-    '`high_sensitivity` unless another is named; 95 % intervals, jackknife '
-    'over subjects.',
+    'Whole simulated heads that nothing was chosen on; 95 % intervals, '
+    'jackknife over subjects. `candidates`: what the networks say of the '
+    'labelled candidates. `detect`: outlined lesions of the command, matched '
+    'by touch.',
     '',
-    '| scans | point | ' + ' | '.join(METRICS.values()) + ' |',
-    '|---' * (len(METRICS) + 2) + '|',
+    '| simulated scans | of | point | ' + ' | '.join(METRICS.values()) + ' |',
+    '|---' * (len(METRICS) + 3) + '|',
   ]
   for row in rows:
     cells = [
@@ -176,7 +178,8 @@ def _fresh(rows) -> str:
     ]
     seen = '' if row['trained_on'] else ', protocol never trained on'
     lines.append(
-      f'| {row["scans"]} {row["protocol"]}{seen} | {row["point"]} | '
+      f'| {row["scans"]} {row["protocol"]}{seen} | {row["kind"]} '
+      f'| {row["point"]} | '
       + ' | '.join(cells)
       + ' |'
     )
