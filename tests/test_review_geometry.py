@@ -207,6 +207,13 @@ def test_runs_come_back(seed):
     assert a + n < b  # as few runs as possible
 
 
+def test_distinct():
+  found = geometry.distinct([5, 0, 5, 2, 0])
+  assert found.tolist() == [0, 2, 5]
+  assert found.dtype == np.int64
+  assert geometry.distinct([]).tolist() == []
+
+
 def test_runs_by_hand():
   assert geometry.encode_runs([2, 3, 4, 9]) == [[2, 3], [9, 1]]
   assert geometry.decode_runs([[2, 3], [9, 1]], 10).tolist() == [2, 3, 4, 9]

@@ -60,7 +60,7 @@ def test_state_from_the_log_is_the_live_state(folder, seed):
   np.testing.assert_array_equal(again.labels(), kept.record.labels())
   # The snapshot is a cache of just that.
   cached = json.loads((folder / journal.STATE).read_text())
-  assert cached == json.loads(json.dumps(again.snapshot()))
+  assert cached == json.loads(json.dumps(again.state()))
   assert journal.summary(folder) == again.case_json()
   kept.close()
   (folder / journal.STATE).unlink()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.review.geometry import View
+from cmbjax.review.geometry import View, distinct
 from cmbjax.review.items import CERTAINTIES, MIMICS, REGIONS
 
 MOST_VOXELS = 500_000  # of one action; a 20 mm ball at 0.5 mm has 34,000
@@ -133,7 +133,7 @@ def indices(name: str, value: Any, size: int) -> np.ndarray:
     raise InputError(
       f'{name}: voxel {short(wrong)} is outside the image, 0 to {size - 1}.'
     )
-  return np.unique(np.asarray(value, np.int64))
+  return distinct(value)
 
 
 def tool(value: Any) -> dict[str, Any]:

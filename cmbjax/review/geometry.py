@@ -263,6 +263,12 @@ def oblique_deg(affine: np.ndarray) -> float:
   return round(angle, 2) + 0.0
 
 
+def distinct(indices: np.ndarray) -> np.ndarray:
+  """Sorted int64 without repetition; quicker than np.unique, which hashes."""
+  ordered = np.sort(np.asarray(indices, np.int64))
+  return ordered[np.diff(ordered, prepend=-1) != 0]
+
+
 def encode_runs(indices: np.ndarray) -> list[list[int]]:
   """Sorted, distinct indices as [start, length] runs."""
   indices = np.asarray(indices, np.int64)

@@ -287,7 +287,7 @@ class Journal:
     with self._lock:
       written = reader_mask.write(self.record, self.folder)
       path = self.folder / STATE
-      files.write_text(path, _dumped(self.record.snapshot()) + '\n')
+      files.write_text(path, _dumped(self.record.state()) + '\n')
       return [*written, path]
 
   def close(self) -> None:
@@ -320,7 +320,7 @@ class Journal:
 
   def _snapshot(self) -> None:
     with contextlib.suppress(InputError):  # only a cache
-      text = _dumped(self.record.snapshot()) + '\n'
+      text = _dumped(self.record.state()) + '\n'
       files.write_text(self.folder / STATE, text)
 
   def _append(self, line: Mapping[str, Any]) -> None:

@@ -136,7 +136,7 @@ def _check_candidates(
       raise InputError(
         f'{one.id}: region {one.region} is none of {", ".join(REGIONS)}.'
       )
-  owned = [np.unique(np.asarray(one.voxels, np.int64)) for one in candidates]
+  owned = [geometry.distinct(one.voxels) for one in candidates]
   together = np.sort(np.concatenate([np.zeros(0, np.int64), *owned]))
   if (together[1:] == together[:-1]).any():
     raise InputError(
@@ -191,7 +191,7 @@ def _items(candidates, shown, first) -> list[dict[str, Any]]:
   for place, (row, repeated) in enumerate(shown):
     one = candidates[row]
     own = not repeated and owner[int(one.index)] == row
-    voxels = np.unique(np.asarray(one.voxels, np.int64))
+    voxels = geometry.distinct(one.voxels)
     items.append(
       {
         'item': first + place,

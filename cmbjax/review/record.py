@@ -112,7 +112,7 @@ class ReviewRecord:
     self._redo: list[Mapping[str, Any]] = []
     self._labels = np.zeros(self.view.shape, np.uint16, order='F')
     self._flat = self._labels.reshape(-1, order='F')  # shares its memory
-    self._sizes: dict[int, items.Size] = {}
+    self._sizes: dict[int, items.Size] = {}  # until the voxels change
     self._again: dict[int, list[int]] = {}
     for item in self.items.values():
       if item.repeat_of is not None:
@@ -235,21 +235,26 @@ class ReviewRecord:
       'case': case,
     }
 
-  def snapshot(self) -> dict[str, Any]:
-    """The whole state as JSON, voxels as runs."""
-    rows = []
-    for number in sorted(self.items):
-      item = self.items[number]
-      runs = geometry.encode_runs(item.voxels)
-      rows.append({**item.state(), 'voxels': runs})
+  def state(self) -> dict[str, Any]:
+    """What was said, as JSON; without voxels."""
     return {
       'schema': SCHEMA,
       'case': self.case_json(),
       'views': self.views,
       'done_rev': self.done_rev,
+      'items': [self.items[n].state() for n in sorted(self.items)],
+    }
+
+  def snapshot(self) -> dict[str, Any]:
+    """The whole state as JSON: two of them are equal or differ."""
+    return {
+      **self.state(),
+      'voxels': {
+        str(item.number): geometry.encode_runs(item.voxels)
+        for item in self.items.values()
+      },
       'undo': self.undoable,
       'redo': self.redoable,
-      'items': rows,
     }
 
   def plan(self, action: Mapping[str, Any]) -> Plan:
@@ -368,9 +373,8 @@ class ReviewRecord:
       if item.origin == MODEL:
         item.voxels = item.voxels[self._flat[item.voxels] == 0]
         self._flat[item.voxels] = item.number
-        self._sizes.pop(item.number, None)
         touched.items.add(item.number)
-        touched.voxels.append(item.voxels)
+        self._redrawn(item.number, item.voxels, touched)
 
   def _come_or_go(
     self, line: Mapping[str, Any], touched: '_Touched', *, here: bool
@@ -423,15 +427,15 @@ class ReviewRecord:
   def _redrawn(
     self, number: int, voxels: np.ndarray, touched: '_Touched'
   ) -> None:
+    self._sizes.pop(number, None)
     if voxels.size:
-      self._sizes.pop(number, None)
       touched.items.update([number, *self._again.get(number, ())])
       touched.voxels.append(voxels)
 
   def _change(
     self, line: Mapping[str, Any], touched: '_Touched', refused: np.ndarray
   ) -> Change:
-    voxels = np.unique(np.concatenate([refused, *touched.voxels]))
+    voxels = geometry.distinct(np.concatenate([refused, *touched.voxels]))
     return Change(
       line=line,
       items=tuple(sorted(n for n in touched.items if self.is_shown(n))),
