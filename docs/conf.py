@@ -64,6 +64,8 @@ _COLOURS = {
     'color-brand-content': '#2f6694',
     'color-brand-visited': '#6b63ad',
     'color-admonition-background': '#f5f5f2',
+    'color-api-name': '#2f6694',
+    'color-api-pre-name': '#565d67',
   },
   'dark': {
     'color-background-primary': '#15181c',
@@ -75,6 +77,8 @@ _COLOURS = {
     'color-brand-content': '#8dbde3',
     'color-brand-visited': '#aaa3e6',
     'color-admonition-background': '#1d2126',
+    'color-api-name': '#8dbde3',
+    'color-api-pre-name': '#b4bac2',
   },
 }
 _FONTS = {

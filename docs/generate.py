@@ -99,16 +99,14 @@ def write_configs(path: pathlib.Path) -> None:
     lines += [f'## {"`" + group.name + "`" if group.name else "The run"}', '']
     if group.comment:
       lines += [_sentence(group.comment), '']
-    lines += ['| key | default | `:paper` | meaning |', '|---|---|---|---|']
     for key in group.keys:
       big = configs.get(paper, key.name)
-      differs = big != configs.get(small, key.name)
-      shown = f'`{big!r}`' if differs else ''
-      swept = ' *Sweep.*' if key.name in configs.SWEPT else ''
-      lines.append(
-        f'| `{key.name}` | `{key.default}` | {shown} | '
-        f'{_cell(_sentence(key.comment))}{swept} |'
-      )
+      told = [_plain(_sentence(key.comment))]
+      if big != configs.get(small, key.name):
+        told.append(f'`:paper` has `{big!r}`.')
+      if key.name in configs.SWEPT:
+        told.append('*Sweep.*')
+      lines += _defined(f'`{key.name}` = `{key.default}`', ' '.join(told))
     lines.append('')
   _write(path, '\n'.join(lines))
 
@@ -146,9 +144,8 @@ def _verb(parser) -> str:
     if not actions:
       continue
     lines += [f'## {_sentence(group.title or "options").rstrip(".")}', '']
-    lines += ['| argument | meaning |', '|---|---|']
-    lines += [f'| {_names(a)} | {_cell(_help(a))} |' for a in actions]
-    lines.append('')
+    for action in actions:
+      lines += _defined(_names(action), _plain(_sentence(_help(action))))
   if parser.epilog:
     lines += ['## More', '', '```text', parser.epilog.strip(), '```', '']
   for name, sub in verbs(parser).items():
@@ -227,11 +224,19 @@ def _sentence(text: str) -> str:
   return text[:1].upper() + text[1:]
 
 
-def _cell(text: str) -> str:
+def _defined(name: str, meaning: str) -> list[str]:
+  """An entry of a definition list."""
+  return [name, f': {meaning.strip() or "See above."}', '']
+
+
+def _plain(text: str) -> str:
+  """One line, with what Markdown would read as marks made plain."""
   text = ' '.join(text.split())
-  for sign in '|<*':
+  for sign in '|<*[':
     text = text.replace(sign, '\\' + sign)
-  return text.replace('[', '\\[')
+  if text and text[-1] not in '.:;!?)':
+    text += '.'
+  return text
 
 
 def _write(path: pathlib.Path, text: str) -> None:

@@ -1,0 +1,251 @@
+"""What documentation and notebooks say is there, is there."""
+
+import ast
+import contextlib
+import importlib.util
+import io
+import json
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+from cmbjax import cli, main
+from cmbjax import config as configs
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCS = ROOT / 'docs'
+NOTEBOOKS = sorted((ROOT / 'notebooks').glob('*.ipynb'))
+PAGES = [
+  ROOT / 'README.md',
+  ROOT / 'CONTRIBUTING.md',
+  *sorted(p for p in DOCS.rglob('*.md') if 'generated' not in p.parts),
+]
+
+
+def load(name):
+  spec = importlib.util.spec_from_file_location(name, DOCS / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def text_of(path):
+  if path.suffix != '.ipynb':
+    return path.read_text(encoding='utf-8')
+  cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+  return '\n'.join(
+    ''.join(cell['source']) for cell in cells if cell['cell_type'] == 'markdown'
+  )
+
+
+def commands():
+  """(page, line) of every command in a block marked `sh`."""
+  for page in [*PAGES, *NOTEBOOKS]:
+    text = text_of(page)
+    for block in re.findall(r'^```sh\n(.*?)^```', text, re.S | re.M):
+      for line in block.replace('\\\n', ' ').splitlines():
+        if line.split('#')[0].strip():
+          yield page.name, line.strip()
+
+
+COMMANDS = sorted(set(commands()))
+STARTS = ('cmbjax ', 'python -m cmbjax.main ')
+
+
+def refusal(words):
+  """Why a command line would be refused; '' where it would be taken."""
+  if words[0] == 'cmbjax':
+    said = io.StringIO()
+    try:
+      with contextlib.redirect_stderr(said):
+        cli.parser().parse_args(words[1:])
+    except SystemExit:
+      return said.getvalue() or 'refused'
+    return ''
+  try:
+    name = next(w for w in words if w.startswith('--config='))[9:]
+    config = configs.load(name)
+    configs.check_overrides(config, words)
+    for word in words[3:]:
+      key, _, value = word.removeprefix('--').partition('=')
+      if not key.startswith('config'):
+        assert key in flags.FLAGS, word
+      elif key != 'config':
+        config.update_from_flattened_dict(
+          {key[7:]: like(configs.get(config, key[7:]), value)}
+        )
+    configs.validate(config.copy_and_resolve_references())
+  except configs.NoInputError as error:
+    # Folders of the reader are not here.
+    return '' if 'is not a folder' in str(error) else str(error)
+  except (ValueError, AssertionError, StopIteration) as error:
+    return f'{type(error).__name__} {error}'
+  return ''
+
+
+def like(default, value):
+  """A flag's text as the type of the value that it replaces."""
+  if isinstance(default, str):
+    return value
+  if isinstance(default, bool):
+    return {'true': True, 'false': False}[value]
+  return type(default)(ast.literal_eval(value))
+
+
+@pytest.mark.parametrize(
+  ('page', 'line'), [c for c in COMMANDS if c[1].startswith(STARTS)]
+)
+def test_command_is_taken(page, line):
+  assert main  # its flags
+  assert refusal(shlex.split(line, comments=True)) == ''
+
+
+def test_there_are_commands_of_every_verb():
+  shown = {line.split()[1] for _, line in COMMANDS if line[:7] == 'cmbjax '}
+  assert set(cli.ROOMS) <= shown
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    'cmbjax detekt a b',
+    'cmbjax detect a b --treshold 1',
+    'cmbjax simulate --subjects=many',
+    'python -m cmbjax.main --config=configs/nothing.py',
+    'python -m cmbjax.main --config=configs/study.py --config.train.epoch=3',
+    'python -m cmbjax.main --config=configs/study.py --config.train.folds=1',
+    'python -m cmbjax.main --config=configs/study.py --wokdir=x',
+  ],
+)
+def test_a_stale_command_is_seen(line):
+  assert refusal(shlex.split(line)) != ''
+
+
+def test_other_commands_name_what_is_there():
+  targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M)
+  seen = set()
+  for page, line in COMMANDS:
+    words = shlex.split(line, comments=True)
+    if words[0] == 'make':
+      assert words[1] in targets, f'{page}: {line}'
+      seen.add('make')
+    for word in words:
+      if word.startswith('scripts/'):
+        assert (ROOT / word).is_file(), f'{page}: {line}'
+        seen.add('scripts')
+  assert seen == {'make', 'scripts'}
+
+
+def links():
+  for page in [*PAGES, *NOTEBOOKS]:
+    for target in re.findall(r'\]\(([^)\s]+)\)', text_of(page)):
+      if not re.match(r'[a-z]+:', target) and not target.startswith('#'):
+        yield page, target
+
+
+def test_links_lead_somewhere():
+  found = list(links())
+  assert len(found) > 40
+  for page, target in found:
+    path = (page.parent / target.partition('#')[0]).resolve()
+    parts = path.parts
+    if 'generated' in parts:  # made while building
+      kind, name = parts[parts.index('generated') + 1 :][:2]
+      there = {
+        'cli': path.stem in {*cli.ROOMS, 'index'},
+        'notebooks': (ROOT / 'notebooks' / name).is_file(),
+      }
+      assert there[kind], f'{page.name}: {target}'
+    else:
+      assert path.exists(), f'{page.name}: {target}'
+
+
+def test_every_setting_is_in_the_reference_with_a_comment():
+  groups = load('generate').config_keys(ROOT / 'configs/base.py')
+  keys = {key.name: key for group in groups for key in group.keys}
+  base = configs.load(str(ROOT / 'configs/base.py'))
+  assert sorted(keys) == sorted(configs.keys(base))
+  for group in groups:
+    for key in group.keys:
+      assert key.comment or group.comment, f'{key.name} has no comment'
+  assert keys['train.folds'].default == '5'
+  assert 'by subject' in keys['train.folds'].comment
+  assert keys['pretrained'].default == "''"
+
+
+def test_verbs_have_pages_with_their_options(tmp_path):
+  load('generate').write_cli(tmp_path)
+  assert {p.stem for p in tmp_path.iterdir()} == {*cli.ROOMS, 'index'}
+  page = (tmp_path / 'detect.md').read_text()
+  assert (
+    '`--operating-point {high_sensitivity,balanced,high_precision}`' in page
+  )
+  assert ': A likelihood instead of an operating point, 0 to 1.' in page
+
+
+def test_docstrings_become_lists_and_keep_their_words():
+  marked = load('plain_docstrings').marked_up
+  lines = [
+    'Sums x_ over *all*.',
+    '',
+    '* one',
+    '',
+    'Args:',
+    '  first: [N], as `a*b`.',
+    '  **how: more,',
+    '    of it.',
+    '',
+    'Raises:',
+    '  InputError: a row | is wrong.',
+    '',
+    '  a   column',
+  ]
+  out = '\n'.join(marked(lines))
+  assert r'Sums x\_ over \*all\*.' in out
+  assert '\n* one\n' in out
+  assert '- **first**: [N], as `a*b`.' in out
+  assert '- **\\*\\*how**: more,\n  of it.' in out
+  assert r'a row \| is wrong.' in out
+  assert '**Raises**' in out
+
+
+def test_fields_get_the_comments_beside_them():
+  from cmbjax.data import cohort
+
+  found = dict(load('plain_docstrings').fields(cohort.LoadedScan))
+  assert found['swi'] == '[X, Y, Z] float32 0..1'
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_small_and_starts_anywhere(path):
+  text = path.read_text(encoding='utf-8')
+  assert len(text) < 400_000
+  notebook = json.loads(text)
+  first, second = notebook['cells'][:2]
+  badge = ''.join(first['source'])
+  assert f'/blob/main/notebooks/{path.name})' in badge
+  assert 'simulated' in badge
+  source = ''.join(second['source'])
+  assert "if 'google.colab' in sys.modules:\n  %pip install" in source
+  for cell in notebook['cells']:
+    for out in cell.get('outputs', []):
+      assert out.get('name') != 'stderr'
+      assert out['output_type'] != 'error'
+
+
+def test_nothing_names_a_place_on_a_machine():
+  for path in [*PAGES, *NOTEBOOKS]:
+    found = re.search(r'/(home|root|tmp|work|Users)/', path.read_text())
+    assert not found, f'{path.name}: {found[0]}'
+
+
+def test_figures_are_small_and_used():
+  text = ''.join(page.read_text() for page in PAGES)
+  figures = list((DOCS / 'figures').glob('*.png'))
+  assert len(figures) >= 7
+  for path in figures:
+    assert path.stat().st_size <= 80_000
+    assert f'figures/{path.name}' in text
