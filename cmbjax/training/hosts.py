@@ -39,9 +39,9 @@ def join(coordinator: str = '', processes: int = 0, index: int = -1) -> None:
         f'--process from 0 to --processes - 1; found {coordinator!r}, '
         f'{processes} and {index}.'
       )
-    jax.distributed.initialize(coordinator, processes, index)
+    _initialize(coordinator, processes, index)
   elif int(os.environ.get('SLURM_NTASKS', '1')) > 1 and _in_step():
-    jax.distributed.initialize()  # JAX reads the rest from Slurm
+    _initialize()  # JAX reads the rest from Slurm
 
 
 def count() -> int:
@@ -97,6 +97,12 @@ def first(name: str, function: Callable[[], Any]) -> Any:
   out = function() if is_writer() else None
   barrier(name)
   return out if is_writer() else function()
+
+
+def _initialize(*arguments: Any) -> None:
+  # Its preemption service would take SIGTERM away from `preemption`.
+  jax.config.update('jax_enable_preemption_service', False)
+  jax.distributed.initialize(*arguments)
 
 
 def _in_step() -> bool:
