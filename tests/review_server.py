@@ -2,7 +2,10 @@
 
 import contextlib
 import http.client
+import io
 import json
+import multiprocessing
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +13,7 @@ import sys
 
 import numpy as np
 
+from cmbjax import cli
 from cmbjax.review import app, desk, guard, sources
 from tests import small_cohorts
 
@@ -145,6 +149,60 @@ class Server:
     self.process.send_signal(number)
     errors = self.process.communicate(timeout=30)[1]
     return self.process.returncode, errors
+
+
+class _Child:
+  """A process with the methods of `subprocess.Popen` that are used here."""
+
+  def __init__(self, process):
+    self._process = process
+
+  def poll(self):
+    return self._process.exitcode
+
+  def send_signal(self, number):
+    if self._process.pid is not None and self._process.is_alive():
+      os.kill(self._process.pid, number)
+
+  def communicate(self, timeout):
+    self._process.join(timeout)
+    return '', ''
+
+  @property
+  def returncode(self):
+    return self._process.exitcode
+
+
+class Forked(Server):
+  """The same from a process that has imported everything already.
+
+  It is as real as the other one, but costs a tenth of its second.
+  """
+
+  def __init__(self, *arguments):
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['tests.review_server', 'cmbjax.cli'])
+    ours, theirs = context.Pipe(duplex=False)
+    words = ['review', *map(str, arguments), '--no-browser']
+    process = context.Process(target=_serve, args=(words, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    self.process = _Child(process)
+    with ours:
+      self.address = ours.recv()
+    self.client = Client(self.address)
+
+
+def _serve(words, pipe):
+  """The command line, whose first line goes into a pipe."""
+
+  class Out(io.StringIO):
+    def write(self, text):
+      if text.startswith('open '):
+        pipe.send(text.split()[1])
+
+  sys.stdout, sys.stderr = Out(), io.StringIO()
+  sys.exit(cli.main(words))
 
 
 @contextlib.contextmanager

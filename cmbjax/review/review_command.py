@@ -401,6 +401,8 @@ def _merge(args) -> int:
     show_verdicts=bool(args.show_verdicts),
   )
   print(path)
+  for line in merge.describe(path):
+    _say(line)
   return 0
 
 
@@ -425,15 +427,18 @@ def _export(args) -> int:
     link=args.link or 'hard',
     grow_missing=bool(args.grow_missing),
   )
+  left_out = export.left_out(found.cases, root, args.rater)
+  for name, why in left_out.items():
+    _say(f'left out: {name}: {why}')
   print(path)
-  return 0
+  return 1 if left_out else 0
 
 
 def _bring(args, words) -> int:
   from cmbjax.review import verdicts_import
 
   found, root = _found(args, args.to)
-  rater = _rater(args)
+  rater = _rater(args) if args.rater else None  # else the file's own
   paths = [pathlib.Path(word) for word in words]
   for path in verdicts_import.bring(paths, found.cases, root, rater):
     print(path)

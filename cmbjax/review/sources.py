@@ -338,7 +338,8 @@ def _by_name(folder):
 
 
 def _result(out, name, record, names) -> Case:
-  written = [out / str(p) for p in record.get('files', [])]
+  written = record.get('files')
+  written = [out / str(p) for p in written] if isinstance(written, list) else []
   labels = [p for p in written if p.name.endswith('_seg-cmb_dseg.nii.gz')]
   if not labels or not labels[0].is_file():
     raise InputError(
