@@ -361,6 +361,32 @@ def test_a_file_that_was_exchanged_is_found_out(folder):
     kept.apply(accept())
 
 
+def test_an_interrupt_never_writes_a_revision_twice(folder, monkeypatch):
+  """Ctrl-C between the disk and the state, then an orderly end."""
+  kept = Journal.open(folder, reviews.header(1))
+
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(kept.record, 'fold', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    kept.apply(accept())
+  monkeypatch.undo()
+  with pytest.raises(InputError, match='was interrupted; start'):
+    kept.apply(accept(1, value='unsure'))
+  kept.close()
+  again = Journal.open(folder, reviews.header(1))
+  assert again.record.items[1].verdict == 'accept'
+  assert [line['rev'] for line in journal.lines(folder)] == [0, 1, 2]
+  again.close()
+
+
+def test_the_live_header_is_that_of_the_file(folder):
+  kept = Journal.open(folder, reviews.header(2))
+  assert journal.lines(folder)[0] == json.loads(json.dumps(kept.record.header))
+  kept.close()
+
+
 def test_a_folder_that_is_deleted_meanwhile_is_found_out(folder):
   kept = Journal.open(folder, reviews.header(1))
   shutil.rmtree(folder)
@@ -668,6 +694,7 @@ def test_labels_that_changed(folder):
   looked = raw(folder)
   kept = Journal.open(folder, other)  # so nothing is lost by beginning anew
   assert len(kept.record.shown()) == 2
+  assert 'unread-1.jsonl' in kept.notices[0]
   assert (folder / 'unread-1.jsonl').read_bytes() == looked
   kept.apply(accept())
   kept.close()

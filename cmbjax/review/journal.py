@@ -16,6 +16,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
@@ -199,6 +201,7 @@ class Journal:
     self._lock = threading.RLock()
     self._handle = _open_for_append(self.folder / EVENTS)
     self._cut = True  # whether what follows `size` is known to be worthless
+    self._sound = True  # whether the state is that of the lines on disk
     self._closed = False
 
   @classmethod
@@ -232,8 +235,13 @@ class Journal:
     ):
       if record.status != 'not started':
         raise _changed_labels(path)
-      _put_aside(path)
-      return cls._begin(folder, header)
+      aside = _put_aside(path)
+      journal = cls._begin(folder, header)
+      journal.notices = (
+        'The candidates have changed since this case was opened first, before '
+        f'anything was said; {aside.name} holds that.',
+      )
+      return journal
     if rest:
       notices.append(
         f'The last line of {EVENTS} was cut short when the review ended '
@@ -246,17 +254,17 @@ class Journal:
 
   @classmethod
   def _begin(cls, folder: pathlib.Path, header: Mapping[str, Any]) -> 'Journal':
-    record = ReviewRecord(header)
-    line = _encoded({**header, 'time': actions.now(), **_software()})
+    line = {**header, 'time': actions.now(), **_software()}
+    record, data = ReviewRecord(line), _encoded(line)
     try:
-      files.write_bytes(folder / EVENTS, line)
+      files.write_bytes(folder / EVENTS, data)
     except InputError as error:
       cause = error.__cause__
       full = isinstance(cause, OSError) and cause.errno in _FULL
       raise (DiskFull(str(error)) if full else error) from cause
     for place in (folder, folder.parent, folder.parent.parent):
       _sync_folder(place)  # so that the name outlives a power cut, too
-    return cls(folder, ReviewRecord({**record.header}), len(line))
+    return cls(folder, record, len(data))
 
   def apply(self, action: Mapping[str, Any]) -> Change:
     """Checks, writes to the disk, then changes the state. Thread safe.
@@ -272,8 +280,7 @@ class Journal:
         if rev != self.record.rev:
           raise Stale(self.record.rev)
       line, refused = self.record.plan(action)
-      self._append(line)
-      change = self.record.fold(line, refused)
+      change = self._take(line, refused)
       if line['rev'] % SNAPSHOT_EVERY == 0 or line['event'] == 'status':
         self._snapshot()
       return change
@@ -302,6 +309,8 @@ class Journal:
       if self._closed:
         return
       try:
+        if not self._sound:
+          return
         self._say('close', {})
         self._snapshot()
         if self.record.status == 'completed':
@@ -315,8 +324,15 @@ class Journal:
     """A line of the session, which matters less than to go on."""
     line = actions.session_line(self.record, event, new)
     with contextlib.suppress(DiskFull):
-      self._append(line)
-      self.record.fold(line)
+      self._take(line)
+
+  def _take(self, line: Mapping[str, Any], *refused: np.ndarray) -> Change:
+    """First the disk, then the state; whoever ends in between ends both."""
+    self._append(line)
+    self._sound = False
+    change = self.record.fold(line, *refused)
+    self._sound = True
+    return change
 
   def _snapshot(self) -> None:
     with contextlib.suppress(InputError):  # only a cache
@@ -326,8 +342,9 @@ class Journal:
   def _append(self, line: Mapping[str, Any]) -> None:
     """The line on the disk, or as if it had never been tried."""
     path = self.folder / EVENTS
-    if self._closed:
-      raise InputError(f'{path}: was closed; start the review again.')
+    if self._closed or not self._sound:
+      how = 'closed' if self._closed else 'interrupted'
+      raise InputError(f'{path}: was {how}; start the review again.')
     data = memoryview(_encoded(line))
     try:
       self._trim(path)
@@ -457,7 +474,7 @@ def _changed_labels(path: pathlib.Path) -> InputError:
   )
 
 
-def _put_aside(path: pathlib.Path) -> None:
+def _put_aside(path: pathlib.Path) -> pathlib.Path:
   number = 1
   while (aside := path.with_name(f'unread-{number}.jsonl')).exists():
     number += 1
@@ -469,6 +486,7 @@ def _put_aside(path: pathlib.Path) -> None:
       f'{path}: cannot be put aside ({error.strerror}); choose another place '
       'with --reviews.'
     ) from error
+  return aside
 
 
 def _differences(old: Mapping, new: Mapping) -> list[str]:
