@@ -1,5 +1,6 @@
 """A reader's labels as a cohort: read back, checked, trained on."""
 
+import dataclasses
 import json
 
 import nibabel as nib
@@ -229,6 +230,89 @@ def test_outlines_that_were_hidden_are_those_of_the_source(found, tmp_path):
   truth = cohort.load_scan(cohort.read_cohort(out).scans[0]).truth
   source = volume.load(found[0].labels).array
   assert ((truth.labels > 0) == (source > 0)).all()
+
+
+def test_a_scan_without_candidates_has_lesions_only(found, tmp_path):
+  """Training then proposes the false positives itself."""
+  bare = dataclasses.replace(found[0], labels=None)
+  root, extra = tmp_path / 'reviews', [add(found[0], EMPTY)]
+  readings.read_case(root, 'ann', bare, None, extra=extra)
+  out = export.write_cohort([bare], root, 'ann', tmp_path / 'c')
+  (scan,) = cohort.read_cohort(out).scans
+  assert scan.truth.kind == 'labels'
+  assert cohort.load_scan(scan).truth.lesions.tolist() == [1]
+
+
+def test_candidates_that_a_first_reader_never_saw_are_no_mimics(
+  found, tmp_path
+):
+  root, extra = tmp_path / 'reviews', [add(found[0], EMPTY)]
+  readings.read_case(
+    root, 'ann', found[0], lambda c: None, extra=extra, mode='first-reader'
+  )
+  out = export.write_cohort([found[0]], root, 'ann', tmp_path / 'c')
+  (scan,) = cohort.read_cohort(out).scans
+  assert scan.truth.kind == 'labels'
+  assert cohort.load_scan(scan).truth.lesions.tolist() == [1]
+
+
+OBLIQUE = nib.affines.from_matvec(
+  nib.eulerangles.euler2mat(0.2, -0.15, 0.1) @ np.diag([-0.5, 2.0, -0.5])
+  @ np.eye(3)[[0, 2, 1]],
+  (5, -3, 8),
+)  # fmt: skip
+
+
+def test_native_voxels_sessions_and_scans_made_from_signal(tmp_path):
+  """Oblique, flipped axes, a session, magnitude and phase without SWI."""
+  one = small_cohorts.phantom(5)
+  anat = tmp_path / 'scans' / 'sub-07' / 'ses-2' / 'anat'
+  stem = anat / 'sub-07_ses-2_part'
+  phase = np.random.default_rng(0).uniform(-3, 3, one.swi.shape)
+  for part, array in (('mag', one.swi), ('phase', phase.astype(np.float32))):
+    small_cohorts.save(f'{stem}-{part}_T2starw.nii.gz', array, OBLIQUE)
+    facts = {'EchoTime': 0.02, 'MagneticFieldStrength': 3, 'Units': 'rad'}
+    path = stem.with_name(f'{stem.name}-{part}_T2starw.json')
+    path.write_text(json.dumps(facts))
+  (case,) = sources.find(tmp_path / 'scans').cases
+  image = export.cases_lib.load(case).image
+  view = View.of(image)
+  ijk = (30, 8, 31)
+  voxels = view.index_of(np.array([ijk, (31, 8, 31)]))
+  drawn = {'set': voxels, 'clear': [], 'tool': {'name': 'brush', 'mm': 1}}
+  new = readings.action('add', ijk=list(ijk), **drawn)
+  readings.read_case(tmp_path / 'r', 'ann', case, None, extra=[new])
+  out = export.write_cohort([case], tmp_path / 'r', 'ann', tmp_path / 'c')
+  assert sorted(p.name for p in (out / 'sub-07/ses-2/anat').glob('*.gz')) == [
+    'sub-07_ses-2_part-mag_T2starw.nii.gz',
+    'sub-07_ses-2_part-phase_T2starw.nii.gz',
+  ]
+  (scan,) = cohort.read_cohort(out).scans
+  label = nib.load(scan.truth.path)
+  assert label.shape == one.swi.shape
+  native = sorted(map(tuple, np.argwhere(np.asarray(label.dataobj)).tolist()))
+  wanted = view.to_native(view.ijk_of(voxels))
+  assert native == sorted(map(tuple, wanted.tolist()))
+  world = nib.affines.apply_affine(OBLIQUE, wanted)
+  np.testing.assert_allclose(
+    world, view.to_world(view.ijk_of(voxels)), atol=1e-4
+  )
+  assert cohort.load_scan(scan).truth.lesions.tolist() == [1]
+
+
+def test_what_a_killed_export_left_is_cleared(found, reviews, tmp_path):
+  stale = tmp_path / '.partial-c-1'
+  (stale / 'sub-01').mkdir(parents=True)
+  export.write_cohort(found, reviews, 'ann', tmp_path / 'c')
+  assert [p.name for p in tmp_path.iterdir()] == ['c']
+
+
+def test_names_of_readers_lead_nowhere_else(found, reviews, tmp_path):
+  (tmp_path / 'merge_x').mkdir()
+  (tmp_path / 'merge_x' / 'merge.json').write_text('{}')
+  for name in ('../merge_x', str(tmp_path / 'merge_x'), 'merge_x'):
+    with pytest.raises(NoInputError, match='has no reviews here'):
+      export.write_cohort(found, reviews, name, tmp_path / 'c')
 
 
 def without_outline(root, case, number=1):

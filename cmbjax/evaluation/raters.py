@@ -15,6 +15,7 @@ from cmbjax.evaluation.statistics import Interval
 
 _PERFECT = 'perfect agreement: no interval'
 _EMPTY = Interval(None, None, None, 'nothing that both judged')
+_NONE = Interval(None, None, None, 'there are none')
 
 
 class VerdictAgreement(NamedTuple):
@@ -161,7 +162,7 @@ def mean(
   """
   values = np.asarray(values, float)
   if not len(values):
-    return _EMPTY
+    return _NONE
   names, at = np.unique(np.asarray(subject, str), return_inverse=True)
   resampled = statistics.resampling(len(names), **how)
   top = resampled.weights @ np.bincount(at, values)

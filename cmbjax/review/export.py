@@ -1,7 +1,9 @@
 """A reader's labels to a cohort folder that training reads.
 
 Accepted items and additions are microbleeds, rejected ones false positives,
-and what the reader left unsure is in neither. Rule: every file is checked as
+and what the reader left unsure is in neither. Of a scan without candidates (or
+whose reader never saw them) only lesions are known; then training proposes
+the others itself. Rule: every file is checked as
 it was written before the folder gets its name; it is whole or not there.
 """
 
@@ -117,7 +119,8 @@ def left_out(
   cases: Sequence[Case], root: pathlib.Path, rater: str
 ) -> dict[str, str]:
   """Names of cases that an export leaves out, and why."""
-  return _finished(cases, pathlib.Path(root), rater)[1]
+  root = pathlib.Path(root)
+  return _finished(cases, root, _known(root, rater))[1]
 
 
 def collect(
@@ -202,7 +205,8 @@ def _grown(record, item, image, taken, grow_missing) -> np.ndarray:
 
 
 def _known(root, rater) -> str:
-  if (root / rater / 'merge.json').is_file():
+  merged = rater.startswith('merge_') and pathlib.Path(rater).name == rater
+  if merged and (root / rater / 'merge.json').is_file():
     return rater
   (name,) = merge.check_raters(root, [rater], least=1)
   return name
@@ -252,9 +256,9 @@ def _fresh(out) -> Iterator[pathlib.Path]:
   """A folder beside `out` that becomes it when all went well."""
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise InputError(f'{out}: is there already; name a new folder.')
-  work = out.parent / f'.partial-{out.name}-{os.getpid()}'
-  shutil.rmtree(work, ignore_errors=True)
-  files.make_folder(work)
+  for stale in out.parent.glob(f'.partial-{out.name}-*'):
+    shutil.rmtree(stale, ignore_errors=True)  # of an export that was killed
+  work = files.make_folder(out.parent / f'.partial-{out.name}-{os.getpid()}')
   try:
     yield work
     try:
@@ -306,10 +310,15 @@ def _images(case: Case) -> list[tuple[pathlib.Path, str]]:
 
 
 def _bring(path, target, link) -> None:
-  target.parent.mkdir(parents=True, exist_ok=True)
+  files.make_folder(target.parent)
   path = path.resolve()
   if link == 'symbolic':
-    target.symlink_to(path)
+    try:
+      target.symlink_to(path)
+    except OSError as error:
+      raise InputError(
+        f'{target}: cannot be a link ({error.strerror}); give --link copy.'
+      ) from error
     return
   if link == 'hard':
     with contextlib.suppress(OSError):  # another disk, or it cannot link
@@ -380,8 +389,10 @@ def _about(record, case, rater, folder) -> dict[str, Any]:
 
 def _write_truth(folder, case, image, labels: Labels, about, record):
   """Both label images with their tables; their stems."""
-  anat = _anat(folder, TRUTH, case)
-  anat.mkdir(parents=True, exist_ok=True)
+  anat = files.make_folder(_anat(folder, TRUTH, case))
+  judged = not record.hidden and any(
+    item.origin == MODEL for item in record.items.values()
+  )
   stems = []
   for name, parts, what in (
     ('cmb', labels.accepted, 'Microbleeds that the reader accepted or added.'),
@@ -399,7 +410,7 @@ def _write_truth(folder, case, image, labels: Labels, about, record):
     known = {key: {'Description': text} for key, text in COLUMNS.items()}
     counts = {'Lesions': len(parts), 'LeftOut': labels.left_out}
     says = {'Description': what, **about, **counts, **known}
-    says[truth.ALL_CANDIDATES] = True
+    says[truth.ALL_CANDIDATES] = judged
     files.write_json(f'{stem}.json', says)
     stems.append(stem)
   return stems
@@ -456,15 +467,16 @@ _README = """{name}, written by cmbjax review export.
 
 The images are those that were reviewed, voxel by voxel. Under
 derivatives/truth, seg-cmb holds what {rater} accepted or added, seg-mimic what
-{rater} rejected; together they are all candidates of a scan. What was left
-unsure is in neither.
+{rater} rejected; together they are all candidates of a scan, where there were
+some (AllCandidatesReviewed). What was left unsure is in neither.
 """
 
 
 def _check_cohort(folder, finished) -> None:
   """Reads the folder as training will."""
   read = cohort.read_cohort(folder)
-  there = {scan.name for scan in read.scans if scan.truth.kind == 'candidates'}
+  kinds = ('candidates', 'labels')
+  there = {scan.name for scan in read.scans if scan.truth.kind in kinds}
   wanted = {case.name for case, _ in finished}
   if there != wanted:
     missing = ', '.join(sorted(wanted - there))

@@ -43,15 +43,14 @@ def check(
   for array, parts, what in zip(
     read, (labels.accepted, labels.rejected), ('accepted', 'rejected')
   ):
-    flat = array.ravel(order='F')
-    numbers = set(np.unique(flat[flat > 0]).tolist())
-    if numbers != set(range(1, len(parts) + 1)):
+    found = _voxels(array)
+    if found.keys() != set(range(1, len(parts) + 1)):
       raise InputError(
         f'{name}: {len(parts)} items are {what}, but their label image has '
-        f'{len(numbers)} labels.'
+        f'{len(found)} labels.'
       )
     for number, part in enumerate(parts, 1):
-      if not np.array_equal(np.flatnonzero(flat == number), part.voxels):
+      if not np.array_equal(found[number], part.voxels):
         raise InputError(
           f'{name}: label {number} ({what}) has other voxels than item '
           f'{part.item.number}.'
@@ -76,6 +75,16 @@ def _read(name, stem, image) -> np.ndarray:
       f'{name}: {path.name} is not on the grid of its image file.'
     )
   return labels.array
+
+
+def _voxels(array) -> dict[int, np.ndarray]:
+  """Label to its sorted linear indices, x fastest."""
+  flat = array.ravel(order='F')
+  at = np.flatnonzero(flat)
+  order = np.argsort(flat[at], kind='stable')
+  labels, first = np.unique(flat[at][order], return_index=True)
+  places = np.split(at[order], first[1:]) if len(labels) else []
+  return dict(zip(labels.tolist(), places))
 
 
 def _check_near(name, part, view) -> None:

@@ -108,6 +108,9 @@ def run_merge(
     ]
   if adjudicate is not None:
     adjudication.write_note(root, adjudicate, raters, matching_mm=matching_mm)
+  for path in folder.glob(f'*/{journal.EVENTS}'):
+    if path.parent.name not in summary:  # it was shared by all once
+      path.unlink()
   head = [*_COLUMNS, *(f'said_by_{name}' for name in raters), 'comments']
   files.write_text(folder / 'disagreements.tsv', tsv(head, rows))
   about = {
