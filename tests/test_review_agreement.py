@@ -4,6 +4,8 @@ import dataclasses
 import html.parser
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -331,3 +333,11 @@ def test_page_fits_and_asks_for_nothing(root, tmp_path):
       asked = [a for a in browser.requests() if not a.startswith('data:')]
       assert asked == [path.as_uri()]
       assert browser.complaints() == []
+
+
+def test_none_of_it_needs_jax():
+  code = (
+    'import sys; from cmbjax.review import agreement_report, export, merge, '
+    'verdicts_import; assert "jax" not in sys.modules'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)

@@ -10,7 +10,14 @@ import pytest
 from cmbjax.data import cohort, examples
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
-from cmbjax.review import export, export_checks, merge, sources
+from cmbjax.review import (
+  desk,
+  export,
+  export_checks,
+  journal,
+  merge,
+  sources,
+)
 from cmbjax.review.geometry import View
 from tests import readings, small_cohorts
 from tests.lesion_data import read_table
@@ -221,6 +228,37 @@ def test_consensus_is_exported_like_a_reader(found, results, tmp_path):
   assert about['Readers'] == ['ann', 'bob']
 
 
+def test_adjudicator_opens_the_disagreements_and_settles_them(
+  found, results, tmp_path
+):
+  """The page's own desk, from merge to consensus to cohort."""
+  root = tmp_path / 'reviews'
+  readings.read_case(root, 'ann', found[0], right(results[1]['sub-01']))
+  readings.read_case(root, 'bob', found[0], lambda c: 'accept')
+  merge.run_merge(root, ['ann', 'bob'], adjudicate='carl')
+  with journal.hold(root, 'carl'):
+    table = desk.Desk(found, root, 'carl')
+    assert [case.name for case in table.cases] == ['sub-01']
+    with table.use(0) as opened:
+      book = opened.book
+      shown = book.record.view_items()
+      assert len(shown) == 2  # the two mimics
+      assert {item['verdict'] for item in shown} == {None}
+      for item in shown:
+        action = {'event': 'verdict', 'item': item['item'], 'value': 'reject'}
+        book.apply(action | {'ms': 500})
+      book.apply({'event': 'status', 'value': 'completed', 'ms': 0})
+  folder = merge.run_merge(root, ['bob', 'ann'], adjudicate='carl')
+  out = export.write_cohort(found, root, folder.name, tmp_path / 'c')
+  (scan,) = cohort.read_cohort(out).scans
+  truth = cohort.load_scan(scan).truth
+  assert (len(truth.lesions), truth.rejected.max()) == (3, 2)
+  about = json.loads(
+    scan.truth.path.with_name('sub-01_seg-cmb_dseg.json').read_text()
+  )
+  assert (about['Readers'], about['Adjudicator']) == (['ann', 'bob'], 'carl')
+
+
 def test_outlines_that_were_hidden_are_those_of_the_source(found, tmp_path):
   root = tmp_path / 'reviews'
   readings.read_case(
@@ -383,7 +421,7 @@ def test_places_that_are_taken_and_readers_that_are_not_there(
   with pytest.raises(InputError, match='is there already'):
     export.write_cohort(found, reviews, 'ann', tmp_path / 'c')
   assert [p.name for p in tmp_path.rglob('*')] == ['c', 'mine.txt']
-  with pytest.raises(NoInputError, match='bob has no reviews here; ann has'):
+  with pytest.raises(NoInputError, match='bob has no reviews here'):
     export.write_cohort(found, reviews, 'bob', tmp_path / 'd')
   with pytest.raises(InputError, match="link: found 'soft'"):
     export.write_cohort(found, reviews, 'ann', tmp_path / 'd', link='soft')

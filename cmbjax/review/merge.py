@@ -151,7 +151,7 @@ def check_raters(
     if name not in known:
       listed = ', '.join(known) or 'nobody'
       raise NoInputError(
-        f'{root}: {name} has no reviews here; {listed} has some.'
+        f'{root}: {name} has no reviews here; there are those of {listed}.'
       )
   return names
 
