@@ -20,7 +20,7 @@ lint: env
 
 # Warnings are errors; nothing is looked up in the network.
 docs: env
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -W -q -b html docs build/docs
 
 env: $(VENV)/.ready
 

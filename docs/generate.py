@@ -225,8 +225,8 @@ def _sentence(text: str) -> str:
 
 
 def _defined(name: str, meaning: str) -> list[str]:
-  """An entry of a definition list."""
-  return [name, f': {meaning.strip() or "See above."}', '']
+  """An entry of a definition list, or a line where there is no more to say."""
+  return [name, f': {meaning.strip()}', ''] if meaning.strip() else [name, '']
 
 
 def _plain(text: str) -> str:
