@@ -9,9 +9,11 @@ that the candidates of one subject are far from independent. The truth is the
 value for infinitely many subjects, from 40,000 of them.
 
 Expected from the jackknife, which all reports use: 93-97 %. The percentile
-bootstrap is shown beside it: it covers too little below 30 subjects. The
-paired permutation test gives p <= 0.05 in 4-6 % when both models are equally
-good (less where few permutations or many ties make it coarse).
+bootstrap is shown beside it: it covers too little below 30 subjects. Only the
+sensitivity at 4 FP per scan, whose threshold is a quantile, is by bootstrap
+in the reports too: there the jackknife fails. The paired permutation test
+gives p <= 0.05 in 4-6 % when both models are equally good (less where few
+permutations or many ties make it coarse, as with FP per scan).
 """
 
 import argparse

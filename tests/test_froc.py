@@ -60,6 +60,19 @@ def test_blocks_of_draws_change_nothing(monkeypatch):
   assert froc.sensitivities(p, scans, draws=60) == whole
 
 
+@pytest.mark.parametrize('ties', [False, True])
+def test_looking_at_few_mimics_first_changes_nothing(monkeypatch, ties):
+  p, scans = make(6, 30, seed=4, ties=ties)
+  rng = np.random.default_rng(0)
+  weights = rng.multinomial(6, np.full(6, 1 / 6), size=200).astype(float)
+  for rates in ((0.0, 0.2), (0.2, 1.0, 3.0)):
+    whole = froc.sensitivity_draws(p, scans, weights, rates)
+    with monkeypatch.context() as patch:
+      patch.setattr(froc, '_MORE', 1)
+      few = froc.sensitivity_draws(p, scans, weights, rates)
+    np.testing.assert_array_equal(few, whole)
+
+
 def test_order_of_candidates_and_scans_does_not_matter():
   p, scans = make(6, 20, seed=2, ties=True)
   rng = np.random.default_rng(0)

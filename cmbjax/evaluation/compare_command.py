@@ -168,6 +168,7 @@ def _line(head: str, test, digits: int) -> str:
   if gap.low is not None:
     inside = f'{gap.low:+.{digits}f} to {gap.high:+.{digits}f}'
   p = '–' if test.p is None else f'{test.p:.4f}'
+  p = '<0.0001' if p == '0.0000' else p
   note = f' ({gap.note})' if gap.note else ''
   return f'  {head:<19}{value:>11}  {inside:<19}{p:<9}{test.assumption}{note}'
 

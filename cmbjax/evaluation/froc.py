@@ -16,6 +16,7 @@ from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval
 
 _CHUNK = 2_000_000  # numbers per block of draws
+_MORE = 100  # mimics looked at first, beyond half as many again as allowed
 
 
 def sensitivities(
@@ -117,16 +118,26 @@ def _cut(weights, false_owner, last, lesion_owner, above, scans, rates):
     rates: false positives per scan that are allowed.
   """
   found = np.zeros((len(rates), len(weights)))
-  wide = max(len(false_owner) + len(lesion_owner), 1)
-  step = max(1, _CHUNK // wide)
-  for start in range(0, len(weights), step):
-    some = slice(start, start + step)
-    fp = np.cumsum(weights[some][:, false_owner], axis=1)
-    hits = np.cumsum(weights[some][:, lesion_owner], axis=1)
-    fp = fp[:, last]  # mimics of one likelihood come together
-    hits = np.concatenate([np.zeros((len(hits), 1)), hits], axis=1)
-    for d in range(len(hits)):
-      budget = np.asarray(rates) * scans[start + d] + 1e-9
-      kept = np.searchsorted(fp[d], budget, 'right')
-      found[:, start + d] = hits[d, np.searchsorted(above, kept, 'right')]
+  budget = np.asarray(rates, float)[None] * scans[:, None] + 1e-9  # [D, rates]
+  todo, size = np.arange(len(weights)), int(1.5 * budget.max(initial=0)) + _MORE
+  while len(todo):
+    # Beyond the largest budget nothing is looked at; few draws need more.
+    size = min(size, len(false_owner))
+    reached = np.searchsorted(above, size, 'right')
+    over = np.ones(len(todo), bool)
+    wide = max(size + reached, 1)
+    for part in np.array_split(todo, -(-len(todo) * wide // _CHUNK)):
+      fp = np.cumsum(weights[part][:, false_owner[:size]], axis=1)
+      hits = np.zeros((len(part), reached + 1))
+      lesions = weights[part][:, lesion_owner[:reached]]
+      np.cumsum(lesions, axis=1, out=hits[:, 1:])
+      # Mimics of one likelihood come together.
+      fp = fp[:, np.minimum(last[:size], size - 1)]
+      for row, d in enumerate(part):
+        kept = np.searchsorted(fp[row], budget[d], 'right')
+        found[:, d] = hits[row, np.searchsorted(above[:reached], kept, 'right')]
+        over[np.searchsorted(todo, d)] = kept.max() == size
+    if size == len(false_owner):
+      break
+    todo, size = todo[over], 4 * size
   return found

@@ -160,8 +160,9 @@ def jackknife_interval(
     error = error * slope(value)
   else:
     error, freedom = spread(forward(left_out))
-  # Two models that do the same have a difference of exactly 0.
-  if error <= 1e-12 and (scale != 'plain' or value != 0):
+  if error == 0 and scale == 'plain' and value == 0:
+    return Interval(0.0, 0.0, 0.0, 'the same in every subject')
+  if error <= 1e-12:
     note = 'no variation between subjects, so no interval'
     return Interval(float(value), None, None, note)
   half = special.stdtrit(freedom, 0.5 + level / 2) * error

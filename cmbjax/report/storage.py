@@ -171,6 +171,8 @@ def read_json(path: str | os.PathLike) -> StudyTables:
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / 'results.json'
+  if not path.is_file():
+    raise InputError(f'{path}: not found; give the folder of a finished study.')
   value = files.read_json(path)
   try:
     return _study(value)
@@ -230,10 +232,12 @@ def _study(value: dict) -> StudyTables:
       'calibration': intervals(item['calibration']),
       'agreement': intervals(item['agreement']),
       'parts': parts,
-      'levels': intervals(item['levels']),
-      'rates': intervals(item['rates']),
-      'points': {name: point(one) for name, one in item['points'].items()},
-      'likelihoods': [bin_(one) for one in item['likelihoods']],
+      'levels': intervals(item.get('levels', {})),
+      'rates': intervals(item.get('rates', {})),
+      'points': {
+        name: point(one) for name, one in item.get('points', {}).items()
+      },
+      'likelihoods': [bin_(one) for one in item.get('likelihoods', [])],
       'seeds': tuple(item['seeds']),
     }
     for name in ('roc', 'froc', 'reliability'):

@@ -476,9 +476,14 @@ def _verdict_lines(study: StudyTables) -> list[str]:
   if not study.orderings:
     return []
   where = ' on simulated data' if study.simulated else ''
-  lines = ['', f"The paper's orderings{where} (difference of AUC):"]
+  lines = ['', f"The paper's orderings{where} (difference, p after Holm):"]
   for one in study.orderings:
-    lines.append(f'  {one.verdict:<15} {_clip(one.claim, 100)}')
+    value = number(one.difference.value, 'percent')
+    if one.metric == 'auc' and one.difference.value is not None:
+      value = f'{one.difference.value:+.3f}'.replace('-', '−')
+    p = '' if one.p_holm is None else f'p {one.p_holm:.3f}'
+    claim = _clip(one.claim, 85)
+    lines.append(f'  {one.verdict:<15}{value:>7}  {p:<8}{claim}')
   return lines
 
 
