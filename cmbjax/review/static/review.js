@@ -43,8 +43,11 @@ export class Review extends EventTarget {
   take(meta, numbers) {
     this.labels = new Labels(this.meta.dim, numbers);
     this.items = new Map(meta.items.map((item) => [item.item, item]));
+    this.truth = new Map(meta.items.map((item) =>
+      [item.item, JSON.stringify(item)]));
     Object.assign(this, {
       rev: meta.rev, status: meta.status, note: meta.note, read: meta.read,
+      savedNote: meta.note, savedStatus: meta.status,
       hidden: meta.hidden, canUndo: meta.can_undo, canRedo: meta.can_redo,
       firstUnread: meta.first_unread});
   }
@@ -79,11 +82,12 @@ export class Review extends EventTarget {
     return this.images.get(name);
   }
 
-  get saved() { return !this.queue.length; }
+  get saved() { return !this.queue.length && !this.sending; }
 
   get state() {
     if (this.failure) return 'failed';
-    return this.saved ? 'saved' : this.sending ? 'saving' : 'unsaved';
+    if (this.saved) return 'saved';
+    return this.sending ? 'saving' : 'unsaved';
   }
 
   // A field of a candidate: shows at once, then goes to the server.
@@ -162,7 +166,7 @@ export class Review extends EventTarget {
   async flush() {
     for (const one of this.queue) one.due = 0;
     this.retry();
-    while (this.queue.length && !this.failure) {
+    while (!this.saved && !this.failure) {
       await new Promise((done) => setTimeout(done, 10));
     }
     return this.saved;
@@ -206,14 +210,14 @@ export class Review extends EventTarget {
   async send(entry) {
     const again = entry.sent;
     entry.sent = true;
-    entry.basis ??= this.rev;
+    entry.basis = this.rev;
     try {
       const answer = await post(`api/cases/${this.number}/events`,
         {...entry.body, rev: this.rev});
       this.accept(entry, answer);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (error.status === 409) return this.stale(entry, error, again);
+      if (error.status === 409) return this.stale(entry, again);
       if ([400, 404, 411, 413, 415].includes(error.status)) {
         return this.drop(entry, error);
       }
@@ -224,10 +228,17 @@ export class Review extends EventTarget {
   accept(entry, answer) {
     this.queue.shift();
     this.rev = answer.rev;
-    for (const item of answer.items) this.items.set(item.item, item);
-    for (const number of answer.removed || []) this.items.delete(number);
+    for (const item of answer.items) {
+      this.items.set(item.item, item);
+      this.truth.set(item.item, JSON.stringify(item));
+    }
+    for (const number of answer.removed || []) {
+      this.items.delete(number);
+      this.truth.delete(number);
+    }
     this.labels.apply(answer.labels || []); // with what it did not take
     const {status, read, hidden, note} = answer.case;
+    Object.assign(this, {savedNote: note, savedStatus: status});
     Object.assign(this, {status, read, hidden, note, canUndo: answer.can_undo,
       canRedo: answer.can_redo, firstUnread: answer.first_unread});
     this.queue.forEach((one) => one.local?.());
@@ -235,23 +246,37 @@ export class Review extends EventTarget {
     entry.done(answer);
   }
 
-  // Another tab wrote, or our own action was written and its answer lost.
-  async stale(entry, error, again) {
+  // What the server last said, without what waits here.
+  get known() {
+    return JSON.stringify([[...this.truth.entries()].sort(([a], [b]) => a - b),
+      this.savedNote, this.savedStatus, this.hidden]);
+  }
+
+  // Another tab wrote; or the server was started again, which it notes in
+  // its log as well; or our own action was written and its answer lost.
+  async stale(entry, again) {
+    const before = this.known;
     this.queue.shift();
-    const ours = again && error.body.rev === entry.basis + 1;
-    const stroke = entry.stroke && !ours;
-    if (stroke) {
-      entry.sent = false;
-      delete entry.basis;
-      this.queue.unshift(entry);
-    }
     await this.reload();
-    if (stroke) this.say('notice', {text: 'Another tab has changed this ' +
-      'case: its state was loaded, and your strokes were added to it.'});
-    else if (!ours) this.say('notice', {text: 'Another tab has changed this ' +
-      'case: its state was loaded. Your last action was not saved; please ' +
-      `repeat it (${told(entry.body)}).`});
-    if (!stroke) entry.done(ours ? {items: []} : null);
+    const same = this.known === before;
+    const written = again && !same && applied(entry.body, this);
+    if (entry.stroke ? !written : again && same) {
+      entry.sent = false;
+      this.queue.unshift(entry);
+      entry.local?.();
+      if (!again) {
+        this.say('notice', {text: 'Another tab has changed this case: its ' +
+          'state was loaded, and your strokes were added to it.'});
+      }
+      return;
+    }
+    if (!written) {
+      this.say('notice', {text: 'Another tab has changed this case: its ' +
+        'state was loaded. Your last action was not saved; please repeat it ' +
+        `(${told(entry.body)}).`});
+    }
+    this.say('change', {items: []});
+    entry.done(written ? {items: []} : null);
   }
 
   async drop(entry, error) {
@@ -283,11 +308,30 @@ export class Review extends EventTarget {
     } catch { /* unreadable: nothing to bring back */ }
     if (!found.length) return;
     // The first may have been written before its answer was lost.
-    if (found[0].basis !== undefined && this.rev > found[0].basis) {
+    const [{body, basis}] = found;
+    if (basis !== undefined && this.rev > basis && applied(body, this)) {
       found.shift();
     }
-    this.leftover = found.map(({body}) => body);
+    this.leftover = found.map((one) => one.body);
     localStorage.removeItem(this.shelf);
+  }
+}
+
+// Whether a state shows what an action wanted.
+function applied(body, {items, labels}) {
+  const item = items.get(body.item);
+  switch (body.event) {
+    case 'verdict': case 'certainty': case 'mimic': case 'rating':
+    case 'region': case 'comment':
+      return item?.[body.event] === body.value;
+    case 'edit':
+      return body.set.every((index) => labels.get(index) === body.item) &&
+        body.clear.every((index) => labels.get(index) !== body.item);
+    case 'move': return String(item?.ijk) === String(body.ijk);
+    case 'remove': return !item;
+    case 'add': return [...items.values()].some((one) =>
+      String(one.ijk) === String(body.ijk) && one.origin !== 'model');
+    default: return true; // undo, done, grow: the state has changed
   }
 }
 
