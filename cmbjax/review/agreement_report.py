@@ -494,7 +494,7 @@ def _differences(found: Agreement) -> str:
   heads = ('Place', *names, 'mm')
   lines = []
   for row, said in rows[:_MOST_LISTED]:
-    where = ', '.join(f'{row[axis]:g}' for axis in 'xyz').replace('-', '−')
+    where = ', '.join(f'{row[axis]:.1f}' for axis in 'xyz').replace('-', '−')
     columns = [*(escape(text or tables.DASH) for text in said), where]
     place = f'{escape(row["case"])} <span class="small">{escape(row["place"])}'
     lines.append(cells.line(f'{place}</span>', list(zip(heads[1:], columns))))
