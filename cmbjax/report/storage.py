@@ -171,8 +171,6 @@ def read_json(path: str | os.PathLike) -> StudyTables:
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / 'results.json'
-  if not path.is_file():
-    raise InputError(f'{path}: not found; give the folder of a finished study.')
   value = files.read_json(path)
   try:
     return _study(value)
