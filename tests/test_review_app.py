@@ -382,6 +382,33 @@ def test_a_case_that_cannot_be_read_is_a_sentence(many):
   assert good(many.get('/api/session'))['cases'][1]['status'] == 'not started'
 
 
+def test_a_damaged_journal_does_not_hide_the_other_cases(many):
+  good(many.act('verdict', case=2, item=1, value='accept'))
+  many.desk.close()
+  path = many.desk.root / 'anna' / 'sub-03' / journal.EVENTS
+  lines = path.read_bytes().splitlines(keepends=True)
+  path.write_bytes(lines[0] + b'{broken\n' + b''.join(lines[1:]))
+  (path.parent / journal.STATE).unlink()
+  many.desk.closing = False
+  rows = good(many.get('/api/session'))['cases']
+  assert [row['problem'] is None for row in rows] == [
+    True, True, False, True, True, True,
+  ]  # fmt: skip
+  assert rows[2]['status'] == 'flagged'
+  assert many.get('/api/cases/2').status_code == 422
+
+
+def test_a_first_reader_is_not_told_how_many_there_are(tmp_path):
+  image, labels, _ = review_server.write_scan(tmp_path)
+  table = 'index\tname\n1\ta\n2\tb\n'
+  (tmp_path / 'sub-01_dseg.tsv').write_text(table)
+  found = sources.find(image, labels=labels)
+  for mode, count in (('first-reader', None), ('second-reader', 2)):
+    options = desk.Options(mode=mode)
+    own = desk.Desk(found.cases, tmp_path / 'r', 'anna', options)
+    assert own.session()['cases'][0]['items'] == count
+
+
 def test_an_image_that_changed_is_refused(here):
   good(here.act('verdict', item=1, value='accept'))
   here.desk.close()

@@ -316,11 +316,15 @@ def _unique(candidates):
 
 def _apart(candidates):
   """A voxel of two belongs to the first."""
-  taken = _NONE
-  for one in candidates:
-    mine = np.setdiff1d(one.voxels, taken, assume_unique=True)
-    taken = np.concatenate([taken, mine])
-    yield dataclasses.replace(one, voxels=np.sort(mine))
+  found = list(candidates)
+  flat = np.concatenate([_NONE, *(one.voxels for one in found)])
+  _, first = np.unique(flat, return_index=True)
+  own = np.zeros(len(flat), bool)
+  own[first] = True
+  ends = np.cumsum([0, *(len(one.voxels) for one in found)])
+  for one, start, end in zip(found, ends, ends[1:]):
+    mine = np.sort(flat[start:end][own[start:end]])
+    yield dataclasses.replace(one, voxels=mine)
 
 
 def _rows(path) -> list[dict[str, str]]:

@@ -298,14 +298,15 @@ class Desk:
     case = self.cases[number]
     with self._order:
       found = self._open.get(number)
+    problem = None
     if found is not None:
       state = found.book.record.case_json()
     else:
-      state = journal.summary(self._folder(case)) or {
-        'status': record.STATUSES[0],
-        'items': len(case.rows) if case.rows else None,
-        'read': 0,
-      }
+      try:
+        state = journal.summary(self._folder(case)) or self._unopened(case)
+      except InputError as error:  # one damaged journal is no end of all
+        state = self._unopened(case) | {'status': 'flagged'}
+        problem = str(error)
     return {
       'case': number,
       'name': case.name,
@@ -313,7 +314,14 @@ class Desk:
       'items': state['items'],
       'read': state['read'],
       'simulated': case.simulated,
+      'problem': problem,
     }
+
+  def _unopened(self, case) -> dict[str, Any]:
+    """What is known of a case that nobody has begun."""
+    is_first = self.options.mode == 'first-reader'  # who must not know
+    count = None if is_first or not case.rows else len(case.rows)
+    return {'status': record.STATUSES[0], 'items': count, 'read': 0}
 
 
 def _grown(opened, action, radius_mm) -> dict[str, Any]:
