@@ -17,6 +17,7 @@ COLUMNS = (
   ('mcnemar', 'Accuracy, McNemar', 3),
   ('nadeau_bengio', 'AUC of the folds', 3),
 )
+_WIDTH = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +143,7 @@ def _where(table) -> tuple[str, str]:
 
 
 def text(results: list, adjusted: list) -> str:
-  """Plain text, at most 100 columns wide."""
+  """Plain text, at most `_WIDTH` columns wide."""
   lines = []
   for one, p in zip(results, adjusted):
     kind = 'simulated subjects' if one.simulated else 'subjects'
@@ -169,8 +170,11 @@ def _line(head: str, test, digits: int) -> str:
     inside = f'{gap.low:+.{digits}f} to {gap.high:+.{digits}f}'
   p = '–' if test.p is None else f'{test.p:.4f}'
   p = '<0.0001' if p == '0.0000' else p
+  line = f'  {head:<19}{value:>11}  {inside:<19}{p:<9}{test.assumption}'
   note = f' ({gap.note})' if gap.note else ''
-  return f'  {head:<19}{value:>11}  {inside:<19}{p:<9}{test.assumption}{note}'
+  if len(line + note) > _WIDTH:
+    note = '\n' + ' ' * 34 + note[1:]
+  return line + note
 
 
 def plain(results: list, adjusted: list) -> list[dict]:
