@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import pathlib
+import re
 import shutil
 import tokenize
 from typing import NamedTuple
@@ -212,10 +213,16 @@ def write_cards(path: pathlib.Path) -> None:
 
 
 def copy_notebooks(folder: pathlib.Path) -> None:
-  """The notebooks, with what they showed when they were run last."""
+  """The notebooks, with what they showed when they were run last.
+
+  The badge is a picture from the network; a page here asks for none.
+  """
   found = sorted((ROOT / 'notebooks').glob('*.ipynb'))
   for path in found:
-    _write(folder / path.name, path.read_text(encoding='utf-8'))
+    text = path.read_text(encoding='utf-8')
+    _write(
+      folder / path.name, re.sub(r'!\[(Open in Colab)\]\([^)]*\)', r'\1', text)
+    )
   _keep_only(folder, [path.stem for path in found])
 
 

@@ -186,6 +186,15 @@ def test_verbs_have_pages_with_their_options(tmp_path):
   assert ': A likelihood instead of an operating point, 0 to 1.' in page
 
 
+def test_pages_of_notebooks_ask_no_network(tmp_path):
+  load('generate').copy_notebooks(tmp_path)
+  assert len(list(tmp_path.iterdir())) == len(NOTEBOOKS)
+  for path in tmp_path.iterdir():
+    text = path.read_text()
+    assert '[Open in Colab](https://colab' in text
+    assert '](https://colab.research.google.com/assets' not in text
+
+
 def test_docstrings_become_lists_and_keep_their_words():
   marked = load('plain_docstrings').marked_up
   lines = [
