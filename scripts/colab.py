@@ -24,10 +24,14 @@ def main() -> int:
     subprocess.run(pip, check=True)
   name = pathlib.Path(CONFIG.partition(':')[0]).stem
   run = [sys.executable, '-m', 'cmbjax.main', f'--config={CONFIG}']
+  # A pasted cell sees the arguments of its kernel: -f FILE.
+  more = [a for a in sys.argv[1:] if a.startswith('--')]
   return subprocess.run(
-    [*run, f'--workdir={runs / name}', *sys.argv[1:]], check=False
+    [*run, f'--workdir={runs / name}', *more], check=False
   ).returncode
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  status = main()
+  if status:  # zero would be shown as an error by a notebook
+    sys.exit(status)

@@ -18,15 +18,26 @@ if ((${PROCESSES:-1} == 1)); then
   exec "${run[@]}"
 fi
 port=${PORT:-29500}
-children=()
-trap 'kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
+children=() stopped=''
+trap 'stopped=1; kill -TERM "${children[@]}" 2>/dev/null || true' TERM INT
 for ((index = 0; index < PROCESSES; index++)); do
   "${run[@]}" --coordinator="localhost:$port" \
     --processes="$PROCESSES" --process="$index" &
   children+=($!)
 done
 status=0
-for child in "${children[@]}"; do
-  wait "$child" || status=$?
+for ((left = PROCESSES; left > 0; left--)); do
+  if ! wait -n; then
+    # Without the one that died the others would wait for it for ever.
+    [[ -n $stopped ]] || kill -KILL "${children[@]}" 2>/dev/null || true
+    break
+  fi
+done
+for child in "${children[@]}"; do  # all of them, also when told to stop
+  code=0
+  wait "$child" || code=$?
+  if ((code != 0 && (status == 0 || status == 137))); then
+    status=$code
+  fi
 done
 exit "$status"
