@@ -1,7 +1,7 @@
-"""Two prediction tables to paired differences, tests and verdicts.
+"""Two prediction tables to paired differences and tests.
 
-Rule: strategies are compared on the same candidates of the same subjects; a
-claim is decided only when the interval and the permutation test agree.
+Rule: strategies are compared on the same candidates of the same subjects, and
+whole subjects are swapped and left out; `orderings` judges claims from that.
 """
 
 import itertools
@@ -17,6 +17,8 @@ from cmbjax.evaluation.statistics import Interval, Test
 
 PAIRED = 'paired over subjects'
 UNPAIRED = 'different subjects'
+DIFFERENCES = ('auc', 'average_precision', 'sensitivity_lesions', 'precision')
+DIFFERENCES += ('fp_per_scan',)
 
 
 class Comparison(NamedTuple):
@@ -43,14 +45,22 @@ def paired(
   scans: ScanCounts,
   *,
   threshold: float = metrics.THRESHOLD,
+  names: Sequence[str] = DIFFERENCES,
   **how,
 ) -> dict[str, Test]:
   """Differences first - second on the same candidates.
 
   Intervals: both strategies on the same subjects left out or drawn. p:
   strategies swapped within subjects; a ratio without fixed denominator
-  (precision) and average precision get an interval only. `how` is `method`,
-  `draws`, `seed` and `level` of `statistics.resampling`.
+  (precision) and average precision get an interval only.
+
+  Args:
+    first: likelihoods of one strategy.
+    second: of another, on the same candidates in any order.
+    scans: of the test set.
+    threshold: strictly above.
+    names: which differences, of `DIFFERENCES`.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
 
   Raises:
     InputError: when keys, labels or subjects differ.
@@ -81,6 +91,8 @@ def paired(
 
   curves = [_ranking(p, at, s) for p, s in zip((first, second), sums)]
   for k, name in enumerate(('auc', 'average_precision')):
+    if name not in names:
+      continue
     (value,), drawn = (
       curves[0][k](used) - curves[1][k](used) for used in (once, weights)
     )
@@ -91,6 +103,8 @@ def paired(
     add(name, value, drawn, swap)
   parts = [metrics.ratios(s) for s in sums]
   for name in ('sensitivity_lesions', 'precision', 'fp_per_scan'):
+    if name not in names:
+      continue
     (top, bottom), (other, base) = (part[name] for part in parts)
     (value,), drawn = (
       _ratio(used, top, bottom) - _ratio(used, other, base)

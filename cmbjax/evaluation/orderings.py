@@ -221,8 +221,8 @@ def _test(claim, predictions, scans, threshold, how) -> _Tested:
   if claim.first[1] == claim.second[1]:
     counts = scans[claim.first[1]]
     tests, other = (
-      paired(first, second, counts, threshold=threshold, **some)
-      for some in (how, drawn)
+      paired(first, second, counts, threshold=threshold, names=names, **some)
+      for names, some in ((('auc', 'fp_per_scan'), how), (('auc',), drawn))
     )
     return _Tested(
       claim,
