@@ -1,5 +1,6 @@
 """The review page in a real browser on a real server, as a reader uses it."""
 
+import pathlib
 import signal
 
 import nibabel as nib
@@ -352,3 +353,198 @@ def test_a_full_disk_is_said_and_edits_are_kept(room):
   )
   reader.reload()
   assert list(reader.verdicts().values())[:2] == ['accept', 'reject']
+
+
+def test_changes_that_never_left_are_found_again(room):
+  reader, _ = room()
+  reader.run('globalThis.fetch = () => Promise.reject(new TypeError("away"))')
+  reader.key('r')
+  reader.wait('cmbjax.review.state === "failed"')
+  address = reader.run('location.href')
+  reader.run('cmbjax.review.queue = []')  # a page that dies asks nothing
+  reader.browser.go('about:blank')
+  reader.browser.go(address)
+  reader.ready()
+  assert 'never reached the server (reject, candidate 1)' in reader.banner()
+  assert reader.verdicts()[1] is None
+  reader.browser.click('.banner.warn button')
+  reader.saved()
+  assert reader.verdicts()[1] == 'reject'
+
+
+def test_the_unaided_reading_comes_first(room):
+  reader, _ = room('--mode', 'first-reader', '--ratings')
+  assert reader.items() == []
+  assert 'Your own search' in reader.run('document.body.innerText')
+  reader.key('+')
+  reader.wait('cmbjax.item')
+  assert reader.item['origin'] == 'reader'
+  reader.key('l')
+  reader.key('7')
+  assert reader.item['rating'] == 7
+  reader.key('Escape')
+  reader.key('Delete')
+  reader.wait('cmbjax.review.items.size === 0')
+  reader.key('Control+z')
+  reader.wait('cmbjax.review.items.size === 1')
+  reader.key('s')
+  reader.key('Enter')
+  reader.wait('cmbjax.sweep.share() > 0.2')
+  reader.key('s')
+  reader.saved()
+  reader.browser.click('#done-open')
+  reader.browser.click('#done button[value=yes]')
+  reader.wait('cmbjax.review.items.size === 13')
+  assert {item['origin'] for item in reader.items()} == {'model', 'reader'}
+  assert all(item['score'] is None for item in reader.items())
+
+
+def test_mouse_wheel_and_fingers(room):
+  reader, _ = room(width=1000, height=700)
+  browser, where = reader.browser, 'cmbjax.viewer.position'
+  reader.run('cmbjax.viewer.jump([48, 45, 12])')
+  x, y = reader.at([48, 45, 12])
+  browser.wheel(x, y, -1)
+  reader.wait(f'{where}[2] === 13')
+  browser.wheel(x, y, 2)
+  reader.wait(f'{where}[2] === 12')
+  for key, to in (('ArrowUp', 13), ('ArrowLeft', 12)):
+    reader.key(key)
+    assert reader.run(where)[2] == to
+  browser.drag([reader.at([30, 40, 12])])
+  assert reader.run(where) == [30, 40, 12]
+  # About the pointer: what is under it stays there.
+  near = tuple(round(one) for one in reader.at([30, 40, 12]))
+  box = 'cmbjax.viewer.panes[0].canvas.getBoundingClientRect()'
+  under = (
+    f'cmbjax.viewer.point(cmbjax.viewer.panes[0], {near[0]} - {box}.x,'
+    f' {near[1]} - {box}.y)'
+  )
+  before = reader.run(under)
+  browser.wheel(*near, -6, modifiers=2)
+  reader.wait('cmbjax.viewer.field')
+  np.testing.assert_allclose(reader.run(under), before, atol=1e-6)
+  reader.key('f')
+  reader.wait('!cmbjax.viewer.field')
+  window = reader.run('cmbjax.viewer.window')
+  browser.drag([(x, y), (x + 80, y)], button='right')
+  low, high = reader.run('cmbjax.viewer.window')
+  assert high - low > 1.2 * (window[1] - window[0])
+  reader.key('w')
+  browser.drag([(x, y), (x - 80, y)])
+  reader.key('Escape')
+  again = reader.run('cmbjax.viewer.window')
+  np.testing.assert_allclose(again, window, rtol=0.02, atol=1)
+
+  browser.size(400, 800, ratio=2, touch=True)
+  reader.wait('cmbjax.viewer.panes[0].width < 401')
+  assert reader.run('document.documentElement.scrollWidth <= innerWidth')
+  x, y = reader.at([48, 45, 12])
+  browser.touch([(x, y)])
+  assert reader.run(where)[:2] == [48, 45]
+  before = reader.run(where)[2]
+  browser.touch([(x, y)], [(x, y + 20)], [(x, y + 45)])
+  assert reader.run(where)[2] < before
+  browser.touch(
+    [(x - 20, y), (x + 20, y)], [(x - 40, y), (x + 40, y)],
+    [(x - 80, y), (x + 80, y)],
+  )  # fmt: skip
+  assert reader.run('cmbjax.viewer.field') < 20
+
+
+@pytest.mark.parametrize('webgl', [False, True])
+def test_the_other_viewer_is_only_an_option(source, tmp_path, webgl):
+  flags = review_pages.WITH_WEBGL if webgl else review_pages.PLAIN
+  given = (source, '--reviews', tmp_path, '--rater', review_pages.RATER)
+  with (
+    review_server.running(*given) as server,
+    browser_lib.opened(*flags) as browser,
+  ):
+    reader = Reader(browser)
+    reader.open(server.address + '&viewer=niivue', width=900, height=600)
+    assert reader.spread() > 20
+    if not webgl:
+      assert 'needs WebGL2' in reader.banner()
+      assert reader.run('cmbjax.kind') == 'flat'
+      return
+    assert reader.run('cmbjax.kind') == 'niivue'
+    shown = (
+      '[...cmbjax.viewer.nv.frac2vox(cmbjax.viewer.nv.scene.crosshairPos)]'
+    )
+    for _ in range(12):
+      assert reader.run(shown) == reader.item['ijk']
+      reader.key('n')
+    reader.key('b')
+    before = reader.item['voxels']
+    x, y = reader.run(
+      '(b => [b.x + b.width * .31, b.y + b.height * .5])'
+      '(document.getElementById("stage").getBoundingClientRect())'
+    )
+    browser.drag([(x, y), (x + 30, y + 20)])
+    reader.wait(f'cmbjax.item.voxels > {before}')
+    reader.key('Escape')
+    reader.saved()
+    reader.key('a')
+    reader.saved()
+    painted = reader.item['voxels']
+    reader.run(
+      'cmbjax.viewer.nv.gl.getExtension("WEBGL_lose_context").loseContext()'
+    )
+    reader.wait('cmbjax.kind === "flat" && cmbjax.viewer.image')
+    assert 'The graphics context was lost' in reader.banner()
+    assert reader.item['voxels'] == painted
+    assert reader.spread() > 20
+    assert reader.strangers() == []
+
+
+def serious(browser) -> list[str]:
+  """What axe finds wrong, serious or critical."""
+  found = browser.run(
+    'axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations'
+    '.filter(v => ["serious", "critical"].includes(v.impact))'
+    '.map(v => v.id + ": " + v.nodes.map(n => n.target + " " + '
+    'n.failureSummary).join("; ")))'
+  )
+  return found
+
+
+def test_everybody_can_use_it(room):
+  axe = pytest.importorskip('axe_core_python')
+  script = pathlib.Path(axe.__file__).with_name('axe.min.js').read_text('utf-8')
+  reader, _ = room('--ratings', '--blind', 'none')
+  browser = reader.browser
+  browser.run(script + ';0')
+  states = {
+    'start': lambda: None,
+    'rejected': lambda: [reader.key('r'), reader.choose(1)],
+    'accepted': lambda: reader.key('a'),
+    'brush': lambda: [reader.choose(2), reader.key('b')],
+    'dark': lambda: browser.click('#dark'),
+    'sweep': lambda: [reader.key('Escape'), reader.key('s')],
+    'help': lambda: [reader.key('s'), reader.key('?')],
+    'settings': lambda: [
+      reader.key('Escape'),
+      browser.click('#settings-open'),
+    ],
+    'finish': lambda: [reader.key('Escape'), browser.click('#finish-open')],
+    'failed': lambda: [
+      reader.key('Escape'),
+      reader.run('cmbjax.review.failure = {status: 0}, cmbjax.show()'),
+    ],
+    'phone': lambda: browser.size(400, 800),
+  }
+  wrong = {}
+  for name, enter in states.items():
+    enter()
+    wrong[name] = serious(browser)
+  assert {name: found for name, found in wrong.items() if found} == {}
+  # Verdicts by Tab and Space alone.
+  browser.size(1280, 800)
+  reader.choose(3)
+  reader.run('document.querySelector(".skip").focus()')
+  for _ in range(60):
+    if reader.run('document.activeElement.dataset.value === "unsure"'):
+      break
+    reader.key('Tab')
+  reader.key('Space')
+  assert reader.verdicts()[3] == 'unsure'

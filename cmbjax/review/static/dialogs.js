@@ -13,6 +13,7 @@ export class Dialogs {
     $('settings-open').addEventListener('click', () => this.settings());
     $('notes-open').addEventListener('click', () => this.notes());
     $('finish-open').addEventListener('click', () => this.finish());
+    $('done-open').addEventListener('click', () => this.askDone());
     $('note').addEventListener('change', () => this.note());
     $('notes').addEventListener('close', () => this.note());
     $('done').addEventListener('close', () => {

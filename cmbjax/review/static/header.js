@@ -52,6 +52,7 @@ export class Header {
     $('progress').textContent = review.hidden
       ? `${all.length} marked` : `${read} of ${all.length} read`;
     $('meter').style.width = all.length ? `${100 * read / all.length}%` : '0';
+    $('done-open').hidden = !review.hidden;
     $('undo').disabled = !review.undoable;
     $('redo').disabled = !review.redoable;
     this.saved();

@@ -122,7 +122,7 @@ export class Panel {
       : total ? 'Press N for the first candidate.'
         : 'Nothing was found in this scan. S sweeps through the slices, + ' +
           'marks a lesion at the crosshair.';
-    const done = make('button', {class: 'strong wide', id: 'done-open',
+    const done = make('button', {class: 'strong wide',
       onclick: () => this.app.askDone()}, 'Done: show the candidates');
     this.nothing.replaceChildren(make('h2', {id: 'candidate-name'},
       hidden ? 'Your own search' : 'No candidate chosen'),
