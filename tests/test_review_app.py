@@ -245,6 +245,39 @@ def test_after_a_restart_all_is_as_it_was(here):
   assert here.case()['can_undo']
 
 
+def reopened(local):
+  """The same review after a restart of its server."""
+  local.desk.close()
+  local.desk = desk.Desk(local.desk.cases, local.root, 'anna')
+  local.app = app.make(local.desk, local.guard)
+  local.case()
+
+
+def test_a_page_goes_on_after_a_restart(here):
+  """Opening and closing are in the journal, but part nobody from it."""
+  rev = good(here.act('verdict', item=2, value='unsure'))['rev']
+  reopened(here)
+  assert here.case()['rev'] > rev
+  answer = good(here.act('verdict', rev=rev, item=1, value='accept'))
+  assert answer['rev'] > rev + 1
+  assert here.act('note', rev=rev, value='x').status_code == 409
+
+
+def test_another_tab_is_noticed_also_after_a_restart(here):
+  rev = good(here.act('verdict', item=2, value='unsure'))['rev']
+  good(here.act('verdict', item=2, value='accept'))
+  reopened(here)
+  answer = here.act('verdict', rev=rev, item=2, value='reject')
+  assert answer.status_code == 409
+  assert here.case()['items'][1]['verdict'] == 'accept'
+
+
+def test_looking_in_another_tab_is_no_conflict(here):
+  rev = here.case()['rev']
+  good(here.act('view', what='sweep', slices=3))
+  good(here.act('verdict', rev=rev, item=1, value='accept'))
+
+
 def test_while_closing_nothing_is_taken(here):
   here.case()
   here.desk.closing = True

@@ -249,7 +249,10 @@ def test_names_of_files_lead_nowhere(same, path):
   assert b'import' not in answer.get_data()
 
 
-@pytest.mark.parametrize('number', ['1', '99', '-1', '1e3', '0x0', '9' * 400])
+@pytest.mark.parametrize(
+  'number',
+  ['1', '99', '-1', '1e3', '0x0', '٣', '00000000', '9' * 400, '9' * 5000],
+)
 def test_cases_that_do_not_exist(same, number):
   assert status(same.get(f'/api/cases/{number}')) == 404
   body = {'rev': 0, 'event': 'done'}
@@ -568,6 +571,15 @@ def test_in_a_frame_the_page_comes_without_a_cookie(framed):
   answer = framed.get(f'/?token={TOKEN}', headers=headers, token=False)
   assert status(answer) == 200
   assert 'name="cmb-token"' in answer.get_data(as_text=True)
+
+
+def test_a_shared_name_is_told_no_cookie(framed):
+  """Servers of other users may have the same name at a hub."""
+  path = f'/?token={TOKEN}'
+  headers = {'Host': 'hub.example.org'}
+  answer = framed.get(path, headers=headers, token=False)
+  assert 'Set-Cookie' not in answer.headers
+  assert 'Set-Cookie' in framed.get(path, token=False).headers
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,13 @@ def _length(text) -> int | None:
   return int(text[:20]) if re.fullmatch('[0-9]+', text or '') else None
 
 
+def _case(text) -> int:
+  """The number of a case in an address."""
+  if not re.fullmatch('[0-9]{1,6}', text):
+    raise NotThere('there is no such case.')
+  return int(text)
+
+
 def _add_page(app, guard):
   @app.get('/')
   def page():
@@ -102,9 +109,9 @@ def _let_in(guard, token, arguments):
     raise Refused(403, 'open the address that the terminal printed.')
   rest = urllib.parse.urlencode(list(arguments.items(multi=True)))
   place = './' + (f'?{rest}' if rest else '')
-  if guard.is_framed:  # where a browser takes no cookie
-    response = _page(guard)
-  elif flask.request.headers.get('sec-fetch-site', 'none') != 'none':
+  if guard.is_proxied(flask.request.headers.get('host')):
+    return _page(guard)
+  if flask.request.headers.get('sec-fetch-site', 'none') != 'none':
     # A strict cookie is not sent after a redirect that began elsewhere, such
     # as in the file that opened the browser; a page of ours begins anew.
     again = html.escape(place, quote=True)
@@ -132,14 +139,14 @@ def _add_reading(app, desk):
   def session():
     return desk.session()
 
-  @app.get('/api/cases/<int:number>')
+  @app.get('/api/cases/<number>')
   def case(number):
-    with desk.use(number) as opened:
-      return desk.case_json(number, opened)
+    with desk.use(_case(number)) as opened:
+      return desk.case_json(int(number), opened)
 
-  @app.get('/api/cases/<int:number>/voxels/<name>')
+  @app.get('/api/cases/<number>/voxels/<name>')
   def voxels(number, name):
-    with desk.use(number) as opened:
+    with desk.use(_case(number)) as opened:
       pass  # a sequence may take long, and the case is wanted meanwhile
     shown = opened.sequence(name)
     stored = shown.voxels
@@ -149,9 +156,9 @@ def _add_reading(app, desk):
     response.headers['x-cmb-window'] = ' '.join(map(repr, shown.window))
     return response
 
-  @app.get('/api/cases/<int:number>/labels')
+  @app.get('/api/cases/<number>/labels')
   def labels(number):
-    with desk.use(number) as opened:
+    with desk.use(_case(number)) as opened:
       found = opened.book.record.labels()
       rev = opened.book.record.rev
       response = _stream(found.copy(order='F'))  # edits go on meanwhile
@@ -160,25 +167,25 @@ def _add_reading(app, desk):
 
 
 def _add_writing(app, desk):
-  @app.post('/api/cases/<int:number>/events')
+  @app.post('/api/cases/<number>/events')
   def events(number):
     action = bodies.check(bodies.read(_body()))
-    with desk.use(number) as opened:
+    with desk.use(_case(number)) as opened:
       return desk.act(opened, action)
 
-  @app.post('/api/cases/<int:number>/save')
+  @app.post('/api/cases/<number>/save')
   def save(number):
     _body()
-    with desk.use(number) as opened:
+    with desk.use(_case(number)) as opened:
       return {'files': desk.save(opened)}
 
-  @app.post('/api/cases/<int:number>/place')
+  @app.post('/api/cases/<number>/place')
   def place(number):
     body = _body()
     if len(body) > MOST_PLACE_BYTES:
       raise Refused(413, f'more than {MOST_PLACE_BYTES} bytes are not kept.')
     found = bodies.read(body)
-    with desk.use(number) as opened:
+    with desk.use(_case(number)) as opened:
       desk.keep_place(opened, found)
       return {}
 

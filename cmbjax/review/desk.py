@@ -24,6 +24,7 @@ MOST_OPEN = 3  # cases whose voxels are kept
 PLACE = 'place.json'
 ADJUDICATION = 'adjudication.json'
 MOST_PLACE_BYTES = 4096
+_SILENT = ('open', 'close', 'view')  # lines that change nothing to act on
 
 
 class Options(NamedTuple):
@@ -61,6 +62,9 @@ class Opened:
     self.notices = (*loaded.notices, *book.notices)
     self.shown: dict[str, Shown] = {}
     self._reading = threading.Lock()
+    lines = reversed(journal.lines(book.folder)[1:])
+    worked = (line['rev'] for line in lines if line['event'] not in _SILENT)
+    self._worked = next(worked, 0)
 
   def sequence(self, name: str) -> Shown:
     """Voxels of a sequence, read when first asked for.
@@ -81,6 +85,24 @@ class Opened:
         shown = Shown(geometry.to_int16(array), geometry.window(array))
         self.shown[name] = shown
       return self.shown[name]
+
+  def is_present(self, rev: int) -> bool:
+    """Whether a page with this revision knows all that was done.
+
+    Putting a case away and opening it again is in the journal as well, but
+    does not part a page from its review.
+    """
+    return self._worked <= rev <= self.book.record.rev
+
+  def apply(self, action: Mapping[str, Any]) -> record.Change:
+    """One line more; see `journal.Journal.apply`."""
+    if not self.is_present(action['rev']):
+      raise record.Stale(self.book.record.rev)
+    rev = self.book.record.rev
+    change = self.book.apply({**action, 'rev': rev})
+    if action['event'] not in _SILENT:
+      self._worked = self.book.record.rev
+    return change
 
 
 class Desk:
@@ -205,7 +227,7 @@ class Desk:
     """
     book = opened.book
     self._check_open()
-    if action['rev'] != book.record.rev:
+    if not opened.is_present(action['rev']):  # before anything is grown
       raise record.Stale(book.record.rev)
     action = dict(action)
     radius_mm = action.pop('radius_mm', grow.RADIUS_MM)
@@ -214,7 +236,7 @@ class Desk:
     elif action['event'] == 'add' and action.pop('grow', False):
       found = _grow(opened, action['ijk'], radius_mm, 0)
       action |= {'set': found.voxels, 'tool': found.tool}
-    change = book.apply(action)
+    change = opened.apply(action)
     answer = book.record.answer(change, self.options.blind)
     is_end = action['event'] == 'status' and action['value'] == 'completed'
     if is_end:  # the log has it already; these are made from that
@@ -245,6 +267,7 @@ class Desk:
     self._reading += 1
     try:
       loaded = cases_lib.load(case)
+      self._check_open()
       folder = self._folder(case)
       book = journal.Journal.open(folder, self._header(case, loaded, folder))
     finally:

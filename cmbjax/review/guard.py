@@ -62,10 +62,13 @@ class Guard:
     self._origins = {f'http://{host}' for host in (*own, *self._extra)}
     self._origins |= {f'https://{host}' for host in self._extra}
 
-  @property
-  def is_framed(self) -> bool:
-    """Whether another site may show the page, where cookies may not work."""
-    return bool(self._extra)
+  def is_proxied(self, host: str | None) -> bool:
+    """Whether a request came by a name that a proxy shows.
+
+    There the page gets no cookie: a frame of another site may not have one,
+    and a name that is shared with other users' servers would tell it to them.
+    """
+    return (host or '').lower() in self._extra
 
   def check(
     self,
