@@ -4,6 +4,7 @@ Rule: a handler turns a request into one call and its result into JSON;
 whatever a request holds, the answer is never a traceback.
 """
 
+import errno
 import html
 import io
 import pathlib
@@ -22,6 +23,8 @@ from cmbjax.review.guard import Guard, Refused
 
 STATIC = pathlib.Path(__file__).parent / 'static'
 _BLOCK = 2**20
+_NEXT_AFTER_S = 3.0  # when this case is on the screen
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TYPES = {  # not left to the computer, which may call scripts plain text
   '.html': 'text/html; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
@@ -149,6 +152,8 @@ def _add_reading(app, desk):
     with desk.use(_case(number)) as opened:
       pass  # a sequence may take long, and the case is wanted meanwhile
     shown = opened.sequence(name)
+    if name == opened.case.sequences[0].name:
+      desk.warm(int(number) + 1, after_s=_NEXT_AFTER_S)
     stored = shown.voxels
     response = _stream(stored.stored)
     response.headers['x-cmb-slope'] = repr(stored.slope)
@@ -208,6 +213,8 @@ def _add_errors(app):
     if isinstance(error, record.Stale):
       answer['rev'] = error.rev
     default = 422 if flask.request.method == 'GET' else 400
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+      default = 507
     return answer, _STATUS.get(type(error), default)
 
   @app.errorhandler(HTTPException)

@@ -133,6 +133,7 @@ class Desk:
     self._locks = [threading.RLock() for _ in self.cases]
     self._order = threading.Lock()
     self._open: collections.OrderedDict[int, Opened] = collections.OrderedDict()
+    self._ready: dict[int, cases_lib.Loaded] = {}
     self._reading = 0
 
   @contextlib.contextmanager
@@ -156,14 +157,27 @@ class Desk:
       yield found
     self._put_away(MOST_OPEN)
 
-  def warm(self) -> None:
-    """Begins to read the case that the page will ask for first."""
+  def warm(self, number: int, *, after_s: float = 0.0) -> None:
+    """Reads the files of a case that will be asked for, in the background.
 
-    def read():
-      with contextlib.suppress(InputError), self.use(self.start) as opened:
-        opened.sequence(opened.case.sequences[0].name)
+    Nothing is written: its journal begins when it is really opened.
+    """
+    if not 0 <= number < len(self.cases) or self.closing:
+      return
+    waiting = threading.Timer(after_s, self._warm, (number,))
+    waiting.daemon = True
+    waiting.start()
 
-    threading.Thread(target=read, daemon=True).start()
+  def _warm(self, number) -> None:
+    with self._locks[number]:
+      with self._order:
+        known = number in self._open or number in self._ready
+      if known or self.closing:
+        return
+      with contextlib.suppress(InputError):  # who opens it will be told
+        loaded = cases_lib.load(self.cases[number])
+        with self._order:
+          self._ready = {number: loaded}  # one, so that memory stays small
 
   @property
   def start(self) -> int:
@@ -266,7 +280,9 @@ class Desk:
     case = self.cases[number]
     self._reading += 1
     try:
-      loaded = cases_lib.load(case)
+      with self._order:
+        loaded = self._ready.pop(number, None)
+      loaded = loaded or cases_lib.load(case)
       self._check_open()
       folder = self._folder(case)
       book = journal.Journal.open(folder, self._header(case, loaded, folder))

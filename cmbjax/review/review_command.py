@@ -319,7 +319,7 @@ def _serve(args, table, gate, sock, folder) -> int:
     _say(f'review: {count} case{"s" * (count != 1)}, saved in {folder}')
     print(f'open {address}', flush=True)
     _say('end with Ctrl-C')
-    table.warm()
+    table.warm(table.start)
     if not args.no_browser:
       opened.append(serve.open_browser(address, folder))
 
