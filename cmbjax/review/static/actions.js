@@ -2,6 +2,7 @@
 
 import {$, banner, press, speak} from './dom.js';
 import {PLANES, indexOf, nearest} from './planes.js';
+import {outlineOf} from './viewer-api.js';
 
 const FIELD_MM = 60;
 const GROW_MM = 6;
@@ -145,7 +146,7 @@ async function add(app) {
   if (here && review.items.has(here)) {
     banner('paint', 'The crosshair is on a candidate already: it is chosen ' +
       'now.');
-    app.go(here);
+    if (outlineOf(app.item) !== here) app.choosing(here);
     return;
   }
   const before = new Set(review.items.keys());
@@ -158,6 +159,11 @@ async function add(app) {
 }
 
 async function back(app, which) {
+  const {undoable, redoable} = app.review;
+  if (!(which === 'undo' ? undoable : redoable)) {
+    speak(`Nothing to ${which}.`);
+    return;
+  }
   const answer = await app.review[which]();
   if (!answer) return;
   app.judgedNow = null;

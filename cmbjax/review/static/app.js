@@ -31,7 +31,7 @@ class App {
   async start() {
     this.session = await get('api/session');
     this.review = new Review(this.session);
-    this.review.addEventListener('change', () => this.show());
+    this.review.addEventListener('change', ({detail}) => this.heard(detail));
     this.review.addEventListener('notice', ({detail}) =>
       banner('notice', detail.text));
     this.review.addEventListener('reload', () => this.reloaded());
@@ -52,6 +52,7 @@ class App {
       return;
     }
     await this.useViewer(kind);
+    new ResizeObserver(() => this.list.reveal()).observe($('rows'));
     $('about').textContent =
       `Reader ${this.session.rater} · cmbjax ${this.session.version}`;
     addEventListener('beforeunload', (event) => {
@@ -59,8 +60,10 @@ class App {
       if (!this.review.saved) event.preventDefault();
     });
     document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'hidden') this.review.retry();
-      this.spend();
+      if (document.visibilityState === 'hidden') {
+        this.review.hurry();
+        this.spend();
+      } else this.since = performance.now();
     });
     addEventListener('online', () => this.review.retry());
     watchTabs(this.session.rater);
@@ -211,11 +214,23 @@ class App {
     this.show();
   }
 
+  // One action is several changes of the case: they are shown together.
+  heard({items}) {
+    for (const number of items) {
+      const item = this.review.items.get(number);
+      if (item) this.measure(item);
+    }
+    this.header.saved();
+    this.showing ??= setTimeout(() => this.show(), 0);
+  }
+
   get item() { return this.review.items.get(this.current) || null; }
 
   // Everything that follows from the state of the case.
   show() {
     const {review, viewer, list, panel} = this;
+    clearTimeout(this.showing);
+    this.showing = null;
     if (!review.meta || !viewer.grid) return;
     for (const item of review.items.values()) this.measure(item);
     viewer.setItems(review.items, this.current);

@@ -37,6 +37,7 @@ export class Header {
     if (meta.simulated) tags.push(['simulated', 'Simulated scan']);
     if (review.hidden) tags.push(['', 'First reader']);
     else if (session.blind?.includes('score')) tags.push(['', 'Blinded']);
+    if (session.adjudicates) tags.push(['', 'Adjudication']);
     if (session.order === 'random') tags.push(['', 'Random order']);
     if (review.status === 'completed') tags.push(['good', 'Completed']);
     if (review.status === 'flagged') tags.push(['warn', 'Flagged']);

@@ -138,7 +138,8 @@ export class Panel {
       : verdict === 'reject' ? this.session.mimics : [];
     const field = verdict === 'accept' ? 'certainty' : 'mimic';
     const question = verdict === 'accept' ? 'How sure?' : 'What is it?';
-    const key = [subject.item, verdict, subject[field], other, all].join();
+    const key = [subject.item, verdict, subject[field], other, all, next]
+      .join();
     if (this.choice.dataset.key === key) return;
     this.choice.dataset.key = key;
     this.choice.classList.toggle('calm', !values.length);
@@ -152,8 +153,9 @@ export class Panel {
     const label = other
       ? `${nameOf(subject)}: ${stateOf(subject)}. ${question}` : question;
     this.choice.replaceChildren(
-      make('p', {class: 'asked', id: 'asked'}, label, ' ',
-        make('span', {class: 'hint'}, next ? '1–8, or N' : '⇧ 1–8')),
+      make('p', {class: 'asked', id: 'asked'}, make('span', {}, label),
+        make('span', {class: 'hint'}, next ? `1–${values.length}, or N`
+          : `⇧ 1–${values.length}`)),
       make('div', {class: 'chips', role: 'group', 'aria-labelledby': 'asked'},
         ...values.map((value, at) => {
           const chip = make('button', {class: 'chip', onclick: () =>

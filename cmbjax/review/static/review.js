@@ -162,10 +162,15 @@ export class Review extends EventTarget {
   get redoable() { return this.again.length > 0 ||
     (this.canRedo && !this.queue.length); }
 
-  // Everything that waits, now. Resolves when all of it is saved.
-  async flush() {
+  // Strokes need not wait any longer.
+  hurry() {
     for (const one of this.queue) one.due = 0;
     this.retry();
+  }
+
+  // Everything that waits, now. Resolves when all of it is saved.
+  async flush() {
+    this.hurry();
     while (!this.saved && !this.failure) {
       await new Promise((done) => setTimeout(done, 10));
     }
