@@ -31,6 +31,11 @@ CPU_GFLOPS_PER_CORE = 60.0
 GPU_GFLOPS = 2000.0
 COMPILE_S = 20.0  # of one program on a CPU
 STATE_COPIES = 5  # weights, two moments of Adam, best weights, gradients
+# On a CPU all is in the memory of one process: Python, JAX and the compiler
+# take the first number (peak of finished runs of 5 to 45 networks), and the
+# copies that are saved or handed to threads add to those above.
+PROCESS_BYTES = 1.3e9
+HOST_COPIES = 10
 
 
 class Training(NamedTuple):
@@ -102,11 +107,18 @@ def describe(
     for w in waves
   )
   seconds, why = _seconds(trainings, costs, pathlib.Path(workdir))
+  where = 'of this process' if _on_cpu() else 'on the device'
   out += [
-    f'Memory: about {memory / 1e9:.1f} GB on the device (estimated).',
+    f'Memory: about {memory / 1e9:.1f} GB {where} (estimated).',
     f'Time: about {seconds:.0f} s, {readable(seconds)}, for the training '
     f'({why}).',
   ]
+  load, cores = os.getloadavg()[0], os.cpu_count() or 1
+  if _on_cpu() and load > cores / 2:
+    out.append(
+      f'Other work is running here now (load {load:.1f} on {cores} cores): '
+      f'up to {(load + cores) / cores:.0f} times as long.'
+    )
   return '\n'.join(out)
 
 
@@ -245,17 +257,19 @@ def _memory(
   rows = sum(len(t.rows) for t in some)
   train = some[0].config.train
   at_once = rows
-  if jax.default_backend() == 'cpu' and train.backend in (
-    'auto',
-    'loop',
-    'map',
-  ):
+  if _on_cpu() and train.backend in ('auto', 'loop', 'map'):
     at_once = min(rows, os.cpu_count() or 1)
   elif train.width:
     at_once = min(rows, train.width)
   patches = sum(counts.values()) * math.prod(augment.PATCH) * 2
-  state = rows * network.parameters * 4 * STATE_COPIES
-  return patches + state + at_once * train.batch * network.activation_bytes
+  copies = HOST_COPIES if _on_cpu() else STATE_COPIES
+  state = rows * network.parameters * 4 * copies
+  active = at_once * train.batch * network.activation_bytes
+  return patches + state + active + (PROCESS_BYTES if _on_cpu() else 0)
+
+
+def _on_cpu() -> bool:
+  return jax.default_backend() == 'cpu'
 
 
 def _seconds(
@@ -275,7 +289,7 @@ def _seconds(
     held = t.candidates / t.config.train.folds
     forward = costs[t.program].forward_flops
     flops += len(t.rows) * t.epochs * forward * (3 * patches + held)
-  if jax.default_backend() == 'cpu':
+  if _on_cpu():
     cores = os.cpu_count() or 1
     rate, why = CPU_GFLOPS_PER_CORE * cores, f'{cores} cores, stored cost model'
   else:

@@ -1,6 +1,7 @@
 """Jobs learn, stop, and go on after a cut with the same numbers."""
 
 import json
+import resource
 
 import jax
 import numpy as np
@@ -160,3 +161,44 @@ def test_a_log_cut_short(tmp_path):
   assert [r['epoch'] for r in logs.read(path)] == [0, 1]
   logs.EpochLog(path, keep_epochs=1)
   assert [r['epoch'] for r in logs.read(path)] == [0]
+
+
+def test_a_network_that_diverges_is_named(toy, tmp_path, capfd):
+  """It keeps its first weights; the others are what they are without it."""
+  table = job_of().replicas
+  wild = (table[0]._replace(learning_rate=1e30), *table[1:])
+  job = job_of(replicas=wild, epochs=2)
+  weights = run(job, toy, tmp_path / 'a')
+  said = capfd.readouterr().err
+  assert 'learning rate 1e+30: its held-out loss was never a finite' in said
+  assert said.count('never a finite') == 1
+  plain = run(job_of(epochs=2), toy, tmp_path / 'b')
+  first = start(job)
+  for r, expected in ((0, first), (1, plain), (2, plain)):
+    own, other = (
+      jax.tree.map(lambda leaf, r=r: np.asarray(leaf)[r], tree)
+      for tree in (weights, expected)
+    )
+    assert largest(own, other) == 0
+
+
+def test_a_job_that_diverges_ends(toy, tmp_path):
+  table = tuple(r._replace(learning_rate=1e30) for r in job_of().replicas)
+  with pytest.raises(InputError, match=r'no network was ever.*learning_rate'):
+    run(job_of(replicas=table, epochs=1), toy, tmp_path)
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path):
+  """The limit of a file's size stands in for the end of a disk."""
+  weights = {'a': np.random.default_rng(0).random(100_000)}
+  saved = checkpoint.Checkpoints(tmp_path, fingerprint='f')
+  saved.save(1, weights)
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+  try:
+    with pytest.raises(InputError, match=r'epoch-0002.*File too large.*free'):
+      saved.save(2, weights)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert [p.name for p in tmp_path.glob('epoch-*')] == ['epoch-0001']
+  assert saved.restore(weights).epoch == 1

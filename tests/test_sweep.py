@@ -1,5 +1,8 @@
 """Points of a sweep to a table, to programs, to a forecast."""
 
+import os
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.training import loop, replicas
 
+NOWHERE = pathlib.Path('nowhere')
 RATES = [
   {'train.learning_rate': r, 'train.finetune_learning_rate': r}
   for r in (1e-3, 1e-4, 1e-5)
@@ -143,6 +147,25 @@ def test_the_forecast(config, tmp_path):
     '{"epoch": 1, "patches_per_second": 500}\n{"epo'
   )
   assert 'measured here before: 500' in dryrun.describe(config, tmp_path)
+
+
+def test_the_forecast_is_near_what_was_measured(config):
+  """Two finished runs on 2 cores: 5 rows at once, and 45 of a sweep."""
+  network = dryrun.cost('resnet_v4', 'float32')
+  sweep = configs.load_sweep('configs/sweep.py')
+  counts = {'btumor_7t': 700, 'btumor_3t': 600, 'ccm_3t': 700}
+  many = list(dryrun.plan(configs.points(config, sweep), counts))
+  first = [t for t in many if t.wave == 0]
+  alone = [t for t in first if t.strategy == '7t'][:1]
+  for some, rows, measured_gb in ((alone, 5, 1.72), (first, 45, 1.69)):
+    assert sum(len(t.rows) for t in some) == rows
+    found = dryrun._memory(some, network, counts) / 1e9
+    assert measured_gb / 2 < found < measured_gb * 2
+  # 24 epochs of 5 networks at the 450 to 560 patches/s that were measured.
+  seconds, _ = dryrun._seconds(alone, {alone[0].program: network}, NOWHERE)
+  seen = 5 * alone[0].epochs * alone[0].steps * alone[0].config.train.batch
+  cores = os.cpu_count() or 1
+  assert 0.5 < seen / (seconds - dryrun.COMPILE_S) / (250 * cores) < 2
 
 
 def test_the_cost_of_the_published_network():

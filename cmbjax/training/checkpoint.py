@@ -5,7 +5,9 @@ with the hash of each file, written last; a folder whose manifest is missing or
 does not agree is never loaded.
 """
 
+import os
 import pathlib
+import re
 import shutil
 import sys
 from typing import Any, NamedTuple
@@ -173,14 +175,28 @@ def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
       folder.mkdir(parents=True)
     hosts.barrier('the folder is there')
     _orbax().save(folder / _ARRAYS, tree)
-  except OSError as error:
+  except (OSError, ValueError) as error:
+    reason = _reason(error)
+    if reason is None:
+      raise
+    if hosts.is_writer():  # a full disk needs what was written of it
+      shutil.rmtree(folder, ignore_errors=True)
     raise InputError(
-      f'{folder}: cannot be written ({error.strerror or error}); free some '
-      'space or choose another folder.'
+      f'{folder}: cannot be written ({reason}); free some space or choose '
+      'another folder. What was saved before is whole: run it again to go on.'
     ) from error
   if hosts.is_writer():
     files.write_json(folder / _MANIFEST, {**head, 'files': _hashes(folder)})
   hosts.barrier('the manifest is there')
+
+
+def _reason(error: Exception) -> str | None:
+  """What the system said; None for an error that is not about files."""
+  if isinstance(error, OSError):
+    return error.strerror or str(error)
+  # TensorStore hides it in the text of a ValueError.
+  code = re.search(r"os_error_code='(\d+)'", str(error))
+  return os.strerror(int(code.group(1))) if code else None
 
 
 def _head(folder: pathlib.Path) -> dict:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmbjax.data import sampler
+from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 from cmbjax.training import (
   checkpoint,
@@ -140,6 +141,7 @@ def train_together(
     For each job the weights of the best epoch of each replica.
 
   Raises:
+    InputError: not one network ever had a finite loss.
     Stopped: the program was asked to end; the state is saved.
   """
   checkpoints = checkpoint.Checkpoints(
@@ -190,6 +192,7 @@ def train_together(
       saver.offer(epoch + 1, state, force=epoch + 1 == last)
       progress.advance(note=watch.summary(value[active], speed))
     saver.offer(epoch_after(first, logs), state, force=True)
+  _check_finite(jobs, state)
   return _split(jobs, hosts.fetch(state.best))
 
 
@@ -298,7 +301,8 @@ def validate(
   for r, (mine, row) in enumerate(zip(held, rows_of(jobs))):
     z, y = logits[r, : len(mine)].astype(np.float64), labels[mine]
     weight = 1.0 + (row.positive_weight - 1.0) * y
-    out[r] = np.mean(weight * (np.logaddexp(0, z) - y * z))
+    with np.errstate(invalid='ignore'):  # NaN is a bad epoch, see `end_epoch`
+      out[r] = np.mean(weight * (np.logaddexp(0, z) - y * z))
   return out
 
 
@@ -406,9 +410,34 @@ def epoch_after(first: int, logs: Sequence[EpochLog]) -> int:
   return max([first, *(row['epoch'] + 1 for log in logs for row in log.rows)])
 
 
+def _check_finite(jobs: Sequence[Job], state: State) -> None:
+  """Says which rows learned nothing.
+
+  Raises:
+    InputError: none did.
+  """
+  table = rows_of(jobs)
+  lost = ~np.isfinite(state.best_value[: len(table)])
+  if lost.all():
+    raise InputError(
+      f'{_strategies(jobs)}: the held-out loss of no network was ever a '
+      'finite number; lower config.train.learning_rate, or look at the images.'
+    )
+  for row in (row for row, none in zip(table, lost) if none):
+    print(
+      f'{row.strategy}, fold {row.fold}, seed {row.seed}, learning rate '
+      f'{row.learning_rate:g}: its held-out loss was never a finite number, so '
+      'its weights are those that it began with.',
+      file=hosts.screen(),
+    )
+
+
+def _strategies(jobs: Sequence[Job]) -> str:
+  return ', '.join(dict.fromkeys(job.strategy for job in jobs))
+
+
 def _label(jobs: Sequence[Job]) -> str:
-  names = list(dict.fromkeys(job.strategy for job in jobs))
-  return f'train {", ".join(names)} ({len(rows_of(jobs))} networks), epoch'
+  return f'train {_strategies(jobs)} ({len(rows_of(jobs))} networks), epoch'
 
 
 def _epoch_row(
