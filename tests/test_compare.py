@@ -8,7 +8,8 @@ import pytest
 from sklearn import metrics as sk
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import compare, compare_command, predictions
+from cmbjax.evaluation import compare, compare_command, power, predictions
+from cmbjax.evaluation.statistics import Interval, Test
 from tests.evaluation_data import make, rescored, table
 
 
@@ -168,6 +169,33 @@ def test_command_compares_out_of_fold_with_out_of_fold_only(runs, capsys):
   assert 'nadeau_bengio' not in plain['tests']
   found = folds['tests']['nadeau_bengio']
   assert found['assumption'] == 'normal fold differences'
+
+
+def test_command_says_what_an_undecided_difference_would_take(runs, capsys):
+  out = runs / 'out.json'
+  compare_command.run(arguments(runs / 'a', '--out', out))
+  text = capsys.readouterr().out
+  (one,) = json.loads(out.read_text())
+  gap = one['tests']['auc']
+  error = power.error_of(gap['low'], gap['high'], 6)
+  assert one['auc_subjects_needed'] == power.subjects_needed(
+    gap['value'], error, 6
+  )
+  assert f'takes about {one["auc_subjects_needed"]:,} subjects, 6 find' in text
+  clear = gap | {'low': 0.01, 'high': 0.02, 'value': 0.015, 'note': ''}
+  del clear['p'], clear['assumption']
+  test = Test(Interval(**clear), 0.03, compare.PAIRED)
+  pair = compare.Comparison('a', 'b', 't', 6, {'auc': test})
+  assert compare_command.undecided([pair], [0.03]) == {}
+  # Decided alone, but not in its family of two.
+  other = pair._replace(first='c')
+  assert len(compare_command.undecided([pair, other], [0.06, 0.06])) == 2
+
+
+def test_a_difference_of_nothing_lacks_nothing():
+  test = Test(Interval(0.0, 0.0, 0.0), 1.0, compare.PAIRED)
+  pair = compare.Comparison('a', 'b', 't', 6, {'auc': test})
+  assert compare.lacking(pair) is None
 
 
 def test_command_says_what_it_found_when_nothing_fits(runs):

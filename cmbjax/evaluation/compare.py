@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import classical, metrics, statistics
+from cmbjax.evaluation import classical, metrics, power, statistics
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval, Test
@@ -169,6 +169,37 @@ def compare(
     tests=tests,
     simulated=first.simulated or second.simulated,
     kind=first.kind,
+  )
+
+
+class Lacking(NamedTuple):
+  """See `power`: what a difference of AUC would take to be decided."""
+
+  needed: int
+  detectable: float
+
+
+def lacking(
+  one: Comparison, *, level: float = 0.95, family: int = 1
+) -> Lacking | None:
+  """Subjects for the AUC difference seen, and what these subjects can show.
+
+  Args:
+    one: paired over subjects.
+    level: of its intervals.
+    family: pairs that Holm's next step holds.
+
+  Returns:
+    None where the difference is 0 or has no interval.
+  """
+  gap = one.tests['auc'].difference
+  if not gap.value or gap.low is None or gap.low == gap.high:
+    return None
+  size, strict = one.num_subjects, 1 - (1 - level) / family
+  error = power.error_of(gap.low, gap.high, size, level=level)
+  return Lacking(
+    power.subjects_needed(gap.value, error, size, level=strict),
+    power.detectable(error, size, level=strict),
   )
 
 

@@ -144,7 +144,7 @@ def _where(table) -> tuple[str, str]:
 
 def text(results: list, adjusted: list) -> str:
   """Plain text, at most `_WIDTH` columns wide."""
-  lines = []
+  lines, lacks = [], undecided(results, adjusted)
   for one, p in zip(results, adjusted):
     kind = 'simulated subjects' if one.simulated else 'subjects'
     lines += [
@@ -158,8 +158,29 @@ def text(results: list, adjusted: list) -> str:
         lines.append(_line(head, one.tests[name], digits))
     if p is not None and len(results) > 1:
       lines.append(f'  AUC, p after Holm over {len(results)} pairs: {p:.3f}')
+    if lack := lacks.get(id(one)):
+      lines.append(
+        f'  AUC undecided; a difference as seen takes about {lack.needed:,} '
+        f'subjects, {one.num_subjects} find one of {lack.detectable:.3f}'
+      )
     lines.append('')
   return '\n'.join(lines)
+
+
+def undecided(results: list, adjusted: list, *, alpha: float = 0.05) -> dict:
+  """What each pair lacks whose AUC is not decided: id of it -> `Lacking`."""
+  from cmbjax.evaluation import compare
+
+  family = max(sum(p is not None and p > alpha for p in adjusted), 1)
+  found = {}
+  for one, p in zip(results, adjusted):
+    gap = one.tests['auc'].difference
+    clear = gap.low is not None and (gap.low > 0 or gap.high < 0)
+    if p is None or p > alpha or not clear:
+      lack = compare.lacking(one, family=family)
+      if lack is not None:
+        found[id(one)] = lack
+  return found
 
 
 def _line(head: str, test, digits: int) -> str:
@@ -179,6 +200,7 @@ def _line(head: str, test, digits: int) -> str:
 
 def plain(results: list, adjusted: list) -> list[dict]:
   """The comparisons as JSON values."""
+  lacks = undecided(results, adjusted)
   return [
     {
       'first': one.first,
@@ -188,6 +210,8 @@ def plain(results: list, adjusted: list) -> list[dict]:
       'num_subjects': one.num_subjects,
       'simulated': one.simulated,
       'p_auc_holm': p,
+      'auc_subjects_needed': getattr(lacks.get(id(one)), 'needed', None),
+      'auc_detectable': getattr(lacks.get(id(one)), 'detectable', None),
       'tests': {
         name: {
           **test.difference._asdict(),

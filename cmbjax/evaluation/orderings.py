@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from cmbjax.evaluation import metrics, power, statistics
 from cmbjax.evaluation.compare import PAIRED, UNPAIRED, paired
@@ -404,7 +403,7 @@ def _why_open(claim, gap, side, alone, margin) -> str:
 def _lacking(claim, test, size, start, level, margin, family) -> Judgement:
   """An undecided claim with the subjects that would decide it."""
   gap = test.difference
-  error = _error(gap, level, size)
+  error = power.error_of(gap.low, gap.high, size, level=level)
   swapped = test.assumption == PAIRED
   # Equivalence is read off the interval; it is no part of Holm's family.
   by_margin = claim.kind == 'not above' and gap.value < margin
@@ -438,12 +437,3 @@ def _subjects(needed: int | None, size: int) -> str:
     f'; to decide on a difference as seen takes {count} subjects, here are '
     f'{size}'
   )
-
-
-def _error(gap: Interval, level: float, size: int) -> float:
-  """Standard error of a difference, from its interval.
-
-  Unequal subjects have fewer degrees of freedom than `size - 1`, so that it
-  is rather too large than too small.
-  """
-  return (gap.high - gap.low) / (2 * stats.t.ppf(0.5 + level / 2, size - 1))

@@ -14,6 +14,17 @@ POWER = 0.8
 _MANY = 2000  # subjects beyond which t is normal
 
 
+def error_of(
+  low: float, high: float, num_subjects: int, *, level: float = 0.95
+) -> float:
+  """Standard error of a difference, from its interval.
+
+  Unequal subjects have fewer degrees of freedom than `num_subjects` - 1, so
+  that it is rather too large than too small.
+  """
+  return (high - low) / (2 * stats.t.ppf(0.5 + level / 2, num_subjects - 1))
+
+
 def subjects_needed(
   difference: float,
   error: float,
