@@ -195,14 +195,32 @@ def test_an_addition_with_an_outline(here):
   place = [int(v) for v in here.phantom.lesion_voxels[0]]
   taken = here.act('add', ijk=place, grow=True)
   assert taken.status_code == 400  # there is a lesion already
-  dark = np.argwhere(here.phantom.swi == 0)[0].tolist()
-  answer = good(here.act('add', ijk=dark, grow=True))
+  good(
+    here.act(
+      'edit', item=1, clear=np.flatnonzero(labels_of(here) == 1).tolist()
+    )
+  )
+  answer = good(here.act('add', ijk=place, grow=True))
   (item,) = [i for i in answer['items'] if i['item'] == 7]
-  assert item['voxels'] >= 1
+  assert item['voxels'] > 5
   assert item['origin'] == 'reader_after_model'
   assert item['verdict'] == 'accept'
   answer = good(here.act('remove', item=7))
   assert answer['removed'] == [7]
+
+
+def test_where_nothing_is_dark_an_addition_is_a_point(here):
+  here.case()
+  inner = here.phantom.swi[24:40, 22:38, 6:10]
+  bright = np.unravel_index(inner.argmax(), inner.shape)
+  bright = [int(v) for v in np.add(bright, (24, 22, 6))]
+  answer = good(here.act('add', ijk=bright, grow=True))
+  (item,) = [i for i in answer['items'] if i['item'] == 7]
+  assert item['voxels'] == 0
+  assert 'no outline' in item['flags']
+  answer = here.act('grow', item=7, ijk=bright)
+  assert answer.status_code == 400
+  assert 'darker' in answer.get_json()['error']
 
 
 def test_save_writes_mask_and_table(here):

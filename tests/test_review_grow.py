@@ -93,14 +93,27 @@ def test_a_voxel_of_another_lesion_cannot_be_the_seed(phantom):
     )
 
 
+def test_where_nothing_is_dark_there_is_no_outline(phantom):
+  """Noise of brain has no half maximum that means anything."""
+  inner = np.argwhere(phantom.swi[22:42, 20:40, 6:10] > 190)
+  bright = np.add(inner, (22, 20, 6))
+  rng = np.random.default_rng(0)
+  for place in bright[rng.integers(len(bright), size=12)]:
+    away = phantom.lesion_voxels - place
+    if np.linalg.norm(away * SPACING_MM, axis=1).min() > 4:
+      found = grow.grow(phantom.swi, SPACING_MM, place)
+      assert found.voxels.size == 0
+      assert found.voxels.dtype == np.int64
+      assert found.tool['contrast'] < 0.2
+
+
 @pytest.mark.parametrize('place', [(0, 0, 0), (63, 59, 15), (0, 30, 15)])
-def test_corners_and_flat_places_give_at_least_the_voxel(phantom, place):
-  found = grow.grow(phantom.swi, SPACING_MM, place)
-  index = np.ravel_multi_index(place, phantom.swi.shape, order='F')
-  assert len(found.voxels) >= 1
-  flat = grow.grow(np.zeros((9, 9, 9), np.int16), (1, 1, 1), (4, 4, 4))
+def test_asked_for_one_there_is_always_at_least_the_voxel(phantom, place):
+  found = grow.grow(phantom.swi, SPACING_MM, place, least_contrast=0)
+  assert found.voxels.size >= 1
+  image = np.zeros((9, 9, 9), np.int16)
+  flat = grow.grow(image, (1, 1, 1), (4, 4, 4), least_contrast=0)
   assert flat.voxels.tolist() == [4 + 9 * (4 + 9 * 4)]
-  assert index < phantom.swi.size
 
 
 @pytest.mark.parametrize('place', [(-1, 0, 0), (64, 0, 0), (0, 0), (0, 0, 99)])

@@ -370,6 +370,11 @@ def _grown(opened, action, radius_mm) -> dict[str, Any]:
     raise InputError(f'item: there is no item {action["item"]}.')
   old = state.voxels(action['item'])
   found = _grow(opened, action.pop('ijk'), radius_mm, action['item'])
+  if not found.voxels.size:
+    raise InputError(
+      'ijk: nothing there is darker than what is around it; click the darkest '
+      'place, or paint the lesion.'
+    )
   return action | {
     'set': np.setdiff1d(found.voxels, old),
     'clear': np.setdiff1d(old, found.voxels),

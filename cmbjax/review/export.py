@@ -197,7 +197,11 @@ def _grown(record, item, image, taken, grow_missing) -> np.ndarray:
   free[tuple(place.T)] = False
   try:
     grown = grow.grow(
-      image.array, image.spacing_mm, item.ijk, free=free.__getitem__
+      image.array,
+      image.spacing_mm,
+      item.ijk,
+      free=free.__getitem__,
+      least_contrast=0.0,  # a reader has said that it is one
     )
   except InputError as error:
     raise InputError(f'{case}: item {item.number}: {error}') from error

@@ -17,6 +17,7 @@ from cmbjax.errors import InputError
 
 RADIUS_MM = 6.0  # default
 RADII_MM = (1.0, 15.0)
+LEAST_CONTRAST = Gates().min_contrast  # of a candidate, too
 _AROUND_MM = 14.0  # of tissue, for its usual brightness
 _DARK = 0.3  # of that: not tissue, when there is much of it
 _MUCH_MM = 12.0  # no microbleed is as wide
@@ -26,7 +27,7 @@ _MOST = 0.97  # of so wide a cube
 class Grown(NamedTuple):
   """An outline."""
 
-  voxels: np.ndarray  # sorted linear index, x fastest; never empty
+  voxels: np.ndarray  # sorted linear index, x fastest; none: nothing is dark
   tool: dict[str, Any]  # what it was made with, for the log
 
 
@@ -37,6 +38,7 @@ def grow(
   *,
   radius_mm: float = RADIUS_MM,
   free: Callable[[tuple], np.ndarray] | None = None,
+  least_contrast: float = LEAST_CONTRAST,
 ) -> Grown:
   """What is dark and joined to a voxel, within a sphere round it.
 
@@ -47,6 +49,8 @@ def grow(
     radius_mm: of the sphere.
     free: given slices of three axes, whether those voxels may be taken: those
       of other lesions may not; None: all may.
+    least_contrast: what is less dark than this share below its surroundings
+      has no outline that means anything; 0: always one, of a voxel or more.
 
   Raises:
     InputError: the voxel lies outside, is not free, or the radius is not
@@ -76,7 +80,10 @@ def grow(
     part, spacing_mm, mask, [seed], gates=gates, jobs=1
   )
   own = _within((found.labels == 1) & mask, seed, spacing_mm, radius_mm)
-  index = np.argwhere(own) + [b.start for b in box]
+  contrast = float(found.measures['contrast'][0])
+  if contrast < least_contrast:
+    own = np.zeros_like(own)
+  index = np.argwhere(own).reshape(-1, 3) + [b.start for b in box]
   voxels = np.ravel_multi_index(tuple(index.T), shape, order='F')
   tool = {
     'name': 'grow',
@@ -85,6 +92,8 @@ def grow(
     'core_level': gates.core_level,
     'seed_mm': gates.seed_mm,
     'shell_mm': list(gates.shell_mm),
+    'least_contrast': float(least_contrast),
+    'contrast': round(contrast, 4),
     'ijk': [int(v) for v in ijk],
   }
   return Grown(np.sort(voxels), tool)

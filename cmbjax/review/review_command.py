@@ -24,7 +24,7 @@ OUT/sourcedata/review/anna/. The page works without network; nothing leaves
 this computer. From another computer: ssh -L 8123:127.0.0.1:8123 HOST with
 --port 8123 --no-browser.
 
-exit code: 0 done, 1 partly, 2 wrong use, 3 nothing to do, 130 interrupted.
+exit code: 0 done, 2 wrong use, 3 nothing to do, 130 interrupted.
 Research use only.
 """
 OPEN = 'open'  # what is done without a sub-verb
@@ -427,11 +427,10 @@ def _export(args) -> int:
     link=args.link or 'hard',
     grow_missing=bool(args.grow_missing),
   )
-  left_out = export.left_out(found.cases, root, args.rater)
-  for name, why in left_out.items():
+  for name, why in export.left_out(found.cases, root, args.rater).items():
     _say(f'left out: {name}: {why}')
   print(path)
-  return 1 if left_out else 0
+  return 0
 
 
 def _bring(args, words) -> int:
