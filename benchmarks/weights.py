@@ -26,6 +26,7 @@ import numpy as np
 from cmbjax import files, workers
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import patches, tables
+from cmbjax.data.cohort_builder import code_digest
 from cmbjax.detect import candidates
 from cmbjax.evaluation import calibration, metrics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
@@ -161,21 +162,21 @@ def judged(name: str, folder: pathlib.Path, args) -> list[dict]:
 
 def propose(scan: cohorts.Scan, *, kept: pathlib.Path) -> dict:
   """Candidates of one scan with label and patch; kept between runs."""
-  mark = files.digest(cohorts.scan_fingerprint(scan))
+  mark = files.digest(cohorts.scan_fingerprint(scan), code_digest())
   path = kept / f'{scan.name}-{mark}.npz'
-  loaded = cohorts.load_scan(scan)
-  table = tables.load_table(path)
-  if table is None:
+  if not path.is_file():
+    loaded = cohorts.load_scan(scan)
     table = tables.make_table(scan, loaded, gates=candidates.Gates())
-    tables.save_table(path, table)
-  return {
-    'scan': scan.name,
-    'subject': scan.subject,
-    'num_lesions': table.facts['num_lesions'],
-    'num_missed': len(table.facts['missed']),
-    'lesion': table.lesion,
-    'image': patches.cut(loaded.swi, table.centre),
-  }
+    with files.whole(path) as temporary, temporary.open('wb') as handle:
+      np.savez(
+        handle,
+        num_lesions=table.facts['num_lesions'],
+        num_missed=len(table.facts['missed']),
+        lesion=table.lesion,
+        image=patches.cut(loaded.swi, table.centre).astype(np.float16),
+      )
+  with np.load(path) as stored:
+    return dict(stored) | {'scan': scan.name, 'subject': scan.subject}
 
 
 def _predictions(found, cohort, likelihood) -> Predictions:

@@ -33,6 +33,7 @@ _TRAINED_ON = {
   'finetuned': ('btumor_3t',),
   'scratch': ('btumor_3t',),
 }
+OUTPUT_BIASES = ('zero', 'prior')
 TRAIN_FIRST = ('', 'train')  # values of config.pretrained
 
 _POSITIVE = (
@@ -218,6 +219,7 @@ def validate(config: ConfigDict) -> None:
   _choices('tests', config.tests, COHORTS)
   _choices('patches', (config.patches,), PATCHES)
   _choices('train.combined', config.train.combined, COHORTS)
+  _choices('train.output_bias', (config.train.output_bias,), OUTPUT_BIASES)
   _choices('train.combined_start', (config.train.combined_start,), ('', '7t'))
   _choices('evaluation.intervals', (config.evaluation.intervals,), INTERVALS)
   for key in _POSITIVE:

@@ -244,8 +244,8 @@ def _train_group(
 
   def start():
     weights = [
-      first_weights(runner.network, job, source)
-      for job, source in zip(jobs, sources)
+      first_weights(runner.network, one, material, source)
+      for one, source in zip(group, sources)
     ]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *weights)
 
@@ -349,17 +349,29 @@ def make_job(
 
 
 def first_weights(
-  network, job: loop.Job, source: Trained | None
+  network, planned: Planned, material: Material, source: Trained | None
 ) -> replicas.Weights:
   """Fresh weights, or transferred ones: fold k goes on from fold k."""
+  job = planned.job
   fresh = replicas.first_weights(network, job.replicas)
   if source is None:
+    if planned.config.train.output_bias == 'prior':
+      fresh = replicas.with_output_bias(fresh, _shares(job, material))
     return fresh
   given = [_partner(r, source.table) for r in job.replicas]
   chosen = jax.tree.map(lambda leaf: leaf[np.asarray(given)], source.weights)
   moved = transfer(fresh, chosen)
   say(f'{job.name}: weights from 7t\n{moved}')
   return moved.weights
+
+
+def _shares(job: loop.Job, material: Material) -> list[float]:
+  """Of microbleeds among what each row trains on, its fold left out."""
+  label = material.examples.label[job.pool]
+  return [
+    float(np.clip(label[job.fold_of != row.fold].mean(), 0.01, 0.99))
+    for row in job.replicas
+  ]
 
 
 def check_pretrained(config: ConfigDict) -> None:
@@ -443,7 +455,8 @@ def job_fingerprint(
     job.fold_of.tolist(),
     [list(row) for row in job.replicas],
     [job.epochs, job.batch, job.stop_after],
-    [config.train.bn_momentum, config.model.name, config.model.dtype],
+    [config.train.bn_momentum, config.model.name, config.model.dtype]
+    + ([] if config.train.output_bias == 'zero' else ['output bias: prior']),
     source.fingerprint if source else None,
   )
 

@@ -82,6 +82,9 @@ def get_config(preset: str = '') -> ConfigDict:
   config.train.stop_after = 0  # bad epochs before a replica stops; 0: never
   config.train.positive_weight = 1.0  # weight of CMBs in the loss [ours]
   config.train.weight_decay = 0.0  # decoupled; 0 is plain Adam [paper]
+  # Bias of the output at first: zero [code], or prior, the logit of the share
+  # of microbleeds, so that the first steps silence no units of the head.
+  config.train.output_bias = 'zero'
   config.train.augmentation = 1.0  # 1 as published [code]; 0 none
   # Layers that fine-tuning leaves as they are: a regular expression on names
   # such as stage_a/unit_0/conv_0/kernel; empty for none [paper].

@@ -103,6 +103,28 @@ def first_weights(network: Any, table: Sequence[Replica]) -> Weights:
   return stack([of_seed[row.seed] for row in table])
 
 
+def with_output_bias(weights: Weights, share: Sequence[float]) -> Weights:
+  """The bias of the one output of each row is the logit of its share.
+
+  With a bias of 0 and few microbleeds the first steps push every output down;
+  in a small head this can silence all units that speak for a microbleed, for
+  good, and no likelihood ever passes one half.
+
+  Args:
+    weights: fresh, leaves [R, ...].
+    share: [R] of microbleeds among the examples of each row.
+  """
+  p = np.asarray(share, np.float64)[:, None]
+  logit = np.log(p / (1 - p)).astype(np.float32)
+
+  def of(path, leaf):
+    last = getattr(path[-1], 'key', '')
+    return logit if last == 'bias' and leaf.shape[1:] == (1,) else leaf
+
+  params = jax.tree_util.tree_map_with_path(of, weights.params)
+  return weights._replace(params=params)
+
+
 @functools.lru_cache(maxsize=8)
 def _initial(network: Any):
   # Lazily: the layers are not computed, only what their weights begin as.
