@@ -442,6 +442,9 @@ def test_mouse_wheel_and_fingers(room):
   browser.size(400, 800, ratio=2, touch=True)
   reader.wait('cmbjax.viewer.panes[0].width < 401')
   assert reader.run('document.documentElement.scrollWidth <= innerWidth')
+  reader.key('n')  # the images do not scroll away
+  assert reader.run('scrollY') == 0
+  reader.run('cmbjax.viewer.jump([30, 40, 12])')
   x, y = reader.at([48, 45, 12])
   browser.touch([(x, y)])
   reader.wait(f'{where}[0] === 48 && {where}[1] === 45')

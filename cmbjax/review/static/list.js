@@ -117,8 +117,14 @@ export class List {
     return row.line;
   }
 
+  // Within the list only: on a phone the images must not scroll away.
   reveal() {
-    this.rows.get(this.current)?.line.scrollIntoView({block: 'nearest'});
+    const line = this.rows.get(this.current)?.line;
+    const host = $('rows');
+    if (!line?.isConnected || host.scrollHeight <= host.clientHeight) return;
+    const [row, box] = [line, host].map((one) => one.getBoundingClientRect());
+    if (row.top < box.top) host.scrollTop -= box.top - row.top;
+    if (row.bottom > box.bottom) host.scrollTop += row.bottom - box.bottom;
   }
 
   // The neighbour of a candidate among those that are shown.
