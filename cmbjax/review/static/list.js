@@ -102,6 +102,10 @@ export class List {
       this.rows.set(item.item, row);
     }
     const mine = item.item === this.current;
+    const key = [item.verdict, item.origin, item.ijk, facts(item), mine,
+      Boolean(this.current)].join();
+    if (row.key === key) return row.line; // hundreds of rows do not change
+    row.key = key;
     row.name.textContent = nameOf(item);
     row.state.textContent = stateOf(item);
     row.button.dataset.state = item.verdict || 'unread';
