@@ -50,7 +50,10 @@ def room(plain, source, tmp_path):
 
   yield enter
   # Nothing may keep the page from being left.
-  plain.run('globalThis.cmbjax && (cmbjax.review.queue = []), 0')
+  plain.run(
+    'globalThis.cmbjax && Object.assign(cmbjax.review,'
+    ' {queue: [], sending: false}), 0'
+  )
   plain.go('about:blank')
   for server in servers:
     if server.process.poll() is None:
