@@ -50,6 +50,27 @@ def test_scores_have_intervals_around_their_values():
   assert calibration.scores(empty)['ece'].note == 'no candidates'
 
 
+@pytest.mark.parametrize('method', ['jackknife', 'bootstrap'])
+@pytest.mark.parametrize('seed', range(12))
+def test_scores_stay_between_0_and_1(seed, method):
+  """Also where calibration is almost perfect, or everything is wrong."""
+  p, _ = make(4, 12, seed=seed)
+  rate = np.full(len(p.key), p.label.mean() + 1e-4)
+  likelihoods = (rate, 1.0 - p.label, p.label.astype(float), p.probability)
+  for likelihood in likelihoods:
+    found = calibration.scores(
+      p._replace(probability=likelihood), method=method, draws=40
+    )
+    for name, one in found.items():
+      assert 0 <= one.value <= 1, name
+      if one.low is None:
+        assert one.note, name
+      else:
+        assert 0 <= one.low <= one.high <= 1, name
+        if method == 'jackknife':
+          assert one.low <= one.value <= one.high, name
+
+
 def test_ece_draws_equal_resampling_by_hand():
   """All weight on one subject gives the error of that subject alone."""
   p, _ = make(1, 200, seed=3)

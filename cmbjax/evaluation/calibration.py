@@ -114,10 +114,21 @@ def scores(
   with np.errstate(invalid='ignore'):
     drawn = {'brier': error / count, 'ece': gap / count}
   values = {'brier': brier(p, y), 'ece': ece(p, y, bins=bins)}
+  # The ECE may be close to 0 by chance: its logarithm knows no bounds.
+  scales = {'brier': 'logit', 'ece': 'plain'}
   return {
-    name: statistics.interval(value, drawn[name], how, scale='log')
+    name: _inside(
+      statistics.interval(value, drawn[name], how, scale=scales[name])
+    )
     for name, value in values.items()
   }
+
+
+def _inside(found: Interval) -> Interval:
+  """Both scores lie in 0..1."""
+  if found.low is None:
+    return found
+  return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def fit_temperature(probability: np.ndarray, label: np.ndarray) -> float:

@@ -255,7 +255,8 @@ def learning(study: StudyTables) -> str:
   return (
     '<p class="sub">One thin line per fold and seed, the mean strong; below '
     'the learning rate, which each fold lowers on its own.</p>'
-    f'<div class="panels">{"".join(panels)}</div>'
+    f'<div class="panels{" four" * (len(panels) == 4)}">{"".join(panels)}'
+    '</div>'
   )
 
 
