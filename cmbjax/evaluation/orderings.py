@@ -432,7 +432,7 @@ def _subjects(needed: int | None, size: int) -> str:
   """What an undecided claim lacks."""
   if needed is None:
     return ''
-  count = f'about {needed}' if needed < 10_000 else 'more than 10,000'
+  count = f'about {needed:,}' if needed < 10_000 else 'more than 10,000'
   return (
     f'; to decide on a difference as seen takes {count} subjects, here are '
     f'{size}'

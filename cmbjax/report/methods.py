@@ -77,7 +77,9 @@ def family(study: StudyTables) -> str:
     f'p of at most {1 - level:.2g} after Holm, whatever p is alone. "Not '
     f'better" is decided when the interval excludes a gain above '
     f'{orderings.MARGIN:g}, "removes many" when it excludes '
-    f'{100 * orderings.MANY:g} %; these two are read off their interval alone.'
+    f'{100 * orderings.MANY:g} %; these two are read off their interval alone. '
+    'Intervals and p hold the spread of subjects, not that of training: the '
+    'range of single seeds stands beside them.'
   )
 
 
