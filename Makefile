@@ -11,7 +11,7 @@ MALLOC := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 study: env
 	$(MALLOC) $(BIN)/python -m cmbjax.main --config=configs/finetune.py --workdir=$(WORKDIR)
 
-test: env
+test: $(VENV)/.docs
 	$(MALLOC) $(BIN)/python -m pytest
 
 lint: env
@@ -19,7 +19,7 @@ lint: env
 	$(BIN)/ruff check .
 
 # Warnings are errors; nothing is looked up in the network.
-docs: env
+docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W -q -b html docs build/docs
 
 env: $(VENV)/.ready
@@ -28,7 +28,12 @@ env: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cmbjax needs Python 3.11 or newer; call make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+# The notebooks are among the tests, and what runs them among the docs.
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 clean:
