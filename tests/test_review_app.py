@@ -467,6 +467,17 @@ def test_a_damaged_journal_does_not_hide_the_other_cases(many):
   assert many.get('/api/cases/2').status_code == 422
 
 
+def test_one_spoilt_table_does_not_stop_the_others(tmp_path):
+  image, labels, _ = review_server.write_scan(tmp_path)
+  (tmp_path / 'sub-01_dseg.tsv').write_bytes(b'index\tname\n1\t\xff\n')
+  found = sources.find(image, labels=labels)
+  own = desk.Desk(found.cases, tmp_path / 'r', 'anna')
+  (row,) = own.session()['cases']
+  assert 'sub-01_dseg.tsv: cannot be read' in row['problem']
+  assert (row['status'], row['items']) == ('flagged', None)
+  assert own.start == 0
+
+
 def test_a_first_reader_is_not_told_how_many_there_are(tmp_path):
   image, labels, _ = review_server.write_scan(tmp_path)
   table = 'index\tname\n1\ta\n2\tb\n'

@@ -462,6 +462,17 @@ def test_results_know_their_image(results):
   assert len(cases.load(case).candidates) == 6
 
 
+@pytest.mark.parametrize(
+  ('made', 'label'),
+  [('given', 'SWI'), ('reconstructed', 'SWI'), ('magnitude', 'Magnitude')],
+)
+def test_results_say_what_was_judged(results, made, label):
+  (path,) = results[0].glob('sub-01/anat/*_dseg.json')
+  fields = json.loads(path.read_text()) | {'Protocol': {'made': made}}
+  path.write_text(json.dumps(fields))
+  assert only(sources.find(results[0])).sequences[0].label == label
+
+
 def test_images_that_were_moved(results, tmp_path):
   out, image = results
   new = tmp_path / 'elsewhere' / 'deep'

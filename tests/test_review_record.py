@@ -342,6 +342,21 @@ def test_flags():
   assert items.measure(thick.index_of([[5, 5, 5]]), thick).flags == ()
 
 
+def test_thick_slices_alone_make_nothing_elongated():
+  grid = reviews.view((20, 20, 20), np.diag([0.5, 0.5, 2, 1]))
+  found = np.zeros((20, 20, 20), bool)
+
+  def flags(found):
+    return items.measure(np.sort(grid.index_of(np.argwhere(found))), grid).flags
+
+  found[8:14, 8:14, 5:7] = True  # 3 x 3 mm on two slices: 2 to 4 mm high
+  assert flags(found) == ()
+  found[8:14, 8:14, 7] = True  # on three: 4 to 6 mm
+  assert flags(found) == ()
+  found[8:14, 8:14, 8:10] = True  # on five: 8 to 10 mm, whatever it is
+  assert flags(found) == ('elongated',)
+
+
 # Order, repeats and what is hidden.
 
 

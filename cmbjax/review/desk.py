@@ -344,7 +344,7 @@ class Desk:
       try:
         state = journal.summary(self._folder(case)) or self._unopened(case)
       except InputError as error:  # one damaged journal is no end of all
-        state = self._unopened(case) | {'status': 'flagged'}
+        state = {'status': 'flagged', 'items': None, 'read': 0}
         problem = str(error)
     return {
       'case': number,

@@ -354,9 +354,8 @@ def _result(out, name, record, names) -> Case:
   scan = bids.ScanFiles(
     subject, session, name, shown['swi'], magnitude, phase, None, fields
   )
-  made = (
-    fields.get('Protocol') if isinstance(fields.get('Protocol'), dict) else {}
-  )
+  protocol = fields.get('Protocol')
+  made = protocol.get('made') if isinstance(protocol, dict) else None
   sources = fields.get('Sources')
   return Case(
     name=name,
