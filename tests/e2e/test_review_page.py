@@ -1,6 +1,7 @@
 """The review page in a real browser on a real server, as a reader uses it."""
 
 import pathlib
+import shutil
 import signal
 
 import nibabel as nib
@@ -557,3 +558,75 @@ def test_everybody_can_use_it(room):
     reader.key('Tab')
   reader.key('Space')
   assert reader.verdicts()[3] == 'unsure'
+
+
+def test_two_is_phase_and_a_slow_one_is_announced(plain, source, tmp_path):
+  # Phase beside the magnitude, in a copy of the cohort.
+  whole = tmp_path / 'phased'
+  shutil.copytree(source, whole)
+  for path in whole.glob('sub-*/anat/*part-mag_T2starw.nii.gz'):
+    phase = path.with_name(path.name.replace('part-mag', 'part-phase'))
+    image = nib.load(path)
+    turns = np.asarray(image.dataobj) * (2 * np.pi / 255) - np.pi
+    nib.save(nib.Nifti1Image(turns.astype(np.float32), image.affine), phase)
+  given = (whole, '--reviews', tmp_path / 'r', '--rater', review_pages.RATER)
+  with review_server.running(*given) as server:
+    reader = Reader(plain)
+    reader.open(server.address)
+    buttons = 'document.getElementById("sequences").innerText'
+    reader.run(
+      'globalThis.honest = fetch; globalThis.fetch = (a, o) => '
+      "String(a).endsWith('/phase') ? new Promise(go => { "
+      'globalThis.letGo = () => go(honest(a, o)); }) : honest(a, o)'
+    )
+    reader.key('2')
+    said = reader.run('document.getElementById("fetching").innerText')
+    assert said == 'loading phase…'
+    assert 'loading phase…' in reader.run(buttons)
+    reader.key('4')  # another wish meanwhile
+    reader.wait('cmbjax.sequence.name === "magnitude"')
+    reader.run('letGo(), 0')
+    reader.wait('cmbjax.review.images.has("phase")')
+    assert reader.run('cmbjax.sequence.name') == 'magnitude'
+    reader.key('2')
+    reader.wait('cmbjax.sequence.name === "phase"')
+    reader.key('1')
+    reader.wait('cmbjax.sequence.name === "swi"')
+    assert reader.run('document.getElementById("fetching").hidden')
+    reader.key('3')
+    assert reader.run('cmbjax.viewer.slab') > 0
+    assert reader.browser.complaints() == []
+    reader.browser.go('about:blank')
+
+
+def test_marks_do_not_cover_what_they_mark(room):
+  reader, _ = room(width=1000, height=700)
+  script = (
+    '(() => { const v = cmbjax.viewer, d = v.grid.dim, out = [];'
+    ' for (const shown of [true, false]) {'
+    ' v.setOverlay({shown}); v.refresh(); const c = v.panes[0].canvas,'
+    ' b = c.getBoundingClientRect(), x = c.getContext("2d");'
+    ' out.push([...cmbjax.review.labels.voxels(1)].map(i => [i % d[0],'
+    ' Math.floor(i / d[0]) % d[1], Math.floor(i / d[0] / d[1])])'
+    ' .filter(p => p[2] === v.position[2]).map(p => { const q = v.onPage(p);'
+    ' return x.getImageData(Math.floor(q[0] - b.x), Math.floor(q[1] - b.y),'
+    ' 1, 1).data[2]; })); } v.setOverlay({shown: true}); return out; })()'
+  )
+  reader.choose(1)
+  reader.key('f')
+  with_marks, without = reader.run(script)
+  assert len(without) > 3
+  assert with_marks == without
+  # So small that a line would be as wide as a voxel: corners only.
+  reader.key('f')
+  reader.browser.size(300, 300)
+  reader.wait('cmbjax.viewer.map(cmbjax.viewer.panes[1]).scale < 2')
+  calls = (
+    '(() => { const v = cmbjax.viewer, p = v.panes[1]; let n = 0;'
+    ' const old = p.context.clip; p.context.clip = (...a) =>'
+    ' { n++; old.apply(p.context, a); };'
+    ' v.refresh(); p.context.clip = old; return n; })()'
+  )
+  assert reader.run(calls) == 0
+  reader.run('cmbjax.viewer.setField(15)')
+  assert reader.run(calls) > 0

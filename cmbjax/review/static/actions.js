@@ -34,8 +34,7 @@ export function actionsOf(app) {
     sliceUp: () => app.viewer.step(1),
     sliceDown: () => app.viewer.step(-1),
     nudge: (key) => nudge(app, key),
-    first: () => app.showSequence(0),
-    second: () => second(app),
+    sequence: (key) => app.sequences.key(key),
     minip: () => app.setSlab(!app.viewer.slab),
     field: () => app.viewer.setField(app.viewer.field ? null : FIELD_MM),
     window: () => actions.tool(toggled(app, 'window')),
@@ -114,17 +113,6 @@ function nudge(app, key) {
   if (key.endsWith('Up')) to[v] += 1;
   if (key.endsWith('Down')) to[v] -= 1;
   viewer.jump(to);
-}
-
-// The sequences after the first, one after another.
-function second(app) {
-  const {sequences} = app.review.meta;
-  if (sequences.length < 2) {
-    banner('sequence', 'This case has one sequence only.');
-    return;
-  }
-  const at = sequences.indexOf(app.sequence);
-  app.showSequence(at === 0 || at === sequences.length - 1 ? 1 : at + 1);
 }
 
 async function growAt(app, point) {

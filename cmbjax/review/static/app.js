@@ -7,9 +7,10 @@ import {Header} from './header.js';
 import {List, nameOf, stateOf} from './list.js';
 import {Panel} from './panel.js';
 import {Review, told} from './review.js';
+import {Sequences} from './sequences.js';
 import {Sweep} from './sweep.js';
 import {get} from './api.js';
-import {$, banner, make, press, speak} from './dom.js';
+import {$, banner, press, speak} from './dom.js';
 import {actionsOf, bindButtons} from './actions.js';
 import {listenToKeys} from './keys.js';
 import {makeViewer, outlineOf} from './viewer-api.js';
@@ -41,6 +42,7 @@ class App {
       () => this.remember());
     this.sweep = new Sweep(this);
     this.header = new Header(this);
+    this.sequences = new Sequences(this);
     this.dialogs = new Dialogs(this);
     this.actions = actionsOf(this);
     bindButtons(this);
@@ -418,33 +420,10 @@ class App {
     if (!quiet) this.remember();
   }
 
-  async showSequence(at) {
-    const {meta} = this.review;
-    const sequence = meta.sequences[at];
-    if (!sequence) return;
-    if (this.sequence && this.viewer.image) {
-      this.windows.set(this.sequence.name, [...this.viewer.window]);
-    }
-    let raw;
-    try {
-      raw = await this.review.image(sequence);
-    } catch (error) {
-      banner('sequence', `${sequence.label}: ${error.message}`);
-      return;
-    }
-    this.sequence = sequence;
-    this.viewer.setWindow(...(this.windows.get(sequence.name) ||
-      sequence.window));
-    this.viewer.setImage({raw, slope: sequence.slope,
-      intercept: sequence.intercept, label: sequence.label, judged: at === 0});
-    $('sequences').replaceChildren(...meta.sequences.map((one, index) => {
-      const button = make('button', {onclick: () => this.showSequence(index)},
-        `${one.label} `, index < 2 ? make('kbd', {}, String(index + 1)) : '');
-      press(button, index === at);
-      return button;
-    }));
-    readout(this);
-  }
+  showSequence(at) { return this.sequences.show(at); }
+
+  // Another sequence is on the screen.
+  looked() { readout(this); }
 
   crops() {
     const {dim, spacing} = this.review.meta;

@@ -18,10 +18,6 @@ export function annotate(viewer, pane, map, shown, pixels) {
   caption(viewer, pane);
   bar(pane, map);
   brush(viewer, pane, map);
-  if (viewer.active === pane.number && pane.width > 40) {
-    pane.context.fillStyle = '#5fd4f4';
-    pane.context.fillRect(0, 0, 24, 2);
-  }
 }
 
 function text(context, words, x, y, {align = 'left', size = 12, ink = INK,
@@ -70,39 +66,46 @@ function points(viewer, {context, plane}, map, [first, last]) {
   context.setLineDash([]);
 }
 
-// Four corners around the current candidate, clear of the lesion itself.
-function brackets(viewer, {context, plane}, map, pixels) {
-  const item = viewer.items.get(viewer.current);
-  if (!item) return;
+// Four corners around the current candidate, clear of the lesion itself;
+// small ones around the others where there is no room for their outline.
+function brackets(viewer, pane, map, pixels) {
+  const {context, plane} = pane;
   const {dim, spacing} = viewer.grid;
-  const nu = dim[plane.u];
-  let box = [Infinity, Infinity, -Infinity, -Infinity];
+  const mine = outlineOf(viewer.items.get(viewer.current));
+  const others = !viewer.outlined(pane, map);
+  for (const [number, box] of boxes(pixels, dim[plane.u])) {
+    if (number !== mine && !others) continue;
+    const [x0, y0] = map.toScreen(box[0] * spacing[plane.u],
+      box[3] * spacing[plane.v]);
+    const [x1, y1] = map.toScreen(box[2] * spacing[plane.u],
+      box[1] * spacing[plane.v]);
+    const [room, arm] = number === mine ? [7, 6] : [4, 3];
+    const [left, right] = [Math.min(x0, x1) - room, Math.max(x0, x1) + room];
+    const [top, bottom] = [y0 - room, y1 + room];
+    context.strokeStyle = colourOf(viewer.owner(number));
+    context.lineWidth = number === mine ? 1.5 : 1;
+    context.beginPath();
+    for (const [x, y, sx, sy] of [[left, top, 1, 1], [right, top, -1, 1],
+      [left, bottom, 1, -1], [right, bottom, -1, -1]]) {
+      context.moveTo(x + sx * arm, y);
+      context.lineTo(x, y);
+      context.lineTo(x, y + sy * arm);
+    }
+    context.stroke();
+  }
+}
+
+// By number: the first u and v, and the ends, of its pixels.
+function boxes(pixels, nu) {
+  const found = new Map();
   for (const [pixel, number] of pixels) {
-    if (number !== outlineOf(item)) continue;
     const u = pixel % nu;
     const v = (pixel - u) / nu;
-    box = [Math.min(box[0], u), Math.min(box[1], v),
-      Math.max(box[2], u + 1), Math.max(box[3], v + 1)];
+    const [a, b, c, d] = found.get(number) || [u, v, u, v];
+    found.set(number, [Math.min(a, u), Math.min(b, v), Math.max(c, u + 1),
+      Math.max(d, v + 1)]);
   }
-  if (box[0] === Infinity) return;
-  const [x0, y0] = map.toScreen(box[0] * spacing[plane.u],
-    box[3] * spacing[plane.v]);
-  const [x1, y1] = map.toScreen(box[2] * spacing[plane.u],
-    box[1] * spacing[plane.v]);
-  const room = 7;
-  const [left, right] = [Math.min(x0, x1) - room, Math.max(x0, x1) + room];
-  const [top, bottom] = [y0 - room, y1 + room];
-  const arm = 6;
-  context.strokeStyle = colourOf(item);
-  context.lineWidth = 1.5;
-  context.beginPath();
-  for (const [x, y, sx, sy] of [[left, top, 1, 1], [right, top, -1, 1],
-    [left, bottom, 1, -1], [right, bottom, -1, -1]]) {
-    context.moveTo(x + sx * arm, y);
-    context.lineTo(x, y);
-    context.lineTo(x, y + sy * arm);
-  }
-  context.stroke();
+  return found;
 }
 
 function letters(viewer, pane, map) {

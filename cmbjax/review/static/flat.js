@@ -305,22 +305,56 @@ export class FlatViewer {
       }
       context.globalAlpha = 1;
     }
+    if (!this.outlined(pane, map)) return; // brackets must do
+    const voxel = map.scale * Math.min(du, dv);
+    const inside = this.insides(pixels, map, plane);
     for (const [item, path] of edges(pixels, nu)) {
       const owner = this.owner(item);
       const mine = owner?.item === this.current;
+      context.save();
+      // Beside the voxels, never on them: half of a double line is cut off.
+      context.clip(inside.get(item), 'evenodd');
       context.strokeStyle = colourOf(owner);
       context.globalAlpha = mine ? 1 : 0.75;
-      context.lineWidth = mine ? 1.75 : 1.1;
-      context.setLineDash(owner?.verdict === 'reject' ? [3, 2.5] : []);
+      context.lineWidth = 2 * clamp(voxel / 4, 0.7, mine ? 1.5 : 1);
+      context.lineCap = 'square';
+      context.setLineDash(owner?.verdict === 'reject' ? [3, 3.5] : []);
       context.beginPath();
       for (let i = 0; i < path.length; i += 4) {
         context.moveTo(...map.toScreen(path[i] * du, path[i + 1] * dv));
         context.lineTo(...map.toScreen(path[i + 2] * du, path[i + 3] * dv));
       }
       context.stroke();
+      context.restore();
     }
-    context.globalAlpha = 1;
-    context.setLineDash([]);
+  }
+
+  // Lines around voxels of two pixels would hide what they mark; who draws
+  // must see them all the same.
+  outlined(pane, map) {
+    const {u, v} = pane.plane;
+    const {spacing} = this.grid;
+    return map.scale * Math.min(spacing[u], spacing[v]) >= 2 ||
+      ['brush', 'eraser', 'grow'].includes(this.tool);
+  }
+
+  // By number: the whole pane, and its voxels once more (they fall out).
+  insides(pixels, map, {u, v}) {
+    const [du, dv] = [this.grid.spacing[u], this.grid.spacing[v]];
+    const nu = this.grid.dim[u];
+    const found = new Map();
+    for (const [pixel, item] of pixels) {
+      if (!found.has(item)) {
+        found.set(item, new Path2D());
+        found.get(item).rect(-1e4, -1e4, 3e4, 3e4);
+      }
+      const a = pixel % nu;
+      const b = (pixel - a) / nu;
+      const [x0, y0] = map.toScreen(a * du, b * dv);
+      const [x1, y1] = map.toScreen((a + 1) * du, (b + 1) * dv);
+      found.get(item).rect(Math.min(x0, x1), y1, Math.abs(x1 - x0), y0 - y1);
+    }
+    return found;
   }
 
   // Letters at the left, right, bottom and top of a pane.

@@ -68,7 +68,8 @@ export class Review extends EventTarget {
   // and only then is their scale known.
   async image(sequence) {
     const {name} = sequence;
-    if (!this.images.has(name)) {
+    const {images} = this; // of this case, also when it comes late
+    if (!images.has(name)) {
       const number = (text) => Number(text);
       const raw = await bytes(`api/cases/${this.number}/voxels/${name}`, {
         headers: (found) => {
@@ -77,9 +78,9 @@ export class Review extends EventTarget {
           sequence.window ??=
             found.get('x-cmb-window').split(' ').map(number);
         }});
-      this.images.set(name, new Int16Array(raw));
+      images.set(name, new Int16Array(raw));
     }
-    return this.images.get(name);
+    return images.get(name);
   }
 
   get saved() { return !this.queue.length && !this.sending; }
