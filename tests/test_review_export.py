@@ -294,6 +294,32 @@ def test_candidates_that_a_first_reader_never_saw_are_no_mimics(
   assert cohort.load_scan(scan).truth.lesions.tolist() == [1]
 
 
+def test_what_a_first_reader_found_first_is_one_lesion(found, tmp_path):
+  case, root = found[0], tmp_path / 'reviews'
+  loaded = export.cases_lib.load(case)
+  first = loaded.candidates[0]
+  drawn = {'set': first.voxels[:2], 'clear': []}
+  extra = [
+    readings.action('add', ijk=list(first.ijk), **drawn),
+    add(case, EMPTY),
+    readings.action('done'),
+  ]
+  readings.read_case(
+    root, 'ann', case, lambda c: None, extra=extra, mode='first-reader'
+  )
+  record = journal.read(root / 'ann' / case.name)
+  labels = export.collect(record, loaded.image)
+  assert len(labels.accepted) == 2
+  out = export.write_cohort([case], root, 'ann', tmp_path / 'c')
+  (path,) = out.glob('derivatives/truth/sub-*/anat/*_seg-cmb_dseg.tsv')
+  rows = read_table(path)
+  assert [(r['origin'], r['unaided']) for r in rows] == [
+    ('model', 'true'),
+    ('reader', 'true'),
+  ]
+  assert '\t2' in (out / 'participants.tsv').read_text()
+
+
 OBLIQUE = nib.affines.from_matvec(
   nib.eulerangles.euler2mat(0.2, -0.15, 0.1) @ np.diag([-0.5, 2.0, -0.5])
   @ np.eye(3)[[0, 2, 1]],

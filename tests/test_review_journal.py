@@ -104,7 +104,7 @@ def test_a_second_session_says_so(folder):
 
 def test_until(folder):
   kept = Journal.open(folder, reviews.header(2, mode='first-reader'))
-  kept.apply({'event': 'add', 'ijk': [6, 6, 5]})
+  kept.apply({'event': 'add', 'ijk': [6, 6, 7]})  # at no candidate
   kept.apply({'event': 'done'})
   kept.apply({'event': 'remove', 'item': 1})
   record = journal.read(folder)
@@ -112,6 +112,27 @@ def test_until(folder):
   assert [item.number for item in unaided.shown()] == [1]
   assert [item.number for item in record.shown()] == [1001, 1002]
   kept.close()
+
+
+def test_what_was_found_unaided_can_be_read_again(folder):
+  kept = Journal.open(folder, reviews.header(2, mode='first-reader'))
+  place = reviews.candidates(2)[0].ijk
+  mine = reviews.box(place, place)
+  kept.apply({'event': 'add', 'ijk': place, 'set': mine})
+  kept.apply({'event': 'done'})
+  kept.apply({'event': 'edit', 'item': 1001, 'clear': mine})
+  kept.apply({'event': 'undo'})
+  kept.save()
+  kept.close()
+  record = journal.read(folder)
+  assert record.snapshot() == kept.record.snapshot()
+  assert [item.number for item in record.shown()] == [1001, 1002]
+  unaided = journal.read(folder, until=record.done_rev - 1)
+  assert [item.number for item in unaided.shown()] == [1]
+  np.testing.assert_array_equal(unaided.voxels(1), mine)
+  table = (folder / 'sub-01_rater-anna_dseg.tsv').read_text().splitlines()
+  assert len(table) == 3
+  assert 'found unaided' in table[1]
 
 
 def test_how_it_was_begun_stays(folder):

@@ -448,8 +448,15 @@ def test_first_reader():
 
   change = state.apply({'event': 'done'})
   assert change.items == (1001, 1002, 1003)
-  np.testing.assert_array_equal(state.voxels(1001), hidden[3:])
-  np.testing.assert_array_equal(state.voxels(1), np.sort(mine))
+  assert change.removed == (1,)  # the same lesion as 1001, counted once
+  assert not state.is_shown(1)
+  assert state.items[1001].found_as == 1
+  assert state.items[1001].verdict == 'accept'
+  assert state.items[1001].comment == 'seen unaided'
+  assert state.items[1001].origin == 'model'
+  assert 'found unaided' in state.item_json(1001)['flags']
+  assert state.items[1002].verdict is None
+  np.testing.assert_array_equal(state.voxels(1001), np.sort(mine))
   told = dict(zip(change.voxels.tolist(), change.labels.tolist()))
   flat = state.labels().ravel(order='F')
   assert told == {int(v): int(flat[v]) for v in np.flatnonzero(flat > 1000)}
@@ -460,6 +467,53 @@ def test_first_reader():
   assert state.items[1004].origin == 'reader_after_model'
   with pytest.raises(InputError, match='said before'):
     state.apply({'event': 'done'})
+
+
+def test_a_first_reader_counts_a_lesion_once():
+  for blind in ((), ('mask',)):
+    state = reviews.record(3, mode='first-reader', blind=blind, repeat=30)
+    (again,) = state.repeats
+    source = reviews.candidates(3)
+    state.apply({'event': 'add', 'ijk': source[0].ijk, 'ms': 700})
+    mine = reviews.box((8, 1, 2), (10, 1, 3))  # part of the third, and more
+    state.apply({'event': 'add', 'ijk': [9, 1, 2], 'set': mine})
+    state.apply({'event': 'verdict', 'item': 2, 'value': 'unsure'})
+    state.apply({'event': 'add', 'ijk': [9, 9, 7]})  # far from all
+    state.apply({'event': 'done'})
+    by_id = {i.id: i for i in state.shown() if i.number not in (again,)}
+    one, three = by_id['lesion-001'], by_id['lesion-003']
+    assert (one.found_as, one.verdict, one.ms) == (1, 'accept', 700)
+    assert (three.found_as, three.verdict) == (2, 'unsure')
+    np.testing.assert_array_equal(three.voxels, mine)
+    assert three.ijk == (9, 1, 2)
+    left = [] if blind else source[0].voxels
+    np.testing.assert_array_equal(one.voxels, left)  # had no outline of his
+    assert state.items[3].present  # no candidate is there
+    assert state.items[again].verdict is None
+    accepted = [i for i in state.shown() if i.verdict == 'accept']
+    assert len(accepted) == 2
+    state.apply({'event': 'verdict', 'item': one.number, 'value': 'reject'})
+    state.undo()
+    assert state.items[one.number].verdict == 'accept'
+    with pytest.raises(InputError, match='nothing to undo'):
+      state.undo()
+
+
+def test_a_first_reader_of_an_old_journal():
+  state = reviews.record(3, mode='first-reader')
+  state.apply({'event': 'add', 'ijk': reviews.candidates(3)[0].ijk})
+  state.fold({'rev': 2, 'time': '', 'event': 'done'})  # says no pairs
+  assert [item.number for item in state.shown()] == [1, 1001, 1002, 1003]
+  state.apply({'event': 'remove', 'item': 1})
+
+
+def test_pairs_that_cannot_be_are_refused():
+  for pair in ([1001, 1002], [1, 1], [2, 1001]):
+    state = reviews.record(3, mode='first-reader')
+    state.apply({'event': 'add', 'ijk': [6, 6, 5]})
+    line = {'rev': 2, 'time': '', 'event': 'done', 'found': [pair]}
+    with pytest.raises((InputError, KeyError)):
+      state.fold(line)
 
 
 def test_done_is_for_first_readers():

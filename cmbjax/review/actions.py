@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.review import checks, drawing, geometry
+from cmbjax.review import checks, drawing, geometry, matching
 from cmbjax.review.items import (
   AFTER,
   CERTAINTIES,
@@ -179,7 +179,27 @@ def _done(record, action):
     raise InputError('done: was said before.')
   if not record.hidden:
     raise InputError('done: only a first reader says so; nothing is hidden.')
-  return {}, _NOTHING
+  return {'found': _found_unaided(record)}, _NOTHING
+
+
+def _found_unaided(record) -> list[list[int]]:
+  """[addition, candidate] that are one lesion, the candidate as the source
+  has it. The line says them, so that other rules of matching change no
+  review that was read before."""
+  view, added, hidden = record.view, [], []
+  runs = {row['item']: row['voxels'] for row in record.header['items']}
+  for number, item in sorted(record.items.items()):
+    if not item.present or item.repeat_of is not None:
+      continue
+    voxels = item.voxels
+    if item.origin == MODEL:  # without outline where that is blinded
+      voxels = geometry.decode_runs(runs[number], view.size)
+    spot = matching.Spot(number, matching.centre(item, voxels, view), voxels)
+    (hidden if item.origin == MODEL else added).append(spot)
+  added.sort(key=lambda spot: (spot.mm, spot.number))
+  hidden.sort(key=lambda spot: (spot.mm, spot.number))
+  pairs = matching.assign(added, hidden, matching_mm=matching.MATCHING_MM)
+  return sorted([added[i].number, hidden[j].number] for i, j in pairs)
 
 
 def _view(record, action):

@@ -26,7 +26,7 @@ from cmbjax.review import cases as cases_lib
 from cmbjax.review import export_checks, grow, journal, merge, places
 from cmbjax.review.cases import Case
 from cmbjax.review.geometry import decode_runs
-from cmbjax.review.items import MODEL, Item, measure
+from cmbjax.review.items import MODEL, READER, Item, measure
 from cmbjax.review.record import ReviewRecord
 
 TRUTH, MASKS = 'derivatives/truth', 'derivatives/masks'
@@ -43,6 +43,7 @@ COLUMNS = {
   'region': 'lobar, deep, infratentorial or unknown',
   'origin': 'model, reader, or reader_after_model (added after the candidates '
   'were shown)',
+  'unaided': 'Whether the reader marked it with no candidate in sight',
   'source_id': 'Name of the candidate where it was proposed',
   'score': 'Likelihood that the networks gave',
   'rating': "The reader's own, 1 to 10",
@@ -205,6 +206,11 @@ def _grown(record, item, image, taken, grow_missing) -> np.ndarray:
     )
   except InputError as error:
     raise InputError(f'{case}: item {item.number}: {error}') from error
+  if not len(grown.voxels):
+    raise InputError(
+      f'{case}: item {item.number} is accepted, but has no outline, and '
+      'nothing dark is there to grow; paint one, or take the verdict back.'
+    )
   return grown.voxels
 
 
@@ -435,6 +441,7 @@ def _row(number, name, part: Part, record) -> dict[str, Any]:
     'mimic': item.mimic,
     'region': item.region,
     'origin': item.origin,
+    'unaided': str(item.found_as is not None or item.origin == READER).lower(),
     'source_id': item.id,
     'score': None if item.score is None else f'{item.score:.6g}',
     'rating': item.rating,

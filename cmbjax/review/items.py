@@ -32,6 +32,7 @@ JUDGED = ('verdict', 'certainty', 'mimic')  # a verdict sets all three
 ORDERS = ('likelihood', 'random', 'position')
 MODES = ('second-reader', 'first-reader')
 MODEL, READER, AFTER = 'model', 'reader', 'reader_after_model'
+UNAIDED = 'found unaided'  # a flag
 
 LARGE_MM = 10.0  # above it is no microbleed (Gregoire 2009, MARS)
 _LONG_MM, _LONG_RATIO = 5.0, 2.0  # what looks like a vessel
@@ -80,6 +81,8 @@ class Item:
     id, index, score, status: of the candidate; None, 0, None, None where the
       reader added it.
     repeat_of: number of the item that this one silently repeats, or None.
+    found_as: of a candidate, number of the addition as which a first reader
+      had marked it before he saw it, or None.
     present: False once removed (or its addition undone).
     voxels: [n] sorted linear indices; of a repeat always empty, ask
       `ReviewRecord.voxels`.
@@ -101,6 +104,7 @@ class Item:
   comment: str = ''
   ms: int = 0
   repeat_of: int | None = None
+  found_as: int | None = None
   present: bool = True
   voxels: np.ndarray = dataclasses.field(
     default_factory=lambda: np.zeros(0, np.int64)
@@ -110,6 +114,11 @@ class Item:
   def locked(self) -> bool:
     """Whether its outline and point stay as they are for now."""
     return self.verdict == 'reject'
+
+  def flags(self, size: Size) -> list[str]:
+    """What the reader should be told of it."""
+    found = [] if self.found_as is None else [UNAIDED]
+    return [*size.flags, *found]
 
   def state(self) -> dict[str, Any]:
     """All fields as JSON but the voxels."""
@@ -146,7 +155,7 @@ class Item:
       'volume_mm3': round(size.volume_mm3, 4),
       'diameter_mm': round(size.diameter_mm, 4),
       'voxels': count,
-      'flags': list(size.flags),
+      'flags': self.flags(size),
       'comment': self.comment,
       'ms': self.ms,
       'locked': self.locked,

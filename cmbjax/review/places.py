@@ -10,17 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize
 
 from cmbjax.errors import InputError
-from cmbjax.review.geometry import View
 from cmbjax.review.items import MODEL, Item
+from cmbjax.review.matching import MATCHING_MM, assign, centre
 from cmbjax.review.record import ReviewRecord
 
-MATCHING_MM = 5.0
 AGREED, DISAGREED, PENDING = 'agreed', 'disagreed', 'pending'
 NOT_MARKED = 'not marked'
-_FORBIDDEN = 1e6  # mm; more than all allowed distances together
 
 
 class Mark(NamedTuple):
@@ -74,12 +71,6 @@ def marks(record: ReviewRecord, rater: str) -> list[Mark]:
   return found
 
 
-def centre(item: Item, voxels: np.ndarray, view: View) -> tuple:
-  """Centre of an outline, else the item's point, in mm."""
-  place = view.ijk_of(voxels).mean(0) if len(voxels) else np.array(item.ijk)
-  return tuple(float(value) for value in view.to_world(place))
-
-
 def of_records(
   records: Mapping[str, ReviewRecord], *, matching_mm: float = MATCHING_MM
 ) -> list[Place]:
@@ -129,40 +120,21 @@ def check_alike(records: Mapping[str, ReviewRecord]) -> None:
         f'{case}: {one} and {two} read different images; compare reviews of '
         'one and the same scan.'
       )
-    names = [
-      {i.id for i in r.items.values() if i.origin == MODEL} for r in (a, b)
-    ]
-    if not a.view.same(b.view) or names[0] != names[1]:
+    if not a.view.same(b.view) or _begun(a) != _begun(b):
       raise InputError(
         f'{case}: {one} and {two} were shown different candidates; compare '
         'reviews of one and the same result.'
       )
 
 
-def assign(
-  first: Sequence[Mark], second: Sequence[Mark], *, matching_mm: float
-) -> list[tuple[int, int]]:
-  """Pairs of marks that are one place, one to one.
-
-  As many pairs as possible, and of those the ones with the smallest sum of
-  distances (Kuhn 1955, Naval Research Logistics 2:83).
-  """
-  if not first or not second:
-    return []
-  cost = np.empty((len(first), len(second)))
-  for i, a in enumerate(first):
-    for j, b in enumerate(second):
-      cost[i, j] = _distance(a, b, matching_mm)
-  rows, columns = optimize.linear_sum_assignment(cost)
-  return [
-    (int(i), int(j)) for i, j in zip(rows, columns) if cost[i, j] < _FORBIDDEN
-  ]
-
-
-def _distance(a: Mark, b: Mark, matching_mm: float) -> float:
-  away = float(np.linalg.norm(np.subtract(a.mm, b.mm)))
-  near = away <= matching_mm or np.intersect1d(a.voxels, b.voxels).size > 0
-  return away if near else _FORBIDDEN
+def _begun(record: ReviewRecord) -> dict[str, tuple]:
+  """The candidates that a reader began with: a name alone tells little, as
+  a second detection calls other lesions the same."""
+  return {
+    row['id']: (tuple(row['ijk']), tuple(map(tuple, row['voxels'])))
+    for row in record.header['items']
+    if row['repeat_of'] is None
+  }
 
 
 def _ordered(some: Iterable[Mark]) -> list[Mark]:

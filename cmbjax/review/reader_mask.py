@@ -105,7 +105,7 @@ def _row(record: ReviewRecord, number: int, index: int) -> dict[str, Any]:
     'diameter_mm': size.diameter_mm,
     'voxels': int(voxels.size),
     'in_mask': item.verdict == 'accept' and bool(voxels.size),
-    'flags': ', '.join(size.flags),
+    'flags': ', '.join(item.flags(size)),
     'seconds': item.ms / 1000,
   }
 

@@ -2,6 +2,11 @@
 
 Rule: the state is a pure fold over the lines of the journal. `plan` checks an
 action and says the line, `fold` takes a line in; nothing else changes state.
+
+When a first reader says done, an addition of his and a candidate at the same
+place become one item, as the line 'done' pairs them: the candidate, with the
+verdict, words, point and outline of the addition, which is gone. `found_as`
+tells; the unaided reading is `journal.read(folder, until=done_rev - 1)`.
 """
 
 import dataclasses
@@ -369,12 +374,34 @@ class ReviewRecord:
     self.hidden, self.done_rev = False, line['rev']
     self._undo.clear()  # the unaided reading stays as it was
     self._redo.clear()
+    for addition, candidate in line.get('found', ()):  # none in old journals
+      self._merge(addition, candidate, touched)
     for item in self.items.values():
       if item.origin == MODEL:
-        item.voxels = item.voxels[self._flat[item.voxels] == 0]
+        owner = self._flat[item.voxels]
+        item.voxels = item.voxels[(owner == 0) | (owner == item.number)]
         self._flat[item.voxels] = item.number
         touched.items.add(item.number)
         self._redrawn(item.number, item.voxels, touched)
+
+  def _merge(self, addition: int, candidate: int, touched) -> None:
+    """A candidate becomes what the reader said of the same lesion unaided."""
+    old, new = self.items[addition], self.items[candidate]
+    if old.origin == MODEL or new.origin != MODEL or not old.present:
+      raise InputError(f'finds {candidate} as {addition}, which cannot be')
+    for name in (*JUDGED, 'rating', 'comment', 'ijk'):
+      setattr(new, name, getattr(old, name))
+    if old.region != 'unknown':
+      new.region = old.region
+    new.ms += old.ms
+    new.found_as, old.present = addition, False
+    if old.voxels.size:  # the reader's outline
+      self._flat[old.voxels] = 0
+      new.voxels, old.voxels = old.voxels, _NOTHING
+      touched.voxels.append(new.voxels)
+      self._flat[new.voxels] = candidate
+      self._sizes.pop(addition, None)
+    touched.removed.add(addition)
 
   def _come_or_go(
     self, line: Mapping[str, Any], touched: '_Touched', *, here: bool
