@@ -113,6 +113,44 @@ def test_hidden_repeats_are_the_reader_against_himself(tmp_path):
   assert ann.again.kappa.note
 
 
+def test_what_candidates_add_to_a_first_reader(tmp_path):
+  """Alone: 1 and a place of its own; then 2 as well, and one is dropped."""
+  for case, drops in (('sub-01', True), ('sub-02', False), ('sub-03', False)):
+    extra = [
+      readings.added(readings.CENTRES[0]),
+      readings.added(NEW),
+      readings.action('done'),
+      readings.verdict(1002, 'accept'),
+      readings.verdict(1003, 'reject'),
+    ]
+    extra += [readings.verdict(2, 'unsure')] if drops else []
+    readings.read(
+      tmp_path, 'ann', [], case=case, extra=extra, mode='first-reader'
+    )
+  readings.read(tmp_path, 'bob', ['accept'] * 3)
+  found = agreement.measure(tmp_path)
+  ann, bob = found.readers
+  assert bob.gain is None
+  assert ann.gain[:5] == (3, 6, 8, 3, 1)
+  values = [one.value for one in ann.gain.per_scan]
+  assert values == pytest.approx([2, 8 / 3, 1, 1 / 3])
+  aided = ann.gain.per_scan[1]
+  assert aided.low < aided.value < aided.high
+  assert ann.added == 3  # the others are candidates
+  assert found.pairs[0].found == (2, 0, 1)  # bob took the third, too
+  rows = {
+    (row['readers'], row['statistic']): row
+    for row in agreement_report.numbers(found)
+  }
+  row = rows['ann', 'Added with candidates, lesions per scan']
+  assert (row['value'], row['of']) == (1, 3)
+  text = agreement_report.page(found)
+  assert 'With and without candidates' in text
+  assert '8 lesions, ' in text
+  as_json = agreement_report.as_json(found, [], 5)
+  assert as_json['readers'][0]['unaided']['added'] == 3
+
+
 def test_times_are_those_of_the_log(tmp_path):
   extra = [
     readings.verdict(n, 'accept') | {'ms': ms}

@@ -15,7 +15,7 @@ from cmbjax.errors import NoInputError
 from cmbjax.evaluation import agreement as counts_lib
 from cmbjax.evaluation import raters as stats
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.review import adjudication, journal, merge, places
+from cmbjax.review import adjudication, journal, merge, places, unaided
 from cmbjax.review.geometry import decode_runs
 from cmbjax.review.items import MODEL
 from cmbjax.review.record import ReviewRecord
@@ -38,6 +38,7 @@ class Reader(NamedTuple):
     rating: Spearman correlation of his ratings with the likelihood; None
       where he gave no rating.
     ratings: (rating, likelihood) pairs.
+    gain: what a first reader found without and with candidates, or None.
   """
 
   name: str
@@ -50,6 +51,7 @@ class Reader(NamedTuple):
   case_s: stats.Spread
   rating: Interval | None
   ratings: tuple[tuple[int, float], ...]
+  gain: unaided.Unaided | None = None
 
 
 class Outlines(NamedTuple):
@@ -170,7 +172,10 @@ def measure(
   ).reshape(-1, len(names))
   every = [one for some in records.values() for one in some.values()]
   return Agreement(
-    readers=tuple(_reader(n, records[n], how) for n in names),
+    readers=tuple(
+      _reader(n, records[n], how)._replace(gain=_gain(root, n, records[n], how))
+      for n in names
+    ),
     pairs=tuple(
       _pair(one, two, records, matching_mm, how)
       for one, two in itertools.combinations(names, 2)
@@ -224,6 +229,16 @@ def _reader(name, records: Mapping[str, ReviewRecord], how) -> Reader:
     rating=stats.spearman(*map(np.array, columns), **how) if rated else None,
     ratings=tuple((a, b) for a, b, _ in rated),
   )
+
+
+def _gain(root, name, records, how) -> unaided.Unaided | None:
+  readings = {}
+  for case, record in records.items():
+    if record.done_rev is not None and merge.is_finished(record):
+      folder = journal.folder_of(root, name, case)
+      alone = journal.read(folder, until=record.done_rev - 1)
+      readings[case] = alone, record
+  return unaided.compare(readings, subject_of, **how)
 
 
 def _again(records, how) -> stats.VerdictAgreement | None:

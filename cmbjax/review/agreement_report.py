@@ -24,6 +24,13 @@ escape = html.escape
 SCHEMA = 'cmbjax-agreement-1'
 _MOST_LISTED = 60
 _LIMITS = 'Bias and limits'
+_GAIN_KEYS = ('unaided', 'aided', 'added', 'dropped')
+_GAINS = (
+  'Unaided',
+  'Aided',
+  'Added with candidates',
+  'Dropped with candidates',
+)
 
 
 def write(
@@ -91,6 +98,10 @@ def numbers(found: Agreement) -> Iterator[dict[str, Any]]:
   for reader in found.readers:
     if reader.again is not None:
       yield from _verdict_rows(reader.name, 'read again', reader.again)
+    if reader.gain is not None:
+      for what, interval in zip(_GAINS, reader.gain.per_scan):
+        what = f'{what}, lesions per scan'
+        yield _number(reader.name, what, interval, reader.gain.scans)
     for what, spread in (
       ('seconds per decision', reader.decision_s),
       ('seconds per scan', reader.case_s),
@@ -154,6 +165,9 @@ def as_json(found: Agreement, rows, matching_mm: float) -> dict[str, Any]:
         'completed': reader.completed,
         'verdicts': reader.verdicts,
         'added': reader.added,
+        'unaided': None
+        if reader.gain is None
+        else dict(zip(('scans', *_GAIN_KEYS), reader.gain[:5])),
         'read_again': None
         if reader.again is None
         else reader.again.table.tolist(),
@@ -186,6 +200,7 @@ def page(found: Agreement, matching_mm: float = MATCHING_MM) -> str:
     ('lesions', 'Lesions found', _lesions(found)),
     ('counts', 'Microbleeds per scan', _counts(found)),
     ('outlines', 'Outlines', _outlines(found)),
+    ('unaided', 'With and without candidates', _gains(found)),
     ('again', 'The same reader twice', _again(found)),
     ('ratings', 'Ratings and likelihood', _ratings(found)),
     ('open', 'Where they differ', _differences(found)),
@@ -428,6 +443,28 @@ def _outlines(found: Agreement) -> str:
     'outline that the program proposed, Dice is 1 and says nothing of the '
     'readers; edited are those where at least one drew.</p>'
     + cells.table(heads, lines, label='Outlines')
+    + cells.notes(marks)
+  )
+
+
+def _gains(found: Agreement) -> str:
+  some = [one for one in found.readers if one.gain is not None]
+  if not some:
+    return ''
+  marks, lines = tables.Notes(), []
+  heads = ('Reader', 'Scans', *_GAINS)
+  for one in some:
+    columns = [str(one.gain.scans)]
+    for count, interval in zip(one.gain[1:5], one.gain.per_scan):
+      shown = cells.value(interval, 'number', marks)
+      columns.append(f'{count} lesions, {shown} per scan')
+    lines.append(cells.line(escape(one.name), list(zip(heads[1:], columns))))
+  return (
+    '<p class="sub">First readers marked lesions before they saw a candidate '
+    '(unaided), then judged the candidates (aided), on scans that they '
+    'completed. Added: accepted only with candidates. Dropped: accepted only '
+    'without.</p>'
+    + cells.table(heads, lines, label='Unaided and aided')
     + cells.notes(marks)
   )
 
