@@ -467,9 +467,10 @@ def test_a_damaged_journal_does_not_hide_the_other_cases(many):
   assert many.get('/api/cases/2').status_code == 422
 
 
-def test_one_spoilt_table_does_not_stop_the_others(tmp_path):
+@pytest.mark.parametrize('cell', [b'\xff', b'x' * 140_000])
+def test_one_spoilt_table_does_not_stop_the_others(tmp_path, cell):
   image, labels, _ = review_server.write_scan(tmp_path)
-  (tmp_path / 'sub-01_dseg.tsv').write_bytes(b'index\tname\n1\t\xff\n')
+  (tmp_path / 'sub-01_dseg.tsv').write_bytes(b'index\tname\n1\t%s\n' % cell)
   found = sources.find(image, labels=labels)
   own = desk.Desk(found.cases, tmp_path / 'r', 'anna')
   (row,) = own.session()['cases']

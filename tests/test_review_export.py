@@ -212,6 +212,18 @@ def test_scans_that_are_not_completed_are_left_out(found, results, tmp_path):
   assert export.left_out(found, root, 'ann') == {'sub-02': 'in progress'}
 
 
+def test_who_is_left_out_is_known_without_reading_all(
+  found, tmp_path, monkeypatch
+):
+  root = tmp_path / 'reviews'
+  readings.read_case(root, 'ann', found[0], lambda c: 'accept')
+  path = root / 'ann' / found[0].name
+  state = json.dumps(journal.read(path).state())
+  (path / journal.STATE).write_text(state)
+  monkeypatch.setattr(journal, 'read', None)
+  assert export.left_out(found, root, 'ann') == {'sub-02': 'not begun'}
+
+
 def test_consensus_is_exported_like_a_reader(found, results, tmp_path):
   root = tmp_path / 'reviews'
   for name in ('ann', 'bob'):

@@ -436,7 +436,8 @@ def test_a_failing_write_changes_nothing(folder, monkeypatch, code, written):
 
   failing.first = True
   monkeypatch.setattr(os, 'write', failing)
-  with pytest.raises(DiskFull, match='nothing was changed; free some space'):
+  what = 'look after the disk' if code == 'EIO' else 'free some space'
+  with pytest.raises(DiskFull, match=f'nothing was changed; {what}'):
     kept.apply({'event': 'edit', 'item': 1, 'set': [0, 1]})
   assert_nothing_happened(kept, before, state)
   monkeypatch.undo()

@@ -242,6 +242,24 @@ def test_adjudication_gives_the_consensus(tmp_path):
   assert outcomes['lesion-002'] == outcomes['added-b-005'] == 'adjudicated'
 
 
+def test_an_addition_without_a_verdict_is_said_to_be_open(tmp_path):
+  two_readers(tmp_path)
+  merge.run_merge(tmp_path, 'ab', adjudicate='carl')
+  back = readings.verdict(composed.LAST, None)
+  decide(
+    tmp_path,
+    'carl',
+    {'lesion-002': 'accept', 'added-b-005': 'reject'},
+    extra=[readings.added((20, 16, 1)), back],
+  )
+  folder = merge.run_merge(tmp_path, 'ab', adjudicate='carl')
+  told = merge.describe(folder)
+  assert 'carl has decided 2 more.' in told
+  assert '1 are open: carl decides with --rater carl.' in told
+  (row,) = [r for r in rows(folder) if r['outcome'] == 'disagreed']
+  assert row['place'].startswith('added-carl-')
+
+
 def test_an_untouched_adjudication_follows_a_touched_one_stays(tmp_path):
   two_readers(tmp_path)
   merge.run_merge(tmp_path, 'ab', adjudicate='carl')

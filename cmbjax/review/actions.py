@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FIELDS = ('certainty', 'mimic', 'rating', 'region', 'comment')
 DRAWN = ('edit', 'grow')
+SILENT = ('open', 'close', 'view')  # not the work of a reader
 UNDOABLE = ('verdict', *FIELDS, 'note', 'add', 'remove', 'move', *DRAWN)
 _NOTHING = np.zeros(0, np.int64)
 

@@ -234,7 +234,7 @@ def _of_labels(path, image, *, last) -> list[Candidate]:
   rows = _rows(table) if table else []
   rows = {int(r['index']): r for r in rows if r.get('index', '').isdigit()}
   if _is_mask(path, labels, rows):
-    labels, rows = truth.components(labels), {}
+    labels, rows = _pieces(labels), {}
   flat = labels.ravel(order='F')
   where = np.flatnonzero(flat)
   order = np.argsort(flat[where], kind='stable')
@@ -249,6 +249,16 @@ def _of_labels(path, image, *, last) -> list[Candidate]:
     name = f'{kind}-{number:03d}'
     result.append(_candidate(row, name, last + number, place, own))
   return result
+
+
+def _pieces(labels):
+  """Connected components, where values that touch stay apart."""
+  found = truth.components(labels)
+  inside = labels > 0
+  both = np.stack([found[inside], labels[inside]], 1)
+  _, number = np.unique(both, axis=0, return_inverse=True)
+  found[inside] = number.reshape(-1) + 1
+  return found
 
 
 def _is_mask(path, labels, rows):
@@ -331,9 +341,9 @@ def _rows(path) -> list[dict[str, str]]:
   """A table with tabs; 'n/a' is ''."""
   try:
     lines = path.read_text(encoding='utf-8-sig').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f'{path}: cannot be read as text ({error}).') from error
-  header, *rows = csv.reader(lines, delimiter='\t') if lines else [[]]
+    header, *rows = csv.reader(lines, delimiter='\t') if lines else [[]]
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise InputError(f'{path}: cannot be read as a table ({error}).') from error
   names = [name.strip().lower() for name in header]
   cells = [['' if c.strip() == 'n/a' else c.strip() for c in r] for r in rows]
   return [dict(zip(names, row)) for row in cells if row]

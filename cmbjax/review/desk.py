@@ -18,13 +18,13 @@ from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.review import cases as cases_lib
 from cmbjax.review import geometry, grow, journal, record
+from cmbjax.review.actions import SILENT
 from cmbjax.review.cases import Case
 
 MOST_OPEN = 3  # cases whose voxels are kept
 PLACE = 'place.json'
 ADJUDICATION = 'adjudication.json'
 MOST_PLACE_BYTES = 4096
-_SILENT = ('open', 'close', 'view')  # lines that change nothing to act on
 
 
 class Options(NamedTuple):
@@ -63,7 +63,7 @@ class Opened:
     self.shown: dict[str, Shown] = {}
     self._reading = threading.Lock()
     lines = reversed(journal.lines(book.folder)[1:])
-    worked = (line['rev'] for line in lines if line['event'] not in _SILENT)
+    worked = (line['rev'] for line in lines if line['event'] not in SILENT)
     self._worked = next(worked, 0)
 
   def sequence(self, name: str) -> Shown:
@@ -100,7 +100,7 @@ class Opened:
       raise record.Stale(self.book.record.rev)
     rev = self.book.record.rev
     change = self.book.apply({**action, 'rev': rev})
-    if action['event'] not in _SILENT:
+    if action['event'] not in SILENT:
       self._worked = self.book.record.rev
     return change
 
@@ -134,7 +134,6 @@ class Desk:
     self._order = threading.Lock()
     self._open: collections.OrderedDict[int, Opened] = collections.OrderedDict()
     self._ready: dict[int, cases_lib.Loaded] = {}
-    self._reading = 0
 
   @contextlib.contextmanager
   def use(self, number: int) -> Iterator[Opened]:
@@ -209,7 +208,6 @@ class Desk:
       'start': unread[0] if unread else 0,
       'mimics': list(record.MIMICS),
       'viewer': options.viewer,
-      'busy': self._reading > 0,
     }
 
   def case_json(self, number: int, opened: Opened) -> dict[str, Any]:
@@ -278,16 +276,12 @@ class Desk:
   def _opened(self, number) -> Opened:
     self._check_open()
     case = self.cases[number]
-    self._reading += 1
-    try:
-      with self._order:
-        loaded = self._ready.pop(number, None)
-      loaded = loaded or cases_lib.load(case)
-      self._check_open()
-      folder = self._folder(case)
-      book = journal.Journal.open(folder, self._header(case, loaded, folder))
-    finally:
-      self._reading -= 1
+    with self._order:
+      loaded = self._ready.pop(number, None)
+    loaded = loaded or cases_lib.load(case)
+    self._check_open()
+    folder = self._folder(case)
+    book = journal.Journal.open(folder, self._header(case, loaded, folder))
     return Opened(case, loaded, book)
 
   def _header(self, case, loaded, folder) -> dict[str, Any]:

@@ -121,7 +121,14 @@ def left_out(
 ) -> dict[str, str]:
   """Names of cases that an export leaves out, and why."""
   root = pathlib.Path(root)
-  return _finished(cases, root, _known(root, rater))[1]
+  rater, out = _known(root, rater), {}
+  for case in cases:
+    found = journal.summary(root / rater / case.name)
+    if found is None:
+      out[case.name] = 'not begun'
+    elif found['status'] != 'completed':
+      out[case.name] = found['status']
+  return out
 
 
 def collect(

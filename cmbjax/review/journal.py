@@ -43,8 +43,15 @@ def rater_label(name: str) -> str:
   """A name as a BIDS label: its letters and digits.
 
   Raises:
-    InputError: none is left.
+    InputError: none is left, or one is not of A-Z, a-z, 0-9: without it,
+      two readers might become one.
   """
+  other = [c for c in name if c.isalnum() and not c.isascii()]
+  if other:
+    raise InputError(
+      f'--rater: {checks.short(name)} has a letter outside A-Z, a-z, 0-9; '
+      'spell it with these.'
+    )
   label = re.sub('[^A-Za-z0-9]', '', name)
   if not label:
     raise InputError(
@@ -357,9 +364,11 @@ class Journal:
         os.ftruncate(self._handle, self._size)
         os.fsync(self._handle)
       kind = DiskFull if error.errno in _FULL else InputError
+      broken = error.errno == errno.EIO
+      what = 'look after the disk' if broken else 'free some space'
       raise kind(
         f'{path}: cannot be written ({error.strerror or error}), so nothing '
-        'was changed; free some space and try again.'
+        f'was changed; {what} and try again.'
       ) from error
     self._size = os.lseek(self._handle, 0, os.SEEK_END)
     self._cut = False

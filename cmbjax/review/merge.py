@@ -210,7 +210,8 @@ def _with_third(settled, third: ReviewRecord, name: str) -> list[Settled]:
     if mark.item.origin != MODEL:
       key = f'added-{name}-{mark.item.number:03d}'
       place = Place(key, False, {name: mark})
-      found.append(Settled(place, SETTLED, mark.verdict or '', mark))
+      outcome = SETTLED if mark.verdict else DISAGREED  # she took it back
+      found.append(Settled(place, outcome, mark.verdict or '', mark))
   return found
 
 
@@ -383,8 +384,16 @@ def tsv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
   lines = ['\t'.join(names)]
   for row in rows:
     cells = ['' if row.get(n) is None else str(row[n]) for n in names]
-    lines.append('\t'.join(' '.join(cell.split()) or 'n/a' for cell in cells))
+    lines.append('\t'.join(quoted(' '.join(c.split())) for c in cells))
   return '\n'.join(lines) + '\n'
+
+
+def quoted(cell: str) -> str:
+  """A cell that begins with a quote, in quotes: else whoever reads the table
+  looks for the end of that quote in the rows that follow."""
+  if not cell.startswith('"'):
+    return cell or 'n/a'
+  return '"' + cell.replace('"', '""') + '"'
 
 
 def _last_time(root, raters, case) -> str:

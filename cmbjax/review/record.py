@@ -43,7 +43,6 @@ __all__ = (  # what the other modules of this room find here
   'Item', 'Plan', 'ReviewRecord', 'Stale', 'new_header',
 )  # fmt: skip
 
-_SILENT = ('open', 'close', 'view')  # not the work of a reader
 _NOTHING = np.zeros(0, np.int64)
 
 
@@ -314,7 +313,7 @@ class ReviewRecord:
         self._undo.append(line)
         self._redo.clear()
     self.rev = line['rev']
-    self._begun |= event not in _SILENT
+    self._begun |= event not in actions.SILENT
     self._count_time(line)
     return self._change(line, touched, refused)
 
@@ -362,7 +361,7 @@ class ReviewRecord:
       self._draw(line, touched, forward=forward)
     elif event in actions.DRAWN:
       self._draw(line, touched, forward=forward)
-    elif event not in _SILENT:
+    elif event not in actions.SILENT:
       raise InputError(f'has an unknown event {checks.short(event)}')
     return touched
 
