@@ -38,6 +38,7 @@ _CODES = {  # key to code and Windows key number
   'Escape': ('Escape', 27),
   'Tab': ('Tab', 9),
   'Delete': ('Delete', 46),
+  'Home': ('Home', 36),
   'PageUp': ('PageUp', 33),
   'PageDown': ('PageDown', 34),
   'ArrowLeft': ('ArrowLeft', 37),

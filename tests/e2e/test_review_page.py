@@ -383,6 +383,10 @@ def test_the_unaided_reading_comes_first(room):
   reader, _ = room('--mode', 'first-reader', '--ratings')
   assert reader.items() == []
   assert 'Your own search' in reader.run('document.body.innerText')
+  assert 'Candidates are hidden until you say done.' in reader.run(
+    'document.getElementById("list").innerText'
+  )
+  assert reader.run('document.getElementById("case").clientWidth') > 100
   reader.key('+')
   reader.wait('cmbjax.item')
   assert reader.item['origin'] == 'reader'
@@ -403,6 +407,9 @@ def test_the_unaided_reading_comes_first(room):
   reader.browser.click('#done button[value=yes]')
   reader.wait('cmbjax.review.items.size === 13')
   assert {item['origin'] for item in reader.items()} == {'model', 'reader'}
+  rows = reader.run('document.getElementById("rows").innerText')
+  assert 'Addition 1' in rows and 'Candidate 12' in rows
+  assert '100' not in rows
   assert all(item['score'] is None for item in reader.items())
 
 
@@ -630,3 +637,28 @@ def test_marks_do_not_cover_what_they_mark(room):
   assert reader.run(calls) == 0
   reader.run('cmbjax.viewer.setField(15)')
   assert reader.run(calls) > 0
+
+
+def test_the_way_back_and_the_last_decision(room):
+  reader, _ = room()
+  position, said = 'cmbjax.viewer.position', 'spoken.textContent'
+  reader.run('cmbjax.viewer.jump([20, 20, 3])')
+  reader.key('Home')
+  assert reader.run(position) == reader.item['ijk']
+  reader.run('cmbjax.viewer.jump([20, 20, 3])')
+  reader.key('f')
+  assert reader.run(position) == reader.item['ijk']
+  label = 'document.getElementById("field").innerText'
+  assert reader.run(label).startswith('60 mm lesion')
+  strip = 'document.querySelector(".last").innerText'
+  reader.key('r')
+  words = reader.run(strip)
+  assert 'Last decision' in words and 'Candidate 1 · rejected' in words
+  assert 'What is it?' in words
+  reader.key('Shift+3')
+  reader.saved()
+  assert reader.items()[0]['mimic'] == 'cavernoma'
+  reader.choose(12)
+  assert reader.run('document.querySelector(".last").hidden')
+  reader.key('n')
+  assert reader.run(said) == 'This is the last candidate.'

@@ -36,7 +36,8 @@ export function actionsOf(app) {
     nudge: (key) => nudge(app, key),
     sequence: (key) => app.sequences.key(key),
     minip: () => app.setSlab(!app.viewer.slab),
-    field: () => app.viewer.setField(app.viewer.field ? null : FIELD_MM),
+    field: () => field(app),
+    home: () => app.home(),
     window: () => actions.tool(toggled(app, 'window')),
     crosshair: () => {
       app.shows.crosshair = !app.shows.crosshair;
@@ -113,6 +114,14 @@ function nudge(app, key) {
   if (key.endsWith('Up')) to[v] += 1;
   if (key.endsWith('Down')) to[v] -= 1;
   viewer.jump(to);
+}
+
+// Around the current candidate, else around the crosshair.
+function field(app) {
+  const {item, viewer} = app;
+  const on = !viewer.field;
+  if (on && item) viewer.jump(item.ijk);
+  viewer.setField(on ? FIELD_MM : null, item?.ijk);
 }
 
 async function growAt(app, point) {

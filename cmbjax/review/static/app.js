@@ -4,7 +4,7 @@
 import {Brush, SIZES_MM} from './brush.js';
 import {Dialogs} from './dialogs.js';
 import {Header} from './header.js';
-import {List, nameOf, stateOf} from './list.js';
+import {List, stateOf} from './list.js';
 import {Panel} from './panel.js';
 import {Review, told} from './review.js';
 import {Sequences} from './sequences.js';
@@ -13,6 +13,7 @@ import {get} from './api.js';
 import {$, banner, press, speak} from './dom.js';
 import {actionsOf, bindButtons} from './actions.js';
 import {listenToKeys} from './keys.js';
+import {nameAll, nameOf} from './names.js';
 import {makeViewer, outlineOf} from './viewer-api.js';
 import {remember, remembered, watchTabs} from './memory.js';
 import {readout, protocol} from './readout.js';
@@ -235,8 +236,9 @@ class App {
     this.showing = null;
     if (!review.meta || !viewer.grid) return;
     for (const item of review.items.values()) this.measure(item);
+    nameAll(review.items);
     viewer.setItems(review.items, this.current);
-    list.show(review.items, this.current);
+    list.show(review.items, this.current, review.hidden);
     const all = [...review.items.values()].every((item) => item.verdict);
     panel.show(this.item, {
       asked: review.items.get(this.judgedNow), hidden: review.hidden, all,
@@ -244,6 +246,10 @@ class App {
       at: list.order.indexOf(this.current) + 1});
     $('finish-open').classList.toggle('ready', all && review.items.size > 0);
     this.header.show();
+    const {item} = this;
+    $('field-of').textContent = item ? 'lesion' : 'here';
+    $('field').title = `60 mm around ${item ? nameOf(item)
+      : 'the crosshair'} (F)`;
   }
 
   // Size at once, also for strokes that are not sent yet.
@@ -288,6 +294,18 @@ class App {
   step(by) {
     const next = this.list.beside(this.current, by);
     if (next !== undefined) this.choosing(next);
+    else speak(by > 0 ? 'This is the last candidate.'
+      : 'This is the first candidate.');
+  }
+
+  // Back to the current one, wherever the reader has looked meanwhile.
+  home() {
+    if (!this.item) { speak('No candidate is chosen.'); return; }
+    this.viewer.jump(this.item.ijk);
+    if (this.viewer.field) {
+      this.viewer.setField(this.viewer.field, this.item.ijk);
+    }
+    speak(`Back at ${nameOf(this.item)}.`);
   }
 
   stepCase(by) {

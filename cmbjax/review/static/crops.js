@@ -33,6 +33,12 @@ export class Crops {
     else this.eye.observe(canvas);
   }
 
+  // Not in the list: drawn at once.
+  now(canvas, ijk) {
+    canvas.seen = true;
+    this.add(canvas, ijk);
+  }
+
   forget(canvas) {
     this.wanted.delete(canvas);
     this.eye.unobserve(canvas);

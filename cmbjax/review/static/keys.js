@@ -15,6 +15,7 @@ export const GROUPS = [
   ['Go', [
     [['n', 'j'], 'next', 'next candidate', true],
     [['p', 'k'], 'previous', 'previous candidate', true],
+    [['Home'], 'home', 'back to the current candidate'],
     [['PageDown'], 'nextCase', 'next case'],
     [['PageUp'], 'previousCase', 'previous case'],
     [['s'], 'sweep', 'sweep: go through all slices'],
@@ -28,7 +29,7 @@ export const GROUPS = [
     [['2'], 'sequence', 'phase, else QSM'],
     [['3', 'm'], 'minip', 'minimum-intensity slab (minIP) on or off'],
     [['4', '5', '6'], 'sequence', 'magnitude and what else there is'],
-    [['f'], 'field', '60 mm around the lesion, and back'],
+    [['f'], 'field', '60 mm around the current candidate, and back'],
     [['w'], 'window', 'then drag: window (or the right button)'],
     [['x'], 'crosshair', 'crosshair on or off'],
     [[' '], 'overlay', 'outlines on or off'],

@@ -2,6 +2,7 @@
 
 import {$, make} from './dom.js';
 import {Crops} from './crops.js';
+import {nameOf} from './names.js';
 
 const SORTS = {
   order: ['as given', (item) => item.item],
@@ -20,10 +21,6 @@ const FILTERS = {
 const STATES = {accept: 'accepted', reject: 'rejected', unsure: 'unsure'};
 
 export const stateOf = (item) => STATES[item.verdict] || 'unread';
-
-// Readers know a candidate's number, and their own additions as such.
-export const nameOf = (item) =>
-  `${item.origin === 'model' ? 'Candidate' : 'Addition'} ${item.item}`;
 
 export class List {
   constructor(choose, changed) {
@@ -61,8 +58,8 @@ export class List {
     $('rows').replaceChildren();
   }
 
-  show(items, current) {
-    Object.assign(this, {items, current});
+  show(items, current, hidden = this.hidden) {
+    Object.assign(this, {items, current, hidden});
     const value = SORTS[this.sort][1];
     const all = [...items.values()].sort((one, other) =>
       value(one) - value(other) || one.item - other.item);
@@ -83,9 +80,10 @@ export class List {
         lines.some((line, at) => host.children[at] !== line)) {
       host.replaceChildren(...lines);
     }
-    $('list-empty').hidden = kept.length > 0;
-    $('list-empty').textContent = items.size
-      ? 'No candidate of this kind.' : 'No candidates in this case.';
+    $('list-empty').hidden = kept.length > 0 && !hidden;
+    $('list-empty').textContent = hidden
+      ? 'Candidates are hidden until you say done.' : items.size
+        ? 'No candidate of this kind.' : 'No candidates in this case.';
   }
 
   row(item) {
@@ -102,8 +100,8 @@ export class List {
       this.rows.set(item.item, row);
     }
     const mine = item.item === this.current;
-    const key = [item.verdict, item.origin, item.ijk, facts(item), mine,
-      Boolean(this.current)].join();
+    const key = [nameOf(item), item.verdict, item.origin, item.ijk,
+      facts(item), mine, Boolean(this.current)].join();
     if (row.key === key) return row.line; // hundreds of rows do not change
     row.key = key;
     row.name.textContent = nameOf(item);

@@ -1,7 +1,8 @@
 // The candidate that is being read: verdict and what belongs to it.
 
 import {$, cap, make, press} from './dom.js';
-import {nameOf, stateOf} from './list.js';
+import {stateOf} from './list.js';
+import {nameOf} from './names.js';
 
 const VERDICTS = [
   ['accept', 'Accept', 'A'], ['reject', 'Reject', 'R'],
@@ -40,6 +41,9 @@ export class Panel {
     this.clear = make('button', {class: 'quiet', onclick: () =>
       app.verdict(null)}, 'Clear ', cap('0'));
     this.choice = make('div', {class: 'choice'});
+    this.picture = make('canvas', {'aria-hidden': 'true'});
+    this.last = make('div', {class: 'last', role: 'group', hidden: true,
+      'aria-label': 'Last decision'});
     this.facts = make('dl', {class: 'facts'});
     this.flags = make('ul', {class: 'flags', 'aria-label': 'Warnings'});
     this.region = make('select', {id: 'region', onchange: () =>
@@ -74,7 +78,7 @@ export class Panel {
       this.flags, this.facts,
       make('div', {class: 'fields'},
         make('label', {}, 'Region ', this.region), this.clear),
-      this.comment, this.own);
+      this.comment, this.own, this.last);
     this.nothing = make('div', {class: 'nothing'});
   }
 
@@ -90,12 +94,14 @@ export class Panel {
     this.host.dataset.state = item.verdict || 'unread';
     this.name.textContent = nameOf(item);
     this.state.textContent = stateOf(item);
-    this.position.textContent = at ? ` · ${at} of ${total}` : '';
+    this.position.textContent = at
+      ? ` · ${at} of ${total}${at === total && at > 1 ? ', the last' : ''}` : '';
     for (const button of this.verdicts) {
       press(button, button.dataset.value === item.verdict);
     }
     this.clear.disabled = !item.verdict;
-    this.choose(asked || item, item, {all, next});
+    this.choose(item, {all, next, other: asked && asked !== item});
+    this.decided(asked && asked !== item ? asked : null);
     this.warn(item);
     this.describe(item);
     if (document.activeElement !== this.region) {
@@ -130,40 +136,66 @@ export class Panel {
     this.host.replaceChildren(this.nothing);
   }
 
-  // Certainty or kind of mimic, of the one just judged or of this one.
-  choose(subject, item, {all, next}) {
-    const other = subject !== item;
-    const {verdict} = subject;
-    const values = verdict === 'accept' ? CERTAINTIES
-      : verdict === 'reject' ? this.session.mimics : [];
-    const field = verdict === 'accept' ? 'certainty' : 'mimic';
-    const question = verdict === 'accept' ? 'How sure?' : 'What is it?';
-    const key = [subject.item, verdict, subject[field], other, all, next]
-      .join();
+  // Certainty or kind of mimic of the current one.
+  choose(item, {all, next, other}) {
+    const {values} = this.asks(item);
+    const key = [item.item, item.verdict, item.certainty, item.mimic, all,
+      next, other].join();
     if (this.choice.dataset.key === key) return;
     this.choice.dataset.key = key;
     this.choice.classList.toggle('calm', !values.length);
-    if (!values.length) {
-      const words = !all ? 'A verdict leads on to the next unread candidate.'
-        : 'All candidates are read. Sweep for missed ones (S), or finish.';
-      this.choice.replaceChildren(make('p', {class: 'asked'},
-        other ? `${nameOf(subject)}: ${stateOf(subject)}.` : words));
+    this.choice.hidden = Boolean(other) && !values.length;
+    if (values.length) {
+      const hint = other ? '' : next ? `1–${values.length}, or N`
+        : `⇧ 1–${values.length}`;
+      this.choice.replaceChildren(...this.question(item, hint, 'asked'));
       return;
     }
-    const label = other
-      ? `${nameOf(subject)}: ${stateOf(subject)}. ${question}` : question;
-    this.choice.replaceChildren(
-      make('p', {class: 'asked', id: 'asked'}, make('span', {}, label),
-        make('span', {class: 'hint'}, next ? `1–${values.length}, or N`
-          : `⇧ 1–${values.length}`)),
-      make('div', {class: 'chips', role: 'group', 'aria-labelledby': 'asked'},
+    this.choice.replaceChildren(make('p', {class: 'asked'}, !all
+      ? 'A verdict leads on to the next unread candidate.'
+      : 'All candidates are read. Sweep for missed ones (S), or finish.'));
+  }
+
+  // The one judged just before, apart from the one that is shown now.
+  decided(item) {
+    const key = item && [item.item, nameOf(item), item.verdict, item.certainty,
+      item.mimic].join();
+    this.last.hidden = !item;
+    if (!item || this.last.dataset.key === key) return;
+    Object.assign(this.last.dataset, {key, state: item.verdict || 'unread'});
+    const {values} = this.asks(item);
+    this.last.replaceChildren(
+      make('div', {class: 'last-head'}, this.picture,
+        make('p', {}, make('span', {class: 'label'}, 'Last decision'),
+          make('strong', {}, `${nameOf(item)} · ${stateOf(item)}`)),
+        make('button', {class: 'quiet', onclick: () =>
+          this.app.choosing(item.item)}, 'Back')),
+      ...(values.length ? this.question(item, `⇧ 1–${values.length}`,
+        'asked-last') : []));
+    this.app.list.crops.now(this.picture, item.ijk);
+  }
+
+  asks({verdict}) {
+    if (verdict === 'accept') {
+      return {field: 'certainty', values: CERTAINTIES, words: 'How sure?'};
+    }
+    return {field: 'mimic', words: 'What is it?',
+      values: verdict === 'reject' ? this.session.mimics : []};
+  }
+
+  question(item, hint, id) {
+    const {field, values, words} = this.asks(item);
+    return [
+      make('p', {class: 'asked', id}, make('span', {}, words),
+        make('span', {class: 'hint'}, hint)),
+      make('div', {class: 'chips', role: 'group', 'aria-labelledby': id},
         ...values.map((value, at) => {
           const chip = make('button', {class: 'chip', onclick: () =>
-            this.app.choose(subject.item, field, value)},
+            this.app.choose(item.item, field, value)},
           make('i', {'aria-hidden': 'true'}, String(at + 1)), plain(value));
-          press(chip, subject[field] === value);
+          press(chip, item[field] === value);
           return chip;
-        })));
+        }))];
   }
 
   warn(item) {

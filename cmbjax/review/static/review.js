@@ -7,6 +7,7 @@
 
 import {Refused, bytes, get, post} from './api.js';
 import {Labels} from './labels.js';
+import {called} from './names.js';
 
 const STROKE_MS = 1500;
 const WAITS_MS = [500, 1000, 2000, 4000, 8000];
@@ -345,5 +346,5 @@ export function told(body) {
   const what = {
     accept: 'accept', reject: 'reject', unsure: 'unsure'}[body.value] ||
     (body.event === 'verdict' ? 'clear the verdict' : body.event);
-  return body.item ? `${what}, candidate ${body.item}` : what;
+  return body.item ? `${what}, ${called(body.item)}` : what;
 }
