@@ -128,7 +128,7 @@ def read_json(path: str | os.PathLike) -> Any:
     return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:  # or nested too deeply
     raise InputError(f'{path}: is not valid JSON ({error}).') from error
 
 

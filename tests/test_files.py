@@ -141,3 +141,10 @@ def test_one_run_per_folder(tmp_path):
     pass
   with files.alone_in(tmp_path):
     pass
+
+
+def test_json_that_is_nested_too_deeply(tmp_path):
+  path = tmp_path / 'deep.json'
+  path.write_text('[' * 200_000)
+  with pytest.raises(InputError, match=r'deep\.json: is not valid JSON'):
+    files.read_json(path)

@@ -98,6 +98,23 @@ def test_a_mask_with_values_is_taken_apart_too(tmp_path, one):
   assert len(loaded.candidates) == 4
 
 
+@pytest.mark.parametrize('name', ['lesions.nii.gz', 'a_mask.nii.gz'])
+def test_labels_that_touch_stay_apart_whatever_the_file_is_called(
+  tmp_path, one, name
+):
+  image, _, phantom = one
+  array = np.zeros(phantom.swi.shape, np.int32)
+  array[4:6, 4:6, 4] = 70_000
+  array[6:8, 4:6, 4] = 3
+  array[12:14, 12:14, 6] = 3  # the same number far away is another lesion
+  path = small_cohorts.save(tmp_path / name, array, phantom.affine)
+  loaded = cases.load(only(sources.find(image, labels=path)))
+  assert [len(c.voxels) for c in loaded.candidates] == [4, 4, 4]
+  for found in loaded.candidates:
+    mask = mask_of(found, array.shape)
+    assert len(np.unique(array[mask])) == 1
+
+
 def test_an_empty_label_image(tmp_path, one):
   image, _, phantom = one
   array = np.zeros(phantom.swi.shape, np.uint8)

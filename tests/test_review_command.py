@@ -71,6 +71,8 @@ def test_help_names_everything_and_needs_no_jax():
     (('{scan}', '--repeat', '101'), 2, '--repeat'),
     (('{scan}', '--repeat', 'nan'), 2, '--repeat'),
     (('{scan}', '--rater', '!!'), 2, '--rater'),
+    (('{scan}', '--rater', ''), 2, '--rater'),  # of an empty shell variable
+    (('import', '{tmp}/x', '--to', '{scan}', '--rater', ''), 2, '--rater'),
     (('{scan}', '--raters', 'a', 'b'), 2, 'goes with cmbjax review merge'),
     (('{scan}', '--participant-label', '7'), 2, 'sub-7'),
     (('{scan}', '--labels', '{tmp}/none'), 3, '--labels'),

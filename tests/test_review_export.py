@@ -414,6 +414,17 @@ def test_an_accepted_lesion_without_outline_is_refused_or_grown(
   assert len(truth.lesions) == 5
 
 
+def test_an_accepted_point_where_nothing_is_dark_is_named(
+  found, tmp_path, monkeypatch
+):
+  root = tmp_path / 'reviews'
+  without_outline(root, found[0])
+  nothing = export.grow.Grown(np.zeros(0, np.int64), {})
+  monkeypatch.setattr(export.grow, 'grow', lambda *_, **__: nothing)
+  with pytest.raises(InputError, match=r'item 1 is accepted.*nothing dark'):
+    export.write_cohort(found, root, 'ann', tmp_path / 'c', grow_missing=True)
+
+
 def test_a_rejected_point_is_one_voxel(found, tmp_path):
   """Candidates of a table have no outline; they are training data too."""
   root, case = tmp_path / 'reviews', found[0]

@@ -208,6 +208,10 @@ def _copy_first(content):
   content['lesions'].append(dict(content['lesions'][0]))
 
 
+def _drop_verdict(content):
+  del content['lesions'][0]['verdict']
+
+
 def _drop_first(content):
   del content['lesions'][0]
 
@@ -234,6 +238,9 @@ def _drop_first(content):
     (_set('lesions.0.ms', -1), 'ms .-1.'),
     (_set('lesions.0.ms', True), 'ms .True.'),
     (_set('lesions.0.time', 'x'), 'time .x.'),
+    (_set('lesions.0.time', '9999-12-31T23:59:59-14:00'), 'time .9999'),
+    (_set('exported', '0001-01-01T00:00:00+14:00'), 'exported is'),
+    (_drop_verdict, 'lesion-001 has no verdict'),
     (_set('lesions.0.centre_mm', [1, 2]), 'centre_mm'),
     (_set('events', 5), 'events is no list'),
     (_copy_first, 'holds lesion-001 twice'),

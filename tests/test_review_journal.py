@@ -652,7 +652,7 @@ def test_rater_labels():
   assert journal.rater_label('anna') == 'anna'
   assert journal.rater_label('Anna-Marie O.') == 'AnnaMarieO'
   assert journal.rater_label('../../etc') == 'etc'
-  for name in ('', '..', 'ä', '/'):
+  for name in ('', '..', 'ä', '/', 'Jörg', 'Jürg', 'Ørsted', 'anna²'):
     with pytest.raises(InputError, match='--rater'):
       journal.rater_label(name)
 

@@ -1,5 +1,7 @@
 """Merging reviews: places, outcomes, adjudication, the same bytes again."""
 
+import csv
+import dataclasses
 import itertools
 
 import numpy as np
@@ -352,6 +354,31 @@ def test_other_candidates_or_images_are_refused(tmp_path):
   composed.write(tmp_path / 'd' / 'sub-01', other, [readings.done()])
   with pytest.raises(InputError, match='a and d read different images'):
     merge.run_merge(tmp_path, 'ad')
+
+
+def test_other_candidates_of_the_same_names_are_refused(tmp_path):
+  """As after another detection; they share nothing but the numbers."""
+  readings.read(tmp_path, 'a', ['accept'] * 3)
+  moved = readings.candidates([NEW, *readings.CENTRES[1:]])
+  readings.read(tmp_path, 'b', ['accept'] * 3, some=moved)
+  drawn = readings.candidates()
+  drawn[0] = dataclasses.replace(drawn[0], voxels=drawn[0].voxels[:4])
+  readings.read(tmp_path, 'c', ['accept'] * 3, some=drawn)
+  for pair in ('ab', 'ac'):
+    with pytest.raises(InputError, match='different candidates'):
+      merge.run_merge(tmp_path, pair)
+  how = {'order': 'random', 'seed': 3, 'blind': ('mask',), 'repeat': 50}
+  readings.read(tmp_path, 'd', ['accept'] * 3, **how)
+  merge.run_merge(tmp_path, 'ad')  # what was shown first does not matter
+
+
+def test_comments_with_quotes_keep_the_rows_apart():
+  said = ['"vessel, surely', 'plain "quoted" text', '"whole"', '', '"']
+  rows = [{'index': n, 'comment': text} for n, text in enumerate(said)]
+  text = merge.tsv(['comment', 'index'], rows)
+  read = list(csv.reader(text.splitlines(), delimiter='\t'))[1:]
+  wanted = [[text or 'n/a', str(n)] for n, text in enumerate(said)]
+  assert read == wanted
 
 
 def test_no_scan_in_common(tmp_path):

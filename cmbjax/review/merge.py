@@ -13,7 +13,7 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review import adjudication, composed, journal, places
+from cmbjax.review import adjudication, composed, journal, places, reader_mask
 from cmbjax.review.geometry import View, decode_runs
 from cmbjax.review.places import AGREED, DISAGREED, PENDING, Place
 from cmbjax.review.record import MODEL, Candidate, ReviewRecord, new_header
@@ -384,16 +384,10 @@ def tsv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
   lines = ['\t'.join(names)]
   for row in rows:
     cells = ['' if row.get(n) is None else str(row[n]) for n in names]
-    lines.append('\t'.join(quoted(' '.join(c.split())) for c in cells))
+    lines.append(
+      '\t'.join(reader_mask.quoted(' '.join(c.split())) for c in cells)
+    )
   return '\n'.join(lines) + '\n'
-
-
-def quoted(cell: str) -> str:
-  """A cell that begins with a quote, in quotes: else whoever reads the table
-  looks for the end of that quote in the rows that follow."""
-  if not cell.startswith('"'):
-    return cell or 'n/a'
-  return '"' + cell.replace('"', '""') + '"'
 
 
 def _last_time(root, raters, case) -> str:

@@ -119,4 +119,12 @@ def _cell(value: Any) -> str:
     return 'n/a'
   # One line and no tab, whatever the reader wrote.
   plain = re.sub('[\\x00-\\x1f\\x7f-\\x9f]', ' ', str(value))
-  return ' '.join(plain.split())
+  return quoted(' '.join(plain.split()))
+
+
+def quoted(cell: str) -> str:
+  """A cell that begins with a quote, in quotes: else whoever reads the table
+  looks for the end of that quote in the rows that follow."""
+  if not cell.startswith('"'):
+    return cell or 'n/a'
+  return '"' + cell.replace('"', '""') + '"'

@@ -272,7 +272,7 @@ def _reviews(args) -> pathlib.Path:
 def _rater(args) -> str:
   from cmbjax.review import journal
 
-  return journal.rater_label(args.rater or _login())
+  return journal.rater_label(_login() if args.rater is None else args.rater)
 
 
 def _login() -> str:
@@ -437,7 +437,7 @@ def _bring(args, words) -> int:
   from cmbjax.review import verdicts_import
 
   found, root = _found(args, args.to)
-  rater = _rater(args) if args.rater else None  # else the file's own
+  rater = None if args.rater is None else _rater(args)  # else the file's own
   paths = [pathlib.Path(word) for word in words]
   for path in verdicts_import.bring(paths, found.cases, root, rater):
     print(path)

@@ -166,6 +166,8 @@ def _check_row(path, name, row) -> None:
         f'{path}: {name} has {field} {str(row.get(field))[:40]!r}, allowed is '
         f'{", ".join(wanted)}.'
       )
+  if 'verdict' not in row:
+    raise InputError(f'{path}: {name} has no verdict, not even null.')
   if row.get('mimic') and row.get('verdict') != 'reject':
     raise InputError(f'{path}: {name} has a mimic, but is not rejected.')
 
@@ -184,9 +186,11 @@ def _is_point(value) -> bool:
 
 def _is_time(value) -> bool:
   try:
-    return datetime.datetime.fromisoformat(value).tzinfo is not None
-  except (TypeError, ValueError):
+    moment = datetime.datetime.fromisoformat(value)
+    moment.astimezone(datetime.UTC)  # years 1 to 9999 there as well
+  except (TypeError, ValueError, OverflowError):
     return False
+  return moment.tzinfo is not None
 
 
 def _utc(value: str) -> str:
