@@ -70,6 +70,9 @@ def test_help_names_everything_and_needs_no_jax():
     (('{scan}', '--seed', '-1'), 2, '--seed'),
     (('{scan}', '--repeat', '101'), 2, '--repeat'),
     (('{scan}', '--repeat', 'nan'), 2, '--repeat'),
+    (('{scan}', '--least', '1.5'), 2, '--least'),
+    (('{scan}', '--least', 'nan'), 2, '--least'),
+    (('{scan}', '--least', 'possible'), 2, '--least'),
     (('{scan}', '--rater', '!!'), 2, '--rater'),
     (('{scan}', '--rater', ''), 2, '--rater'),  # of an empty shell variable
     (('import', '{tmp}/x', '--to', '{scan}', '--rater', ''), 2, '--rater'),

@@ -212,6 +212,35 @@ def test_scans_that_are_not_completed_are_left_out(found, results, tmp_path):
   assert export.left_out(found, root, 'ann') == {'sub-02': 'in progress'}
 
 
+def test_what_is_not_shown_is_neither(found, tmp_path, monkeypatch):
+  case, root, least = found[0], tmp_path / 'reviews', 0.25
+  loaded = export.cases_lib.load(case)
+  scores = [one.index / 10 for one in loaded.candidates]
+  scored = [
+    dataclasses.replace(one, score=score)
+    for one, score in zip(loaded.candidates, scores)
+  ]
+  loaded = loaded._replace(candidates=tuple(scored))
+  monkeypatch.setattr(export.cases_lib, 'load', lambda _: loaded)
+  likely = [score for score in scores if score >= least]
+  assert 0 < len(likely) < len(scores)
+  for name in ('ann', 'bob'):
+    readings.read_case(root, name, case, lambda c: 'reject', least=least)
+  merge.run_merge(root, ['ann', 'bob'])
+  for rater in ('ann', 'merge_ann_bob'):
+    out = export.write_cohort([case], root, rater, tmp_path / rater)
+    (scan,) = cohort.read_cohort(out).scans
+    assert scan.truth.kind == 'candidates'
+    assert cohort.load_scan(scan).truth.rejected.max() == len(likely)
+    (path,) = out.glob('derivatives/truth/sub-*/anat/*_seg-mimic_dseg.json')
+    about = json.loads(path.read_text())
+    assert about['LeftOut']['not_shown'] == len(scores) - len(likely)
+    assert about['Least'] == least
+  readings.read_case(root, 'eve', case, lambda c: 'reject')
+  with pytest.raises(InputError, match='with the same --least'):
+    merge.run_merge(root, ['ann', 'eve'])
+
+
 def test_who_is_left_out_is_known_without_reading_all(
   found, tmp_path, monkeypatch
 ):

@@ -1,5 +1,6 @@
 """What was acknowledged is on the disk, whatever happens."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review import journal
+from cmbjax.review import journal, reader_mask
 from cmbjax.review.journal import DiskFull, Journal
 from cmbjax.review.record import Stale
 from tests import review_records as reviews
@@ -133,6 +134,56 @@ def test_what_was_found_unaided_can_be_read_again(folder):
   table = (folder / 'sub-01_rater-anna_dseg.tsv').read_text().splitlines()
   assert len(table) == 3
   assert 'found unaided' in table[1]
+
+
+def test_least_shows_what_is_likely(folder):
+  kept = Journal.open(folder, reviews.header(3, least=0.3))  # .1, .37, .63
+  assert kept.notices == (
+    '1 candidates below 0.3 are not shown (--least); they stay without a '
+    'verdict.',
+  )
+  record = kept.record
+  assert [item.id for item in record.shown()] == ['lesion-002', 'lesion-003']
+  assert [row['id'] for row in record.header['below']] == ['lesion-001']
+  assert (
+    not record.labels().ravel(order='F')[reviews.candidates(3)[0].voxels].any()
+  )
+  for number in (1, 2):
+    kept.apply({'event': 'verdict', 'item': number, 'value': 'accept'})
+  assert record.case_json()['first_unread'] is None
+  kept.close()
+  again = Journal.open(folder, reviews.header(3))
+  assert '1 candidates' in again.notices[0]
+  assert '--least 0.3, which stays; all is for new' in again.notices[1]
+  again.close()
+
+
+def test_least_and_first_readers(folder):
+  header = reviews.header(3, least=0.3, mode='first-reader')
+  kept = Journal.open(folder, header)
+  assert kept.notices[0].startswith('Candidates below 0.3')  # no number
+  kept.apply({'event': 'add', 'ijk': reviews.candidates(3)[0].ijk})
+  kept.apply({'event': 'done'})
+  kept.close()
+  again = Journal.open(folder, header)
+  assert again.notices[0].startswith('1 candidates below 0.3')
+  again.close()
+
+
+def test_least_by_status():
+  some = reviews.candidates(3)
+  some[0] = dataclasses.replace(some[0], status='possible')
+  some[1] = dataclasses.replace(some[1], status=None, score=None)
+  rest = {k: reviews.header(0)[k] for k in ('grid', 'rater', 'case', 'source')}
+  rest['image_sha256'] = ''
+  for least, count in (('definite', 2), (0.0, 3), (0.99, 1), (None, 3)):
+    header = reviews.new_header(some, least=least, **rest)
+    assert len(header['items']) == count
+    assert len(header['below']) == 3 - count
+    record = reviews.ReviewRecord(header)
+    assert max(reader_mask.indices(record).values()) <= 3
+    record.apply({'event': 'add', 'ijk': [6, 6, 5]})
+    assert max(reader_mask.indices(record).values()) == 4
 
 
 def test_how_it_was_begun_stays(folder):

@@ -35,6 +35,7 @@ class Options(NamedTuple):
   order: str = 'likelihood'
   seed: int = 0
   repeat: float = 0.0
+  least: float | str | None = None
   ratings: bool = False
   viewer: str = 'flat'
 
@@ -305,6 +306,7 @@ class Desk:
       order=options.order,
       seed=options.seed,
       repeat=options.repeat,
+      least=options.least,
     )
     return header | {'subject': case.subject, 'session': case.session}
 
@@ -353,7 +355,8 @@ class Desk:
   def _unopened(self, case) -> dict[str, Any]:
     """What is known of a case that nobody has begun."""
     is_first = self.options.mode == 'first-reader'  # who must not know
-    count = None if is_first or not case.rows else len(case.rows)
+    unknown = is_first or self.options.least is not None or not case.rows
+    count = None if unknown else len(case.rows)
     return {'status': record.STATUSES[0], 'items': count, 'read': 0}
 
 

@@ -175,6 +175,8 @@ def collect(
   said = [mark.verdict for mark in every]
   lost = len(rejected) - len(mimics)
   counts = {'unsure': said.count('unsure'), 'unread': said.count(None)}
+  below = len(record.header.get('below', ()))
+  counts |= {'not_shown': below} if below else {}
   counts |= {'rejected_under_a_lesion': lost} if lost else {}
   return Labels(tuple(accepted), tuple(mimics), counts)
 
@@ -395,6 +397,7 @@ def _about(record, case, rater, folder) -> dict[str, Any]:
     'Blind': list(header['blind']),
     'Order': header['order'],
     'Seed': header['seed'],
+    'Least': header.get('least'),
     'ReviewedWith': header['cmbjax'],
     'Simulated': bool(case.simulated or header['simulated']),
     'GeneratedBy': [
@@ -486,7 +489,8 @@ _README = """{name}, written by cmbjax review export.
 The images are those that were reviewed, voxel by voxel. Under
 derivatives/truth, seg-cmb holds what {rater} accepted or added, seg-mimic what
 {rater} rejected; together they are all candidates of a scan, where there were
-some (AllCandidatesReviewed). What was left unsure is in neither.
+some (AllCandidatesReviewed). What was left unsure, or not shown because of
+--least, is in neither.
 """
 
 

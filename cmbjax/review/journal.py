@@ -32,6 +32,7 @@ _KEPT = {  # what a journal was begun with, and stays
   'order': '--order',
   'seed': '--seed',
   'repeat': '--repeat',
+  'least': '--least',
 }
 
 
@@ -244,7 +245,7 @@ class Journal:
         raise _changed_labels(path)
       aside = _put_aside(path)
       journal = cls._begin(folder, header)
-      journal.notices = (
+      journal.notices += (
         'The candidates have changed since this case was opened first, before '
         f'anything was said; {aside.name} holds that.',
       )
@@ -254,7 +255,7 @@ class Journal:
         f'The last line of {EVENTS} was cut short when the review ended '
         'abruptly and never confirmed; it was dropped.'
       )
-    notices += _differences(record.header, header)
+    notices += [*_unshown(record), *_differences(record.header, header)]
     journal = cls(folder, record, size, notices)
     journal._say('open', {'blind': list(header['blind']), **_software()})
     return journal
@@ -271,7 +272,7 @@ class Journal:
       raise (DiskFull(str(error)) if full else error) from cause
     for place in (folder, folder.parent, folder.parent.parent):
       _sync_folder(place)  # so that the name outlives a power cut, too
-    return cls(folder, record, len(data))
+    return cls(folder, record, len(data), _unshown(record))
 
   def apply(self, action: Mapping[str, Any]) -> Change:
     """Checks, writes to the disk, then changes the state. Thread safe.
@@ -498,13 +499,28 @@ def _put_aside(path: pathlib.Path) -> pathlib.Path:
   return aside
 
 
-def _differences(old: Mapping, new: Mapping) -> list[str]:
-  notices = [
-    f'This case was begun with {option} {old[key]}, which stays; {new[key]} '
-    'is for new cases.'
-    for key, option in _KEPT.items()
-    if old[key] != new[key]
+def _unshown(record: ReviewRecord) -> list[str]:
+  """What --least keeps from the reader; a first reader learns no number."""
+  least, count = record.header.get('least'), len(record.header.get('below', ()))
+  if not count:
+    return []
+  what = 'not definite' if least == 'definite' else f'below {least:g}'
+  many = 'Candidates' if record.hidden else f'{count} candidates'
+  return [
+    f'{many} {what} are not shown (--least); they stay without a verdict.'
   ]
+
+
+def _differences(old: Mapping, new: Mapping) -> list[str]:
+  notices = []
+  for key, option in _KEPT.items():
+    values = [one.get(key) for one in (old, new)]
+    if values[0] != values[1]:
+      was, now = ('all' if value is None else value for value in values)
+      notices.append(
+        f'This case was begun with {option} {was}, which stays; {now} is for '
+        'new cases.'
+      )
   if ('mask' in old['blind']) != ('mask' in new['blind']):
     how = 'hidden' if 'mask' in old['blind'] else 'shown'
     notices.append(f'This case was begun with masks {how}, which stays.')

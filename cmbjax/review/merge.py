@@ -237,6 +237,8 @@ def _write_case(folder, records, settled, root, raters, adjudicate) -> None:
     simulated=first.header['simulated'],
     blind=(),
   )
+  for name in ('least', 'below'):  # alike for all; nobody saw these
+    header[name] = first.header.get(name) or header[name]
   header['merged'] = {'raters': list(raters), 'adjudicator': adjudicate}
   names = [*raters, adjudicate] if adjudicate else raters
   time = _last_time(root, names, first.header['case'])

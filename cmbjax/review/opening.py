@@ -43,6 +43,7 @@ def new_header(
   order: str = 'likelihood',
   seed: int = 0,
   repeat: float = 0,
+  least: float | str | None = None,
 ) -> dict[str, Any]:
   """The first line of a journal: what the reader is going to see.
 
@@ -64,15 +65,20 @@ def new_header(
     order: one of ORDERS; 'random' depends on seed, rater and case.
     seed: of the order and the repeats.
     repeat: percent of the candidates that are shown twice.
+    least: likelihood from which candidates are shown, or 'definite' for those
+      of that status; one without likelihood or status is shown. The others
+      stand apart, under 'below', and are never judged.
 
   Raises:
     InputError: an option is none of the allowed, a candidate lies outside
       the image, or two candidates share a voxel.
   """
   _check_options(mode, blind, order, seed, repeat)
-  candidates = list(candidates)
+  every = list(candidates)
   view = geometry.View.from_json(grid)
-  _check_candidates(candidates, view)
+  _check_candidates(every, view)
+  candidates = [one for one in every if _reaches(one, least)]
+  below = [one for one in every if not _reaches(one, least)]
   name = f'{rater}/{case}'
   places = _arranged(candidates, order, _stream(seed, f'order/{name}'))
   shown = _with_repeats(places, repeat, _stream(seed, f'repeat/{name}'))
@@ -95,7 +101,9 @@ def new_header(
     'order': order,
     'seed': int(seed),
     'repeat': float(repeat),
+    'least': least,
     'items': _items(candidates, shown, first),
+    'below': [_row(one) for one in below],
   }
 
 
@@ -191,21 +199,36 @@ def _items(candidates, shown, first) -> list[dict[str, Any]]:
   for place, (row, repeated) in enumerate(shown):
     one = candidates[row]
     own = not repeated and owner[int(one.index)] == row
-    voxels = geometry.distinct(one.voxels)
     items.append(
       {
         'item': first + place,
-        'id': one.id,
-        'index': int(one.index) if own else 0,
-        'ijk': [int(v) for v in one.ijk],
-        'score': _score(one),
-        'status': one.status,
-        'region': one.region,
+        **_row(one),
         'repeat_of': number_of[row] if repeated else None,
-        'voxels': [] if repeated else geometry.encode_runs(voxels),
       }
+      | ({} if own else {'index': 0})
+      | ({'voxels': []} if repeated else {})
     )
   return items
+
+
+def _row(one: Candidate) -> dict[str, Any]:
+  return {
+    'id': one.id,
+    'index': int(one.index),
+    'ijk': [int(v) for v in one.ijk],
+    'score': _score(one),
+    'status': one.status,
+    'region': one.region,
+    'voxels': geometry.encode_runs(geometry.distinct(one.voxels)),
+  }
+
+
+def _reaches(one: Candidate, least: float | str | None) -> bool:
+  if least is None:
+    return True
+  if least == 'definite':
+    return one.status in (None, 'definite')
+  return one.score is None or one.score >= least
 
 
 def _score(one: Candidate) -> float | None:

@@ -123,7 +123,7 @@ def check_alike(records: Mapping[str, ReviewRecord]) -> None:
     if not a.view.same(b.view) or _begun(a) != _begun(b):
       raise InputError(
         f'{case}: {one} and {two} were shown different candidates; compare '
-        'reviews of one and the same result.'
+        'reviews of one and the same result, with the same --least.'
       )
 
 

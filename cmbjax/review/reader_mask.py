@@ -35,7 +35,8 @@ def indices(record: ReviewRecord) -> dict[int, int]:
     if item.present and item.repeat_of is None
   ]
   known = {item.number: item.index for item in listed if item.index}
-  highest = max((row['index'] for row in record.header['items']), default=0)
+  rows = [*record.header['items'], *record.header.get('below', ())]
+  highest = max((row['index'] for row in rows), default=0)
   others = [item.number for item in listed if not item.index]
   return known | {n: highest + m for m, n in enumerate(others, start=1)}
 

@@ -31,8 +31,8 @@ OPEN = 'open'  # what is done without a sub-verb
 _SOURCE = ('images', 'labels', 'participant_label', 'reviews')
 _GOES_WITH = {  # sub-verb to its options
   OPEN: (
-    *_SOURCE, 'rater', 'blind', 'order', 'seed', 'mode', 'repeat', 'ratings',
-    'port', 'no_browser', 'viewer', 'allow_host',
+    *_SOURCE, 'rater', 'blind', 'order', 'seed', 'mode', 'repeat', 'least',
+    'ratings', 'port', 'no_browser', 'viewer', 'allow_host',
   ),
   'merge': (
     'reviews', 'raters', 'adjudicate', 'matching_mm', 'show_verdicts',
@@ -122,6 +122,12 @@ def _add_reading(group) -> None:
     metavar='PERCENT',
     help='of the candidates that are shown again, for the agreement of a '
     'reader with himself; default: 0',
+  )
+  group.add_argument(
+    '--least',
+    metavar='P',
+    help='show only candidates of at least this likelihood (0 to 1), or '
+    'definite; the others get no verdict and are in no export; default: all',
   )
   group.add_argument(
     '--ratings',
@@ -356,6 +362,7 @@ def _options(args):
   if args.repeat is not None and not 0 <= args.repeat <= 100:
     raise InputError(f'--repeat: found {args.repeat:g}; give 0 to 100 percent.')
   given = {
+    'least': _least(args.least),
     'mode': args.mode,
     'order': args.order,
     'seed': args.seed,
@@ -365,6 +372,22 @@ def _options(args):
   }
   given = {name: value for name, value in given.items() if value is not None}
   return desk.Options(blind=blind, **given)
+
+
+def _least(text: str | None) -> float | str | None:
+  from cmbjax.errors import InputError
+
+  if text in (None, 'definite'):
+    return text
+  try:
+    least = float(text)
+  except ValueError:
+    least = -1.0
+  if not 0 <= least <= 1:
+    raise InputError(
+      f"--least: found '{text}'; give a likelihood of 0 to 1, or definite."
+    )
+  return least
 
 
 def _host(text: str) -> str:
