@@ -408,7 +408,8 @@ def test_the_unaided_reading_comes_first(room):
   reader.wait('cmbjax.review.items.size === 13')
   assert {item['origin'] for item in reader.items()} == {'model', 'reader'}
   rows = reader.run('document.getElementById("rows").innerText')
-  assert 'Addition 1' in rows and 'Candidate 12' in rows
+  assert 'Addition 1' in rows
+  assert 'Candidate 12' in rows
   assert '100' not in rows
   assert all(item['score'] is None for item in reader.items())
 
@@ -653,7 +654,8 @@ def test_the_way_back_and_the_last_decision(room):
   strip = 'document.querySelector(".last").innerText'
   reader.key('r')
   words = reader.run(strip)
-  assert 'Last decision' in words and 'Candidate 1 · rejected' in words
+  assert 'Last decision' in words
+  assert 'Candidate 1 · rejected' in words
   assert 'What is it?' in words
   reader.key('Shift+3')
   reader.saved()
@@ -662,3 +664,96 @@ def test_the_way_back_and_the_last_decision(room):
   assert reader.run('document.querySelector(".last").hidden')
   reader.key('n')
   assert reader.run(said) == 'This is the last candidate.'
+
+
+def test_a_damaged_case_is_named_and_the_rest_can_be_read(room, tmp_path):
+  folder = journal.folder_of(tmp_path, review_pages.RATER, 'sub-02')
+  folder.mkdir(parents=True)
+  (folder / 'events.jsonl').write_text('not a journal\nat all\n')
+  reader, _ = room()
+  assert reader.run('cmbjax.review.meta.name') == 'sub-01'
+  assert 'sub-02 cannot be opened' in reader.banner()
+  cases = reader.run('document.getElementById("case").textContent')
+  assert '⚠ sub-02 (damaged)' in cases
+  reader.key('a')
+  reader.saved()
+
+
+def test_likeliest_first_and_definite_only_unless_blinded(room, plain):
+  reader, _server = room('--blind', 'none')
+  options = '[...document.querySelectorAll("#list option")].map(o => o.value)'
+  # Labels without a table have no likelihood: neither is offered.
+  assert {'score', 'definite'}.isdisjoint(reader.run(options))
+  reader.run(
+    'cmbjax.review.items.forEach((i, n) => Object.assign(i,'
+    ' {score: n / 20, status: n > 6 ? "definite" : "possible"})),'
+    'cmbjax.list.offer(cmbjax.review.items), cmbjax.show()'
+  )
+  assert {'score', 'definite'} <= set(reader.run(options))
+  script = (
+    '(() => {{ const s = document.getElementById("{}"); s.value = "{}";'
+    ' s.dispatchEvent(new Event("change", {{bubbles: true}}));'
+    ' return [...document.querySelectorAll("#rows [data-item]")]'
+    '.map(one => Number(one.dataset.item)); }})()'
+  )
+  assert reader.run(script.format('sort', 'score')) == list(range(12, 0, -1))
+  assert reader.run(script.format('filter', 'definite')) == [
+    12, 11, 10, 9, 8, 7, 1,
+  ]  # fmt: skip
+
+
+def test_a_phone_shows_whom_the_verdict_is_for(room):
+  reader, _ = room(width=400, height=800)
+  reader.key('r')
+  bar = 'document.querySelector(".verdicts").innerText'
+  assert 'Candidate 2 · unread' in reader.run(bar)
+  assert reader.run('document.documentElement.scrollHeight') < 2000
+  assert reader.run('document.querySelector(".tools").matches(".more")')
+  assert reader.run('document.documentElement.scrollWidth <= innerWidth')
+  reader.key('b')
+  hint = reader.run('document.getElementById("brush-bar").innerText')
+  assert 'Ctrl' not in hint
+  assert 'Esc' not in hint
+  reader.key('Escape')
+  reader.browser.click('#list-fold')
+  reader.choose(5)
+  assert reader.run('scrollY') == 0
+  assert not reader.run('document.getElementById("list").matches(".open")')
+
+
+def test_unread_ones_come_before_the_end(room):
+  reader, _ = room()
+  reader.key('a')
+  reader.browser.click('#finish-open')
+  strong = 'document.querySelector("#finish-body .strong").innerText'
+  assert reader.run(strong) == 'Go to next unread'
+  reader.browser.click('#finish-body .strong')
+  assert reader.item['verdict'] is None
+  assert not reader.run('document.getElementById("finish").open')
+
+
+def test_a_sweep_goes_across_the_slices_as_measured(plain, tmp_path):
+  array = np.full((60, 24, 56), 90, np.int16)
+  image = tmp_path / 'scan.nii.gz'
+  labels = tmp_path / 'labels.nii.gz'
+  affine = np.diag([1.0, 3.0, 1.0, 1.0])
+  nib.save(nib.Nifti1Image(array, affine), image)
+  nib.save(nib.Nifti1Image((array * 0).astype(np.uint8), affine), labels)
+  given = (image, '--labels', labels, '--reviews', tmp_path / 'r')
+  with review_server.running(*given, '--rater', review_pages.RATER) as server:
+    reader = Reader(plain)
+    reader.open(server.address)
+    assert reader.run('cmbjax.review.meta.slab_axis') == 1
+    reader.run('cmbjax.viewer.jump([30, 3, 28])')
+    reader.key('s')
+    before = reader.run('cmbjax.viewer.position')
+    reader.key('ArrowUp')
+    assert reader.run('cmbjax.viewer.position') == [
+      before[0], before[1] + 1, before[2],
+    ]  # fmt: skip
+    assert reader.run('cmbjax.sweep.slices().length') == 24
+    reader.key('Enter')
+    reader.wait('cmbjax.sweep.share() > 0.2')
+    reader.key('s')
+    reader.saved()
+    reader.browser.go('about:blank')

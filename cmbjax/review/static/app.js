@@ -12,6 +12,7 @@ import {Sweep} from './sweep.js';
 import {get} from './api.js';
 import {$, banner, press, speak} from './dom.js';
 import {actionsOf, bindButtons} from './actions.js';
+import {fitPhones} from './phone.js';
 import {listenToKeys} from './keys.js';
 import {nameAll, nameOf} from './names.js';
 import {makeViewer, outlineOf} from './viewer-api.js';
@@ -47,6 +48,7 @@ class App {
     this.dialogs = new Dialogs(this);
     this.actions = actionsOf(this);
     bindButtons(this);
+    fitPhones();
     listenToKeys(this.actions, {
       ratings: this.session.ratings, busy: (key) => this.awaited(key)});
     const kind = this.wanted();

@@ -74,6 +74,8 @@ export class Dialogs {
     const note = make('textarea', {rows: 3, maxLength: 4000,
       value: review.note || '', 'aria-label': 'Notes on this case',
       placeholder: 'Notes on this case'});
+    const open = unread.length > 0 && !review.hidden;
+    const strong = {class: 'strong', autofocus: true};
     const end = (status) => this.end(status, note.value);
     const button = (words, run, more = {}) =>
       make('button', {type: 'button', onclick: run, ...more}, words);
@@ -83,14 +85,16 @@ export class Dialogs {
       review.hidden ? make('p', {class: 'warning'}, 'You have not seen the ' +
         'candidates yet.') : '',
       unread.length && !review.hidden ? make('p', {class: 'warning'},
-        `${count(unread.length, 'candidate')} not read yet. `,
-        button('Go there', () => { $('finish').close();
-          app.go(unread[0].item); })) : '', note,
+        `${count(unread.length, 'candidate')} not read yet.`) : '', note,
       make('div', {class: 'ends'},
         button('Back', () => $('finish').close(), {class: 'quiet'}),
         button('Flag for later', () => end('flagged')),
         button('Complete the case', () => end('completed'),
-          {class: 'strong', autofocus: true})));
+          open ? {} : strong),
+        open ? button('Go to next unread', () => {
+          $('finish').close();
+          app.choosing(app.list.unread(app.current) ?? unread[0].item);
+        }, strong) : ''));
     $('finish').showModal();
   }
 

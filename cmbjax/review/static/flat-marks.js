@@ -113,18 +113,19 @@ function letters(viewer, pane, map) {
   const [left, right, bottom, top] = viewer.sides(pane, map);
   const much = {size: 13, weight: 650, ink: '#e6b95c'};
   text(context, left, 7, height / 2 - 8, much);
-  const gutter = pane.number === 0 && viewer.options.gutter ? 25 : 7;
+  const gutter = pane.number === viewer.options.gutter ? 25 : 7;
   text(context, right, width - gutter, height / 2 - 8,
     {...much, align: 'right'});
   text(context, top, width / 2 + 9, width < 260 ? 36 : 17, much);
   text(context, bottom, width / 2 + 9, height - 8, much);
 }
 
-function caption(viewer, {context, plane, width}) {
+// ↕: the plane whose slices the arrow keys step through.
+function caption(viewer, {context, plane, width, number}) {
   const {dim, spacing} = viewer.grid;
   const size = width > 640 ? 14 : 12;
   const lines = [[`${plane.name} ${viewer.position[plane.w] + 1}/` +
-    dim[plane.w], INK]];
+    dim[plane.w] + (viewer.active === number ? ' ↕' : ''), INK]];
   const count = slabCount(viewer.slab, spacing[plane.w]);
   if (count > 1) {
     const mm = (count * spacing[plane.w]).toFixed(1).replace(/\.0$/, '');

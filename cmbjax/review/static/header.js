@@ -21,13 +21,24 @@ export class Header {
     const now = review.number;
     $('case').replaceChildren(...session.cases.map((one) => {
       const mark = {completed: '✓ ', flagged: '⚑ ', 'in progress': '◐ '};
-      return make('option', {value: one.case},
-        (mark[one.status] || '') + one.name);
+      return make('option', {value: one.case, title: one.problem || ''},
+        one.problem ? `⚠ ${one.name} (damaged)`
+          : (mark[one.status] || '') + one.name);
     }));
+    this.problems();
     $('case').value = String(now);
     const at = session.cases.findIndex((one) => one.case === now);
     $('case-before').disabled = at <= 0;
     $('case-after').disabled = at >= session.cases.length - 1;
+  }
+
+  // Said once, however often the cases are read again.
+  problems() {
+    const words = this.app.session.cases.filter((one) => one.problem)
+      .map((one) => `${one.name} cannot be opened: ${one.problem}`).join(' ');
+    if (words === (this.damage || '')) return;
+    this.damage = words;
+    banner('problems', words, {kind: 'warn'});
   }
 
   tags() {

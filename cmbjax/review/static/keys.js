@@ -22,7 +22,7 @@ export const GROUPS = [
     [['Enter'], 'play', 'in a sweep: play or pause'],
   ]],
   ['Look', [
-    [['ArrowUp', 'ArrowRight'], 'sliceUp', 'next slice (or the wheel)', true],
+    [['ArrowUp', 'ArrowRight'], 'sliceUp', 'next slice of the plane marked ↕', true],
     [['ArrowDown', 'ArrowLeft'], 'sliceDown', 'slice before', true],
     [['shift+arrows'], 'nudge', 'move the crosshair by a voxel', true],
     [['1'], 'sequence', 'SWI'],
@@ -34,6 +34,13 @@ export const GROUPS = [
     [['x'], 'crosshair', 'crosshair on or off'],
     [[' '], 'overlay', 'outlines on or off'],
     [['v'], 'peek', 'hold: outlines away'],
+  ]],
+  ['Mouse', [
+    [['wheel'], '', 'slices'],
+    [['ctrl+wheel'], '', 'zoom about the pointer'],
+    [['shift+drag'], '', 'pan (or the middle button)'],
+    [['right+drag'], '', 'window'],
+    [['fingers'], '', 'one: slices, or pan when zoomed; two: zoom and pan'],
   ]],
   ['Draw', [
     [['b'], 'brush', 'brush'],
@@ -63,8 +70,9 @@ const RATING = [['l'], 'rating', 'rate: then 1 to 9, 0 is 10'];
 const NAMES = {
   ' ': 'Space', ArrowUp: '↑', ArrowDown: '↓', ArrowLeft: '←',
   ArrowRight: '→', PageDown: 'PgDn', PageUp: 'PgUp', Delete: 'Del',
-  Escape: 'Esc', Enter: 'Enter', ctrl: 'Ctrl', shift: 'Shift',
-  arrows: 'arrows',
+  Escape: 'Esc', Home: 'Home', Enter: 'Enter', ctrl: 'Ctrl', shift: 'Shift',
+  arrows: 'arrows', wheel: 'wheel', drag: 'drag', right: 'right',
+  fingers: 'fingers',
 };
 
 const named = (key) => (key === '+' ? ['+'] : key.split('+'))

@@ -3,10 +3,11 @@
 import {$, make} from './dom.js';
 import {Crops} from './crops.js';
 import {nameOf} from './names.js';
+import {showImages} from './phone.js';
 
 const SORTS = {
   order: ['as given', (item) => item.item],
-  score: ['likelihood', (item) => -(item.score ?? -1)],
+  score: ['likeliest first', (item) => -(item.score ?? -1)],
   size: ['size', (item) => -item.volume_mm3],
   height: ['top to bottom', (item) => -item.mm[2]],
 };
@@ -16,6 +17,7 @@ const FILTERS = {
   accept: ['accepted', (item) => item.verdict === 'accept'],
   reject: ['rejected', (item) => item.verdict === 'reject'],
   unsure: ['unsure', (item) => item.verdict === 'unsure'],
+  definite: ['definite only', (item) => item.status === 'definite'],
   added: ['added by me', (item) => item.origin !== 'model'],
 };
 const STATES = {accept: 'accepted', reject: 'rejected', unsure: 'unsure'};
@@ -30,7 +32,9 @@ export class List {
     this.filter = 'all';
     $('rows').addEventListener('click', (event) => {
       const row = event.target.closest('[data-item]');
-      if (row) choose(Number(row.dataset.item));
+      if (!row) return;
+      choose(Number(row.dataset.item));
+      showImages();
     });
     for (const id of ['sort', 'filter']) {
       $(id).addEventListener('change', () => {
@@ -44,13 +48,16 @@ export class List {
   // The choices of this case: nothing is sorted by what is hidden.
   offer(items, {sort = 'order', filter = 'all'} = {}) {
     const scored = [...items.values()].some((item) => item.score !== null);
+    const stated = [...items.values()].some((item) => item.status);
+    const may = (key) => (key !== 'score' || scored) &&
+      (key !== 'definite' || stated);
     const options = (table) => Object.entries(table)
-      .filter(([key]) => key !== 'score' || scored)
+      .filter(([key]) => may(key))
       .map(([key, [words]]) => make('option', {value: key}, words));
     $('sort').replaceChildren(...options(SORTS));
     $('filter').replaceChildren(...options(FILTERS));
-    this.sort = SORTS[sort] && (sort !== 'score' || scored) ? sort : 'order';
-    this.filter = FILTERS[filter] ? filter : 'all';
+    this.sort = SORTS[sort] && may(sort) ? sort : 'order';
+    this.filter = FILTERS[filter] && may(filter) ? filter : 'all';
     $('sort').value = this.sort;
     $('filter').value = this.filter;
     for (const row of this.rows.values()) this.crops.forget(row.canvas);

@@ -38,6 +38,7 @@ export class Panel {
       make('button', {class: `verdict ${value}`, data: {value},
         'aria-keyshortcuts': key, onclick: () => app.verdict(value)},
       words, cap(key)));
+    this.whose = make('p', {class: 'whose', 'aria-hidden': 'true'});
     this.clear = make('button', {class: 'quiet', onclick: () =>
       app.verdict(null)}, 'Clear ', cap('0'));
     this.choice = make('div', {class: 'choice'});
@@ -70,7 +71,7 @@ export class Panel {
         make('div', {class: 'title'}, this.name,
           make('p', {}, this.state, this.position)), this.after),
       make('div', {class: 'verdicts', role: 'group',
-        'aria-label': 'Verdict'}, ...this.verdicts),
+        'aria-label': 'Verdict'}, this.whose, ...this.verdicts),
       this.choice,
       ...(session.ratings ? [make('div', {class: 'rate'},
         make('span', {class: 'label'}, 'Rating ', cap('L')), this.rating)]
@@ -94,6 +95,8 @@ export class Panel {
     this.host.dataset.state = item.verdict || 'unread';
     this.name.textContent = nameOf(item);
     this.state.textContent = stateOf(item);
+    this.whose.replaceChildren(make('strong', {}, nameOf(item)),
+      ` · ${stateOf(item)}`);
     this.position.textContent = at
       ? ` · ${at} of ${total}${at === total && at > 1 ? ', the last' : ''}` : '';
     for (const button of this.verdicts) {

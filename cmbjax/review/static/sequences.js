@@ -80,16 +80,17 @@ export class Sequences {
     this.buttons();
   }
 
+  // In the order of their keys.
   buttons() {
     const {sequences} = this.app.review.meta;
-    const keys = new Map([...keysOf(sequences)].map(([key, at]) => [at, key]));
-    $('sequences').replaceChildren(...sequences.map((one, at) => {
+    const all = [...keysOf(sequences)].sort();
+    $('sequences').replaceChildren(...all.map(([key, at]) => {
+      const one = sequences[at];
       const late = one === this.fetching;
-      const key = keys.get(at);
       const button = make('button', {onclick: () => this.show(at),
-        title: key ? `${one.label} (${key})` : one.label},
+        title: `${one.label} (${key})`},
       late ? `loading ${lower(one.label)}… ` : `${one.label} `,
-      key && !late ? cap(key) : '');
+      late ? '' : cap(key));
       button.setAttribute('aria-busy', String(late));
       press(button, one === this.app.sequence);
       return button;

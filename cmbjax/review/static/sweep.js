@@ -1,10 +1,10 @@
 // Search of the whole scan: slices with a slab, and what has been seen.
 //
 // Seen is a block of 8 mm that stood on the screen, in the slab and in the
-// visible part of the axial pane, for at least one tick.
+// visible part of the pane of the slices, for at least one tick.
 
 import {$, press, speak} from './dom.js';
-import {PLANES, slabCount, slabRange} from './planes.js';
+import {PLANES, slabCount, slabRange, strides} from './planes.js';
 
 const BLOCK_MM = 8;
 const TICK_MS = 120;
@@ -18,7 +18,7 @@ export class Sweep {
     $('sweep-unseen').addEventListener('click', () => this.unseen());
     $('coverage').addEventListener('pointerdown', (event) => {
       const box = $('coverage').getBoundingClientRect();
-      const size = this.app.viewer.grid.dim[2];
+      const size = this.app.viewer.grid.dim[this.plane.w];
       this.to(Math.floor((1 - (event.clientY - box.y) / box.height) * size));
     });
   }
@@ -29,13 +29,21 @@ export class Sweep {
     this.seen = null;
   }
 
+  // Across the slices as they were measured, which need not be axial.
+  get plane() {
+    const axis = this.app.review.meta.slab_axis;
+    return PLANES.find((plane) => plane.w === axis) || PLANES[0];
+  }
+
+  get number() { return PLANES.indexOf(this.plane); }
+
   toggle() {
     const {viewer} = this.app;
     this.on = !this.on;
     press($('sweep'), this.on);
     $('sweep-bar').hidden = !this.on;
     $('coverage').hidden = !this.on;
-    viewer.setOptions({gutter: this.on});
+    viewer.setOptions({gutter: this.on ? this.number : null});
     clearInterval(this.ticker);
     clearInterval(this.player);
     press($('sweep-play'), false);
@@ -49,7 +57,7 @@ export class Sweep {
     this.lentSlab = !viewer.slab;
     if (this.lentSlab) this.app.setSlab(true);
     viewer.setField(null);
-    viewer.active = 0;
+    viewer.active = this.number;
     this.since = performance.now();
     this.last = '';
     this.ticker = setInterval(() => this.tick(), TICK_MS);
@@ -64,18 +72,21 @@ export class Sweep {
     const {raw, slope, intercept} = this.app.judged;
     const [low, high] = this.app.firstWindow;
     const limit = (low + 0.12 * (high - low) - intercept) / slope;
-    const per = spacing.map((one) => Math.max(1, Math.round(BLOCK_MM / one)));
-    const across = [Math.ceil(dim[0] / per[0]), Math.ceil(dim[1] / per[1])];
-    const head = new Uint8Array(across[0] * across[1] * dim[2]);
-    for (let z = 0; z < dim[2]; z++) {
+    const {u, v, w} = this.plane;
+    const step = strides(dim);
+    const per = [u, v].map((axis) =>
+      Math.max(1, Math.round(BLOCK_MM / spacing[axis])));
+    const across = [Math.ceil(dim[u] / per[0]), Math.ceil(dim[v] / per[1])];
+    const head = new Uint8Array(across[0] * across[1] * dim[w]);
+    for (let z = 0; z < dim[w]; z++) {
       for (let b = 0; b < across[1]; b++) {
         for (let a = 0; a < across[0]; a++) {
           let [sum, count] = [0, 0];
-          for (let y = b * per[1]; y < Math.min((b + 1) * per[1], dim[1]);
+          for (let y = b * per[1]; y < Math.min((b + 1) * per[1], dim[v]);
             y += 3) {
-            const row = dim[0] * (y + dim[1] * z);
-            for (let x = a * per[0]; x < Math.min((a + 1) * per[0], dim[0]);
-              x += 3) { sum += raw[row + x]; count++; }
+            const row = y * step[v] + z * step[w];
+            for (let x = a * per[0]; x < Math.min((a + 1) * per[0], dim[u]);
+              x += 3) { sum += raw[row + x * step[u]]; count++; }
           }
           head[a + across[0] * (b + across[1] * z)] = sum > limit * count;
         }
@@ -89,22 +100,23 @@ export class Sweep {
   tick() {
     if (document.visibilityState !== 'visible') return;
     const {viewer} = this.app;
-    const [pane] = viewer.panes || [];
-    const here = `${viewer.position[2]} ${viewer.field} ${viewer.slab}`;
+    const {u, v, w} = this.plane;
+    const pane = viewer.panes?.[this.number];
+    const here = `${viewer.position[w]} ${viewer.field} ${viewer.slab}`;
     const stood = here === this.last;
     this.last = here;
     if (!stood) return;
     this.ms += TICK_MS;
     const {dim, spacing} = viewer.grid;
-    const [first, last] = slabRange(viewer.position[2],
-      slabCount(viewer.slab, spacing[2]), dim[2]);
+    const [first, last] = slabRange(viewer.position[w],
+      slabCount(viewer.slab, spacing[w]), dim[w]);
     const [x0, x1, y0, y1] = pane ? this.sight(pane) : [0, 1e9, 0, 1e9];
     let fresh = 0;
     for (let b = 0; b < this.across[1]; b++) {
-      const y = (b + 0.5) * this.per[1] * spacing[1];
+      const y = (b + 0.5) * this.per[1] * spacing[v];
       if (y < y0 || y > y1) continue;
       for (let a = 0; a < this.across[0]; a++) {
-        const x = (a + 0.5) * this.per[0] * spacing[0];
+        const x = (a + 0.5) * this.per[0] * spacing[u];
         if (x < x0 || x > x1) continue;
         for (let z = first; z <= last; z++) {
           const at = a + this.across[0] * (b + this.across[1] * z);
@@ -115,7 +127,7 @@ export class Sweep {
     if (fresh) this.show();
   }
 
-  // The visible mm of a pane: x from, to, y from, to.
+  // The visible mm of a pane: across from, to, up from, to.
   sight(pane) {
     const map = this.app.viewer.map(pane);
     const [ax, ay] = map.toMm(0, 0);
@@ -156,7 +168,8 @@ export class Sweep {
   draw() {
     const {viewer} = this.app;
     const canvas = $('coverage');
-    const [pane] = viewer.panes || [];
+    const {w} = this.plane;
+    const pane = viewer.panes?.[this.number];
     if (pane) {
       const box = pane.box.getBoundingClientRect();
       const stage = $('stage').getBoundingClientRect();
@@ -177,8 +190,8 @@ export class Sweep {
       context.fillStyle = share > 0.97 ? '#5fd4f4' : '#e6b95c';
       context.fillRect(2, y, 8 * share, step + 0.5);
     });
-    const [first, last] = slabRange(viewer.position[2],
-      slabCount(viewer.slab, viewer.grid.spacing[2]), slices.length);
+    const [first, last] = slabRange(viewer.position[w],
+      slabCount(viewer.slab, viewer.grid.spacing[w]), slices.length);
     context.strokeStyle = '#fff';
     context.strokeRect(0.5, canvas.height - (last + 1) * step + 0.5, 11,
       Math.max(3, (last - first + 1) * step - 1));
@@ -190,8 +203,9 @@ export class Sweep {
     clearInterval(this.player);
     this.player = running ? null : setInterval(() => {
       const {viewer} = this.app;
-      if (viewer.position[2] + 1 >= viewer.grid.dim[2]) this.play();
-      else viewer.step(1, 0);
+      const {w} = this.plane;
+      if (viewer.position[w] + 1 >= viewer.grid.dim[w]) this.play();
+      else viewer.step(1, this.number);
     }, PLAY_MS);
     press($('sweep-play'), !running);
   }
@@ -200,6 +214,7 @@ export class Sweep {
   unseen() {
     const slices = this.slices();
     const {position, slab, grid} = this.app.viewer;
+    const {w} = this.plane;
     const open = slices.map((share, z) => [share, z])
       .filter(([share]) => share !== null && share < 0.97)
       .map(([, z]) => z);
@@ -207,14 +222,14 @@ export class Sweep {
       speak('All slices are seen.');
       return;
     }
-    const next = open.find((z) => z > position[2]) ?? open[0];
-    const half = (slabCount(slab, grid.spacing[2]) - 1) / 2;
+    const next = open.find((z) => z > position[w]) ?? open[0];
+    const half = (slabCount(slab, grid.spacing[w]) - 1) / 2;
     this.to(Math.min(next + half, open.at(-1)));
   }
 
   to(z) {
     const at = [...this.app.viewer.position];
-    at[2] = z;
+    at[this.plane.w] = z;
     this.app.viewer.jump(at);
   }
 
