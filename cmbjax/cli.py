@@ -12,6 +12,7 @@ from cmbjax.errors import InputError
 
 # Verbs whose arguments live in the room that does the work.
 ROOMS = {
+  'demo': 'cmbjax.demo',
   'detect': 'cmbjax.lesions.detect_command',
   'review': 'cmbjax.review.review_command',
   'evaluate': 'cmbjax.lesions.evaluate_command',
@@ -25,6 +26,7 @@ ROOMS = {
   'doctor': 'cmbjax.doctor',
 }
 HELP = {
+  'demo': 'one simulated scan, its microbleeds, and their review',
   'detect': 'scans to measured microbleeds, with tables and reports',
   'review': 'judge candidates in the browser; merge, compare, export readers',
   'evaluate': 'score detections against the truth of a cohort',

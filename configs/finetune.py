@@ -10,4 +10,6 @@ from configs import base
 def get_config(preset=''):
   config = base.get_config(preset)
   config.name = 'finetune'
+  if preset != 'paper':
+    config.pretrained = '7t'  # shipped; --config.pretrained=train trains them
   return config

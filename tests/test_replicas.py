@@ -208,3 +208,25 @@ def test_bfloat16_trains(toy):
     found.append(float(state.course.total[0]))
   assert found[0] != found[1]
   assert found[0] == pytest.approx(found[1], rel=0.05)
+
+
+def test_the_first_bias_is_the_logit_of_the_share():
+  """Only of the one output; the other leaves stay."""
+  leaves = {
+    'dense': {'bias': np.zeros((2, 4), 'f4'), 'kernel': np.ones((2, 1), 'f4')},
+    'out': {'bias': np.zeros((2, 1), 'f4')},
+  }
+  found = replicas.with_output_bias(replicas.Weights(leaves, {}), [0.5, 0.2])
+  bias = found.params['out']['bias']
+  np.testing.assert_allclose(1 / (1 + np.exp(-bias)), [[0.5], [0.2]], rtol=1e-6)
+  assert found.params['dense']['bias'] is leaves['dense']['bias']
+  assert found.params['dense']['kernel'] is leaves['dense']['kernel']
+
+
+def test_a_whole_network_begins_with_the_share():
+  rows = tuple(replicas.Replica('x', fold, 0, 1e-3) for fold in range(2))
+  network = Tiny()
+  weights = replicas.first_weights(network, rows)
+  told = replicas.with_output_bias(weights, [0.1, 0.4])
+  changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), weights, told)
+  assert sum(jax.tree.leaves(changed)) == 1

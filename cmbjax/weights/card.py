@@ -179,9 +179,7 @@ def _fresh(rows) -> str:
     seen = '' if row['trained_on'] else ', protocol never trained on'
     lines.append(
       f'| {row["scans"]} {row["protocol"]}{seen} | {row["kind"]} '
-      f'| {row["point"]} | '
-      + ' | '.join(cells)
-      + ' |'
+      f'| {row["point"]} | ' + ' | '.join(cells) + ' |'
     )
   return '\n'.join(lines)
 

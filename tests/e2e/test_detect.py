@@ -15,7 +15,9 @@ import pytest
 
 from cmbjax import cli
 from cmbjax.evaluation import matching
+from cmbjax.lesions import classifier
 from cmbjax.simulate import cohort
+from cmbjax.weights import catalogue
 from tests import lesion_data, small_cohorts
 
 pytestmark = pytest.mark.e2e
@@ -104,6 +106,28 @@ def test_a_simulated_scan_to_files(analysed, simulated):
   assert (out / 'group.html').is_file()
   described = json.loads((out / 'dataset_description.json').read_text())
   assert described['DatasetType'] == 'derivative'
+
+
+def test_without_an_option_the_shipped_weights_are_taken(tmp_path, capsys):
+  """A phantom that is no simulated scan: found, and doubted."""
+  phantom = lesion_data.write_swi(tmp_path / 'a_swi.nii.gz')
+  out = tmp_path / 'out'
+  done = call(tmp_path / 'a_swi.nii.gz', out, '--no-regions', '--no-report')
+  assert done.returncode == 0, done.stderr
+  assert 'learned from simulated scans' in done.stderr
+  (described,) = out.rglob('*_seg-cmb_dseg.json')
+  point = json.loads(described.read_text())['OperatingPoint']
+  shipped = catalogue.folder(catalogue.DEFAULT)
+  assert point['weights'] == catalogue.DEFAULT
+  assert point['networks'] == 5
+  assert point['trained_on_simulated'] is True
+  assert point['fingerprint'] == classifier.fingerprint(shipped)
+  assert phantom.lesions.max() > 0
+  # The default by its name is the same; another shipped ensemble is not.
+  again = (tmp_path / 'a_swi.nii.gz', out, '--no-regions', '--no-report')
+  for name, said in ((catalogue.DEFAULT, 'skip'), ('7t', 'do')):
+    assert here(*again, '--weights', name, '--dry-run') == 0
+    assert capsys.readouterr().out.startswith(f'would {said} ')
 
 
 def test_true_microbleeds_are_among_the_outlines(analysed, simulated):

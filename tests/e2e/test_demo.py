@@ -1,0 +1,42 @@
+"""`cmbjax demo --no-browser`: a result within minutes, and again at once."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def demo(folder, *options):
+  return subprocess.run(
+    [sys.executable, '-m', 'cmbjax.cli', 'demo', '--no-browser', *options],
+    cwd=folder,
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+
+
+def test_demo_makes_a_page_and_says_how_to_go_on(tmp_path):
+  done = demo(tmp_path)
+  assert done.returncode == 0, done.stderr
+  page, command = done.stdout.splitlines()[-2:]
+  assert page.endswith('.html')
+  assert 'simulated' in (tmp_path / page).read_text(encoding='utf-8').lower()
+  assert command == 'cmbjax review cmbjax-demo/results'
+  assert 'Traceback' not in done.stderr
+  began = time.monotonic()
+  again = demo(tmp_path)
+  assert again.returncode == 0
+  assert again.stdout.splitlines()[-2:] == [page, command]
+  assert 'skip' in again.stderr.lower() or time.monotonic() - began < 60
+
+
+def test_an_unknown_cohort_is_one_error(tmp_path):
+  done = demo(tmp_path, '--cohort=mri')
+  assert done.returncode == 2
+  assert 'btumor_7t' in done.stderr
+  assert not list(tmp_path.iterdir())

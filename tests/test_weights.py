@@ -1,0 +1,393 @@
+"""The weights that come with the package, and the command that shows them."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from cmbjax import cli, files, trainings
+from cmbjax import config as configs
+from cmbjax.data import folds as folds_lib
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.lesions import classifier
+from cmbjax.training import checkpoint, packed, replicas
+from cmbjax.weights import card, catalogue, pack
+from tests import lesion_data
+
+ROOT = pathlib.Path(__file__).parents[1]
+LARGEST_MB = 10.0  # all three together; the package may have 25
+POINTS = ('high_sensitivity', 'balanced', 'high_precision')
+POINT_FACTS = {
+  'cohorts': ['btumor_3t'],
+  'simulated': True,
+  'calibration': {'kind': 'temperature', 'temperature': 1.5, 'brier': {}},
+  'domain': {'field_t': [3.0], 'spacing_mm': [[0.5, 0.5], [0.5, 1], [2, 2]]},
+  'out_of_fold': {
+    'subjects': 4, 'scans': 4, 'lesions': 40, 'candidates': 90,
+    'microbleeds': 33,
+  },
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """A run of one strategy with untrained networks."""
+  folder = tmp_path_factory.mktemp('run') / 'run'
+  home = folder / 'models' / '7t'
+  _, weights = lesion_data.write_weights(
+    home, points=None, simulated=True, persons=['sub-3T001@5000']
+  )
+  known = lesion_data.POINTS | POINT_FACTS
+  known['fingerprint'] = json.loads((home / 'weights.json').read_text())[
+    'fingerprint'
+  ]
+  (home / 'operating_points.json').write_text(json.dumps(known))
+  return folder, weights
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+  (folder,) = pack.pack(run[0], tmp_path / 'packed', names=('7t',))
+  return folder
+
+
+def command(*words, capsys=None):
+  code = cli.main(['weights', *map(str, words)])
+  return code, capsys.readouterr()
+
+
+def test_all_three_came_with_the_package():
+  """Whole, small, named, with five networks and all points each."""
+  assert tuple(catalogue.shipped()) == catalogue.NAMES
+  size = 0
+  for name in catalogue.NAMES:
+    folder = catalogue.folder(name)
+    assert packed.problems(folder) == []
+    listed = (folder / packed.SUMS).read_text().split()[1::2]
+    there = [p.name for p in folder.iterdir() if p.name != packed.SUMS]
+    assert sorted(listed) == sorted(there)
+    size += sum(p.stat().st_size for p in folder.iterdir())
+    record = checkpoint.read_record(folder)
+    assert record['strategy'] == name
+    assert record['model'] == 'resnet_v4'
+    assert record['simulated'] is True
+    assert [row[1] for row in record['replicas']] == [0, 1, 2, 3, 4]
+    assert all('@5000' in person for person in record['persons'])
+    known = classifier.load(name)
+    assert tuple(known.points) == POINTS
+    assert known.domain['field_t']
+    text = (folder / 'README.md').read_text()
+    for words in ('simulated scans', 'Research use only', 'Limits'):
+      assert words in text
+  assert size / 1e6 < LARGEST_MB
+
+
+def test_shipped_weights_tell_a_dark_dot_from_a_vessel():
+  """They were trained at all: every ensemble, on shapes drawn by hand."""
+  grid = np.stack(np.meshgrid(*map(np.arange, (24, 24, 12)), indexing='ij'))
+  side = np.array([0.5, 0.5, 2.0]).reshape(3, 1, 1, 1)
+  centre = np.array([12, 12, 6]).reshape(3, 1, 1, 1)
+  x, y, z = (grid - centre) * side
+  noise = np.random.default_rng(0).normal(0, 0.02, (24, 24, 12))
+  shapes = (
+    np.sqrt(x**2 + y**2 + z**2),  # a microbleed of 2 mm
+    np.sqrt(y**2 + z**2),  # a vessel in plane
+    np.hypot(x - 0.7 * z, y),  # and an oblique one
+  )
+  drawn = [0.6 + noise - 0.5 * np.exp(-(away**4)) for away in shapes]
+  for name in catalogue.NAMES:
+    found = classifier.load(name).likelihood(np.stack([*drawn, 0.6 + noise]))
+    assert found.shape == (5, 4)
+    dot, *others = found.mean(0)
+    assert dot > max(others) + 0.4
+
+
+def test_packed_weights_are_the_trained_ones_in_half_precision(run, copy):
+  back, weights = checkpoint.load_weights(copy), run[1]
+  assert jax.tree.structure(back) == jax.tree.structure(weights)
+  half = jax.tree.map(
+    lambda leaf: leaf.astype(np.float16).astype(np.float32), weights.params
+  )
+  jax.tree.map(np.testing.assert_array_equal, back.params, half)
+  jax.tree.map(
+    np.testing.assert_array_equal, back.batch_stats, weights.batch_stats
+  )
+  assert {leaf.dtype for leaf in jax.tree.leaves(back)} == {np.dtype('f4')}
+  patches = np.random.default_rng(1).random((5, 24, 24, 12), np.float32)
+  exact = classifier.load(run[0] / 'models' / '7t')
+  rounded = classifier.load(copy)
+  np.testing.assert_allclose(
+    rounded.likelihood(patches), exact.likelihood(patches), atol=1e-3
+  )
+  assert rounded.fingerprint != exact.fingerprint  # other numbers
+  assert rounded.points == exact.points
+
+
+def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
+  rows = [
+    {
+      'weights': '7t', 'protocol': 'btumor_3t', 'trained_on': False,
+      'point': 'balanced', 'scans': 4, 'kind': 'detect',
+      'metrics': {
+        'auc': {'value': 0.9316, 'low': 0.9, 'high': 0.96},
+        'fp_per_scan': {'value': 3.14, 'low': None, 'high': None},
+        'f1': {'value': None, 'low': None, 'high': None},
+      },
+    }
+  ]  # fmt: skip
+  results = tmp_path / 'weights.json'
+  files.write_json(results, {'rows': rows})
+  (again,) = pack.pack(
+    copy.parent, tmp_path / 'again', results=results, names=('7t',)
+  )
+  for name in (packed.ARRAYS, 'weights.json', 'operating_points.json'):
+    assert (again / name).read_bytes() == (copy / name).read_bytes()
+  assert 'Not measured' in (copy / 'README.md').read_text()
+  text = (again / 'README.md').read_text()
+  assert '0.932 (0.900, 0.960)' in text
+  assert '| 3.1 |' in text
+  assert 'never trained on' in text
+  assert 'Seed of the simulator: 5000' in text
+  assert '0.5 x 0.5 to 1 x 2 mm' in text
+  assert packed.problems(again) == []
+
+
+def test_what_cannot_be_packed(run, tmp_path):
+  with pytest.raises(NoInputError, match=r'weights\.json is missing'):
+    pack.pack(run[0], tmp_path / 'out', names=('combined',))
+  folder = tmp_path / 'run'
+  shutil.copytree(run[0], folder)
+  path = folder / 'models' / '7t' / 'operating_points.json'
+  known = json.loads(path.read_text())
+  path.write_text(json.dumps(known | {'fingerprint': 'another'}))
+  with pytest.raises(InputError, match='was made for other weights'):
+    pack.pack(folder, tmp_path / 'out', names=('7t',))
+  path.unlink()
+  with pytest.raises(NoInputError, match='to its end first'):
+    pack.pack(folder, tmp_path / 'out', names=('7t',))
+  assert not (tmp_path / 'out').exists()
+  results = tmp_path / 'results.json'
+  results.write_text('[]')
+  with pytest.raises(InputError, match=r'benchmarks/weights\.py'):
+    pack.pack(run[0], tmp_path / 'out', results=results)
+
+
+def test_weights_beyond_half_precision_are_refused(tmp_path):
+  weights = replicas.Weights({'a': np.array([1e6], np.float32)}, {})
+  with pytest.raises(InputError, match='params/a: does not fit'):
+    packed.save(tmp_path / 'w', weights, {'weights.json': '{}'})
+
+
+def test_sums_are_those_of_sha256sum(copy):
+  for line in (copy / packed.SUMS).read_text().splitlines():
+    wanted, name = line.split('  ')
+    assert hashlib.sha256((copy / name).read_bytes()).hexdigest() == wanted
+
+
+@pytest.mark.parametrize(
+  ('name', 'damage', 'message'),
+  [
+    (packed.ARRAYS, 'flip', 'arrays.npz differs'),
+    (packed.ARRAYS, 'cut', 'arrays.npz differs'),
+    (packed.ARRAYS, 'remove', 'arrays.npz is missing'),
+    ('weights.json', 'flip', 'weights.json differs'),
+    ('operating_points.json', 'flip', 'operating_points.json differs'),
+    ('README.md', 'remove', 'README.md is missing'),
+    (packed.SUMS, 'empty', 'does not list arrays.npz'),
+  ],
+)
+def test_damage_is_found(copy, capsys, name, damage, message):
+  assert command('verify', copy, capsys=capsys)[0] == 0
+  path = copy / name
+  data = bytearray(path.read_bytes())
+  if damage == 'flip':
+    data[len(data) // 2] ^= 1
+  path.write_bytes(
+    {'cut': data[:-9], 'empty': b'', 'remove': b''}.get(damage, data)
+  )
+  if damage == 'remove':
+    path.unlink()
+  code, said = command('verify', copy, capsys=capsys)
+  assert code == 2
+  assert message in said.out
+  assert len(said.err.splitlines()) == 1
+  with pytest.raises(InputError, match='its weights are damaged'):
+    checkpoint.load_weights(copy)
+  if name != 'weights.json':
+    with pytest.raises(InputError, match='damaged'):
+      classifier.check(copy, 'balanced', None)
+
+
+def test_weights_of_a_study_are_verified_too(run, tmp_path, capsys):
+  folder = tmp_path / '7t'
+  shutil.copytree(run[0] / 'models' / '7t', folder)
+  assert command('verify', folder, capsys=capsys)[0] == 0
+  largest = max(folder.rglob('*'), key=lambda p: p.stat().st_size)
+  largest.write_bytes(largest.read_bytes()[:-1])
+  code, said = command('verify', folder, capsys=capsys)
+  assert code == 2
+  assert 'differs from its hash' in said.out
+
+
+def test_list_verify_and_path(capsys):
+  code, said = command('list', capsys=capsys)
+  assert code == 0
+  for name in catalogue.NAMES:
+    assert f'{name}: 5 x resnet_v4' in said.out
+  assert said.out.count('default of detect') == 1
+  assert 'simulated' in said.out
+  code, said = command('verify', capsys=capsys)
+  assert code == 0
+  assert said.out.splitlines() == [f'{n}: ok' for n in catalogue.NAMES]
+  _, said = command('path', capsys=capsys)
+  assert pathlib.Path(said.out.strip()) == catalogue.folder(catalogue.DEFAULT)
+  assert command('path', '7t', capsys=capsys)[1].out.strip().endswith('7t')
+
+
+@pytest.mark.parametrize(
+  ('words', 'code', 'message'),
+  [
+    (('path', 'nothing'), 3, "'nothing' did not come"),
+    (('verify', '/no/where'), 3, 'no such folder'),
+    (('list', '7t'), 2, 'takes no name'),
+    (('list', '--out=x'), 2, 'for pack only'),
+    (('pack',), 2, 'RUN is missing'),
+    (('pack', 'run'), 2, '--out is missing'),
+  ],
+)
+def test_wrong_use_is_one_line(capsys, words, code, message):
+  found, said = command(*words, capsys=capsys)
+  assert found == code
+  (line,) = said.err.splitlines()
+  assert message in line
+
+
+def test_names_win_and_folders_are_folders(tmp_path, monkeypatch):
+  assert catalogue.resolve(None) == catalogue.folder(catalogue.DEFAULT)
+  assert catalogue.resolve('7t') == catalogue.folder('7t')
+  assert catalogue.resolve('./7t') == pathlib.Path('7t')
+  monkeypatch.setattr(catalogue, 'HOME', tmp_path)
+  assert catalogue.shipped() == {}
+  for name in (None, '7t'):
+    with pytest.raises(NoInputError, match='--weights none'):
+      classifier.load(name)
+
+
+def settings(name='finetune', **changes):
+  config = configs.load(f'configs/{name}.py')
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def test_only_fine_tuning_takes_the_shipped_weights():
+  assert configs.pretrained_folder(settings()) == catalogue.folder('7t')
+  assert configs.trained_strategies(settings()) == ('finetuned',)
+  for name in ('study', 'pretrain', 'scratch', 'combined', 'smoke', 'weights'):
+    assert configs.pretrained_folder(settings(name)) is None
+  paper = configs.load('configs/finetune.py:paper')
+  for config in (paper, *(settings(pretrained=v) for v in ('', 'train'))):
+    assert configs.pretrained_folder(config) is None
+    assert configs.trained_strategies(config) == ('7t', 'finetuned')
+
+
+def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
+  trainings.check_pretrained(settings())
+  for change, message in (
+    ({'model.name': 'resnet_v3'}, 'config.model.name is resnet_v3'),
+    ({'patches': 'resampled'}, 'config.patches is resampled'),
+  ):
+    with pytest.raises(InputError, match=f'{message}.*pretrained=train'):
+      trainings.check_pretrained(settings(**change))
+  with pytest.raises(NoInputError, match='7t for the shipped weights'):
+    configs.validate(settings(pretrained='combined'))
+  mine = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
+  trainings.check_pretrained(mine)
+  (copy / packed.ARRAYS).write_bytes(b'')
+  with pytest.raises(InputError, match='damaged'):
+    trainings.check_pretrained(mine)
+
+
+def people(persons, *, test=()):
+  """Material of one cohort, one candidate each; `test` are held out."""
+  labels = [name.partition('@')[0] for name in persons]
+  fold_of = [-1 if name in test else 0 for name in persons]
+  folds = dict(zip(labels, fold_of))
+  columns = {name: np.array(labels) for name in ('subject', 'scan', 'key')}
+  cohort = np.full(len(labels), 'btumor_3t')
+  return trainings.Material(
+    examples=types.SimpleNamespace(cohort=cohort, **columns),
+    scans=types.SimpleNamespace(person=np.array(persons), **columns),
+    folds=folds_lib.Folds(
+      2,
+      0,
+      {s: k for s, k in folds.items() if k >= 0},
+      tuple(s for s, k in folds.items() if k < 0),
+    ),
+    fold_of=np.array(fold_of),
+  )
+
+
+@pytest.mark.parametrize(
+  ('mine', 'part'),
+  [
+    ('sub-3T001@5000', 'training'),
+    ('sub-3T001@5000', 'test'),
+    ('sub-3T001@?', 'training'),  # simulated with a seed that nobody noted
+    ('sub-3T001@0', ''),
+    ('sub-3T001', ''),  # a patient with the label of a simulated one
+  ],
+)
+def test_nobody_of_the_pretraining_is_used_again(copy, mine, part):
+  """The weights learned from sub-3T001 of seed 5000."""
+  config = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
+  held = (mine, 'sub-9') if part != 'training' else ('sub-9',)
+  material = people([mine, 'sub-8', 'sub-9'], test=held)
+  if not part:
+    assert trainings.load_pretrained(config, material).model
+    return
+  with pytest.raises(InputError, match=f'pretraining and {part} share 1 '):
+    trainings.load_pretrained(config, material)
+
+
+def test_older_weights_know_labels_only(run, tmp_path):
+  """Then the label alone counts, as before."""
+  folder = tmp_path / 'old'
+  lesion_data.write_weights(folder, subjects=['sub-3T001'])
+  config = settings(pretrained=str(folder), **{'model.name': lesion_data.MODEL})
+  material = people(['sub-3T001@0', 'sub-8'])
+  with pytest.raises(InputError, match='sub-3T001'):
+    trainings.load_pretrained(config, material)
+
+
+def test_cards_explain_every_name():
+  assert set(card.ABOUT) == set(catalogue.NAMES)
+
+
+def test_the_wheel_and_the_sdist_hold_them():
+  """The file list of hatch, without building."""
+  code = (
+    'import json, sys\n'
+    'from hatchling.builders.wheel import WheelBuilder\n'
+    'from hatchling.builders.sdist import SdistBuilder\n'
+    'print(json.dumps([[f.distribution_path for f in '
+    'b(sys.argv[1]).recurse_included_files()] '
+    'for b in (WheelBuilder, SdistBuilder)]))'
+  )
+  pytest.importorskip('hatchling')
+  done = subprocess.run(
+    [sys.executable, '-c', code, str(ROOT)],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  for listed in json.loads(done.stdout):
+    for name in catalogue.NAMES:
+      for path in catalogue.folder(name).iterdir():
+        assert str(path.relative_to(ROOT)) in listed
