@@ -137,6 +137,22 @@ def test_forms_without_code_stay_without(tmp_path):
   np.testing.assert_allclose(back.affine, nib.load(tmp_path / 'x.nii').affine)
 
 
+@pytest.mark.parametrize('highest', [65_534, 65_535, 70_000])
+def test_labels_too_high_for_16_bits(highest):
+  header = reviews.header(2)
+  header['items'][1]['index'] = highest
+  state = ReviewRecord(header)
+  state.apply(accept(2))
+  mine = reviews.box((6, 6, 5), (6, 6, 5))
+  state.apply({'event': 'add', 'ijk': [6, 6, 5], 'set': mine})
+  back = nib.Nifti1Image.from_bytes(reader_mask.image(state).to_bytes())
+  found, count = np.unique(np.asanyarray(back.dataobj), return_counts=True)
+  assert found.tolist() == [0, highest, highest + 1]
+  assert count.tolist()[1:] == [len(state.voxels(2)), 1]
+  rows = reader_mask.table(state).splitlines()[1:]
+  assert [int(row.split('\t')[0]) for row in rows] == [1, highest, highest + 1]
+
+
 def test_the_same_review_gives_the_same_bytes(tmp_path):
   state = reviews.record(2)
   state.apply(accept())

@@ -381,6 +381,33 @@ def test_comments_with_quotes_keep_the_rows_apart():
   assert read == wanted
 
 
+def test_long_comments_of_all_readers_do_not_stop_a_merge(tmp_path):
+  long = [readings.action('comment', 1, value='x' * 10_000)]
+  for name in 'ab':
+    readings.read(tmp_path, name, ['accept'] * 3, extra=long)
+  record = merged(tmp_path)
+  text = record.items[number(record, 'lesion-001')].comment
+  assert len(text) == 10_000
+  assert text.startswith('a: xxx')
+  assert text.endswith('x ...')
+
+
+def test_a_merge_that_was_stopped_can_be_run_again(tmp_path, monkeypatch):
+  two_readers(tmp_path)
+  with monkeypatch.context() as broken:
+    broken.delattr(adjudication, 'write_note')
+    with pytest.raises(AttributeError):
+      merge.run_merge(tmp_path, 'ab', adjudicate='carl')
+  assert (tmp_path / 'carl' / 'sub-01' / journal.EVENTS).is_file()
+  decide(tmp_path, 'carl', {'lesion-002': 'accept', 'added-b-005': 'reject'})
+  readings.read(tmp_path, 'c', ['accept'] * 3)
+  with pytest.raises(InputError, match='carl has own reviews'):
+    merge.run_merge(tmp_path, 'ac', adjudicate='carl')
+  record = merged(tmp_path, adjudicate='carl')
+  assert said(record)['lesion-002'] == 'accept'
+  assert record.status == 'completed'
+
+
 def test_no_scan_in_common(tmp_path):
   readings.read(tmp_path, 'a', ['accept'] * 3)
   readings.read(tmp_path, 'b', ['accept'] * 3, case='sub-02')

@@ -39,12 +39,24 @@ def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
         f'adjudicate: {label} decides between {" and ".join(known or [])} '
         'here; choose another name.'
       )
-  elif label in journal.raters(root):
+  elif not _decides(root, label, raters):
     raise InputError(
       f'adjudicate: {label} has own reviews in {root}; choose another name, '
       f'for example {label}Third.'
     )
   return label
+
+
+def _decides(root: pathlib.Path, name: str, raters: Sequence[str]) -> bool:
+  """Whether all reviews here were prepared for these readers; none is fine.
+
+  So a merge that was stopped half-way can be run again.
+  """
+  headers = [
+    journal.lines(journal.folder_of(root, name, case))[0]
+    for case in journal.cases(root, name)
+  ]
+  return all(h.get('adjudicates') == list(raters) for h in headers)
 
 
 def write_note(

@@ -13,7 +13,14 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review import adjudication, composed, journal, places, reader_mask
+from cmbjax.review import (
+  adjudication,
+  checks,
+  composed,
+  journal,
+  places,
+  reader_mask,
+)
 from cmbjax.review.geometry import View, decode_runs
 from cmbjax.review.places import AGREED, DISAGREED, PENDING, Place
 from cmbjax.review.record import MODEL, Candidate, ReviewRecord, new_header
@@ -320,6 +327,8 @@ def _details(one: Settled, base) -> list[dict[str, Any]]:
   if region and region != 'unknown':
     found.append(base | {'event': 'region', 'value': region})
   text = comments(one)
+  if len(text) > checks.LONGEST_TEXT:  # theirs are whole in their reviews
+    text = text[: checks.LONGEST_TEXT - 4] + ' ...'
   if text:
     found.append(base | {'event': 'comment', 'value': text})
   return found

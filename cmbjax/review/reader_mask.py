@@ -42,9 +42,15 @@ def indices(record: ReviewRecord) -> dict[int, int]:
 
 
 def native_labels(record: ReviewRecord) -> np.ndarray:
-  """[I, J, K] uint16 in the voxel order of the file: accepted lesions."""
-  labels = np.zeros(record.view.native_shape, np.uint16)
-  for number, index in indices(record).items():
+  """[I, J, K] in the voxel order of the file: accepted lesions.
+
+  uint16, or int32 where the labels of the source are too high for that.
+  """
+  known = indices(record)
+  wide = max(known.values(), default=0) > np.iinfo(np.uint16).max
+  dtype = np.int32 if wide else np.uint16
+  labels = np.zeros(record.view.native_shape, dtype)
+  for number, index in known.items():
     if record.items[number].verdict == 'accept':
       ijk = record.view.ijk_of(record.voxels(number))
       labels[tuple(record.view.to_native(ijk).T)] = index
@@ -56,7 +62,7 @@ def image(record: ReviewRecord) -> nib.Nifti1Image:
   labels = native_labels(record)
   view = record.view
   header = nib.Nifti1Header()
-  header.set_data_dtype(np.uint16)
+  header.set_data_dtype(labels.dtype)
   header.set_data_shape(labels.shape)
   header.set_zooms(np.sqrt((view.native_affine[:3, :3] ** 2).sum(0)))
   header.set_xyzt_units('mm')
