@@ -57,7 +57,7 @@ def write_scan(folder: pathlib.Path, count: int):
     image[where] = 30
     labels[where] = number
   affine = np.diag([*SPACING_MM, 1.0])
-  paths = folder / 'scan.nii', folder / 'labels.nii.gz'
+  paths = folder / 'scan.nii', folder / 'scan_dseg.nii.gz'
   for path, array in zip(paths, (image, labels)):
     nib.save(nib.Nifti1Image(array, affine), path)
   return paths
