@@ -89,24 +89,48 @@ def test_all_three_came_with_the_package():
   assert size / 1e6 < LARGEST_MB
 
 
-def test_shipped_weights_tell_a_dark_dot_from_a_vessel():
-  """They were trained at all: every ensemble, on shapes drawn by hand."""
+def drawn():
+  """Patches [5, 24, 24, 12]: a microbleed of 2 mm, three vessels, nothing."""
   grid = np.stack(np.meshgrid(*map(np.arange, (24, 24, 12)), indexing='ij'))
   side = np.array([0.5, 0.5, 2.0]).reshape(3, 1, 1, 1)
   centre = np.array([12, 12, 6]).reshape(3, 1, 1, 1)
   x, y, z = (grid - centre) * side
   noise = np.random.default_rng(0).normal(0, 0.02, (24, 24, 12))
   shapes = (
-    np.sqrt(x**2 + y**2 + z**2),  # a microbleed of 2 mm
-    np.sqrt(y**2 + z**2),  # a vessel in plane
-    np.hypot(x - 0.7 * z, y),  # and an oblique one
+    np.sqrt(x**2 + y**2 + z**2),
+    np.hypot(y, z),  # in plane
+    np.hypot(x - 0.7 * z, y),  # oblique
+    np.hypot(x, y),  # through all slices
   )
-  drawn = [0.6 + noise - 0.5 * np.exp(-(away**4)) for away in shapes]
-  for name in catalogue.NAMES:
-    found = classifier.load(name).likelihood(np.stack([*drawn, 0.6 + noise]))
-    assert found.shape == (5, 4)
-    dot, *others = found.mean(0)
-    assert dot > max(others) + 0.4
+  dark = [0.6 + noise - 0.5 * np.exp(-(away**4)) for away in shapes]
+  return np.stack([*dark, 0.6 + noise])
+
+
+@pytest.mark.parametrize('name', catalogue.NAMES)
+def test_shipped_weights_tell_a_dark_dot_from_a_vessel(name):
+  """They were trained at all: every ensemble, on shapes drawn by hand."""
+  found = classifier.load(name).likelihood(drawn())
+  assert found.shape == (5, 5)
+  dot, in_plane, oblique, _, nothing = found.mean(0)
+  assert dot > max(in_plane, oblique, nothing) + 0.4
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    '7t',
+    'finetuned',
+    pytest.param(
+      'combined',
+      marks=pytest.mark.xfail(
+        strict=True, reason='known fault, in its card: takes it for a dot'
+      ),
+    ),
+  ],
+)
+def test_shipped_weights_tell_a_dark_dot_from_a_vessel_across_slices(name):
+  dot, *_, through, _ = classifier.load(name).likelihood(drawn()).mean(0)
+  assert dot > through + 0.2
 
 
 def test_packed_weights_are_the_trained_ones_in_half_precision(run, copy):

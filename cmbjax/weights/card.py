@@ -29,6 +29,8 @@ _LIMITS = """
 - They see only what the candidate stage proposes, in patches of 16 x 16 x 8
   voxels of the scan's own grid. `cmbjax detect` warns where a scan is unlike
   those in the training.
+- A straight vessel that runs across all slices of a patch can pass for a
+  microbleed; `combined` is known to take one drawn by hand for it.
 - Research use only. This is no medical device and must not guide care.
 - Licence: Apache-2.0, as the code.
 """
