@@ -20,7 +20,9 @@ from cmbjax.errors import InputError
 from cmbjax.imaging import swi as swi_module
 from cmbjax.progress import Progress
 from cmbjax.simulate import scan as scan_module
-from cmbjax.simulate.protocols import COHORTS, Protocol, get_protocol
+from cmbjax.simulate.protocols import COHORTS, Protocol
+from cmbjax.simulate.randomised import NAME as RANDOMISED
+from cmbjax.simulate.randomised import protocol_of
 
 __all__ = ['COHORTS', 'fingerprint', 'simulate', 'subject_label']
 
@@ -59,7 +61,7 @@ def simulate(
   """Writes subjects `first` .. `first + subjects - 1` of a cohort.
 
   Args:
-    cohort: one of `PROTOCOLS`.
+    cohort: one of `PROTOCOLS`, or 'randomised'.
     subjects: how many.
     out: folder of the cohort; subjects that are there already are kept.
     seed: the cohort's seed, 0 or more.
@@ -76,16 +78,16 @@ def simulate(
     InputError: a number out of range, an unknown cohort, a folder that cannot
       be written, or one whose subjects were made with other settings.
   """
-  protocol = get_protocol(cohort)
+  protocol_of(cohort, 1, seed=0)  # refuses an unknown name
   _check_numbers(subjects, seed, jobs, first, slab_mm)
   out = pathlib.Path(out)
   numbers = range(first, first + subjects)
-  todo = [n for n in numbers if not _is_done(out, protocol, n, seed, slab_mm)]
-  _write_top(out, protocol)
+  todo = [n for n in numbers if not _is_done(out, cohort, n, seed, slab_mm)]
+  _write_top(out, cohort)
   cores = _cores()
   jobs = min(jobs or _affordable(cores), max(len(todo), 1))
   work = functools.partial(
-    _make_subject, protocol, out=out, seed=seed, slab_mm=slab_mm,
+    _make_subject, cohort, out=out, seed=seed, slab_mm=slab_mm,
     workers=max(1, cores // jobs),
   )  # fmt: skip
   with Progress(
@@ -132,13 +134,14 @@ def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
       raise InputError(f'{name}: found {value}, must be {least} or more.')
 
 
-def _is_done(out, protocol, number, seed, slab_mm) -> bool:
+def _is_done(out, cohort, number, seed, slab_mm) -> bool:
   """Whether a whole subject with these settings is there."""
+  protocol = protocol_of(cohort, number, seed=seed)
   label = subject_label(protocol, number)
   sidecar = out / label / 'anat' / f'{label}_swi.json'
   if not sidecar.is_file():
     return False
-  found = files.read_json(sidecar).get(_MARK)
+  found = files.read_object(sidecar).get(_MARK)
   wanted = fingerprint(protocol, number, seed=seed, slab_mm=slab_mm)
   if found != wanted:
     raise InputError(
@@ -150,9 +153,10 @@ def _is_done(out, protocol, number, seed, slab_mm) -> bool:
 
 
 def _make_subject(
-  protocol: Protocol, number: int, *, out, seed, slab_mm, workers
+  cohort: str, number: int, *, out, seed, slab_mm, workers
 ) -> str:
   """Simulates and writes one subject; returns its label."""
+  protocol = protocol_of(cohort, number, seed=seed)
   label = subject_label(protocol, number)
   scan = scan_module.make_scan(
     protocol, number, seed=seed, slab_mm=slab_mm, workers=workers
@@ -206,7 +210,7 @@ def _write_images(folder, label, scan, protocol: Protocol, made) -> None:
   _write_nifti(stem, np.rint(unit * 255).astype(np.uint8), scan.affine)
   times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
   facts = {'EchoTime': times[0] if len(times) == 1 else times}
-  facts |= _sidecar(protocol) | scan.facts | made
+  facts |= _sidecar(protocol) | protocol.facts | scan.facts | made
   files.write_json(f'{stem}.json', facts)
 
 
@@ -335,35 +339,38 @@ def _write_nifti(stem, image, affine, *, slope=1.0) -> None:
   files.write_bytes(f'{stem}.nii.gz', data)
 
 
-def _write_top(out, protocol: Protocol) -> None:
+def _write_top(out, cohort: str) -> None:
   made = [{'Name': 'cmbjax simulate', 'Version': cmbjax.__version__}]
   top = {
-    'Name': f'Simulated {protocol.name}',
+    'Name': f'Simulated {cohort}',
     'BIDSVersion': '1.10.0',
     'DatasetType': 'raw',
     'GeneratedBy': made,
     'Simulated': True,
-    'Cohort': protocol.name,
+    'Cohort': cohort,
   }
   path = out / 'dataset_description.json'
   if path.is_file():
-    found = files.read_json(path)
-    if found.get('Cohort') != protocol.name or not found.get('Simulated'):
+    found = files.read_object(path)
+    if found.get('Cohort') != cohort or not found.get('Simulated'):
       raise InputError(
         f'{out}: holds {found.get("Name", "another data set")!r}, not a '
-        f'simulated {protocol.name}; choose another folder.'
+        f'simulated {cohort}; choose another folder.'
       )
   files.write_json(path, top)
   truth = {**top, 'Name': top['Name'] + ': truth', 'DatasetType': 'derivative'}
   files.write_json(out / _TRUTH / 'dataset_description.json', truth)
   files.write_text(out / '.bidsignore', '*_swi.*\n.partial-*\n')
-  files.write_text(out / 'README', _README.format(protocol=protocol))
+  field = f'{protocol_of(cohort, 1, seed=0).field_t:g} T'
+  if cohort == RANDOMISED:
+    field = "each subject's own field (see its sidecars)"
+  files.write_text(out / 'README', _README.format(cohort=cohort, field=field))
 
 
-_README = """Simulated scans of cohort {protocol.name}.
+_README = """Simulated scans of cohort {cohort}.
 
 Nobody was scanned: susceptibility maps drawn on the MNI152 templates, their
-dipole field, the gradient echo signal at {protocol.field_t:g} T, and the SWI
+dipole field, the gradient echo signal at {field}, and the SWI
 made from it. The truth is under derivatives/truth. Made by cmbjax simulate.
 """
 
@@ -375,7 +382,7 @@ def _write_participants(out) -> None:
     name = folder.name
     table = out / _TRUTH / name / 'anat' / f'{name}_seg-cmb_dseg.tsv'
     if table.is_file():
-      count = len(table.read_text().splitlines()) - 1
+      count = len(files.read_text(table).splitlines()) - 1
       lines.append(f'{name}\t{count}')
   files.write_text(out / 'participants.tsv', '\n'.join(lines) + '\n')
   about = {'Description': 'Microbleeds in the truth.'}

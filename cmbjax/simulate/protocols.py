@@ -1,11 +1,14 @@
 """The scans that can be simulated, as data: a new protocol is ten lines.
 
-Rule: what differs between cohorts stands here and nowhere else.
+Rule: what differs between cohorts stands here and nowhere else; `randomised`
+draws its own.
 """
 
 import dataclasses
+from typing import ClassVar
 
 from cmbjax.errors import InputError
+from cmbjax.simulate import physics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,18 @@ class Protocol:
   resolution: tuple[float, float]
   mean_lesions: float
   disease: str
+
+  # What only `randomised` varies; not a field, so no part of a fingerprint.
+  relaxation: ClassVar[tuple] = ()
+  chi_factor: ClassVar[float] = 1.0
+  b0: ClassVar[tuple | None] = None  # drawn with the head
+  facts: ClassVar[dict] = {}  # for the sidecar
+
+  def tissue(self, name: str) -> physics.Tissue:
+    """Density and relaxation of grey, white, csf or vein."""
+    usual = physics.TISSUES[self.field_t][name]
+    factors = dict(self.relaxation).get(name, (1.0, 1.0, 1.0))
+    return physics.Tissue(*(v * f for v, f in zip(usual, factors)))
 
   @property
   def swi_echoes(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ Rule: each step draws from a stream named after it, so a change in one step
 leaves the others as they were, and subject n never depends on the others.
 """
 
+import dataclasses
 import zlib
 from typing import NamedTuple
 
@@ -91,6 +92,8 @@ def build_world(streams, protocol, *, slab_mm=None, workers=1) -> 'World':
     start_mm=extent.start_mm,
     depth_mm=extent.depth_mm,
   )
+  if protocol.b0 is not None:
+    head = dataclasses.replace(head, b0=np.array(protocol.b0, np.float32))
   tumour = _draw_tumour(streams('tumour'), head, protocol)
   maps, drawn = tissue.draw_maps(
     streams, head, protocol, extent, tumour, workers

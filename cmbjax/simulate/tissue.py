@@ -130,14 +130,15 @@ def _relax(rng, head, protocol, extent, inside, shares):
   texture = _texture(rng, head, protocol, extent)[inside]
   density, r2s, chi = 0.0, 0.0, iron.copy()
   for name, share in zip(('grey', 'white', 'csf'), shares):
-    tissue = physics.TISSUES[protocol.field_t][name]
+    tissue = protocol.tissue(name)
     tissue = tissue._replace(
       t1_s=tissue.t1_s * rng.uniform(0.93, 1.07),
       r2s=tissue.r2s * rng.uniform(0.9, 1.1),
     )
     density = density + share * np.float32(_steady(tissue, protocol))
     r2s = r2s + share * np.float32(tissue.r2s)
-    chi += share * np.float32(_CHI[name] * rng.uniform(0.8, 1.2))
+    factor = rng.uniform(0.8, 1.2) * protocol.chi_factor
+    chi += share * np.float32(_CHI[name] * factor)
   density *= 1 + np.float32(0.02) * texture
   r2s *= 1 + np.float32(0.05) * texture
   # 137 /s per ppm at 3 T, linear in the field (Shin et al., 2021).
@@ -214,7 +215,7 @@ def _texture(rng, head, protocol, extent) -> np.ndarray:
 
 def _blend_vessels(density, r2s, veins, flow, protocol) -> None:
   """Mixes blood into tissue; fast arterial flow loses its signal."""
-  vein = physics.TISSUES[protocol.field_t]['vein']
+  vein = protocol.tissue('vein')
   where = np.flatnonzero(veins)
   share = veins.flat[where]
   flat, rate = density.reshape(-1), r2s.reshape(-1)
