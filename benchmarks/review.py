@@ -1,6 +1,7 @@
 """How long a reader waits for the review server, on a large scan.
 
   python benchmarks/review.py [--shape 512 512 144] [--candidates 300]
+      [--mask]
 
 Makes a .nii.gz and its labels, starts a real server, opens the case as the
 page does, then acts: verdicts, brush strokes, growing, undo. Prints seconds
@@ -25,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from tests import review_server  # noqa: E402
 
 
-def write(folder, shape, count, rng):
+def write(folder, shape, count, rng, *, mask):
   """An int16 image of noise with `count` dark balls, and their labels."""
   image = rng.normal(900, 60, shape).astype(np.int16)
   labels = np.zeros(shape, np.uint16)
@@ -38,6 +39,8 @@ def write(folder, shape, count, rng):
     box = tuple(slice(p - h, p + h + 1) for p, h in zip(place, (5, 5, 3)))
     image[box][ball] //= 4
     labels[box][ball & (labels[box] == 0)] = number
+  if mask:
+    labels = (labels > 0).astype(np.uint8)
   affine = np.diag([0.5, 0.5, 1.0, 1.0])
   paths = folder / 'sub-01_swi.nii.gz', folder / 'sub-01_dseg.nii.gz'
   for path, array in zip(paths, (image, labels)):
@@ -147,11 +150,16 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--shape', type=int, nargs=3, default=(512, 512, 144))
   parser.add_argument('--candidates', type=int, default=300)
+  parser.add_argument(
+    '--mask', action='store_true', help='labels are 0 and 1, no numbers'
+  )
   args = parser.parse_args()
   rng = np.random.default_rng(0)
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    image, labels = write(folder, tuple(args.shape), args.candidates, rng)
+    image, labels = write(
+      folder, tuple(args.shape), args.candidates, rng, mask=args.mask
+    )
     print(f'{image.stat().st_size / 1e6:.0f} MB .nii.gz, {args.shape}')
     start = time.perf_counter()
     with review_server.running(

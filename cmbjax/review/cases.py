@@ -4,7 +4,6 @@ Rule: names are found first and voxels are read when a case is opened, so that
 hundreds of cases cost nothing; every array is in RAS voxel order.
 """
 
-import csv
 import dataclasses
 import functools
 import hashlib
@@ -14,13 +13,13 @@ from collections.abc import Mapping
 from concurrent import futures
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 
+from cmbjax import files
 from cmbjax.data import cohort, truth
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, phase, regions, signal, volume
-from cmbjax.review import grow, record
+from cmbjax.review import grow, pieces, record
 from cmbjax.review.record import Candidate
 
 _SCORES = ('likelihood', 'score', 'probability')  # columns, the first there is
@@ -121,35 +120,12 @@ def load(case: Case) -> Loaded:
 
 
 def _read_labels(case) -> list[Candidate]:
-  like, found = grid(case.reference), []
+  like, found = volume.grid_of(case.reference), []
   for path in (case.labels, *case.others):
     if path is not None:
       last_one = max((one.index for one in found), default=0)
       found += _of_labels(path, like, last=last_one)
   return found
-
-
-def grid(path: pathlib.Path) -> volume.Volume:
-  """The grid of an image as a volume without voxels, from its header.
-
-  Raises:
-    InputError: it cannot be read.
-  """
-  try:
-    image = nib.load(path)
-    shape, affine = image.shape, np.asarray(image.affine, float)
-  except Exception as error:  # whatever a damaged header makes of nibabel
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    raise InputError(f'{path}: is not a readable NIfTI ({first}).') from error
-  while len(shape) > 3 and shape[-1] == 1:
-    shape = shape[:-1]
-  regular = np.isfinite(affine).all() and abs(np.linalg.det(affine)) >= 1e-9
-  if len(shape) != 3 or min(shape) < 1 or not regular:
-    raise InputError(
-      f'{path}: is no single volume with a place in mm; give a 3-D image.'
-    )
-  empty = np.broadcast_to(np.zeros((), np.uint8), shape)
-  return dataclasses.replace(volume.from_array(empty, affine), path=path)
 
 
 def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
@@ -161,9 +137,11 @@ def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
       *(f'{note[:1].upper()}{note[1:]}.' for note in made.notes),
     )
   image = volume.load(case.image)
+  notes = tuple(f'{note}.' for note in image.notes)
   if image.placed:
-    return image, ()
+    return image, notes
   return image, (
+    *notes,
     'The header does not say how the voxels lie in the head; left and right '
     'are guesses.',
   )
@@ -232,13 +210,12 @@ def _of_labels(path, image, *, last) -> list[Candidate]:
   labels = truth.load_labels(path, image)
   table = _beside(path, '.tsv')
   rows = _rows(table) if table else []
-  rows = {int(r['index']): r for r in rows if r.get('index', '').isdigit()}
-  if _is_mask(path, labels, rows):
-    labels, rows = _pieces(labels), {}
-  flat = labels.ravel(order='F')
-  where = np.flatnonzero(flat)
-  order = np.argsort(flat[where], kind='stable')
-  value, first = np.unique(flat[where][order], return_index=True)
+  rows = {int(r['index']): r for r in rows if r.get('index', '').isdecimal()}
+  number, where = pieces.inside(labels)
+  if _is_mask(path, number, rows):
+    number, rows = pieces.apart(number, where, labels.shape), {}
+  order = np.argsort(number, kind='stable')
+  value, first = np.unique(number[order], return_index=True)
   places = np.split(where[order], first[1:]) if len(value) else []
   found = dict(zip(value.tolist(), places))
   kind = 'mimic' if '_seg-mimic' in path.name else 'lesion'
@@ -251,21 +228,11 @@ def _of_labels(path, image, *, last) -> list[Candidate]:
   return result
 
 
-def _pieces(labels):
-  """Connected components, where values that touch stay apart."""
-  found = truth.components(labels)
-  inside = labels > 0
-  both = np.stack([found[inside], labels[inside]], 1)
-  _, number = np.unique(both, axis=0, return_inverse=True)
-  found[inside] = number.reshape(-1) + 1
-  return found
-
-
-def _is_mask(path, labels, rows):
+def _is_mask(path, number, rows):
   """Whether connected components are the lesions, not values."""
   if rows:
     return False
-  return bids.entities(path).suffix != 'dseg' or labels.max() == 1
+  return bids.entities(path).suffix != 'dseg' or bool(np.all(number == 1))
 
 
 def _outside(rows, image):
@@ -339,11 +306,7 @@ def _apart(candidates):
 
 def _rows(path) -> list[dict[str, str]]:
   """A table with tabs; 'n/a' is ''."""
-  try:
-    lines = path.read_text(encoding='utf-8-sig').splitlines()
-    header, *rows = csv.reader(lines, delimiter='\t') if lines else [[]]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise InputError(f'{path}: cannot be read as a table ({error}).') from error
+  header, *rows = files.read_rows(path) or [[]]
   names = [name.strip().lower() for name in header]
   cells = [['' if c.strip() == 'n/a' else c.strip() for c in r] for r in rows]
   return [dict(zip(names, row)) for row in cells if row]
