@@ -1,21 +1,48 @@
 """Files that are either whole or absent.
 
 Rule: nobody ever sees a half written file under its final name: write to a
-temporary name in the same folder, fsync, rename.
+temporary name in the same folder, fsync, rename. What is read is an ordinary
+file of a sensible size, or one sentence says why not.
 """
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import stat
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cmbjax.errors import InputError
+
+if TYPE_CHECKING:  # `--help` does without
+  import numpy as np
+
+MOST_BYTES = 1 << 28  # of a text; the largest of ours have a tenth of it
+MOST_UNPACKED = 1 << 32  # of an array file
+
+# Whatever zipfile and numpy make of a damaged file.
+_NO_ARRAYS = (
+  OSError,
+  EOFError,
+  KeyError,
+  ValueError,
+  TypeError,
+  SyntaxError,
+  MemoryError,
+  OverflowError,
+  RuntimeError,  # encrypted, or a compression that is not known
+  AttributeError,
+  zlib.error,
+  zipfile.BadZipFile,
+)
 
 
 @contextlib.contextmanager
@@ -118,18 +145,124 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   write_text(path, text + '\n')
 
 
+def open_file(path: str | os.PathLike) -> BinaryIO:
+  """An ordinary file, open for reading bytes.
+
+  Raises:
+    InputError: it is missing, unreadable, a folder, or a pipe or device,
+      which might never end.
+  """
+  try:
+    # Without O_NONBLOCK, opening a pipe waits for somebody to write.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+  except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    reason = getattr(error, 'strerror', None) or error
+    raise InputError(f'{path}: cannot be read ({reason}).') from error
+  if not stat.S_ISREG(os.fstat(handle).st_mode):
+    os.close(handle)
+    raise InputError(f'{path}: cannot be read (it is no ordinary file).')
+  return open(handle, 'rb')
+
+
+def read_bytes(path: str | os.PathLike, *, most: int = MOST_BYTES) -> bytes:
+  """The content of an ordinary file.
+
+  Raises:
+    InputError: it cannot be read, or holds more than `most` bytes.
+  """
+  with open_file(path) as handle:
+    try:
+      data = handle.read(most + 1)
+    except OSError as error:
+      raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
+  if len(data) > most:
+    raise InputError(
+      f'{path}: holds more than {most >> 20} MiB, which no file of its kind '
+      'does; check that it is the right one.'
+    )
+  return data
+
+
+def read_text(path: str | os.PathLike, *, most: int = MOST_BYTES) -> str:
+  """The UTF-8 text of a file; a byte order mark goes.
+
+  Raises:
+    InputError: as `read_bytes`, or it is no UTF-8.
+  """
+  try:
+    return read_bytes(path, most=most).decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f'{path}: cannot be read as UTF-8 text (byte {error.start} is '
+      f'0x{error.object[error.start]:02x}); save it as UTF-8.'
+    ) from error
+
+
+def read_rows(path: str | os.PathLike) -> list[list[str]]:
+  """The cells of a table with tabs, the header first, without empty rows.
+
+  Raises:
+    InputError: as `read_text`, or a cell is longer than any table needs.
+  """
+  lines = read_text(path).splitlines()
+  try:
+    return [row for row in csv.reader(lines, delimiter='\t') if row]
+  except csv.Error as error:
+    raise InputError(
+      f'{path}: cannot be read as a table ({error}); save it again.'
+    ) from error
+
+
 def read_json(path: str | os.PathLike) -> Any:
   """Reads one JSON file.
 
   Raises:
     InputError: when it is missing, unreadable or not JSON.
   """
+  text = read_text(path)
   try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except OSError as error:
-    raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
+    return json.loads(text)
   except (ValueError, RecursionError) as error:  # or nested too deeply
     raise InputError(f'{path}: is not valid JSON ({error}).') from error
+
+
+def read_object(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads one JSON file that holds an object, `{...}`.
+
+  Raises:
+    InputError: as `read_json`, or it holds something else.
+  """
+  found = read_json(path)
+  if not isinstance(found, dict):
+    raise InputError(
+      f'{path}: holds a {type(found).__name__}, expected a JSON object.'
+    )
+  return found
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, 'np.ndarray']:
+  """All arrays of an `.npz` file, by name.
+
+  Raises:
+    InputError: it is missing, damaged, or unpacks to far too much.
+  """
+  import numpy as np
+
+  with open_file(path) as handle:
+    try:
+      with zipfile.ZipFile(handle) as members:
+        size = sum(member.file_size for member in members.infolist())
+      if size > MOST_UNPACKED:
+        raise ValueError(f'it would unpack to {size:,} bytes')
+      handle.seek(0)
+      with np.load(handle, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+    except _NO_ARRAYS as error:
+      reason = (str(error).splitlines() or [type(error).__name__])[0]
+      raise InputError(
+        f'{path}: is no file of arrays, or a damaged one ({reason}); make or '
+        'copy it again.'
+      ) from error
 
 
 def digest(*parts: Any) -> str:

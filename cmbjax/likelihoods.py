@@ -6,7 +6,6 @@ points and figures are made from.
 """
 
 import pathlib
-import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -268,7 +267,7 @@ def _kept(path: pathlib.Path, mark: str, predict) -> np.ndarray:
 
 def _known_likelihood(path: pathlib.Path, mark: str) -> np.ndarray | None:
   try:
-    with np.load(path) as stored:
-      return stored['likelihood'] if str(stored['mark']) == mark else None
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    stored = files.read_arrays(path)
+    return stored['likelihood'] if str(stored['mark']) == mark else None
+  except (InputError, KeyError):
     return None

@@ -84,7 +84,7 @@ def _stored(
   else:
     folder = pathlib.Path(configs.pretrained_folder(config))
   path = folder / POINTS_FILE
-  return files.read_json(path) if path.is_file() else None
+  return files.read_object(path) if path.is_file() else None
 
 
 def _removed(

@@ -617,7 +617,7 @@ def test_names_that_are_no_folders_are_left_out(tmp_path):
 def test_a_grid_needs_no_voxels(one, monkeypatch):
   """200 subjects are looked through without reading one image."""
   monkeypatch.setattr(volume, 'load', None)
-  grid = cases.grid(one[0])
+  grid = volume.grid_of(one[0])
   assert grid.array.shape == one[2].swi.shape
   assert grid.array.nbytes / grid.array.size < 2
   assert grid.array.strides == (0, 0, 0)

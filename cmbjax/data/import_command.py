@@ -77,9 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
   from cmbjax.data import importers
   from cmbjax.errors import InputError
 
-  facts = files.read_json(arguments.sidecar) if arguments.sidecar else {}
-  if not isinstance(facts, dict):
-    raise InputError(f'{arguments.sidecar}: expected a JSON object.')
+  facts = files.read_object(arguments.sidecar) if arguments.sidecar else {}
   if arguments.table and arguments.layout != 'points':
     raise InputError('--table: goes with --layout points.')
   options = importers.Options(

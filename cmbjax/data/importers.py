@@ -8,7 +8,6 @@ bad scan does not stop the others.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -360,7 +359,7 @@ def _is_done(raw, truth, mark, *, labelled) -> bool:
   sidecars = list(raw.glob('anat/*.json'))
   return (
     bool(sidecars)
-    and all(files.read_json(p).get(_MARK) == mark for p in sidecars)
+    and all(files.read_object(p).get(_MARK) == mark for p in sidecars)
     and (not labelled or truth.is_dir())
   )
 
@@ -535,7 +534,7 @@ def _write_top(source, out, options) -> None:
   }
   path = out / 'dataset_description.json'
   if path.is_file():
-    found = files.read_json(path)
+    found = files.read_object(path)
     if found.get('Layout') != options.layout:
       raise InputError(
         f'{out}: holds {found.get("Name", "another data set")!r}, not an '
@@ -558,11 +557,8 @@ def _write_top(source, out, options) -> None:
 
 def _is_simulated(source) -> bool:
   path = source / 'dataset_description.json'
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError):
-    return False
-  return isinstance(content, dict) and content.get('Simulated') is True
+  content = files.read_object(path) if path.is_file() else {}
+  return content.get('Simulated') is True
 
 
 _README = """{name}, brought into BIDS by cmbjax import.
@@ -579,7 +575,7 @@ def _write_participants(out) -> None:
     tables: Sequence[pathlib.Path] = sorted(
       (out / _TRUTH / folder.name).rglob('*_seg-cmb_dseg.tsv')
     )
-    rows = [len(t.read_text(encoding='utf-8').splitlines()) - 1 for t in tables]
+    rows = [len(files.read_text(t).splitlines()) - 1 for t in tables]
     lines.append(f'{folder.name}\t{sum(rows) if rows else "n/a"}')
   files.write_text(out / 'participants.tsv', '\n'.join(lines) + '\n')
   about = {'Description': 'Lesions in the truth; n/a: there is no truth.'}

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 
 WHO = (
@@ -132,21 +133,20 @@ def _rows(path) -> list[tuple[int, list[str]]]:
     rows = _sheet(path)
   else:
     text = _text(path)
-    rows = enumerate(
-      csv.reader(text.splitlines(), delimiter=_delimiter(path)), 1
-    )
+    try:
+      lines = csv.reader(text.splitlines(), delimiter=_delimiter(path))
+      rows = list(enumerate(lines, 1))
+    except csv.Error as error:
+      raise InputError(
+        f'{path}: cannot be read as a table ({error}); save it again.'
+      ) from error
   return [(number, row) for number, row in rows if any(c.strip() for c in row)]
 
 
 def _text(path) -> str:
   if path.suffix.lower() not in ('.csv', '.tsv', '.txt'):
     raise InputError(f'{path}: is no table; give .csv, .tsv or .xlsx.')
-  try:
-    return path.read_text(encoding='utf-8-sig')
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(
-      f'{path}: cannot be read as UTF-8 text; save it as UTF-8 or .xlsx.'
-    ) from error
+  return files.read_text(path)
 
 
 def _delimiter(path) -> str:

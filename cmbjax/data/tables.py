@@ -17,7 +17,6 @@ import collections
 import itertools
 import json
 import pathlib
-import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,10 +144,10 @@ def save_table(path: pathlib.Path, table: Table) -> None:
 def load_table(path: pathlib.Path) -> Table | None:
   """Reads a table; None when there is none that can be read."""
   try:
-    with path.open('rb') as handle, np.load(handle) as stored:
-      facts = json.loads(stored['facts'].tobytes())
-      return Table(stored['centre'], stored['score'], stored['lesion'], facts)
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    stored = files.read_arrays(path)
+    facts = json.loads(stored['facts'].tobytes())
+    return Table(stored['centre'], stored['score'], stored['lesion'], facts)
+  except (ValueError, KeyError, RecursionError):  # InputError is a ValueError
     return None
 
 

@@ -4,7 +4,6 @@ Rule: a truth is on the very grid of its scan, or it is refused. A scan without
 a truth file is not a scan without lesions.
 """
 
-import csv
 import dataclasses
 import pathlib
 from typing import NamedTuple
@@ -242,11 +241,7 @@ def _load_points(path, scan):
 
 
 def _read_table(path):
-  try:
-    text = path.read_text(encoding='utf-8-sig')
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f'{path}: cannot be read as text ({error}).') from error
-  rows = [row for row in csv.reader(text.splitlines(), delimiter='\t') if row]
+  rows = files.read_rows(path)
   header = [name.strip().lower() for name in rows[0]] if rows else []
   return header, rows[1:]
 
@@ -269,7 +264,7 @@ def _numbers(path, rows, columns):
 def _index_base(path):
   """i j k count from 0, unless the JSON beside says "IndexBase": 1."""
   beside = _json_beside(path)
-  base = files.read_json(beside).get('IndexBase', 0) if beside else 0
+  base = files.read_object(beside).get('IndexBase', 0) if beside else 0
   if base not in (0, 1):
     raise InputError(f'{beside}: IndexBase is {base!r}, allowed are 0 and 1.')
   return base
@@ -344,7 +339,7 @@ def _is_truth(root, path):
   if _derivative(root, path) != _OWN_OUTPUT:
     return True
   beside = _json_beside(path)
-  return bool(beside and files.read_json(beside).get('Manual') is True)
+  return bool(beside and files.read_object(beside).get('Manual') is True)
 
 
 def _derivative(root, path):
@@ -388,8 +383,8 @@ def _is_table(path):
 def _reviewed(path):
   """The imported masks of a finished review, which hold all candidates."""
   beside = _json_beside(path)
-  content = files.read_json(beside) if beside else {}
-  if not isinstance(content, dict) or content.get(ALL_CANDIDATES) is not True:
+  content = files.read_object(beside) if beside else {}
+  if content.get(ALL_CANDIDATES) is not True:
     return None
   rejected = path.with_name(path.name.replace('_seg-cmb_', '_seg-mimic_'))
   return TruthFiles('candidates', path, rejected)

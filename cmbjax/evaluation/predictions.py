@@ -7,7 +7,6 @@ side by side only when their keys, labels and fold hash are equal.
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -411,20 +410,22 @@ def read(path: str | os.PathLike) -> list[Table]:
     path = path / 'predictions.npz'
   if not path.is_file():
     raise InputError(f'{path}: not found; give the folder of a finished run.')
+  arrays = files.read_arrays(path)
   try:
-    # np.load(path) would leave the file open when it is cut short.
-    with path.open('rb') as handle, np.load(handle) as arrays:
-      heads = json.loads(arrays['tables'].tobytes())
-      return [_table(i, head, arrays) for i, head in enumerate(heads)]
+    heads = json.loads(arrays['tables'].tobytes())
+    return [_table(i, head, arrays) for i, head in enumerate(heads)]
   except (
-    OSError,
     ValueError,
     KeyError,
-    EOFError,
-    zipfile.BadZipFile,
+    TypeError,
+    IndexError,
+    AttributeError,
+    RecursionError,
   ) as error:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     raise InputError(
-      f'{path}: is not a prediction file of cmbjax ({error}).'
+      f'{path}: is not a prediction file of cmbjax ({reason}); run the study '
+      'again.'
     ) from error
 
 

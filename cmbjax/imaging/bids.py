@@ -86,12 +86,7 @@ def sidecar(
       ):
         fitting.append((len(found.values), file))
     for _, file in sorted(fitting):
-      content = files.read_json(file)
-      if not isinstance(content, dict):
-        raise InputError(
-          f'{file}: holds a {type(content).__name__}, expected a JSON object.'
-        )
-      fields.update(content)
+      fields.update(files.read_object(file))
   return fields
 
 
@@ -268,8 +263,9 @@ def _echoes(name, found):
 
 def _echo_order(path):
   time = sidecar(path).get('EchoTime')
+  seconds = float(time) if isinstance(time, int | float) else 0.0
   label = entities(path).get('echo') or '0'
-  return (float(time or 0), int(label) if label.isdigit() else 0)
+  return (seconds, int(label) if label.isdecimal() else 0)
 
 
 def _one_mask(root, name, images):

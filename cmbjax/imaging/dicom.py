@@ -270,7 +270,7 @@ def _convert_one(out, subject, session, chosen, *, key, tool) -> None:
 def _is_done(target, mark) -> bool:
   sidecars = list(target.glob('anat/*.json'))
   return bool(sidecars) and all(
-    files.read_json(p).get('SourceMark') == mark for p in sidecars
+    files.read_object(p).get('SourceMark') == mark for p in sidecars
   )
 
 
@@ -321,7 +321,7 @@ def _without_paths(text, folder) -> str:
 def _image(path, series) -> _Image:
   beside = path.with_suffix('.json')
   try:
-    fields = files.read_json(beside) if beside.is_file() else {}
+    fields = files.read_object(beside) if beside.is_file() else {}
   except InputError as error:
     raise InputError(
       f'{series}: its header has text that is in no known encoding; export '

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import region_geometry
 from cmbjax.imaging import template as template_module
@@ -163,7 +164,7 @@ def _read_table(path, table, highest):
   table = pathlib.Path(table)
   if not table.is_file():
     raise NoInputError(f'{table}: no such file; check the name.')
-  lines = table.read_text(encoding='utf-8-sig').splitlines()
+  lines = files.read_text(table).splitlines()
   head = lines[0].split('\t') if lines else []
   if not {'index', 'name'} <= set(head):
     raise InputError(

@@ -95,6 +95,7 @@ def read(
     _trimmed(_load_phase(p, rescale and not cartesian, notes)) for p in partners
   ]
   _check_grids(firsts, seconds)
+  notes += [note for scan in (*firsts, *seconds) for note in scan.notes]
   first, second = _stack(firsts, coils), _stack(seconds, coils)
   if cartesian:
     first, second = np.hypot(first, second), np.arctan2(second, first)
@@ -148,7 +149,7 @@ def to_radians(
       'the scale factor in the phase header is wrong and was ignored'
     )
   wide = span[1] - span[0]
-  if (units or '').lower() in ('rad', 'radians') and wide < _WIDEST_RAD:
+  if str(units or '').lower() in ('rad', 'radians') and wide < _WIDEST_RAD:
     return np.asarray(scaled, np.float32), ''
   for image in (scaled, unscaled):
     full = None if image is None else _full_range(_range(image))

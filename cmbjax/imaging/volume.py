@@ -6,8 +6,10 @@ is written is on the source file's own grid, orientation and affine.
 
 import dataclasses
 import gzip
+import math
 import os
 import pathlib
+import struct
 import zlib
 
 import nibabel as nib
@@ -18,6 +20,23 @@ from nibabel.spatialimages import HeaderDataError
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
+
+_MOST_PACKED = 1100  # bytes that one byte of a compressed file may become
+# Whatever nibabel makes of a damaged header or file.
+_UNREADABLE = (
+  ImageFileError,
+  HeaderDataError,
+  OSError,
+  EOFError,
+  ValueError,
+  TypeError,
+  KeyError,
+  AttributeError,
+  OverflowError,
+  MemoryError,
+  struct.error,
+  zlib.error,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +62,7 @@ class Volume:
     native: the grid of the file that it came from.
     path: the file, for messages; None when made in memory.
     placed: False where the file does not say how its voxels lie in the head.
+    notes: what was repaired on reading, in words.
   """
 
   array: np.ndarray
@@ -50,6 +70,7 @@ class Volume:
   native: Grid
   path: pathlib.Path | None = None
   placed: bool = True
+  notes: tuple[str, ...] = ()
 
   @property
   def spacing_mm(self) -> tuple[float, float, float]:
@@ -95,7 +116,8 @@ def load(
     path: `.nii` or `.nii.gz`.
     num_dims: 3, or 4 when echoes may follow; trailing axes of length 1 go.
     scaled: apply the header's scale factor (a slope of 0 means 1).
-    keep_nan: keep non-finite values; otherwise they become 0.
+    keep_nan: keep non-finite values; otherwise they become 0, and `notes`
+      tells of infinite ones.
 
   Returns:
     The volume; floats as float32, integers as they are.
@@ -106,30 +128,15 @@ def load(
       affine that is singular, or no finite voxel.
   """
   path = pathlib.Path(path)
-  if not path.is_file():
-    raise NoInputError(f'{path}: no such file; check the name.')
+  image = open_image(path)
   try:
-    image = nib.load(path)
     array = (
       np.asanyarray(image.dataobj)
       if scaled or not hasattr(image.dataobj, 'get_unscaled')
       else np.asanyarray(image.dataobj.get_unscaled())
     )
-  except (
-    ImageFileError,
-    HeaderDataError,
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-    OverflowError,
-    MemoryError,
-  ) as error:
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise InputError(
-      f'{path}: is not a readable NIfTI ({first}); it may be cut short, so '
-      'copy or convert it again.'
-    ) from error
+  except _UNREADABLE as error:
+    raise _unreadable(path, error) from error
   while array.ndim > num_dims and array.shape[-1] == 1:
     array = array[..., 0]
   if not 3 <= array.ndim <= num_dims or min(array.shape) < 1:
@@ -142,17 +149,70 @@ def load(
     raise InputError(
       f'{path}: holds {array.dtype} voxels, expected real numbers.'
     )
+  notes: tuple[str, ...] = ()
   if array.dtype.kind == 'f':
-    array = _finite(array, path, keep_nan=keep_nan)
-  affine = np.asarray(image.affine, float)
-  if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
+    array, notes = _finite(array, path, keep_nan=keep_nan)
+  volume = from_array(array, _affine(path, image))
+  codes = [
+    int(image.header[name])
+    for name in ('qform_code', 'sform_code')
+    if name in image.header
+  ]
+  placed = any(codes) if codes else True  # other formats always say it
+  return dataclasses.replace(volume, path=path, placed=placed, notes=notes)
+
+
+def grid_of(path: str | os.PathLike) -> Volume:
+  """The grid of one image from its header; the voxels are all zero.
+
+  Raises:
+    NoInputError, InputError: as `load`.
+  """
+  path = pathlib.Path(path)
+  image = open_image(path)
+  shape = tuple(map(int, image.shape))
+  while len(shape) > 3 and shape[-1] == 1:
+    shape = shape[:-1]
+  if len(shape) != 3 or min(shape) < 1:
     raise InputError(
-      f'{path}: its affine is singular or not finite, so voxels have no place '
-      'in mm; repair qform or sform.'
+      f'{path}: is no single volume, its shape is {shape}; give a 3-D image.'
     )
-  volume = from_array(array, affine)
-  codes = [image.header[name] for name in ('qform_code', 'sform_code')]
-  return dataclasses.replace(volume, path=path, placed=any(codes))
+  empty = np.broadcast_to(np.zeros((), np.uint8), shape)
+  return dataclasses.replace(from_array(empty, _affine(path, image)), path=path)
+
+
+def open_image(path: str | os.PathLike) -> nib.spatialimages.SpatialImage:
+  """One image whose header was read and believed, its voxels not yet.
+
+  Raises:
+    NoInputError: the file does not exist.
+    InputError: no readable NIfTI, or a header that promises more voxels than
+      the file holds or the memory of this machine.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise NoInputError(f'{path}: no such file; check the name.')
+  try:
+    image = nib.load(path)
+    promised = _promised_bytes(image)
+  except _UNREADABLE as error:
+    raise _unreadable(path, error) from error
+  # Deflate makes at most 1032 bytes of one.
+  most = path.stat().st_size * (1 if image.get_filename().endswith('.nii')
+                                else _MOST_PACKED)  # fmt: skip
+  if promised > most:
+    raise InputError(
+      f'{path}: its header promises {promised:,} bytes of voxels '
+      f'({"x".join(map(str, image.shape))}), more than the file can hold; it '
+      'is cut short or damaged, so copy or convert it again.'
+    )
+  if promised > _memory_bytes():
+    raise InputError(
+      f'{path}: holds {promised / 1e9:,.0f} GB of voxels '
+      f'({"x".join(map(str, image.shape))}), more than the memory of this '
+      'machine; give one volume per file.'
+    )
+  return image
 
 
 def save(path: str | os.PathLike, array: np.ndarray, like: Volume) -> None:
@@ -226,14 +286,54 @@ def same_grid(first: Volume, second: Volume, *, atol_mm: float = 1e-2) -> bool:
 
 def _finite(
   array: np.ndarray, path: pathlib.Path, *, keep_nan: bool
-) -> np.ndarray:
-  array = array.astype(np.float32, copy=False)
+) -> tuple[np.ndarray, tuple[str, ...]]:
+  """Single precision without NaN, and what has to be said about it."""
+  with np.errstate(over='ignore'):
+    array = array.astype(np.float32, copy=False)
   finite = np.isfinite(array)
   if finite.all():
-    return array
+    return array, ()
   if not finite.any():
     raise InputError(f'{path}: has no finite voxel; export it again.')
-  return array if keep_nan else np.where(finite, array, np.float32(0))
+  infinite = int(np.isinf(array).sum())
+  # NaN is how many programs mark what lies outside of the brain.
+  notes = () if not infinite else (
+    f'{path.name}: {infinite:,} voxels are infinite and were taken for 0',
+  )  # fmt: skip
+  return (array if keep_nan else np.where(finite, array, np.float32(0))), notes
+
+
+def _affine(path: pathlib.Path, image) -> np.ndarray:
+  """Voxel index to world mm, checked."""
+  affine = np.asarray(image.affine, float)
+  with np.errstate(all='ignore'):
+    usable = np.isfinite(affine).all() and abs(np.linalg.det(affine)) >= 1e-9
+    usable = usable and np.isfinite(np.linalg.inv(affine)).all()
+  if not usable:
+    raise InputError(
+      f'{path}: its affine is singular or not finite, so voxels have no place '
+      'in mm; repair qform or sform.'
+    )
+  return affine
+
+
+def _promised_bytes(image) -> int:
+  """Bytes of voxels by the header."""
+  if not isinstance(image, nib.spatialimages.SpatialImage):
+    raise ValueError(f'it holds {type(image).__name__}, no voxels')
+  return math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+
+
+def _memory_bytes() -> int:
+  return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
+  first = (str(error).splitlines() or [''])[0] or type(error).__name__
+  return InputError(
+    f'{path}: is not a readable NIfTI ({first[:200]}); it may be cut short, so '
+    'copy or convert it again.'
+  )
 
 
 def _spacing(affine: np.ndarray) -> tuple[float, float, float]:

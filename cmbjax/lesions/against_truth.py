@@ -129,10 +129,15 @@ def read(
 def _label_image(folder, scan, ending) -> pathlib.Path | None:
   """The label image of a scan that is done; a failed one has no files."""
   record = folder / 'logs' / f'{scan.name}.json'
-  known = files.read_json(record) if record.is_file() else {}
-  if not isinstance(known, dict):
-    raise InputError(f'{record}: is not a record of `cmbjax detect`.')
-  for name in known.get('files', []):
+  known = files.read_object(record) if record.is_file() else {}
+  written = known.get('files', [])
+  if not isinstance(written, list) or not all(
+    isinstance(name, str) for name in written
+  ):
+    raise InputError(
+      f'{record}: is not a record of `cmbjax detect`; run it again.'
+    )
+  for name in written:
     if name.endswith(ending) and (folder / name).is_file():
       return folder / name
   return None
@@ -165,7 +170,7 @@ def _taken(path, labels, only):
   table = path.with_name(path.name.removesuffix('.nii.gz') + '.tsv')
   if not table.is_file():
     raise InputError(f'{table}: not found; run `cmbjax detect` again.')
-  lines = table.read_text(encoding='utf-8').splitlines()
+  lines = files.read_text(table).splitlines()
   rates, listed = {}, set()
   try:
     for row in csv.DictReader(lines, delimiter='\t'):

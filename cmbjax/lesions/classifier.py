@@ -189,7 +189,7 @@ def _known(folder: pathlib.Path, record: dict) -> dict:
       'calibration': {'kind': 'none'},
       'domain': {},
     }
-  found = files.read_json(path)
+  found = files.read_object(path)
   try:
     known = {key: dict(found[key]) for key in ('points', 'calibration')}
     known['domain'] = dict(found.get('domain') or {})

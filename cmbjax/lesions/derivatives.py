@@ -417,7 +417,6 @@ def _record_path(out: pathlib.Path, name: str) -> pathlib.Path:
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
   try:
-    found = files.read_json(path)
+    return files.read_object(path)
   except files.InputError:
     return {}
-  return found if isinstance(found, dict) else {}

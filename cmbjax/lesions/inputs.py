@@ -75,8 +75,8 @@ def find(
 
 def _is_simulated(root):
   path = root / 'dataset_description.json'
-  content = files.read_json(path) if path.is_file() else {}
-  return isinstance(content, dict) and content.get('Simulated') is True
+  content = files.read_object(path) if path.is_file() else {}
+  return content.get('Simulated') is True
 
 
 def _simulated(scan):

@@ -22,7 +22,7 @@ VERSION = 1  # of the file
 def is_stored(folder: pathlib.Path, fingerprint: str) -> bool:
   """Whether the points of these very weights are there."""
   try:
-    found = files.read_json(folder / POINTS_FILE)
+    found = files.read_object(folder / POINTS_FILE)
   except InputError:
     return False
   return (found.get('fingerprint'), found.get('version')) == (

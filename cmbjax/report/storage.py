@@ -171,10 +171,10 @@ def read_json(path: str | os.PathLike) -> StudyTables:
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / 'results.json'
-  value = files.read_json(path)
+  value = files.read_object(path)
   try:
     return _study(value)
-  except (KeyError, TypeError, ValueError) as error:
+  except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
     raise InputError(
       f'{path}: is not a results file of cmbjax ({error!r}); run the study '
       'again.'

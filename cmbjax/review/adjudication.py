@@ -33,7 +33,7 @@ def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
     )
   note = root / label / NOTE
   if note.is_file():
-    known = files.read_json(note).get('adjudicates')
+    known = files.read_object(note).get('adjudicates')
     if known != list(raters):
       raise InputError(
         f'adjudicate: {label} decides between {" and ".join(known or [])} '

@@ -415,7 +415,7 @@ def describe(folder: pathlib.Path) -> list[str]:
   Args:
     folder: as `run_merge` returned it.
   """
-  about = files.read_json(folder / 'merge.json')
+  about = files.read_object(folder / 'merge.json')
   cases = about['cases'].values()
   total = {
     name: sum(case[name] for case in cases)

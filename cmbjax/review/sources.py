@@ -245,8 +245,8 @@ def _scans(root, participants, bad):
 
 def _is_simulated(root):
   path = root / 'dataset_description.json'
-  content = files.read_json(path) if path.is_file() else {}
-  return isinstance(content, dict) and content.get('Simulated') is True
+  content = files.read_object(path) if path.is_file() else {}
+  return content.get('Simulated') is True
 
 
 def _held(root, scan) -> dict[str, Any]:
@@ -293,8 +293,7 @@ def _detected(path) -> dict[str, Any]:
 
 def _json_beside(path) -> dict[str, Any]:
   beside = path.with_name(path.name.split('.')[0] + '.json')
-  content = files.read_json(beside) if beside.is_file() else {}
-  return content if isinstance(content, dict) else {}
+  return files.read_object(beside) if beside.is_file() else {}
 
 
 def _lupolab(folder):
@@ -398,8 +397,8 @@ def _on_grid(paths, labels):
   """Of several files of one name, the one that the labels lie on."""
   if len(paths) < 2:
     return paths
-  like = cases_lib.grid(labels)
-  fits = [p for p in paths if volume.same_grid(cases_lib.grid(p), like)]
+  like = volume.grid_of(labels)
+  fits = [p for p in paths if volume.same_grid(volume.grid_of(p), like)]
   if len(fits) > 1 and len({files.digest(p) for p in fits}) > 1:
     raise InputError(
       f'{len(fits)} different files could be the image ('
@@ -470,14 +469,14 @@ def _check(case) -> Case:
       f'{case.name}: is no name for the folder of its review; use letters, '
       'digits, - and _.'
     )
-  like = cases_lib.grid(case.reference)
+  like = volume.grid_of(case.reference)
   for path in (case.labels, *case.others):
     if path is not None:
-      truth.check_grid(cases_lib.grid(path), like)
+      truth.check_grid(volume.grid_of(path), like)
   kept, notices = [case.sequences[0]], list(case.notices)
   for one in case.sequences[1:]:
     try:
-      truth.check_grid(cases_lib.grid(one.path), like)
+      truth.check_grid(volume.grid_of(one.path), like)
       kept.append(one)
     except InputError:
       notices.append(

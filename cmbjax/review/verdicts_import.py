@@ -113,8 +113,8 @@ def _check_result(path, case: Case, result) -> None:
   beside = None
   if case.labels is not None:
     beside = case.labels.with_name(case.labels.name.split('.')[0] + '.json')
-  fields = files.read_json(beside) if beside and beside.is_file() else {}
-  known = fields.get('ResultHash') if isinstance(fields, dict) else None
+  fields = files.read_object(beside) if beside and beside.is_file() else {}
+  known = fields.get('ResultHash')
   if not known:
     raise InputError(
       f'{path}: {case.name} does not say which result it is; its labels are '

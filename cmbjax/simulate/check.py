@@ -66,7 +66,7 @@ def check(folder: str | os.PathLike) -> Check:
   top = folder / 'dataset_description.json'
   if not top.is_file():
     raise NoInputError(f'{folder}: is no cohort folder; simulate one first.')
-  about = files.read_json(top)
+  about = files.read_object(top)
   if not about.get('Simulated'):
     raise InputError(
       f'{folder}: is not simulated, so there is nothing to check.'
@@ -85,10 +85,7 @@ def _read(folder, subject) -> list[dict]:
   """Table rows of one subject, with the intensity measured on its SWI."""
   stem = folder / 'derivatives' / 'truth' / subject / 'anat' / subject
   table = pathlib.Path(f'{stem}_seg-cmb_dseg.tsv')
-  try:
-    lines = table.read_text(encoding='utf-8').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f'{table}: cannot be read; simulate it again.') from error
+  lines = files.read_text(table).splitlines()
   names = lines[0].split('\t') if lines else []
   missing = {'index', 'diameter_mm', 'region', 'elongation', 'flatness'} - set(
     names

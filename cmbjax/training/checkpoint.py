@@ -117,11 +117,11 @@ def read_record(folder: pathlib.Path) -> dict:
       f'{folder}: holds no weights (weights.json is missing); give the '
       '`models/NAME` folder of a finished run.'
     )
-  found = files.read_json(path)
+  found = files.read_object(path)
   missing = [
     key
     for key in ('model', 'subjects', 'replicas', 'fingerprint')
-    if not isinstance(found, dict) or key not in found
+    if key not in found
   ]
   if missing:
     raise InputError(
@@ -201,7 +201,7 @@ def _reason(error: Exception) -> str | None:
 
 def _head(folder: pathlib.Path) -> dict:
   try:
-    return files.read_json(folder / _MANIFEST)
+    return files.read_object(folder / _MANIFEST)
   except InputError:
     return {}
 

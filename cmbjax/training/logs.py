@@ -51,11 +51,14 @@ def read(path: pathlib.Path) -> list[dict]:
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text(encoding='utf-8').splitlines():
+  for line in files.read_text(path).splitlines():
     try:
-      rows.append(json.loads(line))
-    except ValueError:
+      row = json.loads(line)
+    except (ValueError, RecursionError):
       break
+    if not isinstance(row, dict) or not isinstance(row.get('epoch'), int):
+      break
+    rows.append(row)
   return rows
 
 

@@ -7,7 +7,6 @@ folder and is written last; a folder that does not agree is never loaded.
 
 import hashlib
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -71,13 +70,11 @@ def load(folder: pathlib.Path) -> 'Weights':
   from cmbjax.training.replicas import Weights
 
   check(folder)
-  try:
-    with np.load(pathlib.Path(folder) / ARRAYS) as stored:
-      flat = {name: stored[name].astype(np.float32) for name in stored.files}
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-    raise InputError(
-      f'{folder}/{ARRAYS}: cannot be read ({error}); copy the folder again.'
-    ) from error
+  path = pathlib.Path(folder) / ARRAYS
+  stored = files.read_arrays(path)
+  if any(array.dtype.kind != 'f' for array in stored.values()):
+    raise InputError(f'{path}: holds no weights; copy the folder again.')
+  flat = {name: array.astype(np.float32) for name, array in stored.items()}
   tree: dict = {}
   for name, array in flat.items():
     *way, last = name.split('/')
@@ -106,10 +103,10 @@ def problems(folder: pathlib.Path) -> list[str]:
   """What is wrong with the files of a folder, one line each."""
   folder = pathlib.Path(folder)
   try:
-    lines = (folder / SUMS).read_text(encoding='utf-8').splitlines()
+    lines = files.read_text(folder / SUMS).splitlines()
     sums = {name: sum_ for sum_, _, name in (s.partition('  ') for s in lines)}
-  except (OSError, UnicodeDecodeError) as error:
-    return [f'{SUMS} cannot be read ({error})']
+  except InputError as error:
+    return [str(error).removesuffix('.')]
   out = []
   for name, wanted in sums.items():
     path = folder / name

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from cmbjax import files
+
 PROFILED = 1  # epoch of a call that is profiled; the first one compiles
 
 
@@ -90,10 +92,16 @@ def read_speed(folder: pathlib.Path) -> list[dict]:
   if not path.is_file():
     return []
   rows = []
-  for line in path.read_text(encoding='utf-8').splitlines():
-    with contextlib.suppress(ValueError):  # cut short by a kill
+  for line in files.read_text(path).splitlines():
+    with contextlib.suppress(ValueError, RecursionError):  # cut by a kill
       rows.append(json.loads(line))
-  return rows
+  known = ('epoch', 'patches_per_second')
+  return [
+    row
+    for row in rows
+    if isinstance(row, dict)
+    and all(isinstance(row.get(name), int | float) for name in known)
+  ]
 
 
 def summary(value: np.ndarray, speed: float) -> str:

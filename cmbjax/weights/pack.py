@@ -57,7 +57,7 @@ def _one(source, target, name, rows) -> pathlib.Path:
   path = source / POINTS_FILE
   if not path.is_file():
     raise NoInputError(f'{path}: not found; run the study to its end first.')
-  points = dict(files.read_json(path))
+  points = files.read_object(path)
   if points.get('fingerprint') != record['fingerprint']:
     raise InputError(
       f'{path}: was made for other weights; run the study to its end again.'
