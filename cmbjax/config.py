@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 from cmbjax.errors import InputError, NoInputError
 
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
+# And the simulator's scans of every scanner, for `combined` to learn from.
+LEARNABLE = (*COHORTS, 'randomised')
 STRATEGIES = ('7t', 'finetuned', 'scratch', 'combined')
 PATCHES = ('native', 'resampled')
 BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
@@ -63,8 +65,10 @@ _NOT_NEGATIVE = (
   'seed',
   'simulate.jobs',
   'simulate.slab_mm',
+  'simulate.subjects.randomised',
   'test_subjects.btumor_7t',
   'test_subjects.btumor_3t',
+  'test_subjects.randomised',
   'train.stop_after',
   'train.plateau_min_delta',
   'train.weight_decay',
@@ -218,7 +222,8 @@ def validate(config: ConfigDict) -> None:
   _choices('strategies', config.strategies, STRATEGIES)
   _choices('tests', config.tests, COHORTS)
   _choices('patches', (config.patches,), PATCHES)
-  _choices('train.combined', config.train.combined, COHORTS)
+  _channels(config.channels)
+  _choices('train.combined', config.train.combined, LEARNABLE)
   _choices('train.output_bias', (config.train.output_bias,), OUTPUT_BIASES)
   _choices('train.combined_start', (config.train.combined_start,), ('', '7t'))
   _choices('evaluation.intervals', (config.evaluation.intervals,), INTERVALS)
@@ -257,7 +262,7 @@ def validate(config: ConfigDict) -> None:
     raise InputError('config.seed: is too large, must be below 2**32.')
   _names(config)
   _seeds(config.train.seeds)
-  for name in COHORTS:
+  for name in LEARNABLE:
     _folder_exists(f'cohorts.{name}', config.cohorts[name])
   pretrained_folder(config)
   _enough_subjects(config)
@@ -356,14 +361,14 @@ def cohorts_needed(config: ConfigDict) -> tuple[str, ...]:
   needed = set(config.tests)
   for strategy in trained_strategies(config):
     needed |= set(trained_on(config, strategy))
-  return tuple(name for name in COHORTS if name in needed)
+  return tuple(name for name in LEARNABLE if name in needed)
 
 
 def trained_on(config: ConfigDict, strategy: str) -> tuple[str, ...]:
   """Cohorts whose training subjects a strategy learns from, itself."""
   if strategy != 'combined':
     return _TRAINED_ON[strategy]
-  return tuple(name for name in COHORTS if name in config.train.combined)
+  return tuple(name for name in LEARNABLE if name in config.train.combined)
 
 
 def goes_on(config: ConfigDict, strategy: str) -> bool:
@@ -423,6 +428,17 @@ def _choices(key: str, values: Sequence[str], allowed: Sequence[str]) -> None:
     found = wrong[0] if wrong else 'a value twice'
     raise InputError(
       f'config.{key}: holds {found!r}; allowed are {tuple(allowed)}, each once.'
+    )
+
+
+def _channels(channels: Sequence[str]) -> None:
+  from cmbjax.data.channels import CHANNELS, in_order
+
+  _choices('channels', channels, CHANNELS)
+  if not in_order(channels):
+    raise InputError(
+      f'config.channels: is {tuple(channels)}; swi comes first, then phase, '
+      'then magnitude, those that are wanted.'
     )
 
 

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from cmbjax import config as configs
 from cmbjax import trainings as trainings_lib
 from cmbjax.data import augment
+from cmbjax.data.channels import data_set as data_set_of
 from cmbjax.models import get_model
 from cmbjax.progress import readable
 from cmbjax.training import replicas, watch
@@ -60,7 +61,8 @@ class Training(NamedTuple):
   def program(self) -> tuple:
     """What decides the shapes."""
     model = self.config.model
-    return (model.name, model.dtype, self.config.train.batch)
+    channels = len(self.config.channels)
+    return (model.name, model.dtype, channels, self.config.train.batch)
 
 
 class Cost(NamedTuple):
@@ -85,7 +87,7 @@ def describe(
   trainings = list(plan(points, counts))
   waves = sorted({(t.wave, t.program) for t in trainings})
   programs = {t.program for t in trainings}
-  costs = {p: cost(p[0], p[1]) for p in programs}
+  costs = {p: cost(*p[:3]) for p in programs}
   total = sum(len(t.rows) for t in trainings)
   out = [
     f'{config.name}: {total} trainings, {len(programs)} '
@@ -160,8 +162,9 @@ def candidates(
 ) -> tuple[dict[str, int], str]:
   """Training candidates of each cohort, and where the numbers come from."""
   counts, counted = {}, []
+  data_set = data_set_of(config.patches, config.channels)
   for name in configs.COHORTS:
-    folders = list((workdir / 'examples').glob(f'*/{name}/{config.patches}/*'))
+    folders = list((workdir / 'examples').glob(f'*/{name}/{data_set}/*'))
     folders = [f for f in folders if (f / 'dataset_info.json').is_file()]
     subjects = _subjects(config, name)
     if folders:
@@ -184,10 +187,10 @@ def candidates(
   return counts, f'counted in {", ".join(counted)}, others estimated'
 
 
-def cost(model: str, dtype: str) -> Cost:
+def cost(model: str, dtype: str, channels: int = 1) -> Cost:
   """FLOPs and bytes of a network, from its shapes alone."""
   network = get_model(model, convolution='native', dtype=jnp.dtype(dtype))
-  patch = jax.ShapeDtypeStruct((1, *augment.SEEN, 1), jnp.float32)
+  patch = jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32)
   variables = jax.eval_shape(
     lambda x: network.init(jax.random.key(0), x), patch
   )
@@ -239,7 +242,7 @@ def _table(trainings: Sequence[Training]) -> list[str]:
 
 
 def _call(number: int, some: Sequence[Training], network: Cost) -> str:
-  model, dtype, batch = some[0].program
+  model, dtype, _, batch = some[0].program
   strategies = ', '.join(dict.fromkeys(t.strategy for t in some))
   rows = sum(len(t.rows) for t in some)
   steps = max(t.epochs * t.steps for t in some)
@@ -261,7 +264,8 @@ def _memory(
     at_once = min(rows, os.cpu_count() or 1)
   elif train.width:
     at_once = min(rows, train.width)
-  patches = sum(counts.values()) * math.prod(augment.PATCH) * 2
+  channels = len(some[0].config.channels)
+  patches = sum(counts.values()) * math.prod(augment.PATCH) * channels * 2
   copies = HOST_COPIES if _on_cpu() else STATE_COPIES
   state = rows * network.parameters * 4 * copies
   active = at_once * train.batch * network.activation_bytes

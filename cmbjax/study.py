@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from cmbjax import config as configs
 from cmbjax import files, trainings
+from cmbjax.data import channels
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
@@ -80,7 +81,9 @@ def _run(
     'gather', lambda: gather(config, find_cohorts(config, workdir), workdir)
   )
   log = record.RunRecord(workdir / 'record.json', config.to_dict())
-  patches = replicas.on_device(material.examples.image, material.examples.label)
+  patches = replicas.on_device(
+    examples_lib.seen(material.examples), material.examples.label
+  )
   given = {}
   if configs.pretrained_folder(config) is not None:
     given['7t'] = trainings.load_pretrained(config, material)
@@ -152,14 +155,15 @@ def gather(
 ) -> Material:
   """Cohort folders to examples, test subjects and folds."""
   examples, scans, lesions = {}, {}, {}
+  data_set = channels.data_set(config.patches, config.channels)
   for name, folder in cohorts.items():
     built = folder
     if not examples_lib.is_built(folder):
       built = examples_lib.build(
-        name, folder, workdir / 'examples', config=config.patches
+        name, folder, workdir / 'examples', config=data_set
       )
     examples[name], scans[name] = examples_lib.load_as(
-      name, built, config=config.patches
+      name, built, config=data_set
     )
     lesions[name] = examples_lib.load_lesions(built, cohort=name)
     if not config.shared_labels:

@@ -21,6 +21,7 @@ from cmbjax import files
 from cmbjax.data import augment, persons
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
+from cmbjax.data.channels import ONLY_SWI
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.training import (
@@ -353,7 +354,8 @@ def first_weights(
 ) -> replicas.Weights:
   """Fresh weights, or transferred ones: fold k goes on from fold k."""
   job = planned.job
-  fresh = replicas.first_weights(network, job.replicas)
+  channels = len(planned.config.channels)
+  fresh = replicas.first_weights(network, job.replicas, channels)
   if source is None:
     if planned.config.train.output_bias == 'prior':
       fresh = replicas.with_output_bias(fresh, _shares(job, material))
@@ -379,7 +381,7 @@ def check_pretrained(config: ConfigDict) -> None:
 
   Raises:
     NoInputError: there are none.
-    InputError: another network, other patches, or a damaged file.
+    InputError: another network, other patches or channels, or a damaged file.
   """
   folder = configs.pretrained_folder(config)
   if folder is None:
@@ -388,6 +390,7 @@ def check_pretrained(config: ConfigDict) -> None:
   for key, has, wanted in (
     ('model.name', known['model'], config.model.name),
     ('patches', known.get('patches', 'native'), config.patches),
+    ('channels', _sum(known.get('channels', ONLY_SWI)), _sum(config.channels)),
   ):
     if has != wanted:
       raise InputError(
@@ -396,6 +399,10 @@ def check_pretrained(config: ConfigDict) -> None:
         '--config.pretrained=train.'
       )
   checkpoint.check_weights(folder)
+
+
+def _sum(channels: Sequence[str]) -> str:
+  return ' + '.join(channels)
 
 
 def load_pretrained(config: ConfigDict, material: Material) -> Trained:
@@ -456,17 +463,19 @@ def job_fingerprint(
     [list(row) for row in job.replicas],
     [job.epochs, job.batch, job.stop_after],
     [config.train.bn_momentum, config.model.name, config.model.dtype]
-    + ([] if config.train.output_bias == 'zero' else ['output bias: prior']),
+    + ([] if config.train.output_bias == 'zero' else ['output bias: prior'])
+    + ([] if len(config.channels) == 1 else [_sum(config.channels)]),
     source.fingerprint if source else None,
   )
 
 
 def content(examples: examples_lib.Examples, index: np.ndarray) -> str:
   """Digest of what networks see of some examples."""
+  some = examples_lib.select(examples, index)
   return files.digest(
-    examples.key[index].tolist(),
-    examples.label[index].tolist(),
-    np.ascontiguousarray(examples.image[index], np.float16).tobytes(),
+    some.key.tolist(),
+    some.label.tolist(),
+    np.ascontiguousarray(examples_lib.seen(some), np.float16).tobytes(),
   )
 
 
@@ -548,6 +557,7 @@ def _weights_record(one: Planned, material: Material) -> dict:
     'dtype': config.model.dtype,
     'bn_momentum': config.train.bn_momentum,
     'patches': config.patches,
+    **({'channels': list(config.channels)} if len(config.channels) > 1 else {}),
     'threshold': config.evaluation.threshold,
     'replicas': [list(row) for row in job.replicas],
     'start': '7t' if configs.goes_on(config, job.strategy) else '',

@@ -33,6 +33,7 @@ def get_config(preset: str = '') -> ConfigDict:
   config.cohorts.btumor_7t = ''
   config.cohorts.btumor_3t = ''
   config.cohorts.ccm_3t = ''
+  config.cohorts.randomised = ''  # only for train.combined
 
   # Whether one subject label means one person in all cohorts. False: labels
   # are per cohort, sub-01 of one is not sub-01 of another.
@@ -45,14 +46,19 @@ def get_config(preset: str = '') -> ConfigDict:
   config.simulate.subjects.btumor_7t = 10
   config.simulate.subjects.btumor_3t = 10
   config.simulate.subjects.ccm_3t = 4
+  config.simulate.subjects.randomised = 0  # each with its own scanner [ours]
 
   # Subjects kept apart for testing; the others go into cross-validation.
   # All subjects of ccm_3t are for testing [paper].
   config.test_subjects = ConfigDict()
   config.test_subjects.btumor_7t = 3
   config.test_subjects.btumor_3t = 4
+  config.test_subjects.randomised = 0  # left out, not reported on
 
   config.patches = 'native'  # native [code] or resampled (0.5 x 0.5 x 2 mm)
+  # What a network sees: swi [paper], then phase (which tells calcification
+  # from blood), magnitude, or both; every scan has to have them.
+  config.channels = ('swi',)
 
   config.model = ConfigDict()
   config.model.name = 'resnet_v4'  # main block of [code]; 47k is resnet_v1
@@ -66,7 +72,8 @@ def get_config(preset: str = '') -> ConfigDict:
   config.pretrained = ''
 
   config.train = ConfigDict()
-  config.train.combined = ('btumor_7t', 'btumor_3t')  # cohorts of it [paper]
+  # Cohorts of it [paper]; ccm_3t and randomised may join.
+  config.train.combined = ('btumor_7t', 'btumor_3t')
   config.train.combined_start = ''  # nothing [paper], or 7t: as fine-tuning
   config.train.folds = 5  # by subject [paper]
   config.train.seeds = (0,)  # repeats of every training [ours]

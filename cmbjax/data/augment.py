@@ -14,9 +14,19 @@ _MIDDLE = (PATCH[0] - 1) / 2  # the plane turns about this point
 
 
 def centre_crop(patch: jax.Array) -> jax.Array:
-  """[..., 24, 24, 12] -> [..., 16, 16, 8]: voxels 4-19, 4-19, 2-9."""
-  window = tuple(slice(a, a + n) for a, n in zip(_FIRST, SEEN))
+  """[..., 24, 24, 12] -> [..., 16, 16, 8]: voxels 4-19, 4-19, 2-9.
+
+  Channels [..., 24, 24, 12, C] stay behind.
+  """
+  window = [slice(a, a + n) for a, n in zip(_FIRST, SEEN)]
+  if patch.shape[-3:] != PATCH:
+    window.append(slice(None))
   return patch[(..., *window)]
+
+
+def with_channels(patch: jax.Array) -> jax.Array:
+  """[N, 24, 24, 12] -> [N, 24, 24, 12, 1]; with channels it stays."""
+  return patch[..., None] if patch.ndim == 4 else patch
 
 
 def augment(
@@ -31,12 +41,12 @@ def augment(
 
   Args:
     key: a JAX random key.
-    patch: [24, 24, 12]; use `jax.vmap` for batches.
+    patch: [24, 24, 12] or [24, 24, 12, C]; use `jax.vmap` for batches.
     strength: 0 (only the crop) to 1 (as published); scales the chance of a
       flip and of a shift and the range of the angle.
 
   Returns:
-    float32 [16, 16, 8].
+    float32 [16, 16, 8] or [16, 16, 8, C], all channels moved alike.
   """
   flip_key, shift_key, angle_key = jax.random.split(key, 3)
   return transform(
@@ -57,22 +67,20 @@ def transform(
   rotation is that of `scipy.ndimage.rotate(axes=(0, 1))`.
 
   Args:
-    patch: [24, 24, 12].
+    patch: [24, 24, 12] or [24, 24, 12, C].
     flips: bool [3], along x, y, z.
     shift: voxels along x and y, [2]; 1 brings voxel i + 1 to place i.
     angle: radians.
 
   Returns:
-    float32 [16, 16, 8].
+    float32 [16, 16, 8] or [16, 16, 8, C].
   """
   x, y = _source_of(flips, shift, angle)
   first, last = _FIRST[2], _FIRST[2] + SEEN[2]
-  columns = jnp.asarray(patch)[:, :, first:last].reshape(
-    -1, SEEN[2]
-  )  # [X * Y, Z]
-  seen = _bilinear(columns.astype(jnp.float32), x, y)
-  seen = jnp.where(flips[2], seen[:, ::-1], seen)
-  return seen.reshape(SEEN)
+  slab = jnp.asarray(patch)[:, :, first:last].astype(jnp.float32)
+  columns = slab.reshape(PATCH[0] * PATCH[1], -1)  # [X * Y, Z * C]
+  seen = _bilinear(columns, x, y).reshape(*SEEN, *slab.shape[3:])
+  return jnp.where(flips[2], seen[:, :, ::-1], seen)
 
 
 def _source_of(flips, shift, angle):
@@ -93,7 +101,7 @@ def _whole(value):
 
 
 def _bilinear(columns, x, y):
-  """columns [X * Y, Z] at in-plane places x, y [M] -> [M, Z]; edges repeat."""
+  """columns [X * Y, n] at in-plane places x, y [M] -> [M, n]; edges repeat."""
   size = PATCH[0]
   x, y = jnp.clip(x, 0, size - 1), jnp.clip(y, 0, size - 1)
   x0 = jnp.minimum(x.astype(jnp.int32), size - 2)

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--config',
     default=None,
-    help="'native' (default) or 'resampled'; of simulated_patches the protocol",
+    help="'native' (default) or 'resampled', also with '_phase', '_magnitude' "
+    'or both behind it, for further channels; of simulated_patches the '
+    'protocol',
   )
   parser.add_argument(
     '--jobs', type=int, default=None, help='threads; default: one per core'

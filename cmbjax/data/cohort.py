@@ -8,12 +8,15 @@ published CMB labeler. Rule: nothing downstream knows which one it was.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cmbjax import files
+from cmbjax.data import channels as channels_lib
 from cmbjax.data import lupolab, persons
+from cmbjax.data.channels import ONLY_SWI
 from cmbjax.data.truth import (
   Truth,
   TruthFiles,
@@ -34,11 +37,12 @@ class Scan:
   files: bids.ScanFiles
   truth: TruthFiles
 
-  @property
-  def paths(self) -> tuple[pathlib.Path, ...]:
+  def paths(
+    self, channels: Sequence[str] = ONLY_SWI
+  ) -> tuple[pathlib.Path, ...]:
     """All files that the arrays of this scan come from."""
     own = self.files
-    flat = [own.swi, own.mask, *_signal(own)]
+    flat = [own.swi, own.mask, *signal_files(own, channels)]
     return (*(path for path in flat if path is not None), *self.truth.paths)
 
 
@@ -72,6 +76,7 @@ class LoadedScan(NamedTuple):
   affine: np.ndarray  # [4, 4] voxel index to world mm
   mask: np.ndarray  # bool [X, Y, Z], the brain
   truth: Truth
+  beside: tuple[np.ndarray, ...] = ()  # further channels, as `swi`
 
 
 class Image(NamedTuple):
@@ -81,6 +86,8 @@ class Image(NamedTuple):
   mask: np.ndarray  # bool [X, Y, Z], the brain
   made: str  # 'given', 'reconstructed' or 'magnitude' (no phase: no SWI)
   notes: tuple[str, ...]  # what was repaired, and what is not sure
+  beside: Mapping[str, np.ndarray] = {}  # [X, Y, Z] 0..1
+  lacking: Mapping[str, str] = {}  # channel: why it is not there
 
 
 def read_cohort(folder: str | pathlib.Path) -> Cohort:
@@ -114,43 +121,77 @@ def read_cohort(folder: str | pathlib.Path) -> Cohort:
   return Cohort(folder, _is_simulated(folder), scans, unlabelled)
 
 
-def load_scan(scan: Scan) -> LoadedScan:
+def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
   """Reads one scan: SWI (reconstructed where there is none), mask and truth.
 
+  Args:
+    scan: its files.
+    channels: 'swi', then what else is read, see `channels.CHANNELS`.
+
   Raises:
-    InputError: a damaged file, or one that is not on the scan's grid.
+    InputError: a damaged file, one that is not on the scan's grid, or a
+      channel that is not there.
   """
-  image, mask, _, _ = load_image(scan.files)
-  truth = load_truth(scan.truth, image)
-  scaled = swi.scale_to_unit(image.array, mask)
-  return LoadedScan(scaled, image.spacing_mm, image.affine, mask, truth)
+  found = load_image(scan.files, channels)
+  _refuse(scan, found.lacking)
+  image, mask = found.volume, found.mask
+  return LoadedScan(
+    swi.scale_to_unit(image.array, mask),
+    image.spacing_mm,
+    image.affine,
+    mask,
+    load_truth(scan.truth, image),
+    tuple(found.beside.values()),
+  )
 
 
-def load_image(found: bids.ScanFiles) -> Image:
+def load_image(
+  found: bids.ScanFiles, channels: Sequence[str] = ONLY_SWI
+) -> Image:
   """The SWI of a scan, made where there is none, and its brain mask.
 
+  Further channels are what the SWI is made of, or would be: the high-passed
+  phase (of several echoes the last one's) and the magnitude (their mean,
+  without the first; without any phase the last one), scaled as the SWI. A
+  channel that cannot be had is in `lacking`, and the SWI is there all the
+  same.
+
   Raises:
     InputError: a damaged file, or one that is not on the scan's grid.
   """
-  image, mask, made, notes = _image(found)
+  image, mask, made, notes, rebuilt = _image(found)
   if found.mask is not None:
     given = volume.load(found.mask)
     check_grid(given, image)
     mask = given.array > 0
   elif mask is None:
     mask = brain.brain_mask(image.array, image.spacing_mm)
-  return Image(image, mask, made, notes)
+  result = Image(image, mask, made, notes)
+  if len(channels) == 1:
+    return result
+  return _with_channels(result, found, channels[1:], rebuilt)
 
 
-def scan_fingerprint(scan: Scan) -> str:
+def check_channels(scan: Scan, channels: Sequence[str]) -> None:
+  """Refuses a scan without the files of a channel; reads names only.
+
+  Raises:
+    InputError: names the scan, the channel and what to do.
+  """
+  _refuse(scan, _absent(scan.files, channels[1:]))
+
+
+def scan_fingerprint(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> str:
   """16 hex digits over what the scan's files hold and are called."""
-  states = [path.stat() for path in scan.paths]
+  paths = scan.paths(channels)
+  states = [path.stat() for path in paths]
   content = [
     [path.name, state.st_size, _content(path, state.st_size, state.st_mtime_ns)]
-    for path, state in zip(scan.paths, states)
+    for path, state in zip(paths, states)
   ]
   fields = ('EchoTime', 'MagneticFieldStrength', 'Units')
-  sidecars = [scan.files.sidecar, *map(bids.sidecar, _signal(scan.files))]
+  signals = signal_files(scan.files, channels)
+  sidecars = [scan.files.sidecar, *map(bids.sidecar, signals)]
   facts = [[some.get(name) for name in fields] for some in sidecars]
   person = persons.person_of(scan.subject, scan.files.sidecar)
   return files.digest([person, scan.name, content, facts])
@@ -165,31 +206,100 @@ def _content(path: pathlib.Path, size: int, changed_ns: int) -> str:
 def _image(found: bids.ScanFiles) -> tuple:
   """The SWI: as given, else reconstructed, else (no phase) the magnitude.
 
-  Also the brain mask, where the reconstruction made one.
+  Also the brain mask and all images, where it was reconstructed.
   """
   if found.swi is not None:
-    return volume.load(found.swi), None, 'given', ()
+    given = volume.load(found.swi)
+    return given, None, 'given', given.notes, None
   if found.phase is None:
-    longest = _files(found.magnitude)[-1]
-    return volume.load(longest), None, 'magnitude', ()
+    longest = volume.load(_files(found.magnitude)[-1])
+    return longest, None, 'magnitude', longest.notes, None
+  made, grid, notes = _reconstruct(found)
+  image = dataclasses.replace(grid, array=made.swi)
+  return image, made.mask, 'reconstructed', notes, made
+
+
+def _reconstruct(
+  found: bids.ScanFiles, image: Image | None = None
+) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
+  """Magnitude and phase to all that an SWI is made of; on the grid of
+  `image` and with its mask, where one is given."""
   read = signal.read(_files(found.magnitude), _files(found.phase))
+  if image is not None:
+    check_grid(read.grid, image.volume)
   made = swi.reconstruct(
     read.magnitude,
     read.phase,
     read.grid.spacing_mm,
     echo_times_s=read.echo_times_s,
     field_t=read.field_t,
+    mask=None if image is None else image.mask,
   )
-  image = dataclasses.replace(read.grid, array=made.swi)
   notes = tuple(read.notes)
   if not made.polarity.certain:
     notes += ('the sign of the phase is not clear; veins were taken as dark',)
-  return image, made.mask, 'reconstructed', notes
+  return made, read.grid, notes
 
 
-def _signal(found: bids.ScanFiles) -> tuple[pathlib.Path, ...]:
-  """The files that an SWI is made from; none when there is an SWI."""
-  if found.swi is not None:
+def _with_channels(
+  image: Image,
+  found: bids.ScanFiles,
+  wanted: Sequence[str],
+  rebuilt: swi.Swi | None,
+) -> Image:
+  """The same with further channels; `rebuilt` is what the SWI came with."""
+  lacking, notes = _absent(found, wanted), ()
+  wanted = [name for name in wanted if name not in lacking]
+  if not wanted:
+    return image._replace(lacking=lacking)
+  try:
+    if rebuilt is None and found.phase is not None:
+      rebuilt, _, notes = _reconstruct(found, image)
+    if rebuilt is None:
+      magnitude = volume.load(_files(found.magnitude)[-1])
+      check_grid(magnitude, image.volume)
+      magnitude = magnitude.array
+    else:
+      magnitude = rebuilt.magnitude
+    make = {
+      'phase': lambda: channels_lib.of_phase(rebuilt.phase),
+      'magnitude': lambda: swi.scale_to_unit(magnitude, image.mask),
+    }
+    beside = {name: make[name]() for name in wanted}
+  except InputError as error:
+    why = str(error).rstrip('.')
+    return image._replace(lacking=lacking | dict.fromkeys(wanted, why))
+  return image._replace(
+    notes=(*image.notes, *notes), beside=beside, lacking=lacking
+  )
+
+
+def _absent(found: bids.ScanFiles, wanted: Sequence[str]) -> dict[str, str]:
+  """Channels without a file, and why they cannot be had."""
+  files_of = {'phase': found.phase, 'magnitude': found.magnitude}
+  if found.magnitude is None:  # a phase alone is not high-passed
+    files_of['phase'] = None
+  return {
+    name: f'there is no {name} beside the SWI'
+    for name in wanted
+    if files_of[name] is None
+  }
+
+
+def _refuse(scan: Scan, lacking: Mapping[str, str]) -> None:
+  for name, why in lacking.items():
+    raise InputError(
+      f'{scan.name}: channel {name!r} cannot be had ({why}); put '
+      '*_part-mag_T2starw and *_part-phase_T2starw on its grid beside it, '
+      f'leave the scan out, or take {name!r} out of config.channels.'
+    )
+
+
+def signal_files(
+  found: bids.ScanFiles, channels: Sequence[str] = ONLY_SWI
+) -> tuple[pathlib.Path, ...]:
+  """Magnitude and phase where they are read: without an SWI, or as channels."""
+  if found.swi is not None and len(channels) == 1:
     return ()
   return (*_files(found.magnitude), *_files(found.phase))
 
@@ -211,8 +321,8 @@ def _is_bids(folder):
 
 def _is_simulated(folder):
   path = folder / 'dataset_description.json'
-  content = files.read_json(path) if path.is_file() else {}
-  return isinstance(content, dict) and content.get('Simulated') is True
+  content = files.read_object(path) if path.is_file() else {}
+  return content.get('Simulated') is True
 
 
 def _check_subjects(folder, subjects):
@@ -228,12 +338,7 @@ def _check_subjects(folder, subjects):
   table = folder / 'participants.tsv'
   if not table.is_file():
     return
-  try:
-    rows = table.read_text(encoding='utf-8-sig').splitlines()[1:]
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(
-      f'{table}: cannot be read as UTF-8 text; save it as UTF-8.'
-    ) from error
+  rows = files.read_text(table).splitlines()[1:]
   names = [row.split('\t')[0].strip() for row in rows if row.strip()]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:

@@ -9,22 +9,24 @@ import concurrent.futures
 import dataclasses
 import functools
 import inspect
+import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from cmbjax import beam, detect, files, imaging
+from cmbjax.data import channels as channels_lib
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import lupolab, patches, persons, tables, truth
+from cmbjax.data.channels import ONLY_SWI
 from cmbjax.detect import candidates
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 
-CONFIGS = ('native', 'resampled')
 LABELS = ('mimic', 'cmb')
 SPLIT = 'train'  # the only one; test sets and folds are drawn at run time
 
@@ -33,9 +35,30 @@ _SCANS_AT_ONCE = 4  # each holds about 0.5 GB
 
 @dataclasses.dataclass
 class PatchConfig(tfds.core.BuilderConfig):
-  """How patches are cut; None: on the scan's own grid."""
+  """How patches are cut, and of which images."""
 
-  grid_mm: tuple[float, float, float] | None = None
+  grid_mm: tuple[float, float, float] | None = None  # None: the scan's own
+  channels: tuple[str, ...] = ONLY_SWI
+
+
+def _configs() -> list[PatchConfig]:
+  """Both grids, each with every choice of channels."""
+  grids = (
+    ('native', "24x24x12 voxels of the scan's own grid,", None),
+    ('resampled', '24x24x12 voxels of 0.5 x 0.5 x 2 mm,', patches.RESAMPLED_MM),
+  )
+  further = channels_lib.CHANNELS[1:]
+  return [
+    PatchConfig(
+      name=channels_lib.data_set(name, ('swi', *more)),
+      description=f'{text} of {", ".join(("SWI", *more))}.',
+      grid_mm=grid_mm,
+      channels=('swi', *more),
+    )
+    for count in range(len(further) + 1)
+    for more in itertools.combinations(further, count)
+    for name, text, grid_mm in grids
+  ]
 
 
 class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -56,17 +79,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     '1.1.0': 'Metadata: all true lesions, and pictures of missed ones.',
     '1.2.0': 'Metadata: the person, for simulated ones with the seed.',
   }
-  BUILDER_CONFIGS = [  # noqa: RUF012
-    PatchConfig(
-      name='native',
-      description="24x24x12 voxels of the scan's own grid.",
-    ),
-    PatchConfig(
-      name='resampled',
-      description='24x24x12 voxels of 0.5 x 0.5 x 2 mm.',
-      grid_mm=patches.RESAMPLED_MM,
-    ),
-  ]
+  BUILDER_CONFIGS = _configs()
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'manual_dir is the cohort: what `cmbjax simulate` wrote, a BIDS folder '
     'with a label image or a table of points per scan, or the folders of the '
@@ -89,6 +102,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     super().__init__(file_format=file_format or 'array_record', **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
+    count = len(self.builder_config.channels)
     # README.md and CITATIONS.bib of a subclass's folder win.
     return self.dataset_info_from_configs(
       description=(
@@ -99,7 +113,9 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         {
           # 'bytes' reads ten times faster than the default encoding.
           'image': tfds.features.Tensor(
-            shape=patches.PATCH, dtype=np.float16, encoding='bytes'
+            shape=(*patches.PATCH, count) if count > 1 else patches.PATCH,
+            dtype=np.float16,
+            encoding='bytes',
           ),
           'label': tfds.features.ClassLabel(names=list(LABELS)),
           'subject': tfds.features.Text(),
@@ -122,17 +138,19 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, path: pathlib.Path) -> Iterator:
     cohort = cohorts.read_cohort(path)
     gates, jobs = candidates.Gates(), self._jobs or _num_cores()
+    channels = self.builder_config.channels
     at_once = max(1, min(jobs, _SCANS_AT_ONCE, len(cohort.scans)))
     work = functools.partial(
       make_records,
       gates=gates,
       grid_mm=self.builder_config.grid_mm,
+      channels=channels,
       tables_dir=self._tables_dir,
       jobs=max(1, jobs // at_once),
     )
     all_facts = []
     yield from self._records(work, cohort.scans, all_facts, at_once=at_once)
-    self.info.metadata.update(_metadata(cohort, gates, all_facts))
+    self.info.metadata.update(_metadata(cohort, gates, channels, all_facts))
 
   def _records(self, work, items, all_facts, *, at_once) -> Iterator:
     """Keys and records of `work(item)`; fills `all_facts`."""
@@ -155,15 +173,16 @@ def make_records(
   *,
   gates: candidates.Gates,
   grid_mm: tuple[float, float, float] | None,
+  channels: Sequence[str] = ONLY_SWI,
   tables_dir: pathlib.Path | None,
   jobs: int = 1,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
   """One scan to its facts and its records.
 
   The candidate table is read from `tables_dir` when the same files, gates and
-  code made it before.
+  code made it before; it is the same whatever the channels.
   """
-  loaded = cohorts.load_scan(scan)
+  loaded = cohorts.load_scan(scan, channels)
   table, stored = None, None
   if tables_dir is not None:
     mark = files.digest(
@@ -178,14 +197,25 @@ def make_records(
   return table.facts, _records(scan, loaded, table, grid_mm)
 
 
-def fingerprint(cohort: cohorts.Cohort, *, gates: candidates.Gates) -> str:
+def fingerprint(
+  cohort: cohorts.Cohort,
+  *,
+  gates: candidates.Gates,
+  channels: Sequence[str] = ONLY_SWI,
+) -> str:
   """16 hex digits: same value, same patches.
 
   Covers the names, sizes and bytes of all files that are read, the gates, and
   the code of the rooms that make patches of them.
+
+  Raises:
+    InputError: a scan lacks the files of a channel.
   """
+  for scan in cohort.scans:
+    cohorts.check_channels(scan, channels)
+  mark = functools.partial(cohorts.scan_fingerprint, channels=channels)
   with concurrent.futures.ThreadPoolExecutor() as pool:
-    scans = list(pool.map(cohorts.scan_fingerprint, cohort.scans))
+    scans = list(pool.map(mark, cohort.scans))
   return files.digest(
     scans,
     cohort.simulated,
@@ -198,7 +228,7 @@ def fingerprint(cohort: cohorts.Cohort, *, gates: candidates.Gates) -> str:
 @functools.cache
 def code_digest() -> str:
   """Over the source of everything between a scan's files and its patches."""
-  modules = (cohorts, lupolab, patches, persons, tables, truth)
+  modules = (channels_lib, cohorts, lupolab, patches, persons, tables, truth)
   sources = [pathlib.Path(inspect.getfile(module)) for module in modules]
   sources.append(pathlib.Path(__file__))
   for room in (imaging, detect):
@@ -251,7 +281,7 @@ class _Seen:
       )
 
 
-def _metadata(cohort, gates, all_facts):
+def _metadata(cohort, gates, channels, all_facts):
   """What `examples.metadata` gives back; refuses a cohort without candidates.
 
   It is written last, so a data set that has it is whole.
@@ -262,7 +292,7 @@ def _metadata(cohort, gates, all_facts):
       'check that the images are SWI (microbleeds dark) and the truth fits.'
     )
   return {
-    'fingerprint': fingerprint(cohort, gates=gates),
+    'fingerprint': fingerprint(cohort, gates=gates, channels=channels),
     'simulated': cohort.simulated,
     'gates': dataclasses.asdict(gates),
     'unlabelled': list(cohort.unlabelled),
@@ -271,12 +301,12 @@ def _metadata(cohort, gates, all_facts):
 
 
 def _records(scan, loaded, table, grid_mm):
-  if grid_mm is None:
-    images = patches.cut(loaded.swi, table.centre)
-  else:
-    images = patches.resample(
-      loaded.swi, table.centre, loaded.spacing_mm, grid_mm=grid_mm
-    )
+  images = patches.of_channels(
+    (loaded.swi, *loaded.beside),
+    table.centre,
+    loaded.spacing_mm,
+    grid_mm=grid_mm,
+  )
   affine = loaded.affine
   centre_mm = table.centre @ affine[:3, :3].T + affine[:3, 3]
   return [

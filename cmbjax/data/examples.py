@@ -30,7 +30,7 @@ Columns = TypeVar('Columns', bound=tuple)
 class Examples(NamedTuple):
   """N candidates; every field has N rows, sorted by cohort and key."""
 
-  image: np.ndarray  # [N, 24, 24, 12] float32 0..1
+  image: np.ndarray  # [N, 24, 24, 12] float32 0..1, the SWI
   label: np.ndarray  # [N] int8, 1 = cmb
   subject: np.ndarray  # [N] str 'sub-3T001'
   scan: np.ndarray  # [N] str 'sub-3T001' or 'sub-3T001_ses-1'
@@ -41,6 +41,7 @@ class Examples(NamedTuple):
   score: np.ndarray  # [N] float32 of the detector
   lesion: np.ndarray  # [N] int32, truth lesion of the scan, 0 for a mimic
   cohort: np.ndarray  # [N] str
+  beside: np.ndarray  # [N, 24, 24, 12, C - 1] float32 0..1, further channels
 
 
 class Scans(NamedTuple):
@@ -99,7 +100,8 @@ def build(
       (small letters, digits, '_').
     folder: the scans and their truth, see `cohort.read_cohort`.
     data_dir: where data sets are kept.
-    config: 'native' or 'resampled'.
+    config: 'native', 'resampled', or with further channels, see
+      `channels.data_set`.
     jobs: threads; None: one per core.
 
   Returns:
@@ -108,11 +110,12 @@ def build(
   Raises:
     InputError: whatever is wrong with the cohort; nothing is left behind.
   """
-  mark = _fingerprint(folder)
-  data_dir = pathlib.Path(data_dir)
   _check_name(cohort_name)
+  builder_class = builder_class_of(cohort_name)
+  mark = _fingerprint(folder, _known(builder_class, config).channels)
+  data_dir = pathlib.Path(data_dir)
   return _build_once(
-    builder_class_of(cohort_name),
+    builder_class,
     folder,
     data_dir / mark,
     mark=mark,
@@ -142,7 +145,7 @@ def build_with(
     builder_class,
     folder,
     pathlib.Path(data_dir),
-    mark=_fingerprint(folder),
+    mark=_fingerprint(folder, _known(builder_class, config).channels),
     config=config,
     tables_dir=pathlib.Path(data_dir) / 'tables',
     jobs=jobs,
@@ -197,23 +200,36 @@ def load_as(
   """Examples and scans of a built data set under the name of a cohort.
 
   Raises:
-    InputError: its patches are not what `config` ('native' or 'resampled')
-      asks for.
+    InputError: its patches are not what `config` ('native', 'resampled' or
+      one with further channels) asks for.
   """
   made = pathlib.Path(builder_folder).resolve().parent.name
   examples, scans = load(builder_folder), load_scans(builder_folder)
   grid = np.abs(examples.spacing_mm - (0.5, 0.5, 2.0)).max()
-  if {made, config} == {'native', 'resampled'} or (
-    config == 'resampled' and made != config and grid > 1e-3
+  kind, *beside = config.split('_')
+  made_kind, *made_beside = made.split('_')
+  if made_kind not in ('native', 'resampled'):  # drawn: the protocol's name
+    made_kind, made_beside = made, []
+  if {made_kind, kind} == {'native', 'resampled'} or (
+    kind == 'resampled' and made_kind != kind and grid > 1e-3
   ):
     raise InputError(
-      f'{builder_folder}: holds {made} patches, config.patches is {config}; '
+      f'{builder_folder}: holds {made} patches, config.patches is {kind}; '
       'make them equal.'
+    )
+  if made_beside != beside:
+    raise InputError(
+      f'{builder_folder}: holds {_spoken(made_beside)}, config.channels is '
+      f'{_spoken(beside)}; make them equal, or build it with --config={config}.'
     )
   return (
     examples._replace(cohort=np.full(len(examples.key), cohort_name)),
     scans._replace(cohort=np.full(len(scans.scan), cohort_name)),
   )
+
+
+def _spoken(beside: Sequence[str]) -> str:
+  return ' + '.join(['swi', *beside])
 
 
 def builder_class_of(cohort_name: str) -> type:
@@ -261,7 +277,20 @@ def load(builder_folder: str | pathlib.Path) -> Examples:
   for name in ('subject', 'scan', 'key'):
     columns[name] = np.array([record[name].decode() for record in records])
   cohort = np.array([builder.info.name] * len(records))
-  return Examples(**columns, cohort=cohort)
+  channels = columns.pop('image')
+  if channels.ndim == 4:
+    channels = channels[..., None]
+  image = np.ascontiguousarray(channels[..., 0])
+  return Examples(
+    image=image, **columns, cohort=cohort, beside=channels[..., 1:]
+  )
+
+
+def seen(examples: Examples) -> np.ndarray:
+  """What a network sees: [N, 24, 24, 12], or [..., C] of C > 1 channels."""
+  if not examples.beside.shape[-1]:
+    return examples.image
+  return np.concatenate([examples.image[..., None], examples.beside], -1)
 
 
 def load_scans(builder_folder: str | pathlib.Path) -> Scans:
@@ -363,7 +392,7 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
   path = pathlib.Path(builder_folder) / 'metadata.json'
   if not path.is_file():
     raise NoInputError(f'{path.parent}: holds no built data set.')
-  return files.read_json(path)
+  return files.read_object(path)
 
 
 def select(columns: Columns, mask: np.ndarray) -> Columns:
@@ -404,7 +433,7 @@ def shared_images(examples: Examples) -> list[tuple[str, str]]:
   return pairs
 
 
-def _fingerprint(folder: str | pathlib.Path) -> str:
+def _fingerprint(folder: str | pathlib.Path, channels: Sequence[str]) -> str:
   from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
   from cmbjax.data import cohort_builder
   from cmbjax.detect.candidates import Gates
@@ -417,18 +446,24 @@ def _fingerprint(folder: str | pathlib.Path) -> str:
       f'{", ..." if len(cohort.unlabelled) > 5 else ""}).',
       file=sys.stderr,
     )
-  return cohort_builder.fingerprint(cohort, gates=Gates())
+  return cohort_builder.fingerprint(cohort, gates=Gates(), channels=channels)
+
+
+def _known(builder_class: type, config: str):
+  """The builder's config of that name."""
+  configs = {known.name: known for known in builder_class.BUILDER_CONFIGS}
+  if config not in configs:
+    raise InputError(
+      f'patches: found {config!r}, allowed are {", ".join(configs)}.'
+    )
+  return configs[config]
 
 
 def _build_once(
   builder_class, folder, home, *, mark, config, overwrite=False, **how
 ) -> pathlib.Path:
   """Builds below `home` unless the same is there; one process at a time."""
-  configs = [known.name for known in builder_class.BUILDER_CONFIGS]
-  if config not in configs:
-    raise InputError(
-      f'patches: found {config!r}, allowed are {", ".join(configs)}.'
-    )
+  _known(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
   with _lock(home, '.lock'):
     there = _fingerprint_of(final)
@@ -507,7 +542,7 @@ def _fingerprint_of(folder: pathlib.Path) -> str | None:
   path = folder / 'metadata.json'
   if not (folder / 'dataset_info.json').is_file() or not path.is_file():
     return None
-  return files.read_json(path).get('fingerprint')
+  return files.read_object(path).get('fingerprint')
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ Rule: the candidate sits at index (12, 12, 6) of its patch, and voxels beyond
 the scan repeat its edge. The crop to 16x16x8 happens after augmentation.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -12,6 +14,33 @@ CENTRE = tuple(size // 2 for size in PATCH)
 RESAMPLED_MM = (0.5, 0.5, 2.0)  # the grid of both brain tumour cohorts
 
 _FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in sigmas
+
+
+def of_channels(
+  images: Sequence[np.ndarray],
+  centres: np.ndarray,
+  spacing_mm: tuple[float, float, float],
+  *,
+  grid_mm: tuple[float, float, float] | None = None,
+) -> np.ndarray:
+  """Patches of every channel of a scan.
+
+  Args:
+    images: C times [X, Y, Z], the SWI first.
+    centres: int [N, 3], voxel indices.
+    spacing_mm: voxel sizes of the scan.
+    grid_mm: voxel sizes of the patches; None: as the scan's.
+
+  Returns:
+    [N, 24, 24, 12], or [N, 24, 24, 12, C] of more than one channel.
+  """
+  if grid_mm is None:
+    parts = [cut(image, centres) for image in images]
+  else:
+    parts = [
+      resample(image, centres, spacing_mm, grid_mm=grid_mm) for image in images
+    ]
+  return parts[0] if len(parts) == 1 else np.stack(parts, -1)
 
 
 def cut(image: np.ndarray, centres: np.ndarray) -> np.ndarray:

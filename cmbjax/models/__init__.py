@@ -22,7 +22,7 @@ def get_model(name: str = DEFAULT, *, convolution: str = 'auto', **kwargs):
       'batch_stats'.
 
   Returns:
-    A module whose `apply({'params', 'batch_stats'}, x [B, 16, 16, 8, 1],
+    A module whose `apply({'params', 'batch_stats'}, x [B, 16, 16, 8, C],
     train=..., rngs={'dropout': key}, mutable=['batch_stats'])` gives
     logits [B].
 

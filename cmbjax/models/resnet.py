@@ -153,7 +153,7 @@ class ResNet(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, train: bool = False):
-    """x [B, 16, 16, 8, 1] to logits [B]."""
+    """x [B, 16, 16, 8, C] to logits [B]; C is set by the first x."""
     conv = functools.partial(
       convolution.Convolution, form=self.convolution, dtype=self.dtype
     )

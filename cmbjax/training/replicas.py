@@ -78,27 +78,29 @@ class Values(NamedTuple):
 class Patches(NamedTuple):
   """All examples, on the device once; only indices travel afterwards."""
 
-  image: jax.Array  # [N, 24, 24, 12] float16, 0..1
+  image: jax.Array  # [N, 24, 24, 12, C] float16, 0..1
   label: jax.Array  # [N] int8
 
 
 def on_device(image: np.ndarray, label: np.ndarray) -> Patches:
-  """Examples [N, 24, 24, 12], [N] to the device."""
+  """Examples [N, 24, 24, 12] or [N, 24, 24, 12, C], [N] to the device."""
   # Converted here: on the device that would be a program for each type.
-  return Patches(
-    *jax.device_put((np.asarray(image, np.float16), np.asarray(label, np.int8)))
-  )
+  image = augment.with_channels(np.asarray(image, np.float16))
+  return Patches(*jax.device_put((image, np.asarray(label, np.int8))))
 
 
-def initial(network: Any, replica: Replica) -> Weights:
+def initial(network: Any, replica: Replica, channels: int = 1) -> Weights:
   """Fresh weights; one seed starts all its folds and strategies alike."""
-  return _initial(network)(np.uint32(replica.seed))
+  return _initial(network, channels)(np.uint32(replica.seed))
 
 
-def first_weights(network: Any, table: Sequence[Replica]) -> Weights:
+def first_weights(
+  network: Any, table: Sequence[Replica], channels: int = 1
+) -> Weights:
   """Fresh weights of every row, leaves [R, ...] on the host."""
   of_seed = {
-    row.seed: jax.tree.map(np.asarray, initial(network, row)) for row in table
+    row.seed: jax.tree.map(np.asarray, initial(network, row, channels))
+    for row in table
   }
   return stack([of_seed[row.seed] for row in table])
 
@@ -126,9 +128,9 @@ def with_output_bias(weights: Weights, share: Sequence[float]) -> Weights:
 
 
 @functools.lru_cache(maxsize=8)
-def _initial(network: Any):
+def _initial(network: Any, channels: int):
   # Lazily: the layers are not computed, only what their weights begin as.
-  sample = jax.ShapeDtypeStruct((1, *augment.SEEN, 1), jnp.float32)
+  sample = jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32)
 
   def make(seed):
     key = rng.key(seed, 'init')

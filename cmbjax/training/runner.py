@@ -66,10 +66,10 @@ def train_step(network: Any, data_axis: str | None = None) -> Callable:
     turns = lax.dynamic_slice_in_dim(
       jax.random.split(turns, size), first, len(index)
     )
-    image = patches.image[index].astype(jnp.float32)  # [B, 24, 24, 12]
+    image = patches.image[index].astype(jnp.float32)  # [B, X, Y, Z, C]
     image = jax.vmap(augment.augment, (0, 0, None))(
       turns, image, values.augmentation
-    )[..., None]
+    )
     label = patches.label[index]
     fixed = {'batch_stats': weights.batch_stats}
     if may_change is not None:
@@ -111,7 +111,7 @@ def forward(network: Any) -> Callable:
 
   def run(patches, weights, index):
     image = patches.image[index].astype(jnp.float32)
-    image = augment.centre_crop(image)[..., None]
+    image = augment.centre_crop(image)
     return network.apply(weights._asdict(), image, train=False)
 
   return run
