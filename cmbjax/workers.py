@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -23,23 +24,29 @@ def spread(
     gigabytes: that one call needs, for the message.
 
   Raises:
-    InputError: a process was killed.
+    InputError: a process was killed, or none could begin.
   """
   if jobs == 1:
     yield from map(work, items)
     return
   # spawn: a fork would copy the locks of threads that JAX has started.
+  context = multiprocessing.get_context('spawn')
+  begun = context.Event()
   pool = concurrent.futures.ProcessPoolExecutor(
-    jobs,
-    mp_context=multiprocessing.get_context('spawn'),
-    initializer=_begin,
+    jobs, mp_context=context, initializer=_begin, initargs=(begun,)
   )
   try:
-    futures = [pool.submit(work, item) for item in items]
+    futures = _submit(pool, work, items)
     for future in concurrent.futures.as_completed(futures):
       yield future.result()
     pool.shutdown()
   except concurrent.futures.process.BrokenProcessPool as error:
+    if not begun.is_set():
+      raise InputError(
+        f'jobs: none of {jobs} processes could begin, as each runs your '
+        "script anew; put what it does under if __name__ == '__main__': in a "
+        'file, or give 1 job.'
+      ) from error
     raise InputError(
       f'jobs: one of {jobs} processes was killed, most likely for memory '
       f'({gigabytes:g} GB each); run it again with fewer.'
@@ -49,13 +56,23 @@ def spread(
     raise
 
 
-def _begin() -> None:
+def _submit(pool, work, items):
+  try:
+    return [pool.submit(work, item) for item in items]
+  except RuntimeError as error:
+    if 'bootstrapping' not in str(error):
+      raise
+    sys.exit(1)  # a child that runs an unguarded script: the parent says so
+
+
+def _begin(begun) -> None:
   """Initializer of a pool: Ctrl-C is for the parent, which ends its children.
 
   A parent that is killed, by a scheduler or for memory, closes no pool: its
   processes would finish their work and then wait for more for ever. So each
   ends when its parent does.
   """
+  begun.set()
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
   if parent is not None:

@@ -55,6 +55,33 @@ def test_results_come_and_a_killed_process_is_named():
     list(workers.spread(abs, ['x'], 2, gigabytes=1))
 
 
+@pytest.mark.parametrize('how', ['file', 'stdin'])
+def test_a_script_without_a_guard_is_told_of_it(tmp_path, how):
+  text = WORK.partition("if __name__ == '__main__':")[0]
+  text += """
+from cmbjax.errors import InputError
+try:
+  list(workers.spread(abs, range(2), 2, gigabytes=1))
+except InputError as error:
+  print(error)
+"""
+  script = tmp_path / 'work.py'
+  script.write_text(text)
+  done = subprocess.run(
+    [sys.executable, script if how == 'file' else '-'],
+    input=None if how == 'file' else text,
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.count("if __name__ == '__main__':") == 1
+  assert 'memory' not in done.stdout
+  if how == 'file':
+    assert done.stderr == ''
+
+
 def _lives(process: int) -> bool:
   try:
     with open(f'/proc/{process}/stat') as file:
