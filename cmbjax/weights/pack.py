@@ -16,6 +16,7 @@ from cmbjax.weights import card
 from cmbjax.weights.catalogue import NAMES
 
 POINTS_FILE = 'operating_points.json'
+STUDY = ('7t', 'finetuned', 'combined')  # strategies of configs/weights.py
 
 
 def pack(
@@ -23,7 +24,8 @@ def pack(
   out: pathlib.Path,
   *,
   results: pathlib.Path | None = None,
-  names: Sequence[str] = NAMES,
+  names: Sequence[str] | None = None,
+  name: str | None = None,
 ) -> list[pathlib.Path]:
   """Writes OUT/NAME for every strategy of a run.
 
@@ -32,24 +34,41 @@ def pack(
       weights, whose cards are then written again.
     out: gets one folder per name.
     results: benchmarks/results/weights.json, for the cards.
-    names: strategies.
+    names: strategies; None: those of configs/weights.py, or all packed ones.
+    name: of `catalogue.NAMES`; instead of `names`: what the only strategy of
+      the run is called.
 
   Returns:
     The folders.
 
   Raises:
     NoInputError: the run lacks a strategy, or its operating points.
-    InputError: its weights are damaged, or of an older run than its points.
+    InputError: its weights are damaged, or of an older run than its points;
+      a name that is not known, or a run of several strategies for it.
   """
   run, out = pathlib.Path(run), pathlib.Path(out)
   rows = _rows(results) if results is not None else []
-  done = []
-  for name in names:
-    source = run / 'models' / name
-    if not source.is_dir() and packed.is_packed(run / name):
-      source = run / name
-    done.append(_one(source, out / name, name, rows))
-  return done
+  if name is not None:
+    return [_one(_only(run), out / _known(name), name, rows)]
+  home = run if packed.is_packed(run / NAMES[0]) else run / 'models'
+  names = names or (NAMES if home == run else STUDY)
+  return [_one(home / one, out / one, one, rows) for one in names]
+
+
+def _known(name: str) -> str:
+  if name not in NAMES:
+    raise InputError(f'--name: is {name!r}, allowed are {", ".join(NAMES)}.')
+  return name
+
+
+def _only(run: pathlib.Path) -> pathlib.Path:
+  found = sorted(p.parent for p in run.glob('models/*/weights.json'))
+  if len(found) != 1:
+    there = ', '.join(folder.name for folder in found) or 'none'
+    raise InputError(
+      f'{run}/models: --name is for a run of one strategy, found {there}.'
+    )
+  return found[0]
 
 
 def _one(source, target, name, rows) -> pathlib.Path:

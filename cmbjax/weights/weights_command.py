@@ -9,6 +9,7 @@ examples:
   cmbjax weights verify              # all that came with cmbjax
   cmbjax weights path 7t             # for other programs
   cmbjax weights pack runs/weights --out cmbjax/weights
+  cmbjax weights pack runs/robust --out cmbjax/weights --name robust
 
 exit code: 0 all is well, 2 something is damaged or wrong use, 3 nothing there.
 """
@@ -34,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='FILE',
     help='for pack: benchmarks/results/weights.json, for the model cards',
   )
+  parser.add_argument(
+    '--name', help='for pack: what the only strategy of the run is called'
+  )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
   """
   from cmbjax.errors import InputError
 
-  for name in ('out', 'results'):
+  for name in ('out', 'results', 'name'):
     if args.action != 'pack' and getattr(args, name) is not None:
       raise InputError(f'--{name}: is for pack only; leave it out.')
   work = {'list': _list, 'verify': _verify, 'path': _path, 'pack': _pack}
@@ -135,7 +139,10 @@ def _pack(args) -> int:
       raise InputError(f'weights pack: {name} is missing.')
   results = pathlib.Path(args.results) if args.results else None
   for folder in pack.pack(
-    pathlib.Path(args.which), pathlib.Path(args.out), results=results
+    pathlib.Path(args.which),
+    pathlib.Path(args.out),
+    results=results,
+    name=args.name,
   ):
     size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
     print(f'{folder}: {size:.1f} MB')
