@@ -1,7 +1,7 @@
 """One cell of a Colab notebook: install, keep the run on Drive, go on.
 
-Paste it, or `%run scripts/colab.py`. A session that ends early loses nothing
-but the last seconds: run the cell again.
+Paste it, or `%run scripts/colab.py`, and say in SOURCE where cmbjax is. A
+session that ends early loses nothing but the last seconds: run the cell again.
 """
 
 import pathlib
@@ -9,13 +9,16 @@ import subprocess
 import sys
 
 CONFIG = 'configs/finetune.py'
-SOURCE = 'cmbjax[gpu]'  # or the folder of a checkout
+# 'cmbjax[gpu] @ git+https://...' of the repository, a wheel or a checkout.
+SOURCE = ''
 
 
 def main() -> int:
   drive = pathlib.Path('/content/drive')
   runs = pathlib.Path('runs')
   if 'google.colab' in sys.modules:
+    if not SOURCE:
+      raise SystemExit('Put the address of cmbjax into SOURCE; run it again.')
     from google.colab import drive as mount
 
     mount.mount(str(drive))

@@ -8,6 +8,10 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import types
 
 import pytest
 from absl import flags
@@ -41,11 +45,15 @@ def text_of(path):
   )
 
 
+def blocks(page):
+  """What a page has in blocks marked `sh`."""
+  return re.findall(r'^```sh\n(.*?)^```', text_of(page), re.S | re.M)
+
+
 def commands():
   """(page, line) of every command in a block marked `sh`."""
   for page in [*PAGES, *NOTEBOOKS]:
-    text = text_of(page)
-    for block in re.findall(r'^```sh\n(.*?)^```', text, re.S | re.M):
+    for block in blocks(page):
       for line in block.replace('\\\n', ' ').splitlines():
         if line.split('#')[0].strip():
           yield page.name, line.strip()
@@ -137,6 +145,145 @@ def test_other_commands_name_what_is_there():
         assert (ROOT / word).is_file(), f'{page}: {line}'
         seen.add('scripts')
   assert seen == {'make', 'scripts'}
+
+
+@pytest.mark.parametrize('page', [*PAGES, *NOTEBOOKS], ids=lambda p: p.stem)
+def test_a_shell_takes_what_is_copied(page):
+  """Parentheses without quotes, for one, are no words for a shell."""
+  found = subprocess.run(
+    [shutil.which('bash'), '-n'],
+    input='\n'.join(blocks(page)),
+    capture_output=True,
+    text=True,
+  )
+  assert found.returncode == 0, found.stderr
+
+
+def options_of(parser):
+  """Every option of a parser and of its verbs."""
+  found = set(parser._option_string_actions)
+  for action in parser._actions:
+    if isinstance(getattr(action, 'choices', None), dict):
+      for one in action.choices.values():
+        found |= options_of(one)
+  return found
+
+
+def verb_parser(words):
+  """The parser of `cmbjax VERB`, or that of a verb of the verb."""
+  parser, verbs = cli.parser(), load('generate').verbs
+  for word in words:
+    if word not in verbs(parser):
+      break
+    parser = verbs(parser)[word]
+  return parser
+
+
+def inline(page):
+  """What stands `so` in the text of a page, outside of blocks."""
+  text = re.sub(r'^```.*?^```', '', text_of(page), flags=re.S | re.M)
+  return [' '.join(found.split()) for found in re.findall(r'`([^`]+)`', text)]
+
+
+OPTION = re.compile(r'(?<![\w-])--[a-zA-Z][\w-]*(?:\.[a-zA-Z_]\w*)*')
+OF_OTHERS = {  # sbatch
+  '--array', '--gpus-per-node', '--nodes', '--ntasks-per-node',
+}  # fmt: skip
+
+
+def stale_options(text, parser):
+  """Options in a text that neither the parser nor a study knows."""
+  assert main  # its flags
+  base = configs.load(str(ROOT / 'configs/base.py'))
+  known = options_of(parser) | OF_OTHERS | {'--config.KEY'}
+  known |= {f'--{flag}' for flag in flags.FLAGS} | {'--config.cohorts.NAME'}
+  known |= {f'--config.{key}' for key in configs.keys(base)}
+  for source in re.findall(r'benchmarks/\w+\.py', text):
+    known |= set(OPTION.findall((ROOT / source).read_text()))
+  return sorted(set(OPTION.findall(text)) - known)
+
+
+@pytest.mark.parametrize('page', [*PAGES, *NOTEBOOKS], ids=lambda p: p.stem)
+def test_options_exist_wherever_they_are_named(page):
+  assert stale_options(text_of(page), cli.parser()) == []
+  for words in inline(page):
+    if words.startswith('cmbjax '):
+      verb = words.split()[1]
+      assert verb in {*cli.ROOMS, '--help'}, words
+      assert stale_options(words, verb_parser(words.split()[1:])) == []
+
+
+def test_a_stale_option_is_seen():
+  parser = cli.parser()
+  assert stale_options('take `--treshold 0.05`', parser) == ['--treshold']
+  gone = '--config.train.epoch'
+  assert stale_options(f'`{gone}=3`', parser) == [gone]
+  # One of another verb does not count.
+  assert stale_options('--raters', parser) == []
+  assert stale_options('--raters', verb_parser(['detect'])) == ['--raters']
+  assert stale_options('--raters', verb_parser(['review', 'agreement'])) == []
+
+
+def test_settings_exist_wherever_they_are_named():
+  base = configs.load(str(ROOT / 'configs/base.py'))
+  groups = {key.partition('.')[0] for key in configs.keys(base) if '.' in key}
+  seen = set()
+  for page in [*PAGES, *NOTEBOOKS]:
+    for words in inline(page):
+      key = re.match(r'(?:config\.)?(\w+)((?:\.\w+)+)(?= ?=|$)', words)
+      if key and key[1] in groups and not key[2].endswith(('.py', '.csv')):
+        name = key[1] + key[2]
+        assert name in configs.keys(base), f'{page.name}: {words}'
+        seen.add(name)
+  assert len(seen) >= 5
+
+
+def called(path):
+  """(words of a command, settings that are set) of every code cell."""
+  for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+    if cell['cell_type'] != 'code':
+      continue
+    code = re.sub(r'^( *)%.*$', r'\1pass', ''.join(cell['source']), flags=re.M)
+    for node in ast.walk(ast.parse(code)):
+      if isinstance(node, ast.Call) and ast.unparse(node.func) == 'cmbjax':
+        words = [ast.unparse(word) for word in node.args[0].elts]
+        yield [word.removeprefix('f').strip("'") for word in words], []
+      if isinstance(node, ast.Assign):
+        yield [], [ast.unparse(target) for target in node.targets]
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_cells_name_what_is_there(path):
+  """Without running them, which scripts/notebooks.py does."""
+  base = configs.keys(configs.load(str(ROOT / 'configs/base.py')))
+  seen = 0
+  for words, targets in called(path):
+    if words:
+      assert stale_options(' '.join(words), verb_parser(words)) == []
+    keys = [t[7:] for t in targets if t.startswith('config.')]
+    assert set(keys) <= set(base)
+    seen += len(keys) + bool(words)
+  assert seen >= 3
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_first_cell_asks_where_cmbjax_is(path, monkeypatch):
+  """In Colab: no name is guessed, since it may be another's package."""
+  source = ''.join(json.loads(path.read_text())['cells'][1]['source'])
+  assert "\nCMBJAX = ''" in source
+  pip = '%pip install --quiet {CMBJAX}'
+  assert source.count(pip) == 1
+  source = source.replace(pip, 'installed.append(CMBJAX)')
+  installed = []
+  exec(source, {'installed': installed})
+  assert installed == []  # elsewhere it does nothing
+  colab = types.ModuleType('google.colab')
+  monkeypatch.setitem(sys.modules, 'google.colab', colab)
+  with pytest.raises(SystemExit, match='address of cmbjax into CMBJAX'):
+    exec(source, {'installed': installed})
+  told = source.replace("CMBJAX = ''", "CMBJAX = 'a.whl'")
+  exec(told, {'installed': installed})
+  assert installed == ['a.whl']
 
 
 def links():
@@ -237,8 +384,7 @@ def test_notebook_is_small_and_starts_anywhere(path):
   badge = ''.join(first['source'])
   assert f'/blob/main/notebooks/{path.name})' in badge
   assert 'simulated' in badge
-  source = ''.join(second['source'])
-  assert "if 'google.colab' in sys.modules:\n  %pip install" in source
+  assert "if 'google.colab' in sys.modules:" in ''.join(second['source'])
   for cell in notebook['cells']:
     for out in cell.get('outputs', []):
       assert out.get('name') != 'stderr'

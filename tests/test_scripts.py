@@ -72,8 +72,13 @@ def test_one_that_dies_does_not_leave_the_others_waiting(begin):
   assert process.wait(60) == 3
 
 
-def test_colab_keeps_the_run_on_drive(monkeypatch):
+@pytest.mark.parametrize('source', ['', 'git+https://x/cmbjax.git'])
+def test_colab_keeps_the_run_on_drive(source, monkeypatch, tmp_path):
   """As a pasted cell, whose arguments are those of the kernel."""
+  cell = tmp_path / 'cell.py'
+  text = (SCRIPTS / 'colab.py').read_text()
+  assert "SOURCE = ''\n" in text
+  cell.write_text(text.replace("SOURCE = ''\n", f'SOURCE = {source!r}\n'))
   mounted, called = [], []
   colab = types.ModuleType('google.colab')
   colab.drive = types.SimpleNamespace(mount=mounted.append)
@@ -87,10 +92,15 @@ def test_colab_keeps_the_run_on_drive(monkeypatch):
     return subprocess.CompletedProcess(command, 0)
 
   monkeypatch.setattr(subprocess, 'run', run)
-  runpy.run_path(str(SCRIPTS / 'colab.py'), run_name='__main__')
+  if not source:  # nothing is guessed: a name may be another's package
+    with pytest.raises(SystemExit, match='address of cmbjax into SOURCE'):
+      runpy.run_path(str(cell), run_name='__main__')
+    assert mounted == called == []
+    return
+  runpy.run_path(str(cell), run_name='__main__')
   assert mounted == ['/content/drive']
   install, study = called
-  assert install[1:4] == ['-m', 'pip', 'install']
+  assert install[1:] == ['-m', 'pip', 'install', '--quiet', source]
   assert study[1:] == [
     '-m',
     'cmbjax.main',
