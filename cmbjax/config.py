@@ -482,8 +482,8 @@ def _enough_subjects(config: ConfigDict) -> None:
       raise InputError(
         f'config.simulate.subjects.{name}: is '
         f'{config.simulate.subjects[name]}, less {held} test subjects leaves '
-        f'{left} for {config.train.folds} folds; raise it, or lower '
-        'config.train.folds.'
+        f'{left} for {config.train.folds} folds; raise it, give scans by '
+        f'config.cohorts.{name}, or lower config.train.folds.'
       )
 
 

@@ -25,7 +25,12 @@ from cmbjax.progress import readable
 from cmbjax.training import replicas, watch
 
 # Candidates per simulated scan of 60 mm, counted in finished runs.
-CANDIDATES_PER_SCAN = {'btumor_7t': 100, 'btumor_3t': 100, 'ccm_3t': 180}
+CANDIDATES_PER_SCAN = {
+  'btumor_7t': 100,
+  'btumor_3t': 100,
+  'ccm_3t': 180,
+  'randomised': 100,  # whole heads times 60 / 168
+}
 # Useful GFLOP/s of a training step of resnet_v4, measured on x86-64 cores with
 # the compiled convolution; the one for GPUs is a guess on the safe side.
 CPU_GFLOPS_PER_CORE = 60.0
@@ -163,7 +168,7 @@ def candidates(
   """Training candidates of each cohort, and where the numbers come from."""
   counts, counted = {}, []
   data_set = data_set_of(config.patches, config.channels)
-  for name in configs.COHORTS:
+  for name in filter(lambda n: _subjects(config, n), configs.LEARNABLE):
     folders = list((workdir / 'examples').glob(f'*/{name}/{data_set}/*'))
     folders = [f for f in folders if (f / 'dataset_info.json').is_file()]
     subjects = _subjects(config, name)
