@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import cmbjax
 from cmbjax import files, workers
+from cmbjax.data.channels import ONLY_SWI
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids
 from cmbjax.lesions import chain, classifier, derivatives
@@ -41,6 +42,7 @@ class Settings:
 
   out: pathlib.Path
   weights: pathlib.Path | None  # None: those of the package
+  fallback: pathlib.Path | None = None  # for scans without all its channels
   classify: bool = True
   options: chain.Options = dataclasses.field(default_factory=chain.Options)
   candidates: bool = False  # also the table of all candidates
@@ -63,10 +65,16 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
   Raises:
     InputError: a file of the scan cannot be read.
   """
+  channels, weights = ONLY_SWI, None
+  if settings.classify:
+    weights = classifier.fingerprint(settings.weights)
+    channels = classifier.channels_of(settings.weights)
+  if len(channels) > 1 and settings.fallback is not None:
+    weights = [weights, classifier.fingerprint(settings.fallback)]
   try:
     content = [
       [path.name, files.digest(path), _facts(bids.sidecar(path))]
-      for path in chain.files_of(scan)
+      for path in chain.files_of(scan, channels)
     ]
   except OSError as error:
     raise InputError(
@@ -74,9 +82,6 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
     ) from error
   options = dataclasses.asdict(settings.options)
   options['atlas'] = _atlas(settings.options.atlas)
-  weights = None
-  if settings.classify:
-    weights = classifier.fingerprint(settings.weights)
   return files.digest(
     content,
     _facts(scan.sidecar),
@@ -128,9 +133,14 @@ def analyse(
   """One scan to its files and its record. Never raises for a bad scan."""
   try:
     networks = load(settings.weights) if settings.classify else None
+    fallback = None
+    if networks and settings.fallback and len(networks.channels) > 1:
+      fallback = load(settings.fallback)
     mark = mark_of(scan, settings)
     derivatives.write_failure(settings.out, scan.name, 'was interrupted')
-    analysis = chain.analyse(scan, networks, settings.options, threads=threads)
+    analysis = chain.analyse(
+      scan, networks, settings.options, fallback=fallback, threads=threads
+    )
     written = derivatives.write_scan(
       settings.out,
       analysis,

@@ -10,13 +10,14 @@ import importlib.metadata
 import pathlib
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import cmbjax
 from cmbjax.data import cohort, persons, tables
+from cmbjax.data.channels import ONLY_SWI
 from cmbjax.detect import candidates as detect
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, swi, volume
@@ -54,6 +55,7 @@ def analyse(
   classifier: Classifier | None,
   options: Options = Options(),
   *,
+  fallback: Classifier | None = None,
   threads: int | None = None,
 ) -> Analysis:
   """Finds, judges, outlines, measures and places the lesions of one scan.
@@ -62,14 +64,19 @@ def analyse(
     scan: its files.
     classifier: None: every candidate that passes the gates is 'possible'.
     options: see `Options`.
+    fallback: sees the SWI only; instead of `classifier` where the scan lacks
+      a channel that it needs. None: such a scan is an error.
     threads: for the candidate stage; the result does not depend on it.
 
   Raises:
-    InputError: a file that cannot be used.
+    InputError: a file that cannot be used, or a channel that is not there.
   """
   clock = _Clock()
   with clock('read'):
-    found = cohort.load_image(scan)
+    found = cohort.load_image(
+      scan, classifier.channels if classifier else ONLY_SWI
+    )
+    classifier, instead = _networks(found, classifier, fallback)
     image = found.volume
     mask = np.ascontiguousarray(found.mask)
     array = np.ascontiguousarray(image.array, np.float32)
@@ -83,7 +90,14 @@ def analyse(
     point = verdicts_lib.operating_point(
       classifier, options.operating_point, options.threshold
     )
-    verdicts = verdicts_lib.judge(unit, spacing_mm, proposed, classifier, point)
+    verdicts = verdicts_lib.judge(
+      unit,
+      spacing_mm,
+      proposed,
+      classifier,
+      point,
+      beside=_beside(found, classifier),
+    )
   with clock('segmentation'):
     outlined = outlines.outline(
       unit, image, mask, proposed, verdicts, gates, threads
@@ -94,6 +108,7 @@ def analyse(
       lesions, unsure = places.locate(
         lesions, outlined.labels, unit, mask, image, atlas=options.atlas
       )
+  seen = classifier.channels if classifier else ONLY_SWI
   protocol = protocol_of(scan, image, found.made)
   simulated = scan.sidecar.get('Simulated') is True
   facts = protocol | tables.image_facts(unit, spacing_mm, mask)
@@ -107,7 +122,7 @@ def analyse(
     name=scan.name,
     subject=scan.subject,
     session=scan.session,
-    source=', '.join(path.name for path in files_of(scan)),
+    source=', '.join(path.name for path in files_of(scan, seen)),
     simulated=simulated,
     protocol=protocol,
     lesions=lesions,
@@ -118,6 +133,7 @@ def analyse(
       *_empty(found_any, proposed, top),
       *unusual,
       *_doubts(image, mask),
+      *instead,
       *_notes(found, spacing_mm, classifier, simulated),
       *_known(scan, classifier),
       *unsure,
@@ -135,13 +151,39 @@ def analyse(
   return Analysis(result, image, proposed)
 
 
-def files_of(scan: bids.ScanFiles) -> tuple[pathlib.Path, ...]:
-  """The files that decide a scan's voxels."""
-  given = [scan.swi] if scan.swi else [scan.magnitude, scan.phase]
-  flat = []
-  for one in [*given, scan.mask]:
-    flat += list(one) if isinstance(one, tuple) else [one]
+def files_of(
+  scan: bids.ScanFiles, channels: Sequence[str] = ONLY_SWI
+) -> tuple[pathlib.Path, ...]:
+  """The files that decide a scan's voxels, and those of further channels."""
+  flat = [scan.swi, *cohort.signal_files(scan, channels), scan.mask]
   return tuple(path for path in flat if path is not None)
+
+
+def _networks(
+  found: cohort.Image,
+  classifier: Classifier | None,
+  fallback: Classifier | None,
+) -> tuple[Classifier | None, tuple[str, ...]]:
+  """The networks that this scan has all channels for, and a note of it."""
+  if not found.lacking:
+    return classifier, ()
+  why = '; '.join(dict.fromkeys(found.lacking.values()))
+  if fallback is None:
+    raise InputError(
+      f'{found.volume.path}: {why}, and the networks of --weights '
+      f'({classifier.name}) see {" and ".join(classifier.channels)}; add it on '
+      'the same grid, or leave --weights out.'
+    )
+  note = f'{why}, so {fallback.name} networks that see the SWI only were used'
+  return fallback, (note,)
+
+
+def _beside(
+  found: cohort.Image, classifier: Classifier | None
+) -> list[np.ndarray]:
+  """What the networks see besides the SWI."""
+  names = classifier.channels[1:] if classifier else ()
+  return [found.beside[name] for name in names]
 
 
 def columns(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cmbjax import files
+from cmbjax.data.channels import CHANNELS, ONLY_SWI, in_order
 from cmbjax.errors import InputError
 from cmbjax.weights import catalogue
 
@@ -41,6 +42,7 @@ class Classifier:
     fingerprint: same value, same numbers.
     precision: of each operating point, out of fold, where it was measured.
     persons: simulated people in the training, see `data.persons`.
+    channels: what the networks see, see `data.channels`.
   """
 
   name: str
@@ -55,16 +57,22 @@ class Classifier:
   fingerprint: str
   precision: Mapping[str, float] = dataclasses.field(default_factory=dict)
   persons: frozenset[str] = frozenset()
+  channels: tuple[str, ...] = ONLY_SWI
 
   def likelihood(self, patches: np.ndarray) -> np.ndarray:
-    """Patches [N, 24, 24, 12] in 0..1 to likelihoods [K, N] float64."""
+    """Patches to likelihoods [K, N] float64.
+
+    Args:
+      patches: [N, 24, 24, 12] in 0..1, or [N, 24, 24, 12, C] of C channels.
+    """
     # Training keeps patches in half precision; so must we.
     patches = np.asarray(patches, np.float16)
     count = len(patches)
     if not count:
       return np.zeros((len(self.weights), 0))
     rest = -count % BATCH
-    padded = np.pad(patches, ((0, rest), *[(0, 0)] * 3), mode='edge')
+    beside = [(0, 0)] * (patches.ndim - 1)
+    padded = np.pad(patches, ((0, rest), *beside), mode='edge')
     run = _program(self.model)
     rows = [
       np.concatenate(
@@ -126,7 +134,20 @@ def load(folder: str | os.PathLike | None) -> Classifier:
       if isinstance(p.get('precision'), int | float)
     },
     persons=frozenset(p for p in record.get('persons', ()) if '@' in p),
+    channels=_channels(folder, record),
   )
+
+
+def channels_of(folder: str | os.PathLike | None) -> tuple[str, ...]:
+  """`Classifier.channels` without reading the arrays.
+
+  Raises:
+    NoInputError, InputError: as `load`.
+  """
+  from cmbjax.training import checkpoint
+
+  folder = catalogue.resolve(folder)
+  return _channels(folder, checkpoint.read_record(folder))
 
 
 def check(
@@ -147,6 +168,7 @@ def check(
       f'{folder}/weights.json: model is {record["model"]!r}, this cmbjax knows '
       f'{", ".join(MODELS)}; take weights of its own.'
     )
+  _channels(folder, record)
   checkpoint.check_weights(folder)
   points = _known(folder, record)['points']
   if threshold is None:
@@ -164,6 +186,17 @@ def fingerprint(folder: str | os.PathLike | None) -> str:
   folder = catalogue.resolve(folder)
   record = checkpoint.read_record(folder)
   return files.digest(record['fingerprint'], _known(folder, record))
+
+
+def _channels(folder: pathlib.Path, record: dict) -> tuple[str, ...]:
+  """Weights that do not say it see the SWI."""
+  found = record.get('channels', ONLY_SWI)
+  if not isinstance(found, list | tuple) or not in_order(found):
+    raise InputError(
+      f'{folder}/weights.json: channels are {found!r}, this cmbjax knows '
+      f'{", ".join(CHANNELS)}, in this order; take weights of its own.'
+    )
+  return tuple(found)
 
 
 def _threshold(points: Mapping[str, Any], point: str) -> Any:
@@ -216,7 +249,7 @@ def _unstack(tree: Any, count: int) -> list:
 
 @functools.cache
 def _program(model: str):
-  """(weights, patches [BATCH, 24, 24, 12] float16) -> likelihoods [BATCH]."""
+  """(weights, float16 patches as `likelihood` takes) -> likelihoods [BATCH]."""
   import jax
   import jax.numpy as jnp
 
@@ -227,7 +260,8 @@ def _program(model: str):
 
   @jax.jit
   def run(weights, patches):
-    seen = augment.centre_crop(patches.astype(jnp.float32))[..., None]
+    seen = augment.with_channels(patches.astype(jnp.float32))
+    seen = augment.centre_crop(seen)
     return jax.nn.sigmoid(network.apply(weights, seen, train=False))
 
   return run

@@ -273,6 +273,9 @@ def _settings(args, out):
 
   classify = (args.weights or '').lower() != 'none'
   weights = catalogue.resolve(args.weights or None) if classify else None
+  fallback = None
+  if classify and not args.weights:
+    fallback = catalogue.folder(catalogue.SWI_ONLY)
   atlas = pathlib.Path(args.atlas) if args.atlas else None
   if atlas is not None:  # a wrong one ends here, not in every scan
     places.load(atlas)
@@ -285,9 +288,12 @@ def _settings(args, out):
   )
   if classify:  # wrong weights end here, not in every scan
     classifier.check(weights, args.operating_point, args.threshold)
+  if fallback not in (None, weights):
+    classifier.check(fallback, args.operating_point, args.threshold)
   return batch.Settings(
     out=out,
     weights=weights,
+    fallback=fallback,
     classify=classify,
     options=options,
     candidates=args.write_candidates,

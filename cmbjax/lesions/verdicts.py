@@ -4,7 +4,7 @@ Rule: thresholds are strict (above is positive), and two candidates in one
 dark spot are one lesion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from cmbjax.detect import segmentation
 from cmbjax.lesions.classifier import Classifier
 from cmbjax.lesions.result import DEFINITE, POSSIBLE, REJECTED
 
+GRIDS_MM = {'native': None, 'resampled': patches.RESAMPLED_MM}
 BELOW, SAME = 'likelihood', 'same as a better one'
 _SADDLE = 0.6  # of the way from darkest to half maximum: `Gates.core_level`
 
@@ -57,6 +58,7 @@ def operating_point(
     'rule': rule,
     'weights': classifier.name,
     'networks': len(classifier.weights),
+    'channels': list(classifier.channels),
     'fingerprint': classifier.fingerprint,
     'trained_on_simulated': classifier.simulated,
   }
@@ -68,6 +70,8 @@ def judge(
   proposed: detect.Candidates,
   classifier: Classifier | None,
   point: Mapping[str, Any],
+  *,
+  beside: Sequence[np.ndarray] = (),
 ) -> Verdicts:
   """Verdicts on all candidates; those that a gate dropped are rejected.
 
@@ -77,6 +81,7 @@ def judge(
     proposed: N candidates.
     classifier: None: all that passed the gates are possible.
     point: as `operating_point` gives it.
+    beside: C - 1 further channels [X, Y, Z] that the networks see.
   """
   count = len(proposed)
   likelihood, spread, probability = (np.full(count, np.nan) for _ in range(3))
@@ -85,7 +90,12 @@ def judge(
   kept = np.flatnonzero(proposed.kept)
   if classifier is not None:
     each = classifier.likelihood(
-      _patches(unit, spacing_mm, proposed.centre[kept], classifier.patches)
+      patches.of_channels(
+        (unit, *beside),
+        proposed.centre[kept],
+        spacing_mm,
+        grid_mm=GRIDS_MM[classifier.patches],
+      )
     )  # [K, N]
     likelihood[kept], spread[kept] = each.mean(0), each.std(0)
     probability[kept] = classifier.probability(likelihood[kept])
@@ -150,9 +160,3 @@ def _between(first: np.ndarray, last: np.ndarray) -> np.ndarray:
   steps = int(np.abs(last - first).max()) + 1
   part = np.linspace(0, 1, 2 * steps + 1)[:, None]
   return np.rint(first + part * (last - first)).astype(int)
-
-
-def _patches(unit, spacing_mm, centre, kind):
-  if kind == 'resampled':
-    return patches.resample(unit, centre, spacing_mm)
-  return patches.cut(unit, centre)

@@ -17,6 +17,9 @@ NAMES = ('7t', 'finetuned', 'combined')
 # '7t', 3T 0.950 against 0.933 of 'finetuned'; the only one that saw a third
 # protocol.
 DEFAULT = 'combined'
+# Instead of `DEFAULT`, for scans without the phase or magnitude that it needs;
+# these networks see the SWI only.
+SWI_ONLY = 'combined'
 
 
 def folder(name: str) -> pathlib.Path:
