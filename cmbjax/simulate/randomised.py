@@ -24,7 +24,7 @@ _NEAR = 0.2  # of an edge
 _THICK_15T_MM = 4.0
 
 IN_PLANE_MM = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
-SLICE_MM = (0.7, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
+SLICE_MM = (0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
 _FLATNESS = (0.8, 6.5)  # slice over edge in plane
 _HEAD_MM = (176.0, 216.0, 168.0)
 _FINE_VOXELS = 36e6  # what fits into the memory of one process
