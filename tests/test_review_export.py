@@ -137,8 +137,12 @@ def test_tables_and_sidecars_say_who_and_how(found, exported):
   top = json.loads((exported / 'dataset_description.json').read_text())
   assert top['Simulated'] is True
   assert 'Simulated' in top['Name']
-  participants = (exported / 'participants.tsv').read_text().split()
-  assert participants[2:4] == ['sub-01', '4']
+  first, second = read_table(exported / 'participants.tsv')
+  assert list(first.values()) == ['sub-01', '4', '2', '0', '0']
+  assert (second['participant_id'], second['unsure']) == ('sub-02', '1')
+  assert export.describe(exported) == [
+    'sub-02: neither accepted nor rejected: 1 unsure'
+  ]
 
 
 def test_images_are_the_same_files_never_links(found, exported):

@@ -24,6 +24,7 @@ from cmbjax.review.record import Candidate
 
 _SCORES = ('likelihood', 'score', 'probability')  # columns, the first there is
 _NONE = np.zeros(0, np.int64)
+MAGNITUDE = 'Magnitude'  # label of a sequence
 
 
 class Sequence(NamedTuple):
@@ -73,6 +74,11 @@ class Case:
   def image(self) -> pathlib.Path | None:
     """The file that is judged; None when it is made from `signal`."""
     return self.sequences[0].path
+
+  @property
+  def is_magnitude(self) -> bool:
+    """Whether a magnitude is judged, for want of an SWI."""
+    return self.sequences[0].label == MAGNITUDE
 
   @property
   def reference(self) -> pathlib.Path:

@@ -7,6 +7,7 @@ the others itself. Rule: every file is checked as
 it was written before the folder gets its name; it is whole or not there.
 """
 
+import collections
 import contextlib
 import os
 import pathlib
@@ -23,7 +24,14 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, volume
 from cmbjax.progress import Progress
 from cmbjax.review import cases as cases_lib
-from cmbjax.review import export_checks, grow, journal, merge, places
+from cmbjax.review import (
+  export_checks,
+  grow,
+  journal,
+  located,
+  merge,
+  places,
+)
 from cmbjax.review.cases import Case
 from cmbjax.review.geometry import decode_runs
 from cmbjax.review.items import MODEL, READER, Item, measure
@@ -40,7 +48,8 @@ COLUMNS = {
   'verdict': 'accept or reject',
   'certainty': 'definite, probable or possible',
   'mimic': 'What a rejected candidate is instead',
-  'region': 'lobar, deep, infratentorial or unknown',
+  'region': 'lobar, deep, infratentorial or unknown; of an addition of which '
+  'the reader did not say it, by registration to MNI152',
   'origin': 'model, reader, or reader_after_model (added after the candidates '
   'were shown)',
   'unaided': 'Whether the reader marked it with no candidate in sight',
@@ -48,6 +57,20 @@ COLUMNS = {
   'score': 'Likelihood that the networks gave',
   'rating': "The reader's own, 1 to 10",
   'comment': "The reader's words",
+}
+
+# Why an item is in neither label image; the first two are columns.
+_SAID = {
+  'unsure': 'unsure',
+  'unread': 'without a verdict',
+  'not_shown': 'not shown because of --least',
+  'rejected_under_a_lesion': 'rejected under an accepted lesion',
+}
+_PARTICIPANTS = {
+  'microbleeds': 'Lesions that the reader accepted or added',
+  'rejected': 'Candidates that the reader rejected',
+  'unsure': 'Left unsure; in no label image',
+  'unread': 'Left without a verdict; in no label image',
 }
 
 
@@ -105,6 +128,7 @@ def write_cohort(
       loaded = cases_lib.load(case)
       _check_image(case, record, loaded)
       labels = collect(record, loaded.image, grow_missing=grow_missing)
+      labels = _located(labels, case, loaded.image)
       _write_images(folder, case, link)
       _write_mask(folder, case, loaded.image)
       about = _about(record, case, rater, root / rater / case.name)
@@ -131,6 +155,18 @@ def left_out(
   return out
 
 
+def describe(out: pathlib.Path) -> list[str]:
+  """What the labels of an export leave out of each scan, as sentences."""
+  said = []
+  for path in sorted(out.glob(f'{TRUTH}/**/*_seg-cmb_dseg.json')):
+    counts = files.read_json(path)['LeftOut']
+    some = [f'{n} {_SAID[why]}' for why, n in counts.items() if n]
+    if some:
+      name = path.name.partition('_seg-')[0]
+      said.append(f'{name}: neither accepted nor rejected: {", ".join(some)}')
+  return said
+
+
 def collect(
   record: ReviewRecord, image: volume.Volume, *, grow_missing: bool = False
 ) -> Labels:
@@ -142,11 +178,7 @@ def collect(
   Raises:
     InputError: an accepted item has no outline.
   """
-  every = [
-    mark
-    for mark in places.marks(record, '')
-    if not (record.hidden and mark.item.origin == MODEL)
-  ]
+  every = _seen(record)
   own = {mark.item.number: mark.voxels for mark in every}
   if 'mask' in record.header['blind']:
     _unhide(record, own)
@@ -179,6 +211,27 @@ def collect(
   counts |= {'not_shown': below} if below else {}
   counts |= {'rejected_under_a_lesion': lost} if lost else {}
   return Labels(tuple(accepted), tuple(mimics), counts)
+
+
+def _seen(record) -> list[places.Mark]:
+  """What the reader added, and the candidates that he was shown."""
+  return [
+    mark
+    for mark in places.marks(record, '')
+    if not (record.hidden and mark.item.origin == MODEL)
+  ]
+
+
+def _located(labels: Labels, case, image) -> Labels:
+  """The labels with the regions of what the reader added."""
+  pairs = [(part.item, part.voxels) for part in labels.accepted]
+  found = located.locate(pairs, image, _mask_of(case))
+  return labels._replace(
+    accepted=tuple(
+      part._replace(item=located.named(part.item, found))
+      for part in labels.accepted
+    )
+  )
 
 
 def _unhide(record, own) -> None:
@@ -314,7 +367,7 @@ def _write_images(folder, case: Case, link) -> None:
 
 def _images(case: Case) -> list[tuple[pathlib.Path, str]]:
   if case.image is not None:
-    return [(case.image, 'swi')]
+    return [(case.image, 'part-mag_T2starw' if case.is_magnitude else 'swi')]
   found = []
   for part in ('magnitude', 'phase'):
     some = getattr(case.signal, part)
@@ -473,15 +526,25 @@ def _write_top(folder, finished, rater, out) -> None:
   )
   files.write_text(folder / '.bidsignore', '*_swi.*\n')
   files.write_text(folder / 'README', _README.format(name=name, rater=rater))
-  rows: dict[str, int] = {}
+  _write_participants(folder, finished)
+
+
+def _write_participants(folder, finished) -> None:
+  """How many lesions a subject has, and how many nobody decided."""
+  rows: dict[str, collections.Counter] = {}
   for case, record in finished:
-    said = [mark.verdict for mark in places.marks(record, '')]
-    rows[case.subject] = rows.get(case.subject, 0) + said.count('accept')
-  lines = [f'{subject}\t{count}' for subject, count in sorted(rows.items())]
-  text = '\n'.join(['participant_id\tmicrobleeds', *lines]) + '\n'
+    said = [mark.verdict or 'unread' for mark in _seen(record)]
+    rows.setdefault(case.subject, collections.Counter()).update(said)
+  counted = dict(zip(_PARTICIPANTS, ('accept', 'reject', 'unsure', 'unread')))
+  table = [
+    {'participant_id': subject}
+    | {column: rows[subject][verdict] for column, verdict in counted.items()}
+    for subject in sorted(rows)
+  ]
+  text = merge.tsv(['participant_id', *_PARTICIPANTS], table)
   files.write_text(folder / 'participants.tsv', text)
-  about = {'Description': 'Lesions that the reader accepted or added.'}
-  files.write_json(folder / 'participants.json', {'microbleeds': about})
+  about = {k: {'Description': f'{v}.'} for k, v in _PARTICIPANTS.items()}
+  files.write_json(folder / 'participants.json', about)
 
 
 _README = """{name}, written by cmbjax review export.

@@ -452,6 +452,8 @@ def _export(args) -> int:
   )
   for name, why in export.left_out(found.cases, root, args.rater).items():
     _say(f'left out: {name}: {why}')
+  for line in export.describe(path):
+    _say(line)
   print(path)
   return 0
 

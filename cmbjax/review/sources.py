@@ -26,7 +26,7 @@ REVIEWS = 'sourcedata/review'
 _OWN = 'derivatives/cmbjax'
 _IMAGE = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 _BRAIN = re.compile(r'brain|detect|bet|tissue', re.IGNORECASE)
-_LABELS = {'swi': 'SWI', 'magnitude': 'Magnitude', 'phase': 'Phase'}
+_LABELS = {'swi': 'SWI', 'magnitude': cases_lib.MAGNITUDE, 'phase': 'Phase'}
 
 
 class Found(NamedTuple):
@@ -183,7 +183,7 @@ def _case(scan: bids.ScanFiles, **more: Any) -> Case:
 def _sequences(shown, *, is_swi=True):
   """The judged image first, and what is another image than it."""
   first, *rest = shown.items()
-  label = 'SWI' if is_swi else 'Magnitude'
+  label = _LABELS['swi' if is_swi else 'magnitude']
   return (
     cases_lib.Sequence('swi', label, first[1]),
     *(
