@@ -622,3 +622,22 @@ def test_a_grid_needs_no_voxels(one, monkeypatch):
   assert grid.array.nbytes / grid.array.size < 2
   assert grid.array.strides == (0, 0, 0)
   assert swi.slice_axis(grid.spacing_mm) == 2
+
+
+def test_one_of_two_runs_is_chosen_by_a_pattern(cohort):
+  root, _ = cohort
+  anat = root / 'sub-02/anat'
+  for ending in ('.nii.gz', '.json'):
+    image = anat / f'sub-02_swi{ending}'
+    if image.exists():
+      for run in (1, 2):
+        shutil.copy(image, anat / f'sub-02_run-{run}_swi{ending}')
+      image.unlink()
+  found = sources.find(root)
+  assert [case.name for case in found.cases] == ['sub-01', 'sub-03']
+  assert '2 files' in found.left_out[0]
+  assert '--swi-pattern' in found.left_out[0]
+  found = sources.find(root, participants=['02'], swi_pattern='*_run-2_swi.*')
+  case = only(found)
+  assert case.image.name == 'sub-02_run-2_swi.nii.gz'
+  assert len(cases.load(case).candidates) > 0

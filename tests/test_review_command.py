@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +59,24 @@ def test_help_names_everything_and_needs_no_jax():
     assert word in done.stdout
 
 
+@pytest.mark.parametrize('verb', ['merge', 'agreement', 'export', 'import'])
+@pytest.mark.parametrize('before', [(), ('--rater', 'a')])
+def test_sub_verbs_show_their_own_options_only(capsys, verb, before):
+  with pytest.raises(SystemExit) as end:
+    here(*before, verb, '--help')
+  assert end.value.code == 0
+  shown = capsys.readouterr().out
+  assert shown.startswith(f'usage: cmbjax review {verb} ')
+  own = set(review_command._GOES_WITH[verb])
+  every = set().union(*review_command._GOES_WITH.values())
+  for name in every:
+    option = re.search(rf'--{name.replace("_", "-")}\b(?!-)', shown)
+    assert bool(option) == (name in own), name
+  for name in review_command._NEEDS.get(verb, ()):
+    assert f'[--{name}' not in shown  # needed, so not in brackets
+  assert not re.search(r'  (merge|agreement|export|import)[a-z, ]*: ', shown)
+
+
 @pytest.mark.parametrize(
   ('arguments', 'code', 'words'),
   [
@@ -79,6 +98,7 @@ def test_help_names_everything_and_needs_no_jax():
     (('{scan}', '--raters', 'a', 'b'), 2, 'goes with cmbjax review merge'),
     (('{scan}', '--participant-label', '7'), 2, 'sub-7'),
     (('{scan}', '--labels', '{tmp}/none'), 3, '--labels'),
+    (('{scan}', '--swi-pattern', '*'), 2, 'BIDS data set'),
     (('merge',), 2, '--raters'),
     (('merge', '--raters', 'a', 'b'), 2, 'SOURCE'),
     (('merge', '{tmp}/none', '--raters', 'a', 'b'), 3, 'no such file'),

@@ -6,6 +6,7 @@ said in one line before anything is opened.
 
 import argparse
 import pathlib
+import re
 import sys
 
 EPILOG = """
@@ -28,7 +29,7 @@ exit code: 0 done, 2 wrong use, 3 nothing to do, 130 interrupted.
 Research use only.
 """
 OPEN = 'open'  # what is done without a sub-verb
-_SOURCE = ('images', 'labels', 'participant_label', 'reviews')
+_SOURCE = ('images', 'labels', 'participant_label', 'reviews', 'swi_pattern')
 _GOES_WITH = {  # sub-verb to its options
   OPEN: (
     *_SOURCE, 'rater', 'blind', 'order', 'seed', 'mode', 'repeat', 'least',
@@ -46,6 +47,19 @@ _NEEDS = {
   'export': ('rater', 'out'),
   'import': ('to',),
 }
+_DOES = {  # sub-verb to what its --help says
+  'merge': 'Several readers to one: what they agree on, and who decides the '
+  'rest.',
+  'agreement': 'How far readers agree, as a page, tables and figures.',
+  'export': "One reader's labels (or a merge) to a cohort for training.",
+  'import': 'Verdicts from elsewhere (.json, .tsv) into a review.',
+}
+_WORDS = {
+  'SOURCE': 'what was reviewed: OUT of cmbjax detect, a BIDS data set or a '
+  'NIfTI file',
+  'FILE': 'verdicts',
+}
+_FOR = re.compile(f'^(({"|".join(_DOES)})(, )?)+: ')  # of a shared help
 _BLINDS = ('score', 'mask', 'model', 'id', 'rater')
 
 
@@ -62,6 +76,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='SOURCE',
     help='what to review; before it, perhaps a sub-verb, see below',
   )
+  _add_options(parser)
+  group = parser.add_argument_group('help', conflict_handler='resolve')
+  group.add_argument(
+    '-h', '--help', action=_Help, help='show this; of a sub-verb its own'
+  )
+
+
+class _Help(argparse.Action):
+  """--help of the verb, or behind a sub-verb of that."""
+
+  def __init__(self, option_strings, dest, **more):
+    super().__init__(
+      option_strings, dest, nargs=0, default=argparse.SUPPRESS, **more
+    )
+
+  def __call__(self, parser, namespace, values, option_string=None):
+    verb = (getattr(namespace, 'words', None) or [OPEN])[0]
+    (sub_parser(verb) if verb in _DOES else parser).print_help()
+    parser.exit()
+
+
+def sub_parser(verb: str) -> argparse.ArgumentParser:
+  """The options of one sub-verb, and no others."""
+  parser = argparse.ArgumentParser(
+    prog=f'cmbjax review {verb}', description=_DOES[verb]
+  )
+  what = 'FILE' if verb == 'import' else 'SOURCE'
+  parser.add_argument(
+    'words', nargs='+' if verb == 'import' else None, metavar=what,
+    help=_WORDS[what],
+  )  # fmt: skip
+  _add_options(parser)
+  for action in parser._actions:
+    if action.dest not in ('help', 'words', *_GOES_WITH[verb]):
+      action.help = argparse.SUPPRESS
+    elif action.help:
+      action.help = _FOR.sub('', action.help)
+    if action.dest in _NEEDS.get(verb, ()):
+      action.required = True
+  return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
   _add_source(parser.add_argument_group('which scans'))
   _add_reading(parser.add_argument_group('how to read'))
   _add_page(parser.add_argument_group('the page'))
@@ -89,6 +146,12 @@ def _add_source(group) -> None:
     '--reviews',
     metavar='DIR',
     help="where the readers' folders are; default: sourcedata/review of OUT",
+  )
+  group.add_argument(
+    '--swi-pattern',
+    metavar='GLOB',
+    help="name of a data set's SWI, where a subject has several such as two "
+    "runs: '*run-2*_swi.nii.gz'",
   )
   group.add_argument(
     '--participant-label',
@@ -163,7 +226,10 @@ def _add_page(group) -> None:
 
 def _add_merging(group) -> None:
   group.add_argument(
-    '--raters', nargs='+', metavar='NAME', help='merge, agreement: who'
+    '--raters',
+    nargs='+',
+    metavar='NAME',
+    help='merge, agreement: whose readings',
   )
   group.add_argument(
     '--adjudicate',
@@ -260,6 +326,7 @@ def _found(args, source):
     images=pathlib.Path(args.images) if args.images else None,
     labels=pathlib.Path(args.labels) if args.labels else None,
     participants=args.participant_label or (),
+    swi_pattern=args.swi_pattern,
   )
   for why in found.left_out:
     _say(f'left out: {why}')

@@ -43,6 +43,7 @@ def find(
   images: pathlib.Path | None = None,
   labels: pathlib.Path | None = None,
   participants: Sequence[str] = (),
+  swi_pattern: str | None = None,
 ) -> Found:
   """Finds the cases of `source`.
 
@@ -52,6 +53,8 @@ def find(
     labels: label image, mask or table of points of one case, or a folder of
       them, instead of what lies with the source.
     participants: subject labels to keep, with or without 'sub-'.
+    swi_pattern: shell pattern of the SWI's name, where a BIDS data set has
+      several, such as two runs.
 
   Raises:
     NoInputError: nothing to review.
@@ -67,12 +70,18 @@ def find(
       f'--images: is for results of cmbjax detect, and {source} is none; '
       'give the data set itself.'
     )
+  bids_like = _is_data_set(source) and not _is_out(source)
+  if swi_pattern is not None and not bids_like:
+    raise InputError(
+      f'--swi-pattern: is for a BIDS data set, and {source} is none; leave it '
+      'out.'
+    )
   if _is_out(source):
     made, bad = _results(source, images)
   elif source.is_file():
     made, bad = [_one_file(source)], []
-  elif _is_data_set(source):
-    made, bad = _data_set(source, participants, own=labels is None)
+  elif bids_like:
+    made, bad = _data_set(source, participants, swi_pattern, own=labels is None)
   elif lupolab.is_lupolab(source):
     made, bad = _lupolab(source)
   else:
@@ -206,11 +215,11 @@ def _protocol(fields) -> dict[str, float | None]:
 # BIDS data sets.
 
 
-def _data_set(root, participants, *, own):
+def _data_set(root, participants, swi_pattern, *, own):
   """(cases, sentences on those that cannot be used)."""
   made, bad = [], []
   simulated = _is_simulated(root)
-  for scan in _scans(root, participants, bad):
+  for scan in _scans(root, participants, swi_pattern, bad):
     try:
       held = _held(root, scan) if own else {}
     except InputError as error:
@@ -221,9 +230,11 @@ def _data_set(root, participants, *, own):
   return made, bad
 
 
-def _scans(root, participants, bad):
+def _scans(root, participants, swi_pattern, bad):
   try:
-    return bids.find_scans(root, participants=participants)
+    return bids.find_scans(
+      root, participants=participants, swi_pattern=swi_pattern
+    )
   except NoInputError:
     raise
   except InputError as error:
@@ -235,11 +246,13 @@ def _scans(root, participants, bad):
   for subject in folders:
     if not wanted or subject in wanted:
       try:
-        scans += bids.find_scans(root, participants=[subject])
+        scans += bids.find_scans(
+          root, participants=[subject], swi_pattern=swi_pattern
+        )
       except NoInputError:
         continue
       except InputError as error:
-        bad.append(str(error))
+        bad.append(str(error).replace('a pattern', '--swi-pattern'))
   return scans
 
 
