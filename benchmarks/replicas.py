@@ -11,8 +11,9 @@ from a finished batch. Each case has a process of its own, pinned to the same
 cores, with as many threads as cores and the same allocator settings. Processes
 take turns over the rounds; the fastest sample of the best batch size counts.
 The limit is what this machine can do: products of large matrices, or copies of
-memory where a step needs more of those. The compiled convolution multiplies
-less than the count that stands here, so its share may pass 100 %.
+memory where a step needs more of those. It holds for direct convolutions, whose
+multiplications are counted; Winograd's form needs fewer and may pass it, so it
+is no bound of that one and is called the direct form's limit throughout.
 The result goes to benchmarks/results/replicas-PLATFORM.json.
 
 Rule: run it on an idle machine; the load before the first case is recorded.
@@ -393,8 +394,8 @@ def _report(args, found, starts, load) -> None:
         text += f' {speed / best[what, dtype]:5.2f}x'
       if dtype in limits:
         share = speed / _most(limits[dtype], what)
-        line[what]['of_limit'] = round(share, 4)
-        text += f' {share:6.1%} of limit'
+        line[what]['of_direct_form_limit'] = round(share, 4)
+        text += f' {share:6.1%} of direct limit'
     lines.append(line)
     print(text)
   print('x: against the faster layout of PyTorch' if best else 'no PyTorch')
@@ -420,7 +421,7 @@ def _report(args, found, starts, load) -> None:
 
 
 def _most(limit, what) -> float:
-  """Patches per second that arithmetic and memory would allow."""
+  """Patches per second that arithmetic and memory allow direct convolutions."""
   gflop = GFLOP_STEP if what == 'training' else GFLOP_FORWARD
   by_flops = limit['tflops'] * 1e3 / gflop
   return min(by_flops, limit['gb_per_s'] / limit[f'gb_{what}'])
