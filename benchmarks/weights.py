@@ -26,11 +26,12 @@ import numpy as np
 from cmbjax import files, workers
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import patches, tables
+from cmbjax.data.channels import ONLY_SWI
 from cmbjax.data.cohort_builder import code_digest
 from cmbjax.detect import candidates
 from cmbjax.evaluation import calibration, metrics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.lesions import classifier
+from cmbjax.lesions import classifier, verdicts
 from cmbjax.simulate import cohort as simulator
 from cmbjax.weights import catalogue
 
@@ -140,9 +141,13 @@ def _trained_on(weights: str, protocol: str) -> bool:
 def judged(name: str, folder: pathlib.Path, args) -> list[dict]:
   """Every shipped ensemble on the labelled candidates of a cohort."""
   scans = cohorts.read_cohort(folder).scans
-  work = functools.partial(propose, kept=args.out / 'candidates')
-  found = list(workers.spread(work, scans, args.jobs, gigabytes=2.0))
-  found.sort(key=lambda one: one['scan'])
+  found_of = {}  # by what networks see: those that see the same share it
+  for weights in args.weights:
+    known = classifier.load(weights)
+    sight = (known.patches, known.channels)
+    if sight not in found_of:
+      found_of[sight] = _proposed(scans, *sight, args)
+  found = next(iter(found_of.values()))
   counts = ScanCounts(
     scan=np.array([one['scan'] for one in found]),
     subject=np.array([one['subject'] for one in found]),
@@ -152,7 +157,8 @@ def judged(name: str, folder: pathlib.Path, args) -> list[dict]:
   rows = []
   for weights in args.weights:
     known = classifier.load(weights)
-    mean = known.likelihood(np.concatenate([o['image'] for o in found])).mean(0)
+    seen = found_of[known.patches, known.channels]
+    mean = known.likelihood(np.concatenate([o['image'] for o in seen])).mean(0)
     predictions = _predictions(found, name, mean)
     rows += [
       _row(known, weights, name, predictions, counts, point) for point in POINTS
@@ -160,12 +166,28 @@ def judged(name: str, folder: pathlib.Path, args) -> list[dict]:
   return rows
 
 
-def propose(scan: cohorts.Scan, *, kept: pathlib.Path) -> dict:
+def _proposed(scans, kind, channels, args) -> list[dict]:
+  work = functools.partial(
+    propose, kept=args.out / 'candidates', kind=kind, channels=channels
+  )
+  found = list(workers.spread(work, scans, args.jobs, gigabytes=2.0))
+  return sorted(found, key=lambda one: one['scan'])
+
+
+def propose(
+  scan: cohorts.Scan,
+  *,
+  kept: pathlib.Path,
+  kind: str = 'native',
+  channels: tuple[str, ...] = ONLY_SWI,
+) -> dict:
   """Candidates of one scan with label and patch; kept between runs."""
-  mark = files.digest(cohorts.scan_fingerprint(scan), code_digest())
+  mark = files.digest(
+    cohorts.scan_fingerprint(scan, channels), code_digest(), kind, channels
+  )
   path = kept / f'{scan.name}-{mark}.npz'
   if not path.is_file():
-    loaded = cohorts.load_scan(scan)
+    loaded = cohorts.load_scan(scan, channels)
     table = tables.make_table(scan, loaded, gates=candidates.Gates())
     with files.whole(path) as temporary, temporary.open('wb') as handle:
       np.savez(
@@ -173,7 +195,12 @@ def propose(scan: cohorts.Scan, *, kept: pathlib.Path) -> dict:
         num_lesions=table.facts['num_lesions'],
         num_missed=len(table.facts['missed']),
         lesion=table.lesion,
-        image=patches.cut(loaded.swi, table.centre).astype(np.float16),
+        image=patches.of_channels(
+          (loaded.swi, *loaded.beside),
+          table.centre,
+          loaded.spacing_mm,
+          grid_mm=verdicts.GRIDS_MM[kind],
+        ).astype(np.float16),
       )
   with np.load(path) as stored:
     return dict(stored) | {'scan': scan.name, 'subject': scan.subject}

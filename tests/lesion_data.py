@@ -31,7 +31,10 @@ def write_weights(folder, *, networks=2, points=POINTS, first_seed=0, **record):
     replicas.Replica('untrained', fold, first_seed + fold, 1e-4)
     for fold in range(networks)
   ]
-  weights = replicas.stack([replicas.initial(network, row) for row in table])
+  count = len(record.get('channels', ('swi',)))
+  weights = replicas.stack(
+    [replicas.initial(network, row, count) for row in table]
+  )
   known = {
     'strategy': 'untrained',
     'model': MODEL,

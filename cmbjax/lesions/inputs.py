@@ -172,13 +172,30 @@ def _pair(images):
 
 
 def _best(scans):
-  """Where a name has several files and one of them is the SWI, that one."""
+  """Where a name has several files and one of them is the SWI, that one.
+
+  Magnitude and phase of its name stay with it: networks may want to see them.
+  """
   is_swi = [s.swi is not None and bool(_SWI.search(s.swi.name)) for s in scans]
   named = [scan.name for scan, yes in zip(scans, is_swi) if yes]
+  signals: dict[str, list] = {}
+  for scan in scans:
+    if scan.magnitude is not None and scan.phase is not None:
+      signals.setdefault(scan.name, []).append(scan)
   return tuple(
-    scan
+    _joined(scan, signals.get(scan.name, [])) if yes else scan
     for scan, yes in zip(scans, is_swi)
     if yes or named.count(scan.name) != 1
+  )
+
+
+def _joined(scan, signals):
+  """An SWI with its magnitude and phase, where there is one pair."""
+  if len(signals) != 1:
+    return scan
+  (signal,) = signals
+  return dataclasses.replace(
+    scan, magnitude=signal.magnitude, phase=signal.phase
   )
 
 

@@ -114,7 +114,8 @@ def _training(record) -> str:
   lines = [
     f'- {len(rows)} networks {record["model"]}, one per fold by subject; each '
     'is the epoch with the smallest loss on its held-out fold',
-    f'- Patches: {record.get("patches", "native")}',
+    f'- Patches: {record.get("patches", "native")}'
+    + (f' of {", ".join(record["channels"])}' if 'channels' in record else ''),
     f'- Adam, learning rate {first["learning_rate"]:g} falling to '
     f'{first["min_learning_rate"]:g} by {first["plateau_factor"]:g} at '
     f'plateaus of {first["patience"]} epochs; weight decay '

@@ -132,6 +132,46 @@ def test_a_second_run_reuses_everything(smoke):
     assert word not in second.stderr
 
 
+def test_networks_that_see_the_phase(cohorts, tmp_path):
+  """Resampled patches of two channels, from the config to `cmbjax detect`."""
+  run = tmp_path / 'run'
+  done = call(
+    run,
+    *given({'btumor_7t': cohorts['btumor_7t']}),
+    "--config.channels=('swi','phase')",
+    '--config.patches=resampled',
+    "--config.strategies=('7t',)",
+    "--config.tests=('btumor_7t',)",
+    '--config.model.name=simpler_cnn_v2',
+    '--config.train.epochs=1',
+  )
+  assert done.returncode == 0, done.stderr
+  weights = run / 'models' / '7t'
+  record = json.loads((weights / 'weights.json').read_text())
+  assert record['channels'] == ['swi', 'phase']
+  assert list(run.glob('examples/*/btumor_7t/resampled_phase'))
+  (scan,) = cohorts['btumor_7t'].glob('sub-7T001/anat/*_swi.nii.gz')
+  for source, out, code in (
+    (scan, 'alone', 2),
+    (scan.parent, 'folder', 0),
+  ):
+    done = subprocess.run(
+      [
+        *(sys.executable, '-m', 'cmbjax.cli', 'detect', source),
+        *(tmp_path / out, '--weights', weights, '--no-regions', '--no-report'),
+      ],
+      capture_output=True,
+      text=True,
+      timeout=200,
+      check=False,
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+      assert 'there is no phase beside the SWI' in done.stderr
+      assert 'networks of --weights (7t) see swi and phase' in done.stderr
+  assert (tmp_path / 'folder' / 'logs' / 'sub-7T001.json').is_file()
+
+
 def test_its_weights_detect(smoke, tmp_path):
   """Out-of-fold operating points lie beside the weights; detect takes both."""
   workdir, _ = smoke
