@@ -92,6 +92,22 @@ def test_voxels_are_the_image_x_fastest(still):
   assert window == sequence['window']
 
 
+def test_the_brain_is_the_mask_that_came_with_the_scan(still, tmp_path):
+  assert still.get('/api/cases/0/brain').status_code in (200, 204)
+  one = small_cohorts.phantom(3)
+  anat = tmp_path / 'scans/sub-01/anat'
+  small_cohorts.save(anat / 'sub-01_swi.nii.gz', one.swi, one.affine)
+  path = anat / 'sub-01_label-brain_mask.nii.gz'
+  small_cohorts.save(path, one.brain.astype(np.uint8), one.affine)
+  found = sources.find(tmp_path / 'scans')
+  table = desk.Desk(found.cases, tmp_path / 'r', 'anna')
+  with table.use(0) as opened:
+    brain = opened.brain()
+  np.testing.assert_array_equal(brain, one.brain)
+  assert (brain.dtype, brain.flags.f_contiguous) == (np.uint8, True)
+  table.close()
+
+
 def test_labels_are_item_numbers_x_fastest(still):
   labels = labels_of(still).reshape(still.case()['dim'], order='F')
   for item in still.case()['items']:

@@ -161,6 +161,15 @@ def _add_reading(app, desk):
     response.headers['x-cmb-window'] = ' '.join(map(repr, shown.window))
     return response
 
+  @app.get('/api/cases/<number>/brain')
+  def brain(number):
+    with desk.use(_case(number)) as opened:
+      pass  # it takes seconds
+    try:
+      return _stream(opened.brain())
+    except InputError:
+      return flask.Response(status=204)  # none is found in some images
+
   @app.get('/api/cases/<number>/labels')
   def labels(number):
     with desk.use(_case(number)) as opened:

@@ -351,3 +351,18 @@ def _all(some) -> tuple[pathlib.Path, ...]:
 
 def last(some) -> pathlib.Path | None:
   return _all(some)[-1] if some else None
+
+
+def mask_of(case: Case) -> pathlib.Path | None:
+  """The brain mask that came with the scan; None where there is none."""
+  if case.signal is not None and case.signal.mask is not None:
+    return case.signal.mask
+  image = case.image or last(case.signal.magnitude)
+  root = next((p.parent for p in image.parents if p.name == case.subject), None)
+  if root is None:
+    return None
+  try:
+    found = bids.find_scans(root, participants=[case.subject])
+  except InputError:
+    return None  # the image was found another way
+  return next((scan.mask for scan in found if scan.name == case.name), None)

@@ -87,6 +87,17 @@ class Opened:
         self.shown[name] = shown
       return self.shown[name]
 
+  def brain(self) -> np.ndarray:
+    """The brain, uint8 [X, Y, Z]; found anew each time, in some seconds.
+
+    Raises:
+      InputError: there is none, or its mask does not fit.
+    """
+    from cmbjax.review import located
+
+    found = located.brain_of(self.image, cases_lib.mask_of(self.case))
+    return np.asfortranarray(found, np.uint8)
+
   def is_present(self, rev: int) -> bool:
     """Whether a page with this revision knows all that was done.
 

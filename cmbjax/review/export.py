@@ -225,7 +225,7 @@ def _seen(record) -> list[places.Mark]:
 def _located(labels: Labels, case, image) -> Labels:
   """The labels with the regions of what the reader added."""
   pairs = [(part.item, part.voxels) for part in labels.accepted]
-  found = located.locate(pairs, image, _mask_of(case))
+  found = located.locate(pairs, image, cases_lib.mask_of(case))
   return labels._replace(
     accepted=tuple(
       part._replace(item=located.named(part.item, found))
@@ -402,7 +402,7 @@ def _bring(path, target, link) -> None:
 
 def _write_mask(folder, case, image) -> None:
   """The brain mask that came with the scan, where there is one."""
-  path = _mask_of(case)
+  path = cases_lib.mask_of(case)
   if path is None:
     return
   mask = volume.load(path)
@@ -412,20 +412,6 @@ def _write_mask(folder, case, image) -> None:
   about = {'Type': 'Brain', 'Description': 'As it came with the data.'}
   files.write_json(target.with_name(target.name[:-7] + '.json'), about)
   bids.write_description(folder / MASKS, 'Brain masks', kind='derivative')
-
-
-def _mask_of(case: Case) -> pathlib.Path | None:
-  if case.signal is not None and case.signal.mask is not None:
-    return case.signal.mask
-  image = case.image or cases_lib.last(case.signal.magnitude)
-  root = next((p.parent for p in image.parents if p.name == case.subject), None)
-  if root is None:
-    return None
-  try:
-    found = bids.find_scans(root, participants=[case.subject])
-  except InputError:
-    return None  # the image was found another way
-  return next((scan.mask for scan in found if scan.name == case.name), None)
 
 
 def _about(record, case, rater, folder) -> dict[str, Any]:

@@ -66,16 +66,28 @@ def _world(image, place):
   return image.to_world(np.stack(place, 1))
 
 
+def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:
+  """The brain on the grid of an image: bool [X, Y, Z].
+
+  Args:
+    image: what was judged.
+    path: mask that came with it; None: it is found.
+
+  Raises:
+    InputError: a mask that is damaged or on another grid, or no brain found.
+  """
+  if path is None:
+    return brain.brain_mask(image.array, image.spacing_mm)
+  given = volume.load(path)
+  truth.check_grid(given, image)
+  return given.array > 0
+
+
 def _registered(image, path) -> np.ndarray | None:
   """World mm to MNI mm; None where that is not to be trusted."""
-  mask = None
-  if path is not None:
-    given = volume.load(path)
-    truth.check_grid(given, image)
-    mask = given.array > 0
+  mask = None if path is None else brain_of(image, path)  # or a damaged one
   try:
-    if mask is None:
-      mask = brain.brain_mask(image.array, image.spacing_mm)
+    mask = brain_of(image, None) if mask is None else mask
     found = registration.register(image.array, mask, image.affine)
   except InputError:
     return None

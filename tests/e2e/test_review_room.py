@@ -209,3 +209,31 @@ def test_a_sweep_goes_across_the_slices_as_measured(plain, tmp_path):
     reader.key('s')
     reader.saved()
     reader.browser.go('about:blank')
+
+
+def test_a_sweep_counts_the_brain_where_it_is_known(plain, tmp_path):
+  anat = tmp_path / 'scans/sub-01/anat'
+  anat.mkdir(parents=True)
+  array = np.full((60, 56, 24), 90, np.int16)
+  inside = np.zeros(array.shape, np.uint8)
+  inside[16:40, 16:40, 6:18] = 1  # 3 x 3 blocks of 12 slices
+  affine = np.diag([1.0, 1.0, 3.0, 1.0])
+  for name, one in (('swi', array), ('label-brain_mask', inside)):
+    nib.save(nib.Nifti1Image(one, affine), anat / f'sub-01_{name}.nii.gz')
+  given = (tmp_path / 'scans', '--reviews', tmp_path / 'r')
+  with review_server.running(*given, '--rater', review_pages.RATER) as server:
+    reader = Reader(plain)
+    reader.open(server.address)
+    reader.key('s')
+    reader.wait('cmbjax.sweep.name === "brain"')
+    assert reader.run('cmbjax.sweep.whole') == 3 * 3 * 12
+    shares = reader.run('cmbjax.sweep.slices()')
+    assert [z for z, one in enumerate(shares) if one is not None] == [
+      *range(6, 18)
+    ]
+    reader.wait(
+      'document.getElementById("sweep-share").innerText.endsWith("brain seen")'
+    )
+    reader.key('s')
+    reader.saved()
+    reader.browser.go('about:blank')

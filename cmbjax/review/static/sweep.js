@@ -3,6 +3,7 @@
 // Seen is a block of 8 mm that stood on the screen, in the slab and in the
 // visible part of the pane of the slices, for at least one tick.
 
+import {bytes} from './api.js';
 import {$, press, speak} from './dom.js';
 import {PLANES, slabCount, slabRange, strides} from './planes.js';
 
@@ -66,18 +67,50 @@ export class Sweep {
     speak('Sweep. Arrow keys step through the slices.');
   }
 
-  // Blocks that hold anything but air.
+  // Blocks that hold anything but air, until the brain is known.
   prepare() {
     const {dim, spacing} = this.app.viewer.grid;
     const {raw, slope, intercept} = this.app.judged;
     const [low, high] = this.app.firstWindow;
     const limit = (low + 0.12 * (high - low) - intercept) / slope;
     const {u, v, w} = this.plane;
-    const step = strides(dim);
     const per = [u, v].map((axis) =>
       Math.max(1, Math.round(BLOCK_MM / spacing[axis])));
     const across = [Math.ceil(dim[u] / per[0]), Math.ceil(dim[v] / per[1])];
-    const head = new Uint8Array(across[0] * across[1] * dim[w]);
+    const seen = new Uint8Array(across[0] * across[1] * dim[w]);
+    Object.assign(this, {per, across, seen, ms: 0});
+    this.look('head', this.blocks(raw, limit));
+    this.narrow();
+  }
+
+  // What has to be seen: blocks with 1.
+  look(name, blocks) {
+    this.name = name;
+    this.wanted = blocks;
+    this.whole = blocks.reduce((sum, one) => sum + one, 0);
+  }
+
+  // The server finds the brain meanwhile; where there is none, the head stays.
+  async narrow() {
+    const {seen, app} = this;
+    let mask;
+    try {
+      mask = await bytes(`api/cases/${app.review.number}/brain`);
+    } catch { return; }
+    if (seen !== this.seen) return; // another case
+    const blocks = this.blocks(new Uint8Array(mask), 0);
+    if (!blocks.includes(1)) return;
+    this.look('brain', blocks);
+    this.show();
+  }
+
+  // Blocks whose mean is above a limit: 1.
+  blocks(raw, limit) {
+    const {dim} = this.app.viewer.grid;
+    const {u, v, w} = this.plane;
+    const {per, across} = this;
+    const step = strides(dim);
+    const found = new Uint8Array(across[0] * across[1] * dim[w]);
     for (let z = 0; z < dim[w]; z++) {
       for (let b = 0; b < across[1]; b++) {
         for (let a = 0; a < across[0]; a++) {
@@ -88,13 +121,11 @@ export class Sweep {
             for (let x = a * per[0]; x < Math.min((a + 1) * per[0], dim[u]);
               x += 3) { sum += raw[row + x * step[u]]; count++; }
           }
-          head[a + across[0] * (b + across[1] * z)] = sum > limit * count;
+          found[a + across[0] * (b + across[1] * z)] = sum > limit * count;
         }
       }
     }
-    Object.assign(this, {per, across, head, ms: 0,
-      seen: new Uint8Array(head.length),
-      whole: head.reduce((sum, one) => sum + one, 0)});
+    return found;
   }
 
   tick() {
@@ -138,19 +169,19 @@ export class Sweep {
 
   share() {
     let count = 0;
-    for (let i = 0; i < this.head.length; i++) {
-      count += this.head[i] & this.seen[i];
+    for (let i = 0; i < this.wanted.length; i++) {
+      count += this.wanted[i] & this.seen[i];
     }
     return this.whole ? count / this.whole : 1;
   }
 
   slices() {
     const size = this.across[0] * this.across[1];
-    const all = Array.from({length: this.head.length / size}, (_, z) => {
+    const all = Array.from({length: this.wanted.length / size}, (_, z) => {
       let [have, seen] = [0, 0];
       for (let i = z * size; i < (z + 1) * size; i++) {
-        have += this.head[i];
-        seen += this.head[i] & this.seen[i];
+        have += this.wanted[i];
+        seen += this.wanted[i] & this.seen[i];
       }
       return have ? seen / have : null;
     });
@@ -160,7 +191,7 @@ export class Sweep {
   show() {
     if (!this.on) return;
     const share = Math.round(100 * this.share());
-    $('sweep-share').textContent = `${share} % of the head seen`;
+    $('sweep-share').textContent = `${share} % of the ${this.name} seen`;
     $('sweep-meter').style.width = `${share}%`;
     this.draw();
   }
