@@ -11,10 +11,12 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import socket
 import tempfile
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -24,12 +26,15 @@ FINE, NOTE, MISSING = 'fine', 'note', 'missing'
 MARKS = {FINE: 'ok', NOTE: '--', MISSING: '!!'}
 LEAST_MEMORY_GB = 4.0  # one scan of 480 x 480 x 72 voxels takes 1 GB
 LEAST_DISK_GB = 5.0  # a study of 24 simulated scans takes 2 GB
-EXTRAS = {  # what they are for; the module that tells whether they are there
-  'dicom': ('pydicom', 'DICOM folders in, DICOM segmentations out'),
-  'tensorboard': ('tensorboardX', 'scalars for TensorBoard'),
-  'wandb': ('wandb', 'scalars for Weights & Biases'),
-  'mlflow': ('mlflow', 'scalars for MLflow'),
-  'beam': ('apache_beam', 'simulation and building on a cluster'),
+EXTRAS = {  # the modules or programs that have to be there; what they are for
+  'dicom': (
+    ('pydicom', 'highdicom', 'dcm2niix'),
+    'DICOM folders in, DICOM segmentations out',
+  ),
+  'tensorboard': (('tensorboardX',), 'scalars for TensorBoard'),
+  'wandb': (('wandb',), 'scalars for Weights & Biases'),
+  'mlflow': (('mlflow',), 'scalars for MLflow'),
+  'beam': (('apache_beam',), 'simulation and building on a cluster'),
 }
 SPEED_SHAPE, SPEED_SPACING = (240, 240, 72), (0.9, 0.9, 2.0)
 
@@ -60,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     found.append(check)
     if not arguments.json:
       print(line(check), flush=True)
-  quick = {} if arguments.no_speed else speed()
   missing = sum(check.state == MISSING for check in found)
+  quick = {} if arguments.no_speed or missing else speed()
   if arguments.json:
     whole = {'checks': [c._asdict() for c in found], 'speed': quick}
     print(json.dumps(whole, indent=2))
@@ -83,9 +88,10 @@ def line(check: Check) -> str:
 
 def checks() -> Iterator[Check]:
   """All of them, in the order in which one would mend them."""
+  packages = _packages()
+  yield _python()
+  yield packages
   for look in (
-    _python,
-    _packages,
     _devices,
     _convolution,
     _cache,
@@ -94,9 +100,16 @@ def checks() -> Iterator[Check]:
     _weights,
     _template,
     _loopback,
+    _browser,
     _extras,
   ):
-    yield look()
+    try:
+      yield look()
+    except (ImportError, AttributeError) as error:
+      if packages.state == FINE:
+        raise
+      name, found = look.__name__.lstrip('_'), str(error).splitlines()[0]
+      yield Check(name, MISSING, found, packages.mend)
 
 
 def _python() -> Check:
@@ -109,7 +122,7 @@ def _packages() -> Check:
   """Those that the package asks for, with their versions."""
   from packaging.requirements import Requirement
 
-  wrong, seen = [], []
+  wrong, seen, wanting = [], [], []
   for text in importlib.metadata.requires('cmbjax') or ():
     wanted = Requirement(text)
     if wanted.marker and not wanted.marker.evaluate({'extra': ''}):
@@ -118,12 +131,14 @@ def _packages() -> Check:
       version = importlib.metadata.version(wanted.name)
     except importlib.metadata.PackageNotFoundError:
       wrong.append(f'{wanted.name} is missing')
+      wanting.append(f'{wanted.name}{wanted.specifier}')
       continue
     if not wanted.specifier.contains(version, prereleases=True):
       wrong.append(f'{wanted.name} {version}, wanted {wanted.specifier}')
+      wanting.append(f'{wanted.name}{wanted.specifier}')
     seen.append((wanted.name, version))
   if wrong:
-    mend = 'python -m pip install --upgrade cmbjax'
+    mend = shlex.join(['python', '-m', 'pip', 'install', *wanting])
     return Check('packages', MISSING, '; '.join(wrong), mend)
   shown = ('jax', 'flax', 'optax', 'nibabel', 'numpy')
   names = ', '.join(f'{n} {v}' for n, v in seen if n in shown)
@@ -140,11 +155,14 @@ def _devices() -> Check:
     mend = 'JAX_PLATFORMS=cpu cmbjax doctor, then mend the driver'
     return Check('devices', MISSING, reason, mend)
   kinds = ', '.join(sorted({d.device_kind for d in devices}))
-  found = f'{len(devices)} x {kinds}; {_cores()} cores'
+  found = f'{len(devices)} x {kinds}; {_cores()} core(s)'
   nvidia = shutil.which('nvidia-smi') or pathlib.Path('/dev/nvidia0').exists()
   if nvidia and jax.default_backend() == 'cpu':
     mend = "python -m pip install 'cmbjax[gpu]'"
     return Check('devices', NOTE, f'{found}; a GPU that JAX cannot see', mend)
+  if _cores() == 1 and jax.default_backend() == 'cpu':
+    mend = 'two are twice as fast: docker run --cpus=2, sbatch -c 2'
+    return Check('devices', NOTE, found, mend)
   return Check('devices', FINE, found)
 
 
@@ -226,7 +244,8 @@ def _weights() -> Check:
   try:
     known = classifier.load(None)
   except InputError as error:
-    mend = 'python -m pip install --force-reinstall --no-deps cmbjax'
+    mend = 'python -m pip install --force-reinstall --no-deps FILE, the wheel'
+    mend += ' or checkout that cmbjax came from'
     return Check('weights', MISSING, str(error), mend)
   found = f'{known.name}, {len(known.weights)} networks ({known.model})'
   if known.simulated:
@@ -256,10 +275,21 @@ def _loopback() -> Check:
   return Check('loopback', FINE, 'cmbjax review can serve its page')
 
 
+def _browser() -> Check:
+  """`cmbjax review` and `demo` open one, where there is one."""
+  try:
+    webbrowser.get()
+  except webbrowser.Error:
+    mend = 'cmbjax review OUT --no-browser --port 8000, then on your own '
+    mend += 'computer: ssh -L 8000:127.0.0.1:8000 THIS_MACHINE'
+    return Check('browser', NOTE, 'none was found', mend)
+  return Check('browser', FINE, 'cmbjax review opens it')
+
+
 def _extras() -> Check:
   there = {
-    name: importlib.util.find_spec(module) is not None
-    for name, (module, _) in EXTRAS.items()
+    name: all(importlib.util.find_spec(p) or shutil.which(p) for p in parts)
+    for name, (parts, _) in EXTRAS.items()
   }
   found = ', '.join(name for name, here in there.items() if here) or 'none'
   lacking = [

@@ -1,6 +1,7 @@
 """The doctor names what is missing and the command that mends it."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -112,3 +113,61 @@ def test_the_made_up_brain_has_dots():
   image, mask = doctor._made_up_brain()
   assert image.shape == mask.shape == doctor.SPEED_SHAPE
   assert ((image < 0.35) & mask).sum() > 1000
+
+
+def test_what_is_missing_is_one_command(monkeypatch):
+  wanted = ['numpy>=1', 'nosuchpackage<3,>=2', 'absl-py<0.1']
+  monkeypatch.setattr(
+    doctor.importlib.metadata, 'requires', lambda name: wanted
+  )
+  words = shlex.split(doctor._packages().mend)
+  assert words[:4] == ['python', '-m', 'pip', 'install']
+  assert words[4:] == ['nosuchpackage<3,>=2', 'absl-py<0.1']
+
+
+def test_a_package_that_cannot_be_imported_stops_no_other_check(monkeypatch):
+  def devices():
+    raise ImportError("No module named 'jax'")
+
+  devices.__name__ = '_devices'
+  bad = doctor.Check('packages', doctor.MISSING, 'jax is missing', 'install it')
+  monkeypatch.setattr(doctor, '_devices', devices)
+  monkeypatch.setattr(doctor, '_packages', lambda: bad)
+  found = {check.name: check for check in doctor.checks()}
+  assert found['devices'].state == doctor.MISSING
+  assert found['devices'].mend == 'install it'
+  assert found['loopback'].state in doctor.MARKS
+  monkeypatch.setattr(
+    doctor, '_packages', lambda: doctor.Check('packages', doctor.FINE, '')
+  )
+  with pytest.raises(ImportError):
+    list(doctor.checks())
+
+
+def test_one_core(monkeypatch):
+  import jax
+
+  monkeypatch.setattr(doctor, '_cores', lambda: 1)
+  monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
+  if jax.default_backend() == 'cpu':
+    assert doctor._devices().state == doctor.NOTE
+    assert '1 core' in doctor._devices().found
+
+
+def test_no_browser(monkeypatch):
+  def get():
+    raise doctor.webbrowser.Error('could not locate runnable browser')
+
+  monkeypatch.setattr(doctor.webbrowser, 'get', get)
+  assert '--no-browser' in doctor._browser().mend
+
+
+def test_dicom_wants_the_converter_too(monkeypatch):
+  there = {'pydicom', 'highdicom'}
+  monkeypatch.setattr(
+    doctor.importlib.util, 'find_spec', lambda name: name in there or None
+  )
+  monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
+  assert '[dicom]' in doctor._extras().mend
+  monkeypatch.setattr(doctor.shutil, 'which', lambda name: f'/bin/{name}')
+  assert '[dicom]' not in doctor._extras().mend
