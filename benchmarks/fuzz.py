@@ -34,11 +34,15 @@ def main() -> int:
   args = _parser().parse_args()
   names = [one.name for one in spoilt_readers.READERS]
   wanted = args.readers or [n for n in names if n not in _missing()]
-  each = -(-args.inputs // len(wanted))
+  parts = {n: 1 / spoilt_readers.by_name(n).slow for n in wanted}
+  counts = {
+    n: -int(-args.inputs * part // sum(parts.values()))
+    for n, part in parts.items()
+  }
   rows, start = [], time.time()
   print(f'{"":<22}' + ''.join(f'{head:>11}' for head in _HEADS))
   for name in wanted:
-    row = run(name, each, args.seed)
+    row = run(name, counts[name], args.seed)
     rows.append(row)
     cells = ''.join(f'{row[head]:>11}' for head in _HEADS)
     print(f'{name:<22}{cells}', flush=True)

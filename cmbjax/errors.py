@@ -5,6 +5,9 @@ the fix. Everything else that is raised is a bug and keeps its traceback.
 """
 
 
+_MOST = 200  # characters of a file's content in a sentence
+
+
 class InputError(ValueError):
   """Something given to us cannot be used. Exit code 2."""
 
@@ -15,3 +18,9 @@ class NoInputError(InputError):
   """Nothing to work on was found. Exit code 3."""
 
   exit_code = 3
+
+
+def shown(found: object) -> str:
+  """What a file holds, fit for a sentence: one line, not long."""
+  text = ' '.join(str(found).split())
+  return text if len(text) <= _MOST else text[:_MOST] + ' ...'

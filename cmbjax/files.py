@@ -15,6 +15,7 @@ import os
 import pathlib
 import stat
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ _NO_ARRAYS = (
   OverflowError,
   RuntimeError,  # encrypted, or a compression that is not known
   AttributeError,
+  tokenize.TokenError,
   zlib.error,
   zipfile.BadZipFile,
 )

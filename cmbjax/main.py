@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cmbjax import config as configs
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, shown
 from cmbjax.training import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -67,7 +67,7 @@ def parse(argv: list[str]) -> Call:
       [argv[0], f'--config={configs.resolve(name)}', *rest], known_only=False
     )
   except (flags.Error, TypeError, ValueError) as error:
-    raise InputError(' '.join(str(error).split())) from error
+    raise InputError(shown(error)) from error
   if len(left) > 1:
     raise InputError(f'{left[1]}: is not a flag; values go behind "=".')
   if _WORKDIR.value == '':

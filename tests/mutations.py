@@ -3,6 +3,7 @@
 Rule: seeded by the generator that is given, and nothing else.
 """
 
+import copy
 import gzip
 import io
 import json
@@ -145,22 +146,24 @@ def changed(value, rng: random.Random):
   """A JSON value with one part missing, added or of another type."""
   places = list(_places(value))
   if not places or rng.random() < 0.05:
-    return rng.choice(ODD)
+    return copy.deepcopy(rng.choice(ODD))
   inside, key = rng.choice(places)
   kind = rng.random()
   if kind < 0.25:
     del inside[key]
   elif kind < 0.35 and isinstance(inside, dict):
-    inside[rng.choice(('', 'extra', 'Units', 'a' * 999))] = rng.choice(ODD)
+    inside[rng.choice(('', 'extra', 'Units', 'a' * 999))] = copy.deepcopy(
+      rng.choice(ODD)
+    )
   elif kind < 0.45 and isinstance(inside, list):
-    inside.insert(key, inside[rng.randrange(len(inside))])
+    inside.insert(key, copy.deepcopy(inside[rng.randrange(len(inside))]))
   else:
-    inside[key] = json.loads(json.dumps(rng.choice(ODD)))
+    inside[key] = copy.deepcopy(rng.choice(ODD))
   return value
 
 
 def _places(value):
-  """(container, key) of every part, the outer ones as often as the inner."""
+  """(container, key) of every part, however deep."""
   items = (
     value.items() if isinstance(value, dict)
     else enumerate(value) if isinstance(value, list) else ()

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -37,6 +38,7 @@ class Reader(NamedTuple):
   spoilt: tuple[str, ...]  # patterns below the folder
   read: Callable[[pathlib.Path], object]
   mend: Callable[[pathlib.Path], None] = lambda folder: None  # after spoiling
+  slow: int = 1  # one input takes as long as so many
 
 
 class Outcome(NamedTuple):
@@ -58,6 +60,7 @@ def attempts(
 ) -> Iterator[Outcome]:
   """Spoils one file at a time, reads, and puts everything back."""
   good, used = folder / 'good', folder / 'used'
+  good.mkdir(parents=True)
   reader.make(good)
   paths = sorted({p for some in reader.spoilt for p in good.glob(some)})
   paths = [p for p in paths if p.is_file()]
@@ -186,7 +189,7 @@ def _read_signal(folder):
 def _cohort(folder):
   from tests import small_cohorts
 
-  made = small_cohorts.write_cohort(folder, subjects=2, shape=(40, 36, 10))
+  made = small_cohorts.write_cohort(folder, subjects=2)
   (folder / 'participants.tsv').write_text(
     'participant_id\tage\nsub-01\t60\nsub-02\t70\n'
   )
@@ -213,7 +216,6 @@ def _read_cohort(folder):
 
 
 def _points(folder):
-  folder.mkdir()
   rows = [['subject', 'session', 'x', 'y', 'z']]
   rows += [[f'sub-0{n}', '', '1.5', str(n), '-3'] for n in range(1, 6)]
   for name, mark in (('a.csv', ','), ('b.csv', ';'), ('c.tsv', '\t')):
@@ -263,14 +265,14 @@ def _reseal(folder):
       packed.write_sums(folder / 'packed')
 
 
-def _read_weights(folder):
+def _read_weights(name, folder):
   from cmbjax.lesions import classifier
 
-  for name in ('packed', 'plain'):
-    found = classifier.load(folder / name)
-    classifier.check(folder / name, 'balanced', None)
-    found.threshold('balanced')
-    found.probability(np.array([0.1, 0.5]))
+  classifier.check(folder / name, 'balanced', None)
+  found = classifier.load(folder / name)
+  found.threshold('balanced')
+  found.probability(np.array([0.1, 0.5]))
+  classifier.fingerprint(folder / name)
 
 
 def _run(folder):
@@ -279,10 +281,11 @@ def _run(folder):
   from tests.evaluation_data import rescored, table
   from tests.test_report import study_of
 
-  folder.mkdir()
   first = table('7t')
   second = first._replace(
-    strategy='finetuned', predictions=rescored(first.predictions, seed=1)
+    strategy='finetuned',
+    predictions=(other := rescored(first.predictions, seed=1)),
+    by_seed=other.probability[None],
   )
   predictions.write(folder / 'predictions.npz', [first, second])
   storage.write_json(study_of(), folder / 'results.json')
@@ -368,7 +371,8 @@ def _read_reviews(folder):
 def _opened(made):
   try:
     for number in range(2):
-      made.open(number)
+      with made.use(number) as opened:
+        made.case_json(number, opened)
   finally:
     made.close()
 
@@ -416,7 +420,6 @@ def _read_verdicts(folder):
 def _atlas(folder):
   affine = np.diag([8.0, 8.0, 8.0, 1.0])
   affine[:3, 3] = (-92, -128, -72)
-  folder.mkdir()
   labels = np.zeros((24, 28, 24), np.uint16)
   labels[4:20, 4:24, 4:20] = 1
   labels[4:20, 4:24, 4:10] = 2
@@ -434,7 +437,6 @@ def _read_atlas(folder):
 def _logs(folder):
   from cmbjax.data import tables
 
-  folder.mkdir()
   line = {'epoch': 0, 'train_loss': [0.5], 'active': [True], 'jobs': ['7t']}
   text = ''.join(json.dumps(line | {'epoch': n}) + '\n' for n in range(4))
   for name in ('epochs.jsonl', 'speed.jsonl'):
@@ -457,9 +459,8 @@ def _read_logs(folder):
 
 def _config(folder):
   """A list of flags, one per line."""
-  folder.mkdir()
   words = [
-    '--config.seed=3', '--config.train.folds=3', '--config.train.epochs=2',
+    '--config.seed=3', '--config.train.folds=2', '--config.train.epochs=2',
     '--config.train.seeds=(0,1)', '--config.strategies=("7t",)',
     '--config.evaluation.threshold=0.2', '--config.pretrained=train',
     '--config.train.finetune_frozen=stage', '--config.model.name=resnet_v4',
@@ -479,18 +480,21 @@ def _read_config(folder):
     return
   text = path.read_bytes().decode('utf-8', 'replace').replace('\0', '?')
   words = [word for word in text.split('\n') if 'help' not in word]
+  argv = ['x', '--config=configs/smoke.py', *words]
   try:
-    call = main.parse(['x', '--config=configs/smoke.py', *words])
+    with mock.patch('sys.argv', argv):  # where ml_collections looks
+      call = main.parse(argv)
     config.validate(call.config)
     config.points(call.config, call.sweep)
   except SystemExit as error:
     raise AssertionError(f'{words}: ended with {error.code}') from error
   finally:
     flags.FLAGS.unparse_flags()
+    for name in [n for n in flags.FLAGS if n.startswith('config.')]:
+      delattr(flags.FLAGS, name)
 
 
 def _metadata(folder):
-  folder.mkdir()
   about = {'fingerprint': 'x', 'simulated': True, 'scans': [], 'gates': {}}
   (folder / 'metadata.json').write_text(json.dumps(about))
 
@@ -523,17 +527,32 @@ READERS = (
   Reader('tables of points', _points, ('*',), _read_points),
   Reader('flags and config', _config, ('*',), _read_config),
   Reader(
-    'packed weights', _weights, ('packed/*',), _read_weights, mend=_reseal
+    'packed weights',
+    _weights,
+    ('packed/*',),
+    functools.partial(_read_weights, 'packed'),
+    mend=_reseal,
+    slow=20,
   ),
-  Reader('weights of a study', _weights, ('plain/**/*',), _read_weights),
-  Reader('predictions', _run, ('predictions.npz',), _read_compare),
-  Reader('report', _run, ('results.json',), _read_report),
   Reader(
-    'results to evaluate', _detected, (*_BIG, 'scans/**/*'), _read_evaluate
+    'weights of a study',
+    _weights,
+    ('plain/**/*',),
+    functools.partial(_read_weights, 'plain'),
+    slow=20,
   ),
-  Reader('results to review', _detected, _BIG, _read_sources),
-  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews),
-  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged),
+  Reader('predictions', _run, ('predictions.npz',), _read_compare),
+  Reader('report', _run, ('results.json',), _read_report, slow=20),
+  Reader(
+    'results to evaluate',
+    _detected,
+    (*_BIG, 'scans/**/*'),
+    _read_evaluate,
+    slow=2,
+  ),
+  Reader('results to review', _detected, _BIG, _read_sources, slow=4),
+  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews, slow=20),
+  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged, slow=20),
   Reader('saved verdicts', _verdicts, ('verdicts.json',), _read_verdicts),
   Reader('atlas', _atlas, ('*',), _read_atlas),
   Reader('logs and caches', _logs, ('*',), _read_logs),

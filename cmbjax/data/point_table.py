@@ -11,12 +11,12 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405, see _xml
 
 import numpy as np
 
 from cmbjax import files
-from cmbjax.errors import InputError, NoInputError
+from cmbjax.errors import InputError, NoInputError, shown
 
 WHO = (
   'scan', 'name', 'image', 'file', 'filename', 'file_name', 'image_id',
@@ -61,8 +61,8 @@ def read(path: pathlib.Path) -> PointTable:
   axes, in_mm = _axes(header), not {'i', 'j', 'k'} <= set(header)
   if who is None or axes is None:
     raise InputError(
-      f'{path}: has the columns {", ".join(header) or "(none)"}; give one of '
-      f'{", ".join(WHO[:6])}, ... and x y z (mm) or i j k (voxels).'
+      f'{path}: has the columns {shown(", ".join(header)) or "(none)"}; '
+      f'give one of {", ".join(WHO[:6])}, ... and x y z (mm) or i j k (voxels).'
     )
   comma = path.suffix.lower() == '.csv' and _delimiter(path) == ';'
   found: dict[tuple[str, str], list] = {}
@@ -119,7 +119,7 @@ def match(
     more = f' (and {len(unknown) - 1} more)' if len(unknown) > 1 else ''
     has = 'no scan' if count == 0 else f'{max(count, 2)} scans or rows'
     raise InputError(
-      f'{path}: {who}{f" {session}" if session else ""} fits {has}{more}; name '
+      f'{path}: {shown(f"{who} {session}")} fits {has}{more}; name '
       'scans as their files or subjects are, with a session column where a '
       f'subject has several. Scans: {", ".join(s[0] for s in scans[:5])}'
       f'{", ..." if len(scans) > 5 else ""}.'
@@ -196,7 +196,7 @@ def _xml(path, book, name):
   data = book.read(name)
   if b'<!DOCTYPE' in data or b'<!ENTITY' in data:  # never in a workbook
     raise InputError(f'{path}: is not a plain workbook; save it as .csv.')
-  return ElementTree.fromstring(data)
+  return ElementTree.fromstring(data)  # nosec B314, without entities
 
 
 def _first_sheet(path, book) -> str:
@@ -268,8 +268,8 @@ def _numbers(path, number, cells, *, comma) -> list[float]:
       raise ValueError
   except ValueError:
     raise InputError(
-      f'{path}: row {number} ({" ".join(cells)}) has no three numbers in its '
-      'coordinate columns; correct or remove the row.'
+      f'{path}: row {number} ({shown(" ".join(cells))}) has no three '
+      'numbers in its coordinate columns; correct or remove the row.'
     ) from None
   return values
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax import files
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, shown
 from cmbjax.imaging import bids, volume
 
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
@@ -208,8 +208,8 @@ def _load_points(path, scan):
   world = {'x', 'y', 'z'} <= set(header)
   if not world and not {'i', 'j', 'k'} <= set(header):
     raise InputError(
-      f'{path}: has the columns {", ".join(header) or "(none)"}; give x y z '
-      '(mm, RAS world) or i j k (voxels of the file), separated by tabs.'
+      f'{path}: has the columns {shown(", ".join(header)) or "(none)"}; give '
+      'x y z (mm, RAS world) or i j k (voxels of the file), separated by tabs.'
     )
   columns = [header.index(name) for name in ('xyz' if world else 'ijk')]
   points = _numbers(path, rows, columns)
@@ -255,8 +255,8 @@ def _numbers(path, rows, columns):
         raise ValueError
     except (IndexError, ValueError):
       raise InputError(
-        f'{path}: row {number} ({" ".join(row)}) has no three numbers in its '
-        'coordinate columns; correct or remove the row.'
+        f'{path}: row {number} ({shown(" ".join(row))}) has no three '
+        'numbers in its coordinate columns; correct or remove the row.'
       ) from None
   return np.array(values, float).reshape(-1, 3)
 

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax import files
-from cmbjax.errors import InputError, NoInputError
+from cmbjax.errors import InputError, NoInputError, shown
 from cmbjax.imaging import region_geometry
 from cmbjax.imaging import template as template_module
 from cmbjax.imaging import volume as volume_module
@@ -168,7 +168,8 @@ def _read_table(path, table, highest):
   head = lines[0].split('\t') if lines else []
   if not {'index', 'name'} <= set(head):
     raise InputError(
-      f'{table}: has columns {head}, needs index and name, separated by tabs.'
+      f'{table}: has columns {shown(head)}, needs index and name, separated by '
+      'tabs.'
     )
   for number, line in enumerate(lines[1:], 2):
     if not line.strip():
@@ -177,13 +178,13 @@ def _read_table(path, table, highest):
     index, name = row['index'].strip(), row.get('name', '').strip()
     if not index.isdecimal() or not name:
       raise InputError(
-        f'{table}: line {number} is {line!r}, expected a whole number and a '
+        f'{table}: line {number} is {shown(repr(line))}, expected a whole number and a '
         'name.'
       )
     location = row.get('location', '').strip() or location_of(name.lower())
     if location not in LOCATIONS:
       raise InputError(
-        f'{table}: line {number} has location {location!r}; choose one of '
+        f'{table}: line {number} has location {shown(repr(location))}; choose one of '
         f'{", ".join(LOCATIONS)}.'
       )
     if 0 < int(index) <= highest:

@@ -309,6 +309,8 @@ def _affine(path: pathlib.Path, image) -> np.ndarray:
   with np.errstate(all='ignore'):
     usable = np.isfinite(affine).all() and abs(np.linalg.det(affine)) >= 1e-9
     usable = usable and np.isfinite(np.linalg.inv(affine)).all()
+    # An axis of next to no length is dropped by nibabel.
+    usable = usable and np.isfinite(orientations.io_orientation(affine)).all()
   if not usable:
     raise InputError(
       f'{path}: its affine is singular or not finite, so voxels have no place '

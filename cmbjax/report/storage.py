@@ -163,7 +163,8 @@ def _yes(value: bool) -> str:
 
 def write_json(study: StudyTables, path: str | os.PathLike) -> None:
   """results.json: everything that `read_json` needs to draw it again."""
-  files.write_json(path, plain(study))
+  fields = plain(study)
+  files.write_json(path, {'digest': files.digest(fields), **fields})
 
 
 def read_json(path: str | os.PathLike) -> StudyTables:
@@ -172,7 +173,15 @@ def read_json(path: str | os.PathLike) -> StudyTables:
   if path.is_dir():
     path = path / 'results.json'
   value = files.read_object(path)
+  digest = value.pop('digest', None)
+  if digest is not None and digest != files.digest(value):
+    raise InputError(
+      f'{path}: was changed since the study wrote it; run the study again, '
+      'which takes up what it finished.'
+    )
   try:
+    if digest is None:
+      raise KeyError('digest')
     return _study(value)
   except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
     raise InputError(

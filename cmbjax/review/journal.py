@@ -21,7 +21,7 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review import actions, checks, geometry, reader_mask
+from cmbjax.review import actions, checks, geometry, journal_checks, reader_mask
 from cmbjax.review.record import Change, ReviewRecord, Stale
 
 EVENTS, STATE, LOCK = 'events.jsonl', 'state.json', '.lock'
@@ -393,19 +393,26 @@ class Journal:
 def _lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int, bytes]:
   """Whole lines, their bytes, and the half line that may follow."""
   try:
+    if path.exists() and not path.is_file():
+      raise InputError(f'{path}: cannot be read (it is no ordinary file).')
     data = path.read_bytes()
   except FileNotFoundError as error:
     raise NoInputError(f'{path}: no such review; check the names.') from error
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
   size = data.rfind(b'\n') + 1
+  if not size and path.with_name(STATE).exists():  # there was one
+    raise InputError(
+      f'{path}: was emptied, it holds no whole line; bring it back from a '
+      f'copy, or remove it and {STATE} to begin this case anew.'
+    )
   if not size:  # killed while it was begun: nothing was said yet
     raise NoInputError(f'{path}: holds no review yet.')
   found = []
   for number, raw in enumerate(data[: size - 1].split(b'\n'), start=1):
     try:
       line = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise _damaged(path, number, 'is not JSON') from error
     if not isinstance(line, dict):
       raise _damaged(path, number, 'is no JSON object')
@@ -418,17 +425,20 @@ def _rebuilt(
 ) -> ReviewRecord:
   number = 1
   try:
+    journal_checks.check_header(known[0])
     record = ReviewRecord(known[0])
     for line in known[1:]:
       if until is not None and record.rev >= until:
         break
       number += 1
+      journal_checks.check_line(line)
       record.fold(line)
+    journal_checks.check_state(record)
   except InputError as error:
     raise _damaged(path, number, str(error).rstrip('.')) from error
   except (KeyError, TypeError, ValueError, IndexError, OverflowError,
-          AttributeError, MemoryError) as error:  # fmt: skip
-    raise _damaged(path, number, f'lacks or spoils {error}') from error
+          AttributeError, RecursionError, MemoryError) as error:  # fmt: skip
+    raise _damaged(path, number, f'lacks or spoils {error!r:.200}') from error
   return record
 
 

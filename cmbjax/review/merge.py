@@ -416,14 +416,19 @@ def describe(folder: pathlib.Path) -> list[str]:
     folder: as `run_merge` returned it.
   """
   about = files.read_object(folder / 'merge.json')
-  cases = about['cases'].values()
-  total = {
-    name: sum(case[name] for case in cases)
-    for name in (AGREED, SETTLED, DISAGREED, PENDING)
-  }
-  names = ' and '.join(about['raters'])
+  try:
+    cases = about['cases'].values()
+    total = {
+      name: sum(int(case[name]) for case in cases)
+      for name in (AGREED, SETTLED, DISAGREED, PENDING)
+    }
+    names, third = ' and '.join(about['raters']), about['adjudicator']
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    raise InputError(
+      f'{folder / "merge.json"}: is not what a merge writes ({error!r}); merge '
+      'again.'
+    ) from error
   said = [f'{names} agree on {total[AGREED]} places in {len(cases)} scans.']
-  third = about['adjudicator']
   if third:
     said.append(f'{third} has decided {total[SETTLED]} more.')
   if total[DISAGREED]:
