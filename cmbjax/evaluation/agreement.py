@@ -49,6 +49,9 @@ class CountAgreement(NamedTuple):
   consistency: Interval
 
 
+_TOO_FEW = Interval(None, None, None, 'needs two scans and two raters')
+
+
 def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   """ICC(2,1): two-way random, absolute agreement, single rater.
 
@@ -58,11 +61,10 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
     ratings: [n, k], n scans and k raters.
     level: of the interval.
   """
-  x = np.asarray(ratings, float)
-  n, k = x.shape
-  if n < 2 or k < 2:
-    return Interval(None, None, None, 'needs two scans and two raters')
-  between, raters, error = _mean_squares(x)
+  found = _mean_squares(ratings)
+  if found is None:
+    return _TOO_FEW
+  n, k, between, raters, error = found
   bottom = between + (k - 1) * error + k * (raters - error) / n
   if bottom <= 0:
     return Interval(None, None, None, 'all counts are equal')
@@ -99,11 +101,10 @@ def icc_consistency(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
     ratings: [n, k], n scans and k raters.
     level: of the interval.
   """
-  x = np.asarray(ratings, float)
-  n, k = x.shape
-  if n < 2 or k < 2:
-    return Interval(None, None, None, 'needs two scans and two raters')
-  between, raters, error = _mean_squares(x)
+  found = _mean_squares(ratings)
+  if found is None:
+    return _TOO_FEW
+  n, k, between, raters, error = found
   if between + error <= 1e-12 * max(raters, 1):
     return Interval(None, None, None, 'no variation between scans')
   value = float((between - error) / (between + (k - 1) * error))
@@ -119,15 +120,29 @@ def icc_consistency(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   return Interval(value, float(low), float(high))
 
 
-def _mean_squares(x):
-  """Between scans, between raters and residual, of a two-way table."""
+class _MeanSquares(NamedTuple):
+  """Of a two-way table of n scans and k raters."""
+
+  n: int
+  k: int
+  between: float  # scans
+  raters: float
+  error: float
+
+
+def _mean_squares(ratings) -> _MeanSquares | None:
+  """None without two scans and two raters."""
+  x = np.asarray(ratings, float)
   n, k = x.shape
+  if n < 2 or k < 2:
+    return None
   grand = x.mean()
   rows, columns = x.mean(1), x.mean(0)
   between = k * np.sum((rows - grand) ** 2) / (n - 1)
   raters = n * np.sum((columns - grand) ** 2) / (k - 1)
   residual = x - rows[:, None] - columns[None] + grand
-  return between, raters, np.sum(residual**2) / ((n - 1) * (k - 1))
+  error = np.sum(residual**2) / ((n - 1) * (k - 1))
+  return _MeanSquares(n, k, between, raters, error)
 
 
 def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:

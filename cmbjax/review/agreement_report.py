@@ -69,49 +69,56 @@ def write(
 def numbers(found: Agreement) -> Iterator[dict[str, Any]]:
   """All statistics, a row each; what is not defined has a note."""
   for pair in found.pairs:
-    name = f'{pair.first}, {pair.second}'
-    for where, some in (
-      ('accept or reject', pair.both_or_none),
-      ('with unsure', pair.verdicts),
-    ):
-      yield from _verdict_rows(name, where, some)
-    lesions = sum(pair.found)
-    yield _number(name, 'positive agreement', pair.positive, lesions)
-    if pair.counts is not None:
-      one = pair.counts
-      yield _number(name, 'ICC(2,1) of counts', one.icc, pair.completed)
-      yield _number(name, 'bias of counts', _bias(one), pair.completed)
-      kappa = 'weighted kappa of grades'
-      yield _number(name, kappa, one.kappa, pair.completed)
-      yield _number(name, 'same grade', one.same_grade, pair.completed)
-    some = pair.outlines
-    for what, interval, count in (
-      ('Dice', some.dice, some.lesions),
-      ('Dice of edited outlines', some.dice_edited, some.edited),
-      ('volume ratio of edited outlines', some.volume_ratio, some.edited),
-      ('distance of centres, mm', some.distance_mm, some.edited),
-    ):
-      yield _number(name, what, interval, count)
-  everybody = ', '.join(reader.name for reader in found.readers)
+    yield from _pair_rows(f'{pair.first}, {pair.second}', pair)
   if len(found.readers) > 2:
+    everybody = ', '.join(reader.name for reader in found.readers)
     yield _number(everybody, 'ICC(2,1) of counts', found.icc, found.scans)
   for reader in found.readers:
-    if reader.again is not None:
-      yield from _verdict_rows(reader.name, 'read again', reader.again)
-    if reader.gain is not None:
-      for what, interval in zip(_GAINS, reader.gain.per_scan):
-        what = f'{what}, lesions per scan'
-        yield _number(reader.name, what, interval, reader.gain.scans)
-    for what, spread in (
-      ('seconds per decision', reader.decision_s),
-      ('seconds per scan', reader.case_s),
-    ):
-      note = 'median and quartiles' if spread.count else 'no time was logged'
-      inside = Interval(spread.median, spread.low, spread.high, note)
-      yield _number(reader.name, what, inside, spread.count)
-    if reader.rating is not None:
-      what = 'Spearman of rating and likelihood'
-      yield _number(reader.name, what, reader.rating, len(reader.ratings))
+    yield from _reader_rows(reader)
+
+
+def _pair_rows(name, pair):
+  for where, some in (
+    ('accept or reject', pair.both_or_none),
+    ('with unsure', pair.verdicts),
+  ):
+    yield from _verdict_rows(name, where, some)
+  drawn, counts = pair.outlines, pair.counts
+  rows = [('positive agreement', pair.positive, sum(pair.found))]
+  if counts is not None:
+    rows += [
+      ('ICC(2,1) of counts', counts.icc, pair.completed),
+      ('bias of counts', _bias(counts), pair.completed),
+      ('weighted kappa of grades', counts.kappa, pair.completed),
+      ('same grade', counts.same_grade, pair.completed),
+    ]
+  rows += [
+    ('Dice', drawn.dice, drawn.lesions),
+    ('Dice of edited outlines', drawn.dice_edited, drawn.edited),
+    ('volume ratio of edited outlines', drawn.volume_ratio, drawn.edited),
+    ('distance of centres, mm', drawn.distance_mm, drawn.edited),
+  ]
+  for what, interval, count in rows:
+    yield _number(name, what, interval, count)
+
+
+def _reader_rows(reader):
+  if reader.again is not None:
+    yield from _verdict_rows(reader.name, 'read again', reader.again)
+  if reader.gain is not None:
+    for what, interval in zip(_GAINS, reader.gain.per_scan):
+      what = f'{what}, lesions per scan'
+      yield _number(reader.name, what, interval, reader.gain.scans)
+  for what, spread in (
+    ('seconds per decision', reader.decision_s),
+    ('seconds per scan', reader.case_s),
+  ):
+    note = 'median and quartiles' if spread.count else 'no time was logged'
+    inside = Interval(spread.median, spread.low, spread.high, note)
+    yield _number(reader.name, what, inside, spread.count)
+  if reader.rating is not None:
+    what = 'Spearman of rating and likelihood'
+    yield _number(reader.name, what, reader.rating, len(reader.ratings))
 
 
 def _verdict_rows(name, where, some: VerdictAgreement):
