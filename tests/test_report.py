@@ -538,6 +538,9 @@ def test_numbers_and_bounds_as_text():
   assert tables.bounds(Interval(0.9, None, None), 'number') == ''
   below = Interval(0.2, -0.15, 0.5)
   assert tables.bounds(below, 'number') == '−.150 to .500'
+  far = Interval(15.0, 10.25, 20.5)  # mm, whose zeros are not dropped
+  assert tables.bounds(far, 'number') == '10.250–20.500'
+  assert tables.number(-0.093, 'number') == '−0.093'
   assert cells.signed(Interval(-0.01, -0.02, 0.03), 2) == (
     '−0.01',
     '−0.02 to +0.03',

@@ -20,7 +20,7 @@ from cmbjax.report import pages
 escape = html.escape
 DASH = '–'
 LOCATIONS = ('lobar', 'deep', 'infratentorial')
-_STRIP = (640, 84)  # width and height of the strip, px
+_STRIP = (640, 84)  # width and largest height of the strip, px
 _PATTERNS = {'unknown': DASH, 'none': DASH}
 
 
@@ -143,14 +143,15 @@ def _strip(done) -> str:
   known = [row for row in done if row.get('counted') is not None]
   if len(known) < 2:
     return ''
-  width, height = _STRIP
+  width, highest = _STRIP
   most = max(max(row['counted'] for row in known), 4)
   piles: dict[int, int] = {}
   tallest = max(
     sum(row['counted'] == count for row in known)
     for count in {row['counted'] for row in known}
   )
-  rise = min(9.5, (height - 30) / max(tallest, 1))
+  rise = min(9.5, (highest - 30) / tallest)
+  height = round(30 + rise * tallest)
   dots = []
   for row in sorted(known, key=lambda r: str(r['name'])):
     level = piles.get(row['counted'], 0)

@@ -5,6 +5,7 @@ note; NaN is never written. Simulated data are called so in every title.
 """
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -410,7 +411,7 @@ def number(value: float | None, kind: str) -> str:
     return f'{100 * value:.0f}\N{NO-BREAK SPACE}%'
   if kind == 'count':
     return f'{value:.1f}'
-  return f'{value:.3f}'
+  return f'{value:.3f}'.replace('-', '−')
 
 
 def bounds(interval: Interval, kind: str) -> str:
@@ -425,7 +426,7 @@ def bounds(interval: Interval, kind: str) -> str:
   text = f'{low:.3f}–{high:.3f}'
   if low < 0:
     text = f'{low:.3f} to {high:.3f}'.replace('-', '−')
-  return text.replace('0.', '.')
+  return re.sub(r'\b0\.', '.', text)  # 10.5 keeps its zero
 
 
 class Notes:
