@@ -45,7 +45,7 @@ def save(figure, name: str, *, greys: int = 0) -> None:
   held = io.BytesIO()
   figure.savefig(held, format='png')
   plt.close(figure)
-  image, out = Image.open(held).convert('RGB'), io.BytesIO()
+  image, out = trimmed(Image.open(held).convert('RGB')), io.BytesIO()
   small = image.quantize(
     128, palette=palette(greys) if greys else None, dither=Image.Dither.NONE
   )
@@ -54,6 +54,13 @@ def save(figure, name: str, *, greys: int = 0) -> None:
     raise ValueError(f'{name}: {out.tell()} bytes; draw it smaller')
   (HERE / f'{name}.png').write_bytes(out.getvalue())
   print(f'{name}.png {out.tell() // 1000} kB')
+
+
+def trimmed(image: Image.Image, margin: int = 8) -> Image.Image:
+  """Without white above and below; the width stays, so that text does."""
+  rows = np.flatnonzero((np.asarray(image.convert('L')) < 255).any(1))
+  top, bottom = max(rows[0] - margin, 0), rows[-1] + 1 + margin
+  return image.crop((0, top, image.width, min(bottom, image.height)))
 
 
 def palette(greys: int) -> Image.Image:
