@@ -1,0 +1,85 @@
+"""What is built for strangers holds what they need; scripts/release.sh."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Of the checkout only: what is not tracked, and what runs it.
+KEPT_BACK = {'.ci', '.git', '.gitignore', 'pyproject.toml', 'PKG-INFO'}
+TOP = {'cmbjax', 'tfds_builders'}
+LISTS = (
+  'import json, sys\n'
+  'from hatchling.builders.wheel import WheelBuilder\n'
+  'from hatchling.builders.sdist import SdistBuilder\n'
+  'print(json.dumps([[f.distribution_path for f in '
+  'b(sys.argv[1]).recurse_included_files()] '
+  'for b in (WheelBuilder, SdistBuilder)]))'
+)
+
+
+def project():
+  return tomllib.loads((ROOT / 'pyproject.toml').read_text())
+
+
+def targets():
+  return project()['tool']['hatch']['build']['targets']
+
+
+@pytest.fixture(scope='module')
+def listed():
+  pytest.importorskip('hatchling')
+  done = subprocess.run(
+    [sys.executable, '-c', LISTS, str(ROOT)],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return [set(paths) for paths in json.loads(done.stdout)]
+
+
+def test_the_sdist_names_what_is_there_and_forgets_nothing():
+  named = set(targets()['sdist']['include'])
+  assert all((ROOT / name).exists() for name in named)
+  ignored = (ROOT / '.gitignore').read_text().split()
+  there = {
+    path.name
+    for path in ROOT.iterdir()
+    if not any(path.match(pattern.rstrip('/')) for pattern in ignored)
+  }
+  assert there - KEPT_BACK <= named
+
+
+def test_every_licence_is_in_the_wheel():
+  files = project()['project']['license-files']
+  assert {'LICENSE', 'NOTICE', 'THIRD_PARTY.md'} <= set(files)
+  assert all((ROOT / name).is_file() for name in files)
+
+
+def test_what_is_left_out_of_the_wheel_are_the_tests_of_the_builders(listed):
+  wheel, sdist = listed
+  assert not [p for p in wheel if p.endswith('_test.py') or 'dummy_data' in p]
+  assert not [p for p in wheel if p.split('/')[0] not in TOP]
+  assert [p for p in sdist if p.endswith('_test.py')]
+  assert 'cmbjax/configs/base.py' in wheel
+  assert 'cmbjax/review/static/page.html' in wheel
+  builders = {p for p in wheel if p.endswith('_dataset_builder.py')}
+  assert len(builders) == len(list(ROOT.glob('tfds_builders/*/*_builder.py')))
+  assert not [p for p in wheel | sdist if '__pycache__' in p]
+
+
+def test_the_release_takes_no_folder_that_is_in_use(tmp_path):
+  (tmp_path / 'env').mkdir()
+  done = subprocess.run(
+    [str(ROOT / 'scripts' / 'release.sh'), str(tmp_path)],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert 'give a new folder' in done.stderr
