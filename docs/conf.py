@@ -53,6 +53,8 @@ html_static_path = ['static']
 html_css_files = ['theme.css']
 html_copy_source = False
 html_show_sphinx = False
+# Summaries are fetched, which a browser refuses to pages opened as files.
+html_show_search_summary = False
 _COLOURS = {
   'light': {
     'color-background-primary': '#fdfdfc',
