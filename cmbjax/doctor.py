@@ -184,6 +184,9 @@ def _convolution() -> Check:
   if os.environ.get('CMBJAX_COMPILE') == '0':
     mend = 'unset CMBJAX_COMPILE, and training is about 3 times as fast'
     return Check('convolution', NOTE, 'switched off', mend)
+  cache = _cache()
+  if cache.state != FINE:
+    return Check('convolution', NOTE, 'no cache to compile it to', cache.mend)
   mend = 'apt-get install g++ (or another C++17 compiler): 3 times as fast'
   return Check('convolution', NOTE, 'plain XLA, no C++ compiler', mend)
 

@@ -83,9 +83,10 @@ def test_a_cache_that_is_a_file(monkeypatch, tmp_path):
   assert 'XDG_CACHE_HOME' in doctor._cache().mend
 
 
-def test_compiled_convolution_switched_off(monkeypatch):
+def test_compiled_convolution_switched_off(monkeypatch, tmp_path):
   from cmbjax.models import winograd
 
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   monkeypatch.setattr(winograd, 'available', lambda: False)
   assert 'g++' in doctor._convolution().mend
   monkeypatch.setenv('CMBJAX_COMPILE', '0')
@@ -171,3 +172,14 @@ def test_dicom_wants_the_converter_too(monkeypatch):
   assert '[dicom]' in doctor._extras().mend
   monkeypatch.setattr(doctor.shutil, 'which', lambda name: f'/bin/{name}')
   assert '[dicom]' not in doctor._extras().mend
+
+
+def test_without_a_cache_no_compiler_is_asked_for(monkeypatch, tmp_path):
+  from cmbjax.models import winograd
+
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+  monkeypatch.delenv('CMBJAX_COMPILE', raising=False)
+  monkeypatch.setattr(winograd, 'available', lambda: False)
+  assert 'g++' not in doctor._convolution().mend
+  assert 'XDG_CACHE_HOME' in doctor._convolution().mend
