@@ -182,7 +182,8 @@ def _read_signal(folder):
   from cmbjax.lesions import inputs
 
   (scan,) = bids.find_scans(folder)
-  signal.read([scan.magnitude], [scan.phase])
+  if scan.phase is not None:
+    signal.read([scan.magnitude], [scan.phase])
   inputs.find(folder)
 
 
@@ -523,7 +524,7 @@ _BIG = ('results/**/*_dseg.*', 'results/logs/*.json', 'results/*.json')
 READERS = (
   Reader('images', _images, ('*',), _read_images),
   Reader('magnitude and phase', _signal, ('**/*',), _read_signal),
-  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort),
+  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort, slow=10),
   Reader('tables of points', _points, ('*',), _read_points),
   Reader('flags and config', _config, ('*',), _read_config),
   Reader(

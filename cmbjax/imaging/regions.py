@@ -28,6 +28,9 @@ LOCATIONS = ('unknown', 'lobar', 'deep', 'infratentorial')
 # simulated heads: benchmarks/regions.py).
 MARGIN_MM = 3.0
 _FAR_MM = 8.0  # outside of the template's brain a region means nothing
+_MOST_DIGITS = 9  # of a label
+_LEAST_INSIDE = 0.5  # of the labels of an atlas, within _FAR_MM of the brain
+_MOST_BORDERS = 0.7  # of neighbours; 1000 parcels at 2 mm have a third
 _MIDLINE_MM = 2.0
 _UNPAIRED = ('brainstem', 'corpus callosum')
 RIGHT = 20  # added to the label of the right side in `region_map`
@@ -147,8 +150,34 @@ def load_atlas(
     )
   if not whole.any():
     raise InputError(f'{path}: holds no label; give another label image.')
+  _check_atlas(path, whole, volume.affine)
   names, locations = _read_table(path, table, int(whole.max()))
   return _build(whole.astype(np.uint16), volume.affine, names, locations)
+
+
+def _check_atlas(path, labels, affine) -> None:
+  """Refuses what is a label image of another space, or no label image."""
+  place = np.argwhere(labels > 0)
+  mni = place @ affine[:3, :3].T + affine[:3, 3]
+  brain = drawn_atlas()
+  index, beyond = _nearest(mni, brain)
+  inside = (brain.outside_mm[index] + beyond <= _FAR_MM).mean()
+  if inside < _LEAST_INSIDE:
+    raise InputError(
+      f'{path}: only {100 * inside:.0f} % of its labels lie in the brain of '
+      'MNI152; give a label image in MNI space, in mm.'
+    )
+  pairs, differ = 0, 0
+  for axis in range(3):
+    line = np.moveaxis(labels, axis, 0)
+    both = (line[1:] > 0) & (line[:-1] > 0)
+    pairs += int(both.sum())
+    differ += int((both & (line[1:] != line[:-1])).sum())
+  if pairs and differ / pairs > _MOST_BORDERS:
+    raise InputError(
+      f'{path}: {100 * differ / pairs:.0f} % of neighbouring voxels differ, as '
+      'in a scan; give a label image, where a region is one number.'
+    )
 
 
 def _read_table(path, table, highest):
@@ -175,17 +204,17 @@ def _read_table(path, table, highest):
     if not line.strip():
       continue
     row = dict(zip(head, line.split('\t')))
-    index, name = row['index'].strip(), row.get('name', '').strip()
-    if not index.isdecimal() or not name:
+    index, name = (row.get(key, '').strip() for key in ('index', 'name'))
+    if not index.isdecimal() or len(index) > _MOST_DIGITS or not name:
       raise InputError(
-        f'{table}: line {number} is {shown(repr(line))}, expected a whole number and a '
-        'name.'
+        f'{table}: line {number} is {shown(repr(line))}, expected a whole '
+        'number and a name.'
       )
     location = row.get('location', '').strip() or location_of(name.lower())
     if location not in LOCATIONS:
       raise InputError(
-        f'{table}: line {number} has location {shown(repr(location))}; choose one of '
-        f'{", ".join(LOCATIONS)}.'
+        f'{table}: line {number} has location {shown(repr(location))}; '
+        f'choose one of {", ".join(LOCATIONS)}.'
       )
     if 0 < int(index) <= highest:
       names[int(index)], locations[int(index)] = name, location

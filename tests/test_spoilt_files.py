@@ -1,0 +1,99 @@
+"""A seeded sample of spoilt files: a value or one sentence, never a traceback.
+
+benchmarks/fuzz.py does the same with many thousands.
+"""
+
+import os
+import random
+import zlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.imaging import regions, volume
+from cmbjax.review import journal
+from tests import readings, spoilt_readers
+
+SAMPLE = {
+  'images': 120,
+  'magnitude and phase': 60,
+  'tables of points': 120,
+  'predictions': 30,
+  'atlas': 10,
+  'logs and caches': 60,
+}
+
+
+@pytest.mark.parametrize('name', sorted(SAMPLE))
+def test_spoilt_files_are_read_or_refused(name, tmp_path):
+  rng = random.Random(zlib.crc32(name.encode()))
+  reader, refused = spoilt_readers.by_name(name), 0
+  for one in spoilt_readers.attempts(reader, tmp_path, rng, SAMPLE[name]):
+    assert not one.crash, f'{one.path} ({one.how}): {one.crash}'
+    refused += bool(one.said)
+  assert refused or name == 'logs and caches'
+
+
+@pytest.mark.parametrize(
+  'read',
+  [files.read_bytes, files.read_text, files.read_json, files.read_arrays],
+)
+def test_a_pipe_is_refused_at_once(read, tmp_path):
+  path = tmp_path / 'pipe.json'
+  os.mkfifo(path)
+  with spoilt_readers.limited(5), pytest.raises(InputError, match='ordinary'):
+    read(path)
+
+
+def test_a_header_that_promises_too_much_is_refused(tmp_path):
+  path = tmp_path / 'huge.nii'
+  nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), path)
+  data = bytearray(path.read_bytes())
+  data[42:48] = np.array([32767] * 3, '<i2').tobytes()
+  path.write_bytes(bytes(data))
+  for read in (volume.load, volume.grid_of):
+    with pytest.raises(InputError, match='promises 70,3'):
+      read(path)
+
+
+def test_infinite_voxels_are_said(tmp_path):
+  array = np.ones((4, 5, 6), np.float32)
+  array[0, 0, :2], array[1, 1, 1] = np.inf, np.nan
+  nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / 'a.nii')
+  found = volume.load(tmp_path / 'a.nii')
+  assert found.notes == ('a.nii: 2 voxels are infinite and were taken for 0',)
+  assert found.array.sum() == 4 * 5 * 6 - 3
+
+
+def test_an_atlas_of_another_space_or_a_scan_is_refused(tmp_path):
+  labels = np.zeros((20, 20, 20), np.uint8)
+  labels[5:15, 5:15, 5:15] = 3
+  affine = np.diag([4.0, 4.0, 4.0, 1.0])
+  affine[:3, 3] = 900
+  nib.save(nib.Nifti1Image(labels, affine), tmp_path / 'far.nii')
+  with pytest.raises(InputError, match='only 0 % of its labels'):
+    regions.load_atlas(tmp_path / 'far.nii')
+  noise = np.random.default_rng(0).integers(1, 200, (20, 20, 20))
+  affine[:3, 3] = -40
+  nib.save(nib.Nifti1Image(noise.astype(np.uint8), affine), tmp_path / 's.nii')
+  with pytest.raises(InputError, match='neighbouring voxels differ'):
+    regions.load_atlas(tmp_path / 's.nii')
+
+
+def test_a_journal_changed_by_hand_is_refused(tmp_path):
+  readings.read(tmp_path, 'ann', ['accept', 'reject', 'unsure'])
+  folder = journal.folder_of(tmp_path, 'ann', 'sub-01')
+  path = folder / journal.EVENTS
+  text = path.read_text()
+  path.write_text(text.replace('"verdict": "accept"', '"verdict": "perhaps"'))
+  with pytest.raises(InputError, match="item 1: verdict: 'perhaps' is none"):
+    journal.read(folder)
+  path.write_text(text)
+  journal.read(folder)
+  (folder / journal.STATE).write_text('{}')
+  path.write_text('')
+  with pytest.raises(InputError, match='was emptied'):
+    journal.read(folder)
