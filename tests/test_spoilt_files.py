@@ -93,7 +93,7 @@ def test_a_journal_changed_by_hand_is_refused(tmp_path):
     journal.read(folder)
   path.write_text(text)
   journal.read(folder)
-  (folder / journal.STATE).write_text('{}')
+  (folder / journal.STATE).write_text('{"case": {"status": "completed"}}')
   path.write_text('')
   with pytest.raises(InputError, match='was emptied'):
     journal.read(folder)

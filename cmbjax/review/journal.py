@@ -401,7 +401,7 @@ def _lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int, bytes]:
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
   size = data.rfind(b'\n') + 1
-  if not size and path.with_name(STATE).exists():  # there was one
+  if not size and _was_begun(path.with_name(STATE)):
     raise InputError(
       f'{path}: was emptied, it holds no whole line; bring it back from a '
       f'copy, or remove it and {STATE} to begin this case anew.'
@@ -418,6 +418,13 @@ def _lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int, bytes]:
       raise _damaged(path, number, 'is no JSON object')
     found.append(line)
   return found, size, data[size:]
+
+
+def _was_begun(state: pathlib.Path) -> bool:
+  """Whether a snapshot tells of a review in which something was said."""
+  with contextlib.suppress(InputError, KeyError, TypeError):
+    return files.read_json(state)['case']['status'] != 'not started'
+  return False
 
 
 def _rebuilt(
