@@ -4,7 +4,6 @@ Rule: the message names the file or key, what was found, what is allowed and
 the fix. Everything else that is raised is a bug and keeps its traceback.
 """
 
-
 _MOST = 200  # characters of a file's content in a sentence
 
 

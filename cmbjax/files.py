@@ -72,11 +72,11 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes 0600
     os.replace(temporary, path)
   except OSError as error:
-    # Only our own writing; an error about another file passes unchanged.
-    about = getattr(error, 'filename', None)
-    # tempfile names it absolutely, we perhaps not.
+    # Only our own writing; an error about other files passes unchanged.
+    named = [n for n in (error.filename, error.filename2) if n is not None]
+    # tempfile names it absolutely, we perhaps not; a copy names both.
     home = os.path.abspath(path.parent)
-    if about is not None and not os.path.abspath(about).startswith(home):
+    if named and not any(os.path.abspath(n).startswith(home) for n in named):
       raise
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     raise InputError(
@@ -139,6 +139,25 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes UTF-8 `text` to `path`, whole or not at all."""
   write_bytes(path, text.encode())
+
+
+def append_text(path: str | os.PathLike, text: str) -> None:
+  """Appends UTF-8 text, on the disk when this returns.
+
+  Raises:
+    InputError: the file cannot be written or the disk is full; a part of
+      `text` may be there.
+  """
+  try:
+    with open(path, 'ab') as handle:
+      handle.write(text.encode())
+      handle.flush()
+      os.fsync(handle.fileno())
+  except OSError as error:
+    raise InputError(
+      f'{path}: cannot be written ({error.strerror or error}); free some space '
+      'or choose another folder.'
+    ) from error
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -258,7 +277,11 @@ def read_arrays(path: str | os.PathLike) -> dict[str, 'np.ndarray']:
         raise ValueError(f'it would unpack to {size:,} bytes')
       handle.seek(0)
       with np.load(handle, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        arrays = {name: stored[name] for name in stored.files}
+      for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a member of another kind
+          raise ValueError(f'{name} is no array')
+      return arrays
     except _NO_ARRAYS as error:
       reason = (str(error).splitlines() or [type(error).__name__])[0]
       raise InputError(

@@ -8,24 +8,25 @@ import sys
 import pytest
 
 from cmbjax import doctor
+from tests import offline
 
 
 def command(*options, **environment):
-  import os
-
   return subprocess.run(
     [sys.executable, '-m', 'cmbjax.cli', 'doctor', *options],
     capture_output=True,
     text=True,
     timeout=120,
     check=False,
-    env={**os.environ, **environment},
+    env=environment,
   )
 
 
 @pytest.mark.e2e
 def test_command_prints_json_and_agrees_with_its_exit_code(tmp_path):
-  done = command('--no-speed', '--json', XDG_CACHE_HOME=str(tmp_path / 'new'))
+  record = tmp_path / 'record'
+  new = offline.environment(record, XDG_CACHE_HOME=str(tmp_path / 'new'))
+  done = command('--no-speed', '--json', **new)
   found = json.loads(done.stdout)
   states = {check['name']: check['state'] for check in found['checks']}
   assert states['Python'] == states['packages'] == 'fine'
@@ -33,6 +34,7 @@ def test_command_prints_json_and_agrees_with_its_exit_code(tmp_path):
   assert found['speed'] == {}
   assert done.returncode == int('missing' in states.values())
   assert 'Traceback' not in done.stderr
+  assert offline.attempts(record) == []
 
 
 def test_every_line_that_is_not_fine_has_a_mend():

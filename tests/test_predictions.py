@@ -217,5 +217,5 @@ def test_read_says_what_is_wrong(tmp_path):
   path = tmp_path / 'predictions.npz'
   lib.write(path, [table()])
   path.write_bytes(path.read_bytes()[:300])
-  with pytest.raises(InputError, match='not a prediction file'):
+  with pytest.raises(InputError, match='is no file of arrays, or a damaged'):
     lib.read(path)

@@ -44,7 +44,10 @@ def test_spoilt_files_are_read_or_refused(name, tmp_path):
 def test_a_pipe_is_refused_at_once(read, tmp_path):
   path = tmp_path / 'pipe.json'
   os.mkfifo(path)
-  with spoilt_readers.limited(5), pytest.raises(InputError, match='ordinary'):
+  with (
+    spoilt_readers.limited(5, 5),
+    pytest.raises(InputError, match='ordinary'),
+  ):
     read(path)
 
 
@@ -69,7 +72,7 @@ def test_infinite_voxels_are_said(tmp_path):
 
 
 def test_an_atlas_of_another_space_or_a_scan_is_refused(tmp_path):
-  labels = np.zeros((20, 20, 20), np.uint8)
+  labels = np.zeros((20, 20, 20), np.uint16)
   labels[5:15, 5:15, 5:15] = 3
   affine = np.diag([4.0, 4.0, 4.0, 1.0])
   affine[:3, 3] = 900

@@ -5,9 +5,11 @@ gates and the code that made it are the same.
 """
 
 import contextlib
+import errno
 import fcntl
 import importlib
 import io
+import os
 import pathlib
 import re
 import shutil
@@ -23,6 +25,7 @@ from cmbjax.data import persons
 from cmbjax.errors import InputError, NoInputError
 
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')  # folders of tfds_builders
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 Columns = TypeVar('Columns', bound=tuple)
 
@@ -505,7 +508,7 @@ def _prepare(builder, folder: pathlib.Path) -> None:
         download_dir=unused, download_config=settings
       )
   except Exception as error:
-    cause = _input_error_in(error)
+    cause = _input_error_in(error) or _no_room_in(error, builder)
     if cause is None:
       raise
     raise cause from None
@@ -518,6 +521,20 @@ def _input_error_in(error: BaseException | None) -> InputError | None:
     if isinstance(error, InputError) and not isinstance(inner, InputError):
       return error
     error = inner
+  return None
+
+
+def _no_room_in(error: BaseException | None, builder) -> InputError | None:
+  """What the system said of the place, somewhere below TFDS's words."""
+  while error is not None:
+    for reason in map(os.strerror, _NO_ROOM):
+      # array_record raises a RuntimeError that quotes the system.
+      if isinstance(error, OSError | RuntimeError) and reason in str(error):
+        return InputError(
+          f'{builder.data_path}: cannot be written ({reason}); free some space '
+          'or give another data_dir.'
+        )
+    error = error.__cause__ or error.__context__
   return None
 
 

@@ -129,8 +129,8 @@ def read(
 def _label_image(folder, scan, ending) -> pathlib.Path | None:
   """The label image of a scan that is done; a failed one has no files."""
   record = folder / 'logs' / f'{scan.name}.json'
-  known = files.read_object(record) if record.is_file() else {}
-  written = known.get('files', [])
+  known = files.read_json(record) if record.is_file() else {}
+  written = known.get('files', []) if isinstance(known, dict) else None
   if not isinstance(written, list) or not all(
     isinstance(name, str) for name in written
   ):

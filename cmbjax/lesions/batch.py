@@ -183,14 +183,7 @@ class Log:
     """Appends one line."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
     line = json.dumps({'time': now, 'event': event, **fields}, default=str)
-    try:
-      with self.path.open('a', encoding='utf-8') as handle:
-        handle.write(line + '\n')
-    except OSError as error:
-      raise InputError(
-        f'{self.path}: cannot be written ({error.strerror}); free some space '
-        'or choose another folder.'
-      ) from error
+    files.append_text(self.path, line + '\n')
 
 
 def affordable(wanted: int | None, count: int) -> tuple[int, int]:

@@ -6,7 +6,6 @@ resume, later lines are gone.
 
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
@@ -39,10 +38,7 @@ class EpochLog:
     self.rows.append(row)
     if not self._write:
       return
-    with self._path.open('a', encoding='utf-8') as handle:
-      handle.write(_line(row))
-      handle.flush()
-      os.fsync(handle.fileno())
+    files.append_text(self._path, _line(row))
 
 
 def read(path: pathlib.Path) -> list[dict]:

@@ -61,7 +61,6 @@ class Observer:
     """One epoch of all jobs; row holds vectors [R], speed is patches/s."""
     memory = memory_gb()
     if self._folder is not None:
-      self._folder.mkdir(parents=True, exist_ok=True)
       line = {
         'epoch': epoch,
         'jobs': [job.name for job in jobs],
@@ -69,9 +68,8 @@ class Observer:
         'patches_per_second': round(float(speed), 1),
         **{f'{name}_memory_gb': value for name, value in memory.items()},
       }
-      path = self._folder / 'speed.jsonl'
-      with path.open('a', encoding='utf-8') as handle:
-        handle.write(json.dumps(line) + '\n')
+      path = files.make_folder(self._folder) / 'speed.jsonl'
+      files.append_text(path, json.dumps(line) + '\n')
     if not self._writers:
       return
     values = {'speed/patches_per_second': float(speed)}

@@ -18,7 +18,7 @@ from cmbjax.evaluation import matching
 from cmbjax.lesions import classifier
 from cmbjax.simulate import cohort
 from cmbjax.weights import catalogue
-from tests import lesion_data, small_cohorts
+from tests import lesion_data, offline, small_cohorts
 
 pytestmark = pytest.mark.e2e
 
@@ -29,13 +29,14 @@ def command(*arguments):
   return [sys.executable, '-m', 'cmbjax.cli', 'detect', *map(str, arguments)]
 
 
-def call(*arguments, timeout=200):
+def call(*arguments, timeout=200, env=None):
   return subprocess.run(
     command(*arguments),
     capture_output=True,
     text=True,
     timeout=timeout,
     check=False,
+    env=env,
   )
 
 
@@ -76,9 +77,10 @@ def analysed(simulated, weights, tmp_path_factory):
   out = tmp_path_factory.mktemp('analysed') / 'out'
   done = call(
     simulated, out, 'participant', '--weights', weights, '--write-candidates',
-    '--write-steps', '--jobs', 1,
+    '--write-steps', '--jobs', 1, env=offline.environment(out.parent / 'record')
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
+  assert offline.attempts(out.parent / 'record') == []
   return out, done
 
 
@@ -109,11 +111,14 @@ def test_a_simulated_scan_to_files(analysed, simulated):
 
 
 def test_without_an_option_the_shipped_weights_are_taken(tmp_path, capsys):
-  """A phantom that is no simulated scan: found, and doubted."""
+  """A phantom that is no simulated scan: found, and doubted, offline."""
   phantom = lesion_data.write_swi(tmp_path / 'a_swi.nii.gz')
   out = tmp_path / 'out'
-  done = call(tmp_path / 'a_swi.nii.gz', out, '--no-regions', '--no-report')
+  again = (tmp_path / 'a_swi.nii.gz', out, '--no-regions', '--no-report')
+  record = tmp_path / 'record'
+  done = call(*again, env=offline.environment(record))
   assert done.returncode == 0, done.stderr
+  assert offline.attempts(record) == []
   assert 'learned from simulated scans' in done.stderr
   (described,) = out.rglob('*_seg-cmb_dseg.json')
   point = json.loads(described.read_text())['OperatingPoint']
@@ -124,7 +129,6 @@ def test_without_an_option_the_shipped_weights_are_taken(tmp_path, capsys):
   assert point['fingerprint'] == classifier.fingerprint(shipped)
   assert phantom.lesions.max() > 0
   # The default by its name is the same; another shipped ensemble is not.
-  again = (tmp_path / 'a_swi.nii.gz', out, '--no-regions', '--no-report')
   for name, said in ((catalogue.DEFAULT, 'skip'), ('7t', 'do')):
     assert here(*again, '--weights', name, '--dry-run') == 0
     assert capsys.readouterr().out.startswith(f'would {said} ')

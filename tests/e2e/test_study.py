@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cmbjax.evaluation import predictions
+from tests import offline
 
 ROOT = pathlib.Path(__file__).parents[2]
 POINTS = ('high_sensitivity', 'balanced', 'high_precision')
@@ -38,13 +39,15 @@ def command(workdir, *arguments, config='smoke'):
 
 
 def call(workdir, *arguments, config='smoke', timeout=400):
+  workdir = pathlib.Path(workdir)
   return subprocess.run(
     command(workdir, *arguments, config=config),
     capture_output=True,
     text=True,
     timeout=timeout,
     check=False,
-    cwd=pathlib.Path(workdir).parent,
+    cwd=workdir.parent,
+    env=offline.environment(workdir.parent / 'record'),
   )
 
 
@@ -80,6 +83,10 @@ def test_smoke_ends_with_rows_and_report(smoke):
   assert '://' not in page.replace('http://www.w3.org', '')
   for name in ('results.csv', 'figure3_rows.png', 'figure5_roc.png'):
     assert (workdir / name).stat().st_size > 1000
+
+
+def test_nothing_is_looked_up_anywhere(smoke):
+  assert offline.attempts(smoke[0].parent / 'record') == []
 
 
 def test_predictions_hold_every_network_and_the_training_subjects(smoke):

@@ -1,0 +1,191 @@
+"""A disk that is full or read-only: one sentence, nothing half, then again.
+
+The limit of a file's size stands in for the end of a disk.
+"""
+
+import contextlib
+import functools
+import json
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cmbjax import cli, files
+from cmbjax.errors import InputError
+from cmbjax.imaging import volume
+from cmbjax.review import sources
+from cmbjax.training import checkpoint, packed
+from tests import readings, small_cohorts, spoilt_readers
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def given(tmp_path_factory):
+  """What the commands read."""
+  folder = tmp_path_factory.mktemp('given')
+  readings.detected(folder, subjects=1)
+  (case,) = sources.find(folder / 'results').cases
+  for rater in ('ann', 'ben'):
+    readings.read_case(folder / 'reviews', rater, case, lambda one: 'accept')
+  (folder / 'run').mkdir()
+  spoilt_readers.by_name('report').make(folder / 'run')
+  spoilt_readers.by_name('magnitude and phase').make(folder)
+  small_cohorts.write_lupolab(folder / 'lupolab', subjects=1)
+  return folder
+
+
+def _command(*words, given, out):
+  return cli.main([w.format(given=given, out=out) for w in words])
+
+
+def _caught(function):
+  """As the command line ends where a library call stands for it."""
+
+  def run(*, given, out):
+    try:
+      function(given, out)
+    except InputError as error:
+      print(f'cmbjax: {error}', file=sys.stderr)
+      return error.exit_code
+    return 0
+
+  return run
+
+
+def _pack(given, out):
+  network = {'a': np.arange(4000, dtype=np.float32)}
+  weights = checkpoint.Weights(network, {'b': np.ones((2, 3), np.float32)})
+  packed.save(out, weights, {'weights.json': '{}'})
+
+
+_said = functools.partial(functools.partial, _command)
+COMMANDS = {
+  'simulate': _caught(lambda _, out: small_cohorts.write_as_simulated(out)),
+  'swi': _said(
+    'swi', '-m', '{given}/sub-1/anat/sub-1_part-mag_T2starw.nii.gz',
+    '-p', '{given}/sub-1/anat/sub-1_part-phase_T2starw.nii.gz',
+    '-o', '{out}', '-t', '20', '--field', '3',
+  ),
+  'detect': _said(
+    'detect', '{given}/scans', '{out}', '--weights', 'none', '--no-regions',
+    '--jobs', '1',
+  ),
+  'evaluate': _said(
+    'evaluate', '{given}/results', '{given}/scans', '--out', '{out}'
+  ),
+  'build': _said(
+    'build', f'{ROOT}/tfds_builders/ccm_3t', '--manual_dir', '{given}/scans',
+    '--data_dir', '{out}', '--jobs', '1',
+  ),
+  'compare': _said('compare', '{given}/run', '--out', '{out}/c.json'),
+  'report': _said('report', '{given}/run', '--out', '{out}'),
+  'import': _said(
+    'import', '{given}/lupolab', '{out}', '--layout', 'lupolab'
+  ),
+  'export': _said(
+    'review', 'export', '{given}/results', '--reviews', '{given}/reviews',
+    '--rater', 'ann', '--link', 'copy', '--out', '{out}/cohort',
+  ),
+  'pack': _caught(_pack),
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def room(most: int):
+  """No file may grow beyond `most` bytes."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _there(out):
+  """Files below a folder, by name; runs and reviews have names of their own."""
+  found = {
+    str(path.relative_to(out)): path
+    for path in sorted(out.rglob('*'))
+    if path.is_file() and path.name not in ('.lock', '.cmbjax.lock')
+  }
+  return {name: path for name, path in found.items() if 'run-' not in name}
+
+
+def _check_whole(path):
+  """A file under its final name can be read to its end."""
+  if path.name.endswith(('.nii', '.nii.gz')):
+    volume.load(path, num_dims=4)
+  elif path.suffix == '.json':
+    files.read_json(path)
+  elif path.suffix == '.npz':
+    files.read_arrays(path)
+  elif path.suffix == '.html':
+    assert path.read_text().rstrip().endswith('</html>'), path
+  elif path.suffix == '.png':
+    assert path.read_bytes().endswith(b'IEND\xaeB`\x82'), path
+
+
+def _check_refused(code, err):
+  assert code in (1, 2), err
+  assert 'Traceback' not in err
+  (said,) = [line for line in err.splitlines() if 'cannot be' in line]
+  assert said.startswith(('cmbjax: ', 'sub-01: failed: ')), err
+  assert len(said) < 500, err
+
+
+@pytest.mark.parametrize('name', sorted(COMMANDS))
+def test_a_full_disk_is_said_and_the_next_run_ends_well(
+  name, given, tmp_path, capsys
+):
+  run, good, out = COMMANDS[name], tmp_path / 'good', tmp_path / 'out'
+  assert run(given=given, out=good) == 0, capsys.readouterr().err
+  wanted = _there(good)
+  largest = max(path.stat().st_size for path in wanted.values())
+  for most in (0, largest // 2):
+    capsys.readouterr()
+    with room(most):
+      code = run(given=given, out=out)
+    _check_refused(code, capsys.readouterr().err)
+    for path in _there(out).values():
+      assert 'partial' not in str(path.relative_to(out)), path
+      _check_whole(path)
+  assert run(given=given, out=out) == 0, capsys.readouterr().err
+  assert sorted(_there(out)) == sorted(wanted)
+
+
+@pytest.fixture
+def sealed(tmp_path):
+  """A file system that can only be read, where we may mount one."""
+  place = tmp_path / 'sealed'
+  place.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=64k,ro', 'tmpfs', str(place)]
+  if (
+    shutil.which('mount') is None
+    or subprocess.run(mount, capture_output=True, check=False).returncode
+  ):
+    pytest.skip('cannot mount a file system here')
+  yield place
+  subprocess.run(['umount', '-l', str(place)], check=True)
+
+
+@pytest.mark.parametrize('name', sorted(COMMANDS))
+def test_a_place_that_can_only_be_read(name, given, sealed, capsys):
+  code = COMMANDS[name](given=given, out=sealed / 'out')
+  _check_refused(code, capsys.readouterr().err)
+  assert not any(sealed.iterdir())
+
+
+@pytest.mark.parametrize('name', sorted(COMMANDS))
+def test_a_file_where_the_folder_shall_be(name, given, tmp_path, capsys):
+  (tmp_path / 'out').write_text(json.dumps('mine'))
+  code = COMMANDS[name](given=given, out=tmp_path / 'out')
+  said = capsys.readouterr().err
+  assert code == 2, said
+  assert said.splitlines()[-1].startswith('cmbjax: ')
+  assert (tmp_path / 'out').read_text() == '"mine"'
