@@ -63,7 +63,7 @@ def command(*words, capsys=None):
   return code, capsys.readouterr()
 
 
-def test_all_three_came_with_the_package():
+def test_all_came_with_the_package():
   """Whole, small, named, with five networks and all points each."""
   assert tuple(catalogue.shipped()) == catalogue.NAMES
   size = 0
@@ -120,6 +120,7 @@ def test_shipped_weights_tell_a_dark_dot_from_a_vessel(name):
   [
     '7t',
     'finetuned',
+    'robust',
     pytest.param(
       'combined',
       marks=pytest.mark.xfail(
@@ -388,6 +389,20 @@ def test_older_weights_know_labels_only(run, tmp_path):
   material = people(['sub-3T001@0', 'sub-8'])
   with pytest.raises(InputError, match='sub-3T001'):
     trainings.load_pretrained(config, material)
+
+
+def test_the_only_strategy_of_a_run_gets_another_name(run, tmp_path, capsys):
+  out = tmp_path / 'out'
+  code, _ = command(
+    'pack', run[0], '--out', out, '--name', 'robust', capsys=capsys
+  )
+  assert code == 0
+  assert checkpoint.read_record(out / 'robust')['strategy'] == 'robust'
+  assert 'configs/robust.py' in (out / 'robust' / 'README.md').read_text()
+  with pytest.raises(InputError, match='--name: is .other., allowed are 7t'):
+    pack.pack(run[0], out, name='other')
+  with pytest.raises(InputError, match='one strategy, found none'):
+    pack.pack(tmp_path, out, name='robust')
 
 
 def test_cards_explain_every_name():

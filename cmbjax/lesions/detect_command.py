@@ -92,9 +92,9 @@ def _add_method(group) -> None:
   group.add_argument(
     '--weights',
     metavar='W',
-    help='7t, finetuned or combined: weights that came with cmbjax; a folder '
-    'models/NAME of a finished study; or none: candidates and outlines only; '
-    'default: combined',
+    help='7t, finetuned, combined or robust: weights that came with cmbjax; a '
+    'folder models/NAME of a finished study; or none: candidates and outlines '
+    'only; default: robust',
   )
   group.add_argument(
     '--operating-point',

@@ -10,7 +10,8 @@ from typing import Any
 ABOUT = {
   '7t': 'Trained on 7T brain tumour scans. `configs/finetune.py` starts here.',
   'finetuned': 'The `7t` networks, fine-tuned on 3T brain tumour scans.',
-  'combined': 'Trained on scans of several protocols.',
+  'combined': 'The `7t` networks, trained on with scans of three protocols.',
+  'robust': 'Trained on scans of three protocols, in patches of equal mm.',
 }
 METRICS = {  # of benchmarks/results/weights.json, in the order of the table
   'sensitivity_lesions': 'Sensitivity, all lesions',
@@ -22,13 +23,17 @@ METRICS = {  # of benchmarks/results/weights.json, in the order of the table
   'auc': 'AUC',
   'ece': 'Calibration error',
 }
+_GRIDS = {
+  'native': " of the scan's own grid",
+  'resampled': ' of 0.5 x 0.5 x 2 mm',
+}
 _LIMITS = """
-- Nobody was scanned: every scan in training, and in the tables below, was
+- Nobody was scanned: every scan in training, and in the tables above, was
   drawn by the simulator of cmbjax. How good the networks are on scans of
   people is not known. Look at every finding; fine-tune on your own labels.
 - They see only what the candidate stage proposes, in patches of 16 x 16 x 8
-  voxels of the scan's own grid. `cmbjax detect` warns where a scan is unlike
-  those in the training.
+  voxels{grid}. `cmbjax detect` warns where a scan is unlike those in the
+  training.
 - A straight vessel that runs across all slices of a patch can pass for a
   microbleed; `combined` is known to take one drawn by hand for it.
 - Research use only. This is no medical device and must not guide care.
@@ -58,7 +63,7 @@ def write(
     '## Data',
     _data(record, points),
     '## Training',
-    _training(record),
+    _training(name, record),
     '## Operating points',
     f'Chosen out of fold on the {kind} training subjects. A candidate counts '
     'when the mean likelihood of the networks is above the threshold.',
@@ -68,7 +73,7 @@ def write(
     '## On fresh scans',
     _fresh(rows),
     '## Limits',
-    _LIMITS.strip(),
+    _LIMITS.strip().format(grid=_GRIDS[record.get('patches', 'native')]),
   ]
   return '\n\n'.join(part for part in parts if part) + '\n'
 
@@ -106,7 +111,7 @@ def _data(record, points) -> str:
   return '\n'.join(lines)
 
 
-def _training(record) -> str:
+def _training(name, record) -> str:
   rows = record['replicas']
   names = ('strategy', 'fold', 'seed', 'learning_rate', 'min_learning_rate')
   names += ('weight_decay', 'patience', 'plateau_factor', 'min_delta')
@@ -130,9 +135,10 @@ def _training(record) -> str:
     lines.append(f'- {record["epochs"]} epochs, batches of {record["batch"]}')
   made = record.get('environment', {})
   if made:
+    config = 'robust' if name == 'robust' else 'weights'
     lines.append(
       f'- Made with cmbjax {made.get("cmbjax")} ({made.get("git")}), '
-      f'{made.get("time", "")[:10]}, `configs/weights.py`'
+      f'{made.get("time", "")[:10]}, `configs/{config}.py`'
     )
   return '\n'.join(lines)
 

@@ -11,15 +11,13 @@ from cmbjax.errors import NoInputError
 from cmbjax.training import packed
 
 HOME = pathlib.Path(__file__).parent
-NAMES = ('7t', 'finetuned', 'combined')
-# Of `detect`, whatever the field strength. Chosen out of fold on the training
-# subjects, on the same candidates and folds: 7T AUC 0.952 against 0.938 of
-# '7t', 3T 0.950 against 0.933 of 'finetuned'; the only one that saw a third
-# protocol.
-DEFAULT = 'combined'
+NAMES = ('7t', 'finetuned', 'combined', 'robust')
+# Of `detect`, whatever the scanner: chosen by benchmarks/ablation.py, in which
+# patches in mm carried over to protocols that no network had seen.
+DEFAULT = 'robust'
 # Instead of `DEFAULT`, for scans without the phase or magnitude that it needs;
 # these networks see the SWI only.
-SWI_ONLY = 'combined'
+SWI_ONLY = 'robust'
 
 
 def folder(name: str) -> pathlib.Path:

@@ -82,6 +82,7 @@ def _one(source, target, name, rows) -> pathlib.Path:
       f'{path}: was made for other weights; run the study to its end again.'
     )
   weights = checkpoint.load_weights(source)
+  record['strategy'] = name
   if record.get('precision') != 'half':  # rounded: no longer the same numbers
     record['fingerprint'] = files.digest(record['fingerprint'], 'half')
     record['precision'] = 'half'

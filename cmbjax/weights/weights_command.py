@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     'which',
     nargs='?',
     metavar='NAME',
-    help='7t, finetuned, combined or a folder; for pack: the run',
+    help='7t, finetuned, combined, robust or a folder; for pack: the run',
   )
   parser.add_argument(
     '--out', metavar='DIR', help='for pack: gets one folder per name'
