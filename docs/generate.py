@@ -7,6 +7,7 @@ touched, so that a second build is quick.
 import argparse
 import importlib
 import io
+import json
 import os
 import pathlib
 import re
@@ -37,6 +38,7 @@ def everything(docs: pathlib.Path) -> None:
   write_cli(out / 'cli')
   write_api(out / 'api')
   write_cards(out / 'cards.md')
+  write_ablation(out / 'ablation.md')
   copy_notebooks(out / 'notebooks')
 
 
@@ -210,6 +212,33 @@ def write_cards(path: pathlib.Path) -> None:
   parts = [part.replace('\n## ', '\n### ') for part in parts]
   none = 'This version comes without weights: train your own, or use `none`.'
   _write(path, '\n\n'.join(parts) + '\n' if parts else f'{none}\n')
+
+
+def write_ablation(path: pathlib.Path) -> None:
+  """The table of benchmarks/ablation.py: an arm a line, a protocol a column."""
+  stored = ROOT / 'benchmarks' / 'results' / 'ablation.json'
+  rows = json.loads(stored.read_text())['rows']
+  protocols = list(dict.fromkeys(row['protocol'] for row in rows))
+  arms = list(dict.fromkeys(row['arm'] for row in rows))
+  found = {(row['arm'], row['protocol']): row for row in rows}
+  lines = [
+    '| patches, heads, channels | ' + ' | '.join(protocols) + ' |',
+    '|---' * (len(protocols) + 1) + '|',
+  ]
+  for arm in arms:
+    cells = [_judged(found[arm, protocol]) for protocol in protocols]
+    lines.append(f'| {arm.replace("+", " + ")} | ' + ' | '.join(cells) + ' |')
+  _write(path, '\n'.join(lines) + '\n')
+
+
+def _judged(row: dict) -> str:
+  auc = row['metrics']['auc']
+  if auc['value'] is None:
+    return 'n/a'
+  text = f'{auc["value"]:.3f}'
+  if auc['low'] is not None:
+    text += f' ({auc["low"]:.2f}-{auc["high"]:.2f})'
+  return f'{text}, {row["removed_at_kept"]:.0%}'
 
 
 def copy_notebooks(folder: pathlib.Path) -> None:
