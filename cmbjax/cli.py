@@ -8,7 +8,7 @@ import importlib
 import sys
 
 import cmbjax
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, of_name
 
 # Verbs whose arguments live in the room that does the work.
 ROOMS = {
@@ -67,6 +67,9 @@ def main(argv: list[str] | None = None) -> int:
   except InputError as error:
     print(f'cmbjax: {error}', file=sys.stderr)
     return error.exit_code
+  except OSError as error:
+    print(f'cmbjax: {of_name(error)}', file=sys.stderr)
+    return InputError.exit_code
   except KeyboardInterrupt:
     print('cmbjax: interrupted; run it again to go on.', file=sys.stderr)
     return 130

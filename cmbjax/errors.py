@@ -4,6 +4,8 @@ Rule: the message names the file or key, what was found, what is allowed and
 the fix. Everything else that is raised is a bug and keeps its traceback.
 """
 
+import errno
+
 _MOST = 200  # characters of a file's content in a sentence
 
 
@@ -23,3 +25,17 @@ def shown(found: object) -> str:
   """What a file holds, fit for a sentence: one line, not long."""
   text = ' '.join(str(found).split())
   return text if len(text) <= _MOST else text[:_MOST] + ' ...'
+
+
+def of_name(error: OSError) -> InputError:
+  """A name that no file can have, as a user's mistake.
+
+  Raises:
+    OSError: it is about something else.
+  """
+  if error.errno != errno.ENAMETOOLONG:
+    raise error
+  return InputError(
+    f'{shown(error.filename)}: is too long for the name of a file '
+    f'({len(str(error.filename))} characters); check what was given.'
+  )

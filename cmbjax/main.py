@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cmbjax import config as configs
-from cmbjax.errors import InputError, shown
+from cmbjax.errors import InputError, of_name, shown
 from cmbjax.training import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -107,6 +107,9 @@ def main(argv: list[str] | None = None) -> int:
   except InputError as error:
     print(f'cmbjax: {error}', file=sys.stderr)
     return error.exit_code
+  except OSError as error:
+    print(f'cmbjax: {of_name(error)}', file=sys.stderr)
+    return InputError.exit_code
   except KeyboardInterrupt:
     print('cmbjax: interrupted; run it again to go on.', file=sys.stderr)
     return 130

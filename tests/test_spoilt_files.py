@@ -5,13 +5,14 @@ benchmarks/fuzz.py does the same with many thousands.
 
 import os
 import random
+import zipfile
 import zlib
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbjax import files
+from cmbjax import cli, errors, files
 from cmbjax.errors import InputError
 from cmbjax.imaging import regions, volume
 from cmbjax.review import journal
@@ -51,6 +52,33 @@ def test_a_pipe_is_refused_at_once(read, tmp_path):
     read(path)
 
 
+_LONG = 'x' * 300  # no file system of ours has it
+
+
+@pytest.mark.parametrize(
+  'words',
+  ['detect {} out', 'evaluate {} c', 'report {}', 'review {}', 'compare {}'],
+)
+def test_a_name_that_no_file_can_have(words, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(words.format(_LONG).split()) == 2
+  (said,) = capsys.readouterr().err.splitlines()
+  assert 'too long' in said
+  assert not any(tmp_path.iterdir())
+
+
+def test_other_errors_of_the_system_stay_errors():
+  with pytest.raises(OSError, match='is a bug'):
+    raise errors.of_name(OSError(5, 'is a bug'))
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+  with zipfile.ZipFile(tmp_path / 'a.npz', 'w') as made:
+    made.writestr('a', b'text')
+  with pytest.raises(InputError, match='a is no array'):
+    files.read_arrays(tmp_path / 'a.npz')
+
+
 def test_a_header_that_promises_too_much_is_refused(tmp_path):
   path = tmp_path / 'huge.nii'
   nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), path)
@@ -81,7 +109,7 @@ def test_an_atlas_of_another_space_or_a_scan_is_refused(tmp_path):
     regions.load_atlas(tmp_path / 'far.nii')
   noise = np.random.default_rng(0).integers(1, 200, (20, 20, 20))
   affine[:3, 3] = -40
-  nib.save(nib.Nifti1Image(noise.astype(np.uint8), affine), tmp_path / 's.nii')
+  nib.save(nib.Nifti1Image(noise.astype(np.int16), affine), tmp_path / 's.nii')
   with pytest.raises(InputError, match='neighbouring voxels differ'):
     regions.load_atlas(tmp_path / 's.nii')
 
