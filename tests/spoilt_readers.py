@@ -565,7 +565,7 @@ READERS = (
   Reader('atlas', _atlas, ('*',), _read_atlas),
   Reader('logs and caches', _logs, ('*',), _read_logs),
   Reader('data set', _metadata, ('*',), _read_metadata),
-  Reader('DICOM', _dicom, ('swi/*',), _read_dicom),
+  Reader('DICOM', _dicom, ('swi/*',), _read_dicom, slow=4),
 )
 
 

@@ -139,7 +139,7 @@ def _check_refused(code, err):
   assert len(said) < 500, err
 
 
-@pytest.mark.parametrize('name', sorted(COMMANDS))
+@pytest.mark.parametrize('name', sorted({*COMMANDS} - {'report'}))
 def test_a_full_disk_is_said_and_the_next_run_ends_well(
   name, given, tmp_path, capsys
 ):
@@ -157,6 +157,16 @@ def test_a_full_disk_is_said_and_the_next_run_ends_well(
       _check_whole(path)
   assert run(given=given, out=out) == 0, capsys.readouterr().err
   assert sorted(_there(out)) == sorted(wanted)
+
+
+def test_a_report_without_room(given, tmp_path, capsys):
+  """Its pictures take seconds, so none is drawn where all goes well."""
+  with room(1000):
+    code = COMMANDS['report'](given=given, out=tmp_path / 'out')
+  _check_refused(code, capsys.readouterr().err)
+  for path in _there(tmp_path / 'out').values():
+    assert 'partial' not in path.name
+    _check_whole(path)
 
 
 @pytest.fixture
