@@ -237,8 +237,8 @@ def _judged(row: dict) -> str:
     return 'n/a'
   text = f'{auc["value"]:.3f}'
   if auc['low'] is not None:
-    text += f' ({auc["low"]:.2f}-{auc["high"]:.2f})'
-  return f'{text}, {row["removed_at_kept"]:.0%}'
+    text += f'<br>{auc["low"]:.2f}–{auc["high"]:.2f}'
+  return f'{text}<br>{100 * row["removed_at_kept"]:.0f} %'
 
 
 def copy_notebooks(folder: pathlib.Path) -> None:
