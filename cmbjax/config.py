@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from cmbjax.errors import InputError, NoInputError
+from cmbjax.errors import InputError, NoInputError, shown
 
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
 # And the simulator's scans of every scanner, for `combined` to learn from.
@@ -193,11 +193,12 @@ def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
     if key not in known:
       near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
       raise InputError(
-        f'--config.{key}: there is no such key; did you mean '
-        f'{" or ".join(near)}?'
-        if near
-        else f'--config.{key}: there is no such key; allowed are '
-        f'{", ".join(sorted(known))}.'
+        f'--config.{shown(key)}: there is no such key; '
+        + (
+          f'did you mean {" or ".join(near)}?'
+          if near
+          else 'all of them stand in configs/base.py.'
+        )
       )
 
 

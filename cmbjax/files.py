@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, shown
 
 if TYPE_CHECKING:  # `--help` does without
   import numpy as np
@@ -283,7 +283,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, 'np.ndarray']:
           raise ValueError(f'{name} is no array')
       return arrays
     except _NO_ARRAYS as error:
-      reason = (str(error).splitlines() or [type(error).__name__])[0]
+      reason = shown(error) or type(error).__name__
       raise InputError(
         f'{path}: is no file of arrays, or a damaged one ({reason}); make or '
         'copy it again.'

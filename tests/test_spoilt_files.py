@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbjax import cli, errors, files
+from cmbjax import cli, config, errors, files
+from cmbjax.data import point_table
 from cmbjax.errors import InputError
 from cmbjax.imaging import regions, volume
 from cmbjax.review import journal
@@ -77,6 +78,28 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
     made.writestr('a', b'text')
   with pytest.raises(InputError, match='a is no array'):
     files.read_arrays(tmp_path / 'a.npz')
+
+
+def test_what_the_fuzzer_found(tmp_path):
+  """Numbers too long for Python, an encoding that is none, a long list."""
+  (tmp_path / 'a.csv').write_text(f'subject,x,y,z\n{"1" * 5000},1,2,3\n')
+  with pytest.raises(InputError):
+    point_table.match(
+      tmp_path / 'a.csv',
+      point_table.read(tmp_path / 'a.csv'),
+      [('sub-01', None, ())],
+    )
+  spoilt_readers.by_name('tables of points').make(tmp_path)
+  with zipfile.ZipFile(tmp_path / 'd.xlsx') as old:
+    members = {name: old.read(name) for name in old.namelist()}
+  with zipfile.ZipFile(tmp_path / 'd.xlsx', 'w') as new:
+    for name, data in members.items():
+      head = b'<?xml version="1.0" encoding="mTF-8"?>'
+      new.writestr(name, head + data.split(b'?>', 1)[-1])
+  with pytest.raises(InputError, match='not a readable workbook'):
+    point_table.read(tmp_path / 'd.xlsx')
+  with pytest.raises(InputError, match='no such key; all of them stand'):
+    config.check_overrides(config.load('configs/smoke.py'), ['--config.=1'])
 
 
 def test_a_header_that_promises_too_much_is_refused(tmp_path):

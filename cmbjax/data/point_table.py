@@ -175,13 +175,12 @@ def _sheet(path) -> list[tuple[int, list[str]]]:
   except (
     OSError,
     EOFError,
-    KeyError,
     ValueError,
-    IndexError,
     AttributeError,
     NotImplementedError,
     RuntimeError,  # encrypted
     zipfile.BadZipFile,
+    LookupError,  # also an encoding that is none
     zlib.error,
     ElementTree.ParseError,
   ) as error:
@@ -293,6 +292,6 @@ def _same_session(given, session) -> bool:
 
 def _same_number(who, subject) -> bool:
   """'7' is sub-007."""
-  digits = re.fullmatch(r'(\d+)(\.0+)?', who.strip())
-  own = re.fullmatch(r'sub-0*(\d+)', subject)
+  digits = re.fullmatch(r'0*(\d{1,99})(\.0+)?', who.strip())
+  own = re.fullmatch(r'sub-0*(\d{1,99})', subject)
   return bool(digits and own and int(digits[1]) == int(own[1]))
