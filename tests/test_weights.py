@@ -399,7 +399,7 @@ def test_the_only_strategy_of_a_run_gets_another_name(run, tmp_path, capsys):
   assert code == 0
   assert checkpoint.read_record(out / 'robust')['strategy'] == 'robust'
   assert 'cmbjax weights: robust' in (out / 'robust/README.md').read_text()
-  with pytest.raises(InputError, match='--name: is .other., allowed are 7t'):
+  with pytest.raises(InputError, match=r'--name: is .other., allowed are 7t'):
     pack.pack(run[0], out, name='other')
   with pytest.raises(InputError, match='one strategy, found none'):
     pack.pack(tmp_path, out, name='robust')
