@@ -389,7 +389,8 @@ def _images(out, name, record, fields, names, labels):
     noted = noted | {'swi': fields['Sources'][:1]}  # of an older version
   shown: dict[str, pathlib.Path | None] = {}
   for kind in ('swi', 'magnitude', 'phase'):
-    paths = [str(p) for p in noted.get(kind) or []][-1:]
+    some = noted.get(kind)
+    paths = [str(p) for p in (some if isinstance(some, list) else [])][-1:]
     there = [p for p in (out / path for path in paths) if p.is_file()]
     if not there and names is not None:
       moved = [
