@@ -182,7 +182,7 @@ def _taken(path, labels, only):
         continue
       text = row['likelihood']
       rates[index] = None if text == 'n/a' else float(text)
-  except (KeyError, TypeError, ValueError) as error:
+  except (KeyError, TypeError, ValueError, csv.Error) as error:
     raise InputError(
       f'{table}: is not a table of `cmbjax detect` ({error!r}).'
     ) from error
