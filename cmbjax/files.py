@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import stat
+import sys
 import tempfile
 import tokenize
 import zipfile
@@ -232,6 +233,14 @@ def read_rows(path: str | os.PathLike) -> list[list[str]]:
     raise InputError(
       f'{path}: cannot be read as a table ({error}); save it again.'
     ) from error
+
+
+def is_number(value: Any) -> bool:
+  """Whether a value of JSON is a number that a float can hold.
+
+  JSON knows whole numbers of any length; NaN and infinity are none.
+  """
+  return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def read_json(path: str | os.PathLike) -> Any:

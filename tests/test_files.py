@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 import os
 
 import pytest
@@ -148,3 +149,10 @@ def test_json_that_is_nested_too_deeply(tmp_path):
   path.write_text('[' * 200_000)
   with pytest.raises(InputError, match=r'deep\.json: is not valid JSON'):
     files.read_json(path)
+
+
+def test_numbers_of_json_are_those_that_a_float_holds():
+  yes = (0, -3, 2.5, 10**300)
+  no = (True, None, '1', [1], math.nan, math.inf, 10**400, -(10**400))
+  assert [files.is_number(value) for value in yes] == [True] * len(yes)
+  assert [files.is_number(value) for value in no] == [False] * len(no)

@@ -15,7 +15,7 @@ import pytest
 from cmbjax import cli, config, errors, files
 from cmbjax.data import point_table
 from cmbjax.errors import InputError
-from cmbjax.imaging import regions, volume
+from cmbjax.imaging import dicom_series, regions, volume
 from cmbjax.review import journal
 from tests import readings, spoilt_readers
 
@@ -122,8 +122,14 @@ def test_infinite_voxels_are_said(tmp_path):
   assert found.array.sum() == 4 * 5 * 6 - 3
 
 
+def test_a_folder_with_a_pipe_is_no_dicom_and_does_not_wait(tmp_path):
+  os.mkfifo(tmp_path / 'image.dcm')
+  (tmp_path / 'gone.dcm').symlink_to(tmp_path / 'nowhere')
+  assert not dicom_series.is_dicom(tmp_path)
+
+
 def test_an_atlas_of_another_space_or_a_scan_is_refused(tmp_path):
-  labels = np.zeros((20, 20, 20), np.uint16)
+  labels = np.zeros((20, 20, 20), np.uint8)
   labels[5:15, 5:15, 5:15] = 3
   affine = np.diag([4.0, 4.0, 4.0, 1.0])
   affine[:3, 3] = 900

@@ -295,8 +295,10 @@ def _walk(folder):
   for root, folders, names in os.walk(folder):
     folders.sort()
     for name in sorted(names):
-      if name != 'DICOMDIR' and not name.startswith('.'):
-        yield pathlib.Path(root, name)
+      path = pathlib.Path(root, name)
+      # A pipe has no end; a link that leads nowhere is no file.
+      if name != 'DICOMDIR' and not name.startswith('.') and path.is_file():
+        yield path
 
 
 def _has_magic(path) -> bool:

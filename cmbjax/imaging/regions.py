@@ -141,7 +141,7 @@ def load_atlas(
       without the columns, or with an unknown location.
   """
   volume = volume_module.load(path)
-  values = np.asarray(volume.array)
+  values = np.asarray(volume.array, np.float32)
   whole = np.rint(values)
   if abs(values - whole).max() > 1e-3 or whole.min() < 0 or whole.max() > 65535:
     raise InputError(

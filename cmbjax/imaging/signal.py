@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from cmbjax.imaging.phase import wrap
@@ -340,5 +341,4 @@ def _linear(image, low, high):
 
 
 def _number(value: Any) -> float | None:
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  return float(value) if is_number and value > 0 else None
+  return float(value) if files.is_number(value) and value > 0 else None

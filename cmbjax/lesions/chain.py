@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cmbjax
+from cmbjax import files
 from cmbjax.data import cohort, persons, tables
 from cmbjax.data.channels import ONLY_SWI
 from cmbjax.detect import candidates as detect
@@ -340,8 +341,7 @@ def _known(scan, classifier):
 
 
 def _number(value: Any) -> float | None:
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  return float(value) if is_number and np.isfinite(value) else None
+  return float(value) if files.is_number(value) else None
 
 
 def _text(value: Any) -> str | None:

@@ -333,7 +333,7 @@ def _voxel(mm, image):
 def _number(text) -> float | None:
   try:
     value = float(text)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     return None
   return value if math.isfinite(value) else None
 

@@ -4,12 +4,12 @@ Rule: whatever a page sends, it is taken or there is one clear InputError.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.review.geometry import View, distinct
 from cmbjax.review.items import CERTAINTIES, MIMICS, REGIONS
@@ -87,7 +87,7 @@ def milliseconds(value: Any) -> int | None:
   """A duration; more than a day is a day."""
   if value is None:
     return None
-  if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+  if not files.is_number(value) or value < 0:
     raise InputError(f'ms: {short(value)} is not a time in milliseconds.')
   return min(int(value), _DAY_MS)
 

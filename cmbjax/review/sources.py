@@ -13,8 +13,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cmbjax import files
 from cmbjax.data import lupolab, truth
 from cmbjax.errors import InputError, NoInputError
@@ -207,8 +205,7 @@ def _protocol(fields) -> dict[str, float | None]:
   names = {'field_t': 'MagneticFieldStrength', 'echo_time_s': 'EchoTime'}
   found = {own: fields.get(name) for own, name in names.items()}
   return {
-    own: float(v) if type(v) in (int, float) and np.isfinite(v) else None
-    for own, v in found.items()
+    own: float(v) if files.is_number(v) else None for own, v in found.items()
   }
 
 

@@ -180,7 +180,7 @@ def _is_point(value) -> bool:
   return (
     isinstance(value, list)
     and len(value) == 3
-    and all(type(v) in (int, float) and np.isfinite(v) for v in value)
+    and all(map(files.is_number, value))
   )
 
 
