@@ -27,7 +27,7 @@ def spread(
     InputError: a process was killed, or none could begin.
   """
   if jobs == 1:
-    yield from map(work, items)
+    yield from _in_order(work, items)
     return
   # spawn: a fork would copy the locks of threads that JAX has started.
   context = multiprocessing.get_context('spawn')
@@ -54,6 +54,33 @@ def spread(
   except BaseException:
     _stop(pool)
     raise
+
+
+def _in_order(work, items):
+  """One after the other; Ctrl-C ends it after the item at hand at latest.
+
+  Python forgets a KeyboardInterrupt that lands in a finalizer or a callback of
+  C code, so whether there was one is also asked between two items.
+  """
+  told = []
+
+  def note(number, frame):
+    told.append(number)
+    signal.default_int_handler(number, frame)
+
+  usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  listens = usual and threading.current_thread() is threading.main_thread()
+  if listens:
+    signal.signal(signal.SIGINT, note)
+  try:
+    for item in items:
+      result = work(item)
+      if told:
+        raise KeyboardInterrupt
+      yield result
+  finally:
+    if listens:
+      signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _submit(pool, work, items):

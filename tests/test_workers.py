@@ -46,6 +46,36 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, sent):
     parent.wait()
 
 
+LOST = """
+import os, signal, sys
+from cmbjax import workers
+
+class Last:
+  def __del__(self):
+    os.kill(os.getpid(), signal.SIGINT)
+
+def work(item):
+  print(item, flush=True)
+  last = Last() if item == 1 else None
+
+try:
+  list(workers.spread(work, range(4), 1, gigabytes=1))
+except KeyboardInterrupt:
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  sys.exit(130)
+"""
+
+
+def test_an_interrupt_that_python_forgets_is_heard(tmp_path):
+  script = tmp_path / 'work.py'
+  script.write_text(LOST)
+  done = subprocess.run(
+    [sys.executable, script], capture_output=True, text=True, check=False
+  )
+  assert 'Exception ignored' in done.stderr
+  assert (done.returncode, done.stdout.split()) == (130, ['0', '1'])
+
+
 def test_results_come_and_a_killed_process_is_named():
   assert list(workers.spread(abs, [-1, 2], 1, gigabytes=1)) == [1, 2]
   assert sorted(workers.spread(abs, [-1, 2, -3], 2, gigabytes=1)) == [1, 2, 3]
