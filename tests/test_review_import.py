@@ -242,6 +242,8 @@ def _drop_first(content):
     (_set('exported', '0001-01-01T00:00:00+14:00'), 'exported is'),
     (_drop_verdict, 'lesion-001 has no verdict'),
     (_set('lesions.0.centre_mm', [1, 2]), 'centre_mm'),
+    (_set('lesions.0.centre_mm', [1.5, 2.5, 10**400]), 'centre_mm'),
+    (_set('lesions.0.centre_mm', [1.5, 2.5, 1e9]), 'centre_mm'),
     (_set('events', 5), 'events is no list'),
     (_copy_first, 'holds lesion-001 twice'),
     (_drop_first, 'lacks lesion-001'),

@@ -26,6 +26,7 @@ _FOUND, _DROPPED = 'lesion-', 'candidate-'
 _FIELDS = ('verdict', 'mimic', 'comment')
 _MOST_COMMENT = 5_000
 _MOST_MS = 30 * 24 * 3600 * 1000
+_MOST_MM = 1e5  # of a place in a scanner's room
 
 
 class _File(NamedTuple):
@@ -180,7 +181,7 @@ def _is_point(value) -> bool:
   return (
     isinstance(value, list)
     and len(value) == 3
-    and all(map(files.is_number, value))
+    and all(files.is_number(v) and abs(v) <= _MOST_MM for v in value)
   )
 
 
