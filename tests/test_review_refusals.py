@@ -128,7 +128,7 @@ LONG = 'x' * (checks.LONGEST_TEXT + 1)
       'a value of type int is',
     ),
     (
-      {'event': 'rating', 'item': 1, 'value': nested(5000)},
+      {'event': 'rating', 'item': 1, 'value': nested(100_000)},
       'rating: a value of type list is not',
     ),
     ({'event': 'edit', 'item': 3, 'set': [1]}, 'is rejected, so its outline'),
