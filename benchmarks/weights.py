@@ -129,8 +129,10 @@ def _command(*words) -> None:
 
 
 def _trained_on(weights: str, protocol: str) -> bool:
-  known = files.read_json(catalogue.folder(weights) / classifier.POINTS_FILE)
-  return protocol in known['cohorts']
+  folder = catalogue.folder(weights)
+  known = files.read_json(folder / classifier.POINTS_FILE)['cohorts']
+  start = files.read_json(folder / 'weights.json').get('start')
+  return protocol in known or (start == '7t' and protocol == 'btumor_7t')
 
 
 def judged(name: str, folder: pathlib.Path, args) -> list[dict]:
