@@ -25,7 +25,7 @@ from cmbjax import files
 from cmbjax.data import channels
 from cmbjax.data import examples as examples_lib
 from cmbjax.evaluation import metrics
-from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation.predictions import Predictions, counts_of, of_examples
 from cmbjax.evaluation.predictions import lesions as best_of_lesions
 from cmbjax.lesions import classifier
 from cmbjax.simulate import cohort as simulator
@@ -176,18 +176,8 @@ def judged(
   known = classifier.load(weights)
   examples, scans = load(test, folder, arm, out)
   seen = examples_lib.seen(examples)
-  predictions = Predictions(
-    key=examples.key,
-    subject=examples.subject,
-    scan=examples.scan,
-    cohort=examples.cohort,
-    label=examples.label.astype(int),
-    lesion=examples.lesion.astype(int),
-    probability=known.likelihood(seen).mean(0),
-  )
-  counts = ScanCounts(
-    scans.scan, scans.subject, scans.num_lesions, scans.num_missed
-  )
+  predictions = of_examples(examples, known.likelihood(seen).mean(0))
+  counts = counts_of(scans)
   how = {'threshold': known.threshold('balanced'), 'method': 'jackknife'}
   found = metrics.evaluate(predictions, counts, **how)
   return {

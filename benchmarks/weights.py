@@ -24,7 +24,7 @@ from cmbjax import files
 from cmbjax.data import channels
 from cmbjax.data import examples as examples_lib
 from cmbjax.evaluation import calibration, metrics
-from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation.predictions import counts_of, of_examples
 from cmbjax.lesions import classifier
 from cmbjax.simulate import cohort as simulator
 from cmbjax.weights import catalogue
@@ -145,19 +145,9 @@ def judged(name: str, folder: pathlib.Path, args) -> list[dict]:
       config=channels.data_set(known.patches, known.channels),
     )  # fmt: skip
     examples = examples_lib.load(built)
-    predictions = Predictions(
-      key=examples.key,
-      subject=examples.subject,
-      scan=examples.scan,
-      cohort=examples.cohort,
-      label=examples.label.astype(int),
-      lesion=examples.lesion.astype(int),
-      probability=known.likelihood(examples_lib.seen(examples)).mean(0),
-    )
-    scans = examples_lib.load_scans(built)
-    counts = ScanCounts(
-      scans.scan, scans.subject, scans.num_lesions, scans.num_missed
-    )
+    seen = examples_lib.seen(examples)
+    predictions = of_examples(examples, known.likelihood(seen).mean(0))
+    counts = counts_of(examples_lib.load_scans(built))
     rows += [
       _row(known, weights, name, predictions, counts, point) for point in POINTS
     ]

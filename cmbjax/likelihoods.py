@@ -198,21 +198,10 @@ def _table(
   return Table(
     strategy=strategy,
     test=test,
-    predictions=predictions_lib.Predictions(
-      key=some.key,
-      subject=some.subject,
-      scan=some.scan,
-      cohort=some.cohort,
-      label=some.label.astype(int),
-      lesion=some.lesion.astype(int),
-      probability=predictions_lib.ensemble(by_seed),
+    predictions=predictions_lib.of_examples(
+      some, predictions_lib.ensemble(by_seed)
     ),
-    scans=predictions_lib.ScanCounts(
-      scan=scans.scan,
-      subject=scans.subject,
-      num_lesions=scans.num_lesions.astype(int),
-      num_missed=scans.num_missed.astype(int),
-    ),
+    scans=predictions_lib.counts_of(scans),
     by_seed=by_seed,
     fold_hash=_fold_hash(material, test),
     selection=SELECTION if kind == ENSEMBLE else HELD_OUT_SELECTION,

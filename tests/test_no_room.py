@@ -8,8 +8,6 @@ import functools
 import json
 import pathlib
 import resource
-import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -20,7 +18,7 @@ from cmbjax.errors import InputError
 from cmbjax.imaging import volume
 from cmbjax.review import sources
 from cmbjax.training import checkpoint, packed
-from tests import readings, small_cohorts, spoilt_readers
+from tests import mounted, readings, small_cohorts, spoilt_readers
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -172,16 +170,8 @@ def test_a_report_without_room(given, tmp_path, capsys):
 @pytest.fixture
 def sealed(tmp_path):
   """A file system that can only be read, where we may mount one."""
-  place = tmp_path / 'sealed'
-  place.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=64k,ro', 'tmpfs', str(place)]
-  if (
-    shutil.which('mount') is None
-    or subprocess.run(mount, capture_output=True, check=False).returncode
-  ):
-    pytest.skip('cannot mount a file system here')
-  yield place
-  subprocess.run(['umount', '-l', str(place)], check=True)
+  with mounted.mounted(tmp_path / 'sealed', 'size=64k,ro') as place:
+    yield place
 
 
 @pytest.mark.parametrize('name', sorted(COMMANDS))

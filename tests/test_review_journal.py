@@ -21,6 +21,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.review import journal, reader_mask
 from cmbjax.review.journal import DiskFull, Journal
 from cmbjax.review.record import Stale
+from tests import mounted
 from tests import review_records as reviews
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -581,16 +582,8 @@ def test_a_real_limit(folder):
 @pytest.fixture
 def small_disk(tmp_path):
   """A real file system of 64 kB, where we may mount one."""
-  place = tmp_path / 'disk'
-  place.mkdir()
-  command = ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(place)]
-  if (
-    shutil.which('mount') is None
-    or subprocess.run(command, capture_output=True, check=False).returncode
-  ):
-    pytest.skip('cannot mount a small file system here')
-  yield place
-  subprocess.run(['umount', '-l', str(place)], check=True)
+  with mounted.mounted(tmp_path / 'disk', 'size=64k') as place:
+    yield place
 
 
 def test_a_disk_that_is_full(small_disk):

@@ -214,6 +214,29 @@ def _check_scans(predictions: Predictions, scans: ScanCounts) -> None:
     )
 
 
+def of_examples(examples, likelihood: np.ndarray) -> Predictions:
+  """Likelihoods [N] of N labelled candidates (`data.examples.Examples`)."""
+  return Predictions(
+    key=examples.key,
+    subject=examples.subject,
+    scan=examples.scan,
+    cohort=examples.cohort,
+    label=examples.label.astype(int),
+    lesion=examples.lesion.astype(int),
+    probability=likelihood,
+  )
+
+
+def counts_of(scans) -> ScanCounts:
+  """What metrics need of all scans (`data.examples.Scans`)."""
+  return ScanCounts(
+    scan=scans.scan,
+    subject=scans.subject,
+    num_lesions=scans.num_lesions.astype(int),
+    num_missed=scans.num_missed.astype(int),
+  )
+
+
 def lesions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
   """Distinct lesions hit by candidates: scan [L] and likelihood [L].
 

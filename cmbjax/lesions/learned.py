@@ -11,8 +11,7 @@ import numpy as np
 from cmbjax import files
 from cmbjax.data.examples import Examples, Scans
 from cmbjax.errors import InputError
-from cmbjax.evaluation import operating_points
-from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation import operating_points, predictions
 from cmbjax.lesions import domain
 from cmbjax.lesions.classifier import POINTS_FILE
 
@@ -52,23 +51,11 @@ def store(
     likelihood: [n] out of fold.
     threshold: of the high-sensitivity point.
   """
-  predictions = Predictions(
-    key=examples.key,
-    subject=examples.subject,
-    scan=examples.scan,
-    cohort=examples.cohort,
-    label=examples.label.astype(int),
-    lesion=examples.lesion.astype(int),
-    probability=likelihood,
-  )
-  counts = ScanCounts(
-    scan=scans.scan,
-    subject=scans.subject,
-    num_lesions=scans.num_lesions.astype(int),
-    num_missed=scans.num_missed.astype(int),
-  )
   chosen = operating_points.choose(
-    predictions, counts, fold_of=fold_of, threshold=threshold
+    predictions.of_examples(examples, likelihood),
+    predictions.counts_of(scans),
+    fold_of=fold_of,
+    threshold=threshold,
   )
   files.write_json(
     folder / POINTS_FILE,
