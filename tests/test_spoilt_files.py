@@ -3,6 +3,7 @@
 benchmarks/fuzz.py does the same with many thousands.
 """
 
+import gzip
 import os
 import random
 import zipfile
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 from cmbjax import cli, config, errors, files
-from cmbjax.data import point_table
+from cmbjax.data import cohort, point_table
 from cmbjax.errors import InputError
-from cmbjax.imaging import dicom_series, regions, volume
+from cmbjax.imaging import bids, dicom_series, regions, volume
 from cmbjax.review import journal
 from tests import readings, spoilt_readers
 
@@ -120,6 +121,59 @@ def test_infinite_voxels_are_said(tmp_path):
   found = volume.load(tmp_path / 'a.nii')
   assert found.notes == ('a.nii: 2 voxels are infinite and were taken for 0',)
   assert found.array.sum() == 4 * 5 * 6 - 3
+
+
+def _with_fields(path, **fields):
+  """A scan of 3 mm whose header holds what means nothing."""
+  header = nib.Nifti1Image(np.ones((4, 5, 6)), np.eye(4)).header
+  header['vox_offset'], header['magic'] = 352, 'n+1'
+  for name, value in fields.items():
+    header[name] = value
+  data = header.binaryblock + bytes(4) + np.ones((6, 5, 4)).tobytes()
+  path.write_bytes(gzip.compress(data) if path.suffix == '.gz' else data)
+
+
+@pytest.mark.parametrize('name', ['a.nii', 'a.nii.gz'])
+def test_a_repaired_header_is_said_and_not_logged(name, tmp_path, capfd):
+  path = tmp_path / name
+  _with_fields(path, sform_code=77, qform_code=-3, bitpix=8)
+  found = volume.load(path)
+  assert found.notes == (
+    f'{name}: its header was repaired: bitpix 8 was taken for 64, qform_code '
+    '-3 was taken for 0, sform_code 77 was taken for 0',
+  )
+  assert not found.placed
+  _with_fields(path, pixdim=[0, -2, 0, 1, np.nan, 0, 0, 0])
+  assert volume.load(path).notes == (
+    f'{name}: its header was repaired: pixdim[0] 0 was taken for 1, pixdim[1] '
+    '-2 was taken for 2, pixdim[2] 0 was taken for 1',
+  )
+  _with_fields(path)
+  assert volume.load(path).notes == ()
+  _with_fields(path, magic=b'xyz')
+  with pytest.raises(InputError, match='not a readable NIfTI'):
+    volume.load(path)
+  assert capfd.readouterr() == ('', '')
+
+
+def test_what_nibabel_says_to_others_stays(tmp_path, caplog):
+  _with_fields(tmp_path / 'a.nii', sform_code=77)
+  volume.load(tmp_path / 'a.nii')
+  assert not caplog.messages
+  nib.load(tmp_path / 'a.nii')
+  assert caplog.messages == ['sform_code 77 not valid; setting to 0']
+
+
+def test_every_file_of_a_scan_tells_its_repairs_once(tmp_path):
+  paths = [tmp_path / f'{name}.nii' for name in ('image', 'mag', 'mask')]
+  for path in paths:
+    _with_fields(path, sform_code=77)
+  image, magnitude, mask = paths
+  for given, said in ((image, paths), (None, paths[1:])):
+    scan = bids.ScanFiles('sub-1', None, '1', given, magnitude, None, mask, {})
+    notes = cohort.load_image(scan, ('swi', 'magnitude')).notes
+    told = sorted(note.split(':')[0] for note in notes)
+    assert told == [path.name for path in said]
 
 
 def test_a_folder_with_a_pipe_is_no_dicom_and_does_not_wait(tmp_path):

@@ -120,6 +120,17 @@ def test_an_unknown_field_strength_is_said(files, tmp_path, capsys):
   assert 'field strength' not in capsys.readouterr().err
 
 
+def test_a_repaired_header_is_one_note(files, tmp_path, capfd):
+  data, path = bytearray((files / 'mask.nii').read_bytes()), tmp_path / 'm.nii'
+  data[252] = 77  # qform_code
+  path.write_bytes(data)
+  assert _run(*_scan(files), '--mask', path, '--out', tmp_path) == 0
+  lines = capfd.readouterr().err.splitlines()
+  assert [line for line in lines if 'qform' in line] == [
+    'note: m.nii: its header was repaired: qform_code 77 was taken for 0'
+  ]
+
+
 def test_own_mask_is_kept(files, tmp_path):
   _run(
     '--mag',

@@ -163,7 +163,7 @@ def load_image(
   if found.mask is not None:
     given = volume.load(found.mask)
     check_grid(given, image)
-    mask = given.array > 0
+    mask, notes = given.array > 0, (*notes, *given.notes)
   elif mask is None:
     mask = brain.brain_mask(image.array, image.spacing_mm)
   result = Image(image, mask, made, notes)
@@ -256,9 +256,9 @@ def _with_channels(
     if rebuilt is None and found.phase is not None:
       rebuilt, _, notes = _reconstruct(found, image)
     if rebuilt is None:
-      magnitude = volume.load(_files(found.magnitude)[-1])
-      check_grid(magnitude, image.volume)
-      magnitude = magnitude.array
+      given = volume.load(_files(found.magnitude)[-1])
+      check_grid(given, image.volume)
+      magnitude, notes = given.array, given.notes
     else:
       magnitude = rebuilt.magnitude
     make = {
@@ -269,9 +269,8 @@ def _with_channels(
   except InputError as error:
     why = str(error).rstrip('.')
     return image._replace(lacking=lacking | dict.fromkeys(wanted, why))
-  return image._replace(
-    notes=(*image.notes, *notes), beside=beside, lacking=lacking
-  )
+  notes = tuple(dict.fromkeys((*image.notes, *notes)))  # a file read twice
+  return image._replace(notes=notes, beside=beside, lacking=lacking)
 
 
 def _absent(found: bids.ScanFiles, wanted: Sequence[str]) -> dict[str, str]:

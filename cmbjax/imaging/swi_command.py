@@ -196,6 +196,8 @@ def run(args: argparse.Namespace) -> int:
     fix_ge=args.fix_ge_phase,
   )
   options = _options(args, swi)
+  mask = _read_mask(args.mask, scan.grid) if args.mask else None
+  field = _read_field(args.mag_sensitivity_correction, scan.grid)
   result = swi.reconstruct(
     scan.magnitude,
     scan.phase,
@@ -203,14 +205,15 @@ def run(args: argparse.Namespace) -> int:
     options,
     echo_times_s=scan.echo_times_s,
     field_t=scan.field_t,
-    mask=_read_mask(args.mask, scan.grid) if args.mask else None,
-    sensitivity=_read_field(args.mag_sensitivity_correction, scan.grid),
+    mask=None if mask is None else mask.array > 0.5,
+    sensitivity=None if field is None else field.array,
   )
   grid = scan.grid
   if args.resample:
     result, grid = _resampled(result, grid, args)
   notes = [
     *scan.notes,
+    *(note for given in (mask, field) if given for note in given.notes),
     *_polarity_notes(result.polarity, options),
     *_unused_notes(args, result, options),
     *_assumed_notes(scan, result, options),
@@ -311,7 +314,7 @@ def _read_field(text, grid):
       f'{text}: a sensitivity map must be above 0 everywhere, its smallest '
       f'value is {field.array.min():g}.'
     )
-  return field.array
+  return field
 
 
 def _resampled(result, grid, args):
@@ -333,7 +336,7 @@ def _read_mask(path, grid):
       f'{path}: is not on the grid of {grid.path} '
       f'{grid.array.shape[:3]}; give a mask of the same scan.'
     )
-  return mask.array > 0.5
+  return mask
 
 
 def _polarity_notes(found, options):

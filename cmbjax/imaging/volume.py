@@ -4,6 +4,8 @@ Rule: everything is computed on RAS-ordered voxels with the affine kept; what
 is written is on the source file's own grid, orientation and affine.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import gzip
 import math
@@ -21,6 +23,10 @@ from nibabel.spatialimages import HeaderDataError
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 
+_SILENT = contextvars.ContextVar('silent', default=False)
+nib.imageglobals.logger.addFilter(lambda record: not _SILENT.get())
+# Fields that nibabel puts right where they mean nothing.
+_REPAIRED = ('sizeof_hdr', 'bitpix', 'qform_code', 'sform_code', 'pixdim')
 _MOST_PACKED = 1100  # bytes that one byte of a compressed file may become
 # Whatever nibabel makes of a damaged header or file.
 _UNREADABLE = (
@@ -117,7 +123,8 @@ def load(
     num_dims: 3, or 4 when echoes may follow; trailing axes of length 1 go.
     scaled: apply the header's scale factor (a slope of 0 means 1).
     keep_nan: keep non-finite values; otherwise they become 0, and `notes`
-      tells of infinite ones.
+      tells of infinite ones, as it does of fields of the header that meant
+      nothing.
 
   Returns:
     The volume; floats as float32, integers as they are.
@@ -130,6 +137,7 @@ def load(
   path = pathlib.Path(path)
   image = open_image(path)
   try:
+    notes = _repairs(path, image)
     array = (
       np.asanyarray(image.dataobj)
       if scaled or not hasattr(image.dataobj, 'get_unscaled')
@@ -149,9 +157,9 @@ def load(
     raise InputError(
       f'{path}: holds {array.dtype} voxels, expected real numbers.'
     )
-  notes: tuple[str, ...] = ()
   if array.dtype.kind == 'f':
-    array, notes = _finite(array, path, keep_nan=keep_nan)
+    array, infinite = _finite(array, path, keep_nan=keep_nan)
+    notes += infinite
   volume = from_array(array, _affine(path, image))
   codes = [
     int(image.header[name])
@@ -193,7 +201,8 @@ def open_image(path: str | os.PathLike) -> nib.spatialimages.SpatialImage:
   if not path.is_file():
     raise NoInputError(f'{path}: no such file; check the name.')
   try:
-    image = nib.load(path)
+    with _silent():
+      image = nib.load(path)
     promised = _promised_bytes(image)
   except _UNREADABLE as error:
     raise _unreadable(path, error) from error
@@ -284,6 +293,27 @@ def same_grid(first: Volume, second: Volume, *, atol_mm: float = 1e-2) -> bool:
   )
 
 
+def _repairs(path: pathlib.Path, image) -> tuple[str, ...]:
+  """What nibabel took some fields of the header for, in one sentence."""
+  if not isinstance(image.header, nib.AnalyzeHeader):
+    return ()  # other formats have no such repairs
+  used = image.header
+  holder = image.file_map.get('header', image.file_map['image'])
+  with holder.get_prepare_fileobj('rb') as stream:
+    block = stream.read(used.sizeof_hdr)
+  found = type(used)(block, used.endianness, check=False)
+  changes = []
+  for name in (name for name in _REPAIRED if name in used):
+    pairs = zip(np.atleast_1d(found[name]), np.atleast_1d(used[name]))
+    for n, (before, now) in enumerate(pairs):
+      if not np.array_equal(before, now, equal_nan=True):
+        place = f'{name}[{n}]' if np.ndim(used[name]) else name
+        changes.append(f'{place} {before:g} was taken for {now:g}')
+  if not changes:
+    return ()
+  return (f'{path.name}: its header was repaired: {", ".join(changes)}',)
+
+
 def _finite(
   array: np.ndarray, path: pathlib.Path, *, keep_nan: bool
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -328,6 +358,16 @@ def _promised_bytes(image) -> int:
 
 def _memory_bytes() -> int:
   return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
+@contextlib.contextmanager
+def _silent():
+  """What nibabel logs of a header here is for the notes, not for stderr."""
+  token = _SILENT.set(True)
+  try:
+    yield
+  finally:
+    _SILENT.reset(token)
 
 
 def _unreadable(path: pathlib.Path, error: Exception) -> InputError:

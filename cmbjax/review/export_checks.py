@@ -7,7 +7,6 @@ that is wrong ends the export with one sentence.
 import pathlib
 from collections.abc import Sequence
 
-import nibabel as nib
 import numpy as np
 
 from cmbjax.data import truth
@@ -62,7 +61,9 @@ def check(
 
 def _read(name, stem, image) -> np.ndarray:
   path = pathlib.Path(f'{stem}.nii.gz')
-  stored = nib.load(path).dataobj  # its header forgets the slope on loading
+  stored = volume.open_image(
+    path
+  ).dataobj  # its header forgets the slope on loading
   if (stored.slope, stored.inter) != (1, 0):
     raise InputError(f'{name}: {path.name} has a scaling slope.')
   labels = volume.load(path)

@@ -8,12 +8,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 from nibabel import orientations
 
 from cmbjax.errors import InputError
-from cmbjax.imaging.volume import Volume
+from cmbjax.imaging.volume import Volume, open_image
 
 _LOW, _HIGH = -32768, 32767
 
@@ -60,7 +59,7 @@ class View:
     native = np.asarray(volume.native.affine, float)
     forms = {name: {'code': 1, 'affine': native} for name in _FORMS}
     if volume.path is not None:
-      header = nib.load(volume.path).header
+      header = open_image(volume.path).header
       forms = {name: _form(header, name, native) for name in _FORMS}
     shape = tuple(int(n) for n in volume.array.shape[:3])
     native_shape = tuple(int(n) for n in volume.native.shape)
