@@ -23,10 +23,9 @@ def inside(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   Returns:
     their labels [N], and their linear indices [N], sorted; x runs fastest.
   """
-  place = np.nonzero(labels)
-  where = np.ravel_multi_index(place, labels.shape, order='F')
-  order = np.argsort(where)
-  return labels[place][order], where[order]
+  flat = labels.ravel(order='F')  # as files lie in memory: no copy
+  where = np.flatnonzero(flat)
+  return flat[where], where
 
 
 def apart(
