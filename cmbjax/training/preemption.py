@@ -2,11 +2,13 @@
 
 Rule: inside `deferred` the signal only leaves a note, which the training asks
 for after every step; elsewhere it ends the program at once, because every
-other stage begins again where it was.
+other stage begins again where it was. It is said once: what a stage tidies up
+on its way out is not interrupted by a second signal.
 """
 
 import atexit
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -21,6 +23,8 @@ class Stopped(BaseException):
 
 _noted = threading.Event()
 _deferred = threading.Event()
+_raised = threading.Event()
+_AGAIN_S = 0.05
 
 
 def requested() -> bool:
@@ -34,12 +38,23 @@ def listening() -> Iterator[None]:
   if threading.current_thread() is not threading.main_thread():
     yield
     return
+  handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+  timers: list[threading.Timer] = []
   _noted.clear()
-  before = signal.signal(signal.SIGTERM, _note)
-  try:
-    yield
+  _raised.clear()
+  try:  # twice, because the signal may land between any two of these lines
+    try:
+      sys.unraisablehook = functools.partial(_forgotten, hook, timers)
+      signal.signal(signal.SIGTERM, _note)
+      yield
+    finally:
+      _raised.set()
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for timer in timers:
+      timer.cancel()
+      timer.join()
+    signal.signal(signal.SIGTERM, handler)
+    sys.unraisablehook = hook
     _noted.clear()  # the next training was not asked to end
 
 
@@ -76,5 +91,19 @@ def exit_with(main: Callable[[], int]) -> NoReturn:
 def _note(signum, frame) -> None:
   del signum, frame
   _noted.set()
-  if not _deferred.is_set():
+  if not (_deferred.is_set() or _raised.is_set()):
+    _raised.set()
     raise Stopped
+
+
+def _forgotten(hook, timers, told) -> None:
+  """Python drops what is raised in a finalizer: so it is said again, later."""
+  if not isinstance(told.exc_value, Stopped):
+    hook(told)
+    return
+  _raised.clear()
+  main = threading.main_thread().ident
+  timers.append(
+    threading.Timer(_AGAIN_S, signal.pthread_kill, (main, signal.SIGTERM))
+  )
+  timers[-1].start()
