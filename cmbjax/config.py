@@ -77,6 +77,14 @@ _NOT_NEGATIVE = (
   'train.save_every_s',
 )
 
+_KINDS = {
+  bool: 'true or false',
+  int: 'a whole number',
+  float: 'a number',
+  str: 'text',
+  tuple: 'a list such as "(1,2)"',
+}
+
 # What one point of a sweep may change: nothing that changes the examples, the
 # folds or the tests, for then the points could not be compared.
 SWEPT = (
@@ -109,8 +117,10 @@ def resolve(name: str) -> str:
     NoInputError: there is no such file.
   """
   path, colon, preset = name.partition(':')
-  shipped = _folder() / pathlib.Path(path).name
-  for candidate in (pathlib.Path(path), shipped):
+  candidates = [pathlib.Path(path)]
+  if candidates[0].parts[:-1] in ((), ('configs',)):  # no place of one's own
+    candidates.append(_folder() / candidates[0].name)
+  for candidate in candidates:
     if candidate.is_file():
       return f'{candidate}{colon}{preset}'
   known = sorted(p.stem for p in _folder().glob('[a-z]*.py'))
@@ -132,9 +142,26 @@ def load(name: str) -> ConfigDict:
   """`get_config(preset)` of a config file.
 
   Raises:
-    InputError: the file has no get_config or refuses the preset.
+    InputError: the file has no get_config, refuses the preset, or gives other
+      keys than those of configs/base.py.
   """
-  return _call(name, 'get_config')
+  config = _call(name, 'get_config')
+  if not isinstance(config, ConfigDict):
+    raise InputError(
+      f'--config={name}: get_config() gives {shown(repr(config))}, must give '
+      'what base.get_config(preset) gives, with values changed.'
+    )
+  found, known = keys(config), keys(_base())
+  for key in found:
+    if key not in known:
+      raise InputError(f'--config={name}: {key}: {_no_such_key(key, known)}')
+  for key in known:
+    if key not in found:
+      raise InputError(
+        f'--config={name}: {key}: is missing; begin with '
+        'config = base.get_config(preset).'
+      )
+  return config
 
 
 def load_sweep(name: str) -> tuple[dict[str, Any], ...]:
@@ -167,16 +194,14 @@ def _call(name: str, function: str):
     spec.loader.exec_module(module)
     if function == 'sweep':
       return tuple(module.sweep()) if hasattr(module, 'sweep') else ()
+    if not hasattr(module, function):
+      raise InputError(f'--config={name}: has no {function}(preset).')
     return getattr(module, function)(preset)
-  except (
-    SyntaxError,
-    ImportError,
-    AttributeError,
-    NameError,
-    TypeError,
-    ValueError,
-  ) as error:
-    raise InputError(f'--config={name}: {error}') from error
+  except InputError:
+    raise
+  except Exception as error:  # of somebody's own file
+    kind = type(error).__name__
+    raise InputError(f'--config={name}: {kind}: {shown(error)}') from error
 
 
 def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
@@ -191,15 +216,23 @@ def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
       continue
     key = argument[len('--config.') :].partition('=')[0]
     if key not in known:
-      near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
-      raise InputError(
-        f'--config.{shown(key)}: there is no such key; '
-        + (
-          f'did you mean {" or ".join(near)}?'
-          if near
-          else 'all of them stand in configs/base.py.'
-        )
-      )
+      raise InputError(f'--config.{shown(key)}: {_no_such_key(key, known)}')
+
+
+def wrong_value(config: ConfigDict, message: str) -> str:
+  """What the flags say of a value that cannot be read, as one sentence."""
+  found = re.match(r'flag --config\.([\w.]+)=(.*?): ', message, re.DOTALL)
+  if not found or found[1] not in keys(config):
+    return shown(message)
+  kind = _KINDS[type(get(config, found[1]))]
+  return f'config.{found[1]}: is {shown(found[2])!r}, must be {kind}.'
+
+
+def _no_such_key(key: str, known: Sequence[str]) -> str:
+  near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+  if near:
+    return f'there is no such key; did you mean {" or ".join(near)}?'
+  return 'there is no such key; all of them stand in configs/base.py.'
 
 
 def keys(config: ConfigDict, prefix: str = '') -> list[str]:
@@ -214,12 +247,13 @@ def keys(config: ConfigDict, prefix: str = '') -> list[str]:
 
 
 def validate(config: ConfigDict) -> None:
-  """Checks every value that has a range or a list of choices.
+  """Checks every value: its kind, and its range or list of choices.
 
   Raises:
     InputError: names the key, the value found and what is allowed.
     NoInputError: a cohort or weights folder does not exist.
   """
+  _kinds(config)
   _choices('strategies', config.strategies, STRATEGIES)
   _choices('tests', config.tests, COHORTS)
   _choices('patches', (config.patches,), PATCHES)
@@ -234,6 +268,11 @@ def validate(config: ConfigDict) -> None:
     _number(config, key, lambda v: v >= 0, '0 or more')
   for key in _BETWEEN_0_AND_1:
     _number(config, key, lambda v: 0 < v < 1, 'between 0 and 1')
+  if config.test_subjects.ccm_3t < -1:
+    raise InputError(
+      f'config.test_subjects.ccm_3t: is {config.test_subjects.ccm_3t}, must be '
+      '-1 (all of them), 0 or more.'
+    )
   if config.train.folds < 2:
     raise InputError('config.train.folds: is 1, cross-validation needs 2.')
   for key in ('learning_rate', 'finetune_learning_rate'):
@@ -372,6 +411,12 @@ def trained_on(config: ConfigDict, strategy: str) -> tuple[str, ...]:
   return tuple(name for name in LEARNABLE if name in config.train.combined)
 
 
+def held_out(config: ConfigDict, name: str, subjects: int) -> int:
+  """How many of a cohort's subjects are kept apart for testing."""
+  count = config.test_subjects[name]
+  return subjects if count < 0 else count
+
+
 def goes_on(config: ConfigDict, strategy: str) -> bool:
   """Whether a strategy starts from the 7T weights, not from nothing."""
   if strategy == 'combined':
@@ -417,6 +462,19 @@ def _folder() -> pathlib.Path:
   package = pathlib.Path(__file__).parent
   inside = package / 'configs'
   return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def _base() -> ConfigDict:
+  return _call(str(_folder() / 'base.py'), 'get_config')
+
+
+def _kinds(config: ConfigDict) -> None:
+  """A config file can hold None, or text for a number, without a word."""
+  base = _base()
+  for key in keys(base):
+    kind, value = type(get(base, key)), get(config, key)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+      raise InputError(f'config.{key}: is {value!r}, must be {_KINDS[kind]}.')
 
 
 def _choices(key: str, values: Sequence[str], allowed: Sequence[str]) -> None:
@@ -470,21 +528,22 @@ def _enough_subjects(config: ConfigDict) -> None:
     for name in trained_on(config, strategy)
   }
   for name in cohorts_needed(config):
-    held = config.test_subjects.get(name)
+    held = config.test_subjects[name]
     if held == 0 and name in config.tests:
       raise InputError(
         f'config.test_subjects.{name}: is 0, but config.tests holds {name}; '
         'set it to 1 or more.'
       )
-    if config.cohorts[name] or held is None:
+    if config.cohorts[name]:
       continue
-    left = config.simulate.subjects[name] - held
+    simulated = config.simulate.subjects[name]
+    left = simulated - held_out(config, name, simulated)
     if name in trained and left < config.train.folds:
       raise InputError(
-        f'config.simulate.subjects.{name}: is '
-        f'{config.simulate.subjects[name]}, less {held} test subjects leaves '
-        f'{left} for {config.train.folds} folds; raise it, give scans by '
-        f'config.cohorts.{name}, or lower config.train.folds.'
+        f'config.simulate.subjects.{name}: is {simulated}, less '
+        f'{simulated - left} test subjects (config.test_subjects.{name}) '
+        f'leaves {left} for {config.train.folds} folds; raise it, give scans '
+        f'by config.cohorts.{name}, or lower config.train.folds.'
       )
 
 

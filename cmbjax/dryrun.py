@@ -88,6 +88,7 @@ def describe(
   """
   points = configs.points(config, sweep)
   trainings_lib.check_layers(points)
+  trainings_lib.check_pretrained(config)
   counts, source = candidates(config, pathlib.Path(workdir))
   trainings = list(plan(points, counts))
   waves = sorted({(t.wave, t.program) for t in trainings})
@@ -182,7 +183,7 @@ def candidates(
       number = CANDIDATES_PER_SCAN[name] * subjects
       if config.simulate.slab_mm and not config.cohorts[name]:
         number = number * config.simulate.slab_mm / 60
-    held = config.test_subjects.get(name, subjects)
+    held = configs.held_out(config, name, subjects)
     share = max(subjects - held, 0) / max(subjects, 1)
     counts[name] = round(number * share)
   if not counted:

@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cmbjax import config as configs
-from cmbjax.errors import InputError, of_name, shown
+from cmbjax.errors import InputError, of_name
 from cmbjax.training import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -60,14 +60,15 @@ def parse(argv: list[str]) -> Call:
     raise InputError('--config: is missing; try --config=configs/finetune.py.')
   name = argv[at[0]].partition('=')[2] or ''.join(argv[at[0] + 1 : at[0] + 2])
   rest = argv[1 : at[0]] + argv[at[0] + (1 if '=' in argv[at[0]] else 2) :]
-  configs.check_overrides(configs.load(name), rest)
+  config = configs.load(name)
+  configs.check_overrides(config, rest)
   try:
     # --config has to stand before its overrides.
     left = flags.FLAGS(
       [argv[0], f'--config={configs.resolve(name)}', *rest], known_only=False
     )
   except (flags.Error, TypeError, ValueError) as error:
-    raise InputError(shown(error)) from error
+    raise InputError(configs.wrong_value(config, str(error))) from error
   if len(left) > 1:
     raise InputError(f'{left[1]}: is not a flag; values go behind "=".')
   if _WORKDIR.value == '':

@@ -202,7 +202,7 @@ def make_folds(
   used, num_test = {}, {}
   for name, subjects in subjects_of.items():
     unique = sorted(set(subjects))
-    count = config.test_subjects.get(name, len(unique))
+    count = configs.held_out(config, name, len(unique))
     if name in trained and len(unique) <= count:
       raise InputError(
         f'{name}: has {len(unique)} subjects and {count} are held out for '

@@ -49,10 +49,11 @@ def get_config(preset: str = '') -> ConfigDict:
   config.simulate.subjects.randomised = 0  # each with its own scanner [ours]
 
   # Subjects kept apart for testing; the others go into cross-validation.
-  # All subjects of ccm_3t are for testing [paper].
   config.test_subjects = ConfigDict()
   config.test_subjects.btumor_7t = 3
   config.test_subjects.btumor_3t = 4
+  # -1: all of them [paper]; fewer when train.combined holds ccm_3t.
+  config.test_subjects.ccm_3t = -1
   config.test_subjects.randomised = 0  # left out, not reported on
 
   config.patches = 'native'  # native [code] or resampled (0.5 x 0.5 x 2 mm)
