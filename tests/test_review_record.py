@@ -411,26 +411,6 @@ def test_hidden_repeats(percent, count):
     assert min(apart) >= min(len(pairs), count / 2)
 
 
-def test_a_repeat_follows_the_outline_of_its_original():
-  state = reviews.record(1, repeat=100)
-  assert state.repeats == {2: 1}
-  change = state.apply(
-    {'event': 'edit', 'item': 1, 'clear': state.voxels(1)[:4]}
-  )
-  assert change.items == (1, 2)
-  assert state.item_json(2)['volume_mm3'] == 2
-  for action in (
-    {'event': 'edit', 'item': 2, 'set': [0]},
-    {'event': 'grow', 'item': 2, 'set': [0]},
-    {'event': 'move', 'item': 2, 'ijk': [0, 0, 0]},
-  ):
-    with pytest.raises(InputError, match='item 2: its outline'):
-      state.apply(action)
-  state.apply({'event': 'verdict', 'item': 2, 'value': 'reject'})
-  assert state.items[1].verdict is None  # two readings, two verdicts
-  assert not state.item_json(1)['locked']
-
-
 def test_first_reader():
   state = reviews.record(3, mode='first-reader')
   assert state.hidden

@@ -180,7 +180,11 @@ def _done(record, action):
     raise InputError('done: was said before.')
   if not record.hidden:
     raise InputError('done: only a first reader says so; nothing is hidden.')
-  return {'found': _found_unaided(record)}, _NOTHING
+  found = _found_unaided(record)
+  known = {candidate for _, candidate in found}
+  again = [n for n, original in record.repeats.items() if original in known]
+  # Asked again alone, it would stand out: all others he marked are judged.
+  return {'found': found} | ({'dropped': again} if again else {}), _NOTHING
 
 
 def _found_unaided(record) -> list[list[int]]:
@@ -256,10 +260,6 @@ def _drawable(record, action) -> Item:
     raise InputError(
       f'item {item.number}: is rejected, so its outline is locked; clear the '
       'verdict first.'
-    )
-  if item.repeat_of is not None:
-    raise InputError(
-      f'item {item.number}: its outline and point cannot be changed here.'
     )
   return item
 

@@ -238,7 +238,8 @@ class Desk:
       'sequences': [_sequence_json(opened, s) for s in case.sequences],
       'protocol': dict(case.protocol),
       **state.case_json(),
-      'items': state.view_items(self.options.blind),
+      'items': state.view_items(self._blind(state)),
+      'quiet': bool(state.repeats),
       'notices': list(opened.notices),
       'place': _read_place(opened.book.folder),
     }
@@ -261,7 +262,7 @@ class Desk:
       found = _grow(opened, action['ijk'], radius_mm, 0)
       action |= {'set': found.voxels, 'tool': found.tool}
     change = opened.apply(action)
-    answer = book.record.answer(change, self.options.blind)
+    answer = book.record.answer(change, self._blind(book.record))
     is_end = action['event'] == 'status' and action['value'] == 'completed'
     if is_end:  # the log has it already; these are made from that
       with contextlib.suppress(InputError):
@@ -277,6 +278,11 @@ class Desk:
     """Remembers how the page looked; no part of the review."""
     self._check_open()
     files.write_json(opened.book.folder / PLACE, dict(place))
+
+  def _blind(self, state: record.ReviewRecord) -> tuple[str, ...]:
+    """What is hidden; name and likelihood would tell what comes again."""
+    always = ('score', 'id') if state.repeats else ()
+    return tuple(dict.fromkeys((*self.options.blind, *always)))
 
   def _check_open(self):
     if self.closing:
@@ -366,7 +372,8 @@ class Desk:
   def _unopened(self, case) -> dict[str, Any]:
     """What is known of a case that nobody has begun."""
     is_first = self.options.mode == 'first-reader'  # who must not know
-    unknown = is_first or self.options.least is not None or not case.rows
+    more = self.options.least is not None or self.options.repeat > 0
+    unknown = is_first or more or not case.rows
     count = None if unknown else len(case.rows)
     return {'status': record.STATUSES[0], 'items': count, 'read': 0}
 
@@ -391,14 +398,15 @@ def _grown(opened, action, radius_mm) -> dict[str, Any]:
 
 
 def _grow(opened, ijk, radius_mm, item) -> grow.Grown:
-  labels = opened.book.record.labels()
-  image = opened.image
+  state, image = opened.book.record, opened.image
+  labels = state.labels()
+  under = state.repeats.get(item, item)
   return grow.grow(
     image.array,
     image.spacing_mm,
     ijk,
     radius_mm=radius_mm,
-    free=lambda box: (labels[box] == 0) | (labels[box] == item),
+    free=lambda box: np.isin(labels[box], (0, item, under)),
   )
 
 

@@ -48,13 +48,16 @@ def plan(
     Part of a line (set, clear, taken, refused, voxels_sha256), and the
     indices that stay with another item.
   """
-  owner, theirs = record.owner(wanted), record.owner(unwanted)
+  owner, theirs = (record.owner(some, number) for some in (wanted, unwanted))
+  known = record.items.get(number)
+  over = known is not None and known.repeat_of is not None  # takes nothing
   gain = owner == 0
   taken = {}
   for other in np.unique(owner[~gain & (owner != number)]).tolist():
     if record.items[other].locked:
       gain |= owner == other
-      taken[str(other)] = geometry.encode_runs(wanted[owner == other])
+      if not over:
+        taken[str(other)] = geometry.encode_runs(wanted[owner == other])
   foreign = wanted[~gain & (owner != number)]
   lost = unwanted[theirs == number]
   part: dict[str, Any] = {
@@ -65,8 +68,8 @@ def plan(
     part['taken'] = taken
   if foreign.size:
     part['refused'] = int(foreign.size)
-  known = record.items[number].voxels if number in record.items else _NOTHING
-  part['voxels_sha256'] = digest(joined(without(known, lost), wanted[gain]))
+  before = _NOTHING if known is None else known.voxels
+  part['voxels_sha256'] = digest(joined(without(before, lost), wanted[gain]))
   kept = unwanted[(theirs != 0) & (theirs != number)]
   return part, np.sort(np.concatenate([foreign, kept]))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax.review.geometry import View
+from cmbjax.review.geometry import View, encode_runs
 
 SCHEMA = 'cmbjax-review-1'
 VERDICTS = ('accept', 'reject', 'unsure')
@@ -80,12 +80,13 @@ class Item:
     ijk: its point, voxel as shown.
     id, index, score, status: of the candidate; None, 0, None, None where the
       reader added it.
-    repeat_of: number of the item that this one silently repeats, or None.
+    repeat_of: number of the item that this one silently repeats, or None. It
+      begins as that one began, and what is drawn on either leaves the other
+      as it is.
     found_as: of a candidate, number of the addition as which a first reader
       had marked it before he saw it, or None.
     present: False once removed (or its addition undone).
-    voxels: [n] sorted linear indices; of a repeat always empty, ask
-      `ReviewRecord.voxels`.
+    voxels: [n] sorted linear indices.
     ms: time that the reader spent on it; undo never takes time back.
   """
 
@@ -126,21 +127,20 @@ class Item:
     return known | {'ijk': list(self.ijk)}
 
   def shown_json(
-    self, view: View, size: Size, count: int, blind: Sequence[str] = ()
+    self, view: View, size: Size, blind: Sequence[str] = ()
   ) -> dict[str, Any]:
     """The item as the page gets it; what is blinded is null.
 
     Args:
       view: grid of the case.
       size: of its voxels.
-      count: how many voxels.
       blind: some of BLINDS.
     """
-    mm = view.to_world(self.ijk)
+    mm, again = view.to_world(self.ijk), self.repeat_of
     hide_status = 'score' in blind or 'model' in blind
     return {
       'item': self.number,
-      'outline': self.repeat_of or self.number,
+      'outline': again or self.number,
       'origin': self.origin,
       'ijk': list(self.ijk),
       'mm': [round(float(v), 4) + 0.0 for v in mm],  # + 0: no -0.0
@@ -154,7 +154,8 @@ class Item:
       'id': None if 'id' in blind else self.id,
       'volume_mm3': round(size.volume_mm3, 4),
       'diameter_mm': round(size.diameter_mm, 4),
-      'voxels': count,
+      'voxels': len(self.voxels),
+      'runs': None if again is None else encode_runs(self.voxels),
       'flags': self.flags(size),
       'comment': self.comment,
       'ms': self.ms,

@@ -24,7 +24,6 @@ from cmbjax.review.items import (
 
 UNAIDED = 1000  # numbers kept for what a first reader adds unaided
 MOST_ITEMS = 60_000  # labels are uint16, and the reader adds some
-_APART = 5  # the last so many items are not repeated: too soon
 
 
 def new_header(
@@ -171,15 +170,22 @@ def _arranged(
 def _with_repeats(
   places: Sequence[int], percent: float, rng: np.random.Generator
 ) -> list[tuple[int, bool]]:
-  """(row, whether again), each repeat half a list behind its original."""
+  """(row, whether again), each repeat half a list behind its original.
+
+  What comes early is repeated rather: there is more room behind it. Else the
+  end of the list would be nothing but repeats.
+  """
   count = len(places)
   again = round(count * percent / 100)
   if percent > 0 and count:
     again = max(again, 1)
-  chosen = rng.permutation(max(count - _APART, again))[:again]
+  room = np.maximum(count / 2 - np.arange(count), 0)
+  # Efraimidis & Spirakis (2006): weighted, without replacement.
+  drawn = np.log(rng.uniform(size=count)) / np.maximum(room, 1e-9)
+  chosen = np.argsort(-drawn, kind='stable')[:again]
   keyed = [(float(place), row, False) for place, row in enumerate(places)]
   for place in chosen:
-    late = place + count / 2 + rng.uniform(0, max(count / 2 - place, 0.5))
+    late = place + count / 2 + rng.uniform(0, max(room[place], 0.5))
     keyed.append((float(late), places[place], True))
   keyed.sort(key=lambda one: (one[0], one[2]))
   return [(row, repeated) for _, row, repeated in keyed]

@@ -62,6 +62,7 @@ class Change:
 
   Attributes:
     line: the line.
+    item: the item that it is about, also of what it undoes; None without.
     items: numbers of the items whose JSON may differ now.
     removed: numbers of the items that are gone.
     voxels: [n] linear indices whose label the page must take over: those
@@ -71,6 +72,7 @@ class Change:
   """
 
   line: Mapping[str, Any]
+  item: int | None
   items: tuple[int, ...]
   removed: tuple[int, ...]
   voxels: np.ndarray
@@ -107,7 +109,10 @@ class ReviewRecord:
     self.header = dict(header)
     self.view = geometry.View.from_json(header['grid'])
     self.hidden = header['mode'] == 'first-reader'
-    self.items = {row['item']: self._candidate(row) for row in header['items']}
+    outlines = {row['item']: row['voxels'] for row in header['items']}
+    self.items = {
+      row['item']: self._candidate(row, outlines) for row in header['items']
+    }
     self.rev, self.note, self.ms, self.views = 0, '', 0, {}
     self.done_rev: int | None = None
     self._status: str | None = None
@@ -117,16 +122,14 @@ class ReviewRecord:
     self._labels = np.zeros(self.view.shape, np.uint16, order='F')
     self._flat = self._labels.reshape(-1, order='F')  # shares its memory
     self._sizes: dict[int, items.Size] = {}  # until the voxels change
-    self._again: dict[int, list[int]] = {}
     for item in self.items.values():
-      if item.repeat_of is not None:
-        self._again.setdefault(item.repeat_of, []).append(item.number)
-      if not self.hidden:
+      if not self.hidden and item.repeat_of is None:
         self._flat[item.voxels] = item.number
 
-  def _candidate(self, row: Mapping[str, Any]) -> Item:
+  def _candidate(self, row: Mapping[str, Any], outlines) -> Item:
     bare = 'mask' in self.header['blind']
-    runs = [] if bare else row['voxels']
+    again = row['repeat_of']  # begins as its original began
+    runs = [] if bare else outlines[row['item'] if again is None else again]
     return Item(
       number=row['item'],
       origin=MODEL,
@@ -150,9 +153,9 @@ class ReviewRecord:
   def repeats(self) -> dict[int, int]:
     """Number of each hidden repeat to the number of its original."""
     return {
-      number: original
-      for original, numbers in self._again.items()
-      for number in numbers
+      item.number: item.repeat_of
+      for item in self.items.values()
+      if item.repeat_of is not None and item.present
     }
 
   @property
@@ -177,32 +180,39 @@ class ReviewRecord:
     return [self.items[n] for n in sorted(self.items) if self.is_shown(n)]
 
   def voxels(self, number: int) -> np.ndarray:
-    """Sorted int64 linear indices of an item; a repeat has its original's."""
-    item = self.items[number]
-    return self.items[item.repeat_of or number].voxels
+    """Sorted int64 linear indices of an item."""
+    return self.items[number].voxels
 
   def size(self, number: int) -> items.Size:
     """Volume, diameter and flags of an item."""
-    owner = self.items[number].repeat_of or number
-    if owner not in self._sizes:
-      self._sizes[owner] = items.measure(self.items[owner].voxels, self.view)
-    return self._sizes[owner]
+    if number not in self._sizes:
+      self._sizes[number] = items.measure(self.voxels(number), self.view)
+    return self._sizes[number]
 
-  def owner(self, voxels: np.ndarray) -> np.ndarray:
-    """[n] uint16: the items that have the voxels [n]; 0 where none has."""
-    return self._flat[voxels]
+  def owner(self, voxels: np.ndarray, number: int = 0) -> np.ndarray:
+    """[n] uint16: the items that have the voxels [n]; 0 where none has.
+
+    With `number` as that item finds them: a repeat lies over its original and
+    sees itself there.
+    """
+    item, owner = self.items.get(number), self._flat[voxels]
+    if item is not None and item.repeat_of is not None:
+      owner[owner == item.repeat_of] = 0
+      owner[np.isin(voxels, item.voxels)] = number
+    return owner
 
   def labels(self) -> np.ndarray:
-    """[X, Y, Z] uint16, Fortran order, read only: item numbers as shown."""
+    """[X, Y, Z] uint16, Fortran order, read only: item numbers as shown.
+
+    Without the repeats, each of which has its outline for itself.
+    """
     shown = self._labels.view()
     shown.flags.writeable = False
     return shown
 
   def item_json(self, number: int, blind: Sequence[str] = ()) -> dict[str, Any]:
     """JSON of one item as the page gets it; blinded fields are null."""
-    return self.items[number].shown_json(
-      self.view, self.size(number), len(self.voxels(number)), blind
-    )
+    return self.items[number].shown_json(self.view, self.size(number), blind)
 
   def view_items(self, blind: Sequence[str] = ()) -> list[dict[str, Any]]:
     """JSON of the items shown, by number."""
@@ -232,6 +242,7 @@ class ReviewRecord:
     pairs = np.stack([change.voxels, change.labels.astype(np.int64)], 1)
     return {
       **{name: case.pop(name) for name in top},
+      'item': change.item,
       'items': [self.item_json(number, blind) for number in change.items],
       'removed': list(change.removed),
       'labels': pairs.tolist(),
@@ -304,9 +315,9 @@ class ReviewRecord:
       raise InputError(
         f'has revision {checks.short(line["rev"])}, expected {self.rev + 1}'
       )
-    event = line['event']
+    event, said = line['event'], line
     if event in ('undo', 'redo'):
-      touched = self._step(line)
+      said, touched = self._step(line)
     else:
       touched = self._put(line, forward=True)
       if actions.is_change(line):
@@ -315,9 +326,10 @@ class ReviewRecord:
     self.rev = line['rev']
     self._begun |= event not in actions.SILENT
     self._count_time(line)
-    return self._change(line, touched, refused)
+    return self._change(line, said.get('item'), touched, refused)
 
-  def _step(self, line: Mapping[str, Any]) -> '_Touched':
+  def _step(self, line: Mapping[str, Any]) -> tuple[Mapping, '_Touched']:
+    """The line that is undone or made again, and what that touches."""
     undoing = line['event'] == 'undo'
     source, target = self._undo, self._redo
     if not undoing:
@@ -327,7 +339,7 @@ class ReviewRecord:
       raise InputError(f'names {checks.short(named)}, which is not the last')
     touched = self._put(source[-1], forward=not undoing)
     target.append(source.pop())
-    return touched
+    return target[-1], touched
 
   def _count_time(self, line: Mapping[str, Any]) -> None:
     ms = line.get('ms', 0)
@@ -375,11 +387,13 @@ class ReviewRecord:
     self._redo.clear()
     for addition, candidate in line.get('found', ()):  # none in old journals
       self._merge(addition, candidate, touched)
+    for number in line.get('dropped', ()):
+      self.items[number].present = False
     for item in self.items.values():
       if item.origin == MODEL:
-        owner = self._flat[item.voxels]
-        item.voxels = item.voxels[(owner == 0) | (owner == item.number)]
-        self._flat[item.voxels] = item.number
+        mine = (0, item.number, item.repeat_of or 0)
+        item.voxels = item.voxels[np.isin(self._flat[item.voxels], mine)]
+        self._mark(item, item.voxels, item.number)
         touched.items.add(item.number)
         self._redrawn(item.number, item.voxels, touched)
 
@@ -435,35 +449,41 @@ class ReviewRecord:
     touched.items.add(number)
 
   def _gain(self, number: int, voxels: np.ndarray, touched: '_Touched') -> None:
-    if self._flat[voxels].any():
-      raise InputError(f'gives item {number} voxels that another one has')
     item = self.items[number]
+    if item.repeat_of is None and self._flat[voxels].any():
+      raise InputError(f'gives item {number} voxels that another one has')
     item.voxels = drawing.joined(item.voxels, voxels)
-    self._flat[voxels] = number
+    self._mark(item, voxels, number)
     self._redrawn(number, voxels, touched)
 
   def _lose(self, number: int, voxels: np.ndarray, touched: '_Touched') -> None:
-    if (self._flat[voxels] != number).any():
+    if (self.owner(voxels, number) != number).any():
       raise InputError(f'takes voxels from item {number} that it has not')
     item = self.items[number]
     item.voxels = drawing.without(item.voxels, voxels)
-    self._flat[voxels] = 0
+    self._mark(item, voxels, 0)
     self._redrawn(number, voxels, touched)
+
+  def _mark(self, item: Item, voxels: np.ndarray, value: int) -> None:
+    """Whose the voxels are now; a repeat lies over what is there."""
+    if item.repeat_of is None:
+      self._flat[voxels] = value
 
   def _redrawn(
     self, number: int, voxels: np.ndarray, touched: '_Touched'
   ) -> None:
     self._sizes.pop(number, None)
     if voxels.size:
-      touched.items.update([number, *self._again.get(number, ())])
+      touched.items.add(number)
       touched.voxels.append(voxels)
 
   def _change(
-    self, line: Mapping[str, Any], touched: '_Touched', refused: np.ndarray
+    self, line, item: int | None, touched: '_Touched', refused: np.ndarray
   ) -> Change:
     voxels = geometry.distinct(np.concatenate([refused, *touched.voxels]))
     return Change(
       line=line,
+      item=item,
       items=tuple(sorted(n for n in touched.items if self.is_shown(n))),
       removed=tuple(sorted(touched.removed)),
       voxels=voxels,

@@ -170,7 +170,7 @@ def _add_reading(group) -> None:
   group.add_argument(
     '--order',
     choices=('likelihood', 'random', 'position'),
-    help='of the candidates; default: likelihood',
+    help='of the candidates; default: likelihood, with --repeat random',
   )
   group.add_argument('--seed', type=int, help='of a random order; default: 0')
   group.add_argument(
@@ -431,7 +431,7 @@ def _options(args):
   given = {
     'least': _least(args.least),
     'mode': args.mode,
-    'order': args.order,
+    'order': _order(args.order, args.repeat, blind),
     'seed': args.seed,
     'repeat': args.repeat,
     'ratings': args.ratings,
@@ -439,6 +439,26 @@ def _options(args):
   }
   given = {name: value for name, value in given.items() if value is not None}
   return desk.Options(blind=blind, **given)
+
+
+def _order(order: str | None, repeat: float | None, blind) -> str | None:
+  """What comes again must not stand out by its place, name or likelihood."""
+  from cmbjax.errors import InputError
+
+  if not repeat:
+    return order
+  if order in ('likelihood', 'position'):
+    raise InputError(
+      f'--order: found {order} with --repeat; what is shown again would stand '
+      'out, so leave --order away (it is random then).'
+    )
+  missing = [name for name in ('score', 'id') if name not in blind]
+  if missing:
+    raise InputError(
+      f'--blind: --repeat needs {" and ".join(missing)} in it, else these tell '
+      'what is shown again.'
+    )
+  return 'random'
 
 
 def _least(text: str | None) -> float | str | None:
