@@ -8,6 +8,8 @@ import tomllib
 
 import pytest
 
+from cmbjax.weights import catalogue
+
 ROOT = pathlib.Path(__file__).parents[1]
 # Of the checkout only: what is not tracked, and what runs it.
 KEPT_BACK = {'.ci', '.git', '.gitignore', 'pyproject.toml', 'PKG-INFO'}
@@ -32,6 +34,7 @@ def targets():
 
 @pytest.fixture(scope='module')
 def listed():
+  """The file lists of hatch, without building: of the wheel and the sdist."""
   pytest.importorskip('hatchling')
   done = subprocess.run(
     [sys.executable, '-c', LISTS, str(ROOT)],
@@ -70,6 +73,13 @@ def test_what_is_left_out_of_the_wheel_are_the_tests_of_the_builders(listed):
   builders = {p for p in wheel if p.endswith('_dataset_builder.py')}
   assert len(builders) == len(list(ROOT.glob('tfds_builders/*/*_builder.py')))
   assert not [p for p in wheel | sdist if '__pycache__' in p]
+
+
+def test_the_wheel_and_the_sdist_hold_the_weights(listed):
+  for name in catalogue.NAMES:
+    here = {str(p.relative_to(ROOT)) for p in catalogue.folder(name).iterdir()}
+    assert here
+    assert all(here <= paths for paths in listed)
 
 
 def test_the_release_takes_no_folder_that_is_in_use(tmp_path):

@@ -4,8 +4,6 @@ import hashlib
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import types
 
 import jax
@@ -21,7 +19,6 @@ from cmbjax.training import checkpoint, packed, replicas
 from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
 
-ROOT = pathlib.Path(__file__).parents[1]
 LARGEST_MB = 10.0  # all three together; the package may have 25
 POINTS = ('high_sensitivity', 'balanced', 'high_precision')
 POINT_FACTS = {
@@ -407,26 +404,3 @@ def test_the_only_strategy_of_a_run_gets_another_name(run, tmp_path, capsys):
 
 def test_cards_explain_every_name():
   assert set(card.ABOUT) == set(catalogue.NAMES)
-
-
-def test_the_wheel_and_the_sdist_hold_them():
-  """The file list of hatch, without building."""
-  code = (
-    'import json, sys\n'
-    'from hatchling.builders.wheel import WheelBuilder\n'
-    'from hatchling.builders.sdist import SdistBuilder\n'
-    'print(json.dumps([[f.distribution_path for f in '
-    'b(sys.argv[1]).recurse_included_files()] '
-    'for b in (WheelBuilder, SdistBuilder)]))'
-  )
-  pytest.importorskip('hatchling')
-  done = subprocess.run(
-    [sys.executable, '-c', code, str(ROOT)],
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  for listed in json.loads(done.stdout):
-    for name in catalogue.NAMES:
-      for path in catalogue.folder(name).iterdir():
-        assert str(path.relative_to(ROOT)) in listed
