@@ -48,6 +48,19 @@ def test_four_lists():
   assert 'unused in the checkpoint (2)' in text
 
 
+def test_a_name_that_another_one_takes_is_unused():
+  source = Weights({'a': jnp.ones(2), 'c': jnp.full(2, 2.0)}, {})
+  done = transfer(
+    Weights({'a': jnp.zeros(2), 'b': jnp.zeros(2)}, {}),
+    source,
+    rename=[('^params/a$', 'params/gone'), ('^params/c$', 'params/a')],
+  )
+  assert done.renamed == ['params/c -> params/a']
+  assert (done.loaded, done.at_init) == ([], ['params/b'])
+  assert done.unused == ['params/a']
+  np.testing.assert_array_equal(done.weights.params['a'], 2)
+
+
 def test_a_shape_mismatch_shows_both_shapes():
   source = weights(1.0)
   source.params['stage']['kernel'] = jnp.ones((4, 3))

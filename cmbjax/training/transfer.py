@@ -56,36 +56,39 @@ def transfer(
       one, or no name agrees.
   """
   want, have = _flatten(target), _flatten(source)
-  renamed, mapped = [], {}
-  for old, value in have.items():
+  old_of = _old_names(have, rename, skip)
+  taken = {new: old_of[new] for new in want if new in old_of}
+  if not taken:
+    raise InputError(
+      'pretrained: no name in the checkpoint agrees with the network; it '
+      f'holds {_brief(list(have))}, the network has {_brief(list(want))}.'
+    )
+  for new, old in taken.items():
+    _same_shape(new, want[new], have[old])
+  out = want | {new: have[old] for new, old in taken.items()}
+  used = set(taken.values())
+  return Transfer(
+    weights=_unflatten(out),
+    loaded=[new for new, old in taken.items() if new == old],
+    renamed=[f'{old} -> {new}' for new, old in taken.items() if new != old],
+    at_init=[name for name in want if name not in taken],
+    unused=[name for name in have if name not in used],
+  )
+
+
+def _old_names(have, rename, skip) -> dict[str, str]:
+  """Name in the network -> name in the checkpoint, without the skipped."""
+  old_of: dict[str, str] = {}
+  for old in have:
     if any(re.search(pattern, old) for pattern in skip):
       continue
     new = old
     for pattern, replacement in rename:
       new = re.sub(pattern, replacement, new)
-    if new in mapped:
+    if new in old_of:
       raise InputError(f'pretrained: two names become {new!r}; check rename.')
-    if new != old and new in want:
-      renamed.append(f'{old} -> {new}')
-    mapped[new] = value
-  loaded = [name for name in want if name in mapped]
-  if not loaded:
-    raise InputError(
-      'pretrained: no name in the checkpoint agrees with the network; it '
-      f'holds {_brief(list(have))}, the network has {_brief(list(want))}.'
-    )
-  for name in loaded:
-    _same_shape(name, want[name], mapped[name])
-  out = {n: mapped[n] if n in mapped else want[n] for n in want}
-  used = {n for n in mapped if n in want}
-  unused = [n for n in have if n not in used and not _was_renamed(n, renamed)]
-  return Transfer(
-    weights=_unflatten(out),
-    loaded=[n for n in loaded if not _became(n, renamed)],
-    renamed=renamed,
-    at_init=[n for n in want if n not in mapped],
-    unused=unused,
-  )
+    old_of[new] = old
+  return old_of
 
 
 def _same_shape(name: str, want: Any, have: Any) -> None:
@@ -103,14 +106,6 @@ def _flatten(weights: Weights) -> dict[str, Any]:
 def _unflatten(flat: Mapping[str, Any]) -> Weights:
   tree = traverse_util.unflatten_dict(flat, sep='/')
   return Weights(tree['params'], tree.get('batch_stats', {}))
-
-
-def _was_renamed(name: str, renamed: list[str]) -> bool:
-  return any(line.split(' -> ')[0] == name for line in renamed)
-
-
-def _became(name: str, renamed: list[str]) -> bool:
-  return any(line.split(' -> ')[1] == name for line in renamed)
 
 
 def _brief(names: list[str], most: int = 4) -> str:
