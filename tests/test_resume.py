@@ -124,3 +124,16 @@ def test_checkpoints_of_other_jobs_are_removed(tmp_path):
   other = checkpoint.Checkpoints(tmp_path, fingerprint='b')
   assert other.restore(state) is None
   assert not list(tmp_path.iterdir())
+
+
+def test_the_newest_epoch_is_the_largest_number(tmp_path):
+  """Sorted as text, 10000 comes before 9999 and was removed at once."""
+  (tmp_path / 'epoch-notes').mkdir()
+  kept = checkpoint.Checkpoints(tmp_path, fingerprint='a')
+  for epoch in (9999, 10000, 10001):
+    kept.save(epoch, {'x': np.full(3, epoch)})
+  names = {folder.name for folder in tmp_path.iterdir()}
+  assert names == {'epoch-10000', 'epoch-10001', 'epoch-notes'}
+  found = kept.restore({'x': np.zeros(3, int)})
+  assert found.epoch == 10001
+  np.testing.assert_array_equal(found.state['x'], 10001)

@@ -90,8 +90,13 @@ class Checkpoints:
     return found
 
   def _epochs(self) -> list[pathlib.Path]:
-    """Newest first."""
-    return sorted(self._folder.glob('epoch-*'), reverse=True)
+    """Newest first, by number: names sort alike only up to epoch 9999."""
+    number = {
+      folder: folder.name.removeprefix('epoch-')
+      for folder in self._folder.glob('epoch-*')
+    }
+    known = (folder for folder, text in number.items() if text.isdecimal())
+    return sorted(known, key=lambda folder: int(number[folder]), reverse=True)
 
 
 def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
