@@ -92,6 +92,23 @@ def test_perfect_separation_still_has_an_interval(method):
     assert 'exact bound' in found.note
 
 
+@pytest.mark.parametrize('rare', [0, 1])
+def test_perfect_separation_is_as_sure_as_the_rarer_class(rare):
+  """Two candidates of one class say little, however many the other has."""
+  p, scans = make(20, 20, rate=0.5)
+  first = np.flatnonzero(p.label == rare)[:2]
+  keep = p.label != rare
+  keep[first] = True
+  p = tables.select(p, keep)
+  p = p._replace(probability=0.2 + 0.6 * p.label)
+  # Both are of one subject: 2 / 1.1 units.
+  assert len(set(p.subject[p.label == rare])) == 1
+  for name in ('auc', 'average_precision'):
+    found = metrics.evaluate(p, scans)[name]
+    assert found.value == 1.0
+    assert found.low == pytest.approx(0.025 ** (1.1 / 2))
+
+
 def test_order_of_candidates_and_scans_does_not_matter():
   p, scans = make(seed=4)
   rng = np.random.default_rng(0)

@@ -171,6 +171,7 @@ def _ranking(predictions, sums, how):
   at = np.searchsorted(sums.subject, predictions.subject)
   size = len(sums.subject)
   wins = statistics.pair_wins(score, predictions.label, at, size)
+  fewer = sums.positives if positives <= negatives else sums.negatives
   result = {}
   for name, draw in (
     (
@@ -187,7 +188,7 @@ def _ranking(predictions, sums, how):
     value = float(draw(np.ones((1, size)))[0])
     if size > 1 and value in (0.0, 1.0):
       result[name] = statistics.end_of_range(
-        value, sums.positives, how.level, proportion=True
+        value, fewer, how.level, proportion=True
       )
     else:
       draws = draw(how.weights)
