@@ -173,7 +173,7 @@ def gather(
   folds = make_folds(config, {n: s.subject for n, s in scans.items()})
   if hosts.is_writer():
     files.write_json(workdir / 'folds.json', folds.to_json())
-  examples = examples_lib.concatenate(list(examples.values()))
+  examples = _in_use(examples, folds)
   pairs = examples_lib.shared_images(examples)
   if pairs:
     raise InputError(
@@ -182,11 +182,19 @@ def gather(
     )
   return Material(
     examples=examples,
-    scans=examples_lib.concatenate(list(scans.values())),
+    scans=_in_use(scans, folds),
     folds=folds,
     fold_of=folds.of(examples.subject),
-    lesions=examples_lib.concatenate(list(lesions.values())),
+    lesions=_in_use(lesions, folds),
   )
+
+
+def _in_use(rows_of: Mapping[str, Any], folds: folds_lib.Folds):
+  """Rows of all cohorts, without those of subjects that nothing needs."""
+  rows = examples_lib.concatenate(list(rows_of.values()))
+  used = [*folds.test_subjects, *folds.fold_of_subject]
+  mine = np.isin(rows.subject, used)
+  return rows if mine.all() else examples_lib.select(rows, mine)
 
 
 def make_folds(
@@ -212,6 +220,11 @@ def make_folds(
     if name not in trained and len(unique) - count < config.train.folds:
       # Only tested here, and too small for folds: hold out, and leave the rest.
       count = min(count, len(unique))
+      if rest := len(unique) - count:
+        trainings.say(
+          f'{name}: {rest} of {len(unique)} subjects are left out, too few for '
+          f'folds; config.test_subjects.{name}={len(unique)} tests on all.'
+        )
       unique = folds_lib.hold_out(unique, count, seed=config.seed, cohort=name)
     used[name], num_test[name] = unique, count
   return folds_lib.make_folds(
