@@ -1,5 +1,6 @@
 """Verdicts on the paper's orderings, one family, and what they lack."""
 
+import itertools
 import math
 
 import numpy as np
@@ -13,10 +14,11 @@ from cmbjax.evaluation.statistics import Interval, Test
 from tests.evaluation_data import make, rescored
 
 
-def judge(kind, gap, p=0.01, size=20, design=PAIRED, **family):
+def judge(kind, gap, p=0.01, sizes=(20,), **family):
   claim = lib.Claim('', ('a', 't'), ('b', 't'), kind)
+  design = PAIRED if len(sizes) == 1 else UNPAIRED
   return lib.judge(
-    claim, Test(gap, p, design), size, level=0.95, margin=0.02, **family
+    claim, Test(gap, p, design), sizes, level=0.95, margin=0.02, **family
   )
 
 
@@ -54,7 +56,7 @@ def test_not_above_is_an_equivalence_claim():
 
 def test_few_subjects_are_never_decided():
   above = Interval(0.1, 0.02, 0.2)
-  verdict, reason, needed, _ = judge('above', above, p=None, size=4)
+  verdict, reason, needed, _ = judge('above', above, p=None, sizes=(4,))
   assert needed == 6  # fewer could not give p below 0.05 at all
   assert verdict == lib.UNDECIDED
   assert reason.startswith('4 subjects are too few: no p below 0.12')
@@ -113,7 +115,7 @@ def test_a_claim_must_hold_in_its_family():
 def test_too_few_subjects_for_the_family_are_told_so():
   above = Interval(0.1, 0.02, 0.2)
   family = {'p_holm': 0.12, 'family': 15, 'num_claims': 15}
-  found = judge('above', above, p=0.0078, size=8, **family)
+  found = judge('above', above, p=0.0078, sizes=(8,), **family)
   assert found.reason == (
     '8 subjects are too few: no p below 0.0078 is possible, and Holm asks for '
     '0.0033 of 15 open claims'
@@ -183,7 +185,34 @@ def test_the_smallest_p_is_that_of_all_permutations(size):
   gap = np.ones(size)
   assert statistics.sign_flip(gap) == pytest.approx(power.smallest_p(size))
   both = 2 / math.comb(2 * size, size)
-  assert power.smallest_p(size, paired=False) == pytest.approx(both)
+  assert power.smallest_p(size, size) == pytest.approx(both)
+
+
+@pytest.mark.parametrize('sizes', [(2, 4), (3, 3), (4, 1)])
+def test_the_smallest_p_of_two_groups_is_that_of_all_divisions(sizes):
+  total = sum(sizes)
+  value = np.arange(total) >= sizes[0]  # all of one group above the other
+  gaps = [
+    abs(value[list(some)].mean() - np.delete(value, some).mean())
+    for some in itertools.combinations(range(total), sizes[0])
+  ]
+  extreme = np.mean(np.isclose(gaps, 1))
+  assert power.smallest_p(*sizes) == pytest.approx(extreme)
+
+
+def test_few_subjects_beside_many_are_not_too_few():
+  """3 and 12 can be divided in 455 ways: p of .003 is possible."""
+  above = Interval(0.1, 0.02, 0.2)
+  alone = judge('above', above, p=0.0028, sizes=(3, 12))
+  assert alone.verdict == lib.REPRODUCED
+  family = {'p_holm': 0.06, 'num_claims': 15}
+  found = judge('above', above, p=0.02, sizes=(3, 12), family=3, **family)
+  assert found.reason.startswith('points the claimed way; p 0.020 alone')
+  found = judge('above', above, p=0.02, sizes=(3, 12), family=30, **family)
+  assert found.reason == (
+    '3 and 12 subjects are too few: no p below 0.0022 is possible, and Holm '
+    'asks for 0.0017 of 30 open claims'
+  )
 
 
 def test_fewest_subjects_for_a_level():

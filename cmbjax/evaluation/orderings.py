@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax.evaluation import metrics, power, statistics
-from cmbjax.evaluation.compare import PAIRED, UNPAIRED, paired
+from cmbjax.evaluation.compare import UNPAIRED, paired
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval, Test
 
@@ -133,7 +133,7 @@ class _Tested(NamedTuple):
   test: Test
   drawn: Interval  # by bootstrap
   fp: Interval | None
-  size: int
+  sizes: tuple[int, ...]  # subjects of the test set, or of both
 
 
 def orderings(
@@ -187,7 +187,7 @@ def orderings(
     found = judge(
       claim,
       one.test,
-      one.size,
+      one.sizes,
       level=level,
       margin=margin,
       p_holm=adjusted[claim],
@@ -205,7 +205,7 @@ def orderings(
         fp_difference=one.fp,
         design=one.test.assumption,
         by_seed=_seed_differences(claim, predictions, by_seed or {}),
-        num_subjects=one.size,
+        num_subjects=min(one.sizes),
         bootstrap=one.drawn,
         **found._asdict(),
       )
@@ -228,11 +228,11 @@ def _test(claim, predictions, scans, threshold, how) -> _Tested:
       tests['auc'],
       other['auc'].difference,
       tests['fp_per_scan'].difference,
-      len(np.unique(counts.subject)),
+      (len(np.unique(counts.subject)),),
     )
-  test, size = _unpaired(first, second, **how)
+  test, sizes = _unpaired(first, second, **how)
   other, _ = _unpaired(first, second, **drawn)
-  return _Tested(claim, test, other.difference, None, size)
+  return _Tested(claim, test, other.difference, None, sizes)
 
 
 def _text(claim: Claim) -> str:
@@ -248,7 +248,7 @@ def _rows(claim: Claim) -> str:
   return f'{name(claim.first)} {claim.kind} {name(claim.second)}'
 
 
-def _unpaired(first, second, **how) -> tuple[Test, int]:
+def _unpaired(first, second, **how) -> tuple[Test, tuple[int, int]]:
   """Difference of AUC of one model between two sets of subjects."""
   values, drawn, sizes, parts = [], [], [], []
   # Each set of subjects is drawn with a seed of its own.
@@ -267,13 +267,13 @@ def _unpaired(first, second, **how) -> tuple[Test, int]:
   value = float(values[0] - values[1])
   if not np.isfinite(value):
     gap = Interval(None, None, None, 'one class only in a test set')
-    return Test(gap, None, UNPAIRED), min(sizes)
+    return Test(gap, None, UNPAIRED), tuple(sizes)
   if min(sizes) < 2:
     gap = Interval(value, None, None, 'one subject, so no interval')
-    return Test(gap, None, UNPAIRED), min(sizes)
+    return Test(gap, None, UNPAIRED), tuple(sizes)
   gap = statistics.difference_interval(value, drawn, parts)
   p = _regroup(first, second, seed=how.get('seed', 0))
-  return Test(gap, p, UNPAIRED), min(sizes)
+  return Test(gap, p, UNPAIRED), tuple(sizes)
 
 
 def _regroup(first, second, *, seed) -> float | None:
@@ -344,7 +344,7 @@ class Judgement(NamedTuple):
 def judge(
   claim: Claim,
   test: Test,
-  size: int,
+  sizes: tuple[int, ...],
   *,
   level: float,
   margin: float,
@@ -357,7 +357,7 @@ def judge(
   Args:
     claim: what is claimed.
     test: difference, interval and p.
-    size: subjects, of the smaller set when there are two.
+    sizes: subjects of the test set, or of each of two.
     level: of the intervals; 1 - level is the family-wise error.
     margin: gain that still counts as "not above".
     p_holm: p after Holm; None takes the claim as a family of its own.
@@ -385,7 +385,7 @@ def judge(
   if alone and not significant and side:
     start += f'; p {test.p:.3f} alone, {p_holm:.3f} after Holm'
     start += f' over {num_claims} claims'
-  return _lacking(claim, test, size, start, level, margin, family)
+  return _lacking(claim, test, sizes, start, level, margin, family)
 
 
 def _why_open(claim, gap, side, alone, margin) -> str:
@@ -400,11 +400,11 @@ def _why_open(claim, gap, side, alone, margin) -> str:
   return start
 
 
-def _lacking(claim, test, size, start, level, margin, family) -> Judgement:
+def _lacking(claim, test, sizes, start, level, margin, family) -> Judgement:
   """An undecided claim with the subjects that would decide it."""
-  gap = test.difference
+  gap, size = test.difference, min(sizes)
   error = power.error_of(gap.low, gap.high, size, level=level)
-  swapped = test.assumption == PAIRED
+  swapped = len(sizes) == 1
   # Equivalence is read off the interval; it is no part of Holm's family.
   by_margin = claim.kind == 'not above' and gap.value < margin
   seen = margin - gap.value if by_margin else gap.value
@@ -414,9 +414,10 @@ def _lacking(claim, test, size, start, level, margin, family) -> Judgement:
     needed = power.subjects_needed(
       seen, error, size, level=strict, paired=swapped
     )
-  smallest = power.smallest_p(size, paired=swapped)
+  smallest = power.smallest_p(*sizes)
   if not by_margin and smallest > 1 - strict:
-    few = f'{size} subjects are too few: no p below {smallest:.2g} is possible'
+    here = ' and '.join(str(n) for n in sizes)
+    few = f'{here} subjects are too few: no p below {smallest:.2g} is possible'
     if smallest <= 1 - level:
       few += f', and Holm asks for {1 - strict:.2g} of {family} open claims'
     return Judgement(UNDECIDED, few, needed)

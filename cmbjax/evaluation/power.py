@@ -48,8 +48,8 @@ def subjects_needed(
     level: 1 - alpha of the two-sided test; of one claim in a family of m
       under Holm, 1 - alpha / m.
     power: how often it is found.
-    paired: swaps within subjects, else regroups them; at least as many as
-      let that permutation reach alpha at all.
+    paired: swaps within subjects, else regroups two sets of equal size; at
+      least as many as let that permutation reach alpha at all.
   """
   shift = abs(difference) / error / math.sqrt(num_subjects)  # of one subject
   quantiles = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power)
@@ -100,24 +100,25 @@ def detectable(
   return float(optimize.brentq(lacking, 1e-6, most) * error)
 
 
-def smallest_p(num_subjects: int, *, paired: bool = True) -> float:
+def smallest_p(num_subjects: int, other: int | None = None) -> float:
   """The smallest two-sided p that permuting whole subjects can give.
 
   Swapping all subjects or none gives the same |difference|; so does the
-  mirror image of two groups of equal size.
+  mirror image of two groups of equal size, and of no others.
 
   Args:
-    num_subjects: of both strategies, or of the smaller of two groups.
-    paired: strategies swapped within subjects, else subjects regrouped.
+    num_subjects: of both strategies, or of one of two groups.
+    other: of the other group; None: strategies are swapped within subjects.
   """
-  if paired:
+  if other is None:
     return 2.0 ** (1 - num_subjects)
-  return 2 / math.comb(2 * num_subjects, num_subjects)
+  alike = 2 if other == num_subjects else 1
+  return alike / math.comb(num_subjects + other, num_subjects)
 
 
 def fewest(alpha: float, *, paired: bool = True) -> int:
-  """Subjects at which a permutation can give p <= alpha at all."""
+  """Subjects (of each of two equal groups) that can give p <= alpha at all."""
   count = 1
-  while smallest_p(count, paired=paired) > alpha * (1 + 1e-9):
+  while smallest_p(count, None if paired else count) > alpha * (1 + 1e-9):
     count += 1
   return count
