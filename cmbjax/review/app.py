@@ -10,6 +10,7 @@ import io
 import pathlib
 import re
 import urllib.parse
+from typing import Any
 
 import flask
 from werkzeug.exceptions import HTTPException
@@ -18,7 +19,13 @@ from werkzeug.wsgi import wrap_file
 
 from cmbjax.errors import InputError
 from cmbjax.review import bodies, journal, record
-from cmbjax.review.desk import MOST_PLACE_BYTES, Closed, Desk, NotThere
+from cmbjax.review.desk import (
+  MOST_PLACE_BYTES,
+  MOST_SETTINGS_BYTES,
+  Closed,
+  Desk,
+  NotThere,
+)
 from cmbjax.review.guard import Guard, Refused
 
 STATIC = pathlib.Path(__file__).parent / 'static'
@@ -195,13 +202,23 @@ def _add_writing(app, desk):
 
   @app.post('/api/cases/<number>/place')
   def place(number):
-    body = _body()
-    if len(body) > MOST_PLACE_BYTES:
-      raise Refused(413, f'more than {MOST_PLACE_BYTES} bytes are not kept.')
-    found = bodies.read(body)
+    found = _short(MOST_PLACE_BYTES)
     with desk.use(_case(number)) as opened:
       desk.keep_place(opened, found)
       return {}
+
+  @app.post('/api/settings')
+  def settings():
+    desk.keep_settings(_short(MOST_SETTINGS_BYTES))
+    return {}
+
+
+def _short(most) -> dict[str, Any]:
+  """What the page wants to be kept."""
+  body = _body()
+  if len(body) > most:
+    raise Refused(413, f'more than {most} bytes are not kept.')
+  return bodies.read(body)
 
 
 def _body() -> bytes:

@@ -22,9 +22,10 @@ from cmbjax.review.actions import SILENT
 from cmbjax.review.cases import Case
 
 MOST_OPEN = 3  # cases whose voxels are kept
-PLACE = 'place.json'
+PLACE, SETTINGS = 'place.json', 'settings.json'
 ADJUDICATION = 'adjudication.json'
 MOST_PLACE_BYTES = 4096
+MOST_SETTINGS_BYTES = 16_384
 
 
 class Options(NamedTuple):
@@ -220,6 +221,7 @@ class Desk:
       'start': unread[0] if unread else 0,
       'mimics': list(record.MIMICS),
       'viewer': options.viewer,
+      'settings': _kept(self.root / self.rater / SETTINGS),
     }
 
   def case_json(self, number: int, opened: Opened) -> dict[str, Any]:
@@ -241,7 +243,7 @@ class Desk:
       'items': state.view_items(self._blind(state)),
       'quiet': bool(state.repeats),
       'notices': list(opened.notices),
-      'place': _read_place(opened.book.folder),
+      'place': _kept(opened.book.folder / PLACE),
     }
 
   def act(self, opened: Opened, action: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,6 +280,11 @@ class Desk:
     """Remembers how the page looked; no part of the review."""
     self._check_open()
     files.write_json(opened.book.folder / PLACE, dict(place))
+
+  def keep_settings(self, settings: Mapping[str, Any]) -> None:
+    """Remembers how this reader likes the page: display and keys."""
+    self._check_open()
+    files.write_json(self.root / self.rater / SETTINGS, dict(settings))
 
   def _blind(self, state: record.ReviewRecord) -> tuple[str, ...]:
     """What is hidden; name and likelihood would tell what comes again."""
@@ -423,8 +430,8 @@ def _sequence_json(opened, sequence) -> dict[str, Any]:
   }
 
 
-def _read_place(folder):
-  path = folder / PLACE
+def _kept(path):
+  """An object that a page had kept, or None."""
   try:
     found = files.read_json(path) if path.is_file() else None
   except InputError:  # only a memory of how the page looked

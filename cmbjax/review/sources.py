@@ -228,28 +228,14 @@ def _data_set(root, participants, swi_pattern, *, own):
 
 
 def _scans(root, participants, swi_pattern, bad):
-  try:
-    return bids.find_scans(
-      root, participants=participants, swi_pattern=swi_pattern
-    )
-  except NoInputError:
-    raise
-  except InputError as error:
-    folders = sorted(p.name for p in root.glob('sub-*') if p.is_dir())
-    wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
-    if wanted - set(folders):
-      raise error
-  scans = []
-  for subject in folders:
-    if not wanted or subject in wanted:
-      try:
-        scans += bids.find_scans(
-          root, participants=[subject], swi_pattern=swi_pattern
-        )
-      except NoInputError:
-        continue
-      except InputError as error:
-        bad.append(str(error).replace('a pattern', '--swi-pattern'))
+  failures: dict[str, str] = {}
+  scans = bids.find_scans(
+    root,
+    participants=participants,
+    swi_pattern=swi_pattern,
+    failures=failures,
+  )
+  bad += [w.replace('a pattern', '--swi-pattern') for w in failures.values()]
   return scans
 
 

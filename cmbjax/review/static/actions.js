@@ -1,9 +1,13 @@
 // What keys and buttons do.
 
 import {$, banner, press, speak} from './dom.js';
+import {bracketed} from './keys.js';
 import {PLANES, indexOf, nearest} from './planes.js';
-import {outlineOf} from './viewer-api.js';
 
+export const CHOOSE = () => 'Choose a candidate first, or add a lesion' +
+  `${bracketed('add')}.`;
+export const LOCKED = () => 'A rejected candidate is locked: clear its ' +
+  `verdict first${bracketed('clear')}.`;
 const FIELD_MM = 60;
 const GROW_MM = 6;
 
@@ -19,7 +23,7 @@ export function actionsOf(app) {
     reject: () => app.verdict('reject'),
     unsure: () => app.verdict('unsure'),
     clear: () => app.verdict(null),
-    choice: (key) => choice(app, Number(key.at(-1))),
+    choice: (digit) => choice(app, Number(digit)),
     comment: () => document.getElementById('comment')?.focus(),
     rating: () => {
       app.rating = Boolean(app.item);
@@ -33,8 +37,8 @@ export function actionsOf(app) {
     play: () => app.sweep.play(),
     sliceUp: () => app.viewer.step(1),
     sliceDown: () => app.viewer.step(-1),
-    nudge: (key) => nudge(app, key),
-    sequence: (key) => app.sequences.key(key),
+    nudge: (way) => nudge(app, way),
+    sequence: (slot) => app.sequences.key(slot),
     minip: () => app.setSlab(!app.viewer.slab),
     field: () => field(app),
     home: () => app.home(),
@@ -82,8 +86,7 @@ function tool(app, name) {
     if (app.viewer.slab && name !== 'grow') app.setSlab(false);
     if (app.sequence !== app.review.meta.sequences[0]) app.showSequence(0);
     if (!app.shows.overlay) app.actions.overlay();
-    banner('paint', app.item ? '' : 'Choose a candidate first, or add one ' +
-      'with +.');
+    banner('paint', app.item ? '' : CHOOSE());
   }
   app.viewer.setTool(name, app.brush.mm);
   for (const one of ['brush', 'eraser', 'grow', 'window']) {
@@ -104,15 +107,15 @@ function choice(app, digit) {
 }
 
 // A voxel in the direction of the arrow on the screen.
-function nudge(app, key) {
+function nudge(app, way) {
   const {viewer} = app;
   const {u, v} = PLANES[viewer.active];
   const flip = u === 1 || app.prefs.radiological ? -1 : 1;
   const to = [...viewer.position];
-  if (key.endsWith('Left')) to[u] -= flip;
-  if (key.endsWith('Right')) to[u] += flip;
-  if (key.endsWith('Up')) to[v] += 1;
-  if (key.endsWith('Down')) to[v] -= 1;
+  if (way === 'Left') to[u] -= flip;
+  if (way === 'Right') to[u] += flip;
+  if (way === 'Up') to[v] += 1;
+  if (way === 'Down') to[v] -= 1;
   viewer.jump(to);
 }
 
@@ -126,9 +129,9 @@ function field(app) {
 
 async function growAt(app, point) {
   const {item} = app;
-  if (!item) { banner('paint', 'Choose a candidate first.'); return; }
+  if (!item) { banner('paint', CHOOSE()); return; }
   if (item.locked) {
-    banner('paint', 'A rejected candidate is locked: 0 clears its verdict.');
+    banner('paint', LOCKED());
     return;
   }
   const ijk = nearest(point, app.review.meta.dim);
@@ -139,11 +142,12 @@ async function growAt(app, point) {
 
 async function add(app) {
   const {review, viewer} = app;
-  const here = review.labels.get(indexOf(viewer.position, review.meta.dim));
+  const here = review.labels.get(indexOf(viewer.position, review.meta.dim),
+    app.current);
   if (here && review.items.has(here)) {
     banner('paint', 'The crosshair is on a candidate already: it is chosen ' +
       'now.');
-    if (outlineOf(app.item) !== here) app.choosing(here);
+    if (app.current !== here) app.choosing(here);
     return;
   }
   const before = new Set(review.items.keys());
@@ -165,8 +169,7 @@ async function back(app, which) {
   if (!answer) return;
   app.judgedNow = null;
   app.viewer.refresh();
-  const [item] = answer.items;
-  if (item && app.review.items.has(item.item)) app.go(item.item, {quiet: true});
+  if (app.review.items.has(answer.item)) app.go(answer.item, {quiet: true});
   else if (!app.item) app.step(1);
   speak(which === 'undo' ? 'Undone.' : 'Done again.');
 }

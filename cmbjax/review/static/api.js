@@ -28,9 +28,9 @@ async function ask(address, options = {}) {
 
 export const get = async (address) => (await ask(address)).json();
 
-export async function post(address, body) {
+export async function post(address, body, more = {}) {
   const answer = await ask(address, {
-    method: 'POST', body: JSON.stringify(body),
+    ...more, method: 'POST', body: JSON.stringify(body),
     headers: {'content-type': 'application/json'}});
   return answer.json();
 }

@@ -11,16 +11,20 @@ import {Sequences} from './sequences.js';
 import {Sweep} from './sweep.js';
 import {get} from './api.js';
 import {$, banner, press, speak} from './dom.js';
-import {actionsOf, bindButtons} from './actions.js';
+import {CHOOSE, LOCKED, actionsOf, bindButtons} from './actions.js';
 import {fitPhones} from './phone.js';
-import {listenToKeys} from './keys.js';
+import {bracketed, listenToKeys, printButtons, restore} from './keys.js';
 import {nameAll, nameOf} from './names.js';
-import {makeViewer, outlineOf} from './viewer-api.js';
-import {remember, remembered, watchTabs} from './memory.js';
+import {makeViewer} from './viewer-api.js';
+import {keepSettings, remember, remembered, watchTabs} from './memory.js';
 import {readout, protocol} from './readout.js';
 
 const PREFERENCES = {viewer: 'flat', radiological: true, smooth: false, fill: false,
   advance: true, ask: false, slab: 10, brush: 3, sphere: true};
+// Of what was kept, what is a preference and of its kind.
+const known = (kept) => Object.fromEntries(Object.entries(PREFERENCES)
+  .filter(([name, value]) => typeof kept?.[name] === typeof value)
+  .map(([name]) => [name, kept[name]]));
 const AWAY_MS = 120000; // a reader who is away reads nothing
 
 class App {
@@ -33,6 +37,11 @@ class App {
 
   async start() {
     this.session = await get('api/session');
+    const {settings} = this.session;
+    Object.assign(this.prefs, known(settings?.prefs));
+    this.keys = settings?.keys || {};
+    const odd = restore(this.keys);
+    if (odd.length) banner('keys', `Keys of your settings: ${odd.join(' ')}`);
     this.review = new Review(this.session);
     this.review.addEventListener('change', ({detail}) => this.heard(detail));
     this.review.addEventListener('notice', ({detail}) =>
@@ -49,8 +58,9 @@ class App {
     this.actions = actionsOf(this);
     bindButtons(this);
     fitPhones();
+    this.printKeys();
     listenToKeys(this.actions, {
-      ratings: this.session.ratings, busy: (key) => this.awaited(key)});
+      ratings: this.session.ratings, busy: (digit) => this.awaited(digit)});
     const kind = this.wanted();
     if (kind === 'niivue' && !location.search.includes('niivue')) {
       location.search = '?viewer=niivue'; // its policy comes with the page
@@ -81,6 +91,25 @@ class App {
     const asked = new URLSearchParams(location.search).get('viewer') ||
       (viewer === 'auto' ? this.prefs.viewer : viewer);
     return asked === 'niivue' ? 'niivue' : 'flat';
+  }
+
+  // The reader has bound other keys.
+  bound(keys) {
+    this.keys = keys;
+    this.keepSettings();
+    this.panel.build(this.session);
+    this.printKeys();
+    this.sequences.buttons();
+    this.show();
+  }
+
+  printKeys() {
+    printButtons();
+    this.dialogs.keys();
+  }
+
+  keepSettings() {
+    keepSettings({prefs: this.prefs, keys: this.keys});
   }
 
   // NiiVue needs a page with a looser policy: the page is loaded again.
@@ -158,12 +187,13 @@ class App {
       sphere: this.prefs.sphere, image: this.judged.raw});
     this.windows = new Map();
     if (place.window) this.windows.set(this.sequence.name, place.window);
-    this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair});
+    this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair,
+      quiet: meta.quiet});
     this.viewer.setOverlay({shown: this.shows.overlay, fill: this.prefs.fill});
     this.viewer.setTool(null, this.brush.mm);
     await this.showSequence(0);
     await this.viewer.ready;
-    this.list.offer(items, place);
+    this.list.offer(items, {...place, quiet: meta.quiet});
     this.setSlab(Boolean(place.slab), true);
     if (!state) {
       const unread = [...items.values()].find((item) => !item.verdict);
@@ -251,12 +281,11 @@ class App {
     const {item} = this;
     $('field-of').textContent = item ? 'lesion' : 'here';
     $('field').title = `60 mm around ${item ? nameOf(item)
-      : 'the crosshair'} (F)`;
+      : 'the crosshair'}${bracketed('field')}`;
   }
 
   // Size at once, also for strokes that are not sent yet.
   measure(item) {
-    if (outlineOf(item) !== item.item) return;
     const {length} = this.review.labels.voxels(item.item);
     if (length === item.voxels) return;
     const {affine: a} = this.review.meta;
@@ -358,15 +387,15 @@ class App {
   }
 
   // While a verdict waits for its certainty or kind, digits answer.
-  awaited(key) {
-    if (!this.asking || !/^[1-8]$/.test(key)) return this.rated(key);
-    this.actions.choice(key);
+  awaited(digit) {
+    if (!this.asking || !/^[1-8]$/.test(digit)) return this.rated(digit);
+    this.actions.choice(digit);
     return true;
   }
 
-  rated(key) {
-    if (!this.rating || !/^[0-9]$/.test(key)) return false;
-    this.rate(Number(key) || 10);
+  rated(digit) {
+    if (!this.rating || !digit) return false;
+    this.rate(Number(digit) || 10);
     return true;
   }
 
@@ -399,10 +428,7 @@ class App {
   paint(phase, point, plane, erase) {
     if (phase === 'begin') {
       const {item} = this;
-      const why = !item ? 'Choose a candidate first, or add one with +.'
-        : item.locked ? 'A rejected candidate is locked: 0 clears its verdict.'
-          : outlineOf(item) !== item.item
-            ? 'The outline of this candidate cannot be changed.' : '';
+      const why = !item ? CHOOSE() : item.locked ? LOCKED() : '';
       banner('paint', why);
       if (why) return false;
       this.brush.begin({item: item.item, erase,
@@ -454,6 +480,7 @@ class App {
   prefer(change) {
     Object.assign(this.prefs, change);
     remember('prefs', this.prefs);
+    this.keepSettings();
     this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair});
     this.viewer.setOverlay({fill: this.prefs.fill});
     if ('radiological' in change) this.crops();
@@ -491,7 +518,7 @@ class App {
     if (!answer) return;
     await this.review.reload();
     this.header.tags();
-    this.list.offer(this.review.items, {});
+    this.list.offer(this.review.items, {quiet: this.review.meta.quiet});
     this.show();
     this.goOn();
   }

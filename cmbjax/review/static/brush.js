@@ -59,14 +59,14 @@ export class Brush {
 
   touch(index) {
     const {item, erase, free, before} = this.stroke;
-    const old = this.labels.get(index);
+    const old = this.labels.get(index, item);
     const value = erase ? 0 : item;
     if (old === value || (erase && old !== item)) return;
     if (old && old !== item && !free(old)) return;
     if (!erase && this.darkest !== null && this.image &&
         this.image[index] > this.darkest) return;
     if (!before.has(index)) before.set(index, old);
-    this.labels.set(index, value);
+    this.labels.set(index, value, item);
   }
 
   // Ends the stroke: what to send, or null when nothing was changed.

@@ -2,6 +2,7 @@
 
 import {$, banner, make} from './dom.js';
 import {post} from './api.js';
+import {Bindings} from './bindings.js';
 import {printKeys} from './keys.js';
 
 const count = (number, word) => `${number} ${word}${number === 1 ? '' : 's'}`;
@@ -20,8 +21,17 @@ export class Dialogs {
       if ($('done').returnValue === 'yes') app.done();
       $('done').returnValue = '';
     });
-    printKeys($('keys'), app.session.ratings);
+    this.bindings = new Bindings(app.session.ratings, (keys) =>
+      app.bound(keys));
+    for (const id of ['keys-change', 'settings-keys']) {
+      $(id).addEventListener('click', () => {
+        document.querySelector('dialog[open]').close();
+        this.bindings.open();
+      });
+    }
   }
+
+  keys() { printKeys($('keys'), this.app.session.ratings); }
 
   settings() {
     const {app} = this;

@@ -1,7 +1,7 @@
 // What stands on top of a slice: crosshair, letters, scale bar, captions,
 // the mark around the current candidate, and the brush.
 
-import {colourOf, outlineOf} from './viewer-api.js';
+import {colourOf} from './viewer-api.js';
 import {slabCount} from './planes.js';
 
 const INK = '#c9d1d9';
@@ -51,14 +51,16 @@ function crosshair(viewer, {context, plane, width, height}, map) {
 // Candidates without an outline are small rings.
 function points(viewer, {context, plane}, map, [first, last]) {
   for (const [number, item] of viewer.items) {
-    if (viewer.labels.voxels(outlineOf(item)).length) continue;
+    if (viewer.labels.voxels(number).length ||
+        viewer.labels.hides(number, viewer.current)) continue;
     const [near, far] = [item.ijk[plane.w] - 1, item.ijk[plane.w] + 1];
     if (far < first || near > last) continue;
     const mm = viewer.millimetres(item.ijk);
     const [x, y] = map.toScreen(mm[plane.u], mm[plane.v]);
-    context.strokeStyle = colourOf(item);
+    const verdict = viewer.verdict(number);
+    context.strokeStyle = colourOf(verdict);
     context.lineWidth = number === viewer.current ? 1.75 : 1.1;
-    context.setLineDash(item.verdict === 'reject' ? [3, 2.5] : []);
+    context.setLineDash(verdict === 'reject' ? [3, 2.5] : []);
     context.beginPath();
     context.arc(x, y, Math.max(5, 2 * map.scale), 0, 7);
     context.stroke();
@@ -71,7 +73,7 @@ function points(viewer, {context, plane}, map, [first, last]) {
 function brackets(viewer, pane, map, pixels) {
   const {context, plane} = pane;
   const {dim, spacing} = viewer.grid;
-  const mine = outlineOf(viewer.items.get(viewer.current));
+  const mine = viewer.current;
   const others = !viewer.outlined(pane, map);
   for (const [number, box] of boxes(pixels, dim[plane.u])) {
     if (number !== mine && !others) continue;
@@ -82,7 +84,7 @@ function brackets(viewer, pane, map, pixels) {
     const [room, arm] = number === mine ? [7, 6] : [4, 3];
     const [left, right] = [Math.min(x0, x1) - room, Math.max(x0, x1) + room];
     const [top, bottom] = [y0 - room, y1 + room];
-    context.strokeStyle = colourOf(viewer.owner(number));
+    context.strokeStyle = colourOf(viewer.verdict(number));
     context.lineWidth = number === mine ? 1.5 : 1;
     context.beginPath();
     for (const [x, y, sx, sy] of [[left, top, 1, 1], [right, top, -1, 1],

@@ -1,6 +1,6 @@
 // The plain viewer: three planes on Canvas2D. No WebGL, no library.
 
-import {colourOf, outlineOf, ownerOf} from './viewer-api.js';
+import {colourOf, shownVerdict} from './viewer-api.js';
 import {edges, silhouette} from './labels.js';
 import {
   PLANES, clamp, cut, greys, nearest, shade, slabCount, slabRange,
@@ -281,13 +281,16 @@ export class FlatViewer {
 
   // The current one last, so that its outline lies on top.
   visible() {
-    const mine = outlineOf(this.items.get(this.current));
-    const numbers = this.labels.items().filter((one) =>
-      this.items.has(one) && one !== mine);
-    return mine ? [...numbers, mine] : numbers;
+    const {current, items, labels} = this;
+    const numbers = labels.items().filter((one) => items.has(one) &&
+      one !== current && !labels.hides(one, current));
+    return items.has(current) ? [...numbers, current] : numbers;
   }
 
-  owner(number) { return ownerOf(number, this.items, this.current); }
+  verdict(number) {
+    return shownVerdict(this.items.get(number), this.current,
+      this.options.quiet);
+  }
 
   outlines(pane, map, pixels) {
     const {context, plane} = pane;
@@ -300,7 +303,7 @@ export class FlatViewer {
         const b = (pixel - a) / nu;
         const [x0, y0] = map.toScreen(a * du, b * dv);
         const [x1, y1] = map.toScreen((a + 1) * du, (b + 1) * dv);
-        context.fillStyle = colourOf(this.owner(item));
+        context.fillStyle = colourOf(this.verdict(item));
         context.fillRect(Math.min(x0, x1), y1, Math.abs(x1 - x0), y0 - y1);
       }
       context.globalAlpha = 1;
@@ -309,16 +312,16 @@ export class FlatViewer {
     const voxel = map.scale * Math.min(du, dv);
     const inside = this.insides(pixels, map, plane);
     for (const [item, path] of edges(pixels, nu)) {
-      const owner = this.owner(item);
-      const mine = owner?.item === this.current;
+      const verdict = this.verdict(item);
+      const mine = item === this.current;
       context.save();
       // Beside the voxels, never on them: half of a double line is cut off.
       context.clip(inside.get(item), 'evenodd');
-      context.strokeStyle = colourOf(owner);
+      context.strokeStyle = colourOf(verdict);
       context.globalAlpha = mine ? 1 : 0.75;
       context.lineWidth = 2 * clamp(voxel / 4, 0.7, mine ? 1.5 : 1);
       context.lineCap = 'square';
-      context.setLineDash(owner?.verdict === 'reject' ? [3, 3.5] : []);
+      context.setLineDash(verdict === 'reject' ? [3, 3.5] : []);
       context.beginPath();
       for (let i = 0; i < path.length; i += 4) {
         context.moveTo(...map.toScreen(path[i] * du, path[i + 1] * dv));

@@ -1,5 +1,6 @@
 // Which voxel belongs to which candidate: the volume of numbers, and the
-// voxels of each number, kept in step.
+// voxels of each number, kept in step. A candidate may lie over another one:
+// its voxels are in no volume, and one of the two is in sight at a time.
 
 export class Labels {
   constructor(dim, volume) {
@@ -7,6 +8,7 @@ export class Labels {
     this.volume = volume;
     this.sets = new Map();
     this.lists = new Map();
+    this.under = new Map(); // number -> the number that it lies over
     for (let i = 0; i < volume.length; i++) {
       if (volume[i]) this.of(volume[i]).add(i);
     }
@@ -17,9 +19,31 @@ export class Labels {
     return this.sets.get(item);
   }
 
-  get(index) { return this.volume[index]; }
+  // A candidate with its whole outline, as runs of [start, length].
+  lay(item, under, runs) {
+    this.under.set(item, under);
+    const set = new Set();
+    for (const [start, length] of runs) {
+      for (let i = start; i < start + length; i++) set.add(i);
+    }
+    this.sets.set(item, set);
+    this.lists.delete(item);
+  }
 
-  set(index, value) {
+  // Whose a voxel is, as candidate `item` finds it.
+  get(index, item = 0) {
+    const value = this.volume[index];
+    if (!this.under.has(item)) return value;
+    if (this.of(item).has(index)) return item;
+    return value === this.under.get(item) ? 0 : value;
+  }
+
+  set(index, value, item = 0) {
+    if (this.under.has(item)) {
+      this.of(item)[value === item ? 'add' : 'delete'](index);
+      this.lists.delete(item);
+      return;
+    }
     const old = this.volume[index];
     if (old === value) return;
     this.volume[index] = value;
@@ -32,6 +56,12 @@ export class Labels {
   }
 
   items() { return [...this.sets.keys()]; }
+
+  // Whether a candidate is out of sight while `current` is being read.
+  hides(number, current) {
+    return this.under.has(number) ? number !== current
+      : number === this.under.get(current);
+  }
 
   // Linear indices of one candidate.
   voxels(item) {

@@ -45,12 +45,16 @@ export class List {
     }
   }
 
-  // The choices of this case: nothing is sorted by what is hidden.
-  offer(items, {sort = 'order', filter = 'all'} = {}) {
+  // The choices of this case: nothing is sorted by what is hidden. A quiet
+  // list lays no two candidates side by side: no pictures, sizes and orders.
+  offer(items, {sort = 'order', filter = 'all', quiet = false} = {}) {
+    this.quiet = Boolean(quiet);
+    $('list').classList.toggle('quiet', this.quiet);
     const scored = [...items.values()].some((item) => item.score !== null);
     const stated = [...items.values()].some((item) => item.status);
     const may = (key) => (key !== 'score' || scored) &&
-      (key !== 'definite' || stated);
+      (key !== 'definite' || stated) &&
+      (!this.quiet || (key !== 'size' && key !== 'height'));
     const options = (table) => Object.entries(table)
       .filter(([key]) => may(key))
       .map(([key, [words]]) => make('option', {value: key}, words));
@@ -108,7 +112,7 @@ export class List {
     }
     const mine = item.item === this.current;
     const key = [nameOf(item), item.verdict, item.origin, item.ijk,
-      facts(item), mine, Boolean(this.current)].join();
+      this.quiet, facts(item), mine, Boolean(this.current)].join();
     if (row.key === key) return row.line; // hundreds of rows do not change
     row.key = key;
     row.name.textContent = nameOf(item);
@@ -118,8 +122,8 @@ export class List {
       .next().value) ? 0 : -1;
     if (mine) row.button.setAttribute('aria-current', 'true');
     else row.button.removeAttribute('aria-current');
-    row.facts.textContent = facts(item);
-    if (row.ijk !== String(item.ijk)) {
+    row.facts.textContent = this.quiet ? '' : facts(item);
+    if (!this.quiet && row.ijk !== String(item.ijk)) {
       row.ijk = String(item.ijk);
       this.crops.add(row.canvas, item.ijk);
     }

@@ -24,6 +24,23 @@ export function remember(key, value, review = null) {
   }
 }
 
+// How a reader likes the page: one file on the server for all cases, since the
+// next session has another address. Only comfort is lost without it.
+let last = null; // of several, the last one counts
+let sending = false;
+
+export async function keepSettings(settings) {
+  last = settings;
+  if (sending) return;
+  sending = true;
+  while (last) {
+    const now = last;
+    last = null;
+    await post('api/settings', now, {keepalive: true}).catch(() => {});
+  }
+  sending = false;
+}
+
 export function watchTabs(rater) {
   const channel = new BroadcastChannel(`cmbjax-review:${rater}`);
   channel.onmessage = ({data}) => {

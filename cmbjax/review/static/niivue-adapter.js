@@ -4,14 +4,14 @@
 // order and gives voxels back; painting is our own, in our own labels.
 
 import {PLANES, nearest, slabCount, slabRange} from './planes.js';
-import {ownerOf} from './viewer-api.js';
+import {shownVerdict} from './viewer-api.js';
 
-const STATES = {unread: 1, accept: 2, reject: 3, unsure: 4};
-const COLOURS = { // 0 nothing, then the states, then the current one
-  R: [0, 95, 127, 255, 255, 255], G: [0, 212, 227, 154, 207, 255],
-  B: [0, 244, 163, 148, 112, 255], A: [0, 255, 255, 255, 255, 255],
+const STATES = {unread: 1, accept: 2, reject: 3, unsure: 4, other: 5};
+const COLOURS = { // 0 nothing, then the states
+  R: [0, 95, 127, 255, 255, 180], G: [0, 212, 227, 154, 207, 190],
+  B: [0, 244, 163, 148, 112, 200], A: [0, 255, 255, 255, 255, 255],
   I: [0, 1, 2, 3, 4, 5],
-  labels: ['', 'unread', 'accepted', 'rejected', 'unsure', 'current'],
+  labels: ['', 'unread', 'accepted', 'rejected', 'unsure', 'other'],
 };
 const LAYOUT = [
   {sliceType: 0, position: [0, 0, 0.62, 1]},
@@ -212,9 +212,10 @@ export class NiivueViewer {
     const drawing = this.nv.drawBitmap;
     drawing.fill(0);
     for (const number of this.labels.items()) {
-      const owner = ownerOf(number, this.items, this.current);
-      if (!owner) continue;
-      const state = STATES[owner.verdict || 'unread'];
+      const item = this.items.get(number);
+      if (!item || this.labels.hides(number, this.current)) continue;
+      const state = STATES[shownVerdict(item, this.current,
+        this.options.quiet) || 'unread'];
       for (const index of this.labels.voxels(number)) drawing[index] = state;
     }
     this.nv.refreshDrawing(true);

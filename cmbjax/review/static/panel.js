@@ -1,12 +1,12 @@
 // The candidate that is being read: verdict and what belongs to it.
 
 import {$, cap, make, press} from './dom.js';
+import {bracketed, isChanged, shown} from './keys.js';
 import {stateOf} from './list.js';
 import {nameOf} from './names.js';
 
 const VERDICTS = [
-  ['accept', 'Accept', 'A'], ['reject', 'Reject', 'R'],
-  ['unsure', 'Unsure', 'U'],
+  ['accept', 'Accept'], ['reject', 'Reject'], ['unsure', 'Unsure'],
 ];
 export const CERTAINTIES = ['definite', 'probable', 'possible'];
 const REGIONS = ['lobar', 'deep', 'infratentorial', 'unknown'];
@@ -16,6 +16,9 @@ const FLAGS = {
   elongated: 'elongated',
   'no outline': 'has no outline',
 };
+// The keys of a choice, where they are the usual ones.
+const chosenBy = (values) => (values.some((_, at) =>
+  isChanged(`choice${at + 1}`)) ? '' : `⇧ 1–${values.length}`);
 const plain = (word) => word.replaceAll('_', ' ');
 
 export class Panel {
@@ -34,13 +37,14 @@ export class Panel {
     this.name = make('h2', {id: 'candidate-name'});
     this.state = make('span', {class: 'state'});
     this.position = make('span', {class: 'position'});
-    this.verdicts = VERDICTS.map(([value, words, key]) =>
+    const sign = (id) => (shown(id) ? cap(shown(id)) : '');
+    this.verdicts = VERDICTS.map(([value, words]) =>
       make('button', {class: `verdict ${value}`, data: {value},
-        'aria-keyshortcuts': key, onclick: () => app.verdict(value)},
-      words, cap(key)));
+        'aria-keyshortcuts': shown(value), onclick: () => app.verdict(value)},
+      words, sign(value)));
     this.whose = make('p', {class: 'whose', 'aria-hidden': 'true'});
     this.clear = make('button', {class: 'quiet', onclick: () =>
-      app.verdict(null)}, 'Clear ', cap('0'));
+      app.verdict(null)}, 'Clear ', sign('clear'));
     this.choice = make('div', {class: 'choice'});
     this.picture = make('canvas', {'aria-hidden': 'true'});
     this.last = make('div', {class: 'last', role: 'group', hidden: true,
@@ -56,16 +60,16 @@ export class Panel {
       data: {rating: at + 1}, onclick: () => app.rate(at + 1)},
     String(at + 1))));
     this.comment = make('textarea', {id: 'comment', rows: 2, maxLength: 2000,
-      placeholder: 'Comment (C)', 'aria-label': 'Comment',
+      placeholder: `Comment${bracketed('comment')}`, 'aria-label': 'Comment',
       onchange: () => app.set('comment', this.comment.value)});
     this.own = make('div', {class: 'own'},
       button('Move to the crosshair', () => app.moveItem()),
       make('button', {onclick: () => app.removeItem()}, 'Remove ',
-        cap('Del')));
+        sign('remove')));
     this.before = button('‹', () => app.step(-1),
-      {'aria-label': 'Previous candidate', title: 'Previous (P)'});
+      {'aria-label': 'Previous candidate', title: `Previous${bracketed('previous')}`});
     this.after = button('›', () => app.step(1),
-      {'aria-label': 'Next candidate', title: 'Next (N)'});
+      {'aria-label': 'Next candidate', title: `Next${bracketed('next')}`});
     this.body = make('div', {class: 'candidate-body'},
       make('div', {class: 'candidate-head'}, this.before,
         make('div', {class: 'title'}, this.name,
@@ -74,7 +78,8 @@ export class Panel {
         'aria-label': 'Verdict'}, this.whose, ...this.verdicts),
       this.choice,
       ...(session.ratings ? [make('div', {class: 'rate'},
-        make('span', {class: 'label'}, 'Rating ', cap('L')), this.rating)]
+        make('span', {class: 'label'}, 'Rating ', sign('rating')),
+        this.rating)]
         : []),
       this.flags, this.facts,
       make('div', {class: 'fields'},
@@ -124,13 +129,13 @@ export class Panel {
     this.item = null;
     this.shown = null;
     this.host.dataset.state = 'unread';
+    const search = `sweep through the slices${bracketed('sweep')}, and add ` +
+      `a lesion at the crosshair${bracketed('add')}`;
     const words = hidden
-      ? 'Search the images yourself first: S sweeps through the slices, + ' +
-        'marks a lesion at the crosshair. The candidates appear when you say ' +
-        'that you are done.'
-      : total ? 'Press N for the first candidate.'
-        : 'Nothing was found in this scan. S sweeps through the slices, + ' +
-          'marks a lesion at the crosshair.';
+      ? `Search the images yourself first: ${search}. The candidates appear ` +
+        'when you say that you are done.'
+      : total ? `Press ${shown('next')} for the first candidate.`
+        : `Nothing was found in this scan: ${search}.`;
     const done = make('button', {class: 'strong wide',
       onclick: () => this.app.askDone()}, 'Done: show the candidates');
     this.nothing.replaceChildren(make('h2', {id: 'candidate-name'},
@@ -149,14 +154,15 @@ export class Panel {
     this.choice.classList.toggle('calm', !values.length);
     this.choice.hidden = Boolean(other) && !values.length;
     if (values.length) {
-      const hint = other ? '' : next ? `1–${values.length}, or N`
-        : `⇧ 1–${values.length}`;
+      const hint = other ? '' : next ? `1–${values.length}, or ` +
+        shown('next') : chosenBy(values);
       this.choice.replaceChildren(...this.question(item, hint, 'asked'));
       return;
     }
     this.choice.replaceChildren(make('p', {class: 'asked'}, !all
       ? 'A verdict leads on to the next unread candidate.'
-      : 'All candidates are read. Sweep for missed ones (S), or finish.'));
+      : 'All candidates are read. Sweep for missed ones' +
+        `${bracketed('sweep')}, or finish.`));
   }
 
   // The one judged just before, apart from the one that is shown now.
@@ -173,7 +179,7 @@ export class Panel {
           make('strong', {}, `${nameOf(item)} · ${stateOf(item)}`)),
         make('button', {class: 'quiet', onclick: () =>
           this.app.choosing(item.item)}, 'Back')),
-      ...(values.length ? this.question(item, `⇧ 1–${values.length}`,
+      ...(values.length ? this.question(item, chosenBy(values),
         'asked-last') : []));
     this.app.list.crops.now(this.picture, item.ijk);
   }
@@ -203,7 +209,7 @@ export class Panel {
 
   warn(item) {
     const words = (item.flags || []).map((flag) => FLAGS[flag] || flag);
-    if (item.locked) words.push('outline locked: rejected (0 clears)');
+    if (item.locked) words.push('outline locked while it is rejected');
     this.flags.replaceChildren(...words.map((one) => make('li', {}, one)));
     this.flags.hidden = !words.length;
   }

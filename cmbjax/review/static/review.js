@@ -44,6 +44,7 @@ export class Review extends EventTarget {
   take(meta, numbers) {
     this.labels = new Labels(this.meta.dim, numbers);
     this.items = new Map(meta.items.map((item) => [item.item, item]));
+    meta.items.forEach((item) => this.lay(item));
     this.truth = new Map(meta.items.map((item) =>
       [item.item, JSON.stringify(item)]));
     Object.assign(this, {
@@ -51,6 +52,10 @@ export class Review extends EventTarget {
       savedNote: meta.note, savedStatus: meta.status,
       hidden: meta.hidden, canUndo: meta.can_undo, canRedo: meta.can_redo,
       firstUnread: meta.first_unread});
+  }
+
+  lay({item, outline, runs}) {
+    if (runs) this.labels.lay(item, outline, runs);
   }
 
   // The state again, after another tab or a lost answer.
@@ -127,9 +132,11 @@ export class Review extends EventTarget {
     this.again = [];
     const {item, set, clear, tool} = stroke;
     this.act({event: 'edit', item, set, clear, tool}, () => {
-      for (const index of set) this.labels.set(index, item);
+      for (const index of set) this.labels.set(index, item, item);
       for (const index of clear) {
-        if (this.labels.get(index) === item) this.labels.set(index, 0);
+        if (this.labels.get(index, item) === item) {
+          this.labels.set(index, 0, item);
+        }
       }
     }, {delay: STROKE_MS, stroke});
   }
@@ -140,7 +147,7 @@ export class Review extends EventTarget {
     if (last?.stroke && !last.sent) {
       this.queue.pop();
       for (const [index, old] of last.stroke.before) {
-        this.labels.set(index, old);
+        this.labels.set(index, old, last.body.item);
       }
       this.again.push(last.stroke);
       last.done(null);
@@ -237,6 +244,7 @@ export class Review extends EventTarget {
     this.rev = answer.rev;
     for (const item of answer.items) {
       this.items.set(item.item, item);
+      this.lay(item);
       this.truth.set(item.item, JSON.stringify(item));
     }
     for (const number of answer.removed || []) {
@@ -332,8 +340,8 @@ function applied(body, {items, labels}) {
     case 'region': case 'comment':
       return item?.[body.event] === body.value;
     case 'edit':
-      return body.set.every((index) => labels.get(index) === body.item) &&
-        body.clear.every((index) => labels.get(index) !== body.item);
+      return body.set.every((one) => labels.get(one, body.item) === body.item) &&
+        body.clear.every((one) => labels.get(one, body.item) !== body.item);
     case 'move': return String(item?.ijk) === String(body.ijk);
     case 'remove': return !item;
     case 'add': return [...items.values()].some((one) =>

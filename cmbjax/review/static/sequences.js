@@ -2,11 +2,12 @@
 // sight of one.
 
 import {$, banner, cap, make, press, speak} from './dom.js';
+import {bracketed, shown} from './keys.js';
 
 const OTHERS = ['phase', 'qsm']; // what key 2 shows, the first that is there
 
 // 1: the judged one. 2: phase or QSM. 3 is the slab. 4 and on: the rest.
-export function keysOf(sequences) {
+export function slotsOf(sequences) {
   const keys = new Map(sequences.length ? [['1', 0]] : []);
   const second = OTHERS.map((name) => sequences.findIndex((one, at) =>
     at && one.name === name)).find((at) => at > 0);
@@ -27,11 +28,11 @@ export class Sequences {
   // Without phase or QSM, 2 is whatever else there is.
   key(key) {
     const {sequences} = this.app.review.meta;
-    const at = keysOf(sequences).get(key) ?? (key === '2' ? 1 : -1);
+    const at = slotsOf(sequences).get(key) ?? (key === '2' ? 1 : -1);
     if (sequences[at]) return this.show(at);
     banner('sequence', sequences.length < 2
       ? 'This case has one sequence only.'
-      : `No sequence of this case is on key ${key}.`);
+      : `No sequence of this case is on key ${shown(`sequence${key}`)}.`);
     return null;
   }
 
@@ -83,14 +84,14 @@ export class Sequences {
   // In the order of their keys.
   buttons() {
     const {sequences} = this.app.review.meta;
-    const all = [...keysOf(sequences)].sort();
+    const all = [...slotsOf(sequences)].sort();
     $('sequences').replaceChildren(...all.map(([key, at]) => {
       const one = sequences[at];
       const late = one === this.fetching;
       const button = make('button', {onclick: () => this.show(at),
-        title: `${one.label} (${key})`},
+        title: one.label + bracketed(`sequence${key}`)},
       late ? `loading ${lower(one.label)}… ` : `${one.label} `,
-      late ? '' : cap(key));
+      late || !shown(`sequence${key}`) ? '' : cap(shown(`sequence${key}`)));
       button.setAttribute('aria-busy', String(late));
       press(button, one === this.app.sequence);
       return button;

@@ -8,7 +8,7 @@
 //   setOverlay({shown, fill})      outlines, or filled as well
 //   setItems(items, current)       items: Map number -> item; current: number
 //   setTool(name, mm)              null, 'brush', 'eraser', 'grow', 'window'
-//   setOptions({radiological, smooth, crosshair})
+//   setOptions({radiological, smooth, crosshair, quiet})
 //   setField(mm, centre)           null: everything
 //   jump(ijk), position, active    active: index of the plane worked on
 //   refresh()                      draws now, after labels have changed
@@ -20,19 +20,15 @@
 
 export const COLOURS = {
   unread: '#5fd4f4', accept: '#7fe3a3', reject: '#ff9a94', unsure: '#ffcf70',
+  other: '#b4bec8',
 };
 
-export const colourOf = (item) => COLOURS[item?.verdict || 'unread'];
+export const colourOf = (verdict) => COLOURS[verdict || 'unread'];
 
-// The number under which a candidate's voxels stand in the label volume.
-export const outlineOf = (item) => item?.outline ?? item?.item;
-
-// Whom the voxels of a number belong to on the screen: the current candidate
-// wherever they are its outline (two readings of one lesion share them).
-export function ownerOf(number, items, current) {
-  const mine = items.get(current);
-  return mine && outlineOf(mine) === number ? mine : items.get(number);
-}
+// The verdict that the images show: where it must not tell of another reading,
+// that of the current candidate only. 'other': is not said.
+export const shownVerdict = (item, current, quiet) =>
+  (quiet && item?.item !== current ? 'other' : item?.verdict);
 
 export function webgl2() {
   const gl = document.createElement('canvas').getContext('webgl2');
