@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import calibration, metrics
+from cmbjax.evaluation import calibration
 from cmbjax.evaluation import predictions as tables
 from tests.evaluation_data import make
 
@@ -119,29 +119,3 @@ def test_one_class_cannot_be_fitted(scored):
   for fit in (calibration.fit_temperature, calibration.fit_isotonic):
     with pytest.raises(InputError, match='microbleeds and mimics'):
       fit(scored[0], np.zeros(len(scored[0]), int))
-
-
-def test_operating_point_meets_its_target_and_no_higher_one_does():
-  p, scans = make(8, 40, seed=4)
-  point = calibration.choose_threshold(p, scans, sensitivity=0.9)
-  at = metrics.evaluate(p, scans, threshold=point.threshold, draws=2)
-  assert at['sensitivity_candidates'].value >= 0.9
-  assert at['fp_per_scan'].value == point.fp_per_scan
-  higher = np.unique(p.probability[p.probability > point.threshold])[0]
-  beyond = metrics.evaluate(p, scans, threshold=higher, draws=2)
-  assert beyond['sensitivity_candidates'].value < 0.9
-
-
-def test_operating_point_by_false_positives():
-  p, scans = make(8, 40, seed=4)
-  point = calibration.choose_threshold(p, scans, fp_per_scan=2.0)
-  at = metrics.evaluate(p, scans, threshold=point.threshold, draws=2)
-  assert at['fp_per_scan'].value <= 2.0
-  assert '2, out of fold' in point.rule
-  with pytest.raises(InputError, match='either sensitivity or fp_per_scan'):
-    calibration.choose_threshold(p, scans)
-  with pytest.raises(InputError, match='no threshold gives'):
-    calibration.choose_threshold(p, scans, sensitivity=1.1)
-  none = scans._replace(num_lesions=0 * scans.num_lesions)
-  with pytest.raises(InputError, match='no lesions'):
-    calibration.choose_threshold(p, none, sensitivity=0.9)

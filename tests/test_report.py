@@ -7,12 +7,13 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib import axes
 
 from cmbjax.errors import InputError
 from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import cells, figures, methods, storage, tables
+from cmbjax.report import cells, figures, gallery, methods, storage, tables
 from cmbjax.report import html as page_lib
 from tests.evaluation_data import make, rescored, table
 
@@ -209,7 +210,7 @@ def test_csv_holds_every_metric_of_every_row(study, folder):
   rows = read_csv(folder / 'results.csv')
   names = {(row['row'], row['metric']) for row in rows}
   for one in study.rows:
-    for metric in (*tables.METRICS, 'brier', 'ece', *tables.MORE_METRICS):
+    for metric in (*tables.METRICS, 'brier', 'ece', 'average_precision', 'f1'):
       name = getattr(metric, 'name', metric)
       assert (str(one.number), name) in names
   auc = next(r for r in rows if (r['row'], r['metric']) == ('2', 'auc'))
@@ -236,6 +237,24 @@ def test_figures_are_written_and_not_without_content(folder, tmp_path):
   page_lib.write(bare, tmp_path)
   assert not list(tmp_path.glob('*.png'))
   Page((tmp_path / 'report.html').read_text(encoding='utf-8'))
+
+
+def test_what_was_removed_is_not_shown_as_the_threshold(tmp_path, monkeypatch):
+  image = np.ones((4, 4, 2))
+  near = tables.Patch('s/s/1', image, '', before=0.1004, after=0.0996)
+  bare = study_of(rows=[], cohorts=[], learning=[], orderings=[], pairs=[])
+  bare = dataclasses.replace(bare, removed=[near], misses=[near])
+  text = gallery.removed(bare), gallery.misses(bare)
+  assert all('>0.1004</b>' in one and '>0.0996</b>' in one for one in text)
+  drawn, write = [], axes.Axes.text
+
+  def note(self, x, y, text, *more, **style):
+    drawn.append(text)
+    return write(self, x, y, text, *more, **style)
+
+  monkeypatch.setattr(axes.Axes, 'text', note)
+  figures.save_all(bare, tmp_path)
+  assert drawn == ['s/s/1', '0.1004', '0.0996'] * 2  # two figures
 
 
 def test_learning_rows_unroll_the_log():

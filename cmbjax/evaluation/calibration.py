@@ -1,7 +1,7 @@
-"""Likelihoods to calibrated likelihoods and operating points.
+"""Likelihoods to calibrated likelihoods, and how calibrated they are.
 
-Rule: everything that is fitted or chosen here takes out-of-fold predictions;
-a test set is only ever scored.
+Rule: everything that is fitted here takes out-of-fold predictions; a test
+set is only ever scored.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,8 @@ import numpy as np
 from scipy import optimize, special
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import metrics, statistics
-from cmbjax.evaluation.predictions import Predictions, ScanCounts
+from cmbjax.evaluation import statistics
+from cmbjax.evaluation.predictions import Predictions
 from cmbjax.evaluation.statistics import Interval
 
 BINS = 10
@@ -33,19 +33,10 @@ class Reliability(NamedTuple):
 
 
 class Isotonic(NamedTuple):
-  """A rising step function: `value` from each `knot` on."""
+  """Rising steps: `value` at each `knot`, linear between two of them."""
 
   knot: np.ndarray
   value: np.ndarray
-
-
-class OperatingPoint(NamedTuple):
-  """A threshold and how it was chosen; stored with the weights."""
-
-  threshold: float
-  sensitivity: float
-  fp_per_scan: float
-  rule: str
 
 
 def reliability(
@@ -160,7 +151,7 @@ def apply_temperature(
 
 
 def fit_isotonic(probability: np.ndarray, label: np.ndarray) -> Isotonic:
-  """Rising step function of least squares (pool adjacent violators).
+  """Rising values of least squares (pool adjacent violators).
 
   Raises:
     InputError: with one class only.
@@ -176,52 +167,6 @@ def fit_isotonic(probability: np.ndarray, label: np.ndarray) -> Isotonic:
 def apply_isotonic(probability: np.ndarray, fitted: Isotonic) -> np.ndarray:
   """Linear between the knots, constant outside."""
   return np.interp(probability, fitted.knot, fitted.value)
-
-
-def choose_threshold(
-  predictions: Predictions,
-  scans: ScanCounts,
-  *,
-  sensitivity: float | None = None,
-  fp_per_scan: float | None = None,
-) -> OperatingPoint:
-  """The threshold that meets one target on out-of-fold predictions.
-
-  Args:
-    predictions: out-of-fold likelihoods of the training subjects.
-    scans: their scans.
-    sensitivity: at least this share of the lesions that became candidates;
-      the highest such threshold is taken.
-    fp_per_scan: at most so many; the lowest such threshold is taken.
-
-  Raises:
-    InputError: not exactly one target, no lesions, or an impossible target.
-  """
-  if (sensitivity is None) == (fp_per_scan is None):
-    raise InputError(
-      'operating point: give either sensitivity or fp_per_scan, not both.'
-    )
-  curve = metrics.froc(predictions, scans)
-  if curve is None:
-    raise InputError('operating point: the training scans have no lesions.')
-  of_candidates = curve.sensitivity * scans.num_lesions.sum()
-  of_candidates = of_candidates / max(of_candidates[-1], 1)
-  if sensitivity is not None:
-    good = np.flatnonzero(of_candidates >= sensitivity - 1e-12)
-    rule = f'sensitivity of candidates >= {sensitivity:g}, out of fold'
-    at = good[0] if len(good) else None
-  else:
-    good = np.flatnonzero(curve.fp_per_scan <= fp_per_scan + 1e-12)
-    rule = f'FP per scan <= {fp_per_scan:g}, out of fold'
-    at = good[-1] if len(good) else None
-  if at is None:
-    raise InputError(f'operating point: no threshold gives {rule}.')
-  return OperatingPoint(
-    threshold=float(curve.threshold[at]),
-    sensitivity=float(of_candidates[at]),
-    fp_per_scan=float(curve.fp_per_scan[at]),
-    rule=rule,
-  )
 
 
 def _both_classes(label) -> None:

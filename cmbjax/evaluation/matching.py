@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cmbjax.errors import InputError
 
-VALDO_DISTANCE_MM = 5.0
+VALDO_DISTANCE_MM = 5.0  # centres must be strictly closer
 
 
 class Matches(NamedTuple):
@@ -65,8 +65,6 @@ def valdo(
   detected: np.ndarray,
   truth: np.ndarray,
   spacing_mm: tuple[float, float, float],
-  *,
-  distance_mm: float = VALDO_DISTANCE_MM,
 ) -> Matches:
   """One-to-one matching of centres closer than 5 mm, nearest pairs first.
 
@@ -77,7 +75,6 @@ def valdo(
     detected: [X, Y, Z] likelihood (cut at 0.5), bool mask or int labels.
     truth: the same for the true lesions.
     spacing_mm: voxel size.
-    distance_mm: pairs must be strictly closer.
 
   Raises:
     InputError: when the shapes differ.
@@ -88,7 +85,7 @@ def valdo(
   b = centres(*objects(truth, connectivity=6)) * spacing
   hit, useful = np.zeros(len(b), bool), np.zeros(len(a), bool)
   distance = np.linalg.norm(a[:, None] - b[None], axis=-1)  # [D, L]
-  near = np.argwhere(distance < distance_mm)
+  near = np.argwhere(distance < VALDO_DISTANCE_MM)
   order = np.argsort(distance[tuple(near.T)], kind='stable')
   for i, j in near[order]:
     if not useful[i] and not hit[j]:

@@ -70,12 +70,10 @@ def generator(seed: int, name: str) -> np.random.Generator:
   return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
-def subject_weights(
-  num_subjects: int, *, draws: int, seed: int, name: str = 'bootstrap'
-) -> np.ndarray:
+def subject_weights(num_subjects: int, *, draws: int, seed: int) -> np.ndarray:
   """How often each subject is in each bootstrap draw, [D, S] float64."""
   share = np.full(num_subjects, 1 / num_subjects)
-  rng = generator(seed, name)
+  rng = generator(seed, 'bootstrap')
   return rng.multinomial(num_subjects, share, size=draws).astype(float)
 
 

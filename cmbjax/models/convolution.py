@@ -234,11 +234,6 @@ def max_pool(x, size: int = 2):
   return _blocks(x, size).max((2, 4, 6))
 
 
-def average_pool(x, size: int = 2):
-  """Mean of size^3 voxels; x [B, X, Y, Z, C], sizes divisible."""
-  return _blocks(x, size).mean((2, 4, 6))
-
-
 def _blocks(x, size):
   b, *space, c = x.shape
   if any(n % size for n in space):

@@ -94,8 +94,6 @@ METRICS = (
     'percent',
   ),
 )
-# In results.csv and results.json only.
-MORE_METRICS = ('average_precision', 'f1', 'detector_sensitivity')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ sees a training step, and never NaN. Every setting may differ per replica.
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -69,14 +68,6 @@ def begin(params: Any, rate: np.ndarray, weight_decay: np.ndarray) -> Any:
   return zeros._replace(hyperparams=hyperparams)
 
 
-def set_rate(opt: Any, rate: jax.Array, weight_decay: Any = None) -> Any:
-  """The optimizer state with another rate, and decay if given; () or [R]."""
-  new = {**opt.hyperparams, 'learning_rate': _float(rate)}
-  if weight_decay is not None:
-    new['weight_decay'] = _float(weight_decay)
-  return opt._replace(hyperparams=new)
-
-
 def plateau_init(num_replicas: int) -> PlateauState:
   """One schedule per replica, before its first epoch."""
   return PlateauState(
@@ -110,7 +101,3 @@ def plateau_step(
     best_value=np.where(better, values, state.best_value),
     bad_epochs=np.where(cut, 0, bad).astype(np.int32),
   )
-
-
-def _float(value: Any) -> jax.Array:
-  return jnp.asarray(value, jnp.float32)
