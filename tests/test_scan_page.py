@@ -249,6 +249,22 @@ def test_a_number_is_not_rounded_onto_the_threshold(result):
   assert '<b>0.099</b>' in card(text, 'candidate-0006')
 
 
+@pytest.mark.parametrize(
+  ('value', 'status', 'shown'),
+  [(0.1004, 'possible', '0.1004'), (0.4996, 'possible', '0.4996'),
+   (0.5004, 'definite', '0.5004'), (0.0996, 'rejected', '0.0996')],
+)  # fmt: skip
+def test_no_place_contradicts_the_status(result, value, status, shown):
+  """The card, the table of those found and the title on the maps."""
+  near = scan_results.lesion(
+    6, (20, 20, 9), np.eye(4), status, likelihood=value
+  )
+  text = scan_page.page(scan_results.changed(result, lesions=(near,)))
+  assert f'<b>{shown}</b>' in card(text, near.id)
+  assert text.count(f'{status}, likelihood {shown}<') == 4
+  assert text.count(f'<td>{shown} ±') == (status != 'rejected')
+
+
 def test_sixty_lesions_of_a_whole_head_are_small_and_quick(tmp_path):
   made = scan_results.make(
     50, 10, 20, shape=(360, 420, 60), spacing_mm=(0.5, 0.5, 2.0)

@@ -102,7 +102,7 @@ def top_rejected(
         round(float(table[f'{axis}_mm'][n]), 3) for axis in 'xyz'
       ),
       'score': float(f'{score[n]:.4g}'),
-      'likelihood': float(f'{likelihood[n]:.4g}')
+      'likelihood': round(float(likelihood[n]), 6)
       if np.isfinite(likelihood[n])
       else None,
       'reason': str(table['reason'][n]),

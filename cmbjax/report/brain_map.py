@@ -44,12 +44,12 @@ def _ticks() -> str:
   return f'<path id="ticks" class="ticks" d="{d}"/>'
 
 
-def glass(lesions: Sequence, brain: Frame) -> str:
+def glass(lesions: Sequence, result, brain: Frame) -> str:
   """Axial large, coronal and sagittal beside it, all at one scale."""
   beside = max(brain.size(CORONAL)[0], brain.size(SAGITTAL)[0])
   panels = {
     plane.name: _plane(
-      lesions, brain, plane, share=brain.size(plane)[0] / beside
+      lesions, result, brain, plane, share=brain.size(plane)[0] / beside
     )
     for plane in PLANES
   }
@@ -60,10 +60,10 @@ def glass(lesions: Sequence, brain: Frame) -> str:
   )
 
 
-def _plane(lesions, brain: Frame, plane, *, share: float) -> str:
+def _plane(lesions, result, brain: Frame, plane, *, share: float) -> str:
   width, height = brain.size(plane)
   marks = ''.join(
-    marker(lesion, *brain.place(lesion.centre_index, plane))
+    marker(lesion, result, *brain.place(lesion.centre_index, plane))
     for lesion in reversed(lesions)
   )
   sides = ('R', 'L') if plane is not SAGITTAL else ('A', 'P')
@@ -84,7 +84,7 @@ def _plane(lesions, brain: Frame, plane, *, share: float) -> str:
   )
 
 
-def marker(lesion, x: float, y: float, *, least: float = 2.2) -> str:
+def marker(lesion, result, x: float, y: float, *, least: float = 2.2) -> str:
   """A link to the lesion's card; a ring of at least so many mm."""
   radius = max(lesion_cards.size_mm(lesion) / 2 + 0.9, least)
   if lesion.status == 'rejected':
@@ -94,7 +94,7 @@ def marker(lesion, x: float, y: float, *, least: float = 2.2) -> str:
     shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
   title = f'{lesion.id}, {lesion.status}'
   if lesion.likelihood is not None:
-    title += f', likelihood {lesion_cards.number(lesion.likelihood)}'
+    title += f', likelihood {lesion_cards.likelihood(lesion, result)}'
   return (
     f'<a href="#{escape(lesion.id)}" class="at" tabindex="-1" '
     f'data-of="{escape(lesion.id)}" data-status="{escape(lesion.status)}">'
@@ -102,16 +102,18 @@ def marker(lesion, x: float, y: float, *, least: float = 2.2) -> str:
   )
 
 
-def slices(lesions: Sequence, swi, brain: Frame) -> str:
+def slices(lesions: Sequence, result, brain: Frame) -> str:
   """Thin minimum projections from above downwards, with the lesions."""
   width, height = brain.size(AXIAL)
   tiles = []
-  for first, stop, picture in pictures.slabs(swi, brain):
+  for first, stop, picture in pictures.slabs(result.swi, brain):
     inside = [
       lesion for lesion in lesions if first <= lesion.centre_index[2] < stop
     ]
     marks = ''.join(
-      marker(lesion, *brain.place(lesion.centre_index, AXIAL), least=5.0)
+      marker(
+        lesion, result, *brain.place(lesion.centre_index, AXIAL), least=5.0
+      )
       for lesion in reversed(inside)
     )
     span = f'slice {first + 1}'

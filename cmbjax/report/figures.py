@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cmbjax import files
-from cmbjax.evaluation.metrics import THRESHOLD
+from cmbjax.evaluation import metrics
 from cmbjax.report.tables import (
   METRICS,
   CohortRow,
@@ -458,6 +458,7 @@ def _save(
 
 def _save_patches(path, title, study, patches) -> pathlib.Path:
   """Consecutive axial slices of each patch in a row, likelihoods beside."""
+  threshold = study.record.get('threshold', metrics.THRESHOLD)
 
   def fill(axes):
     for patch, line in zip(patches, axes.reshape(len(patches), -1)):
@@ -474,11 +475,12 @@ def _save_patches(path, title, study, patches) -> pathlib.Path:
       for y, (value, variable) in zip((0.48, 0.18), marks):
         if value is not None:
           beside['color'] = _NAMED[variable]
-          line[0].text(-0.1, y, f'{value:.2f}', weight='bold', **beside)
+          text = metrics.shown(value, threshold)
+          line[0].text(-0.1, y, text, weight='bold', **beside)
 
   slices = max(np.asarray(p.image).shape[2] for p in patches)
   size = (2.2 + 0.9 * slices, 0.7 + 0.95 * len(patches))
-  title = f'{title} (threshold {study.record.get("threshold", THRESHOLD):g})'
+  title = f'{title} (threshold {threshold:g})'
   shape = (len(patches), slices)
   return _save(path, title, study, shape, size, fill, vector=False)
 

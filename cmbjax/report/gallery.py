@@ -24,12 +24,12 @@ def removed(study: StudyTables) -> str:
   """Figure 4."""
   if not study.removed:
     return ''
-  threshold = study.record.get('threshold', metrics.THRESHOLD)
+  threshold = _threshold(study)
   return (
     '<p class="sub">False candidates called microbleeds by the 7T model '
     f'(likelihood above {threshold:g}, <b class="s-before">red</b>) and '
     'removed by the fine-tuned one (<b class="s-after">green</b>). '
-    f'{_VIEW}</p>' + _slices(study.removed)
+    f'{_VIEW}</p>' + _slices(study.removed, threshold)
   )
 
 
@@ -39,15 +39,20 @@ def misses(study: StudyTables) -> str:
     return ''
   return (
     '<p class="sub">Lesions that were missed, and the errors with the '
-    f'largest likelihood. {_VIEW}</p>' + _slices(study.misses)
+    f'largest likelihood. {_VIEW}</p>'
+    + _slices(study.misses, _threshold(study))
   )
 
 
-def _slices(patches: Sequence[Patch]) -> str:
+def _threshold(study: StudyTables) -> float:
+  return study.record.get('threshold', metrics.THRESHOLD)
+
+
+def _slices(patches: Sequence[Patch], threshold: float) -> str:
   lines = []
   for patch in patches:
     numbers = ''.join(
-      f'<b class="{colour}">{value:.2f}</b> '
+      f'<b class="{colour}">{metrics.shown(value, threshold)}</b> '
       for value, colour in (
         (patch.before, 's-before'),
         (patch.after, 's-after'),

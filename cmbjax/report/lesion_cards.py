@@ -8,6 +8,7 @@ import html
 import math
 from collections.abc import Sequence
 
+from cmbjax.evaluation import metrics
 from cmbjax.report import pictures
 from cmbjax.report.pictures import AXIAL, PLANES
 
@@ -38,6 +39,14 @@ def number(value, digits: int = 2) -> str:
   if value is None or not math.isfinite(float(value)):
     return DASH
   return f'{float(value):.{digits}f}'.replace('-', '−')
+
+
+def likelihood(lesion, result) -> str:
+  """As text on the side of both thresholds where the lesion is."""
+  point = result.operating_point
+  ends = (point.get('threshold'), point.get('definite_threshold'))
+  held = [float(end) for end in ends if end is not None]
+  return metrics.shown(float(lesion.likelihood), *held)
 
 
 def reason(lesion, result) -> str:
@@ -102,8 +111,7 @@ def _likelihood(lesion, result) -> str:
   style = ';'.join(
     f'--{k}:{100 * x:.1f}%' for k, x in zip('lhvt', (*ends, threshold))
   )
-  near = abs(value - threshold) < 0.005  # rounding must not hide the side
-  text = f'<b>{number(value, 3 if near else 2)}</b>'
+  text = f'<b>{likelihood(lesion, result)}</b>'
   if lesion.spread is not None:
     text += f' <span class="small">± {number(spread)}</span>'
   if lesion.probability is not None:
@@ -243,10 +251,10 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def table(lesions: Sequence) -> str:
+def table(lesions: Sequence, result) -> str:
   """The same numbers as one table, for reading down and for printing."""
   heads = ''.join(f'<th scope="col">{head}</th>' for head in _COLUMNS)
-  lines = ''.join(_line(lesion) for lesion in lesions)
+  lines = ''.join(_line(lesion, result) for lesion in lesions)
   return (
     '<div class="scroll" tabindex="0" role="region" aria-label="All numbers">'
     f'<table class="plain"><thead><tr>{heads}</tr></thead>'
@@ -254,10 +262,10 @@ def table(lesions: Sequence) -> str:
   )
 
 
-def _line(lesion) -> str:
+def _line(lesion, result) -> str:
   cells = (
     lesion.status,
-    f'{number(lesion.likelihood)} ± {number(lesion.spread)}'
+    f'{likelihood(lesion, result)} ± {number(lesion.spread)}'
     if lesion.likelihood is not None
     else DASH,
     number(lesion.probability),
