@@ -6,13 +6,14 @@ points and figures are made from.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from cmbjax import config as configs
 from cmbjax import files, trainings
+from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
@@ -92,14 +93,16 @@ def _ensemble(
   likelihood = _kept(
     workdir / 'predictions' / f'{strategy}-{test}.npz',
     files.digest(
-      model.fingerprint, trainings.content(material.examples, index)
+      model.fingerprint,
+      trainings.content(material.examples, index),
+      config.evaluation.mirrored,
     ),
-    lambda: loop.predict(
+    lambda: _over_images(
+      config,
       patches,
-      model.weights,
-      runner,
-      index,
-      batch=config.evaluation.batch,
+      lambda seen: loop.predict(
+        seen, model.weights, runner, index, batch=config.evaluation.batch
+      ),
     ),
   )
   scans = examples_lib.select(
@@ -128,9 +131,14 @@ def _held_out(
       model.fingerprint,
       trainings.content(material.examples, job.pool),
       np.asarray(job.fold_of).tolist(),
+      config.evaluation.mirrored,
     ),
-    lambda: held_out.predict_each(
-      job, patches, model.weights, runner, batch=config.evaluation.batch
+    lambda: _over_images(
+      config,
+      patches,
+      lambda seen: held_out.predict_each(
+        job, seen, model.weights, runner, batch=config.evaluation.batch
+      ),
     ),
   )
   in_folds = material.folds.of(material.scans.subject) >= 0
@@ -157,17 +165,35 @@ def _held_out(
   return tables
 
 
+def _over_images(
+  config: ConfigDict,
+  patches: replicas.Patches,
+  predict: Callable[[replicas.Patches], np.ndarray],
+) -> np.ndarray:
+  """What `predict` says of the patches, or its mean over mirror images."""
+  if not config.evaluation.mirrored:
+    return predict(patches)
+  images = augment.mirrored(patches.image)
+  rows = [predict(patches._replace(image=image)) for image in images]
+  return np.mean(rows, axis=0)
+
+
 def _store_points(
   config, material, one, model, strategy, likelihood, workdir
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
   folder, job = workdir / 'models' / strategy, one.job
-  if learned.is_stored(folder, model.fingerprint):
+  how = {
+    'fingerprint': model.fingerprint,
+    'threshold': config.evaluation.threshold,
+    'mirrored': config.evaluation.mirrored,
+  }
+  if learned.is_stored(folder, **how):
     return
   networks = _networks(model, likelihood)
   learned.store(
     folder,
-    fingerprint=model.fingerprint,
+    **how,
     examples=examples_lib.select(material.examples, job.pool),
     scans=examples_lib.select(
       material.scans,
@@ -176,7 +202,6 @@ def _store_points(
     ),
     fold_of=job.fold_of,
     likelihood=predictions_lib.ensemble(predictions_lib.by_seed(networks)),
-    threshold=config.evaluation.threshold,
   )
 
 

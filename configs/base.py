@@ -109,6 +109,9 @@ def get_config(preset: str = '') -> ConfigDict:
   config.evaluation = ConfigDict()
   config.evaluation.threshold = 0.1  # CMB if the mean is above [paper]
   config.evaluation.batch = 128  # patches
+  # True: a likelihood is the mean over the eight mirror images of its patch,
+  # which takes eight times as long [ours].
+  config.evaluation.mirrored = False
   # Intervals over subjects: jackknife covers also with few test subjects
   # (benchmarks/coverage.py); results.csv holds those by bootstrap as well.
   config.evaluation.intervals = 'jackknife'  # or bootstrap [ours]

@@ -90,6 +90,23 @@ def test_flip_then_shift_then_rotate():
   np.testing.assert_array_equal(found, crop(expected))
 
 
+def test_mirror_images_are_the_eight_of_numpy_and_of_the_flips():
+  images = list(augment.mirrored(PATCH[None]))
+  assert len(images) == 8
+  np.testing.assert_array_equal(images[0][0], PATCH)
+  for image, axes in zip(images[1:], [(2,), (1,), (1, 2), (0,), (0, 2)]):
+    np.testing.assert_array_equal(image[0], np.flip(PATCH, axes))
+  assert len({image.tobytes() for image in images}) == 8
+  with_channels = jnp.stack([PATCH, PATCH + 1], -1)[None]
+  (*_, last) = augment.mirrored(with_channels)
+  np.testing.assert_array_equal(last[0, ..., 1], np.flip(PATCH) + 1)
+  np.testing.assert_allclose(
+    augment.centre_crop(last[0, ..., 0]),
+    transform(flips=np.ones(3, bool)),
+    atol=1e-6,
+  )
+
+
 def test_vmap_and_jit_change_nothing():
   keys = jax.random.split(jax.random.key(1), 5)
   patches = jnp.stack([jnp.asarray(PATCH) + n for n in range(5)])

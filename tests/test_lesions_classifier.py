@@ -51,6 +51,27 @@ def test_a_patch_has_one_likelihood_in_any_company(stored, patches):
   assert known.likelihood(patches[:0]).shape == (2, 0)
 
 
+def test_mirrored_likelihoods_are_the_mean_over_all_flips(stored, patches):
+  """As the points file says, and the fingerprint with it."""
+  known, few = classifier.load(stored[0]), patches[:5]
+  axes = [tuple(np.flatnonzero(f) + 1) for f in np.ndindex(2, 2, 2)]
+  by_hand = np.mean([known.likelihood(np.flip(few, a)) for a in axes], axis=0)
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  path.write_text(json.dumps(json.loads(text) | {'mirrored': True}))
+  try:
+    both = classifier.load(stored[0])
+  finally:
+    path.write_text(text)
+  assert (known.mirrored, both.mirrored) == (False, True)
+  assert known.fingerprint != both.fingerprint
+  np.testing.assert_allclose(both.likelihood(few), by_hand, atol=1e-12)
+  assert np.abs(by_hand - known.likelihood(few)).max() > 1e-6
+  np.testing.assert_allclose(
+    both.likelihood(np.flip(few, 2)), by_hand, atol=1e-6
+  )
+
+
 def test_points_come_from_the_folder(stored):
   known = classifier.load(stored[0])
   assert known.threshold('balanced') == 0.001
@@ -89,8 +110,12 @@ def test_weights_without_points_have_the_papers(tmp_path, stored):
     {'points': {'high_precision': {'threshold': 7, 'rule': 'a'}}},
     {'points': 3},
     {'calibration': None},
+    {'mirrored': 'yes'},
   ],
-  ids=['no high_precision', 'beyond 1', 'no table', 'no calibration'],
+  ids=[
+    *('no high_precision', 'beyond 1', 'no table', 'no calibration'),
+    'mirrored is a word',
+  ],
 )
 def test_damaged_points_are_named(stored, change):
   path = stored[0] / 'operating_points.json'

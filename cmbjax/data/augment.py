@@ -4,6 +4,9 @@ Rule: every draw is one affine map of the plane, shared by all slices, so that
 each output voxel is interpolated once and nothing outside the crop is made.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 
@@ -22,6 +25,17 @@ def centre_crop(patch: jax.Array) -> jax.Array:
   if patch.shape[-3:] != PATCH:
     window.append(slice(None))
   return patch[(..., *window)]
+
+
+def mirrored(patches: jax.Array) -> Iterator[jax.Array]:
+  """The eight mirror images of patches [N, 24, 24, 12] (or [..., C]).
+
+  Every network was trained on all of them, so that the mean of its likelihoods
+  over the eight is a steadier likelihood of the same candidate. JAX or numpy.
+  """
+  for steps in itertools.product((1, -1), repeat=3):
+    x, y, z = (slice(None, None, step) for step in steps)
+    yield patches[:, x, y, z]
 
 
 def with_channels(patch: jax.Array) -> jax.Array:

@@ -43,6 +43,7 @@ class Classifier:
     precision: of each operating point, out of fold, where it was measured.
     persons: simulated people in the training, see `data.persons`.
     channels: what the networks see, see `data.channels`.
+    mirrored: a likelihood is the mean over the eight mirror images.
   """
 
   name: str
@@ -58,6 +59,7 @@ class Classifier:
   precision: Mapping[str, float] = dataclasses.field(default_factory=dict)
   persons: frozenset[str] = frozenset()
   channels: tuple[str, ...] = ONLY_SWI
+  mirrored: bool = False
 
   def likelihood(self, patches: np.ndarray) -> np.ndarray:
     """Patches to likelihoods [K, N] float64.
@@ -67,12 +69,19 @@ class Classifier:
     """
     # Training keeps patches in half precision; so must we.
     patches = np.asarray(patches, np.float16)
-    count = len(patches)
-    if not count:
+    if not len(patches):
       return np.zeros((len(self.weights), 0))
-    rest = -count % BATCH
+    if not self.mirrored:
+      return self._seen(patches)
+    from cmbjax.data import augment
+
+    rows = [self._seen(image) for image in augment.mirrored(patches)]
+    return np.mean(rows, axis=0)
+
+  def _seen(self, patches: np.ndarray) -> np.ndarray:
+    """Likelihoods [K, N] of patches as they lie."""
     beside = [(0, 0)] * (patches.ndim - 1)
-    padded = np.pad(patches, ((0, rest), *beside), mode='edge')
+    padded = np.pad(patches, ((0, -len(patches) % BATCH), *beside), mode='edge')
     run = _program(self.model)
     rows = [
       np.concatenate(
@@ -80,7 +89,7 @@ class Classifier:
           np.asarray(run(weights, part))
           for part in np.split(padded, len(padded) // BATCH)
         ]
-      )[:count]
+      )[: len(patches)]
       for weights in self.weights
     ]
     return np.asarray(rows, np.float64)
@@ -135,6 +144,7 @@ def load(folder: str | os.PathLike | None) -> Classifier:
     },
     persons=frozenset(p for p in record.get('persons', ()) if '@' in p),
     channels=_channels(folder, record),
+    mirrored=known['mirrored'],
   )
 
 
@@ -221,11 +231,15 @@ def _known(folder: pathlib.Path, record: dict) -> dict:
       },
       'calibration': {'kind': 'none'},
       'domain': {},
+      'mirrored': False,
     }
   found = files.read_object(path)
   try:
     known = {key: dict(found[key]) for key in ('points', 'calibration')}
     known['domain'] = dict(found.get('domain') or {})
+    known['mirrored'] = found.get('mirrored', False)
+    if not isinstance(known['mirrored'], bool):
+      raise ValueError(f'mirrored is {known["mirrored"]!r}')
     for point in known['points'].values():
       if not 0 <= float(point['threshold']) <= 1 or 'rule' not in point:
         raise ValueError(point)

@@ -18,38 +18,45 @@ from cmbjax.lesions.classifier import POINTS_FILE
 VERSION = 1  # of the file
 
 
-def is_stored(folder: pathlib.Path, fingerprint: str) -> bool:
-  """Whether the points of these very weights are there."""
+def is_stored(
+  folder: pathlib.Path, *, fingerprint: str, threshold: float, mirrored: bool
+) -> bool:
+  """Whether the points of these very weights, made this way, are there."""
   try:
     found = files.read_object(folder / POINTS_FILE)
-  except InputError:
+    made = found['points']['high_sensitivity']['threshold']
+  except (InputError, KeyError, TypeError):
     return False
-  return (found.get('fingerprint'), found.get('version')) == (
-    fingerprint,
-    VERSION,
-  )
+  same = {
+    'version': VERSION,
+    'fingerprint': fingerprint,
+    'mirrored': mirrored,
+  }
+  return made == threshold and all(found.get(k) == v for k, v in same.items())
 
 
 def store(
   folder: pathlib.Path,
   *,
   fingerprint: str,
+  threshold: float,
+  mirrored: bool,
   examples: Examples,
   scans: Scans,
   fold_of: np.ndarray,
   likelihood: np.ndarray,
-  threshold: float,
 ) -> None:
   """Writes operating_points.json.
 
   Args:
     folder: of the weights.
     fingerprint: of the weights.
+    threshold: of the high-sensitivity point.
+    mirrored: likelihoods are means over mirror images.
     examples: the n training candidates.
     scans: all training scans, those without candidates too.
     fold_of: [n] fold of each candidate.
     likelihood: [n] out of fold.
-    threshold: of the high-sensitivity point.
   """
   chosen = operating_points.choose(
     predictions.of_examples(examples, likelihood),
@@ -62,6 +69,7 @@ def store(
     {
       'version': VERSION,
       'fingerprint': fingerprint,
+      'mirrored': mirrored,
       'simulated': bool(scans.simulated.any()),
       'cohorts': sorted(set(scans.cohort.tolist())),
       **chosen,

@@ -59,6 +59,7 @@ def operating_point(
     'weights': classifier.name,
     'networks': len(classifier.weights),
     'channels': list(classifier.channels),
+    'mirrored': classifier.mirrored,
     'fingerprint': classifier.fingerprint,
     'trained_on_simulated': classifier.simulated,
   }

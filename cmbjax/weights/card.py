@@ -63,7 +63,7 @@ def write(
     '## Data',
     _data(record, points),
     '## Training',
-    _training(name, record),
+    _training(name, record, points),
     '## Operating points',
     f'Chosen out of fold on the {kind} training subjects. A candidate counts '
     'when the mean likelihood of the networks is above the threshold.',
@@ -111,7 +111,7 @@ def _data(record, points) -> str:
   return '\n'.join(lines)
 
 
-def _training(name, record) -> str:
+def _training(name, record, points) -> str:
   rows = record['replicas']
   names = ('strategy', 'fold', 'seed', 'learning_rate', 'min_learning_rate')
   names += ('weight_decay', 'patience', 'plateau_factor', 'min_delta')
@@ -127,6 +127,10 @@ def _training(name, record) -> str:
     f'{first["weight_decay"]:g}; weight of microbleeds '
     f'{first["positive_weight"]:g}',
   ]
+  if points.get('mirrored'):
+    lines.append(
+      '- A likelihood is the mean over the eight mirror images of a patch'
+    )
   if record.get('start'):
     lines.append(
       f'- Each goes on from the `{record["start"]}` network of its fold'

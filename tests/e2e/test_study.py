@@ -13,7 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbjax.data import examples as examples_lib
 from cmbjax.evaluation import predictions
+from cmbjax.lesions import classifier
 from tests import offline
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -142,8 +144,7 @@ def test_a_second_run_reuses_everything(smoke):
 def test_networks_that_see_the_phase(cohorts, tmp_path):
   """Resampled patches of two channels, from the config to `cmbjax detect`."""
   run = tmp_path / 'run'
-  done = call(
-    run,
+  arguments = (
     *given({'btumor_7t': cohorts['btumor_7t']}),
     "--config.channels=('swi','phase')",
     '--config.patches=resampled',
@@ -152,8 +153,15 @@ def test_networks_that_see_the_phase(cohorts, tmp_path):
     '--config.model.name=simpler_cnn_v2',
     '--config.train.epochs=1',
   )
+  done = call(run, *arguments)
   assert done.returncode == 0, done.stderr
   weights = run / 'models' / '7t'
+  before = _judged(run, weights)
+  done = call(run, *arguments, '--config.evaluation.mirrored=True')
+  assert done.returncode == 0, done.stderr
+  assert 'train' not in done.stderr
+  after = _judged(run, weights)
+  assert np.abs(after - before).max() > 1e-6
   record = json.loads((weights / 'weights.json').read_text())
   assert record['channels'] == ['swi', 'phase']
   assert list(run.glob('examples/*/btumor_7t/resampled_phase'))
@@ -177,6 +185,24 @@ def test_networks_that_see_the_phase(cohorts, tmp_path):
       assert 'there is no phase beside the SWI' in done.stderr
       assert 'networks of --weights (7t) see swi and phase' in done.stderr
   assert (tmp_path / 'folder' / 'logs' / 'sub-7T001.json').is_file()
+
+
+def _judged(run, weights):
+  """Likelihoods of the test set, which are those that detect would give."""
+  (test,) = (
+    table
+    for table in predictions.read(run / 'predictions.npz')
+    if table.kind == predictions.ENSEMBLE
+  )
+  (built,) = run.glob('examples/*/btumor_7t/resampled_phase/*')
+  examples = examples_lib.load(built)
+  at = {key: n for n, key in enumerate(examples.key)}
+  mine = [at[key] for key in test.predictions.key]
+  seen = examples_lib.seen(examples)[mine]
+  expected = classifier.load(weights).likelihood(seen).mean(0)
+  found = test.predictions.probability
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  return found
 
 
 def test_its_weights_detect(smoke, tmp_path):
