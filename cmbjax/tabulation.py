@@ -241,21 +241,41 @@ def _cohort_row(material: Material, name: str) -> tables.CohortRow:
     num_lesions=int(scans.num_lesions.sum()),
     num_missed=int(scans.num_missed.sum()),
     simulated=bool(scans.simulated.any()),
-    protocol=_protocol(scans),
+    protocol=protocol(scans),
   )
 
 
-def _protocol(scans: examples_lib.Scans) -> str:
-  """'7 T, TE 16 ms, 0.5 x 0.5 x 2 mm' of the first scan."""
-  parts = []
-  if np.isfinite(scans.field_t[0]):
-    parts.append(f'{scans.field_t[0]:g} T')
-  if np.isfinite(scans.echo_time_s[0]):
-    parts.append(f'TE {1000 * scans.echo_time_s[0]:g} ms')
-  sizes = ' x '.join(f'{size:.2g}' for size in scans.spacing_mm[0])
-  if scans.truth[0] == 'patches':
+def protocol(scans: examples_lib.Scans) -> str:
+  """How some scans were made, in words.
+
+  Returns:
+    '7 T, TE 16 ms, 0.5 x 0.5 x 2 mm' where all are alike, else the number of
+    different ones and the range of each value: '12 protocols: 1.5–7 T, ...'.
+  """
+  facts = np.column_stack([scans.field_t, scans.echo_time_s, scans.spacing_mm])
+  different = len({tuple(f'{v:.3g}' for v in scan) for scan in facts})
+  parts = [
+    _range('{} T', scans.field_t),
+    _range('TE {} ms', 1000 * scans.echo_time_s),
+  ]
+  sizes = ' x '.join(
+    _range('{}', side, digits=2) for side in scans.spacing_mm.T
+  )
+  if np.all(scans.truth == 'patches'):
     sizes = f'patches without scans, {sizes}'
-  return ', '.join([*parts, f'{sizes} mm'])
+  text = ', '.join(filter(None, [*parts, f'{sizes} mm']))
+  return text if different == 1 else f'{different} protocols: {text}'
+
+
+def _range(form: str, values: np.ndarray, *, digits: int = 3) -> str:
+  """'3 T' or '1.5–7 T (2 not known)'; '' where none is known."""
+  known = values[np.isfinite(values)]
+  if not len(known):
+    return ''
+  ends = dict.fromkeys(f'{v:.{digits}g}' for v in (known.min(), known.max()))
+  text = form.format('–'.join(ends))
+  missing = len(values) - len(known)
+  return f'{text} ({missing} not known)' if missing else text
 
 
 def _learning(
