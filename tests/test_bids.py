@@ -186,6 +186,17 @@ def test_two_magnitudes_are_an_error_that_lists_them(tmp_path):
   assert scan.magnitude is None
 
 
+def test_what_may_be_a_mask_is_not_called_a_scan(tmp_path):
+  _touch(
+    tmp_path,
+    'sub-01/anat/sub-01_swi.nii.gz',
+    'sub-01/anat/sub-01_label-brain_mask.nii.gz',
+    'sub-01/anat/sub-01_desc-brain_mask.nii.gz',
+  )
+  with pytest.raises(InputError, match='2 files could be the brain mask'):
+    bids.find_scans(tmp_path)
+
+
 @pytest.mark.parametrize('names', [[], ['sub-01/anat/sub-01_T1w.nii.gz']])
 def test_nothing_found_says_so(tmp_path, names):
   _touch(tmp_path, *names)

@@ -342,6 +342,24 @@ def participants_in_latin_1(tmp_path):
   return r'participants.tsv: .*UTF-8'
 
 
+def voxels_in_metres(tmp_path):
+  write_cohort(tmp_path, subjects=1)
+  path = tmp_path / 'sub-01/anat/sub-01_swi.nii.gz'
+  image = nib.load(path)
+  affine = image.affine.copy()
+  affine[:3] /= 1000
+  save(path, np.asanyarray(image.dataobj), affine)
+  return r'sub-01_swi.nii.gz: shows 0\.\d+ x .* mm, which is no head'
+
+
+def nothing_but_air(tmp_path):
+  write_cohort(tmp_path, subjects=1)
+  path = tmp_path / 'sub-01/anat/sub-01_swi.nii.gz'
+  image = nib.load(path)
+  save(path, np.zeros(image.shape, np.uint8), image.affine)
+  return r'sub-01_swi.nii.gz: .*brightest brain tissue is 0'
+
+
 def subject_in_two_spellings(tmp_path):
   write_cohort(tmp_path, subjects=1, prefix='sub-a')
   write_cohort(tmp_path, subjects=1, prefix='sub-A')
@@ -375,6 +393,8 @@ def echo_time_in_words(tmp_path):
     two_truths,
     subject_twice,
     participants_in_latin_1,
+    voxels_in_metres,
+    nothing_but_air,
     subject_in_two_spellings,
     echo_time_in_words,
   ],

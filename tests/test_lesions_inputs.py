@@ -152,6 +152,33 @@ def test_a_subject_that_was_asked_for_is_not_forgotten(bids_folder):
   assert [name for name, _ in found.broken] == ['sub-02', 'sub-04']
 
 
+def test_an_ambiguous_session_does_not_stop_the_others(tmp_path):
+  for name in ('ses-1', 'ses-2', 'ses-3'):
+    touch(tmp_path / 'sub-01' / name / 'anat', f'sub-01_{name}_swi.nii')
+  touch(tmp_path / 'sub-01' / 'ses-2' / 'anat', 'sub-01_ses-2_run-2_swi.nii')
+  touch(tmp_path / 'sub-02' / 'anat', 'sub-02_a_swi.nii', 'sub-02_b_swi.nii')
+  found = inputs.find(tmp_path)
+  assert names(found) == ['sub-01_ses-1', 'sub-01_ses-3']
+  assert [name for name, _ in found.broken] == ['sub-01_ses-2', 'sub-02']
+  assert '--swi-pattern' in found.broken[0][1]
+  some = inputs.find(tmp_path, sessions=['1'])
+  assert (names(some), some.broken) == (['sub-01_ses-1'], ())
+  with pytest.raises(InputError, match='no ses-9; it has ses-1, ses-2'):
+    inputs.find(tmp_path, sessions=['2', '9'])
+
+
+def test_who_has_no_scan_is_said(bids_folder, tmp_path):
+  touch(bids_folder / 'sub-04' / 'anat', 'sub-04_T1w.nii.gz')
+  touch(bids_folder / 'sub-05' / 'ses-1' / 'anat', 'sub-05_ses-1_swi.nii.gz')
+  touch(bids_folder / 'sub-05' / 'ses-2' / 'anat')
+  assert inputs.find(bids_folder).left_out == ('sub-04', 'sub-05_ses-2')
+  some = inputs.find(bids_folder, sessions=['1', '2'])
+  assert some.left_out == ('sub-05_ses-2',)
+  folder = touch(tmp_path / 'flat', 'a_mag.nii', 'a_ph.nii', 'b_phase.nii')
+  found = inputs.find(folder)
+  assert (names(found), found.left_out) == (['sub-a'], ('b_phase.nii',))
+
+
 def test_a_simulated_data_set_says_so_of_each_scan(bids_folder):
   (first, *_) = inputs.find(bids_folder).scans
   assert 'Simulated' not in first.sidecar

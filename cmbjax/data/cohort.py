@@ -5,10 +5,11 @@ with a label image or a table of points per scan, and the folders of the
 published CMB labeler. Rule: nothing downstream knows which one it was.
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ from cmbjax.data.truth import (
 )
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, brain, signal, swi, volume
+
+SMALLEST_MM = 10.0  # longest side of what may be a piece of a head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +138,10 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
   found = load_image(scan.files, channels)
   _refuse(scan, found.lacking)
   image, mask = found.volume, found.mask
+  with named(image.path):
+    unit = swi.scale_to_unit(image.array, mask)
   return LoadedScan(
-    swi.scale_to_unit(image.array, mask),
+    unit,
     image.spacing_mm,
     image.affine,
     mask,
@@ -165,7 +170,8 @@ def load_image(
     check_grid(given, image)
     mask, notes = given.array > 0, (*notes, *given.notes)
   elif mask is None:
-    mask = brain.brain_mask(image.array, image.spacing_mm)
+    with named(image.path):
+      mask = brain.brain_mask(image.array, image.spacing_mm)
   result = Image(image, mask, made, notes)
   if len(channels) == 1:
     return result
@@ -209,14 +215,38 @@ def _image(found: bids.ScanFiles) -> tuple:
   Also the brain mask and all images, where it was reconstructed.
   """
   if found.swi is not None:
-    given = volume.load(found.swi)
+    given = _of_a_head(volume.load(found.swi))
     return given, None, 'given', given.notes, None
   if found.phase is None:
-    longest = volume.load(_files(found.magnitude)[-1])
+    longest = _of_a_head(volume.load(_files(found.magnitude)[-1]))
     return longest, None, 'magnitude', longest.notes, None
   made, grid, notes = _reconstruct(found)
   image = dataclasses.replace(grid, array=made.swi)
   return image, made.mask, 'reconstructed', notes, made
+
+
+def _of_a_head(image: volume.Volume) -> volume.Volume:
+  """The image, unless its header makes it smaller than any piece of one."""
+  shape = image.array.shape[:3]
+  sides = [n * side for n, side in zip(shape, image.spacing_mm)]
+  if max(sides) < SMALLEST_MM:
+    size = ' x '.join(f'{side:.3g}' for side in sides)
+    raise InputError(
+      f'{image.path}: shows {size} mm, which is no head; check the voxel sizes '
+      'of its header, which cmbjax takes for mm.'
+    )
+  return image
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path | None) -> Iterator[None]:
+  """What is wrong with an image is said with the name of its file."""
+  try:
+    yield
+  except InputError as error:
+    if path is None or str(path) in str(error):
+      raise
+    raise InputError(f'{path}: {error}') from error
 
 
 def _reconstruct(
@@ -227,14 +257,15 @@ def _reconstruct(
   read = signal.read(_files(found.magnitude), _files(found.phase))
   if image is not None:
     check_grid(read.grid, image.volume)
-  made = swi.reconstruct(
-    read.magnitude,
-    read.phase,
-    read.grid.spacing_mm,
-    echo_times_s=read.echo_times_s,
-    field_t=read.field_t,
-    mask=None if image is None else image.mask,
-  )
+  with named(_files(found.magnitude)[0]):
+    made = swi.reconstruct(
+      read.magnitude,
+      read.phase,
+      _of_a_head(read.grid).spacing_mm,
+      echo_times_s=read.echo_times_s,
+      field_t=read.field_t,
+      mask=None if image is None else image.mask,
+    )
   notes = tuple(read.notes)
   if not made.polarity.certain:
     notes += ('the sign of the phase is not clear; veins were taken as dark',)

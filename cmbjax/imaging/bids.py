@@ -95,6 +95,7 @@ def find_scans(
   *,
   participants: Iterable[str] = (),
   swi_pattern: str | None = None,
+  failures: dict[str, str] | None = None,
 ) -> list[ScanFiles]:
   """All scans of a BIDS folder, sorted by subject and session.
 
@@ -103,6 +104,8 @@ def find_scans(
     participants: subject labels to keep, with or without 'sub-'; empty: all.
     swi_pattern: a shell pattern for the name of the SWI, when the usual names
       do not fit or more than one does.
+    failures: filled with name and reason of each scan that cannot be used;
+      None: the first of them is raised.
 
   Raises:
     NoInputError: no such folder, no subject, or no scan.
@@ -113,20 +116,43 @@ def find_scans(
     raise NoInputError(
       f'{root}: no such folder; give the top of a BIDS data set.'
     )
-  scans = []
-  for subject in _subjects(root, participants):
-    sessions = sorted(p for p in subject.glob('ses-*') if p.is_dir())
-    for folder in sessions or [subject]:
-      scan = _find_scan(root, subject.name, folder, swi_pattern)
-      if scan is not None:
-        scans.append(scan)
-  if not scans:
+  scans, bad = [], {}
+  for name, folder in folders_of(root, participants).items():
+    try:
+      scan = _find_scan(root, name, folder, swi_pattern)
+    except InputError as error:
+      if failures is None:
+        raise
+      bad[name] = str(error)
+      continue
+    if scan is not None:
+      scans.append(scan)
+  if failures is not None:
+    failures.update(bad)
+  if not scans and not bad:
     wanted = swi_pattern or 'anat/*_swi, *_T2starw or *_MEGRE'
     raise NoInputError(
       f'{root}: no subject has a file named {wanted}; check the names or give '
       'a pattern of your own.'
     )
   return scans
+
+
+def folders_of(
+  root: str | os.PathLike, participants: Iterable[str] = ()
+) -> dict[str, pathlib.Path]:
+  """'sub-01' or 'sub-01_ses-1' to the folder whose anat/ is looked into.
+
+  Raises:
+    NoInputError, InputError: no subject, or not one that was asked for.
+  """
+  found = {}
+  for subject in _subjects(pathlib.Path(root), participants):
+    sessions = sorted(p for p in subject.glob('ses-*') if p.is_dir())
+    found |= {f'{subject.name}_{p.name}': p for p in sessions}
+    if not sessions:
+      found[subject.name] = subject
+  return found
 
 
 def write_description(
@@ -164,9 +190,9 @@ def _subjects(root, participants):
   return [f for f in folders if not wanted or f.name in wanted]
 
 
-def _find_scan(root, subject, folder, swi_pattern):
+def _find_scan(root, name, folder, swi_pattern):
   session = folder.name if folder.name.startswith('ses-') else None
-  name = f'{subject}_{session}' if session else subject
+  subject = (folder.parent if session else folder).name
   images = sorted(
     p
     for p in [*folder.glob('anat/*'), *folder.glob('swi/*')]
@@ -257,7 +283,7 @@ def _echoes(name, found):
   if len(groups) > 1 or (
     len(found) > 1 and any(entities(p).get('echo') is None for p in found)
   ):
-    _only(name, found)
+    _only(name, found, what='magnitude')
   return tuple(sorted(found, key=_echo_order))
 
 
@@ -285,15 +311,17 @@ def _one_mask(root, name, images):
       if 'brain'
       in (entities(p).get('label') or entities(p).get('desc') or '').lower()
     ],
+    what='brain mask',
   )
 
 
-def _only(name, found):
+def _only(name, found, *, what='SWI'):
   if len(found) > 1:
+    fix = 'name one with a pattern, or ' if what == 'SWI' else ''
     raise InputError(
-      f'{name}: {len(found)} files could be the scan ('
+      f'{name}: {len(found)} files could be the {what} ('
       + ', '.join(str(p) for p in found)
-      + '); name one with a pattern, or move the others away.'
+      + f'); {fix}move the others away.'
     )
   return found[0] if found else None
 

@@ -28,6 +28,7 @@ nib.imageglobals.logger.addFilter(lambda record: not _SILENT.get())
 # Fields that nibabel puts right where they mean nothing.
 _REPAIRED = ('sizeof_hdr', 'bitpix', 'qform_code', 'sform_code', 'pixdim')
 _MOST_PACKED = 1100  # bytes that one byte of a compressed file may become
+_LEAST_SIDE = 1e-6  # of a voxel; what `spacing_mm` can still tell from 0
 # Whatever nibabel makes of a damaged header or file.
 _UNREADABLE = (
   ImageFileError,
@@ -337,7 +338,10 @@ def _affine(path: pathlib.Path, image) -> np.ndarray:
   """Voxel index to world mm, checked."""
   affine = np.asarray(image.affine, float)
   with np.errstate(all='ignore'):
-    usable = np.isfinite(affine).all() and abs(np.linalg.det(affine)) >= 1e-9
+    sides = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    usable = np.isfinite(affine).all() and sides.min() > _LEAST_SIDE
+    unit = affine[:3, :3] / sides  # small voxels alone are not flat
+    usable = usable and abs(np.linalg.det(unit)) >= 1e-9
     usable = usable and np.isfinite(np.linalg.inv(affine)).all()
     # An axis of next to no length is dropped by nibabel.
     usable = usable and np.isfinite(orientations.io_orientation(affine)).all()

@@ -81,7 +81,8 @@ def analyse(
     image = found.volume
     mask = np.ascontiguousarray(found.mask)
     array = np.ascontiguousarray(image.array, np.float32)
-    unit = swi.scale_to_unit(array, mask)
+    with cohort.named(image.path):
+      unit = swi.scale_to_unit(array, mask)
   spacing_mm = image.spacing_mm
   _check_spacing(found, spacing_mm)
   gates = detect.Gates(generator=options.generator)

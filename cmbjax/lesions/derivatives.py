@@ -14,6 +14,7 @@ import numpy as np
 
 import cmbjax
 from cmbjax import files
+from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from cmbjax.lesions.chain import Analysis
 from cmbjax.lesions.counts import LOCATIONS
@@ -28,6 +29,7 @@ IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
   '*_swi.json',
 )
 
+NAME = 'Cerebral microbleeds found by cmbjax (research use only)'
 RECONSTRUCTED = 'reconstructed'  # what Protocol.made says of such an SWI
 JUDGED = '_space-orig_desc-judged_swi.nii.gz'
 _WHITE = 4095
@@ -63,13 +65,32 @@ COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
 }
 
 
+def refuse_others(out: pathlib.Path) -> None:
+  """Keeps results out of a data set that others made.
+
+  Raises:
+    InputError: `out` is a data set, and not one of `cmbjax detect`; its
+      description would be lost, and its files mixed with results.
+  """
+  path = out / 'dataset_description.json'
+  if not path.is_file():
+    return
+  name = files.read_object(path).get('Name')
+  if name != NAME:
+    raise InputError(
+      f'{out}: is a data set of something else ({path.name} has the Name '
+      f'{str(name)[:80]!r}); give a folder of its own for the results, for '
+      f'example {out / "derivatives" / "cmbjax"}.'
+    )
+
+
 def write_dataset(out: pathlib.Path, source: pathlib.Path) -> None:
   """dataset_description.json and .bidsignore, once for all scans."""
   home = 'https://pypi.org/project/cmbjax'
   made = {'Name': 'cmbjax', 'Version': cmbjax.__version__, 'CodeURL': home}
   bids.write_description(
     out,
-    'Cerebral microbleeds found by cmbjax (research use only)',
+    NAME,
     kind='derivative',
     extra={'GeneratedBy': [made], 'SourceDatasets': [{'URL': source.name}]},
   )

@@ -31,6 +31,7 @@ exit code: 0 all done, 1 some scans failed (the others are kept), 2 wrong use,
 """
 LEVELS = ('participant', 'group')
 SHOWN = 3  # scans, up to which warnings are printed in full
+LISTED = 12  # names of subjects that are left out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,6 +186,7 @@ def run(args: argparse.Namespace) -> int:
   elif args.dicom_seg:
     _no_dicom(source)
   settings = _settings(args, out)
+  _tell_left_out(found.left_out)
   todo, ready, broken = _plan(found, settings, overwrite=args.overwrite)
   if args.dry_run:
     return _tell(todo, ready, broken, out)
@@ -231,12 +233,28 @@ def _check(args, out):
     raise InputError(f'--jobs: found {args.jobs}, must be 1 or more.')
   if out.exists() and not out.is_dir():
     raise InputError(f'{out}: is a file; give a folder for the results.')
-  source = pathlib.Path(args.input)
-  if source.is_dir() and out.resolve() == source.resolve():
+  if args.threshold is not None and (args.weights or '').lower() == 'none':
     raise InputError(
-      f'{out}: is the input; give another folder, for example '
-      f'{out / "derivatives" / "cmbjax"}.'
+      '--threshold: is a likelihood, and --weights none gives none; leave one '
+      'of them out.'
     )
+  _check_place(pathlib.Path(args.input), out)
+
+
+def _check_place(source, out):
+  """Results do not go among the scans, nor into somebody else's data set."""
+  from cmbjax.errors import InputError
+  from cmbjax.lesions import derivatives
+
+  place, scans = out.resolve(), source.resolve()
+  inside = place.is_relative_to(scans) and place.relative_to(scans).parts
+  among = bool(inside) and inside[0].startswith('sub-')
+  if source.is_dir() and (place == scans or among):
+    raise InputError(
+      f'{out}: {"lies among the scans of" if among else "is"} the input; give '
+      f'another folder, for example {source / "derivatives" / "cmbjax"}.'
+    )
+  derivatives.refuse_others(out)
 
 
 def _find(args, out):
@@ -337,6 +355,16 @@ def _tell(todo, ready, broken, out):
   return 1 if broken else 0
 
 
+def _tell_left_out(names):
+  """Nobody is forgotten in silence, nor are hundreds of names printed."""
+  if names:
+    more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    _say(
+      f'left out, without an SWI or a magnitude: {", ".join(names[:LISTED])}'
+      f'{more}'
+    )
+
+
 def _work(args, settings, todo, ready, broken) -> int:
   """Does it, with progress and a log; the number of failures."""
   from cmbjax.lesions import batch, derivatives
@@ -383,11 +411,13 @@ def _tell_warnings(end):
   """Of many scans they are only counted here; the reports say them all."""
   for text in end.record['warnings']:
     _say(f'  {end.name}: {text}')
+  if end.record['top_rejected']:
+    _say(f'  {end.name}: not found, but nearest to it:')
   for row in end.record['top_rejected']:
     place = ', '.join(f'{v:.1f}' for v in row['centre_mm'])
     why = row['reason']
     if row['likelihood'] is not None:
-      why += f' {row["likelihood"]:.3f}'
+      why += f' {row["likelihood"]:g}'
     _say(f'    {row["id"]} at ({place}) mm: {why}')
 
 

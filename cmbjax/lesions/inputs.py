@@ -21,6 +21,9 @@ _NOT_A_SCAN = re.compile(
 _SWI = re.compile(r'(^|[_-])swi([_.-]|$)', re.IGNORECASE)
 _PHASE = re.compile(r'(^|[_-])(part-phase|phase|pha|ph)([_.-]|$)', re.I)
 _MAGNITUDE = re.compile(r'(^|[_-])(part-mag|magnitude|mag)([_.-]|$)', re.I)
+_ABSENT = (
+  'has no anat/*_swi, *_T2starw or *_MEGRE; check the names of its files'
+)
 _LONGEST = 160  # letters of a name; file systems end at 255, endings included
 
 
@@ -29,7 +32,8 @@ class Found(NamedTuple):
 
   kind: str  # 'file', 'folder', 'bids' or 'dicom'
   scans: tuple[bids.ScanFiles, ...]
-  broken: tuple[tuple[str, str], ...]  # (name, why) of unusable subjects
+  broken: tuple[tuple[str, str], ...]  # (name, why) of unusable scans
+  left_out: tuple[str, ...] = ()  # subjects, sessions or files without a scan
 
 
 def find(
@@ -67,6 +71,10 @@ def find(
     found = _bids(source, participants, swi_pattern)
   else:
     found = _folder(source, work, series)
+  if series and found.kind != 'dicom':
+    raise InputError(
+      f'--series: is for a DICOM folder, and {source} is none; leave it out.'
+    )
   if found.kind == 'bids' and _is_simulated(source):
     found = found._replace(scans=tuple(map(_simulated, found.scans)))
   found = _keep(found, source, participants, sessions)
@@ -139,7 +147,8 @@ def _folder(source, work, series):
   """Flat NIfTI files, else DICOM."""
   images = sorted(p for p in source.iterdir() if _NIFTI.search(p.name))
   if images:
-    return Found('folder', _best(list(_pair(images))), ())
+    scans = _best(list(_pair(images)))
+    return Found('folder', scans, (), _lone_phases(images, scans))
   from cmbjax.imaging import dicom
 
   if not dicom.is_dicom(source):
@@ -171,6 +180,18 @@ def _pair(images):
       yield _scan_of(path, tuple(partner) if is_signal else ())
 
 
+def _lone_phases(images, scans):
+  """Names of phases that no magnitude goes with."""
+  used = {scan.phase for scan in scans}
+  scanned = {scan.swi for scan in scans}
+  return tuple(
+    p.name
+    for p in images
+    if _PHASE.search(p.name) and not _NOT_A_SCAN.search(p.name)
+    and p not in used | scanned
+  )  # fmt: skip
+
+
 def _best(scans):
   """Where a name has several files and one of them is the SWI, that one.
 
@@ -200,42 +221,27 @@ def _joined(scan, signals):
 
 
 def _bids(source, participants, swi_pattern):
-  """All subjects; of those whose files are ambiguous, the reason."""
-  try:
-    scans = bids.find_scans(
-      source, participants=participants, swi_pattern=swi_pattern
-    )
-    return Found('bids', tuple(scans), _absent(scans, participants))
-  except NoInputError:
-    raise
-  except InputError:
-    folders = sorted(p.name for p in source.glob('sub-*') if p.is_dir())
-  wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
-  if wanted - set(folders):
-    bids.find_scans(source, participants=participants)  # says which
-  scans, broken = [], []
-  for subject in folders:
-    if wanted and subject not in wanted:
-      continue
-    try:
-      scans += bids.find_scans(
-        source, participants=[subject], swi_pattern=swi_pattern
-      )
-    except NoInputError:
-      continue
-    except InputError as error:
-      broken.append((subject, str(error)))
-  known = {name for name, _ in broken}
-  broken += [row for row in _absent(scans, participants) if row[0] not in known]
-  return Found('bids', tuple(scans), tuple(broken))
+  """All scans; of those whose files are ambiguous, the reason."""
+  failures: dict[str, str] = {}
+  scans = bids.find_scans(
+    source,
+    participants=participants,
+    swi_pattern=swi_pattern,
+    failures=failures,
+  )
+  pattern = 'a pattern', '--swi-pattern'
+  broken = [(name, why.replace(*pattern)) for name, why in failures.items()]
+  tried = {scan.name for scan in scans} | set(failures)
+  empty = [n for n in bids.folders_of(source, participants) if n not in tried]
+  if participants:  # asked for by name
+    without = {_subject(n) for n in empty} - {_subject(n) for n in tried}
+    broken += [(name, f'{name} {_ABSENT}.') for name in sorted(without)]
+    empty = [name for name in empty if _subject(name) not in without]
+  return Found('bids', tuple(scans), tuple(broken), tuple(empty))
 
 
-def _absent(scans, participants):
-  """Subjects that were asked for by name and have no scan."""
-  wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
-  missing = sorted(wanted - {scan.subject for scan in scans})
-  why = 'has no anat/*_swi, *_T2starw or *_MEGRE; check the names of its files'
-  return tuple((name, f'{name} {why}.') for name in missing)
+def _subject(name):
+  return name.split('_ses-')[0]
 
 
 def _keep(found, source, participants, sessions):
@@ -247,9 +253,17 @@ def _keep(found, source, participants, sessions):
     scans = tuple(s for s in scans if s.subject in wanted)
   if sessions:
     wanted = {'ses-' + s.removeprefix('ses-') for s in sessions}
-    if not found.broken:  # else it may be a session of those
-      _all_there(source, wanted, {s.session for s in scans if s.session})
+    broken = {name: _session(name) for name, _ in found.broken}
+    known = {scan.session for scan in scans} | set(broken.values())
+    known |= {_session(name) for name in found.left_out}
+    _all_there(source, wanted, known - {None})
     scans = tuple(s for s in scans if s.session in wanted)
+    asked = {'sub-' + p.removeprefix('sub-') for p in participants}
+    kept = {n for n, s in broken.items() if s in wanted or n in asked}
+    found = found._replace(
+      broken=tuple(row for row in found.broken if row[0] in kept),
+      left_out=tuple(n for n in found.left_out if _session(n) in wanted),
+    )
   if not scans and not found.broken:
     raise NoInputError(
       f'{source}: no scan is left; check --participant-label and '
@@ -267,6 +281,12 @@ def _keep(found, source, participants, sessions):
       'the files one by one.'
     )
   return found._replace(scans=scans, broken=(*found.broken, *map(_cut, long)))
+
+
+def _session(name):
+  """Of 'sub-01_ses-a' the session, of 'sub-01' None."""
+  _, known, session = name.partition('_ses-')
+  return f'ses-{session}' if known else None
 
 
 def _all_there(source, wanted, there):

@@ -40,12 +40,17 @@ def resolve(given: str | os.PathLike | None) -> pathlib.Path:
   """What `--weights` means: a shipped name, a folder, or None for `DEFAULT`.
 
   Raises:
-    NoInputError: a name whose weights are not there.
+    NoInputError: a name whose weights are not there, or no such folder.
   """
   if given is None:
     return folder(DEFAULT)
   if isinstance(given, str) and given in NAMES:
     return folder(given)
+  if not pathlib.Path(given).exists():
+    raise NoInputError(
+      f'weights: {str(given)!r} is no folder, and none of the names of those '
+      f'that came with cmbjax ({", ".join(NAMES)}); check it.'
+    )
   return pathlib.Path(given)
 
 

@@ -282,6 +282,9 @@ def test_group_alone(one, capsys):
     (('{scan}', '--mask', '{in}/none.nii'), 3, '--mask'),
     (('{scan}', '--atlas', '{in}/none.nii'), 3, 'no such file'),
     (('{scan}', '--weights', '{in}/empty'), 3, 'weights.json'),
+    (('{scan}', '--weights', 'robst'), 3, '7t, finetuned, combined, robust'),
+    (('{scan}', '--threshold', '0.5'), 2, '--weights none gives none'),
+    (('{scan}', '--series', '3'), 2, 'DICOM folder'),
     (('{scan}', '--dicom-seg'), 2, 'DICOM'),
   ],
 )
@@ -305,6 +308,35 @@ def test_the_input_is_not_the_output(one, capsys):
   folder = one[0].parent
   assert here(folder, folder, *FAST) == 2
   assert 'is the input' in capsys.readouterr().err
+
+
+def test_results_do_not_go_among_scans_or_into_other_data_sets(
+  tmp_path, capsys
+):
+  root = tmp_path / 'bids'
+  small_cohorts.write_cohort(root, subjects=1, num_lesions=1)
+  before = (root / 'dataset_description.json').read_bytes()
+  scan = next(root.glob('sub-*/anat/*_swi.nii.gz'))
+  assert here(root, root / 'sub-01' / 'found', *FAST) == 2
+  assert 'lies among the scans of' in capsys.readouterr().err
+  assert here(scan, root, *FAST) == 2
+  assert 'a data set of something else' in capsys.readouterr().err
+  assert (root / 'dataset_description.json').read_bytes() == before
+  assert not list(root.glob('**/logs'))
+  inside = root / 'derivatives' / 'cmbjax'
+  for _ in range(2):  # its own results are no other data set
+    assert here(root, inside, *FAST) == 0
+
+
+def test_who_was_left_out_is_said(tmp_path, capsys):
+  root = tmp_path / 'bids'
+  small_cohorts.write_cohort(root, subjects=1, num_lesions=1)
+  for number in range(2, 16):
+    (root / f'sub-{number:02d}' / 'anat').mkdir(parents=True)
+  assert here(root, tmp_path / 'out', *FAST, '--dry-run') == 0
+  said = capsys.readouterr().err
+  assert 'without an SWI or a magnitude: sub-02, sub-03, ' in said
+  assert said.endswith('sub-13 and 2 more\n')
 
 
 def test_a_bug_in_one_scan_keeps_its_traceback(one, capsys, monkeypatch):
