@@ -237,6 +237,20 @@ def test_group_permutation_finds_a_difference_and_only_then():
     assert (p < 0.01) == small
 
 
+def test_few_regroupings_are_all_counted():
+  """4 and 4 subjects: 70 regroupings, so no p below 2 / 70 by any luck."""
+  easy, _ = make(4, 20, lift=9, seed=0)
+  hard, _ = make(4, 20, lift=-9, seed=1)
+  score = np.concatenate([easy.probability, hard.probability])
+  label = np.concatenate([easy.label, hard.label])
+  at = np.repeat(np.arange(8), 20)
+  wins = lib.pair_wins(score, label, at, 8)
+  classes = [np.bincount(at[label == k], minlength=8) for k in (1, 0)]
+  for seed in range(3):
+    p = lib.group_permutation(wins, *classes, np.arange(8) < 4, seed=seed)
+    assert p == pytest.approx(2 / 70)
+
+
 def test_holm_by_hand():
   # Sorted .01 .02 .03 .04: 4 x .01, 3 x .02, then never smaller than before.
   found = lib.holm([0.04, 0.01, None, 0.03, 0.02])

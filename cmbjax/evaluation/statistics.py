@@ -577,15 +577,17 @@ def group_permutation(
 ) -> float | None:
   """Two-sided p of a difference of AUC between two groups of subjects.
 
-  Subjects change groups at random; one model made all scores.
+  Subjects change groups; one model made all scores. All regroupings are
+  counted where there are no more than the swaps of `sign_flip`; else
+  (b + 1) / (m + 1) of `draws` random ones.
 
   Args:
     wins: [S, S] of `pair_wins` over all subjects of both groups.
     positives: [S].
     negatives: [S].
     in_first: [S] bool.
-    draws: random regroupings.
-    seed: of the regroupings.
+    draws: random regroupings, where not all are counted.
+    seed: of the random ones.
   """
 
   def difference(group):
@@ -596,10 +598,20 @@ def group_permutation(
   observed = difference(group[None])[0]
   if not np.isfinite(observed):
     return None
-  rng = generator(seed, 'regroup')
-  values = difference(rng.permuted(np.tile(group, (draws, 1)), axis=1))
+  size, first = len(group), int(group.sum())
+  exact = math.comb(size, first) <= 2**_EXACT_SUBJECTS
+  if exact:
+    chosen = np.array(list(itertools.combinations(range(size), first)))
+    groups = np.zeros((len(chosen), size))
+    np.put_along_axis(groups, chosen, 1.0, axis=1)
+  else:
+    rng = generator(seed, 'regroup')
+    groups = rng.permuted(np.tile(group, (draws, 1)), axis=1)
+  values = difference(groups)
   values = values[np.isfinite(values)]
   more = np.sum(np.abs(values) >= abs(observed) - 1e-12)
+  if exact:
+    return float(more / len(values))
   return float((more + 1) / (len(values) + 1))
 
 
