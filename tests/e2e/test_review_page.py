@@ -507,6 +507,8 @@ def test_everybody_can_use_it(room):
       reader.key('Escape'),
       browser.click('#settings-open'),
     ],
+    'keys': lambda: browser.click('#settings-keys'),
+    'another key': lambda: [browser.click('#add-next'), reader.key('a')],
     'finish': lambda: [reader.key('Escape'), browser.click('#finish-open')],
     'failed': lambda: [
       reader.key('Escape'),

@@ -142,8 +142,9 @@ async function growAt(app, point) {
 
 async function add(app) {
   const {review, viewer} = app;
+  if (app.busy) return;
   const here = review.labels.get(indexOf(viewer.position, review.meta.dim),
-    app.current);
+    app.current) || pointAt(app, viewer.position);
   if (here && review.items.has(here)) {
     banner('paint', 'The crosshair is on a candidate already: it is chosen ' +
       'now.');
@@ -151,7 +152,7 @@ async function add(app) {
     return;
   }
   const before = new Set(review.items.keys());
-  const answer = await review.act({event: 'add', ijk: viewer.position,
+  const answer = await app.alone({event: 'add', ijk: viewer.position,
     grow: true});
   const made = answer?.items.find((item) => !before.has(item.item));
   if (!made) return;
@@ -159,7 +160,19 @@ async function add(app) {
   app.go(made.item);
 }
 
-async function back(app, which) {
+// A candidate without outline has its point all the same.
+const pointAt = ({review, current}, position) =>
+  [...review.items.values()].find((item) => !item.voxels &&
+    String(item.ijk) === String(position) &&
+    !review.labels.hides(item.item, current))?.item;
+
+// One after the other, however fast the key is pressed.
+function back(app, which) {
+  app.settle();
+  app.back = (app.back || Promise.resolve()).then(() => oneBack(app, which));
+}
+
+async function oneBack(app, which) {
   const {undoable, redoable} = app.review;
   if (!(which === 'undo' ? undoable : redoable)) {
     speak(`Nothing to ${which}.`);
@@ -176,9 +189,10 @@ async function back(app, which) {
 
 async function save(app) {
   if (!await app.review.flush()) return;
-  const {post} = await import('./api.js');
+  const {SAVE_MS, post} = await import('./api.js');
   try {
-    const {files} = await post(`api/cases/${app.review.number}/save`, {});
+    const {files} = await post(`api/cases/${app.review.number}/save`, {},
+      SAVE_MS);
     banner('finish', `Written: ${files.join(', ')}.`, {kind: 'good'});
   } catch (error) {
     banner('finish', `The mask could not be written: ${error.message}`,

@@ -1,5 +1,8 @@
 // HTTP to the local server: relative addresses, the token in a header.
 
+const PATIENCE_MS = 30000;
+export const SAVE_MS = 120000; // a mask on a slow disk
+const SHORT = 16000; // a browser keeps 64 kB in all
 let token = document.querySelector('meta[name=cmb-token]').content;
 
 export class Refused extends Error {
@@ -28,9 +31,13 @@ async function ask(address, options = {}) {
 
 export const get = async (address) => (await ask(address)).json();
 
-export async function post(address, body, more = {}) {
+// A short one still goes out when the page is left. One that nobody answers,
+// as after a night's sleep of the computer, is given up.
+export async function post(address, body, patience = PATIENCE_MS) {
+  const text = JSON.stringify(body);
   const answer = await ask(address, {
-    ...more, method: 'POST', body: JSON.stringify(body),
+    method: 'POST', body: text, keepalive: text.length < SHORT,
+    signal: AbortSignal.timeout(patience),
     headers: {'content-type': 'application/json'}});
   return answer.json();
 }

@@ -25,6 +25,7 @@ const PREFERENCES = {viewer: 'flat', radiological: true, smooth: false, fill: fa
 const known = (kept) => Object.fromEntries(Object.entries(PREFERENCES)
   .filter(([name, value]) => typeof kept?.[name] === typeof value)
   .map(([name]) => [name, kept[name]]));
+const TWICE_MS = 150; // quicker than an eye
 const AWAY_MS = 120000; // a reader who is away reads nothing
 
 class App {
@@ -60,7 +61,7 @@ class App {
     fitPhones();
     this.printKeys();
     listenToKeys(this.actions, {
-      ratings: this.session.ratings, busy: (digit) => this.awaited(digit)});
+      ratings: this.session.ratings, busy: (digit) => this.opening || this.awaited(digit)});
     const kind = this.wanted();
     if (kind === 'niivue' && !location.search.includes('niivue')) {
       location.search = '?viewer=niivue'; // its policy comes with the page
@@ -71,17 +72,22 @@ class App {
     $('about').textContent =
       `Reader ${this.session.rater} · cmbjax ${this.session.version}`;
     addEventListener('beforeunload', (event) => {
+      this.settle();
       this.remember(true);
       if (!this.review.saved) event.preventDefault();
     });
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'hidden') {
+        this.settle();
         this.review.hurry();
         this.spend();
-      } else this.since = performance.now();
+      } else {
+        this.since = performance.now();
+        if (this.review.failure) this.review.retry();
+      }
     });
     addEventListener('online', () => this.review.retry());
-    watchTabs(this.session.rater);
+    watchTabs(this);
     await this.open(this.session.start || 0);
   }
 
@@ -140,8 +146,18 @@ class App {
     if (this.review.meta) await this.fill(state);
   }
 
+  // Keys and buttons are for a case that is there: none acts meanwhile.
+  set opening(on) {
+    this.underway = on;
+    document.querySelector('main').inert = on;
+    document.querySelector('header .acts').inert = on;
+  }
+
+  get opening() { return Boolean(this.underway); }
+
   async open(number) {
     if (this.opening) return;
+    this.settle();
     this.opening = true;
     try {
       if (this.review.meta) {
@@ -298,6 +314,17 @@ class App {
     item.diameter_mm = Math.cbrt(6 * item.volume_mm3 / Math.PI);
   }
 
+  // What is half done is done: a stroke, words that are being typed.
+  settle() {
+    if (!this.review?.meta) return;
+    this.paint('end');
+    const {activeElement} = document;
+    if (activeElement?.id === 'comment') {
+      this.set('comment', activeElement.value);
+    }
+    if ($('notes').open) this.dialogs.note();
+  }
+
   go(number, {field = this.viewer.field, quiet = false} = {}) {
     const item = this.review.items.get(number);
     if (!item) return;
@@ -318,6 +345,7 @@ class App {
 
   // The reader's own choice: questions about another one are over.
   choosing(number) {
+    this.settle();
     this.judgedNow = null;
     this.go(number);
   }
@@ -365,6 +393,8 @@ class App {
   verdict(value) {
     const {item} = this;
     if (!item) { this.step(1); return; }
+    this.settle();
+    if (this.twice(value)) return;
     const ms = this.spend();
     if (item.verdict !== value) {
       this.review.set(item.item, 'verdict', value, {ms});
@@ -375,9 +405,21 @@ class App {
     this.asking = null;
     if (value && this.prefs.ask && value !== 'unsure') this.asking = item.item;
     else if (value && this.prefs.advance) this.goOn();
+    this.ruled = {value, at: performance.now(), on: this.current};
     this.show();
     if (!this.review.hidden && [...this.review.items.values()].every((one) =>
       one.verdict)) speak('All candidates are read.');
+  }
+
+  // A key that bounces, or two taps in a hurry: the next candidate, which
+  // nobody can have looked at yet, gets no verdict by it.
+  twice(value) {
+    const {ruled} = this;
+    const again = Boolean(value) && ruled?.value === value &&
+      ruled.on === this.current && this.item.item !== this.judgedNow &&
+      performance.now() - ruled.at < TWICE_MS;
+    if (again) speak('Pressed twice in a moment: counted once.');
+    return again;
   }
 
   goOn() {
@@ -434,6 +476,7 @@ class App {
       this.brush.begin({item: item.item, erase,
         free: (number) => this.rejected(number)});
     }
+    if (!this.brush?.stroke) return false;
     if (phase === 'end') {
       const stroke = this.brush.end();
       if (stroke) this.review.paint(stroke);
@@ -491,7 +534,7 @@ class App {
 
   async removeItem() {
     const {item} = this;
-    if (!item) return;
+    if (!item || this.busy) return;
     if (item.origin === 'model') {
       banner('paint', 'Only lesions that you added can be removed; reject ' +
         'this one instead.');
@@ -499,8 +542,16 @@ class App {
     }
     const next = this.list.beside(this.current, 1) ??
       this.list.beside(this.current, -1);
-    const answer = await this.review.act({event: 'remove', item: item.item});
+    const answer = await this.alone({event: 'remove', item: item.item});
     if (answer && next !== undefined) this.go(next);
+  }
+
+  // An action that must not be asked for again before it is answered.
+  async alone(body) {
+    this.busy = true;
+    try {
+      return await this.review.act(body);
+    } finally { this.busy = false; }
   }
 
   async moveItem() {

@@ -1,7 +1,7 @@
 // Settings, notes, the end of a case, and the keys.
 
 import {$, banner, make} from './dom.js';
-import {post} from './api.js';
+import {SAVE_MS, post} from './api.js';
 import {Bindings} from './bindings.js';
 import {printKeys} from './keys.js';
 
@@ -122,7 +122,8 @@ export class Dialogs {
     if (!await review.flush() || !await ended) return;
     let files = [];
     try {
-      ({files} = await post(`api/cases/${review.number}/save`, {}));
+      ({files} = await post(`api/cases/${review.number}/save`, {},
+        SAVE_MS));
     } catch (error) {
       banner('finish', `The case is ${status}, but its mask could not be ` +
         `written: ${error.message}`, {kind: 'bad',

@@ -73,12 +73,14 @@ export class Header {
   saved() {
     const {review} = this.app;
     const {state} = review;
-    const words = `${WORDS[state]} · rev ${review.rev}`;
     const place = $('saved');
     place.dataset.state = state;
     // Only a change of state is worth saying aloud; revisions are not.
     place.setAttribute('aria-live', state === this.last ? 'off' : 'polite');
-    if (place.textContent !== words) place.textContent = words;
+    const rev = ` · rev ${review.rev}`;
+    if (place.textContent !== WORDS[state] + rev) {
+      place.replaceChildren(WORDS[state], make('span', {class: 'rev'}, rev));
+    }
     if (state !== this.last) this.trouble(review.failure);
     else if (state === 'failed') this.trouble(review.failure);
     this.last = state;

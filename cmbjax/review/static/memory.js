@@ -36,14 +36,18 @@ export async function keepSettings(settings) {
   while (last) {
     const now = last;
     last = null;
-    await post('api/settings', now, {keepalive: true}).catch(() => {});
+    await post('api/settings', now).catch(() => {});
   }
   sending = false;
 }
 
-export function watchTabs(rater) {
-  const channel = new BroadcastChannel(`cmbjax-review:${rater}`);
+// Other tabs of this reader: each hears what the others have done.
+export function watchTabs({session, review}) {
+  const channel = new BroadcastChannel(`cmbjax-review:${session.rater}`);
+  review.addEventListener('done', () =>
+    channel.postMessage({number: review.number, rev: review.rev}));
   channel.onmessage = ({data}) => {
+    if (data.rev) { review.follow(data); return; }
     if (data === 'opened') channel.postMessage('already here');
     banner('tabs', 'This review is open in another tab as well. Work in one ' +
       'of them: what a tab does on an old state is not saved.',

@@ -70,6 +70,13 @@ export class Review extends EventTarget {
     this.say('reload');
   }
 
+  // Another tab has acted; what waits here finds out by itself.
+  follow({number, rev}) {
+    if (number === this.number && rev > this.rev && this.saved) {
+      this.reload().catch(() => {}); // its next action will be told
+    }
+  }
+
   // Voxels of a sequence; those after the first are read when first shown,
   // and only then is their scale known.
   async image(sequence) {
@@ -225,6 +232,7 @@ export class Review extends EventTarget {
     const again = entry.sent;
     entry.sent = true;
     entry.basis = this.rev;
+    this.keep();
     try {
       const answer = await post(`api/cases/${this.number}/events`,
         {...entry.body, rev: this.rev});
@@ -258,6 +266,7 @@ export class Review extends EventTarget {
       canRedo: answer.can_redo, firstUnread: answer.first_unread});
     this.queue.forEach((one) => one.local?.());
     this.say('change', {items: answer.items.map((item) => item.item)});
+    this.say('done');
     entry.done(answer);
   }
 

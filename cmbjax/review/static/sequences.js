@@ -70,6 +70,7 @@ export class Sequences {
     app.viewer.setImage({raw, slope: sequence.slope,
       intercept: sequence.intercept, label: sequence.label, judged: at === 0});
     this.wait(null);
+    banner('sequence', '');
     app.looked();
   }
 
