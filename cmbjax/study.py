@@ -73,6 +73,7 @@ def _run(
   profile: bool,
 ) -> 'tables.StudyTables | None':
   trainings.check_pretrained(config)  # wrong weights end here
+  check_given(config)  # and people who are in two cohorts, or too few
   _compilation_cache(workdir)
   runner_of = trainings.runners()
   for point in points:
@@ -148,6 +149,22 @@ def find_cohorts(
   return out
 
 
+def check_given(config: ConfigDict) -> None:
+  """Refuses people of given cohorts, before anything is simulated or built.
+
+  Raises:
+    InputError: somebody is in two cohorts, or they are too few for the folds.
+    NoInputError: a folder without a scan, or without a truth.
+  """
+  subjects_of = {}
+  for name in configs.cohorts_needed(config):
+    if folder := config.cohorts[name]:
+      subjects = examples_lib.subjects(folder)
+      own = subjects if config.shared_labels else _prefixed(subjects, name)
+      subjects_of[name] = own
+  make_folds(config, subjects_of)
+
+
 def gather(
   config: ConfigDict,
   cohorts: Mapping[str, pathlib.Path],
@@ -171,6 +188,7 @@ def gather(
       scans[name] = _own_labels(scans[name], name)
       lesions[name] = _own_labels(lesions[name], name)
   folds = make_folds(config, {n: s.subject for n, s in scans.items()})
+  _say_left_out(scans, folds)
   if hosts.is_writer():
     files.write_json(workdir / 'folds.json', folds.to_json())
   examples = _in_use(examples, folds)
@@ -197,6 +215,19 @@ def _in_use(rows_of: Mapping[str, Any], folds: folds_lib.Folds):
   return rows if mine.all() else examples_lib.select(rows, mine)
 
 
+def _say_left_out(
+  scans: Mapping[str, examples_lib.Scans], folds: folds_lib.Folds
+) -> None:
+  used = {*folds.test_subjects, *folds.fold_of_subject}
+  for name, some in scans.items():
+    unique = set(some.subject.tolist())
+    if rest := len(unique - used):
+      trainings.say(
+        f'{name}: {rest} of {len(unique)} subjects are left out, too few for '
+        f'folds; config.test_subjects.{name}={len(unique)} tests on all.'
+      )
+
+
 def make_folds(
   config: ConfigDict, subjects_of: Mapping[str, np.ndarray]
 ) -> folds_lib.Folds:
@@ -213,18 +244,13 @@ def make_folds(
     count = configs.held_out(config, name, len(unique))
     if name in trained and len(unique) <= count:
       raise InputError(
-        f'{name}: has {len(unique)} subjects and {count} are held out for '
+        f'{name}: all of its subjects ({len(unique)}) are held out for '
         'testing, so none is left to train on; give more scans or lower '
-        f'config.test_subjects.{name}.'
+        f'config.test_subjects.{name}={config.test_subjects[name]}.'
       )
     if name not in trained and len(unique) - count < config.train.folds:
       # Only tested here, and too small for folds: hold out, and leave the rest.
       count = min(count, len(unique))
-      if rest := len(unique) - count:
-        trainings.say(
-          f'{name}: {rest} of {len(unique)} subjects are left out, too few for '
-          f'folds; config.test_subjects.{name}={len(unique)} tests on all.'
-        )
       unique = folds_lib.hold_out(unique, count, seed=config.seed, cohort=name)
     used[name], num_test[name] = unique, count
   return folds_lib.make_folds(

@@ -5,6 +5,7 @@ import pytest
 
 from cmbjax import config as configs
 from cmbjax import study
+from cmbjax.errors import InputError
 from tests import small_cohorts
 
 
@@ -36,3 +37,37 @@ def test_a_cohort_that_is_only_tested(
   printed = capsys.readouterr().err
   assert said in printed
   assert bool(said) == ('left out' in printed)
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({}, 'share 3 subjects: sub-01, .*--config.shared_labels=false'),
+    ({'shared_labels': False}, r'subjects \(3\) are held out'),
+    (
+      {'shared_labels': False, 'test_subjects.btumor_3t': 1},
+      '2 subjects .*config.train.folds',
+    ),
+  ],
+)
+def test_people_are_checked_before_anything_is_made(
+  cohort, tmp_path, values, message
+):
+  """Not after the scans of 7T are simulated and a hundred are searched."""
+  config = configs.load('configs/finetune.py')
+  config.cohorts.btumor_3t = config.cohorts.ccm_3t = str(cohort)
+  config.pretrained = 'train'  # 7T would be simulated
+  config.update_from_flattened_dict(values)
+  with pytest.raises(InputError, match=message):
+    study.run(config, tmp_path / 'run')
+  made = {path.name for path in (tmp_path / 'run').iterdir()}
+  assert not made & {'cohorts', 'examples', 'folds.json'}
+
+
+def test_labels_of_each_cohort_are_its_own(cohort):
+  config = configs.load('configs/finetune.py')
+  config.cohorts.btumor_3t = config.cohorts.ccm_3t = str(cohort)
+  config.shared_labels = False
+  config.test_subjects.btumor_3t = 1
+  config.train.folds = 2
+  study.check_given(config)

@@ -296,6 +296,19 @@ def seen(examples: Examples) -> np.ndarray:
   return np.concatenate([examples.image[..., None], examples.beside], -1)
 
 
+def subjects(folder: str | pathlib.Path) -> np.ndarray:
+  """Labels of a built data set or of a cohort folder, before it is built.
+
+  Raises:
+    InputError: as `cohort.read_cohort`, or a damaged data set.
+  """
+  if is_built(folder):
+    return load_scans(folder).subject
+  from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
+
+  return np.array(cohorts.read_cohort(folder).subjects, str)
+
+
 def load_scans(builder_folder: str | pathlib.Path) -> Scans:
   """Reads the facts of all scans of a built data set, sorted by name."""
   builder_folder = pathlib.Path(builder_folder)

@@ -193,8 +193,9 @@ def check_disjoint(**sets: Iterable[str]) -> None:
       if both:
         raise InputError(
           f'{first} and {second} share {_count(len(both))}: '
-          f'{_listing(both)}; a subject may be on one side only, so remove it '
-          'from one of them.'
+          f'{_listing(both)}; one label is one person, who may be on one side '
+          'only: remove the scans from one of them, or set '
+          '--config.shared_labels=false if labels are per cohort.'
         )
 
 

@@ -409,7 +409,7 @@ def test_a_cohort_with_one_subject(cohorts, tmp_path):
   done = call(
     tmp_path / 'run', *given(folders), '--config.tests=("btumor_3t",)'
   )
-  last_line(done, 2, 'btumor_3t: has 1 subjects and 1 are held out')
+  last_line(done, 2, 'btumor_3t: all of its subjects (1) are held out')
 
 
 def copy_of(cohort, tmp_path):
