@@ -283,6 +283,21 @@ def test_three_hundred_lesions():
   assert len(text) < 8_000_000
 
 
+def test_settings_are_words(result):
+  point = dict(result.operating_point) | {
+    'name': 'high_sensitivity',
+    'channels': ['swi', 'phase'],
+    'definite_threshold': 0.42620882391929626,
+  }
+  text = scan_page.page(scan_results.changed(result, operating_point=point))
+  for head, value in (
+    ('operating point', 'high sensitivity'),
+    ('channels', 'swi, phase'),
+    ('definite threshold', '0.426'),
+  ):
+    assert f'<dt>{head}</dt><dd>{value}</dd>' in text
+
+
 def test_numbers_as_text():
   assert lesion_cards.number(None) == lesion_cards.number(float('nan')) == '–'
   assert lesion_cards.number(-1.25, 1) == '−1.2'
@@ -328,6 +343,20 @@ def test_group_page_without_table_or_rows_or_safe_text(tmp_path):
   assert '<img' not in text
   assert page.targets == ['#scans', '#failed', './javascript%3Aalert%281%29']
   assert 'group_cmb.tsv' not in text
+
+
+def test_a_warning_of_many_scans_is_told_once(result):
+  rows = [
+    group_page.row_of(result) | {'name': f'sub-{n}', 'warnings': warnings}
+    for n, warnings in enumerate(
+      [('<far>',), ('<far>', 'thin'), ('<far>', 'thin'), ()]
+    )
+  ]
+  text = group_page.page(rows)
+  assert text.count('<dd>&lt;far&gt;</dd>') == 1
+  assert text.count('<a href="#w1" title="&lt;far&gt;">W1</a>') == 3
+  assert text.count('<li>thin</li>') == 2
+  assert '<dt>Scans with warnings</dt><dd>3</dd>' in text
 
 
 def test_mixed_groups_say_how_many_are_simulated(result):

@@ -4,6 +4,7 @@ Rule: a scan that failed stands in the table with its reason, and is in no
 total.
 """
 
+import collections
 import html
 import os
 import pathlib
@@ -21,6 +22,7 @@ escape = html.escape
 DASH = '–'
 LOCATIONS = ('lobar', 'deep', 'infratentorial')
 _STRIP = (640, 84)  # width and largest height of the strip, px
+_OFTEN = 3  # scans with one warning; from here on it is told once
 _PATTERNS = {'unknown': DASH, 'none': DASH}
 
 
@@ -196,7 +198,8 @@ def _table(done) -> str:
     f'<button type="button">{head}</button></th>'
     for head, kind in _COLUMNS
   )
-  lines = ''.join(_line(row) for row in done)
+  shared = _shared(done)
+  lines = ''.join(_line(row, shared) for row in done)
   sums = ''.join(
     f'<td data-head="{head}">{_sum(done, name):.{digits}f}</td>'
     for head, name, digits in (
@@ -208,7 +211,7 @@ def _table(done) -> str:
       ('Volume mm³', 'volume_mm3', 0),
     )
   )
-  return (
+  return _legend(shared) + (
     '<div class="scroll" tabindex="0" role="region" aria-label="All scans">'
     f'<table class="cards"><thead><tr>{heads}</tr></thead><tbody>{lines}'
     f'</tbody><tfoot><tr><th scope="row">Together</th>{sums}'
@@ -216,12 +219,50 @@ def _table(done) -> str:
   )
 
 
-def _line(row) -> str:
+def _shared(done) -> dict[str, str]:
+  """Warnings that many scans have, with the sign that stands for each."""
+  times = collections.Counter(
+    text for row in done for text in dict.fromkeys(row.get('warnings') or ())
+  )
+  often = [text for text, count in times.items() if count >= _OFTEN]
+  often.sort(key=lambda text: -times[text])
+  return {text: f'W{n}' for n, text in enumerate(often, start=1)}
+
+
+def _legend(shared) -> str:
+  if not shared:
+    return ''
+  items = ''.join(
+    f'<div id="{sign.lower()}"><dt>{sign}</dt><dd>{escape(text)}</dd></div>'
+    for text, sign in shared.items()
+  )
+  return (
+    '<p class="sub">Warnings that several scans have:</p>'
+    f'<dl class="legend">{items}</dl>'
+  )
+
+
+def _warnings(row, shared) -> str:
+  """Signs of the shared ones, then the scan's own in full."""
+  given = row.get('warnings') or ()
+  signs = ', '.join(
+    f'<a href="#{shared[text].lower()}" title="{escape(text)}">{shared[text]}'
+    '</a>'
+    for text in sorted(
+      (text for text in given if text in shared),
+      key=lambda text: int(shared[text][1:]),
+    )
+  )
+  own = ''.join(f'<li>{escape(t)}</li>' for t in given if t not in shared)
+  own = f'<ul class="warnings">{own}</ul>' if own else ''
+  return signs + own or DASH
+
+
+def _line(row, shared) -> str:
   name = escape(str(row['name']))
   link = _address(row)
   if link:
     name = f'<a href="{link}">{name}</a>'
-  warnings = ''.join(f'<li>{escape(t)}</li>' for t in row.get('warnings') or ())
   volume = row.get('volume_mm3')
   band = row.get('aria_h')
   pattern = str(row.get('pattern') or DASH).replace('_', ' ')
@@ -245,8 +286,7 @@ def _line(row) -> str:
       for head, text, key in cells
     )
     + f'<td data-head="Warnings" data-sort="{len(row.get("warnings") or ())}">'
-    + (f'<ul class="warnings">{warnings}</ul>' if warnings else DASH)
-    + '</td></tr>'
+    + f'<div>{_warnings(row, shared)}</div></td></tr>'
   )
 
 

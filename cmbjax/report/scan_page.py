@@ -421,9 +421,13 @@ def _record(result) -> str:
   rows = [('Result', result_hash(result))]
   words = {True: 'yes', False: 'no'}
   for key, value in result.operating_point.items():
-    if value is not None:
-      text = words[value] if isinstance(value, bool) else value
-      rows.append((key.replace('_', ' '), text))
+    if value is None:
+      continue
+    text = words[value] if isinstance(value, bool) else value
+    text = ', '.join(value) if isinstance(value, list | tuple) else text
+    text = number(value, 3) if isinstance(value, float) else text
+    head = 'operating point' if key == 'name' else key.replace('_', ' ')
+    rows.append((head, str(text).replace('_', ' ')))
   rows += sorted(result.software.items())
   rows += [
     (f'{name}, seconds', number(value, 1))
