@@ -208,6 +208,16 @@ def test_points_in_mm(tmp_path, write):
   assert_lesions(tmp_path / 'out', made, atol=2e-3)
 
 
+def test_of_mm_and_voxels_in_one_table_mm_count(tmp_path):
+  made = write_flat(tmp_path / 'in')
+  rows = [(*row, 1, 2, 3) for row in rows_of(made)]
+  header = ('scan', 'x', 'y', 'z', 'i', 'j', 'k')  # as `detect` writes it
+  write_table(tmp_path / 'in' / 'points.csv', rows, header=header)
+  options = Options('points')
+  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  assert_lesions(tmp_path / 'out', made, atol=2e-3)
+
+
 def test_points_in_lps_and_the_hint(tmp_path):
   made = write_flat(tmp_path / 'in')
   rows = rows_of(made, convert=lambda one: world(one) * (-1, -1, 1))
@@ -345,6 +355,20 @@ def test_a_changed_source_is_imported_again(tmp_path):
   )
   assert again.done == ('sub-imgA',)
   assert len(lesions_of(tmp_path / 'out')['sub-imgA']) == 2
+
+
+def test_a_changed_sidecar_or_suffix_is_imported_again(tmp_path):
+  save(tmp_path / 'in/a.nii', phantom(1).swi, phantom(1).affine)
+  write_table(tmp_path / 'in/points.csv', [('a', '', '', '')])
+  call = tmp_path / 'in', tmp_path / 'out'
+  importers.import_cohort(*call, Options('points'))
+  (tmp_path / 'in/a.json').write_text('{"EchoTime": 0.02}')
+  assert importers.import_cohort(*call, Options('points')).done == ('sub-a',)
+  facts = json.loads((tmp_path / 'out/sub-a/anat/sub-a_swi.json').read_text())
+  assert facts['EchoTime'] == 0.02
+  importers.import_cohort(*call, Options('points', suffix='T2starw'))
+  names = {p.name for p in (tmp_path / 'out/sub-a/anat').glob('*.nii')}
+  assert names == {'sub-a_T2starw.nii'}
 
 
 def test_masks_that_cannot_be(tmp_path):

@@ -349,6 +349,7 @@ def _mark_of(item: Item, options) -> str:
   paths = [p for p, _ in item.images] + [*item.truth]
   paths += [item.mask] if item.mask is not None else []
   states = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+  states += [[stem, bids.sidecar(p)] for p, stem in item.images]
   points = None if item.points is None else item.points.tolist()
   kept = [options.axes, options.first_index, options.link]
   kept += [[*pair] for pair in options.facts]

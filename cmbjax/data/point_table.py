@@ -45,8 +45,8 @@ class PointTable(NamedTuple):
 def read(path: pathlib.Path) -> PointTable:
   """Reads a table with a column of scans and x y z (mm) or i j k (voxels).
 
-  A row with a scan but no coordinates says that the scan has no lesion. The
-  first sheet of a workbook is read.
+  Where both are there, x y z count. A row with a scan but no coordinates says
+  that the scan has no lesion. The first sheet of a workbook is read.
 
   Raises:
     NoInputError: no such file.
@@ -58,7 +58,7 @@ def read(path: pathlib.Path) -> PointTable:
   header = [_plain(cell) for cell in rows[0][1]] if rows else []
   who = _column(header, WHO)
   session = _column(header, SESSION)
-  axes, in_mm = _axes(header), not {'i', 'j', 'k'} <= set(header)
+  axes, in_mm = _axes(header), set('xyz') <= set(header)
   if who is None or axes is None:
     raise InputError(
       f'{path}: has the columns {shown(", ".join(header)) or "(none)"}; '
