@@ -176,6 +176,23 @@ def test_mistakes_in_the_folders_of_the_labeler(tmp_path, change, message):
   assert not list((tmp_path / 'data').rglob('dataset_info.json'))
 
 
+def test_a_labeler_scan_has_no_masks_of_one_with_a_longer_name(tmp_path):
+  for name in ('P1', 'P10', 'P1_late'):
+    for path in (f'scaled_{name}', f'{name}_finalcorrected'):
+      save(tmp_path / f'{path}.nii', np.zeros((3, 3, 3)), np.eye(4))
+    if name != 'P1':
+      path = tmp_path / f'{name}_false_positives.nii'
+      save(path, np.zeros((3, 3, 3)), np.eye(4))
+  failures = {}
+  found = lupolab.find_scans(tmp_path, failures=failures)
+  own = {scan.name: truth.rejected.name for scan, truth in found}
+  assert own == {
+    'sub-p10': 'P10_false_positives.nii',
+    'sub-p1late': 'P1_late_false_positives.nii',
+  }
+  assert 'found 0 masks named *false_positives*' in failures['scaled_P1.nii']
+
+
 def test_a_cohort_with_one_subject_cannot_be_folded(tmp_path):
   one = phantom(1)
   write_scan(tmp_path / 'c', 'sub-1', one)

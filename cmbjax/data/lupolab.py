@@ -77,8 +77,9 @@ def find_scans(
 
 
 def _scan(root, scaled, beside):
-  stem, alone = _stem(scaled), sum(_is_scaled(p.name) for p in beside) == 1
-  own = [p for p in beside if alone or stem in p.name.lower()]
+  stems = [_stem(p) for p in beside if _is_scaled(p.name)]
+  stem, alone = _stem(scaled), len(stems) == 1
+  own = [p for p in beside if alone or _owner(p, stems) == stem]
   accepted = next(
     (found for pattern in _ACCEPTED if (found := _fitting(own, pattern))), []
   )
@@ -118,6 +119,16 @@ def _stem(scaled):
   """'scaled_P01_swi.nii' to 'p01_swi'."""
   name = scaled.name.lower().split('.nii')[0]
   return _SCALED.sub('', name).replace('__', '_').strip('_- ')
+
+
+def _owner(path, stems):
+  """The longest stem in a name; 'p1' is not in 'p10_denoised.nii'."""
+  fits = [
+    stem
+    for stem in stems
+    if re.search(rf'(?<!\d){re.escape(stem)}(?!\d)', path.name.lower())
+  ]
+  return max(fits, key=len, default=None)
 
 
 def _is_scaled(name):
