@@ -285,6 +285,13 @@ def negative_labels(tmp_path):
   return r'holds -1, expected whole numbers from 0'
 
 
+def labels_beyond_any_count(tmp_path):
+  write_cohort(tmp_path, subjects=1)
+  path = label_path(tmp_path, 'sub-01')
+  save(path, (ONE.lesions > 0) * 3e9, ONE.affine)  # no int32 holds it
+  return r'holds 3e\+09, expected whole numbers from 0 to 1,000,000'
+
+
 def points_outside(tmp_path):
   write_points(tmp_path, 'x\ty\tz\n0\t0\t0\n0\t0\t400\n')
   return r'sub-01_cmb.tsv: row 2 lies at 0 0 400 mm, outside of its scan'
@@ -383,6 +390,7 @@ def echo_time_in_words(tmp_path):
     mask_of_another_shape,
     probabilities,
     negative_labels,
+    labels_beyond_any_count,
     points_outside,
     points_left_of_the_scan,
     missing_columns,

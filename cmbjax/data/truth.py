@@ -20,6 +20,7 @@ TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
 ALL_CANDIDATES = 'AllCandidatesReviewed'  # in the JSON of a label image
 _OWN_OUTPUT = 'cmbjax'  # derivatives of ours: a truth only when reviewed
 _SIMULATED = 'truth'  # where the simulator writes
+_LARGEST_LABEL = 1_000_000  # tables as long as the largest label are made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,8 @@ def load_labels(path: pathlib.Path, scan: volume.Volume) -> np.ndarray:
   """A label image on the grid of `scan`: int32 [X, Y, Z].
 
   Raises:
-    InputError: another grid, or values that are not whole numbers from 0.
+    InputError: another grid, or values that are not whole numbers from 0 to
+      a million.
   """
   image = volume.load(path)
   check_grid(image, scan)
@@ -159,9 +161,11 @@ def load_labels(path: pathlib.Path, scan: volume.Volume) -> np.ndarray:
         f'{path}: holds {labels[odd][0]:g}, expected whole numbers (0 is no '
         'lesion); threshold a probability map first.'
       )
-  if labels.min() < 0:
+  if labels.min() < 0 or labels.max() > _LARGEST_LABEL:
+    odd = labels.min() if labels.min() < 0 else labels.max()
     raise InputError(
-      f'{path}: holds {labels.min():g}, expected whole numbers from 0.'
+      f'{path}: holds {odd:g}, expected whole numbers from 0 to '
+      f'{_LARGEST_LABEL:,}; number the lesions 1, 2, 3, ...'
     )
   return labels.astype(np.int32)
 
