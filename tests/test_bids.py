@@ -53,6 +53,14 @@ def test_nearer_sidecars_go_first(tmp_path):
   assert bids.sidecar(image) == expected  # finds the top by itself
 
 
+def test_sidecars_of_a_name_without_folders(tmp_path, monkeypatch):
+  _touch(tmp_path, 'sub-01/anat/sub-01_T2starw.nii.gz')
+  _json(tmp_path / 'dataset_description.json', Name='n', BIDSVersion='1')
+  _json(tmp_path / 'T2starw.json', EchoTime=0.01)
+  monkeypatch.chdir(tmp_path / 'sub-01/anat')
+  assert bids.sidecar('sub-01_T2starw.nii.gz') == {'EchoTime': 0.01}
+
+
 def test_sidecar_beside_a_file_outside_bids(tmp_path):
   _touch(tmp_path, 'scan.nii')
   _json(tmp_path / 'scan.json', EchoTime=0.02)

@@ -57,6 +57,13 @@ def test_magnitude_of_one_echo(how, expected):
   assert found[0, 0, 0] == expected
 
 
+def test_air_below_zero_is_no_signal_at_any_time():
+  signal = np.full((1, 1, 2, 2), 4, np.float32)
+  signal[..., 1, :] = (-0.5, 2)  # a resampled magnitude
+  found = echoes.at_time(signal, (0.01, 0.02), 0.015)
+  assert found.tolist() == [[[4, 0]]]
+
+
 @pytest.mark.parametrize('time_ms', [2.7, 5, 10.4, 12, 16, 20.9])
 def test_simulated_single_echo_is_exact_for_one_decay(time_ms):
   rate = np.array([20.0, 40.0, 90.0]).reshape(3, 1, 1, 1)

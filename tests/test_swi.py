@@ -446,6 +446,15 @@ def test_softplus_and_a_given_field_change_the_magnitude_only(head):
   assert np.median(change) < 0.01
 
 
+def test_resampled_phase_does_not_wrap_to_zero(head):
+  made = swi.reconstruct(head.magnitude, head.phase, SPACING)
+  turned = np.full(made.phase.shape, 3.1, np.float32)
+  turned[:, :, 1::2] = -3.1  # 0.08 rad apart
+  thick = (*SPACING[:2], 2 * SPACING[2])
+  found = swi.resampled(made._replace(phase=turned), SPACING, thick, mip_mm=12)
+  np.testing.assert_allclose(np.abs(found.phase), np.pi, atol=1e-5)
+
+
 @pytest.mark.parametrize('axis', [2, 0])
 def test_resampled_to_thicker_slices(head, axis):
   arrays = [np.swapaxes(a, axis, 2) for a in (head.magnitude, head.phase)]

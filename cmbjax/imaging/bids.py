@@ -75,7 +75,10 @@ def sidecar(
     InputError: a JSON file that cannot be read.
   """
   path = pathlib.Path(path)
-  root = pathlib.Path(root) if root is not None else _dataset_root(path)
+  if root is None:
+    path = path.absolute()  # 'scan.nii' too lies in folders
+    root = _dataset_root(path)
+  root = pathlib.Path(root)
   own, fields = entities(path), {}
   for folder in _folders_down(root, path.parent):
     fitting = []

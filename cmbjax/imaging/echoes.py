@@ -106,7 +106,8 @@ def at_time(
     )
   last = int(np.clip(np.searchsorted(times, time_s), 1, len(times) - 1))
   part = (time_s - times[last - 1]) / (times[last] - times[last - 1])
-  before, after = magnitude[..., last - 1], magnitude[..., last]
+  # Resampling pushes some air below 0, of which there is no root.
+  before, after = (np.maximum(magnitude[..., e], 0) for e in (last - 1, last))
   return (before ** (1 - part) * after**part).astype(np.float32)
 
 

@@ -119,7 +119,7 @@ def register(image, mask, affine) -> Registration:
     tried = [_fit(points, m, level) for m in matrices]
     matrices = [min(tried, key=lambda t: t[1])[0]]
   matrix, misfit = tried[0]
-  return Registration(matrix, _overlap(*flat, matrix), misfit)
+  return Registration(matrix, _overlap(*flat[1:], matrix), misfit)
 
 
 def _starts(flat, step) -> list[np.ndarray]:
@@ -330,9 +330,8 @@ def _priors(strain, turn, shape_sd):
     yield row, turn[axis], 0.0, _TURN_SD
 
 
-def _overlap(value, soft, affine, matrix) -> float:
+def _overlap(soft, affine, matrix) -> float:
   """Dice coefficient of mask and template within the field of view."""
-  del value
   template = template_module.load()
   index = np.indices(tuple(-(-n // 2) for n in soft.shape)).reshape(3, -1).T * 2
   whole = matrix @ affine

@@ -213,16 +213,18 @@ def resampled(
   The minimum projection is made again from the new SWI; a voxel belongs to
   the brain when half of it does.
   """
-  swi_, mag, angle, mask, tof = (
+  # A phase near pi and one near -pi are alike, so their phasors are averaged.
+  parts = np.sin(made.phase), np.cos(made.phase)
+  swi_, mag, sine, cosine, mask, tof = (
     None if a is None else resample.to_spacing(a, spacing_mm, new_mm)
-    for a in (made.swi, made.magnitude, made.phase, made.mask, made.tof)
+    for a in (made.swi, made.magnitude, *parts, made.mask, made.tof)
   )
   axis = made.slice_axis
   return made._replace(
     swi=swi_,
     min_ip=min_ip(swi_, new_mm[axis], thickness_mm=mip_mm, axis=axis),
     magnitude=mag,
-    phase=angle,
+    phase=np.arctan2(sine, cosine),
     mask=mask >= 0.5,
     tof=tof,
   )

@@ -83,7 +83,7 @@ class ScanResult:
       'magnitude': what the SWI is).
     lesions: definite and possible ones, most likely first (index 1, 2, ...),
       then the rejected ones.
-    candidates: column name to [N] array; see `chain.CANDIDATE_COLUMNS`.
+    candidates: column name to [N] array; see `chain.columns`.
     counts: definite, possible, counted, too_large, rejected, candidates,
       proposed, volume_mm3, by_region, by_location, and grade, aria_h (of the
       definite ones), the same with_possible, pattern, pattern_certain,
