@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -54,6 +55,28 @@ def spread(
   except BaseException:
     _stop(pool)
     raise
+
+
+def cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # Linux only
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def fit(gigabytes: float) -> int:
+  """Processes that fit into the free memory, 1 to one per core.
+
+  Args:
+    gigabytes: that one of them needs.
+  """
+  try:
+    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
+    found = [line.split()[1] for line in lines if 'MemAvailable' in line]
+    free = int(found[0]) * 1024 / 1e9
+  except (OSError, IndexError):  # not Linux: it does not tell
+    return cores()
+  return max(1, min(cores(), int(free / gigabytes)))
 
 
 def _in_order(work, items):

@@ -1,6 +1,7 @@
 """No process of a pool outlives the one that started it."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -74,6 +75,20 @@ def test_an_interrupt_that_python_forgets_is_heard(tmp_path):
   )
   assert 'Exception ignored' in done.stderr
   assert (done.returncode, done.stdout.split()) == (130, ['0', '1'])
+
+
+def test_where_the_system_does_not_tell_all_cores_count(monkeypatch):
+  assert 1 <= workers.fit(0.001) == workers.cores()
+  assert workers.fit(1e9) == 1  # however little memory there is
+  monkeypatch.delattr(os, 'sched_getaffinity', raising=False)
+  monkeypatch.setattr(os, 'cpu_count', lambda: 7)
+  assert workers.cores() == 7
+  monkeypatch.setattr(pathlib.Path, 'read_text', _not_linux)
+  assert workers.fit(1e9) == 7
+
+
+def _not_linux(path):
+  raise FileNotFoundError(path)
 
 
 def test_results_come_and_a_killed_process_is_named():

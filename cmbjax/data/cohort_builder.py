@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmbjax import beam, detect, files, imaging
+from cmbjax import beam, detect, files, imaging, workers
 from cmbjax.data import channels as channels_lib
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import lupolab, patches, persons, tables, truth
@@ -137,7 +137,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _generate_examples(self, path: pathlib.Path) -> Iterator:
     cohort = cohorts.read_cohort(path)
-    gates, jobs = candidates.Gates(), self._jobs or _num_cores()
+    gates, jobs = candidates.Gates(), self._jobs or workers.cores()
     channels = self.builder_config.channels
     at_once = max(1, min(jobs, _SCANS_AT_ONCE, len(cohort.scans)))
     work = functools.partial(
@@ -324,7 +324,3 @@ def _records(scan, loaded, table, grid_mm):
     }
     for n in range(len(table.centre))
   ]
-
-
-def _num_cores() -> int:
-  return len(os.sched_getaffinity(0))

@@ -6,11 +6,12 @@ spacing are in mm; gradients are per voxel, in units of the image given.
 
 import concurrent.futures
 import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
+
+from cmbjax import workers
 
 RADII_MM = (1.0, 1.5, 2.0, 3.0)  # public pipeline on 3T SWI; lesions 2-6 mm
 STRICTNESS = 2.0  # alpha of the paper: 1 loose, 3 strict
@@ -65,11 +66,7 @@ def radial_symmetry(
 
 def over(function, count: int, jobs: int | None) -> list:
   """`[function(0), ..]` on threads: numpy and scipy release the lock."""
-  if jobs is None:
-    # Cores this process may use; only Linux tells.
-    mine = getattr(os, 'sched_getaffinity', None)
-    jobs = len(mine(0)) if mine else os.cpu_count() or 1
-  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+  with concurrent.futures.ThreadPoolExecutor(jobs or workers.cores()) as pool:
     return list(pool.map(function, range(count)))
 
 

@@ -191,9 +191,8 @@ def affordable(wanted: int | None, count: int) -> tuple[int, int]:
 
   Candidates run on threads, so few processes keep many cores busy.
   """
-  cores = _cores()
-  most = max(1, min(cores, int(_free_gigabytes() / GIGABYTES)))
-  jobs = wanted or max(1, min(most, cores // 2))
+  cores = workers.cores()
+  jobs = wanted or max(1, min(workers.fit(GIGABYTES), cores // 2))
   jobs = max(1, min(jobs, count))
   return jobs, max(1, cores // jobs)
 
@@ -230,18 +229,3 @@ def _compilation_cache() -> None:
     jax.config.update('jax_compilation_cache_dir', str(cache))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-
-
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):  # Linux only
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def _free_gigabytes() -> float:
-  try:
-    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
-    found = [line.split()[1] for line in lines if 'MemAvailable' in line]
-    return int(found[0]) * 1024 / 1e9
-  except (OSError, IndexError):  # not Linux: it does not tell
-    return 1e9

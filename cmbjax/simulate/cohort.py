@@ -84,11 +84,10 @@ def simulate(
   numbers = range(first, first + subjects)
   todo = [n for n in numbers if not _is_done(out, cohort, n, seed, slab_mm)]
   _write_top(out, cohort)
-  cores = _cores()
-  jobs = min(jobs or _affordable(cores), max(len(todo), 1))
+  jobs = min(jobs or workers.fit(_GIGABYTES), max(len(todo), 1))
   work = functools.partial(
     _make_subject, cohort, out=out, seed=seed, slab_mm=slab_mm,
-    workers=max(1, cores // jobs),
+    workers=max(1, workers.cores() // jobs),
   )  # fmt: skip
   with Progress(
     f'simulate {cohort}', subjects, done=subjects - len(todo)
@@ -102,24 +101,6 @@ def simulate(
       progress.advance(note=label)
   _write_participants(out)
   return out
-
-
-def _cores() -> int:
-  """Cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # Linux only
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def _affordable(cores: int) -> int:
-  """Processes that fit into the memory, at most one per core."""
-  try:
-    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
-    found = [line.split()[1] for line in lines if 'MemAvailable' in line]
-    free = int(found[0]) * 1024
-  except (OSError, IndexError):  # not Linux: it does not tell
-    return cores
-  return max(1, min(cores, int(free / (_GIGABYTES * 1e9))))
 
 
 def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
