@@ -18,6 +18,21 @@ def dice(first, second):
   return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
+def _grid(shape, step):
+  """Coordinates in mm from the middle, [X, Y, Z] each."""
+  return np.meshgrid(
+    *[
+      (np.arange(n, dtype=np.float32) - n / 2) * s for n, s in zip(shape, step)
+    ],
+    indexing='ij',
+  )
+
+
+def _noisy(truth):
+  noise = 0.03 * np.random.default_rng(0).normal(size=truth.shape)
+  return np.abs(truth + noise).astype(np.float32)
+
+
 def _head(case):
   """(magnitude, true brain) of one kind of difficulty."""
   head = heads.draw(noise=0.12 if case == 'noise' else 0.03)
@@ -131,10 +146,7 @@ def test_tissue_without_air_is_brain():
 
 def test_a_face_below_the_brain_is_left_out_and_the_stem_is_kept():
   shape, step = (96, 112, 84), (2.0, 2.0, 2.0)
-  x, y, z = np.meshgrid(
-    *[(np.arange(n, dtype=np.float32) - n / 2) * 2 for n in shape],
-    indexing='ij',
-  )
+  x, y, z = _grid(shape, step)
   z = z - 20
   ball = (x / 68) ** 2 + (y / 84) ** 2 + (z / 56) ** 2 < 1
   stem = (x**2 + (y + 20) ** 2 < 9**2) & (z > -80) & (z < -40)
@@ -142,13 +154,46 @@ def test_a_face_below_the_brain_is_left_out_and_the_stem_is_kept():
   # A face as bright as the brain, joined to it by bridges 16 mm thick.
   face = (x / 55) ** 2 + ((y - 45) / 35) ** 2 + ((z + 78) / 18) ** 2 < 1
   bridge = (x**2 + (y - 45) ** 2 < 8**2) & (z > -78) & (z < -40)
-  image = np.where(truth | face | bridge, 1.0, 0.0)
-  image += 0.03 * np.random.default_rng(0).normal(size=shape)
-  found = brain.brain_mask(np.abs(image).astype(np.float32), step)
+  found = brain.brain_mask(_noisy(truth | face | bridge), step)
   assert dice(found, truth) >= 0.97
   assert (found & face & ~truth).sum() < 0.02 * face.sum()
   middle = stem & ~ball & (x**2 + (y + 20) ** 2 < 5**2) & (z > -76)
   assert found[middle].mean() > 0.9
+
+
+@pytest.mark.parametrize('side', ['back', 'side'])
+def test_a_lobe_behind_a_cavity_is_kept_and_a_face_is_not(side):
+  shape, step = (80, 96, 84), (2.0, 2.0, 2.0)
+  x, y, z = _grid(shape, step)
+  z = z - 20
+  if side == 'side':
+    x, y = y, x * 1.2
+  ball = (x / 64) ** 2 + (y / 84) ** 2 + (z / 56) ** 2 < 1
+  # Through the surface; a band of about 20 mm below it still holds the lobe.
+  cavity = (x / 90) ** 2 + ((y + 50) / 8) ** 2 + ((z - 25) / 50) ** 2 < 1
+  truth = ball & ~cavity
+  lobe = truth & (y < -60)
+  face = (x / 55) ** 2 + ((y - 25) / 35) ** 2 + ((z + 82) / 14) ** 2 < 1
+  bridge = (x**2 + (y - 25) ** 2 < 8**2) & (z > -78) & (z < -40)
+  found = brain.brain_mask(_noisy(truth | face | bridge), step)
+  assert lobe.sum() * 0.008 > 60  # ml
+  assert found[lobe].mean() > 0.96
+  assert dice(found & ~cavity, truth) >= 0.97
+  assert (found & face & ~truth).sum() < 0.02 * face.sum()
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_shared_surface_of_a_box_is_one_of_its_six_sides(axis):
+  step = np.array([1.0, 2.0, 5.0])
+  labels = np.zeros((12, 12, 12), int)
+  labels[3:7, 3:7, 3:7] = 1
+  labels[:2, :2, :2] = 2  # touches nothing
+  core = np.zeros(labels.shape, bool)
+  np.moveaxis(core, axis, 0)[7:] = True  # touches one side
+  sides = np.prod(step) / step
+  found = brain._shared_surface(labels, 2, core, step)
+  assert found[1] == pytest.approx(sides[axis] / (2 * sides.sum()))
+  assert found[2] == 0
 
 
 def test_nothing_to_find_is_said():

@@ -21,8 +21,8 @@ _MOST_OF_RADIUS = 0.38  # of the largest ball in the brain, for part of a head
 _LEAST_RADIUS_MM = 4.0  # of that ball, or it is no brain
 _CORNER_MM = 4.0  # gyri that the cut took off reach no farther than this
 _THICK_MM = 3.0  # what is thicker than twice this beside the brain is no gyrus
-_SMALL_ML = 20.0  # brain stem below the cut, poles of the temporal lobes
-_ROUND_MM = 5.0
+_ROUND_MM = 5.0  # what is thick is no sheet above this
+_LEAST_SHARED = 0.04  # of its surface lies on the brain, if it is a part of it
 _CLOSE_MM = 5.0  # sulci and vessels narrower than twice this are closed
 _DEEP_MM = 4.0  # farther from the edge everything is brain, dark or bright
 _EDGE = 0.6  # the edge is where the image falls to this part of the tissue
@@ -90,20 +90,33 @@ def _without_surroundings(tissue, step):
     return np.zeros_like(tissue)
   radius = min(_OPEN_MM, _MOST_OF_RADIUS * inside.max())
   core = _dilate(_largest(inside > radius), step, radius) & tissue
-  # Gyri are thin and near, scalp is thin and far, the face is thick and large;
-  # what is thick but small and touches the brain is its stem, or a pole.
+  # Gyri are thin and near, scalp is thin and far. What is thick is a part of
+  # the brain if it lies on it broadly (the stem, a pole, all of a lobe behind
+  # a resection); face and neck are large and hang on bridges.
   rest = tissue & ~core
   depth = ndimage.distance_transform_edt(rest, sampling=step)
   thick = _dilate(depth > _THICK_MM, step, _THICK_MM)
   labels, count = ndimage.label(thick)
-  index = np.arange(count + 1)
-  small = np.bincount(labels.ravel()) * step.prod() / 1000 < _SMALL_ML
-  round_ = ndimage.maximum(depth, labels, index) > _ROUND_MM  # not a sheet
+  round_ = ndimage.maximum(depth, labels, np.arange(count + 1)) > _ROUND_MM
+  kept = round_ & (_shared_surface(labels, count, core, step) > _LEAST_SHARED)
+  core |= kept[labels] & thick
   away = ndimage.distance_transform_edt(~core, sampling=step)
-  touching = np.isin(index, labels[away <= 1.5 * step.max()])
-  kept = small & round_ & touching & (index > 0)
-  near = rest & ~thick & (away <= _CORNER_MM)
-  return _largest(core | near | kept[labels])
+  return _largest(core | (rest & ~thick & (away <= _CORNER_MM)))
+
+
+def _shared_surface(labels, count, core, step):
+  """Share [count + 1] of each label's surface that lies on the core."""
+  shared, surface = np.zeros((2, count + 1))
+  for axis, size in enumerate(step):
+    low, high = (
+      [np.moveaxis(a, axis, 0)[side] for a in (labels, core)]
+      for side in (slice(None, -1), slice(1, None))
+    )
+    for (label, _), (other, on_core) in ((low, high), (high, low)):
+      outer = label[label != other]
+      surface += np.bincount(outer, minlength=count + 1) / size
+      shared += np.bincount(label[on_core], minlength=count + 1) / size
+  return shared / np.maximum(surface, 1e-9)
 
 
 def _erode(mask, step, radius_mm):
