@@ -6,16 +6,20 @@ The limit of a file's size stands in for the end of a disk.
 import contextlib
 import functools
 import json
+import os
 import pathlib
 import resource
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
-from cmbjax import cli, files
+from cmbjax import cli, files, main
+from cmbjax.data import examples as examples_lib
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
+from cmbjax.report import html
 from cmbjax.review import sources
 from cmbjax.training import checkpoint, packed
 from tests import mounted, readings, small_cohorts, spoilt_readers
@@ -155,6 +159,64 @@ def test_a_full_disk_is_said_and_the_next_run_ends_well(
       _check_whole(path)
   assert run(given=given, out=out) == 0, capsys.readouterr().err
   assert sorted(_there(out)) == sorted(wanted)
+
+
+@pytest.fixture
+def study(tmp_path):
+  """`python -m cmbjax.main` on two networks, as a function of its workdir."""
+  small_cohorts.write_cohort(tmp_path / 'scans', subjects=4)
+  (tmp_path / 'small.py').write_text(
+    'from configs import smoke\n'
+    'def get_config(preset=""):\n'
+    '  config = smoke.get_config(preset)\n'
+    f'  config.cohorts.btumor_3t = {str(tmp_path / "scans")!r}\n'
+    '  config.strategies, config.tests = ("scratch",), ("btumor_3t",)\n'
+    '  config.train.epochs, config.evaluation.draws = 1, 20\n'
+    '  return config\n'
+  )
+  config = f'--config={tmp_path / "small.py"}'
+  return lambda workdir: main.main(['main', config, f'--workdir={workdir}'])
+
+
+def _beside_a_hog(function, ballast, left):
+  """The same where somebody else has just filled the disk, all but `left`."""
+
+  def run(*args, **options):
+    free = shutil.disk_usage(ballast.parent).free
+    with ballast.open('wb') as handle:
+      os.posix_fallocate(handle.fileno(), 0, free - left)
+    return function(*args, **options)
+
+  return run
+
+
+# How ml_collections reads a config file.
+@pytest.mark.filterwarnings('ignore:.*load_module.*:DeprecationWarning')
+def test_a_study_goes_on_when_there_is_room_again(
+  study, tmp_path, monkeypatch, capfd
+):
+  """The disk fills up at the data set, at a checkpoint and at the report."""
+  assert study(tmp_path / 'good') == 0, capfd.readouterr().err
+  wanted = files.read_json(tmp_path / 'good' / 'results.json')['rows']
+  with mounted.mounted(tmp_path / 'disk', 'size=24m') as disk:
+    for owner, name, left in (
+      (examples_lib, 'build', 1 << 16),
+      (checkpoint.Checkpoints, 'save', 1 << 19),
+      (html, 'write', 1 << 16),
+    ):
+      capfd.readouterr()
+      with monkeypatch.context() as patch:
+        full = _beside_a_hog(getattr(owner, name), disk / 'ballast', left)
+        patch.setattr(owner, name, full)
+        code = study(disk / 'run')
+      _check_refused(code, capfd.readouterr().err)
+      for path in _there(disk / 'run').values():
+        assert 'partial' not in str(path)
+        _check_whole(path)
+      (disk / 'ballast').unlink()
+    assert study(disk / 'run') == 0, capfd.readouterr().err
+    assert 'train' not in capfd.readouterr().err  # it was done
+    assert files.read_json(disk / 'run' / 'results.json')['rows'] == wanted
 
 
 def test_a_report_without_room(given, tmp_path, capsys):

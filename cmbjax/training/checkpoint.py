@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from cmbjax.training.replicas import Weights
 
 _MANIFEST = 'manifest.json'
 _ARRAYS = 'arrays'
+_BESIDE_BYTES = 1 << 18  # names, shapes and places of the arrays
 
 # Orbax reports every step of every save; ours is one line per epoch.
 logging.set_verbosity(logging.ERROR)
@@ -178,6 +180,7 @@ def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
       if folder.exists():
         shutil.rmtree(folder)
       folder.mkdir(parents=True)
+      _check_room(folder, tree)
     hosts.barrier('the folder is there')
     _orbax().save(folder / _ARRAYS, tree)
   except (OSError, ValueError) as error:
@@ -193,6 +196,20 @@ def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
   if hosts.is_writer():
     files.write_json(folder / _MANIFEST, {**head, 'files': _hashes(folder)})
   hosts.barrier('the manifest is there')
+
+
+def _check_room(folder: pathlib.Path, tree: Any) -> None:
+  """Reserves what the arrays need, and gives it back.
+
+  TensorStore writes many files at once; where the disk ends among them, it
+  prints a traceback of each.
+
+  Raises:
+    OSError: there is not so much room.
+  """
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _BESIDE_BYTES
+  with tempfile.TemporaryFile(dir=folder) as handle:
+    os.posix_fallocate(handle.fileno(), 0, size)
 
 
 def _reason(error: Exception) -> str | None:
