@@ -256,6 +256,19 @@ def test_a_completed_case_is_written(here):
   assert case['status'] == 'completed'
 
 
+def test_settings_are_kept_for_the_reader(here):
+  assert here.get('/api/session').get_json()['settings'] is None
+  settings = {'keys': {'accept': ['q', 'é']}, 'prefs': {'smooth': True}}
+  good(here.post('/api/settings', settings))
+  assert here.get('/api/session').get_json()['settings'] == settings
+  for body, status in (([], 400), ({'x': 'y' * 20_000}, 413)):
+    assert here.post('/api/settings', body).status_code == status
+  assert here.post('/api/settings', {}, token=False).status_code == 403
+  assert here.get('/api/session').get_json()['settings'] == settings
+  (here.root / 'anna' / 'settings.json').write_text('[broken')
+  assert here.get('/api/session').get_json()['settings'] is None
+
+
 def test_the_place_of_the_page_is_kept(here):
   place = {'zoom': 2.5, 'window': [0, 100], 'name': 'é'}
   good(here.post('/api/cases/0/place', place))

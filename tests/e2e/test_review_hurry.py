@@ -8,7 +8,6 @@ import pytest
 
 from cmbjax.review import desk
 from tests import browser as browser_lib
-from tests import review_server
 from tests.e2e import review_pages
 from tests.e2e.review_pages import lines
 

@@ -44,16 +44,16 @@ export class Header {
   tags() {
     const {session, review} = this.app;
     const {meta} = review;
-    const tags = [];
-    if (meta.simulated) tags.push(['simulated', 'Simulated scan']);
-    if (review.hidden) tags.push(['', 'First reader']);
-    else if (session.blind?.includes('score')) tags.push(['', 'Blinded']);
-    if (session.adjudicates) tags.push(['', 'Adjudication']);
-    if (session.order === 'random') tags.push(['', 'Random order']);
-    if (review.status === 'completed') tags.push(['good', 'Completed']);
-    if (review.status === 'flagged') tags.push(['warn', 'Flagged']);
-    $('tags').replaceChildren(...tags.map(([kind, words]) =>
-      make('li', {class: kind}, words)));
+    const how = [review.hidden ? 'First reader'
+      : session.blind?.includes('score') ? 'Blinded' : '',
+    session.adjudicates ? 'Adjudication' : '',
+    session.order === 'random' ? 'Random order' : ''].filter(Boolean);
+    const tags = [['simulated', meta.simulated ? 'Simulated scan' : ''],
+      ['good', review.status === 'completed' ? 'Completed' : ''],
+      ['warn', review.status === 'flagged' ? 'Flagged' : ''],
+      ['how', how.join(' · ')]]; // the last one gives way
+    $('tags').replaceChildren(...tags.filter(([, words]) => words)
+      .map(([kind, words]) => make('li', {class: kind, title: words}, words)));
     document.title = `${meta.name} · review · cmbjax`;
   }
 
