@@ -151,6 +151,7 @@ def write_record(
     scan: its input, of which the record says where it lies, seen from `out`,
       so that a review finds what was judged.
   """
+  _remove_stale(out, result.name, written)
   record = {
     'mark': mark,
     'files': [str(path.relative_to(out)) for path in written],
@@ -163,6 +164,22 @@ def write_record(
   }
   files.write_json(_record_path(out, result.name), record)
   return record
+
+
+def _former(out: pathlib.Path, name: str) -> list[str]:
+  """What the last finished run wrote of a scan."""
+  record = _read(_record_path(out, name))
+  found = record.get('files', record.get('former', []))
+  return [path for path in found if isinstance(path, str)]
+
+
+def _remove_stale(out: pathlib.Path, name: str, written: Sequence) -> None:
+  """A page or a table of an earlier result does not outlive it."""
+  root = out.resolve()
+  for path in (root / former for former in _former(out, name)):
+    is_ours = path.name.startswith(name) and root in path.resolve().parents
+    if is_ours and path not in {each.resolve() for each in written}:
+      path.unlink(missing_ok=True)
 
 
 def _images(out, scan, written) -> dict[str, list[str]]:
@@ -188,7 +205,8 @@ def write_failure(out: pathlib.Path, name: str, error: str) -> None:
   """From now on the scan is not done, and the group table says why."""
   row = dict.fromkeys(GROUP) | {'name': name, 'subject': name.split('_')[0]}
   row |= {'status': 'failed', 'note': error}
-  files.write_json(_record_path(out, name), {'row': row})
+  former = _former(out, name)  # still there, until the next result
+  files.write_json(_record_path(out, name), {'row': row, 'former': former})
 
 
 def is_known(out: pathlib.Path, name: str) -> bool:
@@ -282,6 +300,8 @@ def write_group(out: pathlib.Path, *, page: bool = True) -> pathlib.Path:
     from cmbjax.report import scan_page
 
     scan_page.write_group([_page_row(out, record) for record in found], out)
+  else:
+    (out / 'group.html').unlink(missing_ok=True)  # it tells other numbers
   return path
 
 

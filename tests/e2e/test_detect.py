@@ -339,6 +339,24 @@ def test_who_was_left_out_is_said(tmp_path, capsys):
   assert said.endswith('sub-13 and 2 more\n')
 
 
+def test_pages_and_tables_do_not_outlive_their_result(one):
+  path, out, options = one
+  options = [word for word in options if word != '--no-report']
+  assert here(path, out, *options, '--write-candidates') == 0
+  anat = out / 'sub-01' / 'anat'
+  extra = [
+    out / 'sub-01.html',
+    out / 'group.html',
+    anat / 'sub-01_desc-candidates.tsv',
+  ]
+  (anat / 'notes.txt').write_text('of a person')
+  assert all(some.is_file() for some in extra)
+  assert here(path, out, *options, '--generator', 'hessian', '--no-report') == 0
+  assert not any(some.exists() for some in extra)
+  assert (anat / 'sub-01_space-orig_seg-cmb_dseg.tsv').is_file()
+  assert (anat / 'notes.txt').is_file()
+
+
 def test_a_bug_in_one_scan_keeps_its_traceback(one, capsys, monkeypatch):
   from cmbjax.lesions import chain
 
