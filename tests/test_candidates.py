@@ -332,3 +332,28 @@ def test_darkest_near_prefers_the_nearest_of_equals():
     image, np.array([[4, 4, 1]]), (0.5, 0.5, 2.0), reach_mm=1.0
   )
   assert found.tolist() == [[4, 5, 1]]
+
+
+def test_the_background_is_the_lower_median_of_what_is_brain():
+  values = np.array([[4, 1, 3, 2], [7, 5, 9, 0], [1, 2, 3, 4]], np.float32)
+  valid = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [0, 0, 0, 0]], bool)
+  found = growing._masked_median(values, valid, np.float32([8, 8, 8]))
+  assert found.tolist() == [2, 7, 8]
+
+
+@pytest.mark.parametrize(('radius_mm', 'touches'), [(4.9, 1), (5.0, 0)])
+def test_a_region_touches_where_its_next_voxel_lies_beyond(radius_mm, touches):
+  image = np.ones((20, 12, 12), np.float32)
+  image[6:11, 6, 6] = 0.1  # up to 4 mm from the seed
+  regions = growing.grow(
+    image, everywhere(image), [[6, 6, 6]], (1, 1, 1), growth_mm=radius_mm
+  )
+  found = growing.shapes(regions, (1, 1, 1), growth_mm=radius_mm)
+  assert found['touches_sphere'].tolist() == [touches]
+
+
+def test_blocks_are_stretched_between_their_middles():
+  ramp = np.arange(24, dtype=np.float32)[:, None, None] * np.ones((1, 4, 2))
+  blocks = candidates._block_sums(ramp, (4, 2, 1)) / 8
+  found = candidates._stretch(blocks, (4, 2, 1), ramp.shape)
+  np.testing.assert_allclose(found[2:-2], ramp[2:-2], atol=1e-5)

@@ -132,3 +132,14 @@ def test_mean_frequency_where_there_is_no_signal_is_zero():
   mean = echoes.MeanFrequency()
   mean.add(np.zeros((1, 1, 1)), np.ones((1, 1, 1)), 0.01)
   assert mean.phase() == 0
+
+
+def test_mean_frequency_predicts_the_phase_of_a_late_echo():
+  times = (0.006, 0.009, 0.030)  # 45 Hz turn by 0.95 between the last two
+  hz = np.array([-45.0, 20.0, 45.0], np.float32).reshape(3, 1, 1)
+  mean = echoes.MeanFrequency()
+  for time in times:
+    angle = phase.wrap((2 * np.pi * time * hz).astype(np.float32))
+    mean.add(np.ones_like(hz), angle, time)
+  found = mean.phase() / (2 * np.pi * mean.mean_time_s)
+  np.testing.assert_allclose(found, hz, rtol=1e-4)

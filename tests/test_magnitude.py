@@ -1,5 +1,7 @@
 """Tests of imaging/magnitude.py: softplus by hand, fields that are known."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,23 @@ def test_thin_and_tiny_images_have_a_field(shape):
   for kind in ('gaussian', 'boxsegment'):
     found = magnitude.sensitivity(image, image > 0, SPACING, kind)
     np.testing.assert_allclose(found, 1, atol=0.02)
+
+
+def test_quantiles_of_what_is_finite():
+  none = -np.inf
+  rows = np.array(
+    [[3, 1, 2, none], [5, none, none, none], [none] * 4, [4, 3, 2, 1]]
+  )
+  found = magnitude._quantiles(rows, 0.9)
+  expected = [np.quantile([1, 2, 3], 0.9), 5, 0, np.quantile(range(1, 5), 0.9)]
+  np.testing.assert_allclose(found, expected)
+
+
+def test_both_smoothings_of_boxsegment_are_one_of_7_mm():
+  image = np.ones((80, 60, 60), np.float32)
+  image[40:] = 1.04  # within 10 %: all of it is main tissue
+  found = magnitude.sensitivity(image, image > 0, SPACING, 'boxsegment')
+  line = found[:, 30, 30] / found[5, 30, 30]
+  x = SPACING[0] * (np.arange(80) - 39.5)
+  edge = 0.5 + 0.5 * np.array([math.erf(v / 7 / 2**0.5) for v in x])
+  np.testing.assert_allclose(line[20:60], 1 + 0.04 * edge[20:60], atol=1e-3)

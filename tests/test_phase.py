@@ -207,3 +207,44 @@ def test_slices_are_independent(head):
   part = phase.homodyne(_signal(head)[..., 9:14], SPACING, sigma_mm=3)
   change = np.abs(phase.wrap(part - whole[..., 9:14]))
   assert change[head.brain[..., 9:14]].max() < 1e-4
+
+
+@pytest.mark.parametrize('kind', phase.HIGH_PASSES)
+def test_x_and_y_have_their_own_voxel_sizes(head, kind):
+  def local(turn, spacing_mm):
+    arrays = (turn(a) for a in (head.magnitude, head.phase, head.brain))
+    magnitude, angle, mask = arrays
+    return turn(
+      phase.high_pass(
+        magnitude, angle, spacing_mm, kind=kind, sigma_mm=4, mask=mask
+      )
+    )
+
+  along, across = (
+    local(lambda a: a, (0.6, 1.8, 2.0)),
+    local(lambda a: np.swapaxes(a, 0, 1), (1.8, 0.6, 2.0)),
+  )
+  away = np.abs(phase.wrap(along - across))[head.brain]
+  assert np.quantile(away, 0.99) < 0.02
+
+
+def test_unwrapping_is_the_least_squares_fit_of_weighted_steps():
+  shape, spacing = (4, 3, 3), np.array((0.5, 1.0, 2.0))
+  wrapped = np.random.default_rng(4).uniform(-3, 3, shape)
+  number = np.arange(wrapped.size).reshape(shape)
+  rows, steps = [], []
+  for axis in range(3):  # a step counts by one over its squared length
+    first = np.delete(number, -1, axis).ravel()
+    last = np.delete(number, 0, axis).ravel()
+    row = np.zeros((len(first), wrapped.size))
+    row[range(len(first)), last], row[range(len(first)), first] = 1, -1
+    step = phase.wrap(wrapped.ravel()[last] - wrapped.ravel()[first])
+    rows.append(row / spacing[axis])
+    steps.append(step / spacing[axis])
+  expected, *_ = np.linalg.lstsq(
+    np.concatenate(rows), np.concatenate(steps), rcond=None
+  )
+  found = phase.laplacian_unwrap(wrapped, tuple(spacing)).ravel()
+  np.testing.assert_allclose(
+    found - found.mean(), expected - expected.mean(), atol=1e-4
+  )

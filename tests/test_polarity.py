@@ -74,3 +74,30 @@ def test_middle_eigenvalue_equals_lapack():
   i, j = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
   found = polarity.middle_eigenvalue(*(full[:, a, b] for a, b in zip(i, j)))
   np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_few_voxels_give_no_sign():
+  few, enough = (
+    polarity.combine([polarity.Polarity(-1, 0.5, n, True)]) for n in (49, 50)
+  )
+  assert (few.sign, few.certain) == (1, False)
+  assert (enough.sign, enough.certain) == (-1, True)
+
+
+def test_hessian_of_a_quadric_in_mm():
+  spacing = (0.2, 0.4, 0.3)
+  x, y, z = np.meshgrid(
+    *(s * np.arange(-20, 21) for s in spacing), indexing='ij'
+  )
+  image = 3 * x * x - y * y + 2 * z * z + 4 * x * y - 5 * x * z + 6 * y * z
+  found = [h[20, 20, 20] for h in polarity._hessian(image, spacing)]
+  scale = 0.5**2
+  expected = np.array([6, -2, 4, 4, -5, 6]) * scale
+  np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_the_border_is_three_mm_on_every_axis():
+  inside = polarity._erode(np.ones((20, 12, 7), bool), (0.5, 1.0, 2.0))
+  place = np.argwhere(inside)
+  assert place.min(0).tolist() == [6, 3, 1]
+  assert place.max(0).tolist() == [13, 8, 5]

@@ -166,3 +166,20 @@ def test_every_lesion_is_one_piece():
   )
   for label in range(1, 13):
     assert ndimage.label(found.labels == label)[1] == 1
+
+
+@pytest.mark.parametrize('centres', [[20, 24], [24, 20]])
+def test_what_two_lesions_are_equally_near_to_goes_to_the_first(centres):
+  image = np.ones((44, 40, 17), np.float32)
+  image[20:25, 20, 8] = 0.2
+  found = run(image, [(x, 20, 8) for x in centres])
+  expected = [1, 1, 1, 2, 2] if centres[0] == 20 else [2, 2, 1, 1, 1]
+  assert found.labels[20:25, 20, 8].tolist() == expected
+
+
+def test_the_rim_of_thick_slices_is_a_slice():
+  image = np.ones((40, 40, 17), np.float32)
+  image[19:22, 19:22, 8] = 0.0
+  image[19:22, 19:22, 9] = 0.4  # 2 mm off: half maximum, not core
+  found = run(image, [(20, 20, 8)])
+  assert np.unique(np.nonzero(found.labels)[2]).tolist() == [8, 9]

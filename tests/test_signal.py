@@ -47,6 +47,13 @@ def test_radians_stay(truth):
   assert note == ''
 
 
+@pytest.mark.parametrize(('span', 'unknown'), [(6.2, False), (6.0, True)])
+def test_a_span_within_a_tenth_of_a_turn_is_in_radians(span, unknown):
+  found, note = signal.to_radians(np.linspace(0, span, 27).reshape(3, 3, 3))
+  assert ('unknown' in note) == unknown
+  assert np.ptp(found) == pytest.approx(2 * np.pi if unknown else span)
+
+
 def test_wrong_header_scale_is_ignored(truth):
   found, note = signal.to_radians(truth * 0.00117, unscaled=truth)
   np.testing.assert_array_equal(found, truth)
@@ -66,6 +73,7 @@ def test_wrong_header_scale_is_ignored(truth):
 def test_scanner_units(truth, name, encode):
   found, note = signal.to_radians(encode(truth))
   _close(found, truth, 4e-3)
+  assert np.abs(found).max() < np.pi + 0.01
   assert note
   assert ('unknown' in note) == (name == 'unknown')
 

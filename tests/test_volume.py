@@ -124,3 +124,9 @@ def test_unusable_volumes(tmp_path, array, affine, message):
 def test_missing_file(tmp_path):
   with pytest.raises(NoInputError, match='no such file'):
     volume.load(tmp_path / 'none.nii.gz')
+
+
+def test_voxel_sizes_are_those_of_oblique_axes():
+  affine = affine_of((0, 1, 2), (1, 1, 1), 30)
+  made = volume.from_array(np.zeros((4, 5, 6), np.uint8), affine)
+  assert made.spacing_mm == pytest.approx((0.5, 0.7, 2.0), abs=1e-6)

@@ -64,7 +64,8 @@ def segment(
     jobs: threads.
 
   Returns:
-    Segmentation with N lesions, each of at least one voxel.
+    Segmentation with N lesions, each of at least one voxel (of two equal
+    centres the later one has none).
   """
   gates = gates or Gates()
   spacing_mm = tuple(float(side) for side in spacing_mm)
