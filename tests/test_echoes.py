@@ -115,10 +115,9 @@ def test_threshold_masks_at_one_frequency(echo, field, expected):
   assert found == pytest.approx(expected)
 
 
-@pytest.mark.parametrize('weighting', ['phase_snr', 'phase_var'])
-def test_mean_frequency_of_wrapping_echoes(weighting):
+def test_mean_frequency_of_wrapping_echoes():
   hz = np.array([-45.0, -30.0, 5.0, 20.0], np.float32).reshape(4, 1, 1)
-  mean = echoes.MeanFrequency(weighting=weighting)
+  mean = echoes.MeanFrequency()
   for time in TIMES_S[1:]:
     angle = phase.wrap((2 * np.pi * time * hz).astype(np.float32))
     mean.add(np.exp(-time / 0.03) * np.ones_like(hz), angle, time)

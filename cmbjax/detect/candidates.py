@@ -105,7 +105,7 @@ def flatten(
   The local brain is a masked Gaussian of the voxels between half and
   `gates.clip` times the brain's median: lesions, veins and fluid weigh
   little. It works on blocks of about 4 mm, which are as smooth and far
-  cheaper. Never below 0.3 x the median: no signal is not a dark lesion.
+  cheaper.
 
   Returns:
     [X, Y, Z] float32 in 0..clip; 1 outside the mask.
@@ -130,7 +130,7 @@ def flatten(
   # A little of the median everywhere: where nothing is known, the median.
   faint = np.float32(1e-3 * max(float(weight.max()), 1e-6))
   local = (total + faint * median) / (weight + faint)
-  local = np.maximum(_stretch(local, factors, image.shape), 0.3 * median)
+  local = _stretch(local, factors, image.shape)
   flat = np.minimum(image / local, np.float32(gates.clip))
   return np.where(mask, flat, np.float32(1))
 

@@ -152,17 +152,12 @@ class MeanFrequency:
   """Adds echoes one by one to the phase that one echo would have shown.
 
   Each echo's phase is first unwrapped against the one before (times the ratio
-  of echo times), then phi / TE is averaged with weights (|S| TE)^n.
+  of echo times), then phi / TE is averaged with weights |S| TE.
 
   Source: Quinn et al. 2014 (AJNR 35:38), frequency-based combination.
   """
 
-  def __init__(self, *, weighting: str = 'phase_snr'):
-    if weighting not in ('phase_snr', 'phase_var'):
-      raise InputError(
-        f"weighting: found {weighting!r}; give 'phase_snr' or 'phase_var'."
-      )
-    self._power = 1 if weighting == 'phase_snr' else 2
+  def __init__(self):
     self._last = None
     self._total = self._weight = np.float32(0)
     self._times: list[float] = []
@@ -179,7 +174,7 @@ class MeanFrequency:
       phase = guess + wrap(phase - guess)
     self._last = phase
     self._times.append(echo_time_s)
-    weight = (magnitude * time) ** self._power
+    weight = magnitude * time
     self._total = self._total + weight * (phase / time)
     self._weight = self._weight + weight
 

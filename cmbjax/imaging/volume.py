@@ -115,7 +115,6 @@ def load(
   *,
   num_dims: int = 3,
   scaled: bool = True,
-  keep_nan: bool = False,
 ) -> Volume:
   """Reads one NIfTI file.
 
@@ -123,12 +122,11 @@ def load(
     path: `.nii` or `.nii.gz`.
     num_dims: 3, or 4 when echoes may follow; trailing axes of length 1 go.
     scaled: apply the header's scale factor (a slope of 0 means 1).
-    keep_nan: keep non-finite values; otherwise they become 0, and `notes`
-      tells of infinite ones, as it does of fields of the header that meant
-      nothing.
 
   Returns:
-    The volume; floats as float32, integers as they are.
+    The volume; floats as float32, integers as they are. What is not finite
+    becomes 0; `notes` tells of infinite voxels and of fields of the header
+    that meant nothing.
 
   Raises:
     NoInputError: the file does not exist.
@@ -159,7 +157,7 @@ def load(
       f'{path}: holds {array.dtype} voxels, expected real numbers.'
     )
   if array.dtype.kind == 'f':
-    array, infinite = _finite(array, path, keep_nan=keep_nan)
+    array, infinite = _finite(array, path)
     notes += infinite
   volume = from_array(array, _affine(path, image))
   codes = [
@@ -316,7 +314,7 @@ def _repairs(path: pathlib.Path, image) -> tuple[str, ...]:
 
 
 def _finite(
-  array: np.ndarray, path: pathlib.Path, *, keep_nan: bool
+  array: np.ndarray, path: pathlib.Path
 ) -> tuple[np.ndarray, tuple[str, ...]]:
   """Single precision without NaN, and what has to be said about it."""
   with np.errstate(over='ignore'):
@@ -331,7 +329,7 @@ def _finite(
   notes = () if not infinite else (
     f'{path.name}: {infinite:,} voxels are infinite and were taken for 0',
   )  # fmt: skip
-  return (array if keep_nan else np.where(finite, array, np.float32(0))), notes
+  return np.where(finite, array, np.float32(0)), notes
 
 
 def _affine(path: pathlib.Path, image) -> np.ndarray:
