@@ -224,7 +224,7 @@ const own = (target, key) => (key === ' ' || key === 'Enter') &&
   target.matches(':focus-visible');
 
 export function listenToKeys(actions, {ratings, busy}) {
-  let peeking = '';
+  let peeking = null; // the stroke that is held
   addEventListener('keydown', (event) => {
     const key = nameOf(event);
     const known = table.get(key);
@@ -246,11 +246,13 @@ export function listenToKeys(actions, {ratings, busy}) {
     if (!known || (known.ratings && !ratings) || !actions[known.action]) return;
     event.preventDefault();
     if (event.repeat && !known.repeats) return;
-    if (known.action === 'peek') peeking = event.code;
+    if (known.action === 'peek') peeking = event;
     actions[known.action](known.arg || key);
   });
-  addEventListener('keyup', ({code}) => {
-    if (code === peeking) { peeking = ''; actions.unpeek(); }
+  addEventListener('keyup', ({code, key}) => {
+    if (!peeking || (key !== peeking.key && code !== peeking.code)) return;
+    peeking = null;
+    actions.unpeek();
   });
   addEventListener('blur', () => actions.unpeek());
 }
