@@ -64,6 +64,25 @@ def test_percentile_interval_of_a_mean_is_close_to_students():
   assert found.high == pytest.approx(high, abs=0.03)
 
 
+def test_the_percentile_is_widened_as_published():
+  """Hesterberg 2015: the level of n = 5 is 0.0005, not 0.0027, per tail."""
+  n, draws = 5, np.arange(100_001) / 100_000
+  found = lib.percentile_interval(0.5, draws, level=0.95, num_subjects=n)
+  t = stats.t.ppf(0.025, n - 1) * np.sqrt(n / (n - 1))
+  assert found.low == pytest.approx(stats.norm.cdf(t), abs=1e-5)
+  assert found.high == pytest.approx(1 - stats.norm.cdf(t), abs=1e-5)
+
+
+def test_of_two_groups_the_smaller_one_widens_the_percentile():
+  draws = [np.linspace(0, 1, 2001), np.zeros(2001)]
+  how = [lib.resampling(n, method='bootstrap', draws=2001) for n in (40, 4)]
+  found = lib.difference_interval(0.5, draws, how)
+  few = lib.percentile_interval(0.5, draws[0], level=0.95, num_subjects=4)
+  assert found == few
+  many = lib.percentile_interval(0.5, draws[0], level=0.95, num_subjects=40)
+  assert few.low < many.low < many.high < few.high
+
+
 def test_undefined_draws_are_left_out_and_noted():
   draws = np.where(np.arange(100) < 20, np.nan, 0.5)
   found = lib.percentile_interval(0.5, draws, level=0.95, num_subjects=9)
@@ -94,6 +113,36 @@ def test_few_influential_subjects_cost_degrees_of_freedom():
   assert lib.spread(np.ones(7)) == (0.0, 6.0)
 
 
+def test_one_influential_subject_leaves_two_degrees_of_freedom():
+  """3 (sum d^2)^2 / sum d^4 - 2 is near 1 for a single outlier."""
+  left_out = np.append(np.zeros(11), 1.0)
+  error, freedom = lib.spread(left_out)
+  assert freedom == 2
+  assert error == pytest.approx(11 / 12)
+
+
+def test_the_same_in_every_subject_is_no_interval_unless_it_is_zero():
+  how = lib.resampling(5)
+  zero = lib.interval(0.0, np.zeros(5), how)
+  assert zero == (0.0, 0.0, 0.0, 'the same in every subject')
+  shifted = lib.interval(0.3, np.full(5, 0.3), how)
+  assert shifted.value == 0.3
+  assert shifted.low is None
+  assert shifted.note == 'no variation between subjects, so no interval'
+
+
+def test_an_estimate_without_logit_takes_the_delta_method():
+  """One subject makes all the errors: without it the AUC is 1."""
+  left_out = np.array([1.0, 0.9, 0.88, 0.9, 0.92])
+  found = lib.jackknife_interval(0.91, left_out, level=0.95, scale='logit')
+  error, freedom = lib.spread(left_out)
+  slope = 1 / (0.91 * 0.09)  # of the logit
+  half = stats.t.ppf(0.975, freedom) * error * slope
+  middle = np.log(0.91 / 0.09)
+  ends = [1 / (1 + np.exp(-(middle + sign * half))) for sign in (-1, 1)]
+  assert found[1:3] == pytest.approx(ends)
+
+
 def test_jackknife_intervals_stay_in_their_range():
   how = lib.resampling(6)
   top, bottom = np.array([4, 5, 4, 5, 3, 4.0]), np.full(6, 5.0)
@@ -116,6 +165,37 @@ def test_share_of_independent_units_is_about_clopper_and_pearson():
   found = lib.ratio_interval(hit, np.ones(400), how, proportion=True, empty='')
   exact = stats.binomtest(370, 400).proportion_ci(0.95, 'exact')
   assert found[1:3] == pytest.approx((exact.low, exact.high), abs=1e-3)
+
+
+def test_a_share_of_few_subjects_is_korn_and_graubards():
+  """Units that give the jackknife's error, times (z / t)^2."""
+  top, bottom = np.array([9.0, 2, 7, 1, 8]), np.full(5, 10.0)
+  how = lib.resampling(5)
+  found = lib.ratio_interval(top, bottom, how, proportion=True, empty='')
+  share = top.sum() / 50
+  error = np.std(top / 10, ddof=1) / np.sqrt(5)
+  shrink = stats.norm.ppf(0.975) / stats.t.ppf(0.975, 4)
+  units = share * (1 - share) / error**2 * shrink**2
+  hits, misses = share * units, (1 - share) * units
+  assert found[1:3] == pytest.approx(
+    (
+      stats.beta.ppf(0.025, hits, misses + 1),
+      stats.beta.ppf(0.975, hits + 1, misses),
+    )
+  )
+
+
+def test_subjects_without_units_change_no_ratio():
+  """Neither value nor interval, wherever they stand."""
+  top, bottom = np.array([9.0, 2, 7, 1]), np.full(4, 10.0)
+  for proportion in (True, False):
+    options = {'proportion': proportion, 'empty': ''}
+    alone = lib.ratio_interval(top, bottom, lib.resampling(4), **options)
+    among = lib.ratio_interval(
+      np.insert(top, (0, 2), 0), np.insert(bottom, (0, 2), 0),
+      lib.resampling(6), **options
+    )  # fmt: skip
+    assert among == pytest.approx(alone)
 
 
 def test_share_with_equal_subjects_uses_no_more_units_than_there_are():
@@ -204,6 +284,18 @@ def test_sign_flip_by_random_signs_is_close_to_exact(monkeypatch):
   exact = lib.sign_flip(c)
   monkeypatch.setattr(lib, '_EXACT_SUBJECTS', 0)
   assert lib.sign_flip(c, draws=20000) == pytest.approx(exact, abs=0.01)
+
+
+def test_no_permutation_has_p_zero():
+  """(b + 1) / (m + 1), Phipson and Smyth 2010."""
+  assert lib.sign_flip(np.ones(60), draws=199) == pytest.approx(1 / 200)
+  score = np.concatenate([np.tile([0.9, 0.1], 20), np.tile([0.1, 0.9], 20)])
+  label, at = np.tile([1, 0], 40), np.repeat(np.arange(40), 2)
+  wins = lib.pair_wins(score, label, at, 40)
+  classes = [np.bincount(at[label == k], minlength=40) for k in (1, 0)]
+  in_first = np.arange(40) < 20
+  p = lib.group_permutation(wins, *classes, in_first, draws=99)
+  assert p == pytest.approx(1 / 100)
 
 
 def test_estimated_contributions_widen_the_swapped_sums():
