@@ -9,7 +9,7 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.training import checkpoint, logs, loop, replicas
-from cmbjax.training.runner import Runner
+from cmbjax.training.runner import Course, Runner
 from tests.test_replicas import Tiny, job_of, largest, start
 
 
@@ -104,6 +104,16 @@ def test_strategies_see_the_same_batches():
   order = loop.epoch_order(one, 0)
   assert order.shape == (3, 3, 8)
   assert set(one.fold_of[order[0].ravel()]) == {1}  # fold 0 is held out
+
+
+def test_patches_of_an_epoch_that_goes_on():
+  """The speed of a resumed epoch counts only what was done now."""
+  jobs = (job_of(epochs=1),)
+  num, steps = len(jobs[0].replicas), jobs[0].steps
+  course = Course(np.arange(num) % 2, np.zeros(num))
+  active = np.arange(num) != 0
+  expected = sum(steps - r % 2 for r in range(1, num)) * jobs[0].batch
+  assert loop.patches_left(jobs, course, active) == expected
 
 
 def test_weights_come_back(tmp_path, unbroken):

@@ -176,13 +176,12 @@ def train_together(
       active = active_rows(jobs, state, epoch)
       if not active.any():
         break
-      began = time.monotonic()
+      began, seen = time.monotonic(), patches_left(jobs, state.course, active)
       with observer.profile(epoch - first):
         state = run_epoch(jobs, state, patches, runner, values, epoch, active)
       if _stop():
         saver.stop(epoch, state)
       value = validate(jobs, patches, runner, state, evaluation_batch)
-      seen = np.sum(steps_of(jobs, len(active)) * active) * jobs[0].batch
       speed = seen / (time.monotonic() - began)
       row = _epoch_row(jobs, state, value, active)
       state = end_epoch(jobs, state, value, active, runner)
@@ -265,6 +264,14 @@ def steps_of(jobs: Sequence[Job], num: int) -> np.ndarray:
   """Steps of an epoch of each row, [num]."""
   steps = [job.steps for job in jobs for _ in job.replicas]
   return _fill(np.array(steps, np.int32), num)
+
+
+def patches_left(
+  jobs: Sequence[Job], course: Course, active: np.ndarray
+) -> int:
+  """How many patches the active rows still see in this epoch, together."""
+  steps = steps_of(jobs, len(active)) - course.step
+  return int(np.sum(steps[active])) * jobs[0].batch
 
 
 def epoch_order(job: Job, epoch: int) -> np.ndarray:
