@@ -30,7 +30,7 @@ _FLAGS = (
   '--hide-scrollbars',
   '--remote-debugging-pipe',
 )
-_LOADED = 'Page.loadEventFired'
+LOADED = 'Page.loadEventFired'
 _MODIFIERS = {'Alt': 1, 'Control': 2, 'Meta': 4, 'Shift': 8}
 _CODES = {  # key to code and Windows key number
   'Space': ('Space', 32),
@@ -136,10 +136,12 @@ class Browser:
     """Leaves the page for another one and waits until it is complete."""
     self.events.clear()
     self.call('Page.navigate', url=address)
-    loaded = any(e.get('method') == _LOADED for e in self.events)
-    while not loaded:
+    self.heard(LOADED)
+
+  def heard(self, method: str, *, since: int = 0):
+    """Waits until there was an event, not counting the first `since` ones."""
+    while all(e.get('method') != method for e in self.events[since:]):
       self.events.append(self._next(30))
-      loaded = self.events[-1].get('method') == _LOADED
 
   def forget(self):
     """Empties what file pages have stored."""

@@ -9,7 +9,6 @@ kills, the acknowledged events, and those on disk that were not acknowledged.
 
 import os
 import pathlib
-import select
 import signal
 import sys
 import time
@@ -165,13 +164,17 @@ def _kill_often(root: pathlib.Path, kills: int) -> tuple[int, int]:
       os.close(ear)
       _read_forever(folder, kill, mouth)
     os.close(mouth)
-    if kill % 2:  # else perhaps while it opens the journal
-      select.select([ear], [], [], 10)
-    time.sleep(rng.uniform(0, 0.03))
+    # After so many events; every second one perhaps while it opens the journal.
+    heard, wanted = b'', int(rng.integers(1, 20)) if kill % 2 else 0
+    while heard.count(b'\n') < wanted:
+      piece = os.read(ear, 1 << 16)
+      assert piece, 'it ended before it was killed'
+      heard += piece
+    time.sleep(rng.uniform(0, 0.005 if wanted else 0.03))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    with os.fdopen(ear, 'rb') as heard:
-      said = [int(line) for line in heard]
+    with os.fdopen(ear, 'rb') as rest:
+      said = [int(line) for line in (heard + rest.read()).splitlines()]
     acknowledged += len(said)
     if not said:
       continue

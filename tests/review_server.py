@@ -98,7 +98,7 @@ class Client:
   def __init__(self, address):
     found = re.fullmatch(r'http://127\.0\.0\.1:(\d+)/\?token=([\w-]+)', address)
     self.port, self.token = int(found[1]), found[2]
-    self.link = http.client.HTTPConnection('127.0.0.1', self.port, timeout=30)
+    self.link = http.client.HTTPConnection('127.0.0.1', self.port, timeout=120)
 
   def ask(self, method, path, body=None, headers=None, token=True):
     """(status, bytes, headers)."""
@@ -147,7 +147,7 @@ class Server:
     """(exit code, standard error)."""
     self.client.link.close()
     self.process.send_signal(number)
-    errors = self.process.communicate(timeout=30)[1]
+    errors = self.process.communicate(timeout=120)[1]
     return self.process.returncode, errors
 
 

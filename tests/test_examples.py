@@ -183,8 +183,8 @@ def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
     'make = cohort_builder.make_records\n'
     'def slow(scan, **how):\n'
     '  if scan.name == "sub-03":\n'
-    '    print("here", flush=True)\n'
-    '    time.sleep(60)\n'
+    f'    open({str(tmp_path / "here")!r}, "w").close()\n'
+    '    time.sleep(600)\n'
     '  return make(scan, **how)\n'
     'cohort_builder.make_records = slow\n'
     f'examples.build("small", {str(source)!r}, {str(tmp_path)!r}, jobs=1)\n'
@@ -196,11 +196,9 @@ def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
     stderr=subprocess.DEVNULL,
     env=os.environ | {'PYTHONPATH': str(ROOT)},
   ) as process:
-    # The build hides standard output, so wait for the first table instead.
-    for _ in range(300):
-      if len(list(tmp_path.glob('tables/sub-*.npz'))) == 2:
-        break
-      time.sleep(0.1)
+    while not (tmp_path / 'here').exists():  # it hides standard output
+      assert process.poll() is None, 'it ended before it could be killed'
+      time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
   left = [p for p in tmp_path.rglob('*') if 'incomplete' in p.name]
   assert left

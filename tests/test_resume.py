@@ -36,8 +36,9 @@ def lines(folder):
 
 def wait_for(process, folder, count):
   """Until so many epochs are logged."""
-  end = time.monotonic() + 120
-  while lines(folder) < count and time.monotonic() < end:
+  end = time.monotonic() + 300
+  while lines(folder) < count:
+    assert time.monotonic() < end
     assert process.poll() is None, process.stderr.read()
     time.sleep(0.002)
 

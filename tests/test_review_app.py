@@ -399,7 +399,7 @@ def test_the_next_case_is_read_ahead_and_nothing_is_written(many, monkeypatch):
     desk.cases_lib, 'load', lambda case: read.append(case.name) or real(case)
   )
   many.get('/api/cases/0/voxels/swi')
-  end = time.monotonic() + 20
+  end = time.monotonic() + 120
   while 1 not in many.desk._ready and time.monotonic() < end:
     time.sleep(0.01)
   assert read == ['sub-01', 'sub-02']
@@ -454,7 +454,7 @@ def test_a_slow_sequence_does_not_hold_up_verdicts(here, monkeypatch):
 
   def slow(array):
     begun.set()
-    assert go_on.wait(20)
+    assert go_on.wait(300)
     return real(array)
 
   with here.desk.use(0) as opened:
@@ -463,11 +463,12 @@ def test_a_slow_sequence_does_not_hold_up_verdicts(here, monkeypatch):
   thread = threading.Thread(target=here.get, args=('/api/cases/0/voxels/swi',))
   thread.start()
   assert begun.wait(20)
-  start = time.monotonic()
-  good(here.act('verdict', rev=0, item=1, value='accept'))
-  assert time.monotonic() - start < 5
-  go_on.set()
-  thread.join()
+  try:  # answered while the other one waits
+    good(here.act('verdict', rev=0, item=1, value='accept'))
+    assert thread.is_alive()
+  finally:
+    go_on.set()
+    thread.join()
 
 
 def test_a_case_that_cannot_be_read_is_a_sentence(many):

@@ -251,7 +251,7 @@ def test_a_hundred_kills_lose_nothing():
       [sys.executable, '-m', 'tests.review_records', root, '100'],
       capture_output=True,
       text=True,
-      timeout=120,
+      timeout=300,
       cwd=ROOT,
       check=False,
     )

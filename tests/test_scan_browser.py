@@ -205,7 +205,7 @@ def test_saved_file_follows_the_schema_and_is_loaded_again(browser, folder):
   )
   browser.press('ar1ue')
   saved = folder / 'sub-01_verdicts.json'
-  end = time.monotonic() + 20
+  end = time.monotonic() + 120
   while not saved.exists() and time.monotonic() < end:
     time.sleep(0.05)
   found = json.loads(saved.read_text(encoding='utf-8'))

@@ -61,6 +61,7 @@ def test_two_processes_are_told_of_each_other(begin):
 def test_a_request_to_stop_waits_for_all_to_save(begin):
   process, notes = begin('wait')
   while notes.read_text().count('--process=') < 2:
+    assert process.poll() is None
     time.sleep(0.01)
   process.send_signal(signal.SIGTERM)
   assert process.wait(60) == 0

@@ -2,7 +2,6 @@
 taps, two tabs, a reload in the middle of a stroke, repeats to be found out."""
 
 import json
-import time
 
 import pytest
 
@@ -209,10 +208,11 @@ def test_reload_in_a_stroke_a_second_tab_and_sleep(room):
   browser.mouse('Moved', x + 50, y + 10)
   painted = reader.run('cmbjax.review.labels.voxels(5).length')
   assert painted > reader.item['voxels']
+  before = len(browser.events)
   later(reader, 'location.reload()')
-  time.sleep(0.3)
+  browser.heard('Page.javascriptDialogOpening', since=before)
   browser.call('Page.handleJavaScriptDialog', accept=True)  # "Leave?"
-  time.sleep(0.3)
+  browser.heard(browser_lib.LOADED, since=before)
   reader.ready()
   assert reader.run('cmbjax.review.items.get(5).voxels') == painted
   assert reader.banner() == ''
