@@ -235,6 +235,11 @@ def read_rows(path: str | os.PathLike) -> list[list[str]]:
     ) from error
 
 
+def is_hidden(path: pathlib.Path) -> bool:
+  """Of no person: macOS lays '._NAME' beside each NAME on a foreign disk."""
+  return path.name.startswith('.')
+
+
 def is_number(value: Any) -> bool:
   """Whether a value of JSON is a number that a float can hold.
 

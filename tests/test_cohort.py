@@ -106,6 +106,14 @@ def test_a_mask_is_split_into_its_components(tmp_path, ending):
   assert len(pairs) == 4  # background and three lesions, one to one
 
 
+def test_what_macos_lays_beside_the_labelers_files_is_none(tmp_path):
+  small_cohorts.write_lupolab(tmp_path, subjects=1)
+  before = cohort.read_cohort(tmp_path).scans
+  for path in list(tmp_path.rglob('*.nii*')):
+    path.with_name('._' + path.name).write_bytes(b'Mac OS X')
+  assert cohort.read_cohort(tmp_path).scans == before
+
+
 def test_an_empty_label_image_is_a_scan_without_lesions(tmp_path):
   write_scan(tmp_path, 'sub-01', ONE)
   save(label_path(tmp_path, 'sub-01'), ONE.lesions * 0, ONE.affine)

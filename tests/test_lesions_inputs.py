@@ -26,6 +26,7 @@ def names(found):
     ('sub-01_ses-2_run-1_swi.nii', 'sub-01_ses-2'),
     ('Patient 7 (left).nii.gz', 'sub-Patient7left'),
     ('swi_0042.NII.GZ', 'sub-swi0042'),
+    ('Jürgen Groß.nii', 'sub-JurgenGro'),
     ('mag.nii.gz', 'sub-mag'),
   ],
 )
@@ -88,6 +89,16 @@ def test_a_flat_folder(tmp_path):
   assert names(found) == ['sub-p1swi', 'sub-p2', 'sub-p3']
   assert found.scans[1].phase == tmp_path / 'p2_phase.nii'
   assert found.scans[2].swi == tmp_path / 'p3_magnitude.nii'
+
+
+def test_what_macos_lays_beside_a_file_is_no_scan(tmp_path):
+  flat = touch(tmp_path / 'flat', 'a.nii', '._a.nii', '.b.nii')
+  assert names(inputs.find(flat)) == ['sub-a']
+  anat = tmp_path / 'bids' / 'sub-01' / 'anat'
+  touch(anat, 'sub-01_swi.nii.gz', '._sub-01_swi.nii.gz', '._sub-01_swi.json')
+  for pattern in (None, '*_swi.*'):
+    (scan,) = inputs.find(tmp_path / 'bids', swi_pattern=pattern).scans
+    assert scan.swi == anat / 'sub-01_swi.nii.gz'
 
 
 def test_two_files_of_one_name_are_a_question(tmp_path):

@@ -218,7 +218,9 @@ def _find_images(source, options, failed) -> list[Item]:
   images = sorted(
     path
     for path in source.rglob('*.nii*')
-    if path.name.endswith(('.nii', '.nii.gz')) and path.is_file()
+    if path.name.endswith(('.nii', '.nii.gz'))
+    and path.is_file()
+    and not files.is_hidden(path)
   )
   if not images:
     raise NoInputError(

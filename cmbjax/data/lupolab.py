@@ -11,6 +11,7 @@ is in neither, so misses are unknown.
 import pathlib
 import re
 
+from cmbjax import files
 from cmbjax.data.truth import TruthFiles
 from cmbjax.errors import InputError
 from cmbjax.imaging.bids import ScanFiles
@@ -143,5 +144,7 @@ def _images(folder):
   return sorted(
     path
     for path in folder.rglob('*.nii*')
-    if path.name.endswith(('.nii', '.nii.gz')) and path.is_file()
+    if path.name.endswith(('.nii', '.nii.gz'))
+    and path.is_file()
+    and not files.is_hidden(path)
   )

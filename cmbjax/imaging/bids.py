@@ -199,7 +199,9 @@ def _find_scan(root, name, folder, swi_pattern):
   images = sorted(
     p
     for p in [*folder.glob('anat/*'), *folder.glob('swi/*')]
-    if _IMAGE.search(p.name) and not _PROJECTION.search(p.name)
+    if _IMAGE.search(p.name)
+    and not _PROJECTION.search(p.name)
+    and not files.is_hidden(p)
   )
   swi = _one_swi(name, images, swi_pattern)
   try:
@@ -305,6 +307,7 @@ def _one_mask(root, name, images):
     if _IMAGE.search(p.name)
     and entities(p).suffix == 'mask'
     and 'truth' not in p.parts
+    and not files.is_hidden(p)
   ]
   return _only(
     name,

@@ -7,6 +7,7 @@ subject whose files cannot be told apart does not stop the others.
 import dataclasses
 import pathlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -132,6 +133,7 @@ def _label(path):
   """The BIDS subject, else the letters and digits of the name."""
   given = bids.entities(path).get('sub')
   text = given if given else _NIFTI.sub('', path.name)
+  text = unicodedata.normalize('NFKD', text)  # of an umlaut the letter stays
   # A file may be called mag.nii and nothing else.
   odd = '[^A-Za-z0-9]'
   label = re.sub(odd, '', _MAGNITUDE.sub('_', text)) or re.sub(odd, '', text)
@@ -145,7 +147,11 @@ def _label(path):
 
 def _folder(source, work, series):
   """Flat NIfTI files, else DICOM."""
-  images = sorted(p for p in source.iterdir() if _NIFTI.search(p.name))
+  images = sorted(
+    p
+    for p in source.iterdir()
+    if _NIFTI.search(p.name) and not files.is_hidden(p)
+  )
   if images:
     scans = _best(list(_pair(images)))
     return Found('folder', scans, (), _lone_phases(images, scans))
