@@ -277,7 +277,7 @@ def test_list_verify_and_path(capsys):
   ('words', 'code', 'message'),
   [
     (('path', 'nothing'), 3, "'nothing' did not come"),
-    (('verify', '/no/where'), 3, 'no such folder'),
+    (('verify', '/no/where'), 3, "'/no/where' is no folder"),
     (('list', '7t'), 2, 'takes no name'),
     (('list', '--out=x'), 2, 'for pack only'),
     (('pack',), 2, 'RUN is missing'),
@@ -294,7 +294,12 @@ def test_wrong_use_is_one_line(capsys, words, code, message):
 def test_names_win_and_folders_are_folders(tmp_path, monkeypatch):
   assert catalogue.resolve(None) == catalogue.folder(catalogue.DEFAULT)
   assert catalogue.resolve('7t') == catalogue.folder('7t')
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(NoInputError, match='none of the names of those'):
+    catalogue.resolve('./7t')
+  (tmp_path / '7t').mkdir()
   assert catalogue.resolve('./7t') == pathlib.Path('7t')
+  (tmp_path / '7t').rmdir()
   monkeypatch.setattr(catalogue, 'HOME', tmp_path)
   assert catalogue.shipped() == {}
   for name in (None, '7t'):
