@@ -116,6 +116,11 @@ def test_mistakes_are_one_line(detected, cohort, tmp_path, capsys):
   assert 'resample it' in capsys.readouterr().err
 
 
+def test_the_wrong_way_round_is_said(detected, cohort, capsys):
+  assert evaluate(cohort, detected) == 2
+  assert 'give OUT first, then COHORT' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ('name', 'text', 'message'),
   [

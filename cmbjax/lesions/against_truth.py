@@ -18,6 +18,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import agreement, detections
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.imaging import volume
+from cmbjax.lesions import derivatives
 from cmbjax.progress import Progress
 
 ONLY = {
@@ -90,6 +91,11 @@ def read(
   """
   if not folder.is_dir():
     raise NoInputError(f'{folder}: no such folder; run `cmbjax detect` first.')
+  if derivatives.is_ours(cohort) and not derivatives.is_ours(folder):
+    raise InputError(
+      f'{cohort}: holds results of `cmbjax detect`, {folder} does not; give OUT '
+      'first, then COHORT.'
+    )
   labelled = cohorts.read_cohort(cohort)
   ending = '_seg-cmb_dseg.nii.gz'
   if only == 'candidates':

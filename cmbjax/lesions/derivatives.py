@@ -29,6 +29,7 @@ IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
   '*_swi.json',
 )
 
+DESCRIPTION = 'dataset_description.json'
 NAME = 'Cerebral microbleeds found by cmbjax (research use only)'
 RECONSTRUCTED = 'reconstructed'  # what Protocol.made says of such an SWI
 JUDGED = '_space-orig_desc-judged_swi.nii.gz'
@@ -72,16 +73,18 @@ def refuse_others(out: pathlib.Path) -> None:
     InputError: `out` is a data set, and not one of `cmbjax detect`; its
       description would be lost, and its files mixed with results.
   """
-  path = out / 'dataset_description.json'
-  if not path.is_file():
-    return
-  name = files.read_object(path).get('Name')
-  if name != NAME:
+  if (out / DESCRIPTION).is_file() and not is_ours(out):
     raise InputError(
-      f'{out}: is a data set of something else ({path.name} has the Name '
-      f'{str(name)[:80]!r}); give a folder of its own for the results, for '
+      f'{out}: is a data set of something else ({DESCRIPTION} is not of '
+      '`cmbjax detect`); give a folder of its own for the results, for '
       f'example {out / "derivatives" / "cmbjax"}.'
     )
+
+
+def is_ours(folder: pathlib.Path) -> bool:
+  """Whether `cmbjax detect` wrote its results there."""
+  path = folder / DESCRIPTION
+  return path.is_file() and files.read_object(path).get('Name') == NAME
 
 
 def write_dataset(out: pathlib.Path, source: pathlib.Path) -> None:
