@@ -8,7 +8,7 @@ candidates, on how visible its lesions are and on how many mimics it has, so
 that the candidates of one subject are far from independent. The truth is the
 value for infinitely many subjects, from 40,000 of them.
 
-Expected from the jackknife, which all reports use: 93-97 %. The percentile
+Expected from the jackknife, which all reports use: 93-98 %. The percentile
 bootstrap is shown beside it: it covers too little below 30 subjects. Only the
 sensitivity at 4 FP per scan, whose threshold is a quantile, is by bootstrap
 in the reports too: there the jackknife fails. The paired permutation test

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import calibration
+from cmbjax.evaluation import calibration, statistics
 from cmbjax.evaluation import predictions as tables
 from tests.evaluation_data import make
 
@@ -69,6 +69,22 @@ def test_scores_stay_between_0_and_1(seed, method):
         assert 0 <= one.low <= one.high <= 1, name
         if method == 'jackknife':
           assert one.low <= one.value <= one.high, name
+
+
+def test_intervals_are_those_of_leaving_each_subject_out():
+  p, _ = make(7, 25, seed=5)
+  found = calibration.scores(p)
+  subjects = np.unique(p.subject)
+  for name, scale in (('brier', 'logit'), ('ece', 'plain')):
+    of = getattr(calibration, name)
+    left_out = np.array(
+      [of(p.probability[m], p.label[m]) for m in p.subject != subjects[:, None]]
+    )
+    value = of(p.probability, p.label)
+    expected = statistics.jackknife_interval(
+      value, left_out, level=0.95, scale=scale
+    )
+    assert found[name] == pytest.approx(expected)
 
 
 def test_ece_draws_equal_resampling_by_hand():

@@ -7,7 +7,7 @@ import pytest
 
 from cmbjax.evaluation import froc, metrics
 from cmbjax.evaluation import predictions as tables
-from cmbjax.evaluation.predictions import ScanCounts
+from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from tests.evaluation_data import make
 
 RATES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -21,6 +21,28 @@ def test_values_are_those_of_the_curve(ties, seed):
   curve = metrics.sensitivity_at(metrics.froc(p, scans), RATES)
   for rate, value in curve.items():
     assert found[rate].value == pytest.approx(value), rate
+
+
+@pytest.mark.parametrize(('count', 'rate'), [(29, 0.29), (57, 0.57)])
+def test_a_rate_is_met_whatever_its_product_is_rounded_to(count, rate):
+  """0.29 times 100 scans is a little less than 29."""
+  assert rate * 100 < count
+  names = np.array([f'sub-{i:03d}' for i in range(100)])
+  likely = np.linspace(0.9, 0.1, 100)  # mimics
+  p = Predictions(
+    key=np.append(np.char.add(names, '/0'), 'sub-000/1'),
+    subject=np.append(names, 'sub-000'),
+    scan=np.append(names, 'sub-000'),
+    cohort=np.full(101, 'c'),
+    label=np.append(np.zeros(100, int), 1),
+    lesion=np.append(np.zeros(100, int), 1),
+    probability=np.append(likely, (likely[count - 1] + likely[count]) / 2),
+  )
+  lesions = np.append(1, np.zeros(99, int))
+  scans = ScanCounts(names, names, lesions, 0 * lesions)
+  assert metrics.sensitivity_at(metrics.froc(p, scans), (rate,)) == {rate: 1.0}
+  once = np.ones((1, 100))
+  assert froc.sensitivity_draws(p, scans, once, (rate,))[0, 0] == 1.0
 
 
 def drawn(p, scans, times):

@@ -86,16 +86,15 @@ def sensitivity_draws(
   order = np.argsort(scans.scan)
   place = order[np.searchsorted(scans.scan[order], lesion_scan)]
   rank = np.argsort(-best, kind='stable')
-  # A lesion is found when the threshold, a mimic, is strictly less likely.
+  # A lesion is found when the threshold, a mimic, is strictly less likely:
+  # mimics of one likelihood stand above the same lesions, so come together.
   above = np.searchsorted(-score[false], -best[rank], 'right')
-  last = np.searchsorted(-score[false], -score[false], 'right') - 1
   count = np.zeros(len(subject))
   where = np.searchsorted(subject, scans.subject)
   np.add.at(count, where, np.asarray(scans.num_lesions, float))
   found = _cut(
     weights,
     np.searchsorted(subject, predictions.subject[false]),
-    last,
     np.searchsorted(subject, scans.subject[place[rank]]),
     above,
     weights @ np.bincount(where, minlength=len(subject)).astype(float),
@@ -105,13 +104,12 @@ def sensitivity_draws(
     return found / (weights @ count)
 
 
-def _cut(weights, false_owner, last, lesion_owner, above, scans, rates):
+def _cut(weights, false_owner, lesion_owner, above, scans, rates):
   """Weighted lesions above the threshold of each rate, [rates, D].
 
   Args:
     weights: [D, S].
     false_owner: [F] subject of each mimic, the most likely first.
-    last: [F] last mimic of the same likelihood.
     lesion_owner: [L] subject of each lesion, the most likely first.
     above: [L] mimics that are as likely or more so.
     scans: [D] scans of each draw.
@@ -131,8 +129,6 @@ def _cut(weights, false_owner, last, lesion_owner, above, scans, rates):
       hits = np.zeros((len(part), reached + 1))
       lesions = weights[part][:, lesion_owner[:reached]]
       np.cumsum(lesions, axis=1, out=hits[:, 1:])
-      # Mimics of one likelihood come together.
-      fp = fp[:, np.minimum(last[:size], size - 1)]
       for row, d in enumerate(part):
         kept = np.searchsorted(fp[row], budget[d], 'right')
         found[:, d] = hits[row, np.searchsorted(above[:reached], kept, 'right')]
