@@ -281,6 +281,8 @@ def choose(
     best = chosen.setdefault(strategy, one)
     if loss_of and loss_of[one.fingerprint] < loss_of[best.fingerprint]:
       chosen[strategy] = one
+  if not loss_of and hosts.is_writer():
+    (workdir / 'sweep.csv').unlink(missing_ok=True)  # of an earlier sweep
   if loss_of:
     if hosts.is_writer():
       trainings.write_sweep(workdir / 'sweep.csv', jobs, loss_of, chosen)

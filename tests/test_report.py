@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import axes
 
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
@@ -196,7 +196,7 @@ def test_report_command(folder, tmp_path, capsys):
   assert report_command.run(parser.parse_args(words)) == 0
   assert (tmp_path / 'new' / 'report.html').exists()
   assert '7T fine-tuned on 3T' in capsys.readouterr().out
-  with pytest.raises(InputError, match=r'results\.json: cannot be read'):
+  with pytest.raises(NoInputError, match=r'results\.json: not found'):
     report_command.run(parser.parse_args([str(tmp_path)]))
 
 
@@ -255,6 +255,16 @@ def test_what_was_removed_is_not_shown_as_the_threshold(tmp_path, monkeypatch):
   monkeypatch.setattr(axes.Axes, 'text', note)
   figures.save_all(bare, tmp_path)
   assert drawn == ['s/s/1', '0.1004', '0.0996'] * 2  # two figures
+  for name in ('froc.png', 'froc.svg', 'notes.png'):
+    (tmp_path / name).write_text('of an earlier run')
+  figures.save_all(dataclasses.replace(bare, removed=[]), tmp_path)
+  left = sorted(path.name for path in tmp_path.iterdir())
+  assert left == ['misses.png', 'notes.png']
+
+
+def test_a_run_that_is_none_is_said(tmp_path):
+  with pytest.raises(NoInputError, match='give the folder of a finished run'):
+    storage.read_json(tmp_path)
 
 
 def test_learning_rows_unroll_the_log():
@@ -518,6 +528,9 @@ def test_the_rule_of_the_family_is_said_and_what_the_undecided_lack(study):
   assert 'What the undecided claims lack' in page
   assert f'>{one.needed}<' in page
   assert 'one confirmatory family' in methods.paragraph(study)
+  untested = one._replace(p=None)
+  text = methods.family(dataclasses.replace(study, orderings=[untested]))
+  assert 'None of the claims could be tested here. One is decided' in text
   none = dataclasses.replace(study, orderings=[])
   assert 'confirmatory' not in methods.paragraph(none)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax import files
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, NoInputError
 
 ENSEMBLE, OUT_OF_FOLD = 'ensemble', 'out of fold'
 
@@ -426,13 +426,14 @@ def read(path: str | os.PathLike) -> list[Table]:
     path: the .npz file, or a folder that holds `predictions.npz`.
 
   Raises:
-    InputError: when it is missing or was not written by `write`.
+    NoInputError: when it is missing.
+    InputError: when it was not written by `write`.
   """
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / 'predictions.npz'
   if not path.is_file():
-    raise InputError(f'{path}: not found; give the folder of a finished run.')
+    raise NoInputError(f'{path}: not found; give the folder of a finished run.')
   arrays = files.read_arrays(path)
   try:
     heads = json.loads(arrays['tables'].tobytes())

@@ -348,7 +348,7 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
   """Writes figure2 ... figure5, froc, reliability and learning.
 
   As PNG, and as SVG where it is a drawing. A figure without content is not
-  written.
+  written; one that an earlier run left under its name goes.
   """
   rows, tests = ordered(study.rows), by_test(study.rows)
   made = []
@@ -358,6 +358,8 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
       made.append(
         _save(folder / f'{name}.png', title, study, shape, size, fill)
       )
+    else:
+      _remove(folder / f'{name}.png')
 
   def panels(draw):
     def fill(axes):
@@ -412,7 +414,14 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
     if patches:
       path = folder / f'{name}.png'
       made.append(_save_patches(path, title, study, patches))
+    else:
+      _remove(folder / f'{name}.png')
   return made
+
+
+def _remove(path: pathlib.Path) -> None:
+  for old in (path, path.with_suffix('.svg')):
+    old.unlink(missing_ok=True)
 
 
 def _fill_rows(axes, rows):

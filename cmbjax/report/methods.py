@@ -70,13 +70,15 @@ def family(study: StudyTables) -> str:
   """How a claim is decided."""
   level = study.record.get('level', 0.95)
   count = sum(one.p is not None for one in study.orderings)
+  tests = f'The claims are one family of {counted(count, "test")}: one'
+  if not count:
+    tests = 'None of the claims could be tested here. One'
   return (
-    'Difference of AUC, first row minus second. The claims are one family of '
-    f'{counted(count, "test")}: one is decided only when its {100 * level:g} % '
-    'interval lies on one side of 0 and its permutation of whole subjects has '
-    f'p of at most {1 - level:.2g} after Holm, whatever p is alone. "Not '
-    f'better" is decided when the interval excludes a gain above '
-    f'{orderings.MARGIN:g}, "removes many" when it excludes '
+    f'Difference of AUC, first row minus second. {tests} is decided only when '
+    f'its {100 * level:g} % interval lies on one side of 0 and its permutation '
+    f'of whole subjects has p of at most {1 - level:.2g} after Holm, whatever '
+    'p is alone. "Not better" is decided when the interval excludes a gain '
+    f'above {orderings.MARGIN:g}, "removes many" when it excludes '
     f'{100 * orderings.MANY:g} %; these two are read off their interval alone. '
     'Intervals and p hold the spread of subjects, not that of training: the '
     'range of single seeds stands beside them.'

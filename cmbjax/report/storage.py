@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cmbjax import files
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import statistics
 from cmbjax.evaluation.breakdown import Bin
 from cmbjax.evaluation.compare import Comparison
@@ -172,6 +172,8 @@ def read_json(path: str | os.PathLike) -> StudyTables:
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / 'results.json'
+  if not path.is_file():
+    raise NoInputError(f'{path}: not found; give the folder of a finished run.')
   value = files.read_object(path)
   digest = value.pop('digest', None)
   if digest is not None and digest != files.digest(value):
