@@ -70,3 +70,14 @@ def test_smoothing_keeps_the_mean():
     np.full((30, 30, 30), 0.7, np.float32), np.array([[2, 15, 29]]), (0.3,) * 3
   )
   np.testing.assert_allclose(found, 0.7, atol=1e-6)
+
+
+def test_smoothing_makes_a_voxel_as_wide_as_the_new_one():
+  image = np.zeros((40, 40, 31), np.float32)
+  image[:, :, 15] = 1
+  centre = np.array([[20, 20, 15]])
+  (found,) = patches.resample(image, centre, (0.5, 0.5, 1.0))
+  # FWHM in voxels: 1 and what is added make 2, as variances do.
+  sigma = np.sqrt(2**2 - 1**2) / np.sqrt(8 * np.log(2))
+  share = 1 / np.exp(-(np.arange(-9, 10) ** 2) / (2 * sigma**2)).sum()
+  assert found[12, 12, 6] == pytest.approx(share, rel=1e-3)

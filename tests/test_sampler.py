@@ -42,6 +42,14 @@ def test_epoch_and_seed_change_the_order(change):
   )
 
 
+def test_folds_of_one_size_have_orders_of_their_own():
+  fold_of = np.repeat([0, 1], 30)
+  first, second = (
+    sampler.order(fold_of, fold, epoch=0, seed=0, batch=30) for fold in (0, 1)
+  )
+  assert not np.array_equal(first - 30, second)
+
+
 def test_every_place_is_equally_likely_to_come_first():
   firsts = [
     sampler.order(FOLD_OF, 1, epoch=e, seed=0, batch=4)[0, 0]

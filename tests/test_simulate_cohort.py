@@ -195,3 +195,10 @@ def test_command_simulates(folder, capsys):
   assert simulate_command.run(arguments) == 0  # all there: nothing is redone
   assert _anat(folder, 'swi.nii.gz').stat().st_mtime_ns == before
   assert str(folder) in capsys.readouterr().err
+
+
+def test_axes_of_a_rod_by_hand():
+  affine = np.diag([1.0, 0.5, 2.0, 1.0])
+  index = np.argwhere(np.ones((5, 2, 1)))  # 5 x 1 x 2 mm
+  found = cohort._shape(index @ affine[:3, :3], affine)
+  np.testing.assert_allclose(found, [2 / 5, 1 / 5])

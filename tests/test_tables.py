@@ -51,6 +51,14 @@ def test_a_region_that_touches_a_lesion_is_a_microbleed(region, expected):
   assert lesion_of([25, 25, 15], region, one) == expected
 
 
+def test_centres_lie_between_voxels():
+  labels = np.zeros(SHAPE, np.int32)
+  labels[10:12, 4, 6:9] = 4
+  labels[20, 20, 3:5] = 9
+  found = loaded(labels=labels).truth.centres_mm(np.diag([1.0, 1, 2, 1]))
+  assert found.tolist() == [[10.5, 4, 14], [20, 20, 7]]
+
+
 def test_the_centre_counts_as_part_of_the_region():
   labels = np.zeros(SHAPE, np.int32)
   labels[10, 10, 10] = 1
