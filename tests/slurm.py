@@ -7,9 +7,11 @@ over, and takes the file away.
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
+import weakref
+
+from tests import ports
 
 ROOT = pathlib.Path(__file__).parents[1]
 _FIRST_PORT = 65535 - 2**12 + 1  # JAX adds the number of the job to it
@@ -90,6 +92,8 @@ class Slurm:
     ):
       (folder / name).write_text(text)
       (folder / name).chmod(0o755)
+    held = ports.hold(range(_FIRST_PORT, 65536))
+    weakref.finalize(self, held.close)
     path = [folder, pathlib.Path(sys.executable).parent, os.environ['PATH']]
     self.environment = {
       **os.environ,
@@ -97,7 +101,7 @@ class Slurm:
       'PYTHONPATH': str(ROOT),
       'SLURM_FAKE': str(folder),
       'SLURM_WATCH': str(watch),
-      'SLURM_JOB_ID': str(_free_port() - _FIRST_PORT),
+      'SLURM_JOB_ID': str(ports.number(held) - _FIRST_PORT),
     }
 
   @property
@@ -122,14 +126,3 @@ class Slurm:
       timeout=400,
       check=False,
     )
-
-
-def _free_port() -> int:
-  for port in range(_FIRST_PORT, 65536):
-    with socket.socket() as one:
-      try:
-        one.bind(('localhost', port))
-      except OSError:
-        continue
-      return port
-  raise OSError('no port is free')

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.training import hosts
-from tests import on_hosts
+from tests import on_hosts, ports
 
 HERE = pathlib.Path(__file__).parent
 
@@ -41,16 +40,11 @@ def finish(*processes):
       process.kill()
 
 
-def free_port():
-  with socket.socket() as one:
-    one.bind(('localhost', 0))
-    return one.getsockname()[1]
-
-
 def test_two_processes_predict_the_same(tmp_path):
   """As eight devices of one, and as one that goes on where they were cut."""
-  address = f'localhost:{free_port()}'
-  finish(*(begin(4, tmp_path / 'two', address, 2, i) for i in range(2)))
+  with ports.hold() as held:
+    address = f'localhost:{ports.number(held)}'
+    finish(*(begin(4, tmp_path / 'two', address, 2, i) for i in range(2)))
   finish(begin(8, tmp_path / 'one'))
   one, two = (
     dict(np.load(tmp_path / name / 'predictions.npz'))
