@@ -189,6 +189,19 @@ def test_kappa_of_counts_has_an_interval_over_subjects():
   np.testing.assert_array_equal(one.grades.sum(1), row)
 
 
+def test_the_order_of_scans_does_not_matter():
+  rng = np.random.default_rng(3)
+  true = rng.integers(0, 30, 24)
+  found = np.maximum(true + rng.integers(-6, 7, 24), 0)
+  subject = np.array([f's{n // 3}' for n in range(24)])
+  one = agreement.of_counts(found, true, subject)
+  order = rng.permutation(24)
+  other = agreement.of_counts(found[order], true[order], subject[order])
+  for name in ('icc', 'consistency', 'kappa', 'same_grade'):
+    expected = getattr(one, name)[:3]
+    assert getattr(other, name)[:3] == pytest.approx(expected), name
+
+
 def test_kappa_and_grades_without_an_answer_say_why():
   none = np.zeros(0, int)
   empty = agreement.of_counts(none, none, none.astype(str))
