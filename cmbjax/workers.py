@@ -12,6 +12,8 @@ from typing import Any
 
 from cmbjax.errors import InputError
 
+_PATIENCE_S = 5.0  # for a process that was told to end
+
 
 def spread(
   work: Callable[[Any], Any], items: Iterable, jobs: int, *, gigabytes: float
@@ -135,8 +137,22 @@ def _wait(parent) -> None:
 
 
 def _stop(pool) -> None:
-  """Ends a `ProcessPoolExecutor` at once, with what it is doing."""
+  """Ends a `ProcessPoolExecutor` at once, with what it is doing.
+
+  A second Ctrl-C of somebody impatient is not heard meanwhile: it would end in
+  a trace of Python's own clearing up.
+  """
   processes = list((getattr(pool, '_processes', None) or {}).values())
-  pool.shutdown(wait=False, cancel_futures=True)
-  for process in processes:
-    process.terminate()
+  is_main = threading.current_thread() is threading.main_thread()
+  usual = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
+  if is_main:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+      process.terminate()
+    for process in processes:
+      process.join(_PATIENCE_S)
+  finally:
+    if is_main:
+      signal.signal(signal.SIGINT, usual)

@@ -77,6 +77,25 @@ def test_an_interrupt_that_python_forgets_is_heard(tmp_path):
   assert (done.returncode, done.stdout.split()) == (130, ['0', '1'])
 
 
+def test_a_second_interrupt_does_not_disturb_the_end():
+  class Process:
+    def terminate(self):
+      os.kill(os.getpid(), signal.SIGINT)
+
+    def join(self, timeout):
+      assert timeout
+
+  class Pool:
+    _processes = {1: Process()}
+
+    def shutdown(self, **_):
+      pass
+
+  before = signal.getsignal(signal.SIGINT)
+  workers._stop(Pool())
+  assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_where_the_system_does_not_tell_all_cores_count(monkeypatch):
   assert 1 <= workers.fit(0.001) == workers.cores()
   assert workers.fit(1e9) == 1  # however little memory there is

@@ -93,8 +93,8 @@ def read(
     raise NoInputError(f'{folder}: no such folder; run `cmbjax detect` first.')
   if derivatives.is_ours(cohort) and not derivatives.is_ours(folder):
     raise InputError(
-      f'{cohort}: holds results of `cmbjax detect`, {folder} does not; give OUT '
-      'first, then COHORT.'
+      f'{cohort}: holds results of `cmbjax detect`, {folder} does not; give '
+      'OUT first, then COHORT.'
     )
   labelled = cohorts.read_cohort(cohort)
   ending = '_seg-cmb_dseg.nii.gz'
