@@ -22,7 +22,8 @@ _LEAST_RADIUS_MM = 4.0  # of that ball, or it is no brain
 _CORNER_MM = 4.0  # gyri that the cut took off reach no farther than this
 _THICK_MM = 3.0  # what is thicker than twice this beside the brain is no gyrus
 _ROUND_MM = 5.0  # what is thick is no sheet above this
-_LEAST_SHARED = 0.04  # of its surface lies on the brain, if it is a part of it
+_SMALL_ML = 20.0  # brain stem below the cut, poles of the temporal lobes
+_LEAST_SHARED = 0.1  # of the surface of a larger part lies on the brain
 _CLOSE_MM = 5.0  # sulci and vessels narrower than twice this are closed
 _DEEP_MM = 4.0  # farther from the edge everything is brain, dark or bright
 _EDGE = 0.6  # the edge is where the image falls to this part of the tissue
@@ -90,15 +91,17 @@ def _without_surroundings(tissue, step):
     return np.zeros_like(tissue)
   radius = min(_OPEN_MM, _MOST_OF_RADIUS * inside.max())
   core = _dilate(_largest(inside > radius), step, radius) & tissue
-  # Gyri are thin and near, scalp is thin and far. What is thick is a part of
-  # the brain if it lies on it broadly (the stem, a pole, all of a lobe behind
-  # a resection); face and neck are large and hang on bridges.
+  # Gyri are thin and near, scalp is thin and far. What is thick and touches
+  # the brain is a part of it if small (its stem, a pole) or if it lies on it
+  # broadly (a lobe behind a resection); face and neck hang on bridges.
   rest = tissue & ~core
   depth = ndimage.distance_transform_edt(rest, sampling=step)
   thick = _dilate(depth > _THICK_MM, step, _THICK_MM)
   labels, count = ndimage.label(thick)
   round_ = ndimage.maximum(depth, labels, np.arange(count + 1)) > _ROUND_MM
-  kept = round_ & (_shared_surface(labels, count, core, step) > _LEAST_SHARED)
+  small = np.bincount(labels.ravel()) * step.prod() / 1000 < _SMALL_ML
+  shared = _shared_surface(labels, count, core, step)
+  kept = round_ & (shared > np.where(small, 0, _LEAST_SHARED))
   core |= kept[labels] & thick
   away = ndimage.distance_transform_edt(~core, sampling=step)
   return _largest(core | (rest & ~thick & (away <= _CORNER_MM)))
