@@ -92,6 +92,16 @@ def test_subjects_needed_are_the_published_ones():
   assert power.subjects_needed(9.0, 0.1, 10, paired=False) == 4
 
 
+@pytest.mark.parametrize(('effect', 'count'), [(0.5, 64), (0.8, 26), (1.0, 17)])
+def test_power_of_two_groups_is_the_published_one(effect, count):
+  """Cohen 1988, table 2.4.1: subjects per group for power 0.8 at 5 %."""
+
+  def power_of(n):
+    return power.found(effect * math.sqrt(n / 2), n, 0.95, paired=False)
+
+  assert power_of(count - 1) < 0.8 <= power_of(count)
+
+
 def test_a_claim_must_hold_in_its_family():
   above = Interval(0.1, 0.02, 0.2)
   family = {'p_holm': 0.109, 'family': 4, 'num_claims': 15}

@@ -157,6 +157,15 @@ def test_spearman_equals_scipy_and_fisher():
   assert found[1:3] == pytest.approx(ends, abs=0.05)
 
 
+def test_spearman_of_few_stays_below_one_on_fishers_scale():
+  x = np.arange(9.0)
+  y = x + np.array([0, 2, 0, -2, 0, 0, 1.5, 0, -1])
+  found = raters.spearman(x, y, names(9))
+  z = np.arctanh(found.value)
+  assert -1 < found.low < found.value < found.high < 1
+  assert z - np.arctanh(found.low) == pytest.approx(np.arctanh(found.high) - z)
+
+
 def test_spearman_edge_cases():
   line = np.arange(5.0)
   assert raters.spearman(line, line**3, names(5))[:3] == (1.0, None, None)
