@@ -8,7 +8,7 @@ import importlib
 import sys
 
 import cmbjax
-from cmbjax.errors import InputError, of_name
+from cmbjax.errors import exit_code
 
 # Verbs whose arguments live in the room that does the work.
 ROOMS = {
@@ -61,18 +61,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs one verb; returns the exit code (argparse exits with 2 itself)."""
-  try:
+
+  def work():
     arguments = parser().parse_args(argv)
     return arguments.run(arguments)
-  except InputError as error:
-    print(f'cmbjax: {error}', file=sys.stderr)
-    return error.exit_code
-  except OSError as error:
-    print(f'cmbjax: {of_name(error)}', file=sys.stderr)
-    return InputError.exit_code
-  except KeyboardInterrupt:
-    print('cmbjax: interrupted; run it again to go on.', file=sys.stderr)
-    return 130
+
+  return exit_code(work)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,8 @@ the fix. Everything else that is raised is a bug and keeps its traceback.
 """
 
 import errno
+import sys
+from collections.abc import Callable
 
 _MOST = 200  # characters of a file's content in a sentence
 
@@ -39,3 +41,21 @@ def of_name(error: OSError) -> InputError:
     f'{shown(error.filename)}: is too long for the name of a file '
     f'({len(str(error.filename))} characters); check what was given.'
   )
+
+
+def exit_code(work: Callable[[], int]) -> int:
+  """Runs a program; a mistake or Ctrl-C is one line on standard error.
+
+  Returns:
+    What `work` returns, or the code of the mistake; 130 after Ctrl-C.
+  """
+  try:
+    return work()
+  except InputError as error:
+    told, code = str(error), error.exit_code
+  except OSError as error:
+    told, code = str(of_name(error)), InputError.exit_code
+  except KeyboardInterrupt:
+    told, code = 'interrupted; run it again to go on.', 130
+  print(f'cmbjax: {told}', file=sys.stderr)
+  return code

@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from cmbjax import config as configs
-from cmbjax.errors import InputError, of_name
+from cmbjax.errors import InputError, exit_code
 from cmbjax.training import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -101,22 +101,18 @@ def main(argv: list[str] | None = None) -> int:
   if any(a in ('--help', '-h', '--helpfull') for a in argv[1:]):
     print(__doc__ + _HELP)
     return 0
-  try:
-    call = parse(argv)
-    configs.validate(call.config)
-    run(call)
-  except InputError as error:
-    print(f'cmbjax: {error}', file=sys.stderr)
-    return error.exit_code
-  except OSError as error:
-    print(f'cmbjax: {of_name(error)}', file=sys.stderr)
-    return InputError.exit_code
-  except KeyboardInterrupt:
-    print('cmbjax: interrupted; run it again to go on.', file=sys.stderr)
-    return 130
-  except preemption.Stopped:
-    print('cmbjax: stopped and saved; run it again to go on.', file=sys.stderr)
-  return 0
+
+  def work():
+    try:
+      call = parse(argv)
+      configs.validate(call.config)
+      run(call)
+    except preemption.Stopped:
+      told = 'cmbjax: stopped and saved; run it again to go on.'
+      print(told, file=sys.stderr)
+    return 0
+
+  return exit_code(work)
 
 
 if __name__ == '__main__':

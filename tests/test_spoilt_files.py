@@ -124,7 +124,7 @@ def test_infinite_voxels_are_said(tmp_path):
 
 
 def _with_fields(path, **fields):
-  """A scan of 3 mm whose header holds what means nothing."""
+  """Writes a scan whose header holds some fields that mean nothing."""
   header = nib.Nifti1Image(np.ones((4, 5, 6)), np.eye(4)).header
   header['vox_offset'], header['magic'] = 352, 'n+1'
   for name, value in fields.items():
@@ -167,7 +167,7 @@ def test_what_nibabel_says_to_others_stays(tmp_path, caplog):
 def test_every_file_of_a_scan_tells_its_repairs_once(tmp_path):
   paths = [tmp_path / f'{name}.nii' for name in ('image', 'mag', 'mask')]
   for path in paths:
-    _with_fields(path, sform_code=77)
+    _with_fields(path, sform_code=77, pixdim=[1, 30, 30, 20, 0, 0, 0, 0])
   image, magnitude, mask = paths
   for given, said in ((image, paths), (None, paths[1:])):
     scan = bids.ScanFiles('sub-1', None, '1', given, magnitude, None, mask, {})

@@ -42,10 +42,7 @@ def files(tmp_path_factory):
 def test_one_echo_writes_images_and_settings(files, tmp_path, capsys):
   mag = files / 'sub-1_part-mag_T2starw.nii.gz'
   code = _run(
-    '--mag',
-    mag,
-    '--phase',
-    files / 'sub-1_part-phase_T2starw.nii.gz',
+    *_scan(files),
     '--out',
     tmp_path,
     '--writesteps',
@@ -84,10 +81,7 @@ def test_one_echo_writes_images_and_settings(files, tmp_path, capsys):
 
 def test_the_settings_make_the_same_image_again(files, tmp_path):
   words = [
-    '--mag',
-    files / 'sub-1_part-mag_T2starw.nii.gz',
-    '--phase',
-    files / 'sub-1_part-phase_T2starw.nii.gz',
+    *_scan(files),
     '--phase-scaling-type',
     'tanh',
     '--filter-size',
@@ -133,10 +127,7 @@ def test_a_repaired_header_is_one_note(files, tmp_path, capfd):
 
 def test_own_mask_is_kept(files, tmp_path):
   _run(
-    '--mag',
-    files / 'sub-1_part-mag_T2starw.nii.gz',
-    '--phase',
-    files / 'sub-1_part-phase_T2starw.nii.gz',
+    *_scan(files),
     '--mask',
     files / 'mask.nii',
     '--out',
@@ -154,10 +145,7 @@ def test_a_mask_of_another_grid_is_refused(files, tmp_path):
   nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), AFFINE), other)
   with pytest.raises(InputError, match=r'other\.nii'):
     _run(
-      '--mag',
-      files / 'sub-1_part-mag_T2starw.nii.gz',
-      '--phase',
-      files / 'sub-1_part-phase_T2starw.nii.gz',
+      *_scan(files),
       '--mask',
       other,
       '--out',
