@@ -86,7 +86,8 @@ def test_a_second_interrupt_does_not_disturb_the_end():
       assert timeout
 
   class Pool:
-    _processes = {1: Process()}
+    def __init__(self):
+      self._processes = {1: Process()}
 
     def shutdown(self, **_):
       pass
