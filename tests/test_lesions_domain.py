@@ -94,6 +94,24 @@ def test_each_fact_has_its_sentence(change, words):
   assert words in text
 
 
+@pytest.mark.parametrize(
+  ('name', 'within', 'beyond'),
+  [
+    ('echo_time_s', (0.0155, 0.0363), (0.0153, 0.0365)),  # 0.02, 0.028; 1.3
+    ('field_t', (2.75, 3.28), (2.7, 3.32)),  # 3; 1.1
+    ('contrast', (0.36, 0.74), (0.34, 0.76)),  # 0.5, 0.6; 0.15
+    ('mask_ml', (605, 2195), (595, 2205)),  # half of 1200; 2200
+    ('candidates_per_litre', (29, 249), (28, 251)),  # 71, 100; 2.5
+  ],
+)
+def test_how_far_from_the_training_is_still_alike(name, within, beyond):
+  known = domain.ranges(SCANS)
+  for value in within:
+    assert domain.warnings(USUAL | {name: value}, known) == ()
+  for value in beyond:
+    assert len(domain.warnings(USUAL | {name: value}, known)) == 1
+
+
 def test_without_a_domain_only_brains_are_checked():
   assert domain.warnings(USUAL | {'field_t': None}, {}) == ()
   (text,) = domain.warnings(USUAL | {'mask_ml': 8.0}, {})

@@ -248,3 +248,12 @@ def test_unwrapping_is_the_least_squares_fit_of_weighted_steps():
   np.testing.assert_allclose(
     found - found.mean(), expected - expected.mean(), atol=1e-4
   )
+
+
+def test_smoothing_is_as_wide_in_mm_along_x_as_along_y():
+  slab = np.zeros((1, 61, 61), np.float32)
+  slab[0, 30, 30] = 1
+  found = phase._smooth(slab, (0.5, 2.0, 3.0), 3.0)[0]  # Y X
+  y, x = ((np.arange(61) - 30) * side for side in (2.0, 0.5))
+  wide = [found.sum(1) @ y**2, found.sum(0) @ x**2] / found.sum()
+  np.testing.assert_allclose(wide**0.5, 3, rtol=0.03)

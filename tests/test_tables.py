@@ -51,6 +51,19 @@ def test_a_region_that_touches_a_lesion_is_a_microbleed(region, expected):
   assert lesion_of([25, 25, 15], region, one) == expected
 
 
+def test_contrast_is_that_of_the_2nd_percentile_to_the_median():
+  swi = np.arange(101.0).reshape(101, 1, 1)
+  facts = tables.image_facts(swi, (1, 1, 2), swi >= 0)
+  assert facts == pytest.approx({'mask_ml': 0.202, 'contrast': 1 - 2 / 50})
+
+
+def test_why_a_lesion_is_missed_is_said_of_its_best_candidate():
+  reached, scores = np.array([3, 3, 0, 5]), np.array([0.9, 0.4, 0.3, 0.2])
+  reasons = ['vessel', 'too small', 'low score', '']
+  found = tables._why_missed(reached, reasons, scores)
+  assert found == {3: ('vessel', 0.9)}
+
+
 def test_centres_lie_between_voxels():
   labels = np.zeros(SHAPE, np.int32)
   labels[10:12, 4, 6:9] = 4
