@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
 from cmbjax.errors import InputError
@@ -84,6 +85,28 @@ def test_compare_labels_what_each_test_assumes():
   )
   with pytest.raises(InputError, match='equal folds'):
     compare.compare(first, second._replace(fold_hash='other'))
+
+
+def test_folds_are_compared_as_of_one_cross_validation():
+  """Each trains on K - 1 times what it is tested on."""
+  first = table(num_subjects=9, per_scan=30)
+  p = first.predictions
+  fold_of = np.unique(p.subject, return_inverse=True)[1] % 3
+  first = first._replace(kind=predictions.OUT_OF_FOLD, fold_of=fold_of)
+  second = judged(first, rescored(p, seed=4, noise=1.5))._replace(strategy='b')
+  found = compare.compare(first, second, draws=20).tests['nadeau_bengio']
+  gap = np.array(
+    [
+      sk.roc_auc_score(p.label[m], p.probability[m])
+      - sk.roc_auc_score(p.label[m], second.predictions.probability[m])
+      for m in (fold_of == np.arange(3)[:, None])
+    ]
+  )
+  error = np.sqrt(gap.var(ddof=1) * (1 / 3 + 1 / 2))
+  half = stats.t.ppf(0.975, 2) * error
+  ends = (gap.mean(), gap.mean() - half, gap.mean() + half)
+  assert found.difference[:3] == pytest.approx(ends)
+  assert found.p == pytest.approx(2 * stats.t.sf(abs(gap.mean()) / error, 2))
 
 
 def test_removed_by_lists_the_largest_drop_first():

@@ -219,3 +219,36 @@ def test_read_says_what_is_wrong(tmp_path):
   path.write_bytes(path.read_bytes()[:300])
   with pytest.raises(InputError, match='is no file of arrays, or a damaged'):
     lib.read(path)
+
+
+@pytest.mark.parametrize('order', [[0, 1, 2], [2, 1, 0]])
+def test_a_lesion_is_as_likely_as_its_likeliest_candidate(order):
+  p = lib.Predictions(
+    key=np.array(['a/1', 'a/2', 'a/3']),
+    subject=np.full(3, 'a'),
+    scan=np.full(3, 'a'),
+    cohort=np.full(3, 'c'),
+    label=np.ones(3, int),
+    lesion=np.array([1, 1, 2]),
+    probability=np.array([0.9, 0.3, 0.5]),
+  )
+  p = lib.select(p, np.array(order))
+  true = lib.TrueLesions(
+    scan=np.full(3, 'a'),
+    subject=np.full(3, 'a'),
+    lesion=np.array([2, 3, 1]),
+    diameter_mm=np.full(3, 2.0),
+    region=np.full(3, ''),
+    why=np.array(['', 'never', '']),
+  )
+  np.testing.assert_array_equal(
+    lib.lesion_likelihood(p, true), [0.5, np.nan, 0.9]
+  )
+
+
+def test_hit_and_missed_lesions_are_no_more_than_there_are():
+  p, scans = make(3, 20, rate=0.5)
+  lib.check(p, scans)
+  more = scans._replace(num_missed=scans.num_missed + 1)
+  with pytest.raises(InputError, match=r'sub-000 has \d+ lesions, but'):
+    lib.check(p, more)
