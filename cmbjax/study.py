@@ -274,15 +274,19 @@ def choose(
   loss_of = {}
   if len(jobs) > len({strategy for strategy, _ in planned}):  # a sweep
     for mark, one in jobs.items():
-      loss_of[mark] = trainings.held_out_loss(
-        one, done[mark], patches, runner_of(one.config)
-      )
+      loss_of[mark] = np.inf
+      if trainings.learned(workdir, one):
+        loss_of[mark] = trainings.held_out_loss(
+          one, done[mark], patches, runner_of(one.config)
+        )
   for (strategy, _), one in planned.items():
     best = chosen.setdefault(strategy, one)
     if loss_of and loss_of[one.fingerprint] < loss_of[best.fingerprint]:
       chosen[strategy] = one
   if not loss_of and hosts.is_writer():
     (workdir / 'sweep.csv').unlink(missing_ok=True)  # of an earlier sweep
+    if len(planned) > len(chosen):
+      trainings.say('sweep: its points change nothing that is trained here.')
   if loss_of:
     if hosts.is_writer():
       trainings.write_sweep(workdir / 'sweep.csv', jobs, loss_of, chosen)

@@ -28,6 +28,7 @@ from cmbjax.training import (
   checkpoint,
   held_out,
   hosts,
+  logs,
   loop,
   record,
   replicas,
@@ -289,13 +290,27 @@ def held_out_loss(
   return float(-np.log(np.maximum(right, 1e-12)).mean())
 
 
+def learned(workdir: pathlib.Path, one: Planned) -> bool:
+  """Whether every network of a training had a finite held-out loss once.
+
+  One that had none keeps the weights that it began with; a sweep must not
+  choose those.
+  """
+  rows = logs.read(folder_of(workdir, one) / 'epochs.jsonl')
+  values = [row.get('validation_loss', []) for row in rows]
+  return all(any(v is not None for v in network) for network in zip(*values))
+
+
 def write_sweep(
   path: pathlib.Path,
   jobs: Mapping[str, Planned],
   loss_of: Mapping[str, float],
   chosen: Mapping[str, Planned],
 ) -> None:
-  """One line per training: settings, held-out loss, whether it was chosen."""
+  """One line per training: settings, held-out loss, whether it was chosen.
+
+  The loss is inf where a network did not learn, see `learned`.
+  """
   columns = [f for f in replicas.Replica._fields if f not in _NOT_IN_SWEEP]
   lines = [['strategy', 'variant', 'networks', 'epochs', 'batch', 'model']]
   lines[0] += [*columns, 'held_out_loss', 'chosen']

@@ -2,15 +2,16 @@
 
 import os
 import pathlib
+import types
 
 import numpy as np
 import pytest
 
 from cmbjax import config as configs
-from cmbjax import dryrun, trainings
+from cmbjax import dryrun, study, trainings
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
-from cmbjax.training import loop, replicas
+from cmbjax.training import logs, loop, replicas
 
 NOWHERE = pathlib.Path('nowhere')
 RATES = [
@@ -194,3 +195,37 @@ def test_frozen_names_of_the_real_network():
   assert stats['stage_b']['unit_0']['norm_0']['mean'].tolist() == [True, True]
   flags = replicas.frozen_norms(jax.tree.map(jnp.asarray, may_change))
   assert flags['stage_a']['unit_1']['norm_1']['norm'].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('diverged', [False, True])
+def test_a_training_that_diverged_is_never_chosen(
+  tmp_path, monkeypatch, diverged
+):
+  """Its weights are those that it began with, and may well look better."""
+  config = configs.load('configs/smoke.py')
+  planned = {}
+  for name, loss in (('good', 0.5), ('wild', None if diverged else 0.4)):
+    job = types.SimpleNamespace(
+      strategy='finetuned',
+      variant=name,
+      name=f'finetuned@{name}',
+      replicas=configs.replica_rows(config, 'finetuned')[:1],
+      epochs=1,
+      batch=16,
+    )
+    planned['finetuned', name] = trainings.Planned(job, config, name, None)
+    log = logs.EpochLog(
+      tmp_path / 'models' / job.name / 'epochs.jsonl', keep_epochs=0
+    )
+    log.add(epoch=0, validation_loss=[loss])
+  seen = {'good': 0.5, 'wild': 0.1}
+  monkeypatch.setattr(
+    trainings, 'held_out_loss', lambda one, *_: seen[one.fingerprint]
+  )
+  monkeypatch.setattr(trainings, 'publish', lambda *_: None)
+  chosen = study.choose(
+    planned, dict.fromkeys(seen), None, lambda config: None, tmp_path
+  )
+  best = chosen['finetuned'].job.variant
+  assert best == ('good' if diverged else 'wild')
+  assert (',inf,' in (tmp_path / 'sweep.csv').read_text()) == diverged

@@ -106,3 +106,10 @@ def test_a_summary_says_the_spread():
   assert (
     watch.summary(np.array([0.3]), 9) == 'validation loss 0.300, 9 patches/s'
   )
+
+
+def test_a_summary_of_networks_that_diverge():
+  """One of three must not hide how the others do."""
+  text = watch.summary(np.array([0.3, np.nan, 0.5]), 10)
+  assert '0.400 (0.300 to 0.500), not finite in 1 of 3, 10 p' in text
+  assert 'loss not finite, 10 p' in watch.summary(np.full(2, np.nan), 10)

@@ -104,9 +104,13 @@ def read_speed(folder: pathlib.Path) -> list[dict]:
 
 def summary(value: np.ndarray, speed: float) -> str:
   """Validation losses of the active replicas, and speed, in a few words."""
-  text = f'validation loss {np.median(value):.3f}'
-  if len(value) > 1:
-    text += f' ({np.min(value):.3f} to {np.max(value):.3f})'
+  known = value[np.isfinite(value)]
+  text = 'validation loss '
+  text += f'{np.median(known):.3f}' if len(known) else 'not finite'
+  if len(known) > 1:
+    text += f' ({np.min(known):.3f} to {np.max(known):.3f})'
+  if 0 < len(known) < len(value):
+    text += f', not finite in {len(value) - len(known)} of {len(value)}'
   return f'{text}, {speed:,.0f} patches/s'
 
 
