@@ -155,3 +155,18 @@ def test_a_bin_holds_its_upper_end_and_the_first_one_zero():
   bins = breakdown.by_likelihood(p, scans)
   assert [one.candidates for one in bins] == [2, 1, 0, 0, 0, 1]
   assert bins[2].share.note == 'no candidates'
+
+
+@pytest.mark.parametrize('clean', [1, 7])
+def test_perfect_scans_are_as_sure_as_the_rarer_kind(clean):
+  """One scan of a kind says little, however many the other has."""
+  names = np.array([f'sub-{i}' for i in range(8)])
+  lesions = (np.arange(8) >= clean).astype(int)
+  none = np.zeros(8, int)
+  p = Predictions(
+    key=np.char.add(names, '/0'), subject=names, scan=names, cohort=names,
+    label=lesions, lesion=lesions, probability=0.2 + 0.6 * lesions,
+  )  # fmt: skip
+  found = levels.evaluate(p, ScanCounts(names, names, lesions, none))
+  assert found['scan_auc'].value == 1.0
+  assert found['scan_auc'].low == pytest.approx(0.025)  # of one unit

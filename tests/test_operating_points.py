@@ -128,3 +128,21 @@ def test_one_class_cannot_be_calibrated():
 def test_unknown_kind_is_named():
   with pytest.raises(InputError, match='magic'):
     operating_points.calibrated(np.array([0.5]), {'kind': 'magic'})
+
+
+def test_no_fold_calibrates_itself():
+  """The scores are those of fits on the other folds, by hand."""
+  rng = np.random.default_rng(2)
+  likelihood = rng.uniform(0.01, 0.99, 200)
+  label = (rng.random(200) < likelihood**2).astype(int)
+  fold_of = np.arange(200) % 4
+  found = operating_points.fit(likelihood, label, fold_of)['brier']
+  for kind in ('temperature', 'isotonic'):
+    fit = getattr(calibration, f'fit_{kind}')
+    apply = getattr(calibration, f'apply_{kind}')
+    value = np.empty(200)
+    for fold in range(4):
+      out = fold_of == fold
+      value[out] = apply(likelihood[out], fit(likelihood[~out], label[~out]))
+    expected = calibration.brier(value, label)
+    assert found[kind] == pytest.approx(expected), kind

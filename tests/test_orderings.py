@@ -50,6 +50,12 @@ def test_not_above_is_an_equivalence_claim():
   assert wide[1].startswith('a gain above 0.02 is not excluded; to decide on')
   # The margin is what has to be resolved: d = 0.02 / 0.2137.
   assert wide[2] == 898
+  # A loss of 0.02 is 0.04 below the margin: about a quarter as many.
+  lower = judge('not above', Interval(-0.02, -0.12, 0.08))
+  assert lower[2] == power.subjects_needed(
+    0.04, power.error_of(-0.12, 0.08, 20), 20
+  )
+  assert lower[2] < wide[2] / 3
   clear = Interval(0.1, 0.05, 0.2)
   assert judge('not above', clear)[0] == lib.NOT_REPRODUCED
 
