@@ -4,7 +4,7 @@ Rule: every text from outside passes `escape` before it enters the page.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import figures, methods, tables
@@ -13,6 +13,29 @@ from cmbjax.report.tables import Row
 escape = html.escape
 
 _PANEL = (4.4, 4.4)  # inches at 72 px
+
+
+def sections(
+  parts: Sequence[tuple[str, str, str]],
+  titled: Callable[[str, str], str],
+) -> tuple[str, str]:
+  """The list of contents and the sections of a page, without empty ones.
+
+  Args:
+    parts: name, plain heading and content of each section.
+    titled: name and heading to the plain title that stands above the section.
+  """
+  there = [part for part in parts if part[2]]
+  nav = ''.join(
+    f'<li><a href="#{name}">{escape(head)}</a></li>' for name, head, _ in there
+  )
+  body = ''.join(
+    f'<section id="{name}" aria-labelledby="{name}-head">'
+    f'<h2 id="{name}-head">{escape(titled(name, head))}</h2>{content}'
+    '</section>\n'
+    for name, head, content in there
+  )
+  return nav, body
 
 
 def table(heads: Sequence[str], lines: Sequence[str], *, label: str) -> str:

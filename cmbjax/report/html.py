@@ -49,7 +49,7 @@ def write(study: StudyTables, folder: str | os.PathLike) -> pathlib.Path:
 
 def page(study: StudyTables) -> str:
   """The whole page as text."""
-  sections = [
+  parts = [
     ('results', 'Results', results.results(study)),
     ('orderings', "The paper's orderings", results.orderings(study)),
     ('pairs', 'Strategies in pairs', results.pairs(study)),
@@ -72,17 +72,7 @@ def page(study: StudyTables) -> str:
     ('learning', 'Learning curves', learning(study)),
     ('methods', 'Methods', methods_section(study)),
   ]
-  sections = [one for one in sections if one[2]]
-  nav = ''.join(
-    f'<li><a href="#{name}">{escape(head)}</a></li>'
-    for name, head, _ in sections
-  )
-  body = ''.join(
-    f'<section id="{name}" aria-labelledby="{name}-head">'
-    f'<h2 id="{name}-head">{escape(_titled(head, study))}</h2>{content}'
-    '</section>\n'
-    for name, head, content in sections
-  )
+  nav, body = cells.sections(parts, lambda _, head: _titled(head, study))
   time = study.record.get('environment', {}).get('time', '')
   return string.Template(pages.read('report.html')).substitute(
     page_title=escape(f'{tables.headline(study)} – cmbjax'),

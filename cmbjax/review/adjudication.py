@@ -13,7 +13,7 @@ from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.review import composed, journal, places
 from cmbjax.review.places import Place
-from cmbjax.review.record import MODEL, Candidate, ReviewRecord, new_header
+from cmbjax.review.record import MODEL, Candidate, ReviewRecord
 
 NOTE = 'adjudication.json'
 _LOOKING = ('open', 'view', 'close')  # changes nothing that a reader said
@@ -93,16 +93,10 @@ def prepare(
   """
   first = records[min(records)]
   folder = journal.folder_of(root, name, first.header['case'])
-  header = new_header(
+  header = composed.header_of(
+    first,
     _candidates(disagreements),
-    grid=first.view.to_json(),
     rater=name,
-    case=first.header['case'],
-    source=first.header['source'],
-    image_sha256=first.header['image_sha256'],
-    labels_sha256=first.header['labels_sha256'],
-    model=first.header['model'],
-    simulated=first.header['simulated'],
     blind=('score',) if show_verdicts else ('score', 'id', 'rater'),
   )
   header |= {'adjudicates': sorted(records), 'time': time}

@@ -201,7 +201,7 @@ def as_json(found: Agreement, rows, matching_mm: float) -> dict[str, Any]:
 
 def page(found: Agreement, matching_mm: float = MATCHING_MM) -> str:
   """The whole page as text."""
-  sections = [
+  parts = [
     ('readers', 'Readers', _readers(found)),
     ('verdicts', 'Verdicts on candidates', _verdicts(found)),
     ('lesions', 'Lesions found', _lesions(found)),
@@ -213,17 +213,9 @@ def page(found: Agreement, matching_mm: float = MATCHING_MM) -> str:
     ('open', 'Where they differ', _differences(found)),
     ('methods', 'Methods', _methods(matching_mm)),
   ]
-  sections = [one for one in sections if one[2]]
-  nav = ''.join(
-    f'<li><a href="#{name}">{escape(head)}</a></li>'
-    for name, head, _ in sections
-  )
   told = ' (simulated data)' if found.simulated else ''
-  body = ''.join(
-    f'<section id="{name}" aria-labelledby="{name}-head"><h2 id="{name}-head">'
-    f'{escape(head + (told if name != "methods" else ""))}</h2>{content}'
-    '</section>\n'
-    for name, head, content in sections
+  nav, body = cells.sections(
+    parts, lambda name, head: head + (told if name != 'methods' else '')
   )
   count = len(found.readers)
   title = 'How far two readers agree' if count == 2 else None

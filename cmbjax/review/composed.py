@@ -6,12 +6,12 @@ the state is what its lines say.
 
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
 from cmbjax.review import journal
-from cmbjax.review.record import ReviewRecord
+from cmbjax.review.record import Candidate, ReviewRecord, new_header
 
 LAST = 'last'
 
@@ -21,6 +21,32 @@ class Composed(NamedTuple):
 
   record: ReviewRecord  # the state that it tells
   text: str  # of `events.jsonl`
+
+
+def header_of(
+  like: ReviewRecord,
+  candidates: Iterable[Candidate],
+  *,
+  rater: str,
+  blind: Sequence[str],
+) -> dict[str, Any]:
+  """The first line of another reader's journal of the same image.
+
+  Args:
+    like: a reading of that image.
+    candidates: that the other one is shown.
+    rater: the other one.
+    blind: what is kept from him, see `record.new_header`.
+  """
+  same = ('case', 'source', 'image_sha256', 'labels_sha256', 'model')
+  return new_header(
+    candidates,
+    grid=like.view.to_json(),
+    rater=rater,
+    blind=blind,
+    simulated=like.header['simulated'],
+    **{name: like.header[name] for name in same},
+  )
 
 
 def compose(

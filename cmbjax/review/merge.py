@@ -23,7 +23,7 @@ from cmbjax.review import (
 )
 from cmbjax.review.geometry import View, decode_runs
 from cmbjax.review.places import AGREED, DISAGREED, PENDING, Place
-from cmbjax.review.record import MODEL, Candidate, ReviewRecord, new_header
+from cmbjax.review.record import MODEL, Candidate, ReviewRecord
 
 SCHEMA = 'cmbjax-merge-1'
 SETTLED = 'adjudicated'
@@ -232,16 +232,10 @@ def _counted(settled: Sequence[Settled]) -> dict[str, int]:
 def _write_case(folder, records, settled, root, raters, adjudicate) -> None:
   """The journal of one merged case."""
   first = records[min(records)]
-  header = new_header(
+  header = composed.header_of(
+    first,
     candidates_of(first.header),
-    grid=first.view.to_json(),
     rater='consensus',
-    case=first.header['case'],
-    source=first.header['source'],
-    image_sha256=first.header['image_sha256'],
-    labels_sha256=first.header['labels_sha256'],
-    model=first.header['model'],
-    simulated=first.header['simulated'],
     blind=(),
   )
   for name in ('least', 'below'):  # alike for all; nobody saw these
