@@ -245,8 +245,8 @@ def make_folds(
     if name in trained and len(unique) <= count:
       raise InputError(
         f'{name}: all of its subjects ({len(unique)}) are held out for '
-        'testing, so none is left to train on; give more scans or lower '
-        f'config.test_subjects.{name}={config.test_subjects[name]}.'
+        'testing, so none is left to train on; give more scans or hold out '
+        f'fewer with config.test_subjects.{name}.'
       )
     if name not in trained and len(unique) - count < config.train.folds:
       # Only tested here, and too small for folds: hold out, and leave the rest.
