@@ -530,7 +530,7 @@ def test_the_rule_of_the_family_is_said_and_what_the_undecided_lack(study):
   assert 'one confirmatory family' in methods.paragraph(study)
   untested = one._replace(p=None)
   text = methods.family(dataclasses.replace(study, orderings=[untested]))
-  assert 'None of the claims could be tested here. One is decided' in text
+  assert 'No claim could be tested here. One is decided' in text
   none = dataclasses.replace(study, orderings=[])
   assert 'confirmatory' not in methods.paragraph(none)
 

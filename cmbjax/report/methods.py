@@ -72,7 +72,7 @@ def family(study: StudyTables) -> str:
   count = sum(one.p is not None for one in study.orderings)
   tests = f'The claims are one family of {counted(count, "test")}: one'
   if not count:
-    tests = 'None of the claims could be tested here. One'
+    tests = 'No claim could be tested here. One'
   return (
     f'Difference of AUC, first row minus second. {tests} is decided only when '
     f'its {100 * level:g} % interval lies on one side of 0 and its permutation '
