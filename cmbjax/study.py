@@ -7,6 +7,7 @@ with the same numbers.
 
 import contextlib
 import pathlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -338,3 +339,5 @@ def _compilation_cache(workdir: pathlib.Path) -> None:
     jax.config.update('jax_compilation_cache_dir', cache)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+  # One that a full disk cut short is only compiled again.
+  warnings.filterwarnings('ignore', '.*persistent compilation cache entry')

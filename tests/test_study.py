@@ -1,5 +1,10 @@
 """Cohort folders to examples, folds and test subjects."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -71,3 +76,34 @@ def test_labels_of_each_cohort_are_its_own(cohort):
   config.test_subjects.btumor_3t = 1
   config.train.folds = 2
   study.check_given(config)
+
+
+CACHED = """
+import pathlib, sys
+import jax
+from cmbjax import study
+
+folder = pathlib.Path(sys.argv[1])
+study._compilation_cache(folder)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+print(float(jax.jit(lambda x: x * 3)(2.0)))
+for path in folder.rglob('*-cache'):
+  path.write_bytes(path.read_bytes()[:10])
+"""
+
+
+def test_a_compiled_program_cut_short_is_made_again(tmp_path):
+  """As a full disk leaves it; nobody has to read of that."""
+  left_out = 'JAX_COMPILATION_CACHE_DIR'
+  here = {k: v for k, v in os.environ.items() if k != left_out}
+  here['PYTHONPATH'] = str(pathlib.Path(__file__).parents[1])
+  for _ in range(2):
+    done = subprocess.run(
+      [sys.executable, '-c', CACHED, tmp_path],
+      env=here,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert (done.stdout, done.stderr) == ('6.0\n', '')
+    assert list(tmp_path.rglob('*-cache'))
