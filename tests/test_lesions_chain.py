@@ -8,8 +8,8 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
-from cmbjax.lesions import chain, classifier, derivatives
-from tests import lesion_data, small_cohorts
+from cmbjax.lesions import chain, classifier, counts, derivatives
+from tests import lesion_data, scan_results, small_cohorts
 
 OPTIONS = chain.Options(regions=False)
 OBLIQUE = nib.affines.from_matvec(
@@ -213,6 +213,44 @@ def test_without_networks_all_are_possible(plain, mask):
   assert all(x.likelihood is None for x in result.lesions)
   assert result.counts['grade'] is None
   assert any('no networks' in text for text in result.warnings)
+
+
+def test_the_domain_check_is_told_of_this_scan(plain, mask, monkeypatch):
+  told = {}
+
+  def warnings(facts, domain):
+    told.update(facts)
+    return ('unusual',)
+
+  monkeypatch.setattr(chain.domain, 'warnings', warnings)
+  result = analyse(plain[0], mask=mask).result
+  assert 'unusual' in result.warnings
+  litres = result.mask.sum() * np.prod(result.spacing_mm) / 1e6
+  assert told['mask_ml'] == pytest.approx(1000 * litres)
+  kept = result.candidates['kept'].sum()
+  assert told['candidates_per_litre'] == pytest.approx(kept / litres)
+  assert (told['field_t'], told['echo_time_s']) == (3.0, 0.02)
+
+
+def test_counts_by_hand():
+  def lesion(status, volume_mm3, *, counted=True):
+    return scan_results.lesion(
+      1, (0, 0, 0), np.eye(4), status, volume_mm3=volume_mm3, counted=counted
+    )
+
+  found = counts.count(
+    [
+      lesion('definite', 4.0),
+      lesion('definite', 900.0, counted=False),
+      lesion('possible', 2.5),
+      lesion('rejected', 7.0),
+      lesion('rejected', 8.0),
+    ],
+    classified=True,
+  )
+  names = ('definite', 'possible', 'counted', 'too_large', 'rejected')
+  assert [found[name] for name in names] == [1, 1, 2, 1, 2]
+  assert found['volume_mm3'] == 6.5
 
 
 def test_a_threshold_decides_and_definite_is_never_below_it(
