@@ -239,6 +239,13 @@ def test_sensitivity_by_size_counts_lesions_never_reached():
   assert found['large'][0].value == 1.0
 
 
+def test_a_lesion_at_the_threshold_is_not_found():
+  group, subject = np.full(4, 'g'), np.array(['a', 'a', 'b', 'b'])
+  likelihood = np.array([0.1, 0.11, 0.1, 0.3])
+  found = metrics.sensitivity_by(group, subject, likelihood, threshold=0.1)
+  assert found['g'][0].value == 0.5
+
+
 @pytest.mark.parametrize('method', ['jackknife', 'bootstrap'])
 @pytest.mark.parametrize('seed', range(40))
 def test_any_small_table_gives_ordered_numbers_or_a_reason(seed, method):
