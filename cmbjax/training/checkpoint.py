@@ -207,6 +207,8 @@ def _check_room(folder: pathlib.Path, tree: Any) -> None:
   Raises:
     OSError: there is not so much room.
   """
+  if not hasattr(os, 'posix_fallocate'):  # macOS
+    return
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _BESIDE_BYTES
   with tempfile.TemporaryFile(dir=folder) as handle:
     os.posix_fallocate(handle.fileno(), 0, size)
