@@ -20,6 +20,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from cmbjax import workers
 from cmbjax.errors import InputError
 
 FINE, NOTE, MISSING = 'fine', 'note', 'missing'
@@ -155,21 +156,15 @@ def _devices() -> Check:
     mend = 'JAX_PLATFORMS=cpu cmbjax doctor, then mend the driver'
     return Check('devices', MISSING, reason, mend)
   kinds = ', '.join(sorted({d.device_kind for d in devices}))
-  found = f'{len(devices)} x {kinds}; {_cores()} core(s)'
+  found = f'{len(devices)} x {kinds}; {workers.cores()} core(s)'
   nvidia = shutil.which('nvidia-smi') or pathlib.Path('/dev/nvidia0').exists()
   if nvidia and jax.default_backend() == 'cpu':
     mend = "python -m pip install 'cmbjax[gpu]'"
     return Check('devices', NOTE, f'{found}; a GPU that JAX cannot see', mend)
-  if _cores() == 1 and jax.default_backend() == 'cpu':
+  if workers.cores() == 1 and jax.default_backend() == 'cpu':
     mend = 'two are twice as fast: docker run --cpus=2, sbatch -c 2'
     return Check('devices', NOTE, found, mend)
   return Check('devices', FINE, found)
-
-
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def _convolution() -> Check:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cmbjax import doctor
+from cmbjax import doctor, workers
 from tests import offline
 
 
@@ -150,7 +150,7 @@ def test_a_package_that_cannot_be_imported_stops_no_other_check(monkeypatch):
 def test_one_core(monkeypatch):
   import jax
 
-  monkeypatch.setattr(doctor, '_cores', lambda: 1)
+  monkeypatch.setattr(workers, 'cores', lambda: 1)
   monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
   if jax.default_backend() == 'cpu':
     assert doctor._devices().state == doctor.NOTE
