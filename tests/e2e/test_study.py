@@ -336,7 +336,7 @@ def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
     (['--config.cohorts.btumor_3t=/no/where'], 3, 'is not a folder'),
     (['--config.pretrained=/no/where'], 3, 'is not a folder'),
     (['--config.train.epoch=3'], 2, 'did you mean train.epochs'),
-    (['--config.train.epochs=many'], 2, 'train.epochs=many'),
+    (['--config.train.epochs=many'], 2, "is 'many', must be a whole number"),
     (['--config.train.epochs=0'], 2, 'must be above 0'),
     (['--config.train.seeds=(1,1)'], 2, 'train.seeds'),
     (['--config.model.name=resnet_v9'], 2, 'resnet_v4'),
