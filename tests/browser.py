@@ -245,7 +245,9 @@ class Browser:
       self.call('Input.dispatchKeyEvent', type='keyUp', key=key)
 
   def click(self, selector: str):
-    """A real mouse click in the middle of an element."""
+    """A real mouse click in the middle of an element, where it is drawn."""
+    frame = 'new Promise((drawn) => requestAnimationFrame(drawn))'
+    self.run(f'{frame}.then(() => {frame}).then(() => 0)')
     x, y = self.run(
       f'(e => (e.scrollIntoView({{block: "center"}}), '
       f'r = e.getBoundingClientRect(), '
