@@ -4,6 +4,8 @@ import {$, cap, make} from './dom.js';
 import {bind, bindable, changes, isChanged, keysOf, nameOf, named, ownerOf,
   reset, resetAll, whyNot} from './keys.js';
 
+const HINT = 'Change: another key instead. Add: one more key.';
+
 export class Bindings {
   // `changed` hears what is to be kept: id -> keys.
   constructor(ratings, changed) {
@@ -21,7 +23,7 @@ export class Bindings {
 
   open() {
     this.print();
-    this.say('');
+    this.say(HINT);
     $('bindings').showModal();
   }
 
@@ -69,7 +71,7 @@ export class Bindings {
     const bare = !event.ctrlKey && !event.metaKey && !event.altKey;
     if (event.key === 'Tab' && bare) { // goes on, as everywhere
       this.wait(null);
-      this.say('');
+      this.say(HINT);
       return;
     }
     event.preventDefault();
