@@ -323,7 +323,8 @@ def _one_mask(root, name, images):
 
 def _only(name, found, *, what='SWI'):
   if len(found) > 1:
-    fix = 'name one with a pattern, or ' if what == 'SWI' else ''
+    named = 'name one with --swi-pattern (detect and review), or '
+    fix = named if what == 'SWI' else ''
     raise InputError(
       f'{name}: {len(found)} files could be the {what} ('
       + ', '.join(str(p) for p in found)

@@ -235,8 +235,7 @@ def _bids(source, participants, swi_pattern):
     swi_pattern=swi_pattern,
     failures=failures,
   )
-  pattern = 'a pattern', '--swi-pattern'
-  broken = [(name, why.replace(*pattern)) for name, why in failures.items()]
+  broken = list(failures.items())
   tried = {scan.name for scan in scans} | set(failures)
   empty = [n for n in bids.folders_of(source, participants) if n not in tried]
   if participants:  # asked for by name

@@ -235,7 +235,7 @@ def _scans(root, participants, swi_pattern, bad):
     swi_pattern=swi_pattern,
     failures=failures,
   )
-  bad += [w.replace('a pattern', '--swi-pattern') for w in failures.values()]
+  bad += failures.values()
   return scans
 
 
