@@ -69,25 +69,6 @@ def test_every_ratio_by_hand():
   assert found['fp_removed'].value == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize(
-  ('likelihood', 'thresholds', 'text'),
-  [
-    (0.3, (0.1,), '0.30'),
-    (0.0996, (0.1,), '0.0996'),
-    (0.09996, (0.1,), '0.09996'),
-    (0.1004, (0.1,), '0.1004'),
-    (0.1, (0.1,), '0.10'),
-    (0.4999, (0.1, 0.5), '0.4999'),
-    (0.996, (0.1,), '1.00'),
-    (0.0996, (), '0.10'),
-    (float(np.float32(0.1)), (0.1,), '0.100000001'),
-    (np.nextafter(0.1, 1), (0.1,), '0.100000000'),
-  ],
-)
-def test_a_shown_likelihood_is_on_its_own_side(likelihood, thresholds, text):
-  assert metrics.shown(likelihood, *thresholds) == text
-
-
 def test_both_methods_agree_where_there_are_many_subjects():
   p, scans = make(150, 30, seed=1)
   one = metrics.evaluate(p, scans)

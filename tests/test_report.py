@@ -605,3 +605,22 @@ def test_tiny_cohorts_make_a_whole_page(seed):
   for text in (page, tables.print_rows(study)):
     assert not re.search(r'\b(nan|inf|None)\b', text)
   storage.plain(study)
+
+
+@pytest.mark.parametrize(
+  ('likelihood', 'thresholds', 'text'),
+  [
+    (0.3, (0.1,), '0.30'),
+    (0.0996, (0.1,), '0.0996'),
+    (0.09996, (0.1,), '0.09996'),
+    (0.1004, (0.1,), '0.1004'),
+    (0.1, (0.1,), '0.10'),
+    (0.4999, (0.1, 0.5), '0.4999'),
+    (0.996, (0.1,), '1.00'),
+    (0.0996, (), '0.10'),
+    (float(np.float32(0.1)), (0.1,), '0.100000001'),
+    (np.nextafter(0.1, 1), (0.1,), '0.100000000'),
+  ],
+)
+def test_a_shown_likelihood_is_on_its_own_side(likelihood, thresholds, text):
+  assert tables.likelihood_text(likelihood, *thresholds) == text

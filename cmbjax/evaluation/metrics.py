@@ -18,25 +18,8 @@ from cmbjax.evaluation.statistics import Interval
 
 # The reference threshold (Chen 2019, ISMRM #0671).
 THRESHOLD = 0.1
-_MOST_DIGITS = 9  # single precision has no more
 # FP per scan at which FROC sensitivities are read.
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-
-
-def shown(likelihood: float, *thresholds: float, digits: int = 2) -> str:
-  """A likelihood as text that lies on its own side of the thresholds.
-
-  Args:
-    likelihood: 0 to 1.
-    thresholds: what it is held against.
-    digits: behind the point; more where rounding would cross a threshold.
-  """
-  side = np.sign(np.subtract(likelihood, thresholds))
-  for more in range(digits, _MOST_DIGITS):
-    text = f'{likelihood:.{more}f}'
-    if np.array_equal(np.sign(np.subtract(float(text), thresholds)), side):
-      return text
-  return f'{likelihood:.{_MOST_DIGITS}f}'
 
 
 class Clusters(NamedTuple):

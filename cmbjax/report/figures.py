@@ -27,6 +27,7 @@ from cmbjax.report.tables import (
   StudyTables,
   cohort_label,
   headline,
+  likelihood_text,
   ordered,
   strategy_label,
 )
@@ -484,7 +485,7 @@ def _save_patches(path, title, study, patches) -> pathlib.Path:
       for y, (value, variable) in zip((0.48, 0.18), marks):
         if value is not None:
           beside['color'] = _NAMED[variable]
-          text = metrics.shown(value, threshold)
+          text = likelihood_text(value, threshold)
           line[0].text(-0.1, y, text, weight='bold', **beside)
 
   slices = max(np.asarray(p.image).shape[2] for p in patches)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cmbjax.evaluation import metrics
 from cmbjax.report import figures
-from cmbjax.report.tables import Patch, StudyTables
+from cmbjax.report.tables import Patch, StudyTables, likelihood_text
 
 escape = html.escape
 
@@ -52,7 +52,7 @@ def _slices(patches: Sequence[Patch], threshold: float) -> str:
   lines = []
   for patch in patches:
     numbers = ''.join(
-      f'<b class="{colour}">{metrics.shown(value, threshold)}</b> '
+      f'<b class="{colour}">{likelihood_text(value, threshold)}</b> '
       for value, colour in (
         (patch.before, 's-before'),
         (patch.after, 's-after'),

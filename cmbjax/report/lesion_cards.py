@@ -8,8 +8,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from cmbjax.evaluation import metrics
-from cmbjax.report import pictures
+from cmbjax.report import pictures, tables
 from cmbjax.report.pictures import AXIAL, PLANES
 
 escape = html.escape
@@ -46,7 +45,7 @@ def likelihood(lesion, result) -> str:
   point = result.operating_point
   ends = (point.get('threshold'), point.get('definite_threshold'))
   held = [float(end) for end in ends if end is not None]
-  return metrics.shown(float(lesion.likelihood), *held)
+  return tables.likelihood_text(float(lesion.likelihood), *held)
 
 
 def reason(lesion, result) -> str:

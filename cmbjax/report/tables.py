@@ -26,6 +26,7 @@ from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.statistics import Interval
 
 DASH = '–'
+_MOST_DIGITS = 9  # single precision has no more
 STRATEGIES = {
   '7t': '7T',
   'finetuned': '7T fine-tuned on 3T',
@@ -410,6 +411,24 @@ def number(value: float | None, kind: str) -> str:
   if kind == 'count':
     return f'{value:.1f}'
   return f'{value:.3f}'.replace('-', '−')
+
+
+def likelihood_text(
+  likelihood: float, *thresholds: float, digits: int = 2
+) -> str:
+  """A likelihood as text that lies on its own side of the thresholds.
+
+  Args:
+    likelihood: 0 to 1.
+    thresholds: what it is held against.
+    digits: behind the point; more where rounding would cross a threshold.
+  """
+  side = np.sign(np.subtract(likelihood, thresholds))
+  for more in range(digits, _MOST_DIGITS):
+    text = f'{likelihood:.{more}f}'
+    if np.array_equal(np.sign(np.subtract(float(text), thresholds)), side):
+      return text
+  return f'{likelihood:.{_MOST_DIGITS}f}'
 
 
 def bounds(interval: Interval, kind: str) -> str:
