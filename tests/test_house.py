@@ -11,11 +11,13 @@ import cmbjax
 
 ROOT = pathlib.Path(cmbjax.__file__).parent
 FOUNDATION = {'errors', 'files', 'progress', 'beam', 'workers', '__init__'}
+FOUNDATION |= {'plugins'}
 ALLOWED = {  # room -> rooms that it may import
   'errors': set(),
   'beam': {'errors', 'files'},
   'files': {'errors'},
   'progress': set(),
+  'plugins': {'errors'},
   'workers': {'errors'},
   'imaging': FOUNDATION,
   'models': FOUNDATION,

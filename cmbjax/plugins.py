@@ -1,0 +1,93 @@
+"""'module:name' in a config to the object that it names.
+
+Rule: a module is looked for in the folder of the user's config file first,
+then in the current folder, then where Python looks anyway.
+"""
+
+import contextlib
+import importlib
+import inspect
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cmbjax.errors import InputError, shown
+
+# Folder of the config file that was read last; `study.config` sets it.
+home: pathlib.Path | None = None
+
+
+def is_plugin(name: str) -> bool:
+  """Whether a name has the form 'module:name', so that it is not built in."""
+  return ':' in name
+
+
+def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
+  """A built-in part by its name, or any object as 'module:name'.
+
+  Args:
+    name: a key of `known`, or 'module:name' ('my_nets:Net', 'optax:lion').
+    key: of the config, for messages, for example 'config.train.loss'.
+    known: the built-in parts.
+
+  Raises:
+    InputError: there is no such part, or its module cannot be imported.
+  """
+  if not is_plugin(name):
+    if name in known:
+      return known[name]
+    raise InputError(
+      f'{key}: is {shown(name)!r}; choose one of {", ".join(known)}, or give '
+      "your own as 'module:name'."
+    )
+  module, _, attribute = name.partition(':')
+  try:
+    with searched():
+      found: Any = importlib.import_module(module)
+      for part in attribute.split('.'):
+        found = getattr(found, part)
+  except Exception as error:  # whatever the user's own module raises
+    kind = type(error).__name__
+    raise InputError(
+      f'{key}: {shown(name)!r} cannot be imported ({kind}: {shown(error)}); '
+      "give 'module:name' of a file beside your config, in the current folder "
+      'or of an installed package.'
+    ) from error
+  return found
+
+
+def source(name: str, part: Any) -> str:
+  """The source text of a plug-in, to tell two versions of it apart."""
+  if not is_plugin(name):
+    return ''
+  try:
+    return inspect.getsource(inspect.getmodule(part) or part)
+  except (OSError, TypeError):  # compiled, or typed into a notebook
+    return ''
+
+
+def accepted(function: Callable, settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Those of the settings that a function takes by name."""
+  parameters = inspect.signature(function).parameters.values()
+  if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    return dict(settings)
+  by_name = (
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+  )
+  names = {p.name for p in parameters if p.kind in by_name}
+  return {name: value for name, value in settings.items() if name in names}
+
+
+@contextlib.contextmanager
+def searched() -> Iterator[None]:
+  """`sys.path` with the folders of the rule, until the block ends."""
+  before = list(sys.path)
+  sys.path[:0] = [str(home)] if home else []
+  sys.path.append(os.getcwd())
+  try:
+    yield
+  finally:
+    sys.path[:] = before
