@@ -101,6 +101,12 @@ class Checkpoints:
     return sorted(known, key=lambda folder: int(number[folder]), reverse=True)
 
 
+def fingerprints(folder: pathlib.Path) -> set[str]:
+  """Whose epochs are below a folder of checkpoints."""
+  heads = (_head(epoch) for epoch in pathlib.Path(folder).glob('epoch-*'))
+  return {head['fingerprint'] for head in heads if 'fingerprint' in head}
+
+
 def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
   """Writes `weights` [R, ...] and `weights.json`; the JSON comes last."""
   folder = pathlib.Path(folder).absolute()

@@ -59,6 +59,12 @@ def screen() -> TextIO:
   return sys.stderr if is_writer() else io.StringIO()
 
 
+def say(text: str) -> None:
+  """A plain line beside the progress; standard output is for results."""
+  if is_writer():
+    print(text, file=sys.stderr, flush=True)
+
+
 def fetch(tree: Any) -> Any:
   """Arrays on all devices to whole numpy arrays in every process."""
 
