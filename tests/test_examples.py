@@ -341,7 +341,7 @@ def test_the_build_command_without_a_builder(source, tmp_path):
   with pytest.raises(
     NoInputError, match=r'holds no nowhere_dataset_builder.py'
   ):
-    _command(['nowhere', *flags])
+    _command(['tfds_builders/nowhere', *flags])
 
 
 def _command(flags):

@@ -1,13 +1,16 @@
 """A cohort folder to examples in memory, through a data set built once.
 
 Rule: a build is whole or absent, and is used again only while the files, the
-gates and the code that made it are the same.
+gates and the code that made it are the same, and what it holds is what was
+written: HASHES, written last, lists every file.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
 import importlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -20,11 +23,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import files, sealed
 from cmbjax.data import persons
 from cmbjax.errors import InputError, NoInputError
 
-COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')  # folders of tfds_builders
+HASHES = 'hashes.json'
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 Columns = TypeVar('Columns', bound=tuple)
@@ -90,21 +93,24 @@ def build(
   data_dir: str | pathlib.Path,
   *,
   config: str = 'native',
+  candidates: str = 'frst',
   jobs: int | None = None,
 ) -> pathlib.Path:
   """Builds a cohort's patches once, and finds them the next time.
 
   The result is data_dir/FINGERPRINT/COHORT/CONFIG/VERSION. Candidate tables
-  lie in data_dir/tables, so that another config, or a run after a kill, does
-  not detect again.
+  are in data_dir/tables, so that another config, or a run after a kill, does
+  not search again. A build of which a file was changed is made again, with a
+  word on standard error.
 
   Args:
-    cohort_name: 'btumor_7t', 'btumor_3t', 'ccm_3t' or a name of your own
-      (small letters, digits, '_').
+    cohort_name: any name of small letters, digits and '_'.
     folder: the scans and their truth, see `cohort.read_cohort`.
     data_dir: where data sets are kept.
     config: 'native', 'resampled', or with further channels, see
       `channels.data_set`.
+    candidates: how they are found: 'frst', 'hessian' or 'module:function',
+      see `detect.stages`.
     jobs: threads; None: one per core.
 
   Returns:
@@ -113,9 +119,9 @@ def build(
   Raises:
     InputError: whatever is wrong with the cohort; nothing is left behind.
   """
-  _check_name(cohort_name)
   builder_class = builder_class_of(cohort_name)
-  mark = _fingerprint(folder, _known(builder_class, config).channels)
+  channels = _known(builder_class, config).channels
+  mark = _fingerprint(folder, channels, candidates)
   data_dir = pathlib.Path(data_dir)
   return _build_once(
     builder_class,
@@ -123,7 +129,9 @@ def build(
     data_dir / mark,
     mark=mark,
     config=config,
+    again=True,
     tables_dir=data_dir / 'tables',
+    candidates=candidates,
     jobs=jobs,
   )
 
@@ -134,6 +142,7 @@ def build_with(
   data_dir: str | pathlib.Path,
   *,
   config: str = 'native',
+  candidates: str = 'frst',
   jobs: int | None = None,
   overwrite: bool = False,
   runner=None,
@@ -141,16 +150,18 @@ def build_with(
   """As `build`, but to the usual place of TFDS, data_dir/NAME/CONFIG/VERSION.
 
   Raises:
-    InputError: also when another cohort, or other code, was built there and
-      `overwrite` is not set.
+    InputError: also when another cohort, or other code, was built there, or
+      what was built there is damaged, and `overwrite` is not set.
   """
+  channels = _known(builder_class, config).channels
   return _build_once(
     builder_class,
     folder,
     pathlib.Path(data_dir),
-    mark=_fingerprint(folder, _known(builder_class, config).channels),
+    mark=_fingerprint(folder, channels, candidates),
     config=config,
     tables_dir=pathlib.Path(data_dir) / 'tables',
+    candidates=candidates,
     jobs=jobs,
     overwrite=overwrite,
     runner=runner,
@@ -198,13 +209,24 @@ def is_built(folder: str | pathlib.Path) -> bool:
 
 
 def load_as(
-  cohort_name: str, builder_folder: str | pathlib.Path, *, config: str
+  cohort_name: str,
+  builder_folder: str | pathlib.Path,
+  *,
+  config: str,
+  candidates: str | None = None,
 ) -> tuple[Examples, Scans]:
   """Examples and scans of a built data set under the name of a cohort.
 
+  Args:
+    cohort_name: that the rows get.
+    builder_folder: as for `load`.
+    config: 'native', 'resampled' or one with further channels, which it has
+      to be built with.
+    candidates: the stage that has to have found them; None: any. Patches that
+      were drawn without scans were found by none, and fit every stage.
+
   Raises:
-    InputError: its patches are not what `config` ('native', 'resampled' or
-      one with further channels) asks for.
+    InputError: it was built with another config, or other candidates.
   """
   made = pathlib.Path(builder_folder).resolve().parent.name
   examples, scans = load(builder_folder), load_scans(builder_folder)
@@ -225,6 +247,13 @@ def load_as(
       f'{builder_folder}: holds {_spoken(made_beside)}, config.channels is '
       f'{_spoken(beside)}; make them equal, or build it with --config={config}.'
     )
+  stage = candidates_of(builder_folder)
+  if None not in (stage, candidates) and stage != candidates:
+    raise InputError(
+      f'{builder_folder}: holds candidates of {stage}, config.candidates is '
+      f'{candidates}; make them equal, or build it with '
+      f'--candidates={candidates}.'
+    )
   return (
     examples._replace(cohort=np.full(len(examples.key), cohort_name)),
     scans._replace(cohort=np.full(len(scans.scan), cohort_name)),
@@ -236,12 +265,22 @@ def _spoken(beside: Sequence[str]) -> str:
 
 
 def builder_class_of(cohort_name: str) -> type:
-  """The builder in tfds_builders, or a plain one of the given name."""
+  """The builder in tfds_builders, or a plain one of the given name.
+
+  Raises:
+    InputError: the name holds other characters than small letters, digits, _.
+  """
   from cmbjax.data import cohort_builder
 
-  if cohort_name in COHORTS:
-    path = f'tfds_builders.{cohort_name}.{cohort_name}_dataset_builder'
-    return importlib.import_module(path).Builder
+  _check_name(cohort_name)
+  home = importlib.util.find_spec('tfds_builders')
+  for folder in home.submodule_search_locations if home else ():
+    stem = f'{cohort_name}_dataset_builder'
+    if pathlib.Path(folder, cohort_name, f'{stem}.py').is_file():
+      name = f'tfds_builders.{cohort_name}.{stem}'
+      found = importlib.import_module(name).Builder
+      if not hasattr(found, 'fingerprint'):  # it reads scans
+        return found
   base = cohort_builder.CohortBuilder
   names = {'name': cohort_name, '__module__': base.__module__}
   return type(base)('Builder', (base,), names, skip_registration=True)
@@ -255,7 +294,7 @@ def load(builder_folder: str | pathlib.Path) -> Examples:
     InputError: it is damaged.
   """
   builder_folder = pathlib.Path(builder_folder)
-  builder = _open(builder_folder)
+  builder = _open(builder_folder)  # compares the hashes of all files
   expected = builder.info.splits['train'].num_examples
   try:
     source = builder.as_data_source('train')
@@ -395,6 +434,13 @@ def _or_nan(value: float | None) -> float:
   return np.nan if value is None else value
 
 
+def candidates_of(builder_folder: str | pathlib.Path) -> str | None:
+  """The candidate stage of a data set; None: it was drawn without scans."""
+  stored = metadata(builder_folder)
+  # Before there was a choice, 'gates' had it.
+  return stored.get('candidates', stored.get('gates', {}).get('generator'))
+
+
 def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
   """What a data set says of itself: fingerprint, simulated, gates, scans.
 
@@ -404,11 +450,25 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
 
   Raises:
     NoInputError: there is no data set in this folder.
+    InputError: one of its files is not what was written.
   """
   path = pathlib.Path(builder_folder) / 'metadata.json'
   if not path.is_file():
     raise NoInputError(f'{path.parent}: holds no built data set.')
+  if not (path.parent / HASHES).is_file():
+    _note_unsealed(path.parent)
+  elif why := sealed.damage(path.parent / HASHES, path.parent):
+    raise _damaged(path.parent, why)
   return files.read_object(path)
+
+
+@functools.cache
+def _note_unsealed(folder: pathlib.Path) -> None:
+  print(
+    f'note: {folder}: has no {HASHES} (built by an older cmbjax, or without '
+    'its `build`), so damage of its files may go unnoticed.',
+    file=sys.stderr,
+  )
 
 
 def select(columns: Columns, mask: np.ndarray) -> Columns:
@@ -449,10 +509,12 @@ def shared_images(examples: Examples) -> list[tuple[str, str]]:
   return pairs
 
 
-def _fingerprint(folder: str | pathlib.Path, channels: Sequence[str]) -> str:
+def _fingerprint(
+  folder: str | pathlib.Path, channels: Sequence[str], candidates: str
+) -> str:
   from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
   from cmbjax.data import cohort_builder
-  from cmbjax.detect.candidates import Gates
+  from cmbjax.detect.gates import Gates
 
   cohort = cohorts.read_cohort(folder)
   if cohort.unlabelled:
@@ -462,7 +524,8 @@ def _fingerprint(folder: str | pathlib.Path, channels: Sequence[str]) -> str:
       f'{", ..." if len(cohort.unlabelled) > 5 else ""}).',
       file=sys.stderr,
     )
-  return cohort_builder.fingerprint(cohort, gates=Gates(), channels=channels)
+  gates = Gates(generator=candidates)
+  return cohort_builder.fingerprint(cohort, gates=gates, channels=channels)
 
 
 def _known(builder_class: type, config: str):
@@ -476,23 +539,45 @@ def _known(builder_class: type, config: str):
 
 
 def _build_once(
-  builder_class, folder, home, *, mark, config, overwrite=False, **how
+  builder_class,
+  folder,
+  home,
+  *,
+  mark,
+  config,
+  overwrite=False,
+  again=False,
+  **how,
 ) -> pathlib.Path:
-  """Builds below `home` unless the same is there; one process at a time."""
+  """Builds below `home` unless the same is there; one process at a time.
+
+  With `again`, what is there but damaged was surely the same.
+  """
   _known(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
   with _lock(home, '.lock'):
-    there = _fingerprint_of(final)
-    if there == mark and not overwrite:
-      return final
-    if there is not None and not overwrite:
-      raise InputError(
-        f'{final}: was built from other files or by other code; overwrite it '
-        'or give another data_dir.'
+    if (final / 'dataset_info.json').is_file() and not overwrite:
+      why = sealed.damage(final / HASHES, final)
+      if not why and metadata(final)['fingerprint'] == mark:
+        return final
+      if why and not again:
+        raise InputError(
+          f'{final}: is damaged ({why}); overwrite it or give another data_dir.'
+        )
+      if not why:
+        raise InputError(
+          f'{final}: was built from other files or by other code; overwrite it '
+          'or give another data_dir.'
+        )
+      print(
+        f'note: {final}: is damaged ({why}); it is built again.',
+        file=sys.stderr,
       )
     _remove_leftovers(final)
     builder = builder_class(data_dir=str(home), config=config, **how)
     _prepare(builder, pathlib.Path(folder))
+    inside = [path for path in sorted(final.iterdir()) if path.is_file()]
+    sealed.write_list(final / HASHES, {path.name: path for path in inside})
   return final
 
 
@@ -557,7 +642,7 @@ def _open(builder_folder: pathlib.Path):
   metadata(builder_folder)
   try:
     return tfds.builder_from_directory(str(builder_folder))
-  except (ValueError, OSError, KeyError) as error:
+  except Exception as error:  # of JSON, of protobuf, of TFDS itself
     raise _damaged(builder_folder, error) from error
 
 
@@ -566,13 +651,6 @@ def _damaged(folder: pathlib.Path, why: Any) -> InputError:
   return InputError(
     f'{folder}: is damaged ({first}); remove this folder and build again.'
   )
-
-
-def _fingerprint_of(folder: pathlib.Path) -> str | None:
-  path = folder / 'metadata.json'
-  if not (folder / 'dataset_info.json').is_file() or not path.is_file():
-    return None
-  return files.read_object(path).get('fingerprint')
 
 
 @contextlib.contextmanager

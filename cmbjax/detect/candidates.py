@@ -14,9 +14,10 @@ from scipy import ndimage
 from cmbjax.detect import growing, hessian, radial_symmetry
 from cmbjax.detect.gates import Gates, judge, score
 
-__all__ = ['Candidates', 'Gates', 'flatten', 'propose']
+__all__ = ['Candidates', 'Gates', 'flatten', 'measure', 'propose']
 
 SINGLE, TRAVELLING, HARD = 'single slice', 'travelling', 'hard'
+OUTSIDE = 'outside the brain'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,7 @@ def propose(
     raise ValueError(
       f'generator: {gates.generator!r}; allowed are frst and hessian'
     )
-  if swi.shape != mask.shape or swi.ndim != 3:
-    raise ValueError(f'swi {swi.shape} and mask {mask.shape} must be one grid')
+  _check_grid(swi, mask)
   spacing_mm = tuple(float(side) for side in spacing_mm)
   box = _bounding_box(mask, spacing_mm, gates)
   if box is None:
@@ -90,7 +90,56 @@ def propose(
   features['response'] = strength.astype(np.float32)
   features['score'] = score(features, spacing_mm)
   start = np.array([part.start for part in box])
-  return _table(regions, features, gates, spacing_mm, start)
+  reason = judge(features, gates)
+  return _table(regions, features, reason, gates, spacing_mm, start)
+
+
+def measure(
+  swi: np.ndarray,
+  spacing_mm: Sequence[float],
+  mask: np.ndarray,
+  place: np.ndarray,
+  *,
+  score: np.ndarray | None = None,
+  gates: Gates | None = None,
+  jobs: int | None = None,
+) -> Candidates:
+  """Places that another detector found to candidates: grown and measured.
+
+  No gate of size, shape or score is asked. A place outside the brain is not
+  kept, nor is one that is nearer than `gates.merge_mm` to a better one.
+
+  Args:
+    swi: [X, Y, Z], 0..1, not projected.
+    spacing_mm: voxel sizes along x, y, z; z is the slice axis.
+    mask: [X, Y, Z] bool, the brain.
+    place: [N, 3] voxel indices, rounded here; they become the centres.
+    score: [N], larger is better; None: the contrast of each region.
+    gates: of growing and merging; None means the defaults.
+    jobs: threads.
+
+  Raises:
+    ValueError: shapes differ, a place is outside the image, or a number is
+      not finite.
+  """
+  gates = gates or Gates()
+  _check_grid(swi, mask)
+  spacing_mm = tuple(float(side) for side in spacing_mm)
+  place = voxels(place, swi.shape)
+  image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
+  seed = growing.darkest_near(image, place, spacing_mm, reach_mm=gates.seed_mm)
+  features, regions = _measure(image, mask, seed, spacing_mm, gates, jobs)
+  features['score'] = features['contrast']
+  if score is not None:
+    features['score'] = np.asarray(score, np.float32)
+  if features['score'].shape != (len(place),):
+    raise ValueError(f'{len(place)} places have {np.shape(score)} scores')
+  if not np.isfinite(features['score']).all():
+    raise ValueError('a score is not finite')
+  features['core_centre'] = place
+  reason = ['' if inside else OUTSIDE for inside in mask[tuple(place.T)]]
+  start = np.zeros(3, int)
+  return _table(regions, features, reason, gates, spacing_mm, start)
 
 
 def flatten(
@@ -187,6 +236,27 @@ def _highest(response, half, jobs):
   np.maximum(result[1:], flat[:-1], out=result[1:])
   np.maximum(result[:-1], flat[1:], out=result[:-1])
   return np.moveaxis(result, 0, 2)
+
+
+def _check_grid(swi, mask):
+  if swi.shape != mask.shape or swi.ndim != 3:
+    raise ValueError(f'swi {swi.shape} and mask {mask.shape} must be one grid')
+
+
+def voxels(place: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+  """Places as whole voxels inside a shape, int32 [N, 3].
+
+  Raises:
+    ValueError: another shape than [N, 3], or outside the image.
+  """
+  place = np.asarray(place, float)
+  place = place.reshape(0, 3) if place.size == 0 else place
+  if place.ndim != 2 or place.shape[1] != 3:
+    raise ValueError(f'places have shape {place.shape}, must be [N, 3]')
+  whole = np.rint(place)
+  if not ((whole >= 0) & (whole < shape)).all():  # false for NaN too
+    raise ValueError(f'a place is outside the image of {tuple(shape)} voxels')
+  return whole.astype(np.int32)
 
 
 def _bounding_box(mask, spacing_mm, gates):
@@ -303,18 +373,17 @@ def _once(seed, strength):
   return seed[first], strength[first]
 
 
-def _table(regions, features, gates, spacing_mm, start):
-  """Judges, merges and sorts."""
+def _table(regions, features, reason, gates, spacing_mm, start):
+  """Sorts and merges."""
   centre = np.rint(features.pop('core_centre')).astype(np.int32)
   features.pop('centre')
   order = np.lexsort((*centre.T, -features['score']))
   features = {name: values[order] for name, values in features.items()}
   centre, value = centre[order], features.pop('score')
-  reason = judge(features | {'score': value}, gates)
   ends = np.searchsorted(regions.owner, np.arange(len(value)) + 1)
   voxels = np.split(regions.voxel, ends[:-1])
   voxels = [voxels[i] + start.astype(np.int32) for i in order]
-  reason = _merge(reason, centre, spacing_mm, gates)
+  reason = _merge([reason[i] for i in order], centre, spacing_mm, gates)
   return Candidates(
     (centre + start).astype(np.int32),
     value,
