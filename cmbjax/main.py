@@ -83,16 +83,24 @@ def run(call: Call) -> None:
   if _MODE.value == 'dryrun':
     from cmbjax import dryrun
 
+    configs.validate(call.config)
     print(dryrun.describe(*call))
     return
   from cmbjax.training import hosts
 
   with preemption.listening():
-    hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    from cmbjax import study
+    place = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+    with hosts.together(*place):
+      from cmbjax import study
+      from cmbjax.training import record
 
-    config, workdir, sweep = call
-    study.run(config, workdir, sweep=sweep, profile=_PROFILE.value)
+      config, workdir, sweep = call
+      configs.validate(config)
+      # TODO lead
+      hosts.check_same(
+        {'config': config.to_dict(), 'sweep': list(sweep)} | record.versions()
+      )
+      study.run(config, workdir, sweep=sweep, profile=_PROFILE.value)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,7 +113,6 @@ def main(argv: list[str] | None = None) -> int:
   def work():
     try:
       call = parse(argv)
-      configs.validate(call.config)
       run(call)
     except preemption.Stopped:
       told = 'cmbjax: stopped and saved; run it again to go on.'
