@@ -97,8 +97,8 @@ def run(call: Call) -> None:
     return
   from cmbjax.training import hosts
 
-  with preemption.listening():
-    hosts.join(given.coordinator, given.processes, given.process)
+  place = given.coordinator, given.processes, given.process
+  with preemption.listening(), hosts.together(*place):
     from cmbjax.study import run as study
 
     study.study(

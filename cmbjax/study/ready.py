@@ -14,7 +14,7 @@ from cmbjax.errors import InputError
 from cmbjax.study import cost, material, train, values
 from cmbjax.study import plan as plan_lib
 from cmbjax.study.spec import Point
-from cmbjax.training import checkpoint, record, writers
+from cmbjax.training import checkpoint, writers
 
 # What may differ between two runs in one folder: it changes no result.
 _FREE = (
@@ -44,11 +44,6 @@ class Checked(NamedTuple):
   setting: dict[str, Any]
   plan: plan_lib.Plan
   costs: cost.Costs
-
-  @property
-  def digest(self) -> str:
-    """Of the setting and of the versions of this program."""
-    return files.digest(self.setting, record.environment()['packages'])
 
 
 def local(workdir: str | os.PathLike) -> pathlib.Path:

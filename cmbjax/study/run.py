@@ -54,7 +54,7 @@ def study(
   workdir = ready.local(workdir)
   points = configs.points(config, sweep)
   checked = ready.check(points, workdir, overwrite=overwrite)
-  hosts.check_same(checked.digest, 'configs, or versions of packages')
+  hosts.check_same(checked.setting | record.versions())
   alone = (
     files.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()
   )
@@ -88,10 +88,7 @@ def _run(
     lambda recipe: train.data_of(material, recipe),
     {name: one.fingerprint for name, one in given.items()},
   )
-  hosts.check_same(
-    files.digest([one.fingerprint for one in plan.trainings]),
-    'the scans that they read',
-  )
+  hosts.check_same({'scans': [one.fingerprint for one in plan.trainings]})
   log.write(
     fold_hash=material.folds.hash,
     sweep=[point.name for point in points if point.name],
