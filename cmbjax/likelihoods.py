@@ -17,12 +17,12 @@ from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
-from cmbjax.evaluation import orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions import learned
 from cmbjax.training import held_out, hosts, loop, replicas
 from cmbjax.trainings import Material, Planned, RunnerOf, Trained
+from configs import chen2019
 
 SELECTION = (
   'The epoch of each fold model is the one with the smallest loss on its '
@@ -54,7 +54,7 @@ def predict_all(
     settings = chosen[strategy].config if strategy in chosen else config
     runner = runner_of(settings)
     for test in config.tests:
-      if (strategy, test) in orderings.ROWS:
+      if (strategy, test) in chen2019.ROWS:
         tables.append(
           _ensemble(
             config,
@@ -235,6 +235,8 @@ def _table(
     networks=networks,
     fold_of=material.fold_of[index],
     lesions=_lesions(material, scans),
+    strategy_label=chen2019.LABELS.get(strategy, strategy),
+    test_label=chen2019.COHORT_LABELS.get(test, test),
   )
 
 

@@ -22,6 +22,7 @@ from cmbjax.lesions.classifier import POINTS_FILE
 from cmbjax.report import tables
 from cmbjax.training import checkpoint, logs, record
 from cmbjax.trainings import Material, Planned
+from configs import chen2019
 
 NUM_SHOWN = 6  # patches in a gallery of the report
 
@@ -51,7 +52,7 @@ def tabulate(
     rows=[
       tables.make_row(
         table,
-        number=orderings.ROWS.get(key),
+        number=chen2019.ROWS.get(key),
         stored=stored[table.strategy],
         **options,
       )
@@ -64,11 +65,22 @@ def tabulate(
     orderings=orderings.orderings(
       {key: table.predictions for key, table in tested.items()},
       {test: table.scans for (_, test), table in tested.items()},
+      claims=chen2019.CLAIMS,
+      numbers=chen2019.ROWS,
       by_seed={key: table.by_seed for key, table in tested.items()},
       **options,
     ),
     removed=_removed(material, tested, config.evaluation.threshold),
     misses=_misses(material, tested, config.evaluation.threshold),
+    removed_by=(
+      *(chen2019.LABELS[n] for n in ('7t', 'finetuned')),
+      chen2019.COHORT_LABELS['btumor_3t'],
+    ),
+    paper=chen2019.PAPER,
+    strategies=[
+      tables.StrategyRow(name, chen2019.LABELS[name])
+      for name in config.strategies
+    ],
   )
 
 
@@ -166,7 +178,7 @@ def _worst(
 ) -> list[tables.Patch]:
   """Microbleeds that a strategy lost, then mimics that it kept."""
   p, known = table.predictions, material.lesions
-  name = tables.strategy_label(table.strategy)
+  name = table.strategy_label
   out = []
   for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
     what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
@@ -242,6 +254,7 @@ def _cohort_row(material: Material, name: str) -> tables.CohortRow:
     num_missed=int(scans.num_missed.sum()),
     simulated=bool(scans.simulated.any()),
     protocol=protocol(scans),
+    label=chen2019.COHORT_LABELS.get(name, name),
   )
 
 

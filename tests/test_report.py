@@ -13,8 +13,17 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import cells, figures, gallery, methods, storage, tables
+from cmbjax.report import (
+  cells,
+  figures,
+  gallery,
+  looks,
+  methods,
+  storage,
+  tables,
+)
 from cmbjax.report import html as page_lib
+from tests.claims import CLAIMS, COHORT_LABELS, LABELS, ROWS
 from tests.evaluation_data import make, rescored, table
 
 VOID = {'meta', 'link', 'br', 'img', 'input', 'hr'}
@@ -52,7 +61,9 @@ class Page(html.parser.HTMLParser):
 def study_of(*, simulated=True, rows=None, **more):
   first = table('7t')
   q = rescored(first.predictions, seed=1, lift=1.0)
-  second = first._replace(strategy='finetuned', predictions=q)
+  second = first._replace(
+    strategy='finetuned', strategy_label=LABELS['finetuned'], predictions=q
+  )
   if rows is None:
     rows = [
       tables.make_row(second, number=4, draws=50),
@@ -60,7 +71,8 @@ def study_of(*, simulated=True, rows=None, **more):
     ]
   both = {(t.strategy, t.test): t.predictions for t in (first, second)}
   cohort = tables.CohortRow(
-    'btumor_3t', 6, 6, 30, 90, 36, 6, simulated, '3 T, TE 28 ms'
+    *('btumor_3t', 6, 6, 30, 90, 36, 6, simulated, '3 T, TE 28 ms'),
+    label=COHORT_LABELS['btumor_3t'],
   )
   learning = [
     {'strategy': '7t', 'fold': fold, 'seed': 0, 'epoch': epoch}
@@ -78,8 +90,14 @@ def study_of(*, simulated=True, rows=None, **more):
     'learning': learning,
     'record': {'threshold': 0.1, 'level': 0.95, 'draws': 50, 'folds': 5},
     'orderings': orderings.orderings(
-      both, {'btumor_3t': first.scans}, draws=50
+      both,
+      {'btumor_3t': first.scans},
+      claims=CLAIMS,
+      numbers=ROWS,
+      draws=50,
     ),
+    'paper': 'A Paper 2019',
+    'removed_by': ('7T', '7T fine-tuned on 3T', '3T_Btumor'),
     'removed': [tables.Patch('s/s/1', image, 'vein', 0.7, 0.04)],
     'misses': [tables.Patch('s/s/lesion 2', image[:0], '2 mm')],
   }
@@ -356,6 +374,7 @@ def out_of_fold(strategy, p, scans):
     'f0',
     kind=predictions_lib.OUT_OF_FOLD,
     fold_of=folds,
+    test_label=COHORT_LABELS['btumor_3t'],
   )
 
 
@@ -493,6 +512,7 @@ def test_every_undefined_cell_of_every_csv_has_its_reason(tmp_path):
     orderings=orderings.orderings(
       {(t.strategy, t.test): t.predictions for t in (one, two)},
       {'btumor_3t': scans},
+      claims=CLAIMS,
       draws=20,
     ),
   )
@@ -558,7 +578,8 @@ def test_a_single_epoch_has_a_whole_axis_and_no_loss_is_cut_off():
 
   row = {'strategy': '7t', 'fold': 0, 'seed': 0, 'epoch': 0}
   ax = Figure().add_subplot()
-  figures.draw_loss(ax, [row | {'validation_loss': 0.7}])
+  look = looks.Look({'7t': '7T'}, {})
+  figures.draw_loss(ax, [row | {'validation_loss': 0.7}], look)
   assert [tick for tick in ax.get_xticks() if -0.5 < tick < 0.5] == [0]
   assert ax.get_ylim()[1] > 0.7
 
@@ -598,7 +619,9 @@ def test_tiny_cohorts_make_a_whole_page(seed):
   both = {(t.strategy, t.test): t.predictions for t in (first, second)}
   study = study_of(
     rows=[tables.make_row(t, draws=20) for t in (first, second)],
-    orderings=orderings.orderings(both, {'btumor_3t': scans}, draws=20),
+    orderings=orderings.orderings(
+      both, {'btumor_3t': scans}, claims=CLAIMS, draws=20
+    ),
   )
   page = page_lib.page(study)
   Page(page)

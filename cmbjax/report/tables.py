@@ -7,7 +7,7 @@ note; NaN is never written. Simulated data are called so in every title.
 import dataclasses
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from cmbjax.evaluation import (
   metrics,
   operating_points,
 )
+from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
@@ -27,17 +28,7 @@ from cmbjax.evaluation.statistics import Interval
 
 DASH = '–'
 _MOST_DIGITS = 9  # single precision has no more
-STRATEGIES = {
-  '7t': '7T',
-  'finetuned': '7T fine-tuned on 3T',
-  'scratch': '3T from scratch',
-  'combined': '7T and 3T combined',
-}
-TESTS = {
-  'btumor_7t': '7T_Btumor',
-  'btumor_3t': '3T_Btumor',
-  'ccm_3t': '3T_CCM',
-}
+_OWN_PER_LINE = 3  # own metrics beside each other, for 120 columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +54,7 @@ METRICS = (
     'sensitivity_candidates',
     'Sensitivity, candidates',
     'Sens. cand.',
-    'lesions kept, of those that became candidates (as in the paper)',
+    'lesions kept, of those that became candidates',
     'percent',
   ),
   Metric(
@@ -119,12 +110,12 @@ POINT_METRICS += ('f1', 'fp_per_scan')
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One strategy on one test set: a row of Figure 3.
+  """One strategy on one test set.
 
   Attributes:
-    strategy: for example 'finetuned'.
+    strategy: name in the config.
     test: cohort name of the test set.
-    number: row of the paper's Figure 3, None when it has none.
+    number: row of the table of a paper, None when it has none.
     metrics: by name, see `METRICS`.
     num_subjects: in the test set.
     num_scans: in the test set.
@@ -151,6 +142,9 @@ class Row:
     seeds: AUC of every training seed alone.
     parts: heading -> group -> (sensitivity of all lesions, lesions).
     kind: 'ensemble' (test subjects) or 'out of fold' (training subjects).
+    strategy_label: what a reader is shown; the name where none is given.
+    test_label: what a reader is shown; the name where none is given.
+    own: metrics of the user by 'module:name'.
   """
 
   strategy: str
@@ -176,11 +170,20 @@ class Row:
   levels: dict[str, Interval] = dataclasses.field(default_factory=dict)
   rates: dict[str, Interval] = dataclasses.field(default_factory=dict)
   likelihoods: list[breakdown.Bin] = dataclasses.field(default_factory=list)
+  strategy_label: str = ''
+  test_label: str = ''
+  own: dict[str, Interval] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    _fill(self, strategy_label=self.strategy, test_label=self.test)
 
 
 @dataclasses.dataclass(frozen=True)
 class CohortRow:
-  """One cohort: a row of Figure 2. `num_cmb`, `num_fp` count candidates."""
+  """One cohort; `num_cmb` and `num_fp` count candidates.
+
+  `label` is what a reader is shown; the name where none is given.
+  """
 
   name: str
   num_subjects: int
@@ -191,6 +194,35 @@ class CohortRow:
   num_missed: int
   simulated: bool
   protocol: str
+  label: str = ''
+
+  def __post_init__(self):
+    _fill(self, label=self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategyRow:
+  """One strategy in words.
+
+  Attributes:
+    name: in the config.
+    label: what a reader is shown; the name where none is given.
+    text: what it does, without a full stop: 'learns on 3T_Btumor, starts from
+      7T, keeps the layers ^conv'.
+  """
+
+  name: str
+  label: str = ''
+  text: str = ''
+
+  def __post_init__(self):
+    _fill(self, label=self.name)
+
+
+def _fill(row, **names: str) -> None:
+  """A label that is not given is the name."""
+  for field, name in names.items():
+    object.__setattr__(row, field, getattr(row, field) or name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +233,9 @@ class Patch:
     key: subject/scan/candidate, or subject/scan/lesion.
     image: [X, Y, Z] float 0..1, RAS voxel order; may be empty.
     caption: what it is, for example 'vein' or '1.9 mm, never proposed'.
-    before: likelihood of the model before fine-tuning, None if there is none.
-    after: likelihood of the fine-tuned model, None if there is none.
+    before: likelihood of the strategy that another one started from, None if
+      there is none.
+    after: likelihood of that other one, or of the only one.
   """
 
   key: str
@@ -219,18 +252,24 @@ class StudyTables:
   Attributes:
     title: of the study, for example 'finetune'.
     simulated: True when any cohort is simulated.
-    cohorts: rows of Figure 2.
-    rows: rows of Figure 3.
+    cohorts: one row each.
+    rows: every strategy on every test set.
     learning: one dict per epoch and replica: strategy, fold, seed, epoch,
       train_loss, validation_loss, learning_rate (a number or None each).
     record: settings and versions; used keys: threshold, level, method,
       draws, seed, folds, fold_hash, model, selection, pretrained,
-      environment, config.
-    orderings: the paper's claims and what this study says of them.
-    removed: Figure 4, false candidates that fine-tuning removes.
+      environment, config, candidates.
+    orderings: claims and what this study says of them.
+    removed: false candidates that a strategy removes after its start.
     misses: lesions that the study missed, and its worst errors.
     held_out: as `rows`, out of fold on the training subjects.
     pairs: all pairs of strategies on the same candidates.
+    removed_by: labels of the strategy before, the one after, and the test
+      set of `removed`.
+    paper: whose rows and claims these are, for example 'Chen et al., ISMRM
+      2019 #0671'; '' for nobody's.
+    strategies: in the order of the config, which also gives their colours.
+    metrics: names of the user's own metrics, in order.
   """
 
   title: str
@@ -244,6 +283,26 @@ class StudyTables:
   misses: list[Patch] = dataclasses.field(default_factory=list)
   held_out: list[Row] = dataclasses.field(default_factory=list)
   pairs: list[Comparison] = dataclasses.field(default_factory=list)
+  removed_by: tuple[str, str, str] = ('', '', '')
+  paper: str = ''
+  strategies: list[StrategyRow] = dataclasses.field(default_factory=list)
+  metrics: tuple[str, ...] = ()
+
+  def strategy_labels(self) -> dict[str, str]:
+    """Name -> label of every strategy, in the order of the config."""
+    known = {one.name: one.label for one in self.strategies}
+    for row in (*ordered(self.rows), *self.held_out):
+      known.setdefault(row.strategy, row.strategy_label)
+    for line in self.learning:
+      known.setdefault(line['strategy'], line['strategy'])
+    return known
+
+  def test_labels(self) -> dict[str, str]:
+    """Name -> label of every cohort, then of test sets that are no cohort."""
+    known = {one.name: one.label for one in self.cohorts}
+    for row in (*ordered(self.rows), *self.held_out):
+      known.setdefault(row.test, row.test_label)
+    return known
 
 
 def make_row(
@@ -252,16 +311,18 @@ def make_row(
   number: int | None = None,
   threshold: float = metrics.THRESHOLD,
   stored: Mapping | None = None,
+  own: Mapping[str, Callable] | None = None,
   **how,
 ) -> Row:
   """Everything of one row from one prediction table.
 
   Args:
     table: predictions of one strategy on one test set.
-    number: row of the paper's Figure 3, see `evaluation.orderings.ROWS`.
+    number: row of the table of a paper, None when it has none.
     threshold: a likelihood must be strictly above it.
     stored: what `operating_points.choose` gave on out-of-fold predictions of
       the same strategy; None when it is not known.
+    own: 'module:name' -> metric of the user, see `metrics.own`.
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   p, scans = table.predictions, table.scans
@@ -297,6 +358,12 @@ def make_row(
     parts=_parts(table, threshold=threshold, **how),
     seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
     kind=table.kind,
+    strategy_label=table.strategy_label,
+    test_label=table.test_label,
+    own={
+      name: own_metrics.interval(metric, p, scans, level=how.get('level', 0.95))
+      for name, metric in (own or {}).items()
+    },
   )
 
 
@@ -382,23 +449,13 @@ def learning_rows(log: Sequence[dict], replicas: Sequence) -> list[dict]:
   ]
 
 
-def strategy_label(name: str) -> str:
-  """'7t' -> '7T'; unknown names stay."""
-  return STRATEGIES.get(name, name)
-
-
-def cohort_label(name: str) -> str:
-  """'btumor_3t' -> '3T_Btumor'; unknown names stay."""
-  return TESTS.get(name, name)
-
-
 def headline(study: StudyTables) -> str:
   """'finetune, simulated data'."""
   return study.title + (', simulated data' if study.simulated else '')
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-  """Rows by their number in Figure 3; those without follow as given."""
+  """Rows by their number in the paper; those without follow as given."""
   return sorted(rows, key=lambda row: (row.number is None, row.number or 0))
 
 
@@ -462,22 +519,39 @@ class Notes:
     return chr(ord('a') + index) if index < 26 else str(index)
 
 
+def numbered(rows: Sequence[Row]) -> bool:
+  """Whether any row has a number, so that a column of them says something."""
+  return any(row.number is not None for row in rows)
+
+
+def own_head(name: str) -> str:
+  """'my_metrics:f2' -> 'f2'."""
+  return name.rpartition(':')[2]
+
+
 def print_rows(study: StudyTables) -> str:
   """The rows as plain text for a terminal, at most 120 columns wide."""
   notes = Notes()
-  table = [['Row', 'Strategy', 'Test set', *(m.short for m in METRICS[:5])]]
-  for row in ordered(study.rows):
-    line = [
-      DASH if row.number is None else str(row.number),
-      _clip(strategy_label(row.strategy), 19),
-      _clip(cohort_label(row.test), 12),
-    ]
-    for metric in METRICS[:5]:
-      line.append(_cell(row.metrics.get(metric.name), metric.kind, notes))
-    table.append(line)
+  table = _lines(
+    study,
+    [m.short for m in METRICS[:5]],
+    lambda row: [
+      _cell(row.metrics.get(m.name), m.kind, notes) for m in METRICS[:5]
+    ],
+  )
   level = study.record.get('level', 0.95)
   threshold = study.record.get('threshold', metrics.THRESHOLD)
   lines = [headline(study), '', *_columns(table), '']
+  for i in range(0, len(study.metrics), _OWN_PER_LINE):
+    names = study.metrics[i : i + _OWN_PER_LINE]
+    own = _lines(
+      study,
+      [_clip(own_head(name), 20) for name in names],
+      lambda row, names=names: [
+        _cell(row.own.get(name), 'number', notes) for name in names
+      ],
+    )
+    lines += [*_columns(own), '']
   lines.append(
     f'Threshold {threshold:g} (strictly above); {100 * level:g} % intervals '
     f'over subjects by {study.record.get("method", "jackknife")}; those by '
@@ -490,11 +564,35 @@ def print_rows(study: StudyTables) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def _lines(study: StudyTables, heads: list[str], values: Callable) -> list:
+  """Which row it is, then some values of it; a heading first."""
+  with_number = numbered(study.rows)
+  table = [['Row'] * with_number + ['Strategy', 'Test set', *heads]]
+  for row in ordered(study.rows):
+    place = [DASH if row.number is None else str(row.number)] * with_number
+    where = [_clip(row.strategy_label, 19), _clip(row.test_label, 12)]
+    table.append([*place, *where, *values(row)])
+  return table
+
+
+def removed_head(study: StudyTables) -> str:
+  """What `StudyTables.removed` shows."""
+  before, after, test = study.removed_by
+  if not before:
+    return 'False candidates that are removed'
+  return f'False candidates of {before} on {test} that {after} removes'
+
+
+def claims_head(study: StudyTables) -> str:
+  """What the claims are called."""
+  return "The paper's orderings" if study.paper else 'Claims'
+
+
 def _verdict_lines(study: StudyTables) -> list[str]:
   if not study.orderings:
     return []
   where = ' on simulated data' if study.simulated else ''
-  lines = ['', f"The paper's orderings{where} (difference, p after Holm):"]
+  lines = ['', f'{claims_head(study)}{where} (difference, p after Holm):']
   for one in study.orderings:
     value = number(one.difference.value, 'percent')
     if one.metric == 'auc' and one.difference.value is not None:
