@@ -109,7 +109,7 @@ def _run(
     )
   # Drawing and statistics import for a second: training does not wait.
   from cmbjax import likelihoods, tabulation
-  from cmbjax.report import html, tables
+  from cmbjax.report import html, printed
 
   chosen = choose(planned, done, patches, runner_of, workdir)
   trained = given | {n: done[one.fingerprint] for n, one in chosen.items()}
@@ -121,7 +121,7 @@ def _run(
     return None
   study = tabulation.tabulate(config, material, predicted, chosen, workdir)
   page = html.write(study, workdir)
-  print(tables.print_rows(study), flush=True)
+  print(printed.print_rows(study), flush=True)
   log.write(status='done')
   trainings.say(f'report: {page}')
   hosts.barrier('report')

@@ -16,10 +16,9 @@ from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.evaluation import compare, orderings
-from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions.classifier import POINTS_FILE
-from cmbjax.report import tables
+from cmbjax.report import rows, tables
 from cmbjax.training import checkpoint, logs, record
 from cmbjax.trainings import Material, Planned
 from configs import chen2019
@@ -50,7 +49,7 @@ def tabulate(
     simulated=bool(material.scans.simulated.any()),
     cohorts=[_cohort_row(material, n) for n in configs.cohorts_needed(config)],
     rows=[
-      tables.make_row(
+      rows.make_row(
         table,
         number=chen2019.ROWS.get(key),
         stored=stored[table.strategy],
@@ -58,7 +57,7 @@ def tabulate(
       )
       for key, table in tested.items()
     ],
-    held_out=[tables.make_row(table, **options) for table in held_out],
+    held_out=[rows.make_row(table, **options) for table in held_out],
     pairs=compare.all_pairs(predicted, **options),
     learning=_learning(chosen, workdir),
     record=_study_record(config, material, chosen, options),
@@ -107,18 +106,13 @@ def _removed(
   after = predicted.get(('finetuned', 'btumor_3t'))
   if before is None or after is None:
     return []
-  old = before.predictions
-  new = predictions_lib.align(old, after.predictions)
-  rows = compare.removed_by(old, new, threshold=threshold)[:NUM_SHOWN]
-  return [
-    tables.Patch(
-      key=str(old.key[i]),
-      image=_seen(material, old.key[i]),
-      before=float(old.probability[i]),
-      after=float(new.probability[i]),
-    )
-    for i in rows
-  ]
+  return rows.removed(
+    before,
+    after,
+    lambda key: _seen(material, key),
+    threshold=threshold,
+    most=NUM_SHOWN,
+  )
 
 
 def _misses(
@@ -298,5 +292,5 @@ def _learning(
   for one in chosen.values():
     folder = trainings.folder_of(workdir, one)
     log = logs.read(folder / 'epochs.jsonl')
-    out += tables.learning_rows(log, one.job.replicas)
+    out += rows.learning_rows(log, one.job.replicas)
   return out

@@ -19,10 +19,12 @@ from cmbjax.report import (
   gallery,
   looks,
   methods,
+  printed,
   storage,
   tables,
 )
 from cmbjax.report import html as page_lib
+from cmbjax.report.rows import learning_rows, make_row
 from tests.claims import CLAIMS, COHORT_LABELS, LABELS, ROWS
 from tests.evaluation_data import make, rescored, table
 
@@ -66,8 +68,8 @@ def study_of(*, simulated=True, rows=None, **more):
   )
   if rows is None:
     rows = [
-      tables.make_row(second, number=4, draws=50),
-      tables.make_row(first, number=2, draws=50),
+      make_row(second, number=4, draws=50),
+      make_row(first, number=2, draws=50),
     ]
   both = {(t.strategy, t.test): t.predictions for t in (first, second)}
   cohort = tables.CohortRow(
@@ -147,7 +149,7 @@ def test_simulated_is_in_every_title(study, folder):
   assert 'simulated data' in re.search(r'<h1>(.*?)</h1>', text)[1]
   for head in re.findall(r'<h2[^>]*>(.*?)</h2>', text):
     assert 'simulated data' in head or head == 'Methods'
-  assert tables.print_rows(study).startswith('finetune, simulated data\n')
+  assert printed.print_rows(study).startswith('finetune, simulated data\n')
   rows = read_csv(folder / 'results.csv')
   assert {row['simulated'] for row in rows} == {'yes'}
 
@@ -155,11 +157,11 @@ def test_simulated_is_in_every_title(study, folder):
 def test_real_data_are_not_called_simulated():
   real = study_of(simulated=False)
   assert 'simulated' not in page_lib.page(real).lower()
-  assert 'simulated' not in tables.print_rows(real)
+  assert 'simulated' not in printed.print_rows(real)
 
 
 def test_rows_for_the_terminal_are_ordered_and_narrow(study):
-  text = tables.print_rows(study)
+  text = printed.print_rows(study)
   assert max(len(line) for line in text.splitlines()) <= 120
   lines = text.splitlines()
   first = next(i for i, line in enumerate(lines) if line.startswith('2 '))
@@ -174,10 +176,10 @@ def test_undefined_numbers_are_a_dash_with_a_note():
   empty = predictions_lib.Table(
     '7t', 'ccm_3t', p, scans, p.probability[None], '', ''
   )
-  row = tables.make_row(empty, number=3, draws=20)
+  row = make_row(empty, number=3, draws=20)
   assert row.roc is None
   study = study_of(rows=[row], orderings=[])
-  text = tables.print_rows(study)
+  text = printed.print_rows(study)
   assert '– a)' in text
   assert 'a) no microbleeds among the candidates' in text
   page = page_lib.page(study)
@@ -291,7 +293,7 @@ def test_learning_rows_unroll_the_log():
     for s, f in (('7t', 0), ('scratch', 1))
   ]
   log = [{'epoch': 3, 'validation_loss': [0.5, None], 'train_loss': [1, 2]}]
-  assert tables.learning_rows(log, replicas) == [
+  assert learning_rows(log, replicas) == [
     {'strategy': '7t', 'fold': 0, 'seed': 0, 'epoch': 3}
     | {'train_loss': 1, 'validation_loss': 0.5},
     {'strategy': 'scratch', 'fold': 1, 'seed': 0, 'epoch': 3}
@@ -340,7 +342,7 @@ def with_lesions(one):
 
 def test_parts_by_size_and_region_are_shown_and_written(tmp_path):
   one = with_lesions(table())
-  row = tables.make_row(one, draws=20)
+  row = make_row(one, draws=20)
   sizes = row.parts['size']
   assert list(sizes) == ['below 2 mm', '3 to 5 mm']
   assert sizes['3 to 5 mm'][0].value == 0  # never proposed
@@ -390,7 +392,7 @@ def test_out_of_fold_rows_and_pairs_are_shown(tmp_path):
   test = pairs[0].tests['nadeau_bengio']
   assert test.assumption == 'normal fold differences'
   assert test.p is not None
-  rows = [tables.make_row(one, draws=20) for one in (second, third)]
+  rows = [make_row(one, draws=20) for one in (second, third)]
   study = study_of(held_out=rows, pairs=pairs)
   page_lib.write(study, tmp_path)
   text = (tmp_path / 'report.html').read_text(encoding='utf-8')
@@ -411,7 +413,7 @@ def test_seeds_are_averaged_and_their_spread_is_shown(tmp_path):
   by_seed = np.stack([one.predictions.probability, other])
   p = one.predictions._replace(probability=by_seed.mean(0))
   one = one._replace(predictions=p, by_seed=by_seed)
-  row = tables.make_row(one, draws=20)
+  row = make_row(one, draws=20)
   assert len(row.seeds) == 2
   study = study_of(rows=[row], orderings=[])
   text = page_lib.page(study)
@@ -449,7 +451,7 @@ STORED = {
 
 @pytest.fixture(scope='module')
 def with_points(tmp_path_factory):
-  row = tables.make_row(table('7t'), number=2, stored=STORED, draws=50)
+  row = make_row(table('7t'), number=2, stored=STORED, draws=50)
   study = study_of(rows=[row])
   folder = tmp_path_factory.mktemp('points')
   page_lib.write(study, folder)
@@ -507,7 +509,7 @@ def test_every_undefined_cell_of_every_csv_has_its_reason(tmp_path):
   one = predictions_lib.Table('7t', 'btumor_3t', p, scans, p.probability[None])
   two = one._replace(strategy='finetuned')
   study = study_of(
-    rows=[tables.make_row(one, stored=STORED, draws=20)],
+    rows=[make_row(one, stored=STORED, draws=20)],
     pairs=compare.all_pairs([one, two]),
     orderings=orderings.orderings(
       {(t.strategy, t.test): t.predictions for t in (one, two)},
@@ -618,14 +620,14 @@ def test_tiny_cohorts_make_a_whole_page(seed):
   )
   both = {(t.strategy, t.test): t.predictions for t in (first, second)}
   study = study_of(
-    rows=[tables.make_row(t, draws=20) for t in (first, second)],
+    rows=[make_row(t, draws=20) for t in (first, second)],
     orderings=orderings.orderings(
       both, {'btumor_3t': scans}, claims=CLAIMS, draws=20
     ),
   )
   page = page_lib.page(study)
   Page(page)
-  for text in (page, tables.print_rows(study)):
+  for text in (page, printed.print_rows(study)):
     assert not re.search(r'\b(nan|inf|None)\b', text)
   storage.plain(study)
 

@@ -254,7 +254,7 @@ def removed_by(
   *,
   threshold: float = metrics.THRESHOLD,
 ) -> np.ndarray:
-  """False candidates that fine-tuning removes (Figure 4), as row indices.
+  """False candidates of `before` that `after` removes, as row indices.
 
   Mimics that `before` calls a microbleed and `after` does not, the largest
   drop of likelihood first. Indices are into `before`.

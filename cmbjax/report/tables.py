@@ -1,4 +1,4 @@
-"""A study's numbers as rows: for the terminal, the page and `storage`.
+"""What a report holds, and how a number of it is written.
 
 Rule: a number that is not defined is shown as a dash with the reason as a
 note; NaN is never written. Simulated data are called so in every title.
@@ -6,21 +6,11 @@ note; NaN is never written. Simulated data are called so in every title.
 
 import dataclasses
 import re
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from cmbjax.evaluation import (
-  agreement,
-  breakdown,
-  calibration,
-  froc,
-  levels,
-  metrics,
-  operating_points,
-)
-from cmbjax.evaluation import own as own_metrics
+from cmbjax.evaluation import breakdown
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
@@ -28,7 +18,6 @@ from cmbjax.evaluation.statistics import Interval
 
 DASH = '–'
 _MOST_DIGITS = 9  # single precision has no more
-_OWN_PER_LINE = 3  # own metrics beside each other, for 120 columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,150 +294,6 @@ class StudyTables:
     return known
 
 
-def make_row(
-  table: predictions_lib.Table,
-  *,
-  number: int | None = None,
-  threshold: float = metrics.THRESHOLD,
-  stored: Mapping | None = None,
-  own: Mapping[str, Callable] | None = None,
-  **how,
-) -> Row:
-  """Everything of one row from one prediction table.
-
-  Args:
-    table: predictions of one strategy on one test set.
-    number: row of the table of a paper, None when it has none.
-    threshold: a likelihood must be strictly above it.
-    stored: what `operating_points.choose` gave on out-of-fold predictions of
-      the same strategy; None when it is not known.
-    own: 'module:name' -> metric of the user, see `metrics.own`.
-    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
-  """
-  p, scans = table.predictions, table.scans
-  curve = metrics.froc(p, scans)
-  stored = stored or {}
-  counted = agreement.count_agreement(p, scans, threshold=threshold, **how)
-  return Row(
-    strategy=table.strategy,
-    test=table.test,
-    number=number,
-    metrics=metrics.evaluate(p, scans, threshold=threshold, **how),
-    bootstrap=metrics.evaluate(
-      p, scans, threshold=threshold, **{**how, 'method': 'bootstrap'}
-    ),
-    num_subjects=len(np.unique(scans.subject)),
-    num_scans=len(scans.scan),
-    num_candidates=len(p.key),
-    num_lesions=int(np.sum(scans.num_lesions)),
-    roc=_curve(metrics.roc(p.probability, p.label)),
-    froc=_curve(curve and _rises(curve)),
-    reliability=_curve(calibration.reliability(p.probability, p.label)),
-    calibration=_calibration(p, stored.get('calibration'), how),
-    calibrated_by=stored.get('calibration', {}).get('kind', ''),
-    points=_points(p, scans, stored.get('points', {}), how),
-    levels=levels.evaluate(p, scans, threshold=threshold, **how),
-    rates={
-      f'{rate:g}': found
-      for rate, found in froc.sensitivities(p, scans, **how).items()
-    },
-    likelihoods=breakdown.by_likelihood(p, scans, **how),
-    agreement=_agreement(counted),
-    grades=counted.grades.tolist(),
-    parts=_parts(table, threshold=threshold, **how),
-    seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
-    kind=table.kind,
-    strategy_label=table.strategy_label,
-    test_label=table.test_label,
-    own={
-      name: own_metrics.interval(metric, p, scans, level=how.get('level', 0.95))
-      for name, metric in (own or {}).items()
-    },
-  )
-
-
-def _calibration(p, fitted, how) -> dict[str, Interval]:
-  """Brier score and ECE, as they are and under the stored calibration."""
-  found = calibration.scores(p, **how)
-  if fitted:
-    value = operating_points.calibrated(p.probability, fitted)
-    again = calibration.scores(p._replace(probability=value), **how)
-    found |= {f'{name}_calibrated': one for name, one in again.items()}
-  return found
-
-
-def _points(p, scans, points, how) -> dict[str, Point]:
-  """Thresholds of the training subjects on this test set."""
-  result = {}
-  for name, point in points.items():
-    found = metrics.evaluate(p, scans, threshold=point['threshold'], **how)
-    kept = {metric: found[metric] for metric in POINT_METRICS}
-    result[name] = Point(point['threshold'], point['rule'], kept)
-  return result
-
-
-def _parts(table: predictions_lib.Table, **how) -> dict[str, dict[str, tuple]]:
-  """Sensitivity by size and region, where the lesions are known one by one."""
-  true = table.lesions
-  if true is None:
-    return {}
-  return breakdown.sensitivities(
-    true.diameter_mm,
-    true.region,
-    true.subject,
-    predictions_lib.lesion_likelihood(table.predictions, true),
-    **how,
-  )
-
-
-def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
-  return {
-    'icc': found.icc,
-    'consistency': found.consistency,
-    'kappa': found.kappa,
-    'same_grade': found.same_grade,
-    'bias': _bias(found.bland_altman),
-  }
-
-
-def _bias(found: agreement.BlandAltman) -> Interval:
-  if found.bias is None:
-    return Interval(None, None, None, 'no scans')
-  note = '' if found.low is not None else 'one scan, so no limits'
-  return Interval(*found, note)
-
-
-def _rises(curve: metrics.Froc):
-  """The points of a step curve at which it rises, and its end."""
-  y = curve.sensitivity
-  keep = np.concatenate([[True], y[1:] > y[:-1]])
-  keep[-1] = True
-  return curve.fp_per_scan[keep], y[keep]
-
-
-def _curve(curve):
-  if curve is None:
-    return None
-  return tuple(np.asarray(axis, float).tolist() for axis in curve)
-
-
-def learning_rows(log: Sequence[dict], replicas: Sequence) -> list[dict]:
-  """Epoch log (vectors of length R) to one dict per epoch and replica.
-
-  Args:
-    log: rows with epoch, train_loss, validation_loss, learning_rate.
-    replicas: R objects with strategy, fold and seed.
-  """
-  columns = ('train_loss', 'validation_loss', 'learning_rate')
-  return [
-    {'strategy': one.strategy, 'fold': int(one.fold), 'seed': int(one.seed)}
-    | {'epoch': row['epoch']}
-    | {name: row[name][r] for name in columns if name in row}
-    for row in log
-    for r, one in enumerate(replicas)
-  ]
-
-
 def headline(study: StudyTables) -> str:
   """'finetune, simulated data'."""
   return study.title + (', simulated data' if study.simulated else '')
@@ -529,52 +374,6 @@ def own_head(name: str) -> str:
   return name.rpartition(':')[2]
 
 
-def print_rows(study: StudyTables) -> str:
-  """The rows as plain text for a terminal, at most 120 columns wide."""
-  notes = Notes()
-  table = _lines(
-    study,
-    [m.short for m in METRICS[:5]],
-    lambda row: [
-      _cell(row.metrics.get(m.name), m.kind, notes) for m in METRICS[:5]
-    ],
-  )
-  level = study.record.get('level', 0.95)
-  threshold = study.record.get('threshold', metrics.THRESHOLD)
-  lines = [headline(study), '', *_columns(table), '']
-  for i in range(0, len(study.metrics), _OWN_PER_LINE):
-    names = study.metrics[i : i + _OWN_PER_LINE]
-    own = _lines(
-      study,
-      [_clip(own_head(name), 20) for name in names],
-      lambda row, names=names: [
-        _cell(row.own.get(name), 'number', notes) for name in names
-      ],
-    )
-    lines += [*_columns(own), '']
-  lines.append(
-    f'Threshold {threshold:g} (strictly above); {100 * level:g} % intervals '
-    f'over subjects by {study.record.get("method", "jackknife")}; those by '
-    'bootstrap are in results.csv.'
-  )
-  if study.record.get('pretrained'):
-    lines += textwrap.wrap(study.record['pretrained'], 100)
-  lines += [f'{notes.mark(text)}) {text}' for text in notes.texts]
-  lines += _verdict_lines(study)
-  return '\n'.join(lines) + '\n'
-
-
-def _lines(study: StudyTables, heads: list[str], values: Callable) -> list:
-  """Which row it is, then some values of it; a heading first."""
-  with_number = numbered(study.rows)
-  table = [['Row'] * with_number + ['Strategy', 'Test set', *heads]]
-  for row in ordered(study.rows):
-    place = [DASH if row.number is None else str(row.number)] * with_number
-    where = [_clip(row.strategy_label, 19), _clip(row.test_label, 12)]
-    table.append([*place, *where, *values(row)])
-  return table
-
-
 def removed_head(study: StudyTables) -> str:
   """What `StudyTables.removed` shows."""
   before, after, test = study.removed_by
@@ -586,42 +385,3 @@ def removed_head(study: StudyTables) -> str:
 def claims_head(study: StudyTables) -> str:
   """What the claims are called."""
   return "The paper's orderings" if study.paper else 'Claims'
-
-
-def _verdict_lines(study: StudyTables) -> list[str]:
-  if not study.orderings:
-    return []
-  where = ' on simulated data' if study.simulated else ''
-  lines = ['', f'{claims_head(study)}{where} (difference, p after Holm):']
-  for one in study.orderings:
-    value = number(one.difference.value, 'percent')
-    if one.metric == 'auc' and one.difference.value is not None:
-      value = f'{one.difference.value:+.3f}'.replace('-', '−')
-    p = '' if one.p_holm is None else f'p {one.p_holm:.3f}'
-    claim = _clip(one.claim, 85)
-    lines.append(f'  {one.verdict:<15}{value:>7}  {p:<8}{claim}')
-  return lines
-
-
-def _cell(interval: Interval | None, kind: str, notes: Notes) -> str:
-  if interval is None:
-    return DASH
-  text = number(interval.value, kind)
-  inside = bounds(interval, kind)
-  mark = notes.mark(interval.note)
-  return (
-    text + (f' ({inside})' if inside else '') + (f' {mark})' if mark else '')
-  )
-
-
-def _columns(table: list[list[str]]) -> list[str]:
-  width = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-  lines = [
-    '  '.join(cell.ljust(w) for cell, w in zip(row, width)).rstrip()
-    for row in table
-  ]
-  return [lines[0], '-' * max(len(line) for line in lines), *lines[1:]]
-
-
-def _clip(text: str, width: int) -> str:
-  return text if len(text) <= width else text[: width - 1] + '…'
