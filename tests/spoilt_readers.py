@@ -306,11 +306,11 @@ def _read_compare(folder):
 
 
 def _read_report(folder):
-  from cmbjax.report import html, storage, tables
+  from cmbjax.report import html, printed, storage
 
   study = storage.read_json(folder)
   html.page(study)
-  tables.print_rows(study)
+  printed.print_rows(study)
 
 
 def _command(cli, *words):

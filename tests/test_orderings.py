@@ -11,15 +11,19 @@ from cmbjax.evaluation import orderings as lib
 from cmbjax.evaluation import power, statistics
 from cmbjax.evaluation.compare import PAIRED, UNPAIRED
 from cmbjax.evaluation.statistics import Interval, Test
+from tests.claims import CLAIMS, ROWS
 from tests.evaluation_data import make, rescored
 
 
 def judge(kind, gap, p=0.01, sizes=(20,), **family):
   claim = lib.Claim('', ('a', 't'), ('b', 't'), kind)
   design = PAIRED if len(sizes) == 1 else UNPAIRED
-  return lib.judge(
-    claim, Test(gap, p, design), sizes, level=0.95, margin=0.02, **family
-  )
+  return lib.judge(claim, Test(gap, p, design), sizes, level=0.95, **family)
+
+
+def judged_of(found, scans, **options):
+  options = {'claims': CLAIMS, 'numbers': ROWS} | options
+  return lib.orderings(found, scans, **options)
 
 
 def test_verdicts_need_interval_and_p():
@@ -144,10 +148,10 @@ def test_the_verdict_of_a_study_follows_holm_and_not_p_alone():
   found, scans = {}, {}
   for i, test in enumerate(('btumor_7t', 'btumor_3t', 'ccm_3t')):
     p, scans[test] = make(9, 30, seed=i)
-    for key, number in lib.ROWS.items():
+    for key, number in ROWS.items():
       if key[1] == test:
         found[key] = rescored(p, seed=number, noise=1.0)
-  judged = lib.orderings(found, scans, draws=200)
+  judged = judged_of(found, scans, draws=200)
   tested = [one for one in judged if one.p is not None]
   assert len(tested) == 15
   assert [one.p_holm for one in tested] == statistics.holm(
@@ -244,7 +248,7 @@ def study(num_subjects=14, per_scan=60):
   found, scans = {}, {}
   for i, test in enumerate(('btumor_7t', 'btumor_3t', 'ccm_3t')):
     p, scans[test] = make(num_subjects, per_scan, seed=i, lift=0.0)
-    for key, number in lib.ROWS.items():
+    for key, number in ROWS.items():
       if key[1] == test:
         noise = 1.0 if number not in (4, 9) else 0.2
         found[key] = rescored(p, seed=9, noise=noise, lift=lift[number])
@@ -253,8 +257,8 @@ def study(num_subjects=14, per_scan=60):
 
 def test_orderings_of_a_study_in_which_they_hold():
   found, scans = study()
-  judged = lib.orderings(found, scans, draws=400)
-  assert len(judged) == len(lib.CLAIMS)
+  judged = judged_of(found, scans, draws=400)
+  assert len(judged) == len(CLAIMS)
   of = {one.rows: one for one in judged}
   assert of['row 9 not above row 4'].difference.value == 0
   wrong = [
@@ -276,7 +280,7 @@ def test_reversed_strategies_are_not_reproduced():
   for test in ('btumor_3t', 'ccm_3t'):
     a, b = ('finetuned', test), ('scratch', test)
     swapped[a], swapped[b] = found[b], found[a]
-  judged = lib.orderings(swapped, scans, draws=400)
+  judged = judged_of(swapped, scans, draws=400)
   of = {one.rows: one.verdict for one in judged}
   assert of['row 4 above row 6'] == lib.NOT_REPRODUCED
   assert of['row 5 above row 7'] == lib.NOT_REPRODUCED
@@ -289,7 +293,7 @@ def test_orderings_show_the_difference_of_every_seed():
     for key, p in found.items()
     if key[0] != 'scratch'
   }
-  judged = lib.orderings(found, scans, by_seed=by_seed, draws=100)
+  judged = judged_of(found, scans, by_seed=by_seed, draws=100)
   of = {one.rows: one for one in judged}
   one = of['row 9 above row 2']
   assert len(one.by_seed) == 2
@@ -301,7 +305,7 @@ def test_orderings_show_the_difference_of_every_seed():
 def test_claims_without_their_rows_are_left_out():
   found, scans = study(7, 30)
   some = {key: found[key] for key in found if key[0] in ('7t', 'finetuned')}
-  judged = lib.orderings(some, scans, draws=100)
+  judged = judged_of(some, scans, draws=100)
   rows = {one.rows for one in judged}
   assert rows == {
     'row 1 above row 2',

@@ -20,39 +20,19 @@ from matplotlib.figure import Figure
 
 from cmbjax import files
 from cmbjax.evaluation import metrics
+from cmbjax.report.looks import INK, MUTED, NAMED, RULE, TOKENS, Look, look_of
 from cmbjax.report.tables import (
   METRICS,
   CohortRow,
+  Metric,
   Row,
   StudyTables,
-  cohort_label,
   headline,
   likelihood_text,
   ordered,
-  strategy_label,
+  removed_head,
 )
 
-# Colour -> CSS variable of report.css.
-TOKENS = {
-  '#1d2126': '--ink',
-  '#6a717b': '--muted',
-  '#dcdfe4': '--rule',
-  '#2f6694': '--test-7t',
-  '#a8650f': '--test-3t',
-  '#83438f': '--test-ccm',
-  '#b23a3a': '--before',
-  '#2d7a4c': '--after',
-  '#6b63ad': '--scratch',
-  '#45525f': '--combined',
-}
-INK, MUTED, RULE, *_ = TOKENS
-_NAMED = {name: colour for colour, name in TOKENS.items()}
-_TEST = {'btumor_7t': '--test-7t', 'btumor_3t': '--test-3t'}
-_TEST |= {'ccm_3t': '--test-ccm'}
-_STRATEGY = {'7t': '--before', 'finetuned': '--after'}
-_STRATEGY |= {'scratch': '--scratch', 'combined': '--combined'}
-_SPARE = ('--scratch', '--combined', '--test-7t', '--test-3t', '--test-ccm')
-_DASHES = {'scratch': (4, 2), 'combined': (1.2, 1.4)}
 _POINTS = 400  # of a curve on the page
 
 _STYLE = {
@@ -84,22 +64,8 @@ _STYLE = {
 }
 
 
-def cohort_variable(name: str) -> str:
-  """CSS variable of a test set's colour."""
-  return _TEST.get(name) or _spare(name)
-
-
-def strategy_variable(name: str) -> str:
-  """CSS variable of a strategy's colour; 7T red and fine-tuned green."""
-  return _STRATEGY.get(name) or _spare(name)
-
-
-def _spare(name: str) -> str:
-  return _SPARE[sum(name.encode()) % len(_SPARE)]
-
-
-def draw_roc(ax: Axes, rows: Sequence[Row]) -> None:
-  """Figure 5: ROC curves of the strategies on one test set."""
+def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
+  """ROC curves of the strategies on one test set."""
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if row.roc is None:
@@ -107,23 +73,23 @@ def draw_roc(ax: Axes, rows: Sequence[Row]) -> None:
     area = row.metrics['auc'].value
     ax.plot(
       *_thin(row.roc),
-      label=f'{strategy_label(row.strategy)}  {area:.3f}',
-      **_line(row.strategy),
+      label=f'{row.strategy_label}  {area:.3f}',
+      **look.line(row.strategy),
     )
   ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
   ax.set(xlabel='false positive rate', ylabel='sensitivity of candidates')
   _finish(ax, [row.roc for row in rows], 'lower right')
 
 
-def draw_froc(ax: Axes, rows: Sequence[Row]) -> None:
+def draw_froc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
   """Sensitivity of all lesions against FP per scan on one test set."""
   for row in rows:
     if row.froc is not None:
       ax.plot(
         *_thin(row.froc),
         drawstyle='steps-post',
-        label=strategy_label(row.strategy),
-        **_line(row.strategy),
+        label=row.strategy_label,
+        **look.line(row.strategy),
       )
   ax.set(ylim=(0, 1.01), xlabel='false positives per scan')
   ax.set(ylabel='sensitivity of all lesions')
@@ -133,15 +99,15 @@ def draw_froc(ax: Axes, rows: Sequence[Row]) -> None:
   _finish(ax, [row.froc for row in rows], 'upper left')
 
 
-def draw_reliability(ax: Axes, rows: Sequence[Row]) -> None:
+def draw_reliability(ax: Axes, rows: Sequence[Row], look: Look) -> None:
   """Share of microbleeds against likelihood on one test set."""
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if not row.reliability or not row.reliability[0]:
       continue
     likelihood, share, count = (np.asarray(v) for v in row.reliability)
-    line = _line(row.strategy)
-    ax.plot(likelihood, share, label=strategy_label(row.strategy), **line)
+    line = look.line(row.strategy)
+    ax.plot(likelihood, share, label=row.strategy_label, **line)
     area = 6 + 60 * count / count.sum()
     ax.scatter(likelihood, share, s=area, color=line['color'], zorder=3)
   ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
@@ -149,11 +115,11 @@ def draw_reliability(ax: Axes, rows: Sequence[Row]) -> None:
   _finish(ax, [row.reliability for row in rows], 'lower right')
 
 
-def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
-  """Figure 2: candidates per scan of each cohort."""
+def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
+  """Candidates per scan of each cohort."""
   for y, cohort in enumerate(cohorts):
     scans = max(cohort.num_scans, 1)
-    colour = _NAMED[cohort_variable(cohort.name)]
+    colour = look.test_colour(cohort.name)
     parts = (('CMB', cohort.num_cmb, 0.18), ('FP', cohort.num_fp, -0.18))
     for name, count, shift in parts:
       value = count / scans
@@ -168,7 +134,7 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
         va='center',
         fontsize=8,
       )
-  ax.set_yticks(range(len(cohorts)), [cohort_label(c.name) for c in cohorts])
+  ax.set_yticks(range(len(cohorts)), [c.label for c in cohorts])
   ax.invert_yaxis()
   ax.spines['left'].set_visible(False)
   ax.tick_params(axis='y', length=0)
@@ -176,11 +142,13 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
   ax.set_xlabel('candidates per scan')
 
 
-def draw_rows(ax: Axes, rows: Sequence[Row], metric) -> None:
-  """Figure 3: one metric of all rows, coloured by test set."""
+def draw_rows(
+  ax: Axes, rows: Sequence[Row], metric: Metric, look: Look
+) -> None:
+  """One metric of all rows, coloured by test set."""
   for y, row in enumerate(rows):
     interval = row.metrics.get(metric.name)
-    colour = _NAMED[cohort_variable(row.test)]
+    colour = look.test_colour(row.test)
     if interval is None or interval.value is None:
       ax.text(0.02, y, '–', transform=ax.get_yaxis_transform(), va='center')
       continue
@@ -201,30 +169,30 @@ def draw_rows(ax: Axes, rows: Sequence[Row], metric) -> None:
   ax.spines['left'].set_visible(False)
 
 
-def draw_loss(ax: Axes, curves: Sequence[dict]) -> None:
+def draw_loss(ax: Axes, curves: Sequence[dict], look: Look) -> None:
   """Validation loss of one strategy: each replica thin, the mean strong."""
-  _draw_replicas(ax, curves, 'validation_loss')
+  _draw_replicas(ax, curves, 'validation_loss', look)
   ax.set_ylabel('validation loss')
   ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
 
 
-def draw_rate(ax: Axes, curves: Sequence[dict]) -> None:
+def draw_rate(ax: Axes, curves: Sequence[dict], look: Look) -> None:
   """Learning rate of each replica of one strategy."""
-  _draw_replicas(ax, curves, 'learning_rate', mean=False)
+  _draw_replicas(ax, curves, 'learning_rate', look, mean=False)
   ax.set(yscale='log', xlabel='epoch', ylabel='learning rate')
   values = [c['learning_rate'] for c in curves if c.get('learning_rate')]
   if values:
     ax.set_ylim(min(values) / 2, max(values) * 2)
 
 
-def _draw_replicas(ax, curves, name, *, mean=True):
+def _draw_replicas(ax, curves, name, look, *, mean=True):
   replicas: dict[tuple, list] = {}
   for row in curves:
     value = row.get(name)
     if value is not None and math.isfinite(value):
       key = (row.get('seed', 0), row.get('fold', 0))
       replicas.setdefault(key, []).append((row['epoch'], value))
-  colour = _NAMED[strategy_variable(curves[0]['strategy'])]
+  colour = look.strategy_colour(curves[0]['strategy'])
   for points in replicas.values():
     x, y = zip(*points)
     alpha = 0.45 if mean else 0.8
@@ -256,13 +224,6 @@ def _draw_replicas(ax, curves, name, *, mean=True):
   )
 
 
-def _line(strategy: str) -> dict:
-  line = {'color': _NAMED[strategy_variable(strategy)], 'linewidth': 1.6}
-  if strategy in _DASHES:
-    line['dashes'] = _DASHES[strategy]
-  return line
-
-
 def _finish(ax: Axes, curves: Sequence, where: str) -> None:
   ax.grid(True)
   ax.set_axisbelow(True)
@@ -279,15 +240,6 @@ def _thin(curve) -> tuple[np.ndarray, np.ndarray]:
     return x, y
   keep = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
   return x[keep], y[keep]
-
-
-def by_test(rows: Sequence[Row]) -> dict[str, list[Row]]:
-  """Test set -> its rows, in the order of Figure 3."""
-  groups: dict[str, list[Row]] = {}
-  for row in ordered(rows):
-    groups.setdefault(row.test, []).append(row)
-  order = {name: i for i, name in enumerate(_TEST)}
-  return dict(sorted(groups.items(), key=lambda g: order.get(g[0], 99)))
 
 
 def by_strategy(learning: Sequence[dict]) -> dict[str, list[dict]]:
@@ -351,7 +303,8 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
   As PNG, and as SVG where it is a drawing. A figure without content is not
   written; one that an earlier run left under its name goes.
   """
-  rows, tests = ordered(study.rows), by_test(study.rows)
+  look = look_of(study)
+  rows, tests = ordered(study.rows), look.by_test(study.rows)
   made = []
 
   def save(name, title, content, shape, size, fill):
@@ -365,8 +318,8 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
   def panels(draw):
     def fill(axes):
       for ax, (test, some) in zip(axes, tests.items()):
-        draw(ax, some)
-        ax.set_title(cohort_label(test))
+        draw(ax, some, look)
+        ax.set_title(look.tests[test])
 
     return fill
 
@@ -378,7 +331,7 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
     study.cohorts,
     (1, 1),
     (7, 1 + 0.8 * len(study.cohorts)),
-    lambda axes: draw_counts(axes[0], study.cohorts),
+    lambda axes: draw_counts(axes[0], study.cohorts, look),
   )
   save(
     'figure3_rows',
@@ -386,7 +339,7 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
     rows,
     (1, len(METRICS)),
     (15, 1.4 + 0.36 * len(rows)),
-    lambda axes: _fill_rows(axes, rows),
+    lambda axes: _fill_rows(axes, rows, look),
   )
   save('figure5_roc', 'ROC', rows, (1, count), wide, panels(draw_roc))
   save('froc', 'FROC', rows, (1, count), wide, panels(draw_froc))
@@ -405,10 +358,10 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
     strategies,
     (2, max(len(strategies), 1)),
     (3.4 * max(len(strategies), 1), 5),
-    lambda axes: _fill_learning(axes, strategies),
+    lambda axes: _fill_learning(axes, strategies, look),
   )
   for name, title, patches in (
-    ('figure4_removed', 'FPs that fine-tuning removes', study.removed),
+    ('figure4_removed', removed_head(study), study.removed),
     ('misses', 'Missed lesions and worst errors', study.misses),
   ):
     patches = [p for p in patches if np.size(p.image)]
@@ -425,25 +378,24 @@ def _remove(path: pathlib.Path) -> None:
     old.unlink(missing_ok=True)
 
 
-def _fill_rows(axes, rows):
+def _fill_rows(axes, rows, look):
   for ax, metric in zip(axes, METRICS):
-    draw_rows(ax, rows, metric)
+    draw_rows(ax, rows, metric, look)
   names = [
-    f'{row.number or ""}  {strategy_label(row.strategy)} on '
-    f'{cohort_label(row.test)}'
+    f'{row.number or ""}  {row.strategy_label} on {row.test_label}'.strip()
     for row in rows
   ]
   axes[0].set_yticks(range(len(rows)), names)
   for label, row in zip(axes[0].get_yticklabels(), rows):
-    label.set_color(_NAMED[cohort_variable(row.test)])
+    label.set_color(look.test_colour(row.test))
 
 
-def _fill_learning(axes, strategies):
+def _fill_learning(axes, strategies, look):
   half = len(axes) // 2
   for i, (name, curves) in enumerate(strategies.items()):
-    draw_loss(axes[i], curves)
-    axes[i].set_title(strategy_label(name))
-    draw_rate(axes[half + i], curves)
+    draw_loss(axes[i], curves, look)
+    axes[i].set_title(look.strategies[name])
+    draw_rate(axes[half + i], curves, look)
 
 
 def _save(
@@ -484,7 +436,7 @@ def _save_patches(path, title, study, patches) -> pathlib.Path:
       marks = ((patch.before, '--before'), (patch.after, '--after'))
       for y, (value, variable) in zip((0.48, 0.18), marks):
         if value is not None:
-          beside['color'] = _NAMED[variable]
+          beside['color'] = NAMED[variable]
           text = likelihood_text(value, threshold)
           line[0].text(-0.1, y, text, weight='bold', **beside)
 

@@ -98,7 +98,7 @@ def _run(
   with _observer(study.config, workdir, profile) as observer:
     done = train.train_all(plan, shop, given, observer)
   # Drawing and statistics import for a second: training does not wait.
-  from cmbjax.report import html, tables
+  from cmbjax.report import html, printed
   from cmbjax.study import predict, tabulate
 
   chosen = train.choose(plan, done, shop)
@@ -109,7 +109,7 @@ def _run(
     return None
   found = tabulate.tabulate(study, shop, predicted, chosen)
   page = html.write(found, workdir)
-  print(tables.print_rows(found), flush=True)
+  print(printed.print_rows(found), flush=True)
   log.write(status='done')
   hosts.say(f'report: {page}')
   hosts.barrier('report')

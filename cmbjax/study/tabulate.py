@@ -13,10 +13,9 @@ from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.evaluation import compare, metrics, orderings
-from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions.classifier import POINTS_FILE
-from cmbjax.report import tables
+from cmbjax.report import rows, tables
 from cmbjax.study import predict
 from cmbjax.study.material import Material
 from cmbjax.study.plan import Planned
@@ -56,7 +55,7 @@ def tabulate(
     strategies=[_strategy_row(one, study) for one in study.recipes.values()],
     cohorts=[_cohort_row(study, material, name) for name in study.cohorts],
     rows=[
-      tables.make_row(
+      rows.make_row(
         table,
         number=study.numbers.get(key),
         stored=stored[table.strategy],
@@ -65,7 +64,7 @@ def tabulate(
       )
       for key, table in tested.items()
     ],
-    held_out=[tables.make_row(table, own=own, **options) for table in held_out],
+    held_out=[rows.make_row(table, own=own, **options) for table in held_out],
     pairs=compare.all_pairs(predicted, own=own, **options),
     learning=_learning(chosen, shop),
     record=_study_record(study, material, chosen, options),
@@ -129,19 +128,14 @@ def _removed(
       after = tested.get((name, test))
       if before is None or after is None:
         continue
-      old = before.predictions
-      new = predictions_lib.align(old, after.predictions)
-      rows = compare.removed_by(old, new, threshold=threshold)[:NUM_SHOWN]
       labels = before.strategy_label, after.strategy_label, after.test_label
-      return labels, [
-        tables.Patch(
-          key=str(old.key[i]),
-          image=_seen(material, old.key[i]),
-          before=float(old.probability[i]),
-          after=float(new.probability[i]),
-        )
-        for i in rows
-      ]
+      return labels, rows.removed(
+        before,
+        after,
+        lambda key: _seen(material, key),
+        threshold=threshold,
+        most=NUM_SHOWN,
+      )
   return ('', '', ''), []
 
 
@@ -319,5 +313,5 @@ def _learning(chosen: Mapping[str, Planned], shop: Workshop) -> list[dict]:
   out = []
   for one in chosen.values():
     log = logs.read(shop.folder(one) / 'epochs.jsonl')
-    out += tables.learning_rows(log, one.recipe.rows)
+    out += rows.learning_rows(log, one.recipe.rows)
   return out
