@@ -99,7 +99,14 @@ def label_path(root, subject, *, ending='seg-cmb_dseg.nii.gz', session=None):
 
 
 def write_cohort(
-  root, *, subjects=3, first_seed=0, simulated=False, prefix='sub-', **how
+  root,
+  *,
+  subjects=3,
+  first=1,
+  first_seed=0,
+  simulated=False,
+  prefix='sub-',
+  **how,
 ):
   """The layout of `cmbjax simulate`, with instance labels; the phantoms."""
   root = pathlib.Path(root)
@@ -107,7 +114,7 @@ def write_cohort(
   facts = {'Name': 'small', 'BIDSVersion': '1.10.0', 'Simulated': simulated}
   (root / 'dataset_description.json').write_text(json.dumps(facts))
   made = {}
-  for number in range(1, subjects + 1):
+  for number in range(first, first + subjects):
     subject, one = f'{prefix}{number:02d}', phantom(first_seed + number, **how)
     write_scan(root, subject, one)
     save(label_path(root, subject), one.lesions.astype(np.uint16), one.affine)

@@ -156,10 +156,14 @@ def _per_scan(cohort: Cohort, slab_mm: float) -> float:
 def network(planned: Planned) -> Network:
   """FLOPs and bytes of a network, from its shapes alone."""
   config = planned.recipe.config
+  channels = len(config.channels)
   module = get_model(
-    config.model.name, convolution='native', dtype=jnp.dtype(config.model.dtype)
+    config.model.name,
+    convolution='native',
+    channels=channels,
+    dtype=jnp.dtype(config.model.dtype),
   )
-  shape = (1, *augment.SEEN, len(config.channels))
+  shape = (1, *augment.SEEN, channels)
   patch = jax.ShapeDtypeStruct(shape, jnp.float32)
   variables = jax.eval_shape(
     lambda x: module.init(jax.random.key(0), x, train=False), patch

@@ -8,24 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files, plugins
-from cmbjax.data import augment
-from cmbjax.models import find_model
 from cmbjax.study import config as configs
 from cmbjax.study.spec import Point, Recipe
-from cmbjax.training import optim, replicas
 
 # Part of every fingerprint: raise it when the same settings would give other
 # numbers than before.
 NUMBERS_VERSION = 3
 
-# The parts of a program that a config may name: key -> how they are found.
-FINDERS = {
-  'model.name': find_model,
-  'train.loss': replicas.find_loss,
-  'train.augmenter': augment.find,
-  'train.optimizer': optim.find_optimizer,
-  'train.schedule': optim.find_schedule,
-}
+# Parts that a config may bring itself, as 'module:name'.
+PARTS = (
+  'model.name',
+  'train.loss',
+  'train.augmenter',
+  'train.optimizer',
+  'train.schedule',
+)
 
 
 class Planned(NamedTuple):
@@ -134,7 +131,7 @@ def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
     rows,
     recipe.epochs,
     {key: configs.get(config, key) for key in decides},
-    {key: source_of(config, key) for key in FINDERS},
+    {key: source_of(config, key) for key in PARTS},
     source,
   )
 
@@ -144,7 +141,7 @@ def source_of(config, key: str) -> str:
   name = configs.get(config, key)
   if not plugins.is_plugin(name):
     return ''
-  return plugins.source(name, FINDERS[key](name))
+  return plugins.source(name, plugins.find(name, key=f'config.{key}', known={}))
 
 
 def program_of(config) -> tuple:

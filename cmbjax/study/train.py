@@ -90,6 +90,7 @@ def make_runner(config: ConfigDict) -> Runner:
   network = get_model(
     config.model.name,
     convolution=config.model.convolution,
+    channels=len(config.channels),
     bn_momentum=config.train.bn_momentum,
     dtype=jnp.dtype(config.model.dtype),
   )
@@ -113,12 +114,11 @@ def check_layers(points: Sequence[Point]) -> None:
   for point in points:
     for recipe in point.study.trained:
       if recipe.rows[0].frozen:
-        network = get_model(recipe.config.model.name)
+        channels = len(recipe.config.channels)
+        network = get_model(recipe.config.model.name, channels=channels)
         shapes = jax.eval_shape(
           lambda x, n=network: n.init(jax.random.key(0), x, train=False),
-          jax.ShapeDtypeStruct(
-            (1, *augment.SEEN, len(recipe.config.channels)), jnp.float32
-          ),
+          jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32),
         )
         replicas.trainable(
           recipe.rows,
