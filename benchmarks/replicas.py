@@ -263,6 +263,7 @@ def _cmbjax(args, backend, num, batch, dtype) -> dict:
   steps = np.full(num, 2, np.int32)
   index = loop.epoch_order(job, 0)[:, :2]
   keys, active = loop._keys(job, 0), np.ones(num, bool)
+  rates = loop.rates_of((job,), state, 0)[:, :2]
   learner = state.learner
 
   def train(steps=steps):
@@ -274,6 +275,7 @@ def _cmbjax(args, backend, num, batch, dtype) -> dict:
       index=index,
       steps=steps,
       keys=keys,
+      rates=rates,
       values=values,
       active=active,
     )

@@ -81,7 +81,7 @@ def test_rates_fall_per_replica(toy):
   for value in ([1, 1, 1], [1, 0.5, 1], [1, 0.4, 1]):
     value = np.array(value, np.float32)
     state = loop.end_epoch((job,), state, value, everyone, runner)
-  rate = np.asarray(state.learner.opt.hyperparams['learning_rate'])
+  rate = loop.rates_of((job,), state, 1)[:, 0]
   base = np.array([r.learning_rate for r in job.replicas])
   np.testing.assert_allclose(rate, base * [0.1, 1, 0.1], rtol=1e-5)
   np.testing.assert_array_equal(state.bad_epochs, [2, 0, 2])

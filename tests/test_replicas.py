@@ -137,9 +137,10 @@ def test_one_seed_starts_all_folds_alike():
 
 
 def test_loss_is_weighted_cross_entropy():
-  logits, label = jnp.array([0.3, -1.2]), jnp.array([1, 0])
+  logits, label = jnp.array([0.3, -1.2]), jnp.array([1.0, 0.0])
   plain = optax.sigmoid_binary_cross_entropy(logits, label)
-  got = replicas.loss_of(logits, label, 3.0)
+  weight = replicas.class_weight(label, 3.0)
+  got = weight * replicas.find_loss('cross_entropy')(logits, label)
   np.testing.assert_allclose(got, plain * jnp.array([3.0, 1.0]), rtol=1e-6)
 
 

@@ -24,6 +24,7 @@ from cmbjax.training import (
   preemption,
   replicas,
   rng,
+  scores,
   watch,
 )
 from cmbjax.training import runner as runner_lib
@@ -75,10 +76,18 @@ class State(NamedTuple):
 
   learner: Learner
   best: Weights
-  plateau: optim.PlateauState
+  plateau: Any  # of `optim.plateau_init`; [R]
   best_value: np.ndarray  # [R] smallest validation loss so far
   bad_epochs: np.ndarray  # [R] in a row
   course: Course  # within the epoch
+
+
+class HeldOut(NamedTuple):
+  """How each replica does on the fold that it held out, float32 [R]."""
+
+  loss: np.ndarray  # mean, with class weights; it steers the training
+  auc: np.ndarray  # of the candidates; NaN without both kinds
+  sensitivity: np.ndarray  # share of its microbleeds above the threshold
 
 
 class Place(NamedTuple):
@@ -120,6 +129,7 @@ def train_together(
   fingerprint: str,
   start: Callable[[], Weights],
   evaluation_batch: int = 128,
+  threshold: float = 0.1,
   save_every_s: float = 0.0,
   observer: watch.Observer | None = None,
 ) -> list[Weights]:
@@ -133,6 +143,7 @@ def train_together(
     fingerprint: of everything that decides the numbers.
     start: makes the first weights, leaves [R, ...] in the order of the jobs.
     evaluation_batch: patches per validation call.
+    threshold: a candidate above it counts as found, in the logs alone.
     save_every_s: seconds between checkpoints; the last epoch and a request
       to stop always save.
     observer: sees speed and losses; None for nobody.
@@ -141,7 +152,8 @@ def train_together(
     For each job the weights of the best epoch of each replica.
 
   Raises:
-    InputError: not one network ever had a finite loss.
+    InputError: not one network ever had a finite loss, or a setting of a
+      row that the optimizer or the schedule cannot use.
     Stopped: the program was asked to end; the state is saved.
   """
   checkpoints = checkpoint.Checkpoints(
@@ -149,6 +161,7 @@ def train_together(
   )
   observer = observer or watch.Observer()
   table = rows_of(jobs)
+  check(jobs, runner)
   # 1. the last checkpoint of these jobs, 2. what `start` gives: transferred
   # or fresh weights.
   weights = start()
@@ -164,6 +177,7 @@ def train_together(
     )
     for folder in place.logs
   ]
+  observer.begin(jobs, first, fingerprint)
   saver = _Saver(
     checkpoints, save_every_s, len(table), saved=restored and first
   )
@@ -181,15 +195,17 @@ def train_together(
         state = run_epoch(jobs, state, patches, runner, values, epoch, active)
       if _stop():
         saver.stop(epoch, state)
-      value = validate(jobs, patches, runner, state, evaluation_batch)
+      held = validate(
+        jobs, patches, runner, state, evaluation_batch, threshold=threshold
+      )
       speed = seen / (time.monotonic() - began)
-      row = _epoch_row(jobs, state, value, active)
-      state = end_epoch(jobs, state, value, active, runner)
+      row = _epoch_row(jobs, state, held, epoch, active)
+      state = end_epoch(jobs, state, held.loss, active, runner)
       for log, part in zip(logs, _per_job(jobs, row)):
         log.add(epoch=epoch, **part)
       observer.epoch(epoch, jobs, row, speed)
       saver.offer(epoch + 1, state, force=epoch + 1 == last)
-      progress.advance(note=watch.summary(value[active], speed))
+      progress.advance(note=watch.summary(held.loss[active], speed))
     saver.offer(epoch_after(first, logs), state, force=True)
   _check_finite(jobs, state)
   return _split(jobs, hosts.fetch(state.best))
@@ -200,6 +216,19 @@ def rows_of(jobs: Sequence[Job]) -> tuple[Replica, ...]:
   return tuple(row for job in jobs for row in job.replicas)
 
 
+def check(jobs: Sequence[Job], runner: Runner) -> None:
+  """Refuses settings of rows that the training could not use.
+
+  Raises:
+    InputError: a weight decay that the optimizer does not take, or a schedule
+      that gives no usable rates.
+  """
+  optim.check_decay(runner.optimizer, rows_of(jobs))
+  for job in jobs:
+    for row in job.replicas:
+      optim.rates(row, job.epochs * job.steps)
+
+
 def initial_state(
   jobs: Sequence[Job], weights: Weights, runner: Runner
 ) -> State:
@@ -207,11 +236,8 @@ def initial_state(
   table = rows_of(jobs)
   num = runner.padded(len(table))
   weights = _padded(hosts.fetch(weights), runner, len(table))
-  opt = optim.begin(
-    weights.params,
-    _column(jobs, num, 'learning_rate'),
-    _column(jobs, num, 'weight_decay'),
-  )
+  decay = np.array([row.weight_decay for row in _rows(jobs, num)])
+  opt = optim.begin(runner.optimizer, weights.params, decay)
   return State(
     learner=runner.place(Learner(weights, opt)),
     # A second copy, because the learner's buffers are given to the step.
@@ -253,11 +279,30 @@ def run_epoch(
     index=_fill(np.concatenate(orders), num),
     steps=steps_of(jobs, num),
     keys=_fill(keys, num),
+    rates=rates_of(jobs, state, epoch),
     values=values,
     active=active,
     stop=_stop,
   )
   return state._replace(learner=learner, course=course)
+
+
+def rates_of(jobs: Sequence[Job], state: State, epoch: int) -> np.ndarray:
+  """Learning rates of the steps of one epoch, float32 [num, most steps].
+
+  They follow from the number of the step and from the plateau alone, so that
+  a training that goes on has the same.
+  """
+  most = max(job.steps for job in jobs)
+  rows = []
+  for job in jobs:
+    now = slice(epoch * job.steps, (epoch + 1) * job.steps)
+    for row in job.replicas:
+      course = optim.rates(row, job.epochs * job.steps)
+      mine = course[now] if epoch < job.epochs else course[-1:]
+      rows.append(np.pad(mine, (0, most - len(mine)), mode='edge'))
+  rates = _fill(np.stack(rows), len(state.best_value))
+  return rates * state.plateau.scale[:, None]
 
 
 def steps_of(jobs: Sequence[Job], num: int) -> np.ndarray:
@@ -294,8 +339,19 @@ def validate(
   runner: Runner,
   state: State,
   batch: int,
-) -> np.ndarray:
-  """Mean loss [R] of each replica on its own held-out fold."""
+  *,
+  threshold: float = 0.1,
+) -> HeldOut:
+  """Each replica on its own held-out fold.
+
+  Args:
+    jobs: what is trained.
+    patches: all examples, on the device.
+    runner: how replicas are run.
+    state: of all rows.
+    batch: patches per call.
+    threshold: of the sensitivity.
+  """
   held = [job.pool[job.fold_of == r.fold] for job in jobs for r in job.replicas]
   num = len(state.best_value)
   width = max(len(h) for h in held)
@@ -304,12 +360,17 @@ def validate(
   weights = state.learner.weights
   logits = runner.logits(patches, weights, _fill(index, num), batch)
   labels = np.asarray(patches.label)
-  out = np.full(num, np.inf, np.float32)
+  out = HeldOut(
+    np.full(num, np.inf, np.float32),
+    np.full(num, np.nan, np.float32),
+    np.full(num, np.nan, np.float32),
+  )
   for r, (mine, row) in enumerate(zip(held, rows_of(jobs))):
     z, y = logits[r, : len(mine)].astype(np.float64), labels[mine]
-    weight = 1.0 + (row.positive_weight - 1.0) * y
-    with np.errstate(invalid='ignore'):  # NaN is a bad epoch, see `end_epoch`
-      out[r] = np.mean(weight * (np.logaddexp(0, z) - y * z))
+    weight = replicas.class_weight(y, row.positive_weight)
+    out.loss[r] = np.mean(weight * scores.losses(runner.loss, z, y))
+    out.auc[r] = scores.auc(z, y)
+    out.sensitivity[r] = scores.sensitivity(z, y, threshold)
   return out
 
 
@@ -324,20 +385,14 @@ def end_epoch(
   num = len(active)
   value = np.where(active & np.isfinite(value), value, np.inf)
   better = value < state.best_value
-  stepped = optim.plateau_step(_plateau(jobs, num), state.plateau, value)
+  stepped = optim.plateau_step(_rows(jobs, num), state.plateau, value)
   plateau = jax.tree.map(
     lambda n, o: np.where(active, n, o), stepped, state.plateau
   )
-  rate = _column(jobs, num, 'learning_rate') * plateau.scale
-  opt = state.learner.opt
-  opt = opt._replace(
-    hyperparams={**opt.hyperparams, 'learning_rate': runner.place(rate)}
-  )
-  learner = state.learner._replace(opt=opt)
   bad = np.where(better, 0, state.bad_epochs + active)
   return State(
-    learner=learner,
-    best=runner.pick(better, learner.weights, state.best),
+    learner=state.learner,
+    best=runner.pick(better, state.learner.weights, state.best),
     plateau=plateau,
     best_value=np.where(better, value, state.best_value).astype(np.float32),
     bad_epochs=bad.astype(np.int32),
@@ -448,15 +503,20 @@ def _label(jobs: Sequence[Job]) -> str:
 
 
 def _epoch_row(
-  jobs: Sequence[Job], state: State, value: np.ndarray, active: np.ndarray
+  jobs: Sequence[Job],
+  state: State,
+  held: HeldOut,
+  epoch: int,
+  active: np.ndarray,
 ) -> dict[str, np.ndarray]:
-  """What is logged of one epoch, vectors [R]."""
-  opt = state.learner.opt
+  """What is logged of one epoch, vectors [R]; the rate of its last step."""
   loss = state.course.total / steps_of(jobs, len(active))
   return {
     'train_loss': np.where(active, loss, np.nan),
-    'validation_loss': np.where(active, value, np.nan),
-    'learning_rate': hosts.fetch(opt.hyperparams['learning_rate']),
+    'validation_loss': np.where(active, held.loss, np.nan),
+    'validation_auc': np.where(active, held.auc, np.nan),
+    'validation_sensitivity': np.where(active, held.sensitivity, np.nan),
+    'learning_rate': rates_of(jobs, state, epoch)[:, -1],
     'active': active,
   }
 
@@ -502,21 +562,10 @@ def _fill(array: np.ndarray, num: int) -> np.ndarray:
   return np.concatenate([array, extra]) if len(extra) else array
 
 
-def _column(jobs: Sequence[Job], num: int, name: str) -> np.ndarray:
-  column = [getattr(row, name) for row in rows_of(jobs)]
-  return _fill(np.array(column, np.float32), num)
-
-
-def _plateau(jobs: Sequence[Job], num: int) -> optim.Plateau:
-  floor = _column(jobs, num, 'min_learning_rate')
-  with np.errstate(divide='ignore', invalid='ignore'):
-    scale = floor / _column(jobs, num, 'learning_rate')
-  return optim.Plateau(
-    factor=_column(jobs, num, 'plateau_factor'),
-    patience=_column(jobs, num, 'patience'),
-    min_delta=_column(jobs, num, 'min_delta'),
-    min_scale=np.where(np.isfinite(scale), np.minimum(scale, 1), 1),
-  )
+def _rows(jobs: Sequence[Job], num: int) -> tuple[Replica, ...]:
+  """The replica table, filled up to `num` rows with the last one."""
+  table = rows_of(jobs)
+  return table + table[-1:] * (num - len(table))
 
 
 def _keys(job: Job, epoch: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cmbjax import models
 from cmbjax.data import augment
 from cmbjax.errors import InputError
 from cmbjax.training import hosts, optim, replicas
@@ -45,20 +46,37 @@ def begin(num_replicas: int) -> Course:
   )
 
 
-def train_step(network: Any, data_axis: str | None = None) -> Callable:
+class Parts(NamedTuple):
+  """What a step is made of.
+
+  Attributes:
+    network: the Linen module.
+    loss: (logits [B], labels float32 [B]) to [B].
+    augmenter: (key, patch [24, 24, 12, C], strength) to [16, 16, 8, C].
+    optimizer: takes `learning_rate` (and `weight_decay`, if it has it) and
+      gives an optax.GradientTransformation.
+  """
+
+  network: Any
+  loss: Callable = replicas.cross_entropy
+  augmenter: Callable = augment.augment
+  optimizer: Callable = optim.OPTIMIZERS['adamw']
+
+
+def train_step(parts: Parts, data_axis: str | None = None) -> Callable:
   """The step of one replica.
 
-  (patches, learner, total, index [B], key data, number, values, active) to
-  (learner, total). BatchNorm sees each example of `index` once, so a batch
+  (patches, learner, total, index [B], key data, number, rate, values, active)
+  to (learner, total). BatchNorm sees each example of `index` once, so a batch
   is never padded. `active` is None (yes) or a bool; with no, all stays.
 
   Args:
-    network: the Linen module.
+    parts: of the step.
     data_axis: mesh axis over which B is split, or None.
   """
-  optimizer = optim.adam()
+  network = parts.network
 
-  def step(patches, learner, total, index, key, number, values, active):
+  def step(patches, learner, total, index, key, number, rate, values, active):
     weights, may_change = learner.weights, values.trainable
     key = jax.random.fold_in(jax.random.wrap_key_data(key), number)
     turns, drops = jax.random.split(key)
@@ -67,10 +85,10 @@ def train_step(network: Any, data_axis: str | None = None) -> Callable:
       jax.random.split(turns, size), first, len(index)
     )
     image = patches.image[index].astype(jnp.float32)  # [B, X, Y, Z, C]
-    image = jax.vmap(augment.augment, (0, 0, None))(
+    image = jax.vmap(parts.augmenter, (0, 0, None))(
       turns, image, values.augmentation
     )
-    label = patches.label[index]
+    label = patches.label[index].astype(jnp.float32)
     fixed = {'batch_stats': weights.batch_stats}
     if may_change is not None:
       fixed['frozen'] = replicas.frozen_norms(may_change)
@@ -83,7 +101,8 @@ def train_step(network: Any, data_axis: str | None = None) -> Callable:
         rngs={'dropout': drops},
         mutable=['batch_stats'],
       )
-      losses = replicas.loss_of(logits, label, values.positive_weight)
+      weight = replicas.class_weight(label, values.positive_weight)
+      losses = weight * parts.loss(logits, label)
       return losses.sum() / size, updates.get('batch_stats', {})
 
     params = weights.params
@@ -93,6 +112,8 @@ def train_step(network: Any, data_axis: str | None = None) -> Callable:
     (loss, stats), grads = value_and_grad(params)
     if data_axis:
       loss, grads = lax.psum((loss, grads), data_axis)
+    # Made here, from traced settings: rows may differ in both of them.
+    optimizer = optim.make(parts.optimizer, rate, values.weight_decay)
     change, opt = optimizer.update(grads, learner.opt, weights.params)
     new = Weights(optax.apply_updates(weights.params, change), stats)
     if may_change is not None:
@@ -122,6 +143,9 @@ class Runner:
 
   Args:
     network: the Linen module.
+    loss: as `replicas.find_loss` gives it.
+    augmenter: as `augment.find` gives it.
+    optimizer: as `optim.find_optimizer` gives it.
     backend: 'loop' (one compiled step, replicas in threads), 'map' or 'vmap'
       (one program with axis R), 'shard' (replicas over all devices, each
       device its own; the only one for several devices or processes);
@@ -131,13 +155,17 @@ class Runner:
     devices: those of 'shard'; None for all.
 
   Raises:
-    InputError: unknown backend, or devices that cannot be shared out.
+    InputError: unknown backend, devices that cannot be shared out, or a
+      network that cannot share a batch.
   """
 
   def __init__(
     self,
     network: Any,
     *,
+    loss: Callable = replicas.cross_entropy,
+    augmenter: Callable = augment.augment,
+    optimizer: Callable = optim.OPTIMIZERS['adamw'],
     backend: str = 'auto',
     width: int = 0,
     data_parallel: int = 1,
@@ -162,11 +190,12 @@ class Runner:
         f'devices and backend shard; here it is {backend}.'
       )
     self.backend = backend
-    self.network = network
+    self.network, self.loss, self.optimizer = network, loss, optimizer
+    self._parts = Parts(network, loss, augmenter, optimizer)
     self.width = width
     self.mesh = None
     self._shared = (None, None)
-    step, run = train_step(network), forward(network)
+    step, run = train_step(self._parts), forward(network)
     if backend == 'loop':
       self._step = jax.jit(step, donate_argnums=1)
       self._forward = jax.jit(run)
@@ -200,6 +229,7 @@ class Runner:
     index: np.ndarray,
     steps: np.ndarray,
     keys: np.ndarray,
+    rates: np.ndarray,
     values: Values,
     active: np.ndarray,
     stop: Callable[[], bool] = lambda: False,
@@ -213,6 +243,7 @@ class Runner:
       index: [R, most steps, B] into the examples.
       steps: [R] steps of each replica.
       keys: uint32 [R, 2], one key per replica; the step number is folded in.
+      rates: float32 [R, most steps], the learning rate of each step.
       values: arrays [R].
       active: bool [R]; the others stay as they are.
       stop: asked after every step; the epoch then ends early.
@@ -221,7 +252,7 @@ class Runner:
       New learners and how far they are.
     """
     steps = np.where(active, steps, 0)
-    work = (index, steps, keys, values, stop)
+    work = (index, steps, keys, rates, values, stop)
     if self.backend == 'loop':
       return self._epoch_loop(patches, learners, course, *work)
     num = len(steps)
@@ -281,7 +312,7 @@ class Runner:
     return _pick(self.place(np.asarray(mask)), new, old)
 
   def _epoch_loop(
-    self, patches, learners, course, index, steps, keys, values, stop
+    self, patches, learners, course, index, steps, keys, rates, values, stop
   ):
     num = len(steps)
     # Through the host: slicing there compiles nothing, leaf by leaf.
@@ -294,7 +325,7 @@ class Runner:
       while done < steps[r] and not stop():
         learner, total = self._step(
           *(patches, learner, total, index[r, done], keys[r]),
-          *(np.int32(done), own[r], None),
+          *(np.int32(done), rates[r, done], own[r], None),
         )
         ahead.add(total)
         done += 1
@@ -308,21 +339,23 @@ class Runner:
     return self.place(stacked), Course(step, total)
 
   def _epoch_rows(
-    self, patches, learners, course, index, steps, keys, values, stop
+    self, patches, learners, course, index, steps, keys, rates, values, stop
   ):
     patches = self._share(patches)
     step, ahead = course.step.copy(), _Ahead()
     total, keys, values = self.place((course.total, keys, values))
-    pending, last = step < steps, None
+    pending, last, now = step < steps, None, None
     for s in range(int(step[pending].min(initial=2**30)), int(steps.max())):
       if stop():
         break
       on = (step == s) & (s < steps)
       if last is None or (on != last).any():  # else it is there already
         last, active = on, self.place(on)
+      if now is None or (rates[:, s] != now).any():
+        now, rate = rates[:, s], self.place(rates[:, s])
       learners, total = self._step(
         *(patches, learners, total, self._batch(index[:, s]), keys),
-        *(np.int32(s), values, active),
+        *(np.int32(s), rate, values, active),
       )
       ahead.add(total)
       step += on
@@ -341,16 +374,17 @@ class Runner:
       ('replica', 'data'),
       axis_types=(AxisType.Auto,) * 2,
     )
-    axis, network = None, self.network
+    axis, parts = None, self._parts
     if data_parallel > 1:
-      axis, network = 'data', self.network.clone(data_axis='data')
+      axis = 'data'
+      parts = parts._replace(network=models.split_over(self.network, axis))
     how = 'map' if devices[0].platform == 'cpu' else 'vmap'
     rows, everyone = P('replica'), P()
     batch = P('replica', axis)
     step = jax.shard_map(
-      over(train_step(network, axis), _STEP, how),
+      over(train_step(parts, axis), _STEP, how),
       mesh=self.mesh,
-      in_specs=(everyone, rows, rows, batch, rows, everyone, rows, rows),
+      in_specs=(everyone, rows, rows, batch, rows, everyone, rows, rows, rows),
       out_specs=(rows, rows),
     )
     run = jax.shard_map(
@@ -397,7 +431,7 @@ class _Ahead:
 
 
 # Arguments with axis R, by position.
-_STEP = (1, 2, 3, 4, 6, 7)
+_STEP = (1, 2, 3, 4, 6, 7, 8)
 _FORWARD = (1, 2)
 
 

@@ -55,6 +55,16 @@ class Observer:
       return contextlib.nullcontext()
     return jax.profiler.trace(str(self._profile))
 
+  def begin(self, jobs: Sequence[Any], first: int, fingerprint: str) -> None:
+    """The jobs start, or go on, at epoch `first`.
+
+    Args:
+      jobs: those that are trained together.
+      first: what writers hold of it and later is written again.
+      fingerprint: of everything that decides the numbers.
+    """
+    del fingerprint
+
   def epoch(
     self, epoch: int, jobs: Sequence[Any], row: dict, speed: float
   ) -> None:
