@@ -43,7 +43,7 @@ def tabulate(
     'level': config.evaluation.level,
   }
   options = {'threshold': config.evaluation.threshold, **how}
-  own = metrics.own(config.evaluation.metrics)
+  own = {name: metrics.own(name) for name in config.evaluation.metrics}
   tested = {(t.strategy, t.test): t for t in predicted if t.kind == ENSEMBLE}
   held_out = [t for t in predicted if t.kind == OUT_OF_FOLD]
   stored = {name: _stored(study, shop, name) for name in study.reported}
