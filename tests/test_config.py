@@ -124,8 +124,8 @@ def test_a_strategy_of_ones_own_is_resolved_once(tmp_path):
       "  settings={'train.loss': 'optax:hinge_loss'})",
       "config.study.strategies.twice = Strategy('Twice', ('ccm_3t',), 'probe')",
       "config.strategies = ('twice',)",
-      "config.test_subjects.ccm_3t = 1",
-      "config.simulate.subjects.ccm_3t = 6",
+      'config.test_subjects.ccm_3t = 1',
+      'config.simulate.subjects.ccm_3t = 6',
     )
   )
   study = configs.study_of(config)

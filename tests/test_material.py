@@ -50,7 +50,10 @@ def test_a_cohort_that_is_only_tested(
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({}, 'test another cohort as well.*--config.shared_labels=false'),
+    (
+      {'test_subjects.btumor_3t': 1},
+      'test another cohort as well.*--config.shared_labels=false',
+    ),
     ({'shared_labels': False}, r'subjects \(3\) are held out'),
     (
       {'shared_labels': False, 'test_subjects.btumor_3t': 1},

@@ -5,9 +5,12 @@ import types
 import numpy as np
 import pytest
 
-from cmbjax import config as configs
-from cmbjax import study, trainings
-from cmbjax.training import held_out, loop, replicas
+from cmbjax.errors import InputError
+from cmbjax.study import config as configs
+from cmbjax.study import train
+from cmbjax.study.plan import Plan, Planned
+from cmbjax.study.spec import Recipe, Strategy
+from cmbjax.training import checkpoint, held_out, logs, loop, replicas
 from cmbjax.training.replicas import Patches, Replica, Weights
 
 LABEL = np.array([1, 0, 0, 0, 1, 1, 0, 0], np.int8)
@@ -19,10 +22,31 @@ def job_of(strategy, rows):
   return loop.Job(strategy, table, np.arange(8), FOLD_OF, 1, 4)
 
 
-def planned(strategy, rows, **settings):
+def planned(name, rows, *, mark='', starts='', **settings):
   config = configs.load('configs/finetune.py')
   config.train.update(settings)
-  return trainings.Planned(job_of(strategy, rows), config, strategy, None)
+  recipe = Recipe(
+    name,
+    Strategy(name, ('btumor_3t',), starts),
+    config,
+    None,
+    job_of(name, rows).replicas,
+    1,
+  )
+  return Planned(recipe, mark, mark or name, None, None, 0)
+
+
+def first_weights(one, rows, material=None, source=None):
+  job = job_of(one.recipe.name, rows)
+  return train.first_weights(None, one, job, material, source)
+
+
+def shop_of(tmp_path, overwrite=False):
+  """A workshop without examples."""
+  shop = train.Workshop.__new__(train.Workshop)
+  shop.workdir, shop.overwrite, shop.material = tmp_path, overwrite, None
+  shop.patches, shop.runner = Patches(None, LABEL), lambda config: None
+  return shop
 
 
 def weights_of(rows):
@@ -54,11 +78,11 @@ def fresh(monkeypatch):
   ],
 )
 def test_a_fold_goes_on_from_its_own(fresh, of_source, of_job, begins):
-  source = trainings.Trained(
+  source = train.Trained(
     weights_of(len(of_source)), job_of('7t', of_source).replicas, 'f'
   )
-  one = planned('finetuned', of_job)
-  found = trainings.first_weights(None, one, None, source)
+  one = planned('finetuned', of_job, starts='7t')
+  found = first_weights(one, of_job, source=source)
   np.testing.assert_array_equal(found.params['where'] - 100, begins)
 
 
@@ -66,59 +90,135 @@ def test_the_first_output_is_the_share_of_what_a_row_trains_on(fresh):
   """The fold that is held out has no say in it."""
   examples = types.SimpleNamespace(label=LABEL)
   material = types.SimpleNamespace(examples=examples)
-  one = planned('7t', [(0, 0), (1, 0)], output_bias='prior')
-  found = trainings.first_weights(None, one, material, None)
+  rows = [(0, 0), (1, 0)]
+  one = planned('7t', rows, output_bias='prior')
+  found = first_weights(one, rows, material)
   # Without fold 0: 2 of 4; without fold 1: 1 of 4.
   np.testing.assert_allclose(
     found.params['bias'][:, 0], [0, np.log(1 / 3)], atol=1e-6
   )
   plain = planned('7t', [(0, 0)], output_bias='zero')
-  zero = trainings.first_weights(None, plain, material, None)
+  zero = first_weights(plain, [(0, 0)], material)
   np.testing.assert_array_equal(zero.params['bias'], 0)
 
 
-def test_held_out_loss_is_the_mean_cross_entropy(monkeypatch):
+def test_held_out_loss_is_the_mean_cross_entropy(monkeypatch, tmp_path):
   likelihood = np.linspace(0.05, 0.9, 8)
   likelihood[0] = 0.0  # a microbleed: the logarithm is cut off
   monkeypatch.setattr(held_out, 'predict', lambda *_, **__: likelihood)
-  one = planned('7t', [(0, 0)])
-  patches = Patches(None, np.concatenate([LABEL[:0], LABEL]))
-  found = trainings.held_out_loss(
-    one, trainings.Trained(None, (), 'f'), patches, None
+  monkeypatch.setattr(train, 'make_job', lambda *_: job_of('7t', [(0, 0)]))
+  shop = shop_of(tmp_path)
+  shop.material = types.SimpleNamespace(
+    examples=types.SimpleNamespace(label=LABEL)
   )
+  networks = train.Trained(None, (), 'f')
+  found = train.held_out_loss(planned('7t', [(0, 0)]), networks, shop)
   each = [
     -np.log(max(p if y else 1 - p, 1e-12)) for p, y in zip(likelihood, LABEL)
   ]
   assert found == pytest.approx(np.mean(each))
 
 
+def plan_of(some):
+  """{(strategy, point): training} as a plan."""
+  return Plan(
+    some, tuple({p.fingerprint: p for p in some.values()}.values()), ()
+  )
+
+
 def test_the_point_with_the_smallest_loss_is_chosen(monkeypatch, tmp_path):
   """Of each strategy for itself; nothing is compared without a sweep."""
   loss = {'a1': 0.5, 'a2': 0.3, 'a3': 0.4, 'b1': 0.2, 'b2': 0.6}
   monkeypatch.setattr(
-    trainings, 'held_out_loss', lambda one, *_: loss[one.fingerprint]
+    train, 'held_out_loss', lambda one, *_: loss[one.fingerprint]
   )
   written, published = [], []
-  monkeypatch.setattr(trainings, 'write_sweep', lambda *a: written.append(a))
+  monkeypatch.setattr(train, 'write_sweep', lambda *a: written.append(a))
   monkeypatch.setattr(
-    trainings, 'publish', lambda _, one: published.append(one.fingerprint)
+    train, 'publish', lambda _, name, mark: published.append((name, mark))
   )
-
-  def one(mark):
-    return planned({'a': '7t', 'b': 'scratch'}[mark[0]], [(0, 0)])._replace(
-      fingerprint=mark
+  points = {
+    ({'a': '7t', 'b': 'scratch'}[m[0]], m[1]): planned(
+      {'a': '7t', 'b': 'scratch'}[m[0]], [(0, 0)], mark=m
     )
-
-  points = {(one(m).job.strategy, m[1]): one(m) for m in loss}
-  rest = (dict.fromkeys(loss), None, lambda config: None, tmp_path)
-  chosen = study.choose(points, *rest)
+    for m in loss
+  }
+  rest = dict.fromkeys(loss), shop_of(tmp_path)
+  chosen = train.choose(plan_of(points), *rest)
   assert {n: p.fingerprint for n, p in chosen.items()} == {
     '7t': 'a2',
     'scratch': 'b1',
   }
-  assert published == ['a2', 'b1']
+  assert published == [('7t', 'a2'), ('scratch', 'b1')]
   assert written[0][2] == loss
   alone = {key: p for key, p in points.items() if key[1] == '1'}
-  chosen = study.choose(alone, *rest)
+  chosen = train.choose(plan_of(alone), *rest)
   assert {p.fingerprint for p in chosen.values()} == {'a1', 'b1'}
   assert len(written) == 1
+
+
+@pytest.mark.parametrize('diverged', [False, True])
+def test_a_training_that_diverged_is_never_chosen(
+  tmp_path, monkeypatch, diverged
+):
+  """Its weights are those that it began with, and may well look better."""
+  shop, points = shop_of(tmp_path), {}
+  for name, loss in (('good', 0.5), ('wild', None if diverged else 0.4)):
+    points['finetuned', name] = planned('finetuned', [(0, 0)], mark=name)
+    log = logs.EpochLog(
+      shop.folder(points['finetuned', name]) / 'epochs.jsonl', keep_epochs=0
+    )
+    log.add(epoch=0, validation_loss=[loss])
+  seen = {'good': 0.5, 'wild': 0.1}
+  monkeypatch.setattr(
+    train, 'held_out_loss', lambda one, *_: seen[one.fingerprint]
+  )
+  monkeypatch.setattr(train, 'publish', lambda *_: None)
+  chosen = train.choose(plan_of(points), dict.fromkeys(seen), shop)
+  assert chosen['finetuned'].variant == ('good' if diverged else 'wild')
+  assert (',inf,' in (tmp_path / 'sweep.csv').read_text()) == diverged
+
+
+def stored(folder, mark):
+  weights = Weights({'a': {'kernel': np.ones((1, 2), np.float32)}}, {})
+  rows = [Replica('7t', 0, 0, 1e-3)._asdict()]
+  known = {'model': 'm', 'subjects': [], 'replicas': rows}
+  checkpoint.save_weights(folder, weights, known | {'fingerprint': mark})
+
+
+def test_networks_of_another_training_are_not_replaced(tmp_path, capsys):
+  """Of other scans, say: the same settings, and other networks."""
+  one = planned('7t', [(0, 0)], mark='mine')
+  folder = tmp_path / 'models' / '7t@mine'
+  assert train._finished(one, shop_of(tmp_path)) is None
+  stored(folder, 'mine')
+  assert train._finished(one, shop_of(tmp_path)).fingerprint == 'mine'
+  stored(folder, 'other')
+  with pytest.raises(
+    InputError, match=r'7t@mine: holds networks .*--overwrite'
+  ):
+    train._finished(one, shop_of(tmp_path))
+  assert checkpoint.read_record(folder)['fingerprint'] == 'other'
+  assert train._finished(one, shop_of(tmp_path, overwrite=True)) is None
+  assert 'are replaced' in capsys.readouterr().err
+
+
+def test_damaged_networks_are_trained_again_with_a_word(tmp_path, capsys):
+  one = planned('7t', [(0, 0)], mark='mine')
+  folder = tmp_path / 'models' / '7t@mine'
+  stored(folder, 'mine')
+  data = max(folder.rglob('*'), key=lambda p: p.is_file() and p.stat().st_size)
+  data.write_bytes(data.read_bytes()[:-3])
+  assert train._finished(one, shop_of(tmp_path)) is None
+  assert 'is damaged; its networks are trained again' in capsys.readouterr().err
+
+
+def test_checkpoints_of_another_training_are_not_deleted(tmp_path):
+  folder = tmp_path / 'checkpoints'
+  state = {'x': np.ones(2, np.float32)}
+  checkpoint.Checkpoints(folder, fingerprint='other').save(3, state)
+  with pytest.raises(InputError, match='holds unfinished networks of other'):
+    train._check_unfinished(folder, 'mine', overwrite=False)
+  assert checkpoint.fingerprints(folder) == {'other'}
+  train._check_unfinished(folder, 'other', overwrite=False)
+  train._check_unfinished(folder, 'mine', overwrite=True)

@@ -4,6 +4,7 @@ Rule: nothing is simulated, built, compiled or trained; what is estimated says
 so, and where the numbers come from.
 """
 
+import functools
 import json
 import math
 import os
@@ -156,15 +157,15 @@ def _per_scan(cohort: Cohort, slab_mm: float) -> float:
 def network(planned: Planned) -> Network:
   """FLOPs and bytes of a network, from its shapes alone."""
   config = planned.recipe.config
-  channels = len(config.channels)
+  return _network(config.model.name, config.model.dtype, len(config.channels))
+
+
+@functools.cache
+def _network(name: str, dtype: str, channels: int) -> Network:
   module = get_model(
-    config.model.name,
-    convolution='native',
-    channels=channels,
-    dtype=jnp.dtype(config.model.dtype),
+    name, convolution='native', channels=channels, dtype=jnp.dtype(dtype)
   )
-  shape = (1, *augment.SEEN, channels)
-  patch = jax.ShapeDtypeStruct(shape, jnp.float32)
+  patch = jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32)
   variables = jax.eval_shape(
     lambda x: module.init(jax.random.key(0), x, train=False), patch
   )

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
+from cmbjax.detect import stages
 from cmbjax.errors import InputError
+from cmbjax.evaluation import metrics
 from cmbjax.study import cost, material, train, values
 from cmbjax.study import plan as plan_lib
 from cmbjax.study.spec import Point
-from cmbjax.training import checkpoint, writers
+from cmbjax.training import checkpoint, optim, writers
 
 # What may differ between two runs in one folder: it changes no result.
 _FREE = (
@@ -74,13 +76,7 @@ def check(
   setting = setting_of(points)
   _check_owner(workdir, setting, overwrite)
   writers.check(study.config.writers)
-  made = set()
-  for point in points:
-    for recipe in point.study.trained:
-      program = train.program_of(recipe.config)
-      if program not in made:  # parts and devices that do not fit end here
-        made.add(program)
-        train.make_runner(recipe.config)
+  _check_parts(points)
   train.check_layers(points)
   train.check_given(study)
   given = material.check_given(study)
@@ -92,6 +88,25 @@ def check(
   costs = cost.costs(study, plan.calls, workdir, given)
   cost.check_memory(costs)
   return Checked(setting, plan, costs)
+
+
+def _check_parts(points: Sequence[Point]) -> None:
+  """Finds everything that a config names, and the devices.
+
+  Raises:
+    InputError: a part that there is not, or that cannot be used.
+  """
+  config, made = points[0].study.config, set()
+  stages.find(config.candidates)
+  for name in config.evaluation.metrics:
+    metrics.own(name)
+  for recipe in (one for point in points for one in point.study.trained):
+    program = plan_lib.program_of(recipe.config)
+    if program not in made:
+      made.add(program)
+      runner = train.make_runner(recipe.config)
+    optim.check_decay(runner.optimizer, recipe.rows)
+    optim.rates(recipe.rows[0], recipe.epochs)
 
 
 def setting_of(points: Sequence[Point]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def flat(config: ConfigDict) -> dict[str, Any]:
 def put(config: ConfigDict, key: str, value: Any) -> None:
   """Changes the value of a dotted name."""
   section, _, last = key.rpartition('.')
-  get(config, section)[last] = value
+  (get(config, section) if section else config)[last] = value
 
 
 def plain(value: Any) -> Any:
