@@ -189,9 +189,7 @@ def make_records(
   loaded = cohorts.load_scan(scan, channels)
   table, stored = None, None
   if tables_dir is not None:
-    mark = files.digest(
-      cohorts.scan_fingerprint(scan), *_how(gates)
-    )
+    mark = files.digest(cohorts.scan_fingerprint(scan), *_how(gates))
     stored = tables_dir / f'{scan.name}-{mark}.npz'
     table = tables.load_table(stored)
   if table is None:
