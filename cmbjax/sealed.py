@@ -100,16 +100,20 @@ def damage(path: str | os.PathLike, folder: str | os.PathLike) -> str:
   Returns:
     The first thing that is wrong, in words without a full stop; '' where all
     files are as they were.
+
+  Raises:
+    InputError: one of them cannot be read.
   """
   try:
-    for name, wanted in read_json(path)['files'].items():
-      member = pathlib.Path(folder, name)
-      if not member.is_file():
-        return f'{name} is missing'
-      if sha256(member) != wanted:
-        return f'{name} was changed'
-  except InputError as error:
-    return str(error).rstrip('.')
+    listed = read_json(path)['files']
+  except InputError:
+    return f'{pathlib.Path(path).name} is missing or damaged'
+  for name, wanted in listed.items():
+    member = pathlib.Path(folder, name)
+    if not member.is_file():
+      return f'{name} is missing'
+    if sha256(member) != wanted:
+      return f'{name} was changed'
   return ''
 
 

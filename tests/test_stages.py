@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmbjax import plugins
-from cmbjax.data import cohort, examples
+from cmbjax.data import built, cohort, examples
 from cmbjax.detect import candidates, stages
 from cmbjax.detect.candidates import Gates
 from cmbjax.errors import InputError
@@ -199,13 +199,13 @@ def test_a_build_with_an_own_stage(own):
   """Its own fingerprint, its candidates in the data, and its name beside."""
   small_cohorts.write_cohort(own / 'c', subjects=2, simulated=True)
   plain = examples.build('small', own / 'c', own / 'd')
-  built = examples.build(
+  folder = examples.build(
     'small', own / 'c', own / 'd', candidates='my_spots:spots'
   )
-  assert built != plain
-  assert examples.metadata(built)['candidates'] == 'my_spots:spots'
-  assert examples.candidates_of(plain) == 'frst'
-  found = examples.load(built)
+  assert folder != plain
+  assert built.metadata(folder)['candidates'] == 'my_spots:spots'
+  assert built.candidates_of(plain) == 'frst'
+  found = examples.load(folder)
   scan = cohort.read_cohort(own / 'c').scans[0]
   loaded = cohort.load_scan(scan)
   wanted = stages.propose(
@@ -218,9 +218,9 @@ def test_a_build_with_an_own_stage(own):
   np.testing.assert_array_equal(mine, wanted.centre[wanted.kept])
   assert found.label.sum() >= 5
   with pytest.raises(InputError, match='holds candidates of my_spots:spots'):
-    examples.load_as('x', built, config='native', candidates='frst')
-  examples.load_as('x', built, config='native', candidates='my_spots:spots')
-  examples.load_as('x', built, config='native')
+    examples.load_as('x', folder, config='native', candidates='frst')
+  examples.load_as('x', folder, config='native', candidates='my_spots:spots')
+  examples.load_as('x', folder, config='native')
 
 
 def test_other_code_of_an_own_stage_is_another_build(own):
