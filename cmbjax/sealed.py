@@ -76,18 +76,22 @@ def read_arrays(path: str | os.PathLike) -> dict[str, 'np.ndarray']:
 
 
 def write_list(
-  path: str | os.PathLike, members: Mapping[str, str | os.PathLike]
+  path: str | os.PathLike,
+  members: Mapping[str, str | os.PathLike],
+  **facts: Any,
 ) -> None:
   """Writes the SHA-256 of some files to `path`, for `damage`.
 
   Args:
     path: of the list.
     members: name in the list, relative to a folder, to the file itself.
+    **facts: what else the list shall say.
 
   Raises:
     InputError: one of them cannot be read.
   """
-  write_json(path, {'files': {n: sha256(file) for n, file in members.items()}})
+  sums = {name: sha256(member) for name, member in members.items()}
+  write_json(path, {**facts, 'files': sums})
 
 
 def damage(path: str | os.PathLike, folder: str | os.PathLike) -> str:
