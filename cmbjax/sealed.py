@@ -76,18 +76,22 @@ def read_arrays(path: str | os.PathLike) -> dict[str, 'np.ndarray']:
 
 
 def write_list(
-  path: str | os.PathLike, members: Mapping[str, str | os.PathLike]
+  path: str | os.PathLike,
+  members: Mapping[str, str | os.PathLike],
+  **facts: Any,
 ) -> None:
   """Writes the SHA-256 of some files to `path`, for `damage`.
 
   Args:
     path: of the list.
     members: name in the list, relative to a folder, to the file itself.
+    **facts: what else the list shall say.
 
   Raises:
     InputError: one of them cannot be read.
   """
-  write_json(path, {'files': {n: sha256(file) for n, file in members.items()}})
+  sums = {name: sha256(member) for name, member in members.items()}
+  write_json(path, {**facts, 'files': sums})
 
 
 def damage(path: str | os.PathLike, folder: str | os.PathLike) -> str:
@@ -100,16 +104,20 @@ def damage(path: str | os.PathLike, folder: str | os.PathLike) -> str:
   Returns:
     The first thing that is wrong, in words without a full stop; '' where all
     files are as they were.
+
+  Raises:
+    InputError: one of them cannot be read.
   """
   try:
-    for name, wanted in read_json(path)['files'].items():
-      member = pathlib.Path(folder, name)
-      if not member.is_file():
-        return f'{name} is missing'
-      if sha256(member) != wanted:
-        return f'{name} was changed'
-  except InputError as error:
-    return str(error).rstrip('.')
+    listed = read_json(path)['files']
+  except InputError:
+    return f'{pathlib.Path(path).name} is missing or damaged'
+  for name, wanted in listed.items():
+    member = pathlib.Path(folder, name)
+    if not member.is_file():
+      return f'{name} is missing'
+    if sha256(member) != wanted:
+      return f'{name} was changed'
   return ''
 
 

@@ -273,6 +273,18 @@ def _reseal(folder):
       packed.write_sums(folder / 'packed')
 
 
+def _reseal_points(folder):
+  """The digest of what is there now, where it is still JSON."""
+  from cmbjax import files, sealed
+
+  path = folder / 'plain' / 'operating_points.json'
+  if path.is_file() and not path.is_symlink():
+    with contextlib.suppress(Exception):
+      found = files.read_object(path)
+      found.pop(sealed.SEAL, None)
+      sealed.write_json(path, found)
+
+
 def _read_weights(name, folder):
   from cmbjax.lesions import classifier
 
@@ -547,6 +559,7 @@ READERS = (
     _weights,
     ('plain/**/*',),
     functools.partial(_read_weights, 'plain'),
+    mend=_reseal_points,
     slow=20,
   ),
   Reader('predictions', _run, ('predictions.npz',), _read_compare),

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from cmbjax import sealed
 from cmbjax.data import augment
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.lesions import classifier
@@ -58,7 +59,7 @@ def test_mirrored_likelihoods_are_the_mean_over_all_flips(stored, patches):
   by_hand = np.mean([known.likelihood(np.flip(few, a)) for a in axes], axis=0)
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
-  path.write_text(json.dumps(json.loads(text) | {'mirrored': True}))
+  sealed.write_json(path, sealed.read_json(path) | {'mirrored': True})
   try:
     both = classifier.load(stored[0])
   finally:
@@ -86,7 +87,8 @@ def test_fingerprint_follows_the_points(tmp_path, stored):
   before = classifier.fingerprint(stored[0])
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
-  path.write_text(text.replace('0.999', '0.998'))
+  known = json.loads(text.replace('0.999', '0.998'))
+  sealed.write_json(path, {k: known[k] for k in known if k != sealed.SEAL})
   assert classifier.fingerprint(stored[0]) != before
   path.write_text(text)
 
@@ -120,12 +122,41 @@ def test_weights_without_points_have_the_papers(tmp_path, stored):
 def test_damaged_points_are_named(stored, change):
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
-  path.write_text(json.dumps(json.loads(text) | change))
+  sealed.write_json(path, sealed.read_json(path) | change)
   try:
-    with pytest.raises(InputError, match=r'operating_points\.json'):
+    with pytest.raises(InputError, match=r'is not what a study writes'):
       classifier.load(stored[0])
   finally:
     path.write_text(text)
+
+
+def test_changed_points_are_not_believed(stored):
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  path.write_text(text.replace('0.999', '0.998'))
+  try:
+    with pytest.raises(InputError, match='differs from its digest'):
+      classifier.load(stored[0])
+    known = json.loads(text)
+    del known[sealed.SEAL]
+    path.write_text(json.dumps(known | {'version': 2}))
+    with pytest.raises(InputError, match='has no digest'):
+      classifier.load(stored[0])
+  finally:
+    path.write_text(text)
+
+
+def test_points_of_an_older_cmbjax_are_taken_with_a_note(stored, capsys):
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  known = json.loads(text)
+  del known[sealed.SEAL]
+  path.write_text(json.dumps(known | {'version': 1}))
+  try:
+    assert classifier.load(stored[0]).threshold('balanced') == 0.001
+  finally:
+    path.write_text(text)
+  assert 'operating_points.json: has no digest' in capsys.readouterr().err
 
 
 def test_damaged_weights_end_before_any_scan(tmp_path, stored):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from cmbjax import cli, files, trainings
+from cmbjax import cli, files, sealed, trainings
 from cmbjax import config as configs
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError, NoInputError
@@ -45,7 +45,7 @@ def run(tmp_path_factory):
   known['fingerprint'] = json.loads((home / 'weights.json').read_text())[
     'fingerprint'
   ]
-  (home / 'operating_points.json').write_text(json.dumps(known))
+  sealed.write_json(home / 'operating_points.json', known)
   return folder, weights
 
 
@@ -187,8 +187,11 @@ def test_what_cannot_be_packed(run, tmp_path):
   folder = tmp_path / 'run'
   shutil.copytree(run[0], folder)
   path = folder / 'models' / '7t' / 'operating_points.json'
-  known = json.loads(path.read_text())
+  known = sealed.read_json(path)
   path.write_text(json.dumps(known | {'fingerprint': 'another'}))
+  with pytest.raises(InputError, match='has no digest'):
+    pack.pack(folder, tmp_path / 'out', names=('7t',))
+  sealed.write_json(path, known | {'fingerprint': 'another'})
   with pytest.raises(InputError, match='was made for other weights'):
     pack.pack(folder, tmp_path / 'out', names=('7t',))
   path.unlink()

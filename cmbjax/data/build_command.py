@@ -122,7 +122,7 @@ def load_builder(folder: str) -> type:
     NoInputError: there is no such file.
     InputError: the file has no class of that name.
   """
-  from cmbjax.data import examples
+  from cmbjax.data import built
 
   path = pathlib.Path(folder).resolve()
   name = path.name
@@ -131,7 +131,7 @@ def load_builder(folder: str) -> type:
   if not path.is_dir():
     path = next((h / name for h in homes if (h / name).is_dir()), path)
     if not path.is_dir() and folder == name:
-      return examples.builder_class_of(name)
+      return built.builder_class_of(name)
   file = path / f'{name}_dataset_builder.py'
   if not file.is_file():
     raise NoInputError(

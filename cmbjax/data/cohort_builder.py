@@ -289,7 +289,7 @@ class _Seen:
 
 
 def _metadata(cohort, gates, channels, all_facts):
-  """What `examples.metadata` gives back; refuses a cohort without candidates.
+  """What `built.metadata` gives back; refuses a cohort without candidates.
 
   It is written last, so a data set that has it is whole.
   """

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cmbjax import plugins
+from cmbjax import files, plugins
 from cmbjax.detect import candidates
 from cmbjax.detect.candidates import Candidates
 from cmbjax.detect.gates import Gates
@@ -101,12 +101,13 @@ def find(name: str, *, key: str = KEY) -> Any:
 
 
 def code(name: str) -> str:
-  """The source of an own stage, for fingerprints; '' of one that is built in.
+  """16 hex digits over the source of an own stage; '' of a built-in one.
 
   Raises:
     InputError: as `find`.
   """
-  return plugins.source(name, find(name))
+  text = plugins.source(name, find(name))
+  return files.digest(text) if text else ''
 
 
 def _locked(array: np.ndarray) -> np.ndarray:

@@ -8,14 +8,16 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import files, plugins, sealed
 from cmbjax.data.channels import CHANNELS, ONLY_SWI, in_order
-from cmbjax.errors import InputError
+from cmbjax.detect import stages
+from cmbjax.errors import InputError, shown
 from cmbjax.weights import catalogue
 
 BATCH = 64  # one shape for every scan, so one compiled program
@@ -44,6 +46,9 @@ class Classifier:
     persons: simulated people in the training, see `data.persons`.
     channels: what the networks see, see `data.channels`.
     mirrored: a likelihood is the mean over the eight mirror images.
+    candidates: the stage that found what they learned from, see
+      `detect.stages`.
+    candidates_code: `stages.code` of it then; None: not known.
   """
 
   name: str
@@ -60,6 +65,8 @@ class Classifier:
   persons: frozenset[str] = frozenset()
   channels: tuple[str, ...] = ONLY_SWI
   mirrored: bool = False
+  candidates: str = stages.DEFAULT
+  candidates_code: str | None = None
 
   def likelihood(self, patches: np.ndarray) -> np.ndarray:
     """Patches to likelihoods [K, N] float64.
@@ -145,6 +152,8 @@ def load(folder: str | os.PathLike | None) -> Classifier:
     persons=frozenset(p for p in record.get('persons', ()) if '@' in p),
     channels=_channels(folder, record),
     mirrored=known['mirrored'],
+    candidates=_candidates(folder, record),
+    candidates_code=record.get('candidates_code'),
   )
 
 
@@ -160,6 +169,18 @@ def channels_of(folder: str | os.PathLike | None) -> tuple[str, ...]:
   return _channels(folder, checkpoint.read_record(folder))
 
 
+def candidates_of(folder: str | os.PathLike | None) -> str:
+  """`Classifier.candidates` without reading the arrays.
+
+  Raises:
+    NoInputError, InputError: as `load`.
+  """
+  from cmbjax.training import checkpoint
+
+  folder = catalogue.resolve(folder)
+  return _candidates(folder, checkpoint.read_record(folder))
+
+
 def check(
   folder: str | os.PathLike | None, point: str, threshold: float | None
 ) -> None:
@@ -168,12 +189,14 @@ def check(
   Raises:
     NoInputError, InputError: as `load` and `Classifier.threshold`.
   """
-  from cmbjax.models import MODELS
+  from cmbjax.models import MODELS, get_model
   from cmbjax.training import checkpoint
 
   folder = catalogue.resolve(folder)
   record = checkpoint.read_record(folder)
-  if record['model'] not in MODELS:
+  if plugins.is_plugin(record['model']):
+    get_model(record['model'])
+  elif record['model'] not in MODELS:
     raise InputError(
       f'{folder}/weights.json: model is {record["model"]!r}, this cmbjax knows '
       f'{", ".join(MODELS)}; take weights of its own.'
@@ -209,6 +232,17 @@ def _channels(folder: pathlib.Path, record: dict) -> tuple[str, ...]:
   return tuple(found)
 
 
+def _candidates(folder: pathlib.Path, record: dict) -> str:
+  """Weights that do not say it learned when there was one stage."""
+  found = record.get('candidates', stages.DEFAULT)
+  if not isinstance(found, str) or not found:
+    raise InputError(
+      f'{folder}/weights.json: candidates are {shown(found)!r}, must be the '
+      'name of a candidate stage; copy the folder again or train anew.'
+    )
+  return found
+
+
 def _threshold(points: Mapping[str, Any], point: str) -> Any:
   if point not in points:
     raise InputError(
@@ -218,10 +252,41 @@ def _threshold(points: Mapping[str, Any], point: str) -> Any:
   return points[point]
 
 
+def stored_points(folder: str | os.PathLike) -> dict[str, Any] | None:
+  """operating_points.json of a folder of weights; None: there is none.
+
+  Raises:
+    InputError: it is not what a study wrote.
+  """
+  from cmbjax.training import packed
+
+  path = pathlib.Path(folder) / POINTS_FILE
+  if not path.is_file():
+    return None
+  found = files.read_object(path)
+  if packed.is_packed(path.parent):  # SHA256SUMS has it
+    packed.check(path.parent)
+  elif sealed.SEAL in found or found.get('version') not in (None, 1):
+    return sealed.read_json(path)
+  else:
+    _note_unsealed(path)
+  return {name: found[name] for name in found if name != sealed.SEAL}
+
+
+@functools.cache
+def _note_unsealed(path: pathlib.Path) -> None:
+  print(
+    f'note: {path}: has no digest (an older cmbjax wrote it), so a change of '
+    'it may go unnoticed.',
+    file=sys.stderr,
+  )
+
+
 def _known(folder: pathlib.Path, record: dict) -> dict:
   """What operating_points.json says; the paper's rule where it is missing."""
   path = folder / POINTS_FILE
-  if not path.is_file():
+  found = stored_points(folder)
+  if found is None:
     rule = 'threshold of the weights; nothing was measured out of fold'
     low = float(record.get('threshold', PAPER_THRESHOLD))
     return {
@@ -233,7 +298,6 @@ def _known(folder: pathlib.Path, record: dict) -> dict:
       'domain': {},
       'mirrored': False,
     }
-  found = files.read_object(path)
   try:
     known = {key: dict(found[key]) for key in ('points', 'calibration')}
     known['domain'] = dict(found.get('domain') or {})

@@ -111,10 +111,12 @@ def _add_method(group) -> None:
     help='a likelihood instead of an operating point, 0 to 1',
   )
   group.add_argument(
+    '--candidates',
     '--generator',
-    choices=('frst', 'hessian'),
-    default='frst',
-    help='how candidates are found: radial symmetry or Hessian',
+    metavar='STAGE',
+    help="how candidates are found: 'frst' (radial symmetry), 'hessian', or a "
+    "function of your own as 'module:function'; default: as those that the "
+    'networks learned from',
   )
   group.add_argument(
     '--atlas',
@@ -300,10 +302,11 @@ def _settings(args, out):
   options = chain.Options(
     operating_point=args.operating_point,
     threshold=args.threshold if classify else None,
-    generator=args.generator,
+    candidates=args.candidates,
     regions=not args.no_regions,
     atlas=atlas,
   )
+  _check_stage(args.candidates, [weights, fallback] if classify else [])
   if classify:  # wrong weights end here, not in every scan
     classifier.check(weights, args.operating_point, args.threshold)
   if fallback not in (None, weights):
@@ -318,6 +321,19 @@ def _settings(args, out):
     steps=args.write_steps,
     page=not args.no_report,
   )
+
+
+def _check_stage(wanted, folders):
+  """A candidate stage that is not there ends here, not in every scan."""
+  from cmbjax.detect import stages
+  from cmbjax.lesions import classifier
+
+  if wanted is not None:
+    stages.find(wanted, key='--candidates')
+    return
+  for folder in filter(None, folders):
+    key = f'{folder}/weights.json: candidates'
+    stages.find(classifier.candidates_of(folder), key=key)
 
 
 def _plan(found, settings, *, overwrite):

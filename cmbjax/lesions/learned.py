@@ -8,14 +8,14 @@ import pathlib
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import sealed
 from cmbjax.data.examples import Examples, Scans
 from cmbjax.errors import InputError
 from cmbjax.evaluation import operating_points, predictions
 from cmbjax.lesions import domain
 from cmbjax.lesions.classifier import POINTS_FILE
 
-VERSION = 1  # of the file
+VERSION = 2  # of the file; 1 had no digest
 
 
 def is_stored(
@@ -23,7 +23,7 @@ def is_stored(
 ) -> bool:
   """Whether the points of these very weights, made this way, are there."""
   try:
-    found = files.read_object(folder / POINTS_FILE)
+    found = sealed.read_json(folder / POINTS_FILE)
     made = found['points']['high_sensitivity']['threshold']
   except (InputError, KeyError, TypeError):
     return False
@@ -46,7 +46,7 @@ def store(
   fold_of: np.ndarray,
   likelihood: np.ndarray,
 ) -> None:
-  """Writes operating_points.json.
+  """Writes operating_points.json, with its digest.
 
   Args:
     folder: of the weights.
@@ -64,7 +64,7 @@ def store(
     fold_of=fold_of,
     threshold=threshold,
   )
-  files.write_json(
+  sealed.write_json(
     folder / POINTS_FILE,
     {
       'version': VERSION,
