@@ -66,6 +66,7 @@ def tabulate(
       {test: table.scans for (_, test), table in tested.items()},
       claims=chen2019.CLAIMS,
       numbers=chen2019.ROWS,
+      labels={key: table.label for key, table in tested.items()},
       by_seed={key: table.by_seed for key, table in tested.items()},
       **options,
     ),

@@ -1,6 +1,6 @@
 """The paper's rows and claims (Chen et al., ISMRM 2019 #0671, Figure 3)."""
 
-from cmbjax.evaluation.orderings import Claim
+from cmbjax.evaluation.claims import Claim
 
 PAPER = 'Chen et al., ISMRM 2019 #0671'
 

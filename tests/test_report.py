@@ -10,7 +10,7 @@ import pytest
 from matplotlib import axes
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import compare, metrics, orderings
+from cmbjax.evaluation import claims, compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import (
@@ -544,7 +544,7 @@ def test_pairs_are_written_with_what_each_test_assumes(tmp_path):
 
 def test_the_rule_of_the_family_is_said_and_what_the_undecided_lack(study):
   (one,) = study.orderings
-  assert one.verdict == orderings.UNDECIDED
+  assert one.verdict == claims.UNDECIDED
   page = page_lib.page(study)
   assert 'p of at most 0.05 after Holm, whatever p is alone' in page
   assert 'one family of 1 test:' in page
