@@ -1,6 +1,6 @@
 """Ten rows and sixteen claims, as many as the paper has, as test data."""
 
-from cmbjax.evaluation.orderings import Claim
+from cmbjax.evaluation.claims import Claim
 
 # (strategy, test set) -> row of Figure 3.
 ROWS = {

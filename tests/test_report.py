@@ -10,11 +10,12 @@ import pytest
 from matplotlib import axes
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import compare, metrics, orderings
+from cmbjax.evaluation import claims, compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import (
   cells,
+  figure_files,
   figures,
   gallery,
   looks,
@@ -273,11 +274,11 @@ def test_what_was_removed_is_not_shown_as_the_threshold(tmp_path, monkeypatch):
     return write(self, x, y, text, *more, **style)
 
   monkeypatch.setattr(axes.Axes, 'text', note)
-  figures.save_all(bare, tmp_path)
+  figure_files.save_all(bare, tmp_path)
   assert drawn == ['s/s/1', '0.1004', '0.0996'] * 2  # two figures
   for name in ('froc.png', 'froc.svg', 'notes.png'):
     (tmp_path / name).write_text('of an earlier run')
-  figures.save_all(dataclasses.replace(bare, removed=[]), tmp_path)
+  figure_files.save_all(dataclasses.replace(bare, removed=[]), tmp_path)
   left = sorted(path.name for path in tmp_path.iterdir())
   assert left == ['misses.png', 'notes.png']
 
@@ -543,7 +544,7 @@ def test_pairs_are_written_with_what_each_test_assumes(tmp_path):
 
 def test_the_rule_of_the_family_is_said_and_what_the_undecided_lack(study):
   (one,) = study.orderings
-  assert one.verdict == orderings.UNDECIDED
+  assert one.verdict == claims.UNDECIDED
   page = page_lib.page(study)
   assert 'p of at most 0.05 after Holm, whatever p is alone' in page
   assert 'one family of 1 test:' in page

@@ -24,11 +24,12 @@ _TAKES = (
 )
 
 
-def find(name: str) -> Metric:
+def find(name: str, *, key: str = _KEY) -> Metric:
   """The metric that 'module:name' stands for, after a trial.
 
   Args:
     name: of a function `(y [N], score [N], subject [N]) -> float`.
+    key: where the name was given, for messages.
 
   Raises:
     InputError: it cannot be imported, fails on 40 made-up candidates of five
@@ -36,15 +37,15 @@ def find(name: str) -> Metric:
   """
   if not plugins.is_plugin(name):
     raise InputError(
-      f"{_KEY}: is {shown(name)!r}; give each as 'module:name'. The metrics "
+      f"{key}: is {shown(name)!r}; give each as 'module:name'. The metrics "
       'of cmbjax are always shown.'
     )
-  metric = plugins.find(name, key=_KEY, known={})
+  metric = plugins.find(name, key=key, known={})
   y = np.tile([0, 0, 1, 0, 1, 0, 0, 1], 5)
   score = np.linspace(0.02, 0.98, 40)[(7 * np.arange(40)) % 40]
   _, note = _call(metric, y, score, np.repeat([f'sub-{i}' for i in '12345'], 8))
   if note and note != _UNDEFINED:
-    raise InputError(f'{_KEY}: {shown(name)!r} {note}; {_TAKES}.')
+    raise InputError(f'{key}: {shown(name)!r} {note}; {_TAKES}.')
   return metric
 
 

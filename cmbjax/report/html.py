@@ -15,6 +15,7 @@ from cmbjax import files
 from cmbjax.report import (
   breakdowns,
   cells,
+  figure_files,
   figures,
   gallery,
   lesions,
@@ -42,7 +43,7 @@ def write(study: StudyTables, folder: str | os.PathLike) -> pathlib.Path:
   """
   folder = files.make_folder(folder)
   storage.write_all(study, folder)
-  figures.save_all(study, folder)
+  figure_files.save_all(study, folder)
   path = folder / 'report.html'
   files.write_text(path, page(study))
   return path

@@ -3,7 +3,7 @@
 Rule: a sentence states only what the record or the rows hold.
 """
 
-from cmbjax.evaluation import metrics, orderings
+from cmbjax.evaluation import claims, metrics
 from cmbjax.report import tables
 from cmbjax.report.tables import StudyTables
 
@@ -98,7 +98,7 @@ def _by_interval(study: StudyTables) -> str:
     )
   if any(one.metric == 'fp_removed' for one in study.orderings):
     when = 'when it' if rules else 'is decided when the interval'
-    rules.append(f'"removes many" {when} excludes {100 * orderings.MANY:g} %')
+    rules.append(f'"removes many" {when} excludes {100 * claims.MANY:g} %')
   if not rules:
     return ''
   which = 'these two are read off their'
@@ -111,9 +111,7 @@ def _by_interval(study: StudyTables) -> str:
 def _margins(study: StudyTables) -> str:
   """'0.02', or all that claims of "not better" use; '' without any."""
   found = {
-    f'{one.margin:g}'
-    for one in study.orderings
-    if one.kind == orderings.NOT_ABOVE
+    f'{one.margin:g}' for one in study.orderings if one.kind == claims.NOT_ABOVE
   }
   return ' or '.join(sorted(found))
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import compare, statistics
-from cmbjax.evaluation import orderings as claims
+from cmbjax.evaluation import claims, compare, statistics
+from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.predictions import OUT_OF_FOLD
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import cells, methods, tables
@@ -220,7 +220,7 @@ def _open(study: StudyTables) -> str:
   )
 
 
-def _ordering_line(one: claims.Ordering, extent: float) -> str:
+def _ordering_line(one: Ordering, extent: float) -> str:
   gap = one.difference
   if one.metric == 'auc':
     value, inside = cells.signed(gap, 3)
@@ -255,7 +255,7 @@ def _ordering_line(one: claims.Ordering, extent: float) -> str:
   )
 
 
-def _seed_range(one: claims.Ordering) -> str:
+def _seed_range(one: Ordering) -> str:
   """How far the difference moves from seed to seed."""
   known = [gap for gap in one.by_seed if gap is not None]
   if len(known) < 2:

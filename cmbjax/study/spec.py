@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cmbjax.evaluation.orderings import Claim
+from cmbjax.evaluation.claims import Claim
 
 if TYPE_CHECKING:
   from ml_collections import ConfigDict

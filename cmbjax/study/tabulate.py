@@ -71,6 +71,7 @@ def tabulate(
     orderings=orderings.orderings(
       {key: table.predictions for key, table in tested.items()},
       {test: table.scans for (_, test), table in tested.items()},
+      labels={key: table.label for key, table in tested.items()},
       by_seed={key: table.by_seed for key, table in tested.items()},
       claims=study.claims,
       numbers=study.numbers,
