@@ -308,18 +308,19 @@ class Line:
       if self._failure or self._over or self._leaves:
         return
       self._failure = failure
+      if self.index:  # it writes nothing, and JAX may be about to abort it
+        self._cut_off()
       self._timer = threading.Timer(_GRACE_S, self._cut_off)
       self._timer.daemon = True
       self._timer.start()
       interrupts = not self._waits
       self._changed.notify_all()
-    if self.index == 0:
-      self._send({'failed': failure.text, 'code': failure.code})
+    self._send({'failed': failure.text, 'code': failure.code})
     if interrupts:
       preemption.ask()
 
   def _cut_off(self) -> None:
-    """The main thread is somewhere in C++, and will not hear."""
+    """Ends here, because the main thread may be in C++ and hear nothing."""
     print(f'cmbjax: {self._failure.text}', file=sys.stderr)
     preemption.leave(self._failure.code)
 
