@@ -33,8 +33,7 @@ def get_model(
     name: one of `MODELS`, or your own as 'module:name': a module of
       flax.linen, its class, or a function that returns one. It takes
       (x [B, 16, 16, 8, C], train=bool) and gives logits [B] or [B, 1]; it may
-      have params and batch_stats. For layers that are frozen in part of the
-      replicas it has `models.normalization.BatchNorm`.
+      have params and batch_stats.
     convolution: 'auto' (by platform and layer) or a form of
       `convolution.FORMS`; changes the speed, never the parameters.
     channels: C, for a look at an own network.

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,7 @@ from jax.sharding import PartitionSpec as P
 from cmbjax import models
 from cmbjax.data import augment
 from cmbjax.errors import InputError
+from cmbjax.models import normalization
 from cmbjax.training import hosts, optim, replicas
 from cmbjax.training.replicas import Learner, Patches, Values, Weights
 
@@ -94,13 +96,14 @@ def train_step(parts: Parts, data_axis: str | None = None) -> Callable:
       fixed['frozen'] = replicas.frozen_norms(may_change)
 
     def loss_fn(params):
-      logits, updates = network.apply(
-        {'params': params, **fixed},
-        image,
-        train=True,
-        rngs={'dropout': drops},
-        mutable=['batch_stats'],
-      )
+      with nn.intercept_methods(normalization.heed_frozen):
+        logits, updates = network.apply(
+          {'params': params, **fixed},
+          image,
+          train=True,
+          rngs={'dropout': drops},
+          mutable=['batch_stats'],
+        )
       weight = replicas.class_weight(label, values.positive_weight)
       losses = weight * parts.loss(logits, label)
       return losses.sum() / size, updates.get('batch_stats', {})
