@@ -211,7 +211,7 @@ def _limit(args, dtype) -> dict:
   import jax
   import jax.numpy as jnp
 
-  from cmbjax import dryrun
+  from cmbjax.study import cost
 
   half = jnp.bfloat16 if dtype == 'bfloat16' else jnp.float32
   size = 8192 if jax.default_backend() == 'gpu' else 2048
@@ -223,7 +223,7 @@ def _limit(args, dtype) -> dict:
   per_s = _best(args, lambda: product(a).block_until_ready(), 1)
   copies = _best(args, lambda: copied(long).block_until_ready(), 1)
   # Written, read by what follows, read again for the gradients, and these.
-  kept = dryrun.cost('resnet_v4', 'float32').activation_bytes / 1e9
+  kept = cost._network('resnet_v4', 'float32', 1).activation_bytes / 1e9
   kept /= 2 if dtype == 'bfloat16' else 1
   return {
     'tflops': round(per_s * 2 * size**3 / 1e12, 3),

@@ -148,7 +148,8 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
 
   path = own(
     tmp_path,
-    "config.study.cohorts.clinic = Cohort('Clinic', 'clinical_15t', '', 6, 'all')",
+    "config.study.cohorts.clinic = Cohort('Clinic', protocol='clinical_15t',",
+    "  subjects=6, test='all')",
     "config.tests += ('clinic',)",
   )
   call = main.parse(

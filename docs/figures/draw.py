@@ -213,12 +213,13 @@ def folds(_) -> None:
 
 def replicas(_) -> None:
   """The replica table of configs/study.py, and schedules per row."""
-  from cmbjax import config as configs
+  from cmbjax.study import config as configs
   from cmbjax.training import optim
 
   config = configs.load('configs/study.py')
   strategies = config.strategies
-  rows = [r for s in strategies for r in configs.replica_rows(config, s)]
+  study = configs.study_of(config)
+  rows = [row for name in strategies for row in study.recipes[name].rows]
   figure, (left, right) = plt.subplots(
     1, 2, figsize=(8.0, 3.5), width_ratios=[1.15, 1]
   )
