@@ -24,7 +24,7 @@ from cmbjax.errors import InputError
 from cmbjax.training import preemption
 
 MEET_S = 300.0  # queues start the tasks of a job up to minutes apart
-_GRACE_S = 10.0  # for the main thread to tidy up, before it is cut off
+_GRACE_S = 5.0  # for the main thread to tidy up, before it is cut off
 _SETTLE_S = 2.0  # an error of JAX may come before the word of who caused it
 _HELLO_S = 5.0  # for a connection to say who it is
 _RETRY_S = 0.1
@@ -158,9 +158,13 @@ class Line:
       failure = None  # a sentence of our own
     if failure is None:
       text, code = known or (f'{type(error).__name__}: {error}', 1)
-      self._send(self._word(self.index, Failure(text, code)))
+      if code:
+        failure = Failure(f'{self._name(self.index)}: {text}', code)
+      else:
+        failure = Failure(text, code)
     else:
       error, code = _as_error(failure), failure.code
+    self._send(failure._asdict())
     for peer in self._peers.values():
       peer.finish()
     if self.index == 0:  # it has the service of JAX, which the others miss
@@ -203,7 +207,7 @@ class Line:
         f'process 0, which has --processes {self._processes}'
         + (' and this number already.' if processes == self._processes else '.')
       )
-      peer.send({'failed': text, 'code': InputError.exit_code})
+      peer.send(Failure(text, InputError.exit_code)._asdict())
       peer.finish()
       raise InputError(text)
     peer.host = errors.shown(hello.get('host'))
@@ -228,8 +232,8 @@ class Line:
       except OSError as error:
         reason[0] = f' ({error.strerror or error})'
         continue
-      if 'failed' in answer:
-        self.end_all(str(answer['failed']), InputError.exit_code)
+      if 'code' in answer:
+        self.end_all(**answer)
       if answer.get('welcome') == self.index:
         self._add(0, peer)
         return
@@ -277,8 +281,8 @@ class Line:
     )
 
   def _take(self, index: int, message: dict) -> None:
-    if 'failed' in message:
-      self._learn(Failure(str(message['failed']), int(message['code'])))
+    if 'code' in message:
+      self._learn(Failure(**message))
     elif 'values' in message:
       self._fill(message['round'], message['values'])
     elif 'round' in message:
@@ -315,7 +319,7 @@ class Line:
       self._timer.start()
       interrupts = not self._waits
       self._changed.notify_all()
-    self._send({'failed': failure.text, 'code': failure.code})
+    self._send(failure._asdict())
     if interrupts:
       preemption.ask()
 
@@ -327,12 +331,6 @@ class Line:
   def _send(self, message: dict) -> None:
     for peer in list(self._peers.values()):
       peer.send(message)
-
-  def _word(self, index: int, failure: Failure) -> dict:
-    text = failure.text
-    if failure.code:
-      text = f'{self._name(index)}: {text}'
-    return {'failed': text, 'code': failure.code}
 
   def _name(self, index: int) -> str:
     return f'process {index} of {self._processes}'
