@@ -53,8 +53,8 @@ def study(
   """
   workdir = ready.local(workdir)
   points = configs.points(config, sweep)
+  hosts.check_same(ready.setting_of(points) | record.versions())
   checked = ready.check(points, workdir, overwrite=overwrite)
-  hosts.check_same(checked.setting | record.versions())
   alone = (
     files.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()
   )

@@ -53,6 +53,7 @@ def tabulate(
     simulated=bool(material.scans.simulated.any()),
     paper=study.paper if _is_of_paper(study, tested) else '',
     strategies=[_strategy_row(one, study) for one in study.recipes.values()],
+    metrics=list(own),
     cohorts=[_cohort_row(study, material, name) for name in study.cohorts],
     rows=[
       rows.make_row(
