@@ -426,6 +426,7 @@ def _cohort(config: ConfigDict, name: str) -> Cohort:
     folder=config.cohorts[name],
     subjects=config.simulate.subjects[name],
     test=ALL if held == -1 else held,
+    first=one.first,
   )
 
 

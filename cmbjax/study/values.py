@@ -234,6 +234,10 @@ def _cohort(name: str, one: Cohort) -> None:
     raise InputError(
       f'config.simulate.subjects.{name}: is {one.subjects}, must be 0 or more.'
     )
+  if not 1 <= one.first <= _MOST_SUBJECTS:
+    raise InputError(
+      f'config.study.cohorts.{name}.first: is {one.first}, must be 1 or more.'
+    )
   if one.folder and not os.path.isdir(os.path.expanduser(one.folder)):
     raise NoInputError(
       f'config.cohorts.{name}: {one.folder!r} is not a folder; correct the '
@@ -252,6 +256,7 @@ def check_study(study: Study) -> None:
   Those that are given as folders are counted later.
   """
   folds, learned = study.config.train.folds, study.learned_from
+  simulated: dict[tuple[str, int], str] = {}
   for name, one in study.cohorts.items():
     if one.test == 0 and name in study.tests:
       raise InputError(
@@ -270,6 +275,14 @@ def check_study(study: Study) -> None:
       raise InputError(
         f'config.simulate.subjects.{name}: is {one.subjects}, must be above 0.'
       )
+    for number in one.numbers:
+      other = simulated.setdefault((one.protocol, number), name)
+      if other != name:
+        raise InputError(
+          f'config.study.cohorts.{name}: subject {number} of protocol '
+          f'{one.protocol} is in {other} as well, and is the same person; '
+          f'set first={study.cohorts[other].numbers.stop}.'
+        )
     left = one.subjects - one.held_out(one.subjects)
     if name in learned and left < folds:
       raise InputError(
