@@ -177,7 +177,7 @@ def train_together(
     )
     for folder in place.logs
   ]
-  observer.begin(jobs, first, fingerprint)
+  observer.begin(jobs, [log.rows for log in logs], fingerprint)
   saver = _Saver(
     checkpoints, save_every_s, len(table), saved=restored and first
   )
