@@ -1,6 +1,7 @@
 """Weights of a study to likelihoods, as the networks themselves give them."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -50,6 +51,18 @@ def test_a_patch_has_one_likelihood_in_any_company(stored, patches):
     known.likelihood(patches[-1:]), together[:, -1:], atol=1e-6
   )
   assert known.likelihood(patches[:0]).shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+  'shape', [(3, 16, 16, 8), (3, 24, 24, 12, 2), (24, 24, 12), (3, 28, 28, 16)]
+)
+def test_patches_of_another_shape_are_refused(stored, shape):
+  known = classifier.load(stored[0])
+  found = known.likelihood(np.full((3, 24, 24, 12, 1), 0.5, np.float32))
+  assert found.shape == (2, 3)
+  wanted = re.escape(f'have shape {list(shape)}, the untrained networks take')
+  with pytest.raises(InputError, match=rf'{wanted} \[N, 24, 24, 12\]'):
+    known.likelihood(np.zeros(shape, np.float32))
 
 
 def test_mirrored_likelihoods_are_the_mean_over_all_flips(stored, patches):

@@ -16,6 +16,7 @@ import numpy as np
 
 from cmbjax import files, plugins, sealed
 from cmbjax.data.channels import CHANNELS, ONLY_SWI, in_order
+from cmbjax.data.patches import PATCH
 from cmbjax.detect import stages
 from cmbjax.errors import InputError, shown
 from cmbjax.weights import catalogue
@@ -72,10 +73,23 @@ class Classifier:
     """Patches to likelihoods [K, N] float64.
 
     Args:
-      patches: [N, 24, 24, 12] in 0..1, or [N, 24, 24, 12, C] of C channels.
+      patches: [N, 24, 24, 12] in 0..1, or [N, 24, 24, 12, C] of C channels;
+        the networks see the 16 x 16 x 8 voxels in the middle.
+
+    Raises:
+      InputError: patches of another shape.
     """
     # Training keeps patches in half precision; so must we.
     patches = np.asarray(patches, np.float16)
+    wanted = [(*PATCH, len(self.channels))]
+    if len(self.channels) == 1:
+      wanted.insert(0, PATCH)
+    if patches.shape[1:] not in wanted:
+      sides = ', '.join(map(str, wanted[0]))
+      raise InputError(
+        f'patches: have shape {list(patches.shape)}, the {self.name} networks '
+        f'take [N, {sides}].'
+      )
     if not len(patches):
       return np.zeros((len(self.weights), 0))
     if not self.mirrored:
