@@ -13,7 +13,7 @@ from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.report import html, printed, storage
 from cmbjax.report.rows import make_row
 from tests.evaluation_data import make, rescored, table
-from tests.test_report import read_csv, study_of
+from tests.test_report import out_of_fold, read_csv, study_of
 
 SOURCE = """
 import numpy as np
@@ -151,8 +151,9 @@ def study(mine):
     strategy='probe', predictions=rescored(first.predictions, seed=2)
   )
   rows = [make_row(one, own=found, draws=20) for one in (first, second)]
+  held = [make_row(out_of_fold('probe', *first[2:4]), own=found, draws=20)]
   pairs = compare.all_pairs([first, second], own=found)
-  return study_of(rows=rows, pairs=pairs, metrics=names)
+  return study_of(rows=rows, held_out=held, pairs=pairs, metrics=names)
 
 
 def test_it_is_in_the_row_with_its_reason_where_it_is_not_defined(study):
@@ -171,7 +172,9 @@ def test_it_is_shown_wherever_a_row_is(study, tmp_path):
   assert 'failed (ValueError: too many)' in text
   assert max(map(len, text.splitlines())) <= 120
   page = (tmp_path / 'out' / 'report.html').read_text()
-  assert page.count('data-head="late"') == len(study.rows) + len(study.pairs)
+  places = (study.rows, study.held_out, study.pairs)
+  assert page.count('data-head="late"') == sum(map(len, places)) == 4
+  assert 'Our own measures (auc, late and undefined) and their' in page
   assert 'failed (ValueError: too many)' in page
   lines = read_csv(tmp_path / 'out' / 'results.csv')
   mine = [one for one in lines if one['metric'] == study.metrics[0]]
