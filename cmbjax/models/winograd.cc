@@ -29,7 +29,7 @@ constexpr int kRegisters = 32;
 constexpr int kWide = 8;
 constexpr int kRegisters = 16;
 #endif
-constexpr int kTiles = 16;     // tiles of a block
+constexpr int kTiles = 8;      // tiles of a block: it stays in the L2 cache
 constexpr int kSide = 4;       // output voxels of a tile along X and Y
 constexpr int kPoints = 36;    // points of F(4x4, 3x3)
 constexpr int64_t kMaxChunks = 8;
@@ -232,6 +232,7 @@ void OutputTransform(const float* m, int64_t stride, int64_t length,
 
 // w [3, 3, 3, C, O] to u [point][C][Z tap][O]. For the input gradient (swap)
 // w is [3, 3, 3, O, C], flipped and transposed on the way.
+template <int W>
 void KernelTransform(const float* w, int64_t c, int64_t o, bool swap,
                      float* u) {
   int64_t plane = 3 * c * o;  // floats of one point
@@ -247,37 +248,38 @@ void KernelTransform(const float* w, int64_t c, int64_t o, bool swap,
     w = turned.data();
   }
   for (int64_t k = 0; k < 3; ++k) {
-    for (int64_t l = 0; l < c * o; l += 8) {
-      V<8> taps[3][3], p[6][6];
+    for (int64_t l = 0; l < c * o; l += W) {
+      V<W> taps[3][3], p[6][6];
       const float* from = w + k * c * o + l;
       UNROLL for (int i = 0; i < 3; ++i)
         UNROLL for (int j = 0; j < 3; ++j)
-          taps[i][j] = Load<8>(from + (3 * i + j) * plane);
-      Twice<3, 6>(taps, p, TapsToPoints<V<8>>);
+          taps[i][j] = Load<W>(from + (3 * i + j) * plane);
+      Twice<3, 6>(taps, p, TapsToPoints<V<W>>);
       float* to = u + (l / o * 3 + k) * o + l % o;
       UNROLL for (int i = 0; i < 6; ++i)
         UNROLL for (int j = 0; j < 6; ++j)
-          Store<8>(to + (6 * i + j) * plane, p[i][j]);
+          Store<W>(to + (6 * i + j) * plane, p[i][j]);
     }
   }
 }
 
 // du [point][C][Z tap][O] to dw [3, 3, 3, C, O].
+template <int W>
 void KernelGradientTransform(const float* du, int64_t c, int64_t o,
                              float* dw) {
   int64_t plane = 3 * c * o;
   for (int64_t k = 0; k < 3; ++k) {
-    for (int64_t l = 0; l < c * o; l += 8) {
-      V<8> p[6][6], taps[3][3];
+    for (int64_t l = 0; l < c * o; l += W) {
+      V<W> p[6][6], taps[3][3];
       const float* from = du + (l / o * 3 + k) * o + l % o;
       UNROLL for (int i = 0; i < 6; ++i)
         UNROLL for (int j = 0; j < 6; ++j)
-          p[i][j] = Load<8>(from + (6 * i + j) * plane);
-      Twice<6, 3>(p, taps, TapsFromPoints<V<8>>);
+          p[i][j] = Load<W>(from + (6 * i + j) * plane);
+      Twice<6, 3>(p, taps, TapsFromPoints<V<W>>);
       float* to = dw + k * c * o + l;
       UNROLL for (int i = 0; i < 3; ++i)
         UNROLL for (int j = 0; j < 3; ++j)
-          Store<8>(to + (3 * i + j) * plane, taps[i][j]);
+          Store<W>(to + (3 * i + j) * plane, taps[i][j]);
     }
   }
 }
@@ -492,7 +494,8 @@ ffi::Error Forward(ffi::ThreadPool pool, bool swap, Array x, Array w,
       bias.element_count() != size_t(s.o))
     return Wrong();
   std::vector<float> u(kPoints * 3 * s.c * s.o), shift(s.nz * s.o);
-  KernelTransform(w.typed_data(), s.c, s.o, swap, u.data());
+  (s.o % kWide ? KernelTransform<8> : KernelTransform<kWide>)(
+      w.typed_data(), s.c, s.o, swap, u.data());
   for (int64_t z = 0; z < s.nz; ++z)
     std::copy_n(bias.typed_data(), s.o, shift.data() + z * s.o);
   ParallelFor(pool, s.blocks(), [&](int64_t block) {
@@ -528,7 +531,8 @@ ffi::Error Gradient(ffi::ThreadPool pool, Array x, Array g,
     const float* from = sums.data() + chunk * (points + length);
     for (int64_t i = 0; i < points + length; ++i) sums[i] += from[i];
   }
-  KernelGradientTransform(sums.data(), s.c, s.o, dw->typed_data());
+  (s.o % kWide ? KernelGradientTransform<8> : KernelGradientTransform<kWide>)(
+      sums.data(), s.c, s.o, dw->typed_data());
   float* to = db->typed_data();
   std::fill(to, to + s.o, 0.f);
   for (int64_t l = 0; l < length; ++l) to[l % s.o] += sums[points + l];
