@@ -539,6 +539,57 @@ ffi::Error Gradient(ffi::ThreadPool pool, Array x, Array g,
   return ffi::Error::Success();
 }
 
+// Adds rows [count][length] of x, and of x y, to `to` [2][length].
+template <int W>
+void AddRows(const float* x, const float* y, int64_t count, int64_t length,
+             float* to) {
+  for (int64_t l = 0; l < length; l += W) {
+    V<W> sum[2] = {}, product[2] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      V<W> a = Load<W>(x + i * length + l);
+      sum[i % 2] += a;
+      product[i % 2] += a * Load<W>(y + i * length + l);
+    }
+    Store<W>(to + l, Load<W>(to + l) + (sum[0] + sum[1]));
+    to += length;
+    Store<W>(to + l, Load<W>(to + l) + (product[0] + product[1]));
+    to -= length;
+  }
+}
+
+// Sums [C] of x and of x y over all voxels of [B, X, Y, Z, C], in one pass.
+ffi::Error Sums(ffi::ThreadPool pool, Array x, Array y, ffi::Result<Array> sum,
+                ffi::Result<Array> product) {
+  auto a = x.dimensions();
+  if (a.size() != 5 || x.element_count() != y.element_count()) return Wrong();
+  int64_t c = a[4], length = a[3] * c, rows = a[0] * a[1] * a[2];
+  if (length % 8 || sum->element_count() != size_t(c) ||
+      product->element_count() != size_t(c))
+    return Wrong();
+  int64_t chunks = std::clamp<int64_t>(rows / 256, 1, kMaxChunks);
+  std::vector<float> sums(chunks * 2 * length);
+  ParallelFor(pool, chunks, [&](int64_t chunk) {
+    float* to = sums.data() + chunk * 2 * length;
+    int64_t end = rows * (chunk + 1) / chunks, count;
+    for (int64_t i = rows * chunk / chunks; i < end; i += count) {
+      count = std::min<int64_t>(64, end - i);  // short sums round less
+      (length % kWide ? AddRows<8> : AddRows<kWide>)(
+          x.typed_data() + i * length, y.typed_data() + i * length, count,
+          length, to);
+    }
+  });
+  for (int64_t chunk = 1; chunk < chunks; ++chunk)
+    for (int64_t i = 0; i < 2 * length; ++i)
+      sums[i] += sums[chunk * 2 * length + i];
+  std::fill_n(sum->typed_data(), c, 0.f);
+  std::fill_n(product->typed_data(), c, 0.f);
+  for (int64_t l = 0; l < length; ++l) {
+    sum->typed_data()[l % c] += sums[l];
+    product->typed_data()[l % c] += sums[length + l];
+  }
+  return ffi::Error::Success();
+}
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(CmbjaxForward, Forward,
@@ -550,6 +601,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(CmbjaxForward, Forward,
                                   .Arg<Array>()
                                   .Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(CmbjaxGradient, Gradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Array>()
+                                  .Arg<Array>()
+                                  .Ret<Array>()
+                                  .Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(CmbjaxSums, Sums,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Array>()
