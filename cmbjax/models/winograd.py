@@ -39,6 +39,7 @@ Z_SIZES = (2, 4, 8)
 WIDTHS = (8, 16, 32)
 _lock = threading.Lock()
 _FORWARD, _GRADIENT = 'cmbjax_winograd_forward', 'cmbjax_winograd_gradient'
+_SUMS = 'cmbjax_sums'
 
 
 def supports(shape, kernel_shape, dtype) -> bool:
@@ -104,6 +105,25 @@ def _gradient(x, g):
   return axes.alike(*call(x, g), x)[:2]
 
 
+def sums(x, y):
+  """Sums [C] of x [B, X, Y, Z, C] and of x y, each over all axes but C."""
+  shape = jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
+  call = jax.ffi.ffi_call(_SUMS, (shape, shape), vmap_method='sequential')
+  return axes.alike(*call(*axes.alike(x, y)), x)[:2]
+
+
+def supports_sums(shape, dtype) -> bool:
+  """Whether `sums` knows x [B, X, Y, Z, C] of this shape, here."""
+  return (
+    len(shape) == 5
+    and 0 not in shape
+    and shape[3] * shape[4] % 8 == 0
+    and dtype == jnp.float32
+    and jax.default_backend() == 'cpu'
+    and available()
+  )
+
+
 def available() -> bool:
   """Compiles (once per machine), loads and registers. False if it cannot."""
   with _lock:
@@ -119,6 +139,7 @@ def _load() -> bool:
     for name, symbol in (
       (_FORWARD, library.CmbjaxForward),
       (_GRADIENT, library.CmbjaxGradient),
+      (_SUMS, library.CmbjaxSums),
     ):
       capsule = jax.ffi.pycapsule(symbol)
       jax.ffi.register_ffi_target(name, capsule, platform='cpu')
