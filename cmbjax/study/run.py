@@ -127,13 +127,13 @@ def _observer(
   opened = writers.open_writers(
     config.writers, workdir, title=config.name, config=configs.flat(config)
   )
+  observer = watch.Observer(
+    workdir, writers=opened, profile=workdir / 'profile' if profile else None
+  )
   try:
-    yield watch.Observer(
-      workdir, writers=opened, profile=workdir / 'profile' if profile else None
-    )
+    yield observer
   finally:
-    for one in opened:
-      one.close()
+    observer.close()
 
 
 def _compilation_cache(workdir: pathlib.Path) -> None:
