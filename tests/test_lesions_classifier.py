@@ -54,14 +54,14 @@ def test_a_patch_has_one_likelihood_in_any_company(stored, patches):
 
 
 @pytest.mark.parametrize(
-  'shape', [(3, 16, 16, 8), (3, 24, 24, 12, 2), (24, 24, 12), (3, 28, 28, 16)]
+  'shape', [(3, 24, 24, 12, 2), (24, 24, 12), (3, 28, 28, 16)]
 )
 def test_patches_of_another_shape_are_refused(stored, shape):
   known = classifier.load(stored[0])
   found = known.likelihood(np.full((3, 24, 24, 12, 1), 0.5, np.float32))
   assert found.shape == (2, 3)
-  wanted = re.escape(f'have shape {list(shape)}, the untrained networks take')
-  with pytest.raises(InputError, match=rf'{wanted} \[N, 24, 24, 12\]'):
+  wanted = 'have 2 channels' if shape[-1] == 2 else f'have shape {shape}'
+  with pytest.raises(InputError, match=re.escape(f'patches: {wanted}')):
     known.likelihood(np.zeros(shape, np.float32))
 
 
