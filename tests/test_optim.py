@@ -196,3 +196,15 @@ def test_a_decay_that_nobody_would_see():
   optim.check_decay(optax.sgd, [ROW])
   with pytest.raises(InputError, match=r'weight_decay: is above 0.*takes no'):
     optim.check_decay(optax.sgd, [ROW, ROW._replace(weight_decay=0.1)])
+
+
+def test_the_first_state_of_adam_is_what_optax_makes():
+  """It is made without compiling."""
+  made = optim.begin(optax.adamw, PARAMS, np.zeros(2))
+  for r in range(2):
+    want = optax.adamw(0.1).init({'w': PARAMS['w'][r]})
+    mine = jax.tree.map(lambda leaf, r=r: leaf[r], made)
+    assert jax.tree.structure(mine) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(want)):
+      assert a.dtype == b.dtype
+      np.testing.assert_array_equal(a, b)

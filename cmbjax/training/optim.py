@@ -143,8 +143,11 @@ def begin(
     params: leaves [R, ...].
     weight_decay: [R].
   """
-  states = _first_states(optimizer)(params, np.float32(weight_decay))
-  return jax.tree.map(np.asarray, states)
+  first = _first_states(optimizer)
+  if optimizer is optax.adamw:  # all of it is zero: a second of compiling less
+    states = jax.eval_shape(first, params, np.float32(weight_decay))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), states)
+  return jax.tree.map(np.asarray, first(params, np.float32(weight_decay)))
 
 
 def rates(row: 'Replica', steps: int) -> np.ndarray:
