@@ -124,9 +124,11 @@ def test_own_schedules():
   assert optim.rates(row, 99)[-1] == pytest.approx(2e-4, rel=1e-3)
   for name, words in (
     ('step_down', r"config\.train\.schedule: is 'step_down'; choose one of pl"),
-    ('tests.test_optim:below_zero', r'from -0\.05 to 0\.01 for 7 steps'),
+    ('tests.test_optim:below_zero', r'from -0\.006 to 0\.001 for 8 steps'),
     ('tests.test_optim:no_schedule', r'no_schedule. cannot be used \(TypeEr'),
   ):
+    with pytest.raises(InputError, match=words):
+      optim.find_schedule(name)  # before any work
     with pytest.raises(InputError, match=words):
       optim.rates(ROW._replace(schedule=name), 7)
 
