@@ -142,7 +142,7 @@ class Observer:
 
 
 def trainings(jobs: Sequence[Any]) -> list[str]:
-  """The name of each row, [R]: 'finetuned/fold-0/seed-0'."""
+  """The name of each row, [R]: 'probe/fold-0/seed-0'."""
   return [
     f'{job.name}/fold-{row.fold}/seed-{row.seed}'
     for job in jobs
