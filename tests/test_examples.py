@@ -436,6 +436,10 @@ def test_the_build_command(source, tmp_path, capsys):
     _command(flags)
   assert _command([*flags, '--overwrite', '--config=native']) == 0
   assert len(examples.load(folder).key) == 5
+  _edit(folder / 'metadata.json')
+  with pytest.raises(InputError, match=r'is damaged \(metadata.json was chang'):
+    _command(flags)
+  assert _command([*flags, '--overwrite']) == 0
 
 
 def test_the_build_command_with_a_new_cohort(source, tmp_path, capsys):
