@@ -383,3 +383,19 @@ def test_a_study_of_the_paper_has_its_words():
   assert 'Row numbers are those of A Paper 2019.' in page
   assert 'The paper&#x27;s orderings (simulated data)' in page
   assert 'that became candidates (as in the paper)' in page
+
+
+def test_the_table_of_cohorts_counts_candidates_and_lesions_apart():
+  row = tables.CohortRow('ward', 3, 4, 20, 100, 12, 5, True, '3 T', 'The ward')
+  page = html.cohorts(any_study(cohorts=[row]))
+  cell = r'data-head="([^"]+)"><span>([^<]*)</span>'
+  assert dict(re.findall(cell, page)) == {
+    'Subjects': '3',
+    'Scans': '4',
+    'CMB (per scan)': '20 (5.0)',
+    'FP (per scan)': '100 (25.0)',
+    'CMB / FP': '0.20',
+    'Lesions': '12',
+    'Never proposed': '5 (42 %)',
+    'Protocol': '3 T, simulated',
+  }
