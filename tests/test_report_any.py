@@ -383,3 +383,47 @@ def test_a_study_of_the_paper_has_its_words():
   assert 'Row numbers are those of A Paper 2019.' in page
   assert 'The paper&#x27;s orderings (simulated data)' in page
   assert 'that became candidates (as in the paper)' in page
+
+
+def test_the_table_of_cohorts_counts_candidates_and_lesions_apart():
+  row = tables.CohortRow('ward', 3, 4, 20, 100, 12, 5, True, '3 T', 'The ward')
+  page = html.cohorts(any_study(cohorts=[row]))
+  cell = r'data-head="([^"]+)"><span>([^<]*)</span>'
+  assert dict(re.findall(cell, page)) == {
+    'Subjects': '3',
+    'Scans': '4',
+    'CMB (per scan)': '20 (5.0)',
+    'FP (per scan)': '100 (25.0)',
+    'CMB / FP': '0.20',
+    'Lesions': '12',
+    'Never proposed': '5 (42 %)',
+    'Protocol': '3 T, simulated',
+  }
+
+
+def test_signs_of_a_label_are_drawn_as_they_are(tmp_path):
+  name, test = '_$x^2$ and $', 'a $ward_1$'
+  made = [
+    one._replace(strategy_label=name, test_label=test)
+    for one in tables_of(('probe',), ('ward',))
+  ]
+  study = any_study(
+    title='a $study$',
+    rows=[make_row(one, draws=20) for one in made],
+    strategies=[tables.StrategyRow('probe', name)],
+    cohorts=[dataclasses.replace(cohort('ward'), label=test)],
+    pairs=[],
+  )
+  html.write(study, tmp_path)
+  drawn = (tmp_path / 'figure5_roc.svg').read_text()
+  auc = study.rows[0].metrics['auc'].value
+  assert f'{name}  {auc:.3f}</text>' in drawn  # in the legend
+  for figure, text in (
+    ('figure5_roc', test),
+    ('figure2_cohorts', test),
+    ('figure3_rows', f'{name} on {test}'),
+    ('froc', name),
+    ('learning', name),
+    ('froc', 'a $study$'),
+  ):
+    assert f'{text}</text>' in (tmp_path / f'{figure}.svg').read_text(), figure

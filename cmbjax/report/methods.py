@@ -217,9 +217,9 @@ def _statistics(study: StudyTables) -> str:
     'subjects (of subjects between test sets where these differ). '
     f'{_own(study)}{_family(study)}DeLong, McNemar and Nadeau-Bengio tests are '
     'given for reference with their assumptions. Counts per scan were '
-    'compared with the truth by ICC(2,1) and ICC(3,1) (Shrout and Fleiss 1979), limits of '
-    'agreement (Bland and Altman 1986) and quadratically weighted kappa '
-    '(Cohen 1968) of burden grades.'
+    'compared with the truth by ICC(2,1) and ICC(3,1) (Shrout and Fleiss '
+    '1979), limits of agreement (Bland and Altman 1986) and quadratically '
+    'weighted kappa (Cohen 1968) of burden grades.'
   )
 
 
