@@ -53,6 +53,7 @@ def finish(*processes):
   finally:
     for process in processes:
       process.kill()
+      process.communicate()
 
 
 def train_two(out, faults=('', '')):
@@ -139,7 +140,7 @@ def test_a_mistake_in_one_ends_both(faults, code, tmp_path):
 def test_a_bug_in_one_ends_both(tmp_path):
   codes, errors = train_two(tmp_path, ('', 'bug'))
   assert codes == [1, 1], errors
-  assert errors[1].count('ZeroDivisionError') == 1
+  assert errors[1].count('ZeroDivisionError: of a test') == 1
   said = 'process 1 of 2: ZeroDivisionError: of a test'
   assert sentence(errors[0]) == said
 

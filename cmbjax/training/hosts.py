@@ -60,6 +60,8 @@ def together(
     line.meet()
     _initialize(place)
     yield
+    line.end()
+    jax.distributed.shutdown()  # waits for all, before process 0 may be gone
     line.close()
   except BaseException as error:
     left = line.leave(error)
