@@ -300,6 +300,7 @@ class Line:
       if len(values) < self._processes:
         return
       del self._rounds[number]
+      self._over = value[0] == _END  # before anyone can be gone
     full = [values[i] for i in range(self._processes)]
     self._send({'round': number, 'values': full})
     self._fill(number, full)  # now the main thread goes on, perhaps to the end
