@@ -44,7 +44,9 @@ def finish(*processes):
     while any(process.poll() is None for process in processes):
       if any(process.poll() is not None for process in processes):
         ended.append(time.monotonic())
-        assert ended[-1] - ended[0] < 30
+        if ended[-1] - ended[0] > 30:
+          left = [i for i, one in enumerate(processes) if one.poll() is None]
+          raise AssertionError(f'processes {left} go on alone')
       time.sleep(0.1)
     return (
       [process.returncode for process in processes],
