@@ -28,6 +28,7 @@ def work():
   try:
     one.meet()
     exec(todo)
+    one.end()
     one.close()
   except BaseException as error:
     raise one.leave(error)
@@ -180,8 +181,10 @@ def test_a_stranger_is_sent_away(words, monkeypatch):
       assert stranger.recv(100) == b''
     second.meet()
     thread.join()
-    ends = [threading.Thread(target=one.close) for one in (first, second)]
+    ends = [threading.Thread(target=one.end) for one in (first, second)]
     for end in ends:
       end.start()
     for end in ends:
       end.join()
+    for one in (first, second):
+      one.close()

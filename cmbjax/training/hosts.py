@@ -59,7 +59,10 @@ def together(
   try:
     line.meet()
     _initialize(place)
+    line.gather('joined')  # who failed sooner would leave the others in JAX
     yield
+    line.end()
+    jax.distributed.shutdown()  # waits for all, before process 0 may be gone
     line.close()
   except BaseException as error:
     left = line.leave(error)

@@ -30,6 +30,7 @@ _HELLO_S = 5.0  # for a connection to say who it is
 _RETRY_S = 0.1
 _WAIT_SAID_S = 10.0
 _MOST_BYTES = 1 << 24  # of one message: a config has some ten thousand
+_END = 'all is done'
 _STOPPED = 'stopped and saved; run it again to go on.'
 # A machine that is lost closes no connection. The kernel asks, so a process
 # that computes need not answer.
@@ -133,9 +134,12 @@ class Line:
       self._failure = self._failure or Failure(text, code)
     raise _as_error(self._failure)
 
+  def end(self) -> None:
+    """Waits until all have done everything; from here on nobody is missed."""
+    self.gather(_END)
+
   def close(self) -> None:
-    """Waits until all have done everything, then hangs up."""
-    self.gather('end')
+    """Hangs up."""
     for peer in self._peers.values():
       peer.hang_up()
 
@@ -296,14 +300,15 @@ class Line:
       if len(values) < self._processes:
         return
       del self._rounds[number]
-      full = [values[i] for i in range(self._processes)]
-      self._fill(number, full)
+      self._over = value[0] == _END  # before anyone can be gone
+    full = [values[i] for i in range(self._processes)]
     self._send({'round': number, 'values': full})
+    self._fill(number, full)  # now the main thread goes on, perhaps to the end
 
   def _fill(self, number: int, values: list) -> None:
     with self._changed:
       self._full[number] = values
-      self._over = values[0][0] == 'end'
+      self._over = values[0][0] == _END
       self._changed.notify_all()
 
   def _learn(self, failure: Failure) -> None:
