@@ -20,14 +20,17 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-#if !defined(__AVX2__) || !defined(__FMA__)
-#error "no AVX2: XLA's own forms are quicker there"
-#elif defined(__AVX512F__)
+#if defined(__AVX512F__)
 constexpr int kWide = 16;      // lanes of the widest vector
 constexpr int kRegisters = 32;
-#else
+#elif defined(__AVX2__) && defined(__FMA__)
 constexpr int kWide = 8;
 constexpr int kRegisters = 16;
+#elif defined(__ARM_NEON)
+constexpr int kWide = 4;
+constexpr int kRegisters = 32;
+#else
+#error "no AVX2 and no NEON: XLA's own forms are quicker there"
 #endif
 constexpr int kTiles = 8;      // tiles of a block: it stays in the L2 cache
 constexpr int kSide = 4;       // output voxels of a tile along X and Y
