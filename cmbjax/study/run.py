@@ -53,7 +53,8 @@ def study(
   """
   workdir = ready.local(workdir)
   points = configs.points(config, sweep)
-  hosts.check_same(ready.setting_of(points) | record.versions())
+  setting = {f'config.{key}': v for key, v in ready.setting_of(points).items()}
+  hosts.check_same(setting | record.versions())
   checked = ready.check(points, workdir, overwrite=overwrite)
   alone = (
     files.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()
