@@ -232,6 +232,7 @@ def _study_record(
   return {
     **options,
     'model': config.model.name,
+    'candidates': config.candidates,
     'folds': config.train.folds,
     'seeds': list(config.train.seeds),
     'fold_hash': material.folds.hash,

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.evaluation import claims
 from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study
 
 KINDS = {
@@ -140,6 +141,7 @@ def check(
     _strategy(name, one, strategies, cohorts)
   for name, one in cohorts.items():
     _cohort(name, one)
+  claims.check([c for c in config.study.claims if isinstance(c, Claim)])
   known = {(s, t) for s in strategies for t in cohorts}
   for kind, part in ((Row, 'rows'), (Claim, 'claims')):
     for one in config.study[part]:
