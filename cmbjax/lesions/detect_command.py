@@ -11,9 +11,13 @@ import shutil
 import sys
 import tempfile
 
+from cmbjax.weights import catalogue
+
 EPILOG = """
 IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
 files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
+
+from cmbjax.weights import catalogue
 
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.nii.gz   one label per lesion
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.tsv      its measures
