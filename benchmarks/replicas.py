@@ -263,7 +263,8 @@ def _cmbjax(args, backend, num, batch, dtype) -> dict:
   values = loop.values_of((job,), first, runner)
   steps = np.full(num, 2, np.int32)
   index = loop.epoch_order(job, 0)[:, :2]
-  keys, active = loop._keys(job, 0), np.ones(num, bool)
+  keys, active = loop.step_keys(job, 0), np.ones(num, bool)
+  rates = loop.rates_of((job,), state, 0)[:, :2]
   learner = state.learner
 
   def train(steps=steps):
@@ -275,6 +276,7 @@ def _cmbjax(args, backend, num, batch, dtype) -> dict:
       index=index,
       steps=steps,
       keys=keys,
+      rates=rates,
       values=values,
       active=active,
     )

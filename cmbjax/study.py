@@ -310,13 +310,13 @@ def _observer(
   opened = writers.open_writers(
     config.writers, workdir, title=config.name, config=settings
   )
+  observer = watch.Observer(
+    workdir, writers=opened, profile=workdir / 'profile' if profile else None
+  )
   try:
-    yield watch.Observer(
-      workdir, writers=opened, profile=workdir / 'profile' if profile else None
-    )
+    yield observer
   finally:
-    for one in opened:
-      one.close()
+    observer.close()
 
 
 def _own_labels(rows, cohort: str):

@@ -259,6 +259,7 @@ def _train_group(
     fingerprint=files.digest([one.fingerprint for one in group]),
     start=start,
     evaluation_batch=config.evaluation.batch,
+    threshold=config.evaluation.threshold,
     save_every_s=config.train.save_every_s,
     observer=observer,
   )
@@ -442,7 +443,7 @@ def load_pretrained(config: ConfigDict, material: Material) -> Trained:
     test=material.folds.test_subjects,
     training=material.examples.subject[tuned].tolist(),
   )
-  table = tuple(replicas.Replica(*row) for row in known['replicas'])
+  table = replicas.from_record(known['replicas'])
   weights = checkpoint.load_weights(folder)
   return Trained(weights, table, known['fingerprint'], known['model'])
 
@@ -574,7 +575,7 @@ def _weights_record(one: Planned, material: Material) -> dict:
     'patches': config.patches,
     **({'channels': list(config.channels)} if len(config.channels) > 1 else {}),
     'threshold': config.evaluation.threshold,
-    'replicas': [list(row) for row in job.replicas],
+    'replicas': [row._asdict() for row in job.replicas],
     'start': '7t' if configs.goes_on(config, job.strategy) else '',
     'epochs': job.epochs,
     'batch': job.batch,

@@ -127,7 +127,7 @@ def test_a_sweep_of_other_things(tmp_path):
 
 def test_a_frozen_expression_is_checked_first(config):
   config.train.finetune_frozen = 'stage_z'
-  with pytest.raises(InputError, match=r'finetune_frozen.*stage_z.*fits no'):
+  with pytest.raises(InputError, match=r'frozen=.stage_z.*fits no'):
     dryrun.describe(config, 'nowhere')
   config.train.finetune_frozen = '('
   with pytest.raises(InputError, match='no regular expression'):

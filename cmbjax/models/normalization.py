@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from cmbjax.models import axes
@@ -70,6 +71,32 @@ class BatchNorm(nn.Module):
           moved = jnp.where(given[2] > 0, old.value, moved)
         old.value = moved
     return y.astype(dtype)
+
+
+def heed_frozen(following, args, kwargs, context):
+  """Makes `flax.linen.BatchNorm` heed the collection 'frozen' as well.
+
+  For `flax.linen.intercept_methods`. Without it, a frozen layer of a network
+  from outside would learn nothing and yet normalize with each batch.
+  """
+  norm = context.module
+  heeds = (
+    isinstance(norm, nn.BatchNorm)
+    and context.method_name == '__call__'
+    and norm.has_variable('frozen', 'norm')
+  )
+  if not heeds:
+    return following(*args, **kwargs)
+  known = {**norm.variables['batch_stats'], **norm.variables.get('params', {})}
+  y = following(*args, **kwargs)  # which moves the running statistics
+  x = args[0] if args else kwargs['x']
+  own = np.atleast_1d(norm.axis) % x.ndim
+  shape = [size if axis in own else 1 for axis, size in enumerate(x.shape)]
+  known = {name: value.reshape(shape) for name, value in known.items()}
+  factor = lax.rsqrt(known['var'] + norm.epsilon) * known.get('scale', 1.0)
+  fixed = (x - known['mean']) * factor + known.get('bias', 0.0)
+  frozen = norm.get_variable('frozen', 'norm') > 0
+  return jnp.where(frozen, fixed.astype(y.dtype), y)
 
 
 def normalize(x, scale, bias, epsilon: float, data_axis=None, given=None):
