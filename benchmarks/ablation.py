@@ -127,7 +127,7 @@ def trained(arm: Arm, learn: dict[str, pathlib.Path], args) -> pathlib.Path:
     'seed': args.seed,
     'patches': arm.patches,
     'channels': repr(arm.channels),
-    'train.combined': repr(arm.cohorts),
+    'study.strategies.combined.learns': repr(arm.cohorts),
     'train.epochs': _epochs(arm, learn, args),
     **{f'cohorts.{name}': learn[name].resolve() for name in arm.cohorts},
   }

@@ -24,7 +24,7 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.data import cohort, tables
-from cmbjax.detect import candidates, segmentation
+from cmbjax.detect import candidates, segmentation, stages
 from cmbjax.evaluation import statistics
 from cmbjax.imaging import volume
 from cmbjax.progress import Progress
@@ -95,7 +95,7 @@ def examine(scan: cohort.Scan, gates) -> dict:
   loaded = cohort.load_scan(scan)
   swi, spacing_mm, mask = loaded.swi, loaded.spacing_mm, loaded.mask
   used = _processor_s()
-  found = candidates.propose(swi, spacing_mm, mask, gates=gates, jobs=1)
+  found = stages.propose(swi, spacing_mm, mask, gates=gates, jobs=1)
   used = _processor_s() - used
   shown = tables.lesion_of(found.centre, found.regions, loaded)
   drawn = segmentation.segment(

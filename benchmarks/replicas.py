@@ -35,6 +35,7 @@ ALLOCATOR = {  # large temporaries are kept, not mapped anew in every step
   'MALLOC_MMAP_THRESHOLD_': '4294967296',
   'MALLOC_TRIM_THRESHOLD_': '4294967296',
   'MALLOC_TOP_PAD_': '268435456',
+  'MALLOC_ARENA_MAX': '1',  # as cmbjax.allocator sets it
 }
 LAYOUTS = ('channels_last_3d', 'contiguous')
 # Multiply-adds of the convolutions count twice; three forward passes' worth
@@ -211,7 +212,7 @@ def _limit(args, dtype) -> dict:
   import jax
   import jax.numpy as jnp
 
-  from cmbjax import dryrun
+  from cmbjax.study import cost
 
   half = jnp.bfloat16 if dtype == 'bfloat16' else jnp.float32
   size = 8192 if jax.default_backend() == 'gpu' else 2048
@@ -223,7 +224,7 @@ def _limit(args, dtype) -> dict:
   per_s = _best(args, lambda: product(a).block_until_ready(), 1)
   copies = _best(args, lambda: copied(long).block_until_ready(), 1)
   # Written, read by what follows, read again for the gradients, and these.
-  kept = dryrun.cost('resnet_v4', 'float32').activation_bytes / 1e9
+  kept = cost._network('resnet_v4', 'float32', 1).activation_bytes / 1e9
   kept /= 2 if dtype == 'bfloat16' else 1
   return {
     'tflops': round(per_s * 2 * size**3 / 1e12, 3),
@@ -262,7 +263,8 @@ def _cmbjax(args, backend, num, batch, dtype) -> dict:
   values = loop.values_of((job,), first, runner)
   steps = np.full(num, 2, np.int32)
   index = loop.epoch_order(job, 0)[:, :2]
-  keys, active = loop._keys(job, 0), np.ones(num, bool)
+  keys, active = loop.step_keys(job, 0), np.ones(num, bool)
+  rates = loop.rates_of((job,), state, 0)[:, :2]
   learner = state.learner
 
   def train(steps=steps):
@@ -274,6 +276,7 @@ def _cmbjax(args, backend, num, batch, dtype) -> dict:
       index=index,
       steps=steps,
       keys=keys,
+      rates=rates,
       values=values,
       active=active,
     )

@@ -107,12 +107,13 @@ def _child(began: float, arguments: list[str]) -> None:
 
   note('import of jax')
   from cmbjax import main as command
-  from cmbjax import study, trainings
+  from cmbjax.study import material, run, train
   from cmbjax.training import loop, runner
 
   note('import of cmbjax')
-  after(study, 'gather', 'examples and folds')
-  after(trainings, 'first_weights', 'first weights')
+  assert run
+  after(material, 'gather', 'examples and folds')
+  after(train, 'first_weights', 'first weights')
   after(loop, 'initial_state', 'first state')
   begin = runner.Runner.epoch
 

@@ -43,6 +43,17 @@ def of_name(error: OSError) -> InputError:
   )
 
 
+def told(error: BaseException) -> tuple[str, int] | None:
+  """The sentence and exit code of an error; None: it is a bug."""
+  if isinstance(error, InputError):
+    return str(error), error.exit_code
+  if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+    return str(of_name(error)), InputError.exit_code
+  if isinstance(error, KeyboardInterrupt):
+    return 'interrupted; run it again to go on.', 130
+  return None
+
+
 def exit_code(work: Callable[[], int]) -> int:
   """Runs a program; a mistake or Ctrl-C is one line on standard error.
 
@@ -51,11 +62,10 @@ def exit_code(work: Callable[[], int]) -> int:
   """
   try:
     return work()
-  except InputError as error:
-    told, code = str(error), error.exit_code
-  except OSError as error:
-    told, code = str(of_name(error)), InputError.exit_code
-  except KeyboardInterrupt:
-    told, code = 'interrupted; run it again to go on.', 130
-  print(f'cmbjax: {told}', file=sys.stderr)
+  except (InputError, OSError, KeyboardInterrupt) as error:
+    found = told(error)
+    if found is None:
+      raise
+  text, code = found
+  print(f'cmbjax: {text}', file=sys.stderr)
   return code

@@ -1,7 +1,7 @@
 """`python -m cmbjax.main --config=configs/finetune.py`: flags, nothing else.
 
-It is kept short on purpose: the work is in study.py, where a notebook or a
-test can call it.
+It is kept short on purpose: the work is in cmbjax/study, where a notebook or
+a test can call it.
 """
 
 import pathlib
@@ -11,17 +11,16 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from cmbjax import config as configs
+from cmbjax import allocator
 from cmbjax.errors import InputError, exit_code
+from cmbjax.study import config as configs
 from cmbjax.training import preemption
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Config file, with :preset behind it.', lock_config=True
-)
 _HELP = """
   --config=FILE[:PRESET]     a config; first of all flags (configs/*.py)
   --config.KEY=VALUE         changes one value; keys stand in configs/base.py
-  --workdir=DIR              folder of the run; default runs/NAME
+  --workdir=DIR              folder of the run; default runs/NAME[-PRESET]
+  --overwrite                a run of other settings there may be replaced
   --mode=dryrun              shows trainings, memory and time; trains nothing
   --profile                  profiles one epoch into DIR/profile
   --coordinator=HOST:PORT --processes=N --process=I
@@ -29,14 +28,7 @@ _HELP = """
 
 Single steps: cmbjax --help
 """
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run; default runs/NAME of the config.'
-)
-_MODE = flags.DEFINE_enum('mode', 'run', ('run', 'dryrun'), 'What to do.')
-_PROFILE = flags.DEFINE_bool('profile', False, 'Profiles one epoch.')
-_COORDINATOR = flags.DEFINE_string('coordinator', '', 'Of several processes.')
-_PROCESSES = flags.DEFINE_integer('processes', 0, 'How many there are.')
-_PROCESS = flags.DEFINE_integer('process', -1, 'Which one this is, from 0.')
+MODES = ('run', 'dryrun')
 
 
 class Call(NamedTuple):
@@ -45,6 +37,7 @@ class Call(NamedTuple):
   config: ConfigDict
   workdir: pathlib.Path
   sweep: tuple[dict, ...]
+  flags: flags.FlagValues
 
 
 def parse(argv: list[str]) -> Call:
@@ -62,37 +55,60 @@ def parse(argv: list[str]) -> Call:
   rest = argv[1 : at[0]] + argv[at[0] + (1 if '=' in argv[at[0]] else 2) :]
   config = configs.load(name)
   configs.check_overrides(config, rest)
+  words = [argv[0], *map(configs.quoted, rest)]
+  known = _flags(config, words)
   try:
-    # --config has to stand before its overrides.
-    left = flags.FLAGS(
-      [argv[0], f'--config={configs.resolve(name)}', *rest], known_only=False
-    )
+    left = known(words)
   except (flags.Error, TypeError, ValueError) as error:
     raise InputError(configs.wrong_value(config, str(error))) from error
   if len(left) > 1:
     raise InputError(f'{left[1]}: is not a flag; values go behind "=".')
-  if _WORKDIR.value == '':
+  if known.workdir == '':
     raise InputError('--workdir: is empty; give a folder or leave it out.')
-  stem = pathlib.Path(name.partition(':')[0]).stem
-  workdir = pathlib.Path(_WORKDIR.value or f'runs/{stem}')
-  return Call(_CONFIG.value, workdir, configs.load_sweep(name))
+  path, preset = configs.resolve(name)
+  stem = f'{path.stem}-{preset}' if preset else path.stem
+  workdir = pathlib.Path('runs', stem)
+  if known.workdir:
+    workdir = known.workdir  # as it was given: an address is no path
+  return Call(config, workdir, configs.load_sweep(name), known)
+
+
+def _flags(config: ConfigDict, words: list[str]) -> flags.FlagValues:
+  known = flags.FlagValues()
+  flags.DEFINE_string('workdir', None, 'Folder of the run.', known)
+  flags.DEFINE_enum('mode', 'run', MODES, 'What to do.', known)
+  flags.DEFINE_bool('overwrite', False, 'Other settings may go.', known)
+  flags.DEFINE_bool('profile', False, 'Profiles one epoch.', known)
+  flags.DEFINE_string('coordinator', '', 'Of several processes.', known)
+  flags.DEFINE_integer('processes', 0, 'How many there are.', flag_values=known)
+  flags.DEFINE_integer('process', -1, 'Which one, from 0.', flag_values=known)
+  config_flags.DEFINE_config_dict(
+    'config', config, flag_values=known, lock_config=True, sys_argv=words
+  )
+  return known
 
 
 def run(call: Call) -> None:
   """Runs the study, or shows what it would do."""
-  if _MODE.value == 'dryrun':
-    from cmbjax import dryrun
+  config, workdir, sweep, given = call
+  if given.mode == 'dryrun':
+    from cmbjax.study import dryrun
 
-    print(dryrun.describe(*call))
+    print(dryrun.describe(config, workdir, sweep, overwrite=given.overwrite))
     return
   from cmbjax.training import hosts
 
-  with preemption.listening():
-    hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    from cmbjax import study
+  place = given.coordinator, given.processes, given.process
+  with preemption.listening(), hosts.together(*place):
+    from cmbjax.study import run as study
 
-    config, workdir, sweep = call
-    study.run(config, workdir, sweep=sweep, profile=_PROFILE.value)
+    study.study(
+      config,
+      workdir,
+      sweep=sweep,
+      profile=given.profile,
+      overwrite=given.overwrite,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,11 +118,11 @@ def main(argv: list[str] | None = None) -> int:
     print(__doc__ + _HELP)
     return 0
 
+  allocator.keep_pages()
+
   def work():
     try:
-      call = parse(argv)
-      configs.validate(call.config)
-      run(call)
+      run(parse(argv))
     except preemption.Stopped:
       told = 'cmbjax: stopped and saved; run it again to go on.'
       print(told, file=sys.stderr)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from cmbjax import plugins
 from cmbjax.errors import InputError
 
 _PATIENCE_S = 5.0  # for a process that was told to end
@@ -36,7 +37,10 @@ def spread(
   context = multiprocessing.get_context('spawn')
   begun = context.Event()
   pool = concurrent.futures.ProcessPoolExecutor(
-    jobs, mp_context=context, initializer=_begin, initargs=(begun,)
+    jobs,
+    mp_context=context,
+    initializer=_begin,
+    initargs=(begun, plugins.home),
   )
   try:
     futures = _submit(pool, work, items)
@@ -117,7 +121,7 @@ def _submit(pool, work, items):
     sys.exit(1)  # a child that runs an unguarded script: the parent says so
 
 
-def _begin(begun) -> None:
+def _begin(begun, home: pathlib.Path | None = None) -> None:
   """Initializer of a pool: Ctrl-C is for the parent, which ends its children.
 
   A parent that is killed, by a scheduler or for memory, closes no pool: its
@@ -125,6 +129,7 @@ def _begin(begun) -> None:
   ends when its parent does.
   """
   begun.set()
+  plugins.home = home  # an own part is found there as it is here
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
   if parent is not None:

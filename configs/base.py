@@ -9,6 +9,8 @@ network file; [ours] our own choice, because the paper does not say.
 
 from ml_collections import ConfigDict
 
+from configs import chen2019
+
 PRESETS = ('', 'paper')
 
 
@@ -27,13 +29,13 @@ def get_config(preset: str = '') -> ConfigDict:
   config.name = 'study'  # title of the report
   config.seed = 0  # simulation, splits, initial weights, batches
 
+  # Strategies, cohorts, and the rows and claims of a paper: add your own by
+  # config.study.strategies.NAME = Strategy(...), see `cmbjax.study`.
+  config.study = chen2019.study(preset)
+
   # Cohort folders (BIDS or LupoLab layout), or data sets that `cmbjax build`
-  # has built. Empty: simulate one, once.
+  # has built, by name of the cohort. Empty: simulate one, once.
   config.cohorts = ConfigDict()
-  config.cohorts.btumor_7t = ''
-  config.cohorts.btumor_3t = ''
-  config.cohorts.ccm_3t = ''
-  config.cohorts.randomised = ''  # only for train.combined
 
   # Whether one subject label means one person in all cohorts. False: labels
   # are per cohort, sub-01 of one is not sub-01 of another.
@@ -42,19 +44,10 @@ def get_config(preset: str = '') -> ConfigDict:
   config.simulate = ConfigDict()
   config.simulate.jobs = 0  # parallel subjects; 0: one for each core
   config.simulate.slab_mm = 60.0  # axial extent [ours]; 0: the whole brain
-  config.simulate.subjects = ConfigDict()  # scans to simulate [ours]
-  config.simulate.subjects.btumor_7t = 10
-  config.simulate.subjects.btumor_3t = 10
-  config.simulate.subjects.ccm_3t = 4
-  config.simulate.subjects.randomised = 0  # each with its own scanner [ours]
-
-  # Subjects kept apart for testing; the others go into cross-validation.
+  # Scans to simulate, and subjects kept apart for testing (-1: all), by name
+  # of the cohort; what is not set here is what `config.study.cohorts` says.
+  config.simulate.subjects = ConfigDict()
   config.test_subjects = ConfigDict()
-  config.test_subjects.btumor_7t = 3
-  config.test_subjects.btumor_3t = 4
-  # -1: all of them [paper]; fewer when train.combined holds ccm_3t.
-  config.test_subjects.ccm_3t = -1
-  config.test_subjects.randomised = 0  # left out, not reported on
 
   config.patches = 'native'  # native [code] or resampled (0.5 x 0.5 x 2 mm)
   # What a network sees: swi [paper], then phase (which tells calcification
@@ -62,38 +55,45 @@ def get_config(preset: str = '') -> ConfigDict:
   config.channels = ('swi',)
 
   config.model = ConfigDict()
-  config.model.name = 'resnet_v4'  # main block of [code]; 47k is resnet_v1
+  # Main block of [code]; 47k is resnet_v1. Own ones: 'module:Net'.
+  config.model.name = 'resnet_v4'
   config.model.convolution = 'auto'  # form of the 3-D convolution, by platform
   config.model.dtype = 'float32'  # of the layers; bfloat16 is for GPUs
 
-  config.strategies = ('7t', 'finetuned')  # of 7t finetuned scratch combined
+  # Where candidates come from: frst [paper], hessian, or your own stage.
+  config.candidates = 'frst'
+
+  config.strategies = ('7t', 'finetuned')  # those to report on
   config.tests = ('btumor_3t', 'ccm_3t')  # cohorts to report on
-  # 7T weights to fine-tune: 7t (those that came with cmbjax) or a folder
+  # Weights of the strategy that others start from: 7t (bundled), or a folder
   # models/7t; train, or empty: train them first, once.
   config.pretrained = ''
 
   config.train = ConfigDict()
-  # Cohorts of it [paper]; ccm_3t and randomised may join.
-  config.train.combined = ('btumor_7t', 'btumor_3t')
-  config.train.combined_start = ''  # nothing [paper], or 7t: as fine-tuning
   config.train.folds = 5  # by subject [paper]
   config.train.seeds = (0,)  # repeats of every training [ours]
   config.train.epochs = 24  # [ours]; the precursor of the paper used 200
   config.train.finetune_epochs = 12  # [ours]
   config.train.batch = 16  # patches [ours]
-  config.train.learning_rate = 1e-4  # Adam [paper]
+  config.train.optimizer = 'adamw'  # Adam [paper]; or 'optax:lion', your own
+  config.train.learning_rate = 1e-4  # [paper]
   config.train.min_learning_rate = 1e-6  # [paper]
   config.train.finetune_learning_rate = 1e-4  # [ours]
+  # Of the rate: plateau [paper], constant, cosine, warmup_cosine, or your own.
+  config.train.schedule = 'plateau'
+  config.train.warmup = 0.05  # share of all steps, for warmup_cosine [ours]
   config.train.plateau_factor = 0.1  # [ours]
   config.train.plateau_patience = 4  # bad epochs before a cut [ours]
   config.train.plateau_min_delta = 1e-4  # smallest gain that counts [ours]
   config.train.stop_after = 0  # bad epochs before a replica stops; 0: never
+  config.train.loss = 'cross_entropy'  # [code]; or your own
   config.train.positive_weight = 1.0  # weight of CMBs in the loss [ours]
   config.train.weight_decay = 0.0  # decoupled; 0 is plain Adam [paper]
   # Bias of the output at first: zero [code], or prior, the logit of the share
   # of microbleeds, so that the first steps silence no units of the head.
   config.train.output_bias = 'zero'
-  config.train.augmentation = 1.0  # 1 as published [code]; 0 none
+  config.train.augmenter = 'chen2018'  # flips, shift, turn [code]; or your own
+  config.train.augmentation = 1.0  # strength: 1 as published [code]; 0 none
   # Layers that fine-tuning leaves as they are: a regular expression on names
   # such as stage_a/unit_0/conv_0/kernel; empty for none [paper].
   config.train.finetune_frozen = ''
@@ -108,6 +108,7 @@ def get_config(preset: str = '') -> ConfigDict:
 
   config.evaluation = ConfigDict()
   config.evaluation.threshold = 0.1  # CMB if the mean is above [paper]
+  config.evaluation.metrics = ()  # further ones of your own, 'module:name'
   config.evaluation.batch = 128  # patches
   # True: a likelihood is the mean over the eight mirror images of its patch,
   # which takes eight times as long [ours].
@@ -124,13 +125,8 @@ def get_config(preset: str = '') -> ConfigDict:
 
 
 def _paper_scale(config: ConfigDict) -> None:
-  """Subject counts and epochs of the paper; days on a CPU, made for GPUs."""
+  """Whole heads and epochs of the paper; days on a CPU, made for GPUs."""
   config.simulate.slab_mm = 0.0
-  config.simulate.subjects.btumor_7t = 80  # 49 single-echo + 31 four-echo
-  config.simulate.subjects.btumor_3t = 48  # 16 test [paper] + 32 [ours]
-  config.simulate.subjects.ccm_3t = 12  # not stated; [ours]
-  config.test_subjects.btumor_7t = 12  # [paper]
-  config.test_subjects.btumor_3t = 16  # [paper]
   config.train.epochs = 200  # the precursor of the paper, ISMRM 2018 #0432
   config.train.finetune_epochs = 200  # [ours]
   config.train.batch = 32

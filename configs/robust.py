@@ -10,6 +10,7 @@ mirror images (chosen out of fold). About 35 minutes on 2 idle cores once the
 heads are there.
 """
 
+from cmbjax.study import Strategy
 from configs import weights
 
 
@@ -21,7 +22,9 @@ def get_config(preset=''):
   config.simulate.subjects.ccm_3t = 20
   config.patches = 'resampled'
   config.strategies = ('combined',)
-  config.train.combined_start = ''  # '7t' has seen patches in voxels
+  config.study.strategies.combined = Strategy(
+    '7T, 3T and CCM combined', learns=('btumor_7t', 'btumor_3t', 'ccm_3t')
+  )  # from nothing: '7t' has seen patches in voxels
   config.train.epochs = 14
   config.evaluation.mirrored = True
   return config

@@ -11,6 +11,7 @@ hour on 2 idle cores, two thirds of it for the scans. Seed 5000: 9000 to 9099
 are for tuning, 9100 to 9199 for reports, and no other config uses it.
 """
 
+from cmbjax.study import Strategy
 from configs import base
 
 
@@ -27,8 +28,11 @@ def get_config(preset=''):
   config.test_subjects.btumor_7t = 0
   config.test_subjects.btumor_3t = 0
   config.test_subjects.ccm_3t = 1
-  config.train.combined = ('btumor_7t', 'btumor_3t', 'ccm_3t')
-  config.train.combined_start = '7t'  # half the time of a start from nothing
+  config.study.strategies.combined = Strategy(
+    '7T, 3T and CCM combined',
+    learns=('btumor_7t', 'btumor_3t', 'ccm_3t'),
+    starts='7t',  # half the time of a start from nothing
+  )
   config.train.epochs = 16
   config.train.finetune_epochs = 8
   config.train.batch = 32

@@ -93,7 +93,7 @@ def split_comment(code: str) -> tuple[str, str]:
 
 def write_configs(path: pathlib.Path) -> None:
   """The tables of all keys, with the paper's scale where it differs."""
-  from cmbjax import config as configs
+  from cmbjax.study import config as configs
 
   name = str(ROOT / 'configs/base.py')
   small, paper = configs.load(name), configs.load(f'{name}:paper')

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cmbjax.evaluation.predictions import Predictions, ScanCounts, Table
+from tests.claims import COHORT_LABELS, LABELS
 
 
 def make(
@@ -38,10 +39,18 @@ def make(
 
 
 def table(strategy='7t', test='btumor_3t', *, fold_hash='f0', **options):
-  """A `Table` of `make` with one seed."""
+  """A `Table` of `make` with one seed and the labels of the paper."""
   p, scans = make(**options)
-  by_seed = p.probability[None]
-  return Table(strategy, test, p, scans, by_seed, fold_hash, '')
+  return Table(
+    strategy,
+    test,
+    p,
+    scans,
+    p.probability[None],
+    fold_hash,
+    strategy_label=LABELS.get(strategy, ''),
+    test_label=COHORT_LABELS.get(test, ''),
+  )
 
 
 def rescored(predictions, *, seed, noise=0.8, lift=0.0):

@@ -12,16 +12,19 @@ import jax
 import numpy as np
 
 from cmbjax import files
-from cmbjax.training import loop, preemption, replicas
+from cmbjax.training import loop, optim, preemption, replicas
 from cmbjax.training.runner import Runner
 from tests.test_replicas import Tiny
 
+SCHEDULES = (*optim.SCHEDULES, 'tests.test_optim:step')
+
 
 def train(folder: pathlib.Path, epochs: int) -> str:
-  """Digest of the final weights of four replicas."""
+  """Digest of the final weights of five replicas, one of each schedule."""
+  row = replicas.Replica('x', 0, 0, 1e-3, patience=1, warmup=0.3)
   rows = tuple(
-    replicas.Replica('x', fold=r % 2, seed=r // 2, learning_rate=1e-3)
-    for r in range(4)
+    row._replace(fold=r % 2, seed=r // 2, schedule=schedule)
+    for r, schedule in enumerate(SCHEDULES)
   )
   fold_of = np.arange(64) // 2 % 2
   image = np.random.default_rng(0).random((64, 24, 24, 12), np.float32)

@@ -5,6 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 
+from cmbjax import sealed
 from cmbjax.models import get_model
 from cmbjax.training import checkpoint, replicas
 from tests import small_cohorts
@@ -46,7 +47,7 @@ def write_weights(folder, *, networks=2, points=POINTS, first_seed=0, **record):
   }
   checkpoint.save_weights(folder, weights, known | record)
   if points is not None:
-    (folder / 'operating_points.json').write_text(json.dumps(points))
+    sealed.write_json(folder / 'operating_points.json', points)
   return network, weights
 
 

@@ -85,8 +85,8 @@ def train(some, runner):
   for epoch in range(max(job.epochs for job in some)):
     active = loop.active_rows(some, state, epoch)
     state = loop.run_epoch(some, state, PATCHES, runner, values, epoch, active)
-    value = loop.validate(some, PATCHES, runner, state, 8)
-    state = loop.end_epoch(some, state, value, active, runner)
+    held = loop.validate(some, PATCHES, runner, state, 8)
+    state = loop.end_epoch(some, state, held.loss, active, runner)
   rows = slice(len(table))
   return jax.tree.map(lambda a: np.asarray(a)[rows], state.learner.weights)
 
@@ -124,6 +124,7 @@ def collectives(runner):
     runner._batch(np.zeros((num, BATCH), np.int32)),
     place(np.zeros((num, 2), np.uint32)),
     np.int32(0),
+    place(np.zeros(num, np.float32)),
     place(values),
     place(np.ones(num, bool)),
   ).compile()

@@ -99,7 +99,14 @@ def label_path(root, subject, *, ending='seg-cmb_dseg.nii.gz', session=None):
 
 
 def write_cohort(
-  root, *, subjects=3, first_seed=0, simulated=False, prefix='sub-', **how
+  root,
+  *,
+  subjects=3,
+  first=1,
+  first_seed=0,
+  simulated=False,
+  prefix='sub-',
+  **how,
 ):
   """The layout of `cmbjax simulate`, with instance labels; the phantoms."""
   root = pathlib.Path(root)
@@ -107,7 +114,7 @@ def write_cohort(
   facts = {'Name': 'small', 'BIDSVersion': '1.10.0', 'Simulated': simulated}
   (root / 'dataset_description.json').write_text(json.dumps(facts))
   made = {}
-  for number in range(1, subjects + 1):
+  for number in range(first, first + subjects):
     subject, one = f'{prefix}{number:02d}', phantom(first_seed + number, **how)
     write_scan(root, subject, one)
     save(label_path(root, subject), one.lesions.astype(np.uint16), one.affine)
@@ -115,32 +122,39 @@ def write_cohort(
   return made
 
 
+def phantom_scan(seed):
+  """What `simulate.scan.make_scan` gives, of a phantom."""
+  from cmbjax.simulate import scan
+
+  one = phantom(seed, shape=(96, 90, 24))
+  rows = [
+    [
+      scan.Finding(n, 'round', 'thalamus', np.zeros(3), 1.0, 0.5)
+      for n in range(1, labels.max() + 1)
+    ]
+    for labels in (one.lesions, one.mimics)
+  ]
+  phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, one.swi.shape)
+  return scan.Scan(
+    magnitude=[one.swi],
+    phase=[phase.astype(np.float32)],
+    swi=one.swi,
+    brain=one.brain,
+    lesions=one.lesions.astype(np.uint16),
+    mimics=one.mimics.astype(np.uint16),
+    lesion_rows=rows[0],
+    mimic_rows=rows[1],
+    affine=one.affine,
+    facts={},
+  )
+
+
 def write_as_simulated(root, *, subjects=2):
   """As `cmbjax simulate` writes it, but of phantoms instead of physics."""
-  from cmbjax.simulate import cohort, scan
+  from cmbjax.simulate import cohort
 
   def make_scan(protocol, number, **_):
-    one = phantom(number, shape=(96, 90, 24))
-    rows = [
-      [
-        scan.Finding(n, 'round', 'thalamus', np.zeros(3), 1.0, 0.5)
-        for n in range(1, labels.max() + 1)
-      ]
-      for labels in (one.lesions, one.mimics)
-    ]
-    phase = np.random.default_rng(number).uniform(-np.pi, np.pi, one.swi.shape)
-    return scan.Scan(
-      magnitude=[one.swi],
-      phase=[phase.astype(np.float32)],
-      swi=one.swi,
-      brain=one.brain,
-      lesions=one.lesions.astype(np.uint16),
-      mimics=one.mimics.astype(np.uint16),
-      lesion_rows=rows[0],
-      mimic_rows=rows[1],
-      affine=one.affine,
-      facts={},
-    )
+    return phantom_scan(number)
 
   with mock.patch.object(cohort.scan_module, 'make_scan', make_scan):
     cohort.simulate('ccm_3t', subjects=subjects, out=root, seed=0, jobs=1)

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cmbjax.data import augment
+from cmbjax.errors import InputError
 
 PATCH = np.random.default_rng(0).random((24, 24, 12)).astype(np.float32)
 STILL = {
@@ -171,3 +172,23 @@ def test_strength_scales_all_draws():
     for strength in (0.02, 0.2, 1.0)
   ]
   assert far[0] < far[1] < far[2]
+
+
+def brighter(key, patch, strength):
+  return augment.centre_crop(patch) + strength
+
+
+def uncropped(key, patch, strength):
+  return patch
+
+
+def test_an_own_augmentation_by_name():
+  assert augment.find('chen2018') is augment.augment
+  assert augment.find('tests.test_augment:brighter').__name__ == 'brighter'
+  for name, words in (
+    ('chen', r"config\.train\.augmenter: is 'chen'; choose one of chen2018"),
+    ('tests.test_augment:uncropped', r'gives \(24, 24, 12, 1\).*\(16, 16, 8, '),
+    ('tests.test_augment:crop', r'cannot be used \(TypeError'),
+  ):
+    with pytest.raises(InputError, match=words):
+      augment.find(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cmbjax import beam
-from cmbjax.data import examples
+from cmbjax.data import built, examples
 from cmbjax.errors import InputError
 from cmbjax.simulate import cohort
 
@@ -67,7 +67,7 @@ class TestWithBeam:
 
   def test_builder_writes_the_same_bytes(self, tmp_path):
     build = functools.partial(
-      examples.build_with, examples.builder_class_of('btumor_7t'), DUMMY
+      examples.build_with, built.builder_class_of('btumor_7t'), DUMMY
     )
     plain = build(tmp_path / 'plain')
     on_beam = build(tmp_path / 'beam', runner=RUNNER)

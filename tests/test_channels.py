@@ -6,8 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from cmbjax import config as configs
-from cmbjax import trainings
 from cmbjax.data import (
   augment,
   channels,
@@ -22,6 +20,8 @@ from cmbjax.imaging import bids, swi
 from cmbjax.lesions import batch, chain, classifier
 from cmbjax.models import convolution
 from cmbjax.simulate import physics
+from cmbjax.study import config as configs
+from cmbjax.study import train
 from tests import lesion_data, small_cohorts
 
 ALL = channels.CHANNELS
@@ -260,14 +260,14 @@ def test_weights_of_other_channels_end_before_any_work(weights):
   config.update_from_flattened_dict(changes)
   message = r'for swi \+ phase, config.channels is swi; make them equal'
   with pytest.raises(InputError, match=message):
-    trainings.check_pretrained(config)
+    train.check_given(configs.study_of(config))
   config.channels = ('swi', 'phase')
-  trainings.check_pretrained(config)
+  train.check_given(configs.study_of(config))
   for wrong in (('phase', 'swi'), ('swi', 'tof'), 'swi', ()):
     with config.ignore_type():
       config.channels = wrong
     with pytest.raises(InputError, match=r'config\.channels'):
-      configs.validate(config)
+      configs.study_of(config)
 
 
 def test_detect_gives_networks_what_they_learned_from(folder, weights):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cmbjax import config as configs
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.study import config as configs
 
 START = (
   'from configs import base\n'
@@ -37,8 +37,9 @@ def test_a_config_file_that_is_none(body, message, tmp_path):
 
 
 def test_every_shipped_config_keeps_to_the_base():
-  for path in configs._folder().glob('[a-z]*.py'):
-    configs.validate(configs.load(str(path)))
+  for path in configs._packaged().glob('[a-z]*.py'):
+    if path.stem != 'chen2019':  # definitions alone
+      configs.study_of(configs.load(str(path)))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_value_of_another_kind(key, value, message):
   config = configs.load('configs/base.py')
   config.update_from_flattened_dict({key: value})
   with pytest.raises(InputError, match=f'config.{key}: {message}'):
-    configs.validate(config)
+    configs.study_of(config)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +78,9 @@ def test_a_flag_of_another_kind_is_one_sentence(said, sentence):
 def test_a_path_of_ones_own_is_never_a_shipped_config(tmp_path, monkeypatch):
   """A misspelt folder before `finetune.py` must not run another study."""
   monkeypatch.chdir(tmp_path)
-  assert configs.resolve('configs/finetune.py').endswith('finetune.py')
-  assert configs.resolve('smoke.py:paper').endswith('smoke.py:paper')
+  assert configs.resolve('configs/finetune.py')[0].name == 'finetune.py'
+  path, preset = configs.resolve('smoke.py:paper')
+  assert (path.name, preset) == ('smoke.py', 'paper')
   with pytest.raises(NoInputError, match='no such file'):
     configs.resolve(str(tmp_path / 'finetune.py'))
   with pytest.raises(NoInputError, match='no such file'):
@@ -88,11 +90,184 @@ def test_a_path_of_ones_own_is_never_a_shipped_config(tmp_path, monkeypatch):
 def test_test_subjects_of_a_cohort_that_is_trained_on():
   """The message that asks for fewer names a key that there is."""
   config = configs.load('configs/combined.py')
-  assert configs.held_out(config, 'ccm_3t', 7) == 7
-  config.train.combined = ('btumor_3t', 'ccm_3t')
+  assert configs.study_of(config).cohorts['ccm_3t'].held_out(7) == 7
+  config.study.strategies.combined.learns = ('btumor_3t', 'ccm_3t')
   with pytest.raises(InputError, match=r'4 test subjects .*ccm_3t. leaves 0'):
-    configs.validate(config)
+    configs.study_of(config)
   configs.check_overrides(config, ['--config.test_subjects.ccm_3t=1'])
   config.test_subjects.ccm_3t = 1
   config.simulate.subjects.ccm_3t = 6
-  configs.validate(config)
+  configs.study_of(config)
+
+
+OWN = """
+from cmbjax.study import Cohort, Strategy
+from configs import base
+def get_config(preset=''):
+  config = base.get_config(preset)
+"""
+
+
+def own(tmp_path, *lines):
+  path = tmp_path / 'own.py'
+  body = ''.join(f'  {line}\n' for line in lines)
+  path.write_text(f'{OWN}{body}  return config\n')
+  return str(path)
+
+
+def test_a_strategy_of_ones_own_is_resolved_once(tmp_path):
+  config = configs.load(
+    own(
+      tmp_path,
+      "config.study.strategies.probe = Strategy('Probe', ('btumor_3t',), '7t',",
+      "  frozen='^(?!head/)', learning_rate=2e-3,",
+      "  settings={'train.loss': 'optax:hinge_loss'})",
+      "config.study.strategies.twice = Strategy('Twice', ('ccm_3t',), 'probe')",
+      "config.strategies = ('twice',)",
+      'config.test_subjects.ccm_3t = 1',
+      'config.simulate.subjects.ccm_3t = 6',
+    )
+  )
+  study = configs.study_of(config)
+  assert list(study.recipes) == ['7t', 'probe', 'twice']
+  first, probe, twice = study.recipes.values()
+  assert (first.epochs, probe.epochs, twice.epochs) == (24, 12, 12)
+  assert {row.frozen for row in probe.rows} == {'^(?!head/)'}
+  assert {row.frozen for row in twice.rows} == {''}
+  assert probe.rows[0].learning_rate == 2e-3
+  assert probe.config.train.loss == 'optax:hinge_loss'
+  assert twice.config.train.loss == config.train.loss == 'cross_entropy'
+  # Strategies and cohorts keep their order, also where settings are copied.
+  assert list(probe.config.study.strategies) == list(config.study.strategies)
+  assert study.reported == ('twice',)
+  assert set(study.cohorts) == {'btumor_7t', 'btumor_3t', 'ccm_3t'}
+
+
+def test_flags_reach_strategies_and_cohorts(tmp_path):
+  from cmbjax import main
+
+  path = own(
+    tmp_path,
+    "config.study.cohorts.clinic = Cohort('Clinic', protocol='clinical_15t',",
+    "  subjects=6, test='all')",
+    "config.tests += ('clinic',)",
+  )
+  call = main.parse(
+    [
+      'main',
+      f'--config={path}',
+      '--config.study.strategies.7t.epochs=3',
+      '--config.study.strategies.finetuned.frozen=^stage_a',
+      '--config.simulate.subjects.clinic=9',
+      f'--config.cohorts.btumor_3t={tmp_path}',
+    ]
+  )
+  study = configs.study_of(call.config)
+  assert study.recipes['7t'].epochs == 3
+  assert study.recipes['finetuned'].rows[0].frozen == '^stage_a'
+  clinic = study.cohorts['clinic']
+  assert (clinic.subjects, clinic.held_out(9)) == (9, 9)
+  assert study.cohorts['btumor_3t'].folder == str(tmp_path)
+  with pytest.raises(InputError, match="epochs: is 'x', must be a whole"):
+    main.parse(
+      ['main', f'--config={path}', '--config.study.strategies.7t.epochs=x']
+    )
+
+
+@pytest.mark.parametrize(
+  ('lines', 'message'),
+  [
+    (["config.study.strategies.new = {'label': 'x'}"], r'must be a Strategy'),
+    (
+      ["config.study.strategies.new = Strategy('N', ('nowhere',))"],
+      r"new\.learns: holds 'nowhere'; allowed are .*ccm_3t",
+    ),
+    (
+      ["config.study.strategies.new = Strategy('N', ('ccm_3t',), 'old')"],
+      r"new\.starts: is 'old'",
+    ),
+    (
+      [
+        "config.study.strategies.a = Strategy('A', ('ccm_3t',), 'b')",
+        "config.study.strategies.b = Strategy('B', ('ccm_3t',), 'a')",
+      ],
+      'is a circle',
+    ),
+    (
+      [
+        "config.study.strategies.new = Strategy('N', ('ccm_3t',), "
+        "settings={'train.folds': 3})"
+      ],
+      r"holds 'train\.folds'; allowed are",
+    ),
+    (
+      [
+        "config.study.strategies.new = Strategy('N', ('btumor_3t',), "
+        "settings={'train.batch': 'x'})",
+        "config.strategies = ('new',)",
+      ],
+      r"train\.batch is 'x', must be a whole number",
+    ),
+    (["config.cohorts.clinic = '/data'"], r'there is no cohort clinic'),
+    (
+      ["config.study.cohorts.clinic = Cohort('C', subjects=3, test='all')",
+       "config.tests = ('clinic',)"],
+      r'config\.cohorts\.clinic: is empty, and the cohort has no protocol',
+    ),
+    (
+      ["config.study.cohorts.clinic = Cohort('C', 'mri', subjects=3)"],
+      r"protocol: holds 'mri'; allowed are",
+    ),
+    (["config.study.strategies.new = Strategy('', ('ccm_3t',))"], 'label: is'),
+    (
+      ["config.study.cohorts.b = Cohort('B', 'btumor_3t', '', 3, 'all')",
+       "config.tests = ('b',)"],
+      r'cohorts\.b: subject 1 of protocol btumor_3t .*; set first=11',
+    ),
+    (["config.evaluation.draws = 10**12"], r'draws: is 1000000000000, must be'),
+    (["config.train.batch = 10**9"], r'batch: is 1000000000, must be'),
+    (
+      ["config.train.combined = ('ccm_3t',)"],
+      r'train\.combined: .*it is study\.strategies\.combined\.learns now',
+    ),
+  ],
+)  # fmt: skip
+def test_a_study_that_is_none(tmp_path, lines, message):
+  with pytest.raises(InputError, match=message):
+    configs.study_of(configs.load(own(tmp_path, *lines)))
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    'import neighbour',
+    'from . import neighbour',
+    'from .neighbour import RATE',
+    'from configs import neighbour',
+    'from cmbjax.configs import base as again',
+    'from configs.finetune import get_config as other',
+  ],
+)
+@pytest.mark.parametrize('folder', ['mine', 'configs'])
+def test_imports_of_a_config_file(tmp_path, monkeypatch, line, folder):
+  """Its own folder first, the configs of the package behind it."""
+  home = tmp_path / folder
+  home.mkdir()
+  (home / 'neighbour.py').write_text('RATE = 3e-3\n')
+  (home / 'own.py').write_text(f'{line}\n{OWN}  return config\n')
+  monkeypatch.chdir(tmp_path)
+  configs.study_of(configs.load(f'{folder}/own.py'))
+  monkeypatch.setenv('HOME', str(tmp_path))
+  configs.load(f'~/{folder}/own.py')
+
+
+def test_a_neighbour_of_another_config_is_forgotten(tmp_path):
+  """Two configs in one process, each with a helper of the same name."""
+  for name, rate in (('a', 1e-3), ('b', 2e-3)):
+    home = tmp_path / name
+    home.mkdir()
+    (home / 'neighbour.py').write_text(f'RATE = {rate}\n')
+    text = f'import neighbour\n{OWN}  config.train.learning_rate = '
+    (home / 'own.py').write_text(f'{text}neighbour.RATE\n  return config\n')
+    config = configs.load(str(home / 'own.py'))
+    assert config.train.learning_rate == rate

@@ -14,10 +14,10 @@ import sys
 import types
 
 import pytest
-from absl import flags
+from ml_collections import ConfigDict
 
 from cmbjax import cli, main
-from cmbjax import config as configs
+from cmbjax.study import config as configs
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
@@ -59,6 +59,8 @@ def commands():
           yield page.name, line.strip()
 
 
+# Of `python -m cmbjax.main`.
+FLAGS = {f'--{name}' for name in main._flags(ConfigDict(), [])}
 COMMANDS = sorted(set(commands()))
 STARTS = ('cmbjax ', 'python -m cmbjax.main ')
 
@@ -77,15 +79,7 @@ def refusal(words):
     name = next(w for w in words if w.startswith('--config='))[9:]
     config = configs.load(name)
     configs.check_overrides(config, words)
-    for word in words[3:]:
-      key, _, value = word.removeprefix('--').partition('=')
-      if not key.startswith('config'):
-        assert key in flags.FLAGS, word
-      elif key != 'config':
-        config.update_from_flattened_dict(
-          {key[7:]: like(configs.get(config, key[7:]), value)}
-        )
-    configs.validate(config.copy_and_resolve_references())
+    configs.study_of(main.parse(['main', *words[3:]]).config)
   except configs.NoInputError as error:
     # Folders of the reader are not here.
     return '' if 'is not a folder' in str(error) else str(error)
@@ -94,20 +88,10 @@ def refusal(words):
   return ''
 
 
-def like(default, value):
-  """A flag's text as the type of the value that it replaces."""
-  if isinstance(default, str):
-    return value
-  if isinstance(default, bool):
-    return {'true': True, 'false': False}[value]
-  return type(default)(ast.literal_eval(value))
-
-
 @pytest.mark.parametrize(
   ('page', 'line'), [c for c in COMMANDS if c[1].startswith(STARTS)]
 )
 def test_command_is_taken(page, line):
-  assert main  # its flags
   assert refusal(shlex.split(line, comments=True)) == ''
 
 
@@ -193,10 +177,9 @@ OF_OTHERS = {  # sbatch
 
 def stale_options(text, parser):
   """Options in a text that neither the parser nor a study knows."""
-  assert main  # its flags
   base = configs.load(str(ROOT / 'configs/base.py'))
   known = options_of(parser) | OF_OTHERS | {'--config.KEY'}
-  known |= {f'--{flag}' for flag in flags.FLAGS} | {'--config.cohorts.NAME'}
+  known |= FLAGS | {'--config.cohorts.NAME'}
   known |= {f'--config.{key}' for key in configs.keys(base)}
   for source in re.findall(r'benchmarks/\w+\.py', text):
     known |= set(OPTION.findall((ROOT / source).read_text()))

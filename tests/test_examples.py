@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,14 +213,115 @@ def test_a_killed_build_is_not_taken_for_a_build(source, tmp_path):
   assert not [p for p in tmp_path.rglob('*') if 'incomplete' in p.name]
 
 
-def test_a_damaged_build_is_named(source, tmp_path):
-  folder = examples.build('small', source, tmp_path)
-  (record,) = folder.glob('*.array_record*')
-  record.write_bytes(record.read_bytes()[:1000])
-  with pytest.raises(InputError, match=r'1.2.0: is damaged \(.* build again'):
-    examples.load(folder)
+FACTS = ('metadata.json', 'dataset_info.json', 'features.json')
+
+
+def _edit(path):
+  """A byte of an array file, or a letter of a text."""
+  data = bytearray(path.read_bytes())
+  at = len(data) // 2
+  data[at] = ord('7') if data[at] != ord('7') else ord('8')
+  path.write_bytes(bytes(data))
+
+
+def _cut(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {'edit': _edit, 'cut': _cut, 'delete': pathlib.Path.unlink}
+
+
+@pytest.mark.parametrize('how', DAMAGES)
+@pytest.mark.parametrize('name', [*FACTS, '*.array_record*', 'hashes.json'])
+def test_a_damaged_build_is_made_again_with_a_word(
+  built, source, tmp_path, capsys, name, how
+):
+  """The very same, and never believed as it is."""
+  shutil.copytree(built.parents[3], tmp_path / 'data')
+  folder = tmp_path / 'data' / built.relative_to(built.parents[3])
+  before = {path.name: path.read_bytes() for path in folder.iterdir()}
+  (path,) = folder.glob(name)
+  DAMAGES[how](path)
+  capsys.readouterr()
+  assert examples.build('small', source, tmp_path / 'data') == folder
+  said = capsys.readouterr().err
+  assert said.count('note: ') == 1
+  assert f'note: {folder}: is damaged (' in said
+  assert path.name in said
+  for left, right in zip(examples.load(folder), examples.load(built)):
+    np.testing.assert_array_equal(left, right)
+  assert set(before) == {path.name for path in folder.iterdir()}
+  for name in ('metadata.json', 'features.json'):
+    assert (folder / name).read_bytes() == before[name]
+  assert examples.build('small', source, tmp_path / 'data') == folder
+  assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize('how', DAMAGES)
+@pytest.mark.parametrize('name', [*FACTS, '*.array_record*'])
+def test_a_damaged_data_set_is_refused(built, tmp_path, name, how):
+  shutil.copytree(built, tmp_path / '1.2.0')
+  (path,) = (tmp_path / '1.2.0').glob(name)
+  DAMAGES[how](path)
+  read = (
+    examples.load,
+    examples.load_scans,
+    examples.load_lesions,
+    lambda folder: examples.load_as('x', folder, config='native'),
+  )
+  error = (InputError, NoInputError) if path.name == FACTS[0] else InputError
+  for one in read:
+    with pytest.raises(error, match=r'is damaged \(.* again|holds no built'):
+      one(tmp_path / '1.2.0')
   with pytest.raises(NoInputError, match='holds no built data set'):
     examples.load(tmp_path)
+
+
+@pytest.mark.parametrize('name', [*FACTS, '*.array_record*'])
+def test_a_damaged_data_set_without_hashes_is_one_sentence(
+  built, tmp_path, capsys, name
+):
+  """Of an older cmbjax, or of TFDS itself: a cut is found all the same."""
+  shutil.copytree(built, tmp_path / '1.2.0')
+  (tmp_path / '1.2.0' / 'hashes.json').unlink()
+  examples.load(tmp_path / '1.2.0')
+  assert 'has no hashes.json' in capsys.readouterr().err
+  (path,) = (tmp_path / '1.2.0').glob(name)
+  _cut(path)
+  with pytest.raises(InputError, match=r'is damaged \(|is not valid JSON'):
+    examples.load(tmp_path / '1.2.0')
+
+
+def test_a_damaged_table_is_made_again_with_a_word(
+  built, source, tmp_path, capsys
+):
+  """Labels that somebody changed, in a file that reads well."""
+  folder = examples.build('small', source, tmp_path / 'data')
+  (path,) = (tmp_path / 'data' / 'tables').glob('sub-02-*.npz')
+  table = tables.load_table(path)
+  assert table is not None
+  with np.load(path) as stored:
+    arrays = dict(stored)
+  arrays['lesion'] = np.zeros_like(arrays['lesion'])
+  np.savez(path, **arrays)
+  shutil.rmtree(folder)
+  capsys.readouterr()
+  assert examples.build('small', source, tmp_path / 'data') == folder
+  said = capsys.readouterr().err
+  assert said.count('note: ') == 1
+  assert f'{path}: differs from its digest' in said
+  for left, right in zip(examples.load(folder), examples.load(built)):
+    np.testing.assert_array_equal(left, right)
+  np.testing.assert_array_equal(tables.load_table(path).lesion, table.lesion)
+
+
+def test_a_table_copied_over_another_is_not_believed(built, tmp_path, capsys):
+  first, second, *_ = sorted((built.parents[3] / 'tables').glob('*.npz'))
+  shutil.copy(first, tmp_path / second.name)
+  assert tables.load_table(tmp_path / second.name) is None
+  assert 'differs from its digest' in capsys.readouterr().err
+  assert tables.load_table(tmp_path / 'none.npz') is None
+  assert capsys.readouterr().err == ''
 
 
 def test_one_image_under_two_subjects_is_refused(tmp_path):
@@ -334,6 +436,37 @@ def test_the_build_command(source, tmp_path, capsys):
     _command(flags)
   assert _command([*flags, '--overwrite', '--config=native']) == 0
   assert len(examples.load(folder).key) == 5
+  _edit(folder / 'metadata.json')
+  with pytest.raises(InputError, match=r'is damaged \(metadata.json was chang'):
+    _command(flags)
+  assert _command([*flags, '--overwrite']) == 0
+
+
+def test_the_build_command_with_a_new_cohort(source, tmp_path, capsys):
+  """No folder of a builder, no list of names: a plain name is enough."""
+  flags = [f'--manual_dir={source}', f'--data_dir={tmp_path}']
+  assert _command(['clinic_15t', *flags]) == 0
+  folder = tmp_path / 'clinic_15t/native/1.2.0'
+  assert capsys.readouterr().out.strip() == str(folder)
+  assert set(examples.load(folder).cohort) == {'clinic_15t'}
+  assert set(examples.load_as('x', folder, config='native')[1].cohort) == {'x'}
+  with pytest.raises(InputError, match=r"cohort name: found '1\.5T'"):
+    _command(['1.5T', *flags])
+
+
+def test_the_build_command_with_other_candidates(source, tmp_path, capsys):
+  flags = [f'--manual_dir={source}', f'--data_dir={tmp_path}']
+  assert _command(['ccm_3t', *flags, '--candidates=hessian']) == 0
+  folder = pathlib.Path(capsys.readouterr().out.strip())
+  assert examples.metadata(folder)['gates']['generator'] == 'hessian'
+  with pytest.raises(InputError, match='was built from other files'):
+    _command(['ccm_3t', *flags])
+  with pytest.raises(InputError, match=r'--candidates: is .dog.; choose one'):
+    _command(['ccm_3t', *flags, '--candidates=dog'])
+  with pytest.raises(InputError, match='simulated_patches does not take it'):
+    _command(
+      ['simulated_patches', f'--data_dir={tmp_path}', '--candidates=frst']
+    )
 
 
 def test_the_build_command_without_a_builder(source, tmp_path):
@@ -341,7 +474,7 @@ def test_the_build_command_without_a_builder(source, tmp_path):
   with pytest.raises(
     NoInputError, match=r'holds no nowhere_dataset_builder.py'
   ):
-    _command(['nowhere', *flags])
+    _command(['tfds_builders/nowhere', *flags])
 
 
 def _command(flags):

@@ -11,14 +11,15 @@ import cmbjax
 
 ROOT = pathlib.Path(cmbjax.__file__).parent
 FOUNDATION = {'errors', 'files', 'progress', 'beam', 'workers', '__init__'}
-FOUNDATION |= {'plugins'}
+FOUNDATION |= {'plugins', 'sealed'}
 ALLOWED = {  # room -> rooms that it may import
   'errors': set(),
   'beam': {'errors', 'files'},
   'files': {'errors'},
+  'sealed': {'errors', 'files'},
   'progress': set(),
   'plugins': {'errors'},
-  'workers': {'errors'},
+  'workers': {'errors', 'plugins'},
   'imaging': FOUNDATION,
   'models': FOUNDATION,
   'simulate': FOUNDATION | {'imaging'},

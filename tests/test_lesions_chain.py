@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbjax.detect import stages
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
-from cmbjax.lesions import chain, classifier, counts, derivatives
+from cmbjax.lesions import batch, chain, classifier, counts, derivatives
 from tests import lesion_data, scan_results, small_cohorts
 
 OPTIONS = chain.Options(regions=False)
@@ -407,3 +408,66 @@ def test_a_scan_of_the_training_is_no_test(plain, mask, tmp_path):
     result = analyse(plain[0], networks, mask=mask, sidecar=sidecar).result
     found = ' '.join(result.warnings)
     assert ('learned from this simulated person' in found) is told
+
+
+@pytest.mark.parametrize(
+  ('learned', 'asked', 'used', 'told'),
+  [
+    (None, None, 'frst', ''),
+    ('hessian', None, 'hessian', ''),
+    ('hessian', 'hessian', 'hessian', ''),
+    (None, 'hessian', 'hessian', 'found by hessian'),
+    ('hessian', 'frst', 'frst', 'learned from candidates of hessian'),
+  ],
+)
+def test_networks_judge_the_candidates_they_learned_from(
+  plain, mask, tmp_path, monkeypatch, learned, asked, used, told
+):
+  """Or the result says that they did not."""
+  known = {} if learned is None else {'candidates': learned}
+  lesion_data.write_weights(tmp_path / 'w', networks=1, **known)
+  networks = classifier.load(tmp_path / 'w')
+  seen, propose = [], stages.propose
+
+  def spy(*scan, gates, jobs):
+    seen.append(gates.generator)
+    return propose(*scan, gates=gates, jobs=jobs)
+
+  monkeypatch.setattr(stages, 'propose', spy)
+  options = chain.Options(candidates=asked, regions=False)
+  result = analyse(plain[0], networks, options, mask=mask).result
+  assert seen == [used]
+  found = ' '.join(result.warnings)
+  assert told in found
+  assert ('thresholds learned' in found) is bool(told)
+
+
+def test_an_own_stage_that_changed_since_is_said(tmp_path, monkeypatch):
+  known = {'candidates': 'my_spots:spots', 'candidates_code': 'before'}
+  lesion_data.write_weights(tmp_path / 'w', networks=1, **known)
+  networks = classifier.load(tmp_path / 'w')
+  assert classifier.candidates_of(tmp_path / 'w') == 'my_spots:spots'
+  for code, told in (('before', False), ('after', True)):
+    monkeypatch.setattr(stages, 'code', lambda name, code=code: code)
+    found = chain.other_candidates('my_spots:spots', networks)
+    assert any('is not the code' in text for text in found) is told
+
+
+def test_another_stage_or_other_code_of_it_is_another_result(
+  plain, tmp_path, monkeypatch
+):
+  """What decides whether `detect` does a scan again."""
+  lesion_data.write_weights(tmp_path / 'w', networks=1, candidates='hessian')
+  scan = scan_of(plain[0])
+
+  def mark(**change):
+    options = chain.Options(**change)
+    return batch.mark_of(
+      scan, batch.Settings(tmp_path, tmp_path / 'w', options=options)
+    )
+
+  usual = mark()
+  assert mark() == usual == mark(candidates='hessian')
+  assert mark(candidates='frst') != usual
+  monkeypatch.setattr(stages, 'code', lambda name: 'other')
+  assert mark() != usual

@@ -1,15 +1,17 @@
 """Weights of a study to likelihoods, as the networks themselves give them."""
 
 import json
+import re
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
+from cmbjax import sealed
 from cmbjax.data import augment
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.lesions import classifier
+from cmbjax.lesions import classifier, learned
 from cmbjax.weights import catalogue
 from tests import lesion_data
 
@@ -51,6 +53,18 @@ def test_a_patch_has_one_likelihood_in_any_company(stored, patches):
   assert known.likelihood(patches[:0]).shape == (2, 0)
 
 
+@pytest.mark.parametrize(
+  'shape', [(3, 24, 24, 12, 2), (24, 24, 12), (3, 28, 28, 16)]
+)
+def test_patches_of_another_shape_are_refused(stored, shape):
+  known = classifier.load(stored[0])
+  found = known.likelihood(np.full((3, 24, 24, 12, 1), 0.5, np.float32))
+  assert found.shape == (2, 3)
+  wanted = 'have 2 channels' if shape[-1] == 2 else f'have shape {shape}'
+  with pytest.raises(InputError, match=re.escape(f'patches: {wanted}')):
+    known.likelihood(np.zeros(shape, np.float32))
+
+
 def test_mirrored_likelihoods_are_the_mean_over_all_flips(stored, patches):
   """As the points file says, and the fingerprint with it."""
   known, few = classifier.load(stored[0]), patches[:5]
@@ -58,7 +72,7 @@ def test_mirrored_likelihoods_are_the_mean_over_all_flips(stored, patches):
   by_hand = np.mean([known.likelihood(np.flip(few, a)) for a in axes], axis=0)
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
-  path.write_text(json.dumps(json.loads(text) | {'mirrored': True}))
+  sealed.write_json(path, sealed.read_json(path) | {'mirrored': True})
   try:
     both = classifier.load(stored[0])
   finally:
@@ -86,7 +100,8 @@ def test_fingerprint_follows_the_points(tmp_path, stored):
   before = classifier.fingerprint(stored[0])
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
-  path.write_text(text.replace('0.999', '0.998'))
+  known = json.loads(text.replace('0.999', '0.998'))
+  sealed.write_json(path, {k: known[k] for k in known if k != sealed.SEAL})
   assert classifier.fingerprint(stored[0]) != before
   path.write_text(text)
 
@@ -120,12 +135,57 @@ def test_weights_without_points_have_the_papers(tmp_path, stored):
 def test_damaged_points_are_named(stored, change):
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
-  path.write_text(json.dumps(json.loads(text) | change))
+  sealed.write_json(path, sealed.read_json(path) | change)
   try:
-    with pytest.raises(InputError, match=r'operating_points\.json'):
+    with pytest.raises(InputError, match=r'is not what a study writes'):
       classifier.load(stored[0])
   finally:
     path.write_text(text)
+
+
+def test_changed_points_are_not_believed(stored):
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  path.write_text(text.replace('0.999', '0.998'))
+  try:
+    with pytest.raises(InputError, match='differs from its digest'):
+      classifier.load(stored[0])
+    known = json.loads(text)
+    del known[sealed.SEAL]
+    path.write_text(json.dumps(known | {'version': 2}))
+    with pytest.raises(InputError, match='has no digest'):
+      classifier.load(stored[0])
+  finally:
+    path.write_text(text)
+
+
+def test_a_run_chooses_changed_points_again_with_a_word(tmp_path, capsys):
+  how = {'fingerprint': 'f', 'threshold': 0.1, 'mirrored': False}
+  points = {'high_sensitivity': {'threshold': 0.1}}
+  known = {'version': learned.VERSION, 'points': points, **how}
+  path = tmp_path / 'operating_points.json'
+  assert not learned.is_stored(tmp_path, **how)
+  sealed.write_json(path, known)
+  assert learned.is_stored(tmp_path, **how)
+  for change in ({'threshold': 0.2}, {'fingerprint': 'g'}, {'mirrored': True}):
+    assert not learned.is_stored(tmp_path, **how | change)
+  assert capsys.readouterr().err == ''
+  path.write_text(path.read_text().replace('0.1', '0.10001', 1))
+  assert not learned.is_stored(tmp_path, **how)
+  assert 'differs from its digest' in capsys.readouterr().err
+
+
+def test_points_of_an_older_cmbjax_are_taken_with_a_note(stored, capsys):
+  path = stored[0] / 'operating_points.json'
+  text = path.read_text()
+  known = json.loads(text)
+  del known[sealed.SEAL]
+  path.write_text(json.dumps(known | {'version': 1}))
+  try:
+    assert classifier.load(stored[0]).threshold('balanced') == 0.001
+  finally:
+    path.write_text(text)
+  assert 'operating_points.json: has no digest' in capsys.readouterr().err
 
 
 def test_damaged_weights_end_before_any_scan(tmp_path, stored):

@@ -4,11 +4,14 @@ import json
 import resource
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.training import checkpoint, logs, loop, replicas
+from cmbjax.training import checkpoint, hosts, logs, loop, replicas
+from cmbjax.training import runner as runner_lib
 from cmbjax.training.runner import Course, Runner
 from tests.test_replicas import Tiny, job_of, largest, start
 
@@ -81,10 +84,126 @@ def test_rates_fall_per_replica(toy):
   for value in ([1, 1, 1], [1, 0.5, 1], [1, 0.4, 1]):
     value = np.array(value, np.float32)
     state = loop.end_epoch((job,), state, value, everyone, runner)
-  rate = np.asarray(state.learner.opt.hyperparams['learning_rate'])
+  rate = loop.rates_of((job,), state, 1)[:, 0]
   base = np.array([r.learning_rate for r in job.replicas])
   np.testing.assert_allclose(rate, base * [0.1, 1, 0.1], rtol=1e-5)
   np.testing.assert_array_equal(state.bad_epochs, [2, 0, 2])
+  for _ in range(9):
+    state = loop.end_epoch((job,), state, value, everyone, runner)
+  floor = [r.min_learning_rate for r in job.replicas]
+  np.testing.assert_allclose(loop.rates_of((job,), state, 2).T, [floor] * 3)
+
+
+def second_step(learning_rate, steps):
+  """An own schedule: only the second step of all changes weights."""
+  return lambda count: jnp.where(count == 1, learning_rate, 0.0)
+
+
+@pytest.mark.parametrize('backend', ['loop', 'map', 'vmap', 'shard'])
+def test_each_step_has_its_own_rate(toy, backend):
+  """Counted over the epochs, and of each row alone."""
+  table = list(job_of().replicas)
+  table[1] = table[1]._replace(schedule='tests.test_loop:second_step')
+  job = job_of(replicas=tuple(table), epochs=2)
+  runner = Runner(Tiny(), backend=backend, optimizer=optax.sgd)
+  patches = replicas.on_device(*toy)
+  state = loop.initial_state((job,), start(job), runner)
+  values = loop.values_of((job,), start(job), runner)
+  seen = [start(job).params]
+  for epoch in range(2):
+    active = np.arange(len(state.best_value)) < 3
+    args = (patches, runner, values, epoch, active)
+    state = loop.run_epoch((job,), state, *args)
+    state = state._replace(course=runner_lib.begin(len(active)))
+    seen.append(hosts.fetch(state.learner.weights.params))
+  first, one, two = (
+    [row['Dense_0']['kernel'] for row in replicas.unstack(tree, 3)]
+    for tree in seen
+  )
+  for r in range(3):
+    assert not np.array_equal(first[r], one[r])
+    assert np.array_equal(one[r], two[r]) == (r == 1)
+
+
+def doubled(logits, label):
+  return 2 * replicas.cross_entropy(logits, label)
+
+
+def test_an_own_loss_steers_and_is_watched(unbroken, toy, tmp_path):
+  """Twice the loss; with Adam the steps are the same but for rounding."""
+  job, _, rows = unbroken
+  loss = replicas.find_loss('tests.test_loop:doubled')
+  loop.train(
+    job,
+    replicas.on_device(*toy),
+    Runner(Tiny(), backend='loop', loss=loss),
+    folder=tmp_path,
+    fingerprint='f',
+    start=lambda: start(job),
+  )
+  found = logs.read(tmp_path / 'epochs.jsonl')
+  for name, times in (('train_loss', 2), ('validation_loss', 2)):
+    np.testing.assert_allclose(
+      found[0][name], np.multiply(times, rows[0][name]), rtol=2e-3
+    )
+
+
+def mean_loss(logits, label):
+  return replicas.cross_entropy(logits, label).mean()
+
+
+def test_a_loss_that_cannot_be_used():
+  for name, words in (
+    ('hinge', r"config\.train\.loss: is 'hinge'; choose one of cross_entropy"),
+    ('tests.test_loop:mean_loss', r'gives shape \(\) .*each example, \(3,\)'),
+    ('tests.test_loop:second_step', r'cannot be used'),
+    ('tests.test_loop:run', r'cannot be used \(TypeError'),
+  ):
+    with pytest.raises(InputError, match=words):
+      replicas.find_loss(name)
+
+
+def test_auc_and_sensitivity_of_the_held_out_fold(unbroken, toy):
+  """Logged of each epoch; here of the best one, from its likelihoods."""
+  job, weights, rows = unbroken
+  best = np.argmin([row['validation_loss'] for row in rows], 0)
+  patches, runner = replicas.on_device(*toy), Runner(Tiny(), backend='loop')
+  p = loop.predict(patches, weights, runner, job.pool)
+  for r, replica in enumerate(job.replicas):
+    held = job.fold_of == replica.fold
+    y, mine = toy[1][job.pool[held]], p[r, held]
+    above = mine[y == 1][:, None] - mine[y == 0]
+    auc = np.mean((above > 0) + 0.5 * (above == 0))
+    row = rows[best[r]]
+    assert row['validation_auc'][r] == pytest.approx(auc, abs=1e-6)
+    found = np.mean(mine[y == 1] > 0.1)
+    assert row['validation_sensitivity'][r] == pytest.approx(found, abs=1e-6)
+
+
+def test_the_threshold_of_the_sensitivity(toy):
+  job, runner = job_of(), Runner(Tiny(), backend='loop')
+  state = loop.initial_state((job,), start(job), runner)
+  patches = replicas.on_device(*toy)
+  found = [
+    loop.validate((job,), patches, runner, state, 8, threshold=t).sensitivity
+    for t in (0.0, 0.5, 1.0)
+  ]
+  assert (found[0] == 1).all()
+  assert (found[2] == 0).all()
+  assert ((found[1] > 0) & (found[1] < 1)).any()
+
+
+def test_a_decay_that_the_optimizer_does_not_take(toy, tmp_path):
+  table = tuple(r._replace(weight_decay=0.1) for r in job_of().replicas)
+  job = job_of(replicas=table)
+  runner = Runner(Tiny(), backend='loop', optimizer=optax.sgd)
+  with pytest.raises(InputError, match=r'weight_decay: is above 0'):
+    loop.train(
+      *(job, replicas.on_device(*toy), runner),
+      folder=tmp_path,
+      fingerprint='f',
+      start=lambda: start(job),
+    )
 
 
 def test_nan_is_never_the_best(toy):

@@ -100,3 +100,18 @@ def test_frozen_is_the_running_statistics_in_training(case):
     stats = variables['batch_stats'] if flag else free[1][1]['batch_stats']
     for name, value in new['batch_stats'].items():
       np.testing.assert_array_equal(value, stats[name])
+
+
+def test_a_layer_of_flax_heeds_it_too(case):
+  """Its values in training; without the mark it is what it was."""
+  x, variables, _ = case
+  norm = _flax(True)
+  free = norm.apply(variables, x, mutable=['batch_stats'])[0]
+  for flag, want in ((1.0, _flax(False).apply(variables, x)), (0.0, free)):
+    marked = {**variables, 'frozen': {'norm': jnp.float32(flag)}}
+    with nn.intercept_methods(normalization.heed_frozen):
+      got, _ = norm.apply(marked, x, mutable=['batch_stats'])
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+  with nn.intercept_methods(normalization.heed_frozen):
+    got, _ = norm.apply(variables, x, mutable=['batch_stats'])
+  np.testing.assert_array_equal(got, free)

@@ -1,4 +1,4 @@
-"""The plateau schedule cuts where Keras cuts, for each replica on its own."""
+"""Rates: optax's own schedules, exact for each replica; any optimizer."""
 
 import jax
 import jax.numpy as jnp
@@ -6,32 +6,33 @@ import numpy as np
 import optax
 import pytest
 
+from cmbjax.errors import InputError
 from cmbjax.training import optim
+from cmbjax.training.replicas import Replica
 
-RULE = optim.Plateau(factor=0.1, patience=2, min_delta=1e-4, min_scale=1e-2)
+ROW = Replica('x', 0, 0, 1e-2, min_learning_rate=1e-4, patience=2)
 
 
-def scales(values, rule=RULE):
+def scales(values, rows=(ROW,)):
   """values [epochs, R] -> scales [epochs, R]."""
-  values = np.asarray(values, np.float32)
-  state = optim.plateau_init(values.shape[1])
-  out = []
-  for row in values:
-    state = optim.plateau_step(rule, state, row)
-    out.append(np.asarray(state.scale))
+  state, out = optim.plateau_init(len(rows)), []
+  for row in np.asarray(values, np.float32):
+    state = optim.plateau_step(rows, state, row)
+    out.append(state.scale)
   return np.array(out)
 
 
-def keras(values, *, factor, patience, min_delta, min_scale):
+def keras(values, row):
   """Reference: keras.callbacks.ReduceLROnPlateau(mode='min', cooldown=0)."""
   best, wait, scale, out = np.inf, 0, 1.0, []
   for value in values:
-    if np.isfinite(value) and value < best - min_delta:
+    if np.isfinite(value) and value < best - row.min_delta:
       best, wait = value, 0
     else:
       wait += 1
-      if wait >= patience:
-        scale, wait = max(scale * factor, min_scale), 0
+      if wait >= row.patience:
+        least = row.min_learning_rate / row.learning_rate
+        scale, wait = max(scale * row.plateau_factor, least), 0
     out.append(scale)
   return out
 
@@ -43,89 +44,169 @@ def test_a_flat_loss_is_cut_at_every_second_epoch_down_to_the_floor():
   )
 
 
-@pytest.mark.parametrize('seed', range(5))
-def test_agrees_with_keras_on_random_losses(seed):
-  rng = np.random.default_rng(seed)
-  values = rng.normal(1, 0.3, (40, 3)).cumsum(0) / np.arange(1, 41)[:, None]
-  got = scales(values)
-  for r in range(3):
-    np.testing.assert_allclose(
-      got[:, r],
-      keras(values[:, r].astype(np.float32), **RULE._asdict()),
-      rtol=1e-5,
-    )
-
-
-def test_negative_losses_are_cut_too():
-  assert scales([[-1.0]] * 4)[-1, 0] == pytest.approx(0.1)
-
-
-def test_nan_is_a_bad_epoch_and_poisons_nothing():
-  got = scales([[1.0], [np.nan], [np.inf], [0.5], [0.4]])[:, 0]
-  np.testing.assert_allclose(got, [1, 1, 0.1, 0.1, 0.1], rtol=1e-6)
-
-
-def test_replicas_do_not_see_each_other():
-  values = np.stack([np.ones(6), np.linspace(1, 0, 6)], 1)
-  both = scales(values)
-  np.testing.assert_array_equal(both[:, :1], scales(values[:, :1]))
-  np.testing.assert_array_equal(both[:, 1:], scales(values[:, 1:]))
-  assert both[-1, 1] == 1.0
-
-
-def with_settings(state, rate, decay=0.0):
-  settings = {'learning_rate': jnp.float32(rate)}
-  settings |= {'weight_decay': jnp.float32(decay)}
-  return state._replace(hyperparams=state.hyperparams | settings)
-
-
-def test_adam_takes_its_rate_from_the_state():
-  optimizer = optim.adam()
-  params = {'w': jnp.ones(3)}
-  grads = {'w': jnp.array([1.0, -2.0, 0.5])}
-  state = with_settings(optimizer.init(params), 0.1)
-  change, state = optimizer.update(grads, state, params)
-  reference = optax.adam(0.1)
-  expected, _ = reference.update(grads, reference.init(params), params)
-  np.testing.assert_allclose(change['w'], expected['w'], rtol=1e-6)
-  change, _ = optimizer.update(grads, with_settings(state, 0.0), params)
-  np.testing.assert_array_equal(change['w'], 0)
-
-
-def test_weight_decay_is_decoupled():
-  optimizer, params = optim.adam(), {'w': jnp.array([1.0, -2.0, 3.0])}
-  grads = {'w': jnp.array([1.0, -2.0, 0.5])}
-  state = with_settings(optimizer.init(params), 0.1, 0.3)
-  change, _ = optimizer.update(grads, state, params)
-  reference = optax.adamw(0.1, weight_decay=0.3)
-  expected, _ = reference.update(grads, reference.init(params), params)
-  np.testing.assert_allclose(change['w'], expected['w'], rtol=1e-6)
-
-
-def test_every_setting_may_differ_per_replica():
-  rule = optim.Plateau(
-    factor=np.array([0.1, 0.5]),
-    patience=np.array([2, 3]),
-    min_delta=np.array([1e-4, 1e-4]),
-    min_scale=np.array([1e-2, 0.3]),
+def test_rows_of_every_kind_agree_with_keras():
+  """Each has its own settings, and sees no other."""
+  rows = (
+    ROW,
+    ROW._replace(plateau_factor=0.5, patience=3, min_learning_rate=3e-3),
+    ROW._replace(min_delta=0.0),
+    ROW._replace(min_learning_rate=1.0),  # above the rate: never a cut
   )
-  got = scales(np.ones((9, 2)), rule)
-  for r in range(2):
-    one = optim.Plateau(*(field[r] for field in rule))
-    want = keras(np.ones(9), **one._asdict())
-    np.testing.assert_allclose(got[:, r], want, rtol=1e-6)
+  rng = np.random.default_rng(0)
+  values = rng.normal(1, 0.3, (60, len(rows))).cumsum(0)
+  values = (values / np.arange(1, 61)[:, None]).astype(np.float32)
+  values[7], values[20, 0] = np.nan, np.inf
+  got = scales(values, rows)
+  for r, row in enumerate(rows[:3]):
+    np.testing.assert_allclose(got[:, r], keras(values[:, r], row), rtol=1e-5)
+    np.testing.assert_array_equal(
+      got[:, r], scales(values[:, r : r + 1], [row])[:, 0]
+    )
+  assert (got[:, 3] == 1).all()
+  assert len(np.unique(got[:, 1])) > 2
 
 
-def test_the_first_state_is_what_the_optimizer_makes():
-  """Of two replicas with their own settings, made without compiling."""
-  params = {'a': np.ones((2, 3), np.float32), 'b': np.ones(2, np.float32)}
-  rate, decay = np.array([0.1, 0.2]), np.array([0.0, 0.3])
-  made = optim.begin(params, rate, decay)
+def test_other_schedules_have_no_plateau():
+  rows = (ROW, ROW._replace(schedule='cosine'))
+  got = scales(np.ones((5, 2)), rows)
+  assert got[-1, 0] < 1
+  assert (got[:, 1] == 1).all()
+
+
+@pytest.mark.parametrize(
+  ('schedule', 'at'),
+  [  # rate at steps 0, 10, 50 and 99 of 100, by hand
+    ('plateau', [1e-2] * 4),
+    ('constant', [1e-2] * 4),
+    ('cosine', [1e-2, 0.0097577, 0.00505, 1.0244e-4]),
+    ('warmup_cosine', [1e-4, 0.00505, 0.0069443, 1.0382e-4]),
+  ],
+)
+def test_rates_by_hand(schedule, at):
+  row = ROW._replace(schedule=schedule, warmup=0.2)
+  got = optim.rates(row, 100)
+  assert got.dtype == np.float32
+  np.testing.assert_allclose(got[[0, 10, 50, 99]], at, rtol=1e-3)
+  assert got.min() >= np.float32(row.min_learning_rate) * 0.99999
+
+
+def test_a_warm_up_of_nothing_or_all():
+  row = ROW._replace(schedule='warmup_cosine')
+  np.testing.assert_allclose(
+    optim.rates(row, 9), optim.rates(row._replace(schedule='cosine'), 9)
+  )
+  assert optim.rates(row._replace(warmup=1.0), 9).argmax() == 8
+
+
+def step(learning_rate, steps):
+  """A user's schedule."""
+  return optax.piecewise_constant_schedule(learning_rate, {steps // 2: 0.5})
+
+
+def floor(learning_rate, steps, *, min_learning_rate):
+  return optax.linear_schedule(learning_rate, min_learning_rate, steps)
+
+
+def below_zero(learning_rate, steps):
+  return lambda count: learning_rate * (1 - count)
+
+
+def no_schedule(learning_rate, steps):
+  return learning_rate
+
+
+def test_own_schedules():
+  row = ROW._replace(schedule='tests.test_optim:step')
+  np.testing.assert_allclose(
+    optim.rates(row, 6), [0.01, 0.01, 0.01, 0.005, 0.005, 0.005], rtol=1e-6
+  )
+  row = ROW._replace(schedule='tests.test_optim:floor')
+  assert optim.rates(row, 99)[-1] == pytest.approx(2e-4, rel=1e-3)
+  for name, words in (
+    ('step_down', r"config\.train\.schedule: is 'step_down'; choose one of pl"),
+    ('tests.test_optim:below_zero', r'from -0\.006 to 0\.001 for 8 steps'),
+    ('tests.test_optim:no_schedule', r'no_schedule. cannot be used \(TypeEr'),
+  ):
+    with pytest.raises(InputError, match=words):
+      optim.find_schedule(name)  # before any work
+    with pytest.raises(InputError, match=words):
+      optim.rates(ROW._replace(schedule=name), 7)
+
+
+PARAMS = {'w': np.array([[1.0, -2.0, 3.0], [4.0, 5.0, 6.0]], np.float32)}
+GRADS = {'w': np.array([[1.0, -2.0, 0.5], [-1.0, 1.0, 2.0]], np.float32)}
+
+
+@pytest.mark.parametrize(
+  ('name', 'decays'),
+  [
+    ('adamw', True),
+    ('optax:lion', True),
+    ('optax:lamb', True),
+    ('optax:sgd', False),
+    ('optax:adam', False),
+    ('optax.contrib:muon', True),
+  ],
+)
+def test_an_optimizer_with_settings_of_each_row(name, decays):
+  """As optax with plain numbers, after two updates of two rows."""
+  optimizer = optim.find_optimizer(name)
+  rate = np.float32([0.1, 0.2])
+  decay = np.float32([0.0, 0.3]) if decays else np.zeros(2, np.float32)
+  state = optim.begin(optimizer, PARAMS, decay)
+  assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(state))
+
+  @jax.jit
+  @jax.vmap
+  def update(grads, state, params, rate, decay):
+    change, state = optim.make(optimizer, rate, decay).update(
+      grads, state, params
+    )
+    return optax.apply_updates(params, change), state
+
+  got = PARAMS
+  for _ in range(2):
+    got, state = update(GRADS, state, got, rate, decay)
   for r in range(2):
-    own = jax.tree.map(lambda leaf, r=r: leaf[r], params)
-    expected = with_settings(optim.adam().init(own), rate[r], decay[r])
-    found = jax.tree.map(lambda leaf, r=r: leaf[r], made)
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    settings = {'weight_decay': float(decay[r])} if decays else {}
+    plain = optimizer(learning_rate=float(rate[r]), **settings)
+    want = {'w': jnp.asarray(PARAMS['w'][r])}
+    own = plain.init(want)
+    for _ in range(2):
+      change, own = plain.update({'w': GRADS['w'][r]}, own, want)
+      want = optax.apply_updates(want, change)
+    np.testing.assert_allclose(got['w'][r], want['w'], rtol=1e-5, atol=1e-6)
+
+
+def branches(learning_rate):
+  return optax.sgd(learning_rate if learning_rate > 0 else 1.0)
+
+
+def test_optimizers_that_cannot_be_used():
+  for name, words in (
+    ('adamwe', r"config\.train\.optimizer: is 'adamwe'; choose one of adamw"),
+    ('optax:no_such', r"'optax:no_such' cannot be imported"),
+    ('optax:cosine_similarity', r'cannot be used \(TypeError'),
+    ('tests.test_optim:branches', r'cannot be used \(TracerBool.*as an array'),
+  ):
+    with pytest.raises(InputError, match=words):
+      optim.find_optimizer(name)
+
+
+def test_a_decay_that_nobody_would_see():
+  optim.check_decay(optax.adamw, [ROW._replace(weight_decay=0.1)])
+  optim.check_decay(optax.sgd, [ROW])
+  with pytest.raises(InputError, match=r'weight_decay: is above 0.*takes no'):
+    optim.check_decay(optax.sgd, [ROW, ROW._replace(weight_decay=0.1)])
+
+
+def test_the_first_state_of_adam_is_what_optax_makes():
+  """It is made without compiling."""
+  made = optim.begin(optax.adamw, PARAMS, np.zeros(2))
+  for r in range(2):
+    want = optax.adamw(0.1).init({'w': PARAMS['w'][r]})
+    mine = jax.tree.map(lambda leaf, r=r: leaf[r], made)
+    assert jax.tree.structure(mine) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(want)):
       assert a.dtype == b.dtype
       np.testing.assert_array_equal(a, b)

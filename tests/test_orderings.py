@@ -7,29 +7,33 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cmbjax.evaluation import claims, power, statistics
 from cmbjax.evaluation import orderings as lib
-from cmbjax.evaluation import power, statistics
 from cmbjax.evaluation.compare import PAIRED, UNPAIRED
 from cmbjax.evaluation.statistics import Interval, Test
+from tests.claims import CLAIMS, ROWS
 from tests.evaluation_data import make, rescored
 
 
 def judge(kind, gap, p=0.01, sizes=(20,), **family):
-  claim = lib.Claim('', ('a', 't'), ('b', 't'), kind)
+  claim = claims.Claim('', ('a', 't'), ('b', 't'), kind)
   design = PAIRED if len(sizes) == 1 else UNPAIRED
-  return lib.judge(
-    claim, Test(gap, p, design), sizes, level=0.95, margin=0.02, **family
-  )
+  return claims.judge(claim, Test(gap, p, design), sizes, level=0.95, **family)
+
+
+def judged_of(found, scans, **options):
+  options = {'claims': CLAIMS, 'numbers': ROWS} | options
+  return lib.orderings(found, scans, **options)
 
 
 def test_verdicts_need_interval_and_p():
   above, below = Interval(0.1, 0.02, 0.2), Interval(-0.1, -0.2, -0.02)
   spans = Interval(0.1, -0.02, 0.2)
-  assert judge('above', above)[0] == lib.REPRODUCED
-  assert judge('above', below)[0] == lib.NOT_REPRODUCED
-  assert judge('above', above, p=0.2)[0] == lib.UNDECIDED
+  assert judge('above', above)[0] == claims.REPRODUCED
+  assert judge('above', below)[0] == claims.NOT_REPRODUCED
+  assert judge('above', above, p=0.2)[0] == claims.UNDECIDED
   verdict, reason, needed, _ = judge('above', spans, p=0.1)
-  assert verdict == lib.UNDECIDED
+  assert verdict == claims.UNDECIDED
   # Error 0.22 / 4.186, d = 0.425: n = 46 for a t test (G*Power 3.1).
   assert needed == 46
   assert reason == (
@@ -39,13 +43,13 @@ def test_verdicts_need_interval_and_p():
   reason = judge('above', spans)[1]  # p says yes, the interval no
   assert 'the interval and the permutation do not agree' in reason
   missing = Interval(None, None, None, 'no mimics')
-  assert judge('above', missing)[:3] == (lib.UNDECIDED, 'no mimics', None)
+  assert judge('above', missing)[:3] == (claims.UNDECIDED, 'no mimics', None)
   none = judge('above', Interval(0.0, -0.1, 0.1), p=1.0)
-  assert none[:3] == (lib.UNDECIDED, 'no difference at all', None)
+  assert none[:3] == (claims.UNDECIDED, 'no difference at all', None)
 
 
 def test_not_above_is_an_equivalence_claim():
-  assert judge('not above', Interval(0, -0.1, 0.01))[0] == lib.REPRODUCED
+  assert judge('not above', Interval(0, -0.1, 0.01))[0] == claims.REPRODUCED
   wide = judge('not above', Interval(0, -0.1, 0.1))
   assert wide[1].startswith('a gain above 0.02 is not excluded; to decide on')
   # The margin is what has to be resolved: d = 0.02 / 0.2137.
@@ -57,14 +61,14 @@ def test_not_above_is_an_equivalence_claim():
   )
   assert lower[2] < wide[2] / 3
   clear = Interval(0.1, 0.05, 0.2)
-  assert judge('not above', clear)[0] == lib.NOT_REPRODUCED
+  assert judge('not above', clear)[0] == claims.NOT_REPRODUCED
 
 
 def test_few_subjects_are_never_decided():
   above = Interval(0.1, 0.02, 0.2)
   verdict, reason, needed, _ = judge('above', above, p=None, sizes=(4,))
   assert needed == 6  # fewer could not give p below 0.05 at all
-  assert verdict == lib.UNDECIDED
+  assert verdict == claims.UNDECIDED
   assert reason.startswith('4 subjects are too few: no p below 0.12')
 
 
@@ -112,7 +116,7 @@ def test_a_claim_must_hold_in_its_family():
   above = Interval(0.1, 0.02, 0.2)
   family = {'p_holm': 0.109, 'family': 4, 'num_claims': 15}
   verdict, reason, needed, least = judge('above', above, p=0.027, **family)
-  assert verdict == lib.UNDECIDED
+  assert verdict == claims.UNDECIDED
   assert reason.startswith(
     'points the claimed way; p 0.027 alone, 0.109 after Holm over 15 claims; '
     'to decide'
@@ -122,10 +126,10 @@ def test_a_claim_must_hold_in_its_family():
   assert needed == power.subjects_needed(0.1, error, 20, **options)
   assert least == pytest.approx(power.detectable(error, 20, **options))
   alone = judge('above', above, p=0.027, p_holm=0.04, family=4, num_claims=15)
-  assert alone == (lib.REPRODUCED, 'the interval lies above 0', None, None)
+  assert alone == (claims.REPRODUCED, 'the interval lies above 0', None, None)
   # Equivalence is read off the interval and is no part of the family.
   close = judge('not above', Interval(0, -0.1, 0.01), p=0.9, **family)
-  assert close.verdict == lib.REPRODUCED
+  assert close.verdict == claims.REPRODUCED
 
 
 def test_too_few_subjects_for_the_family_are_told_so():
@@ -144,10 +148,10 @@ def test_the_verdict_of_a_study_follows_holm_and_not_p_alone():
   found, scans = {}, {}
   for i, test in enumerate(('btumor_7t', 'btumor_3t', 'ccm_3t')):
     p, scans[test] = make(9, 30, seed=i)
-    for key, number in lib.ROWS.items():
+    for key, number in ROWS.items():
       if key[1] == test:
         found[key] = rescored(p, seed=number, noise=1.0)
-  judged = lib.orderings(found, scans, draws=200)
+  judged = judged_of(found, scans, draws=200)
   tested = [one for one in judged if one.p is not None]
   assert len(tested) == 15
   assert [one.p_holm for one in tested] == statistics.holm(
@@ -156,12 +160,12 @@ def test_the_verdict_of_a_study_follows_holm_and_not_p_alone():
   alone = [one for one in tested if one.p <= 0.05 < one.p_holm]
   assert alone  # the test is about these
   for one in alone:
-    assert one.verdict == lib.UNDECIDED
+    assert one.verdict == claims.UNDECIDED
   for one in tested:
-    if one.verdict != lib.UNDECIDED and 'not above' not in one.rows:
+    if one.verdict != claims.UNDECIDED and 'not above' not in one.rows:
       assert one.p_holm <= 0.05
     assert one.num_subjects == 9
-    if one.verdict == lib.UNDECIDED and one.difference.value:
+    if one.verdict == claims.UNDECIDED and one.difference.value:
       assert one.needed > 9
     assert one.bootstrap.value == pytest.approx(one.difference.value)
     assert one.bootstrap.low < one.bootstrap.high
@@ -220,7 +224,7 @@ def test_few_subjects_beside_many_are_not_too_few():
   """3 and 12 can be divided in 455 ways: p of .003 is possible."""
   above = Interval(0.1, 0.02, 0.2)
   alone = judge('above', above, p=0.0028, sizes=(3, 12))
-  assert alone.verdict == lib.REPRODUCED
+  assert alone.verdict == claims.REPRODUCED
   family = {'p_holm': 0.06, 'num_claims': 15}
   found = judge('above', above, p=0.02, sizes=(3, 12), family=3, **family)
   assert found.reason.startswith('points the claimed way; p 0.020 alone')
@@ -244,7 +248,7 @@ def study(num_subjects=14, per_scan=60):
   found, scans = {}, {}
   for i, test in enumerate(('btumor_7t', 'btumor_3t', 'ccm_3t')):
     p, scans[test] = make(num_subjects, per_scan, seed=i, lift=0.0)
-    for key, number in lib.ROWS.items():
+    for key, number in ROWS.items():
       if key[1] == test:
         noise = 1.0 if number not in (4, 9) else 0.2
         found[key] = rescored(p, seed=9, noise=noise, lift=lift[number])
@@ -253,14 +257,14 @@ def study(num_subjects=14, per_scan=60):
 
 def test_orderings_of_a_study_in_which_they_hold():
   found, scans = study()
-  judged = lib.orderings(found, scans, draws=400)
-  assert len(judged) == len(lib.CLAIMS)
+  judged = judged_of(found, scans, draws=400)
+  assert len(judged) == len(CLAIMS)
   of = {one.rows: one for one in judged}
   assert of['row 9 not above row 4'].difference.value == 0
   wrong = [
     one.rows
     for one in judged
-    if one.verdict != lib.REPRODUCED and one.metric == 'auc'
+    if one.verdict != claims.REPRODUCED and one.metric == 'auc'
   ]
   assert wrong == []
   assert of['row 1 above row 2'].design == UNPAIRED
@@ -276,10 +280,10 @@ def test_reversed_strategies_are_not_reproduced():
   for test in ('btumor_3t', 'ccm_3t'):
     a, b = ('finetuned', test), ('scratch', test)
     swapped[a], swapped[b] = found[b], found[a]
-  judged = lib.orderings(swapped, scans, draws=400)
+  judged = judged_of(swapped, scans, draws=400)
   of = {one.rows: one.verdict for one in judged}
-  assert of['row 4 above row 6'] == lib.NOT_REPRODUCED
-  assert of['row 5 above row 7'] == lib.NOT_REPRODUCED
+  assert of['row 4 above row 6'] == claims.NOT_REPRODUCED
+  assert of['row 5 above row 7'] == claims.NOT_REPRODUCED
 
 
 def test_orderings_show_the_difference_of_every_seed():
@@ -289,7 +293,7 @@ def test_orderings_show_the_difference_of_every_seed():
     for key, p in found.items()
     if key[0] != 'scratch'
   }
-  judged = lib.orderings(found, scans, by_seed=by_seed, draws=100)
+  judged = judged_of(found, scans, by_seed=by_seed, draws=100)
   of = {one.rows: one for one in judged}
   one = of['row 9 above row 2']
   assert len(one.by_seed) == 2
@@ -301,7 +305,7 @@ def test_orderings_show_the_difference_of_every_seed():
 def test_claims_without_their_rows_are_left_out():
   found, scans = study(7, 30)
   some = {key: found[key] for key in found if key[0] in ('7t', 'finetuned')}
-  judged = lib.orderings(some, scans, draws=100)
+  judged = judged_of(some, scans, draws=100)
   rows = {one.rows for one in judged}
   assert rows == {
     'row 1 above row 2',

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cmbjax.cli import main
+from cmbjax.data import built as built_lib
 from cmbjax.data import examples
 from cmbjax.errors import InputError
 from cmbjax.simulate import patches, protocols
@@ -99,7 +100,7 @@ def test_cohorts_take_no_number(tmp_path, capsys):
 
 def test_a_resampled_set_is_not_taken_for_a_native_one(tmp_path):
   folder = examples.build_with(
-    examples.builder_class_of('btumor_7t'),
+    built_lib.builder_class_of('btumor_7t'),
     'tfds_builders/btumor_7t/dummy_data', tmp_path, config='resampled',
   )  # fmt: skip
   with pytest.raises(InputError, match=r'config\.patches is native'):

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from cmbjax.data import augment
 from cmbjax.errors import InputError
 from cmbjax.models import resnet
 from cmbjax.training import loop, replicas, rng
@@ -137,10 +138,101 @@ def test_one_seed_starts_all_folds_alike():
 
 
 def test_loss_is_weighted_cross_entropy():
-  logits, label = jnp.array([0.3, -1.2]), jnp.array([1, 0])
+  logits, label = jnp.array([0.3, -1.2]), jnp.array([1.0, 0.0])
   plain = optax.sigmoid_binary_cross_entropy(logits, label)
-  got = replicas.loss_of(logits, label, 3.0)
+  weight = replicas.class_weight(label, 3.0)
+  got = weight * replicas.find_loss('cross_entropy')(logits, label)
   np.testing.assert_allclose(got, plain * jnp.array([3.0, 1.0]), rtol=1e-6)
+
+
+class Bare(nn.Module):
+  """BatchNorm of flax, and no dropout."""
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.Conv(2, (3, 3, 3), strides=4)(x)
+    x = nn.BatchNorm(use_running_average=not train)(x)
+    return nn.Dense(1)(nn.relu(x).reshape(len(x), -1))[:, 0]
+
+
+def one_step(network, toy, replica, backend):
+  """Loss of the one step of an epoch, and what the network saw in it."""
+  job = job_of(
+    replicas=(replica,), pool=np.arange(16), fold_of=np.arange(16) // 8
+  )
+  patches = replicas.on_device(*toy)
+  fresh = replicas.first_weights(network, job.replicas)
+  moved = jax.tree.map(lambda leaf: leaf + 0.3, fresh.batch_stats)
+  weights = replicas.Weights(fresh.params, moved)
+  runner = Runner(network, backend=backend)
+  state = loop.initial_state((job,), weights, runner)
+  values = loop.values_of((job,), weights, runner)
+  state = loop.run_epoch(
+    (job,), state, patches, runner, values, 0, np.ones(1, bool)
+  )
+  index = loop.epoch_order(job, 0)[0, 0]
+  key = jax.random.fold_in(rng.key(replica.seed, 'step', fold=0, epoch=0), 0)
+  turns, drops = jax.random.split(key)
+  seen = jax.vmap(augment.augment, (0, 0, None))(
+    jax.random.split(turns, len(index)),
+    patches.image[index].astype(jnp.float32),
+    replica.augmentation,
+  )
+  alone = replicas.unstack(weights, 1)[0]._asdict()
+  label = np.asarray(patches.label[index], np.float32)
+  return float(state.course.total[0]), alone, seen, drops, label
+
+
+@pytest.mark.parametrize('backend', ['loop', 'vmap'])
+@pytest.mark.parametrize('strength', [0.0, 0.5, 1.0])
+def test_a_step_by_hand(toy, backend, strength):
+  """What is learned from is augmented, dropped out and normalized."""
+  replica = job_of().replicas[0]._replace(augmentation=strength)
+  loss, weights, seen, drops, label = one_step(Tiny(), toy, replica, backend)
+  logits, _ = Tiny().apply(
+    weights, seen, train=True, rngs={'dropout': drops}, mutable=['batch_stats']
+  )
+  want = optax.sigmoid_binary_cross_entropy(logits, label).mean()
+  assert loss == pytest.approx(float(want), rel=1e-5)
+
+
+@pytest.mark.parametrize('network', [Bare(), resnet.ResNet(((1, 4),), head=())])
+def test_a_frozen_norm_uses_its_own_statistics(toy, network):
+  """In the loss that is learned from too, as it will when it is tested."""
+  replica = job_of().replicas[0]
+  for frozen, train in (('', True), ('.', False)):
+    loss, weights, seen, _, label = one_step(
+      network, toy, replica._replace(frozen=frozen), 'loop'
+    )
+    losses = {}
+    for as_in_training in (True, False):
+      logits, _ = network.apply(
+        weights, seen, train=as_in_training, mutable=['batch_stats']
+      )
+      one = optax.sigmoid_binary_cross_entropy(logits, label)
+      losses[as_in_training] = float(one.mean())
+    assert loss == pytest.approx(losses[train], rel=1e-5)
+    assert loss != pytest.approx(losses[not train], rel=1e-3)
+
+
+def test_augmentation_alone_changes_a_row(toy, together):
+  table = list(job_of().replicas)
+  table[2] = table[2]._replace(augmentation=0.0)
+  weights, _ = one_epoch(job_of(replicas=tuple(table)), toy, 'loop')
+  rows = replicas.unstack(weights, 3)
+  plain = replicas.unstack(together[0], 3)
+  assert largest(rows[1], plain[1]) == 0
+  assert largest(rows[2].params, plain[2].params) > 1e-4
+
+
+def test_rows_of_older_and_newer_records():
+  row = job_of().replicas[1]._replace(frozen='norm')
+  old = list(row)[:12]  # before there were schedules
+  assert replicas.from_record([old, row._asdict()]) == (row, row)
+  assert row.schedule == 'plateau'
+  for wrong in ({**row._asdict(), 'momentum': 0.9}, {'fold': 1}, [*row, 1]):
+    with pytest.raises(InputError, match=r'weights\.json: cannot be read'):
+      replicas.from_record([wrong])
 
 
 def test_an_unknown_backend():
@@ -149,7 +241,7 @@ def test_an_unknown_backend():
 
 
 def test_keys_differ_by_epoch_and_replica():
-  keys = [tuple(k) for epoch in (0, 1) for k in loop._keys(job_of(), epoch)]
+  keys = [tuple(k) for epoch in (0, 1) for k in loop.step_keys(job_of(), epoch)]
   assert len(set(keys)) == 6
   expected = jax.random.key_data(rng.key(0, 'step', fold=0, epoch=0))
   np.testing.assert_array_equal(keys[0], expected)

@@ -10,11 +10,23 @@ import pytest
 from matplotlib import axes
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import compare, metrics, orderings
+from cmbjax.evaluation import claims, compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import cells, figures, gallery, methods, storage, tables
+from cmbjax.report import (
+  cells,
+  figure_files,
+  figures,
+  gallery,
+  looks,
+  methods,
+  printed,
+  storage,
+  tables,
+)
 from cmbjax.report import html as page_lib
+from cmbjax.report.rows import learning_rows, make_row
+from tests.claims import CLAIMS, COHORT_LABELS, LABELS, ROWS
 from tests.evaluation_data import make, rescored, table
 
 VOID = {'meta', 'link', 'br', 'img', 'input', 'hr'}
@@ -52,15 +64,18 @@ class Page(html.parser.HTMLParser):
 def study_of(*, simulated=True, rows=None, **more):
   first = table('7t')
   q = rescored(first.predictions, seed=1, lift=1.0)
-  second = first._replace(strategy='finetuned', predictions=q)
+  second = first._replace(
+    strategy='finetuned', strategy_label=LABELS['finetuned'], predictions=q
+  )
   if rows is None:
     rows = [
-      tables.make_row(second, number=4, draws=50),
-      tables.make_row(first, number=2, draws=50),
+      make_row(second, number=4, draws=50),
+      make_row(first, number=2, draws=50),
     ]
   both = {(t.strategy, t.test): t.predictions for t in (first, second)}
   cohort = tables.CohortRow(
-    'btumor_3t', 6, 6, 30, 90, 36, 6, simulated, '3 T, TE 28 ms'
+    *('btumor_3t', 6, 6, 30, 90, 36, 6, simulated, '3 T, TE 28 ms'),
+    label=COHORT_LABELS['btumor_3t'],
   )
   learning = [
     {'strategy': '7t', 'fold': fold, 'seed': 0, 'epoch': epoch}
@@ -78,8 +93,14 @@ def study_of(*, simulated=True, rows=None, **more):
     'learning': learning,
     'record': {'threshold': 0.1, 'level': 0.95, 'draws': 50, 'folds': 5},
     'orderings': orderings.orderings(
-      both, {'btumor_3t': first.scans}, draws=50
+      both,
+      {'btumor_3t': first.scans},
+      claims=CLAIMS,
+      numbers=ROWS,
+      draws=50,
     ),
+    'paper': 'A Paper 2019',
+    'removed_by': ('7T', '7T fine-tuned on 3T', '3T_Btumor'),
     'removed': [tables.Patch('s/s/1', image, 'vein', 0.7, 0.04)],
     'misses': [tables.Patch('s/s/lesion 2', image[:0], '2 mm')],
   }
@@ -129,7 +150,7 @@ def test_simulated_is_in_every_title(study, folder):
   assert 'simulated data' in re.search(r'<h1>(.*?)</h1>', text)[1]
   for head in re.findall(r'<h2[^>]*>(.*?)</h2>', text):
     assert 'simulated data' in head or head == 'Methods'
-  assert tables.print_rows(study).startswith('finetune, simulated data\n')
+  assert printed.print_rows(study).startswith('finetune, simulated data\n')
   rows = read_csv(folder / 'results.csv')
   assert {row['simulated'] for row in rows} == {'yes'}
 
@@ -137,11 +158,11 @@ def test_simulated_is_in_every_title(study, folder):
 def test_real_data_are_not_called_simulated():
   real = study_of(simulated=False)
   assert 'simulated' not in page_lib.page(real).lower()
-  assert 'simulated' not in tables.print_rows(real)
+  assert 'simulated' not in printed.print_rows(real)
 
 
 def test_rows_for_the_terminal_are_ordered_and_narrow(study):
-  text = tables.print_rows(study)
+  text = printed.print_rows(study)
   assert max(len(line) for line in text.splitlines()) <= 120
   lines = text.splitlines()
   first = next(i for i, line in enumerate(lines) if line.startswith('2 '))
@@ -156,10 +177,10 @@ def test_undefined_numbers_are_a_dash_with_a_note():
   empty = predictions_lib.Table(
     '7t', 'ccm_3t', p, scans, p.probability[None], '', ''
   )
-  row = tables.make_row(empty, number=3, draws=20)
+  row = make_row(empty, number=3, draws=20)
   assert row.roc is None
   study = study_of(rows=[row], orderings=[])
-  text = tables.print_rows(study)
+  text = printed.print_rows(study)
   assert '– a)' in text
   assert 'a) no microbleeds among the candidates' in text
   page = page_lib.page(study)
@@ -253,11 +274,11 @@ def test_what_was_removed_is_not_shown_as_the_threshold(tmp_path, monkeypatch):
     return write(self, x, y, text, *more, **style)
 
   monkeypatch.setattr(axes.Axes, 'text', note)
-  figures.save_all(bare, tmp_path)
+  figure_files.save_all(bare, tmp_path)
   assert drawn == ['s/s/1', '0.1004', '0.0996'] * 2  # two figures
   for name in ('froc.png', 'froc.svg', 'notes.png'):
     (tmp_path / name).write_text('of an earlier run')
-  figures.save_all(dataclasses.replace(bare, removed=[]), tmp_path)
+  figure_files.save_all(dataclasses.replace(bare, removed=[]), tmp_path)
   left = sorted(path.name for path in tmp_path.iterdir())
   assert left == ['misses.png', 'notes.png']
 
@@ -273,7 +294,7 @@ def test_learning_rows_unroll_the_log():
     for s, f in (('7t', 0), ('scratch', 1))
   ]
   log = [{'epoch': 3, 'validation_loss': [0.5, None], 'train_loss': [1, 2]}]
-  assert tables.learning_rows(log, replicas) == [
+  assert learning_rows(log, replicas) == [
     {'strategy': '7t', 'fold': 0, 'seed': 0, 'epoch': 3}
     | {'train_loss': 1, 'validation_loss': 0.5},
     {'strategy': 'scratch', 'fold': 1, 'seed': 0, 'epoch': 3}
@@ -322,7 +343,7 @@ def with_lesions(one):
 
 def test_parts_by_size_and_region_are_shown_and_written(tmp_path):
   one = with_lesions(table())
-  row = tables.make_row(one, draws=20)
+  row = make_row(one, draws=20)
   sizes = row.parts['size']
   assert list(sizes) == ['below 2 mm', '3 to 5 mm']
   assert sizes['3 to 5 mm'][0].value == 0  # never proposed
@@ -356,6 +377,7 @@ def out_of_fold(strategy, p, scans):
     'f0',
     kind=predictions_lib.OUT_OF_FOLD,
     fold_of=folds,
+    test_label=COHORT_LABELS['btumor_3t'],
   )
 
 
@@ -371,7 +393,7 @@ def test_out_of_fold_rows_and_pairs_are_shown(tmp_path):
   test = pairs[0].tests['nadeau_bengio']
   assert test.assumption == 'normal fold differences'
   assert test.p is not None
-  rows = [tables.make_row(one, draws=20) for one in (second, third)]
+  rows = [make_row(one, draws=20) for one in (second, third)]
   study = study_of(held_out=rows, pairs=pairs)
   page_lib.write(study, tmp_path)
   text = (tmp_path / 'report.html').read_text(encoding='utf-8')
@@ -392,7 +414,7 @@ def test_seeds_are_averaged_and_their_spread_is_shown(tmp_path):
   by_seed = np.stack([one.predictions.probability, other])
   p = one.predictions._replace(probability=by_seed.mean(0))
   one = one._replace(predictions=p, by_seed=by_seed)
-  row = tables.make_row(one, draws=20)
+  row = make_row(one, draws=20)
   assert len(row.seeds) == 2
   study = study_of(rows=[row], orderings=[])
   text = page_lib.page(study)
@@ -430,7 +452,7 @@ STORED = {
 
 @pytest.fixture(scope='module')
 def with_points(tmp_path_factory):
-  row = tables.make_row(table('7t'), number=2, stored=STORED, draws=50)
+  row = make_row(table('7t'), number=2, stored=STORED, draws=50)
   study = study_of(rows=[row])
   folder = tmp_path_factory.mktemp('points')
   page_lib.write(study, folder)
@@ -488,11 +510,12 @@ def test_every_undefined_cell_of_every_csv_has_its_reason(tmp_path):
   one = predictions_lib.Table('7t', 'btumor_3t', p, scans, p.probability[None])
   two = one._replace(strategy='finetuned')
   study = study_of(
-    rows=[tables.make_row(one, stored=STORED, draws=20)],
+    rows=[make_row(one, stored=STORED, draws=20)],
     pairs=compare.all_pairs([one, two]),
     orderings=orderings.orderings(
       {(t.strategy, t.test): t.predictions for t in (one, two)},
       {'btumor_3t': scans},
+      claims=CLAIMS,
       draws=20,
     ),
   )
@@ -521,7 +544,7 @@ def test_pairs_are_written_with_what_each_test_assumes(tmp_path):
 
 def test_the_rule_of_the_family_is_said_and_what_the_undecided_lack(study):
   (one,) = study.orderings
-  assert one.verdict == orderings.UNDECIDED
+  assert one.verdict == claims.UNDECIDED
   page = page_lib.page(study)
   assert 'p of at most 0.05 after Holm, whatever p is alone' in page
   assert 'one family of 1 test:' in page
@@ -558,7 +581,8 @@ def test_a_single_epoch_has_a_whole_axis_and_no_loss_is_cut_off():
 
   row = {'strategy': '7t', 'fold': 0, 'seed': 0, 'epoch': 0}
   ax = Figure().add_subplot()
-  figures.draw_loss(ax, [row | {'validation_loss': 0.7}])
+  look = looks.Look({'7t': '7T'}, {})
+  figures.draw_loss(ax, [row | {'validation_loss': 0.7}], look)
   assert [tick for tick in ax.get_xticks() if -0.5 < tick < 0.5] == [0]
   assert ax.get_ylim()[1] > 0.7
 
@@ -597,12 +621,14 @@ def test_tiny_cohorts_make_a_whole_page(seed):
   )
   both = {(t.strategy, t.test): t.predictions for t in (first, second)}
   study = study_of(
-    rows=[tables.make_row(t, draws=20) for t in (first, second)],
-    orderings=orderings.orderings(both, {'btumor_3t': scans}, draws=20),
+    rows=[make_row(t, draws=20) for t in (first, second)],
+    orderings=orderings.orderings(
+      both, {'btumor_3t': scans}, claims=CLAIMS, draws=20
+    ),
   )
   page = page_lib.page(study)
   Page(page)
-  for text in (page, tables.print_rows(study)):
+  for text in (page, printed.print_rows(study)):
     assert not re.search(r'\b(nan|inf|None)\b', text)
   storage.plain(study)
 

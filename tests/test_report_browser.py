@@ -3,7 +3,8 @@
 import pytest
 
 from cmbjax.evaluation import compare
-from cmbjax.report import html, tables
+from cmbjax.report import html
+from cmbjax.report.rows import make_row
 from tests import browser as browser_lib
 from tests.evaluation_data import table
 from tests.test_report import out_of_fold, study_of, with_lesions
@@ -28,8 +29,8 @@ def page(tmp_path_factory):
     for name in ('scratch', 'combined')
   ]
   study = study_of(
-    rows=[tables.make_row(one, number=2, draws=20)],
-    held_out=[tables.make_row(some, draws=20) for some in held],
+    rows=[make_row(one, number=2, draws=20)],
+    held_out=[make_row(some, draws=20) for some in held],
     pairs=compare.all_pairs(held),
   )
   folder = tmp_path_factory.mktemp('report')

@@ -171,6 +171,24 @@ def test_dropout_and_train(small):
   np.testing.assert_array_equal(*still)
 
 
+def test_dropout_scales_in_training_alone():
+  """What is kept is doubled with rate 0.5; in evaluation all is as it is."""
+  x = jnp.arange(1.0, 401).reshape(20, 20)
+  drop = resnet.Dropout(0.5)
+  key = jax.random.key(0)
+  got = np.asarray(drop.apply({}, x, train=True, rngs={'dropout': key}))
+  kept = got > 0
+  np.testing.assert_array_equal(got[kept], 2 * np.asarray(x)[kept])
+  assert 0.4 < kept.mean() < 0.6
+  np.testing.assert_array_equal(drop.apply({}, x, train=False), x)
+
+
+def test_evaluation_does_not_see_the_rate(small):
+  model, variables, x = small
+  plain = model.clone(dropout=0.0).apply(variables, x)
+  np.testing.assert_array_equal(model.apply(variables, x), plain)
+
+
 def test_bfloat16(small):
   """Activations in bfloat16, logits and parameters in float32."""
   model, variables, x = small

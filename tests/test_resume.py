@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from cmbjax.training import checkpoint, loop, preemption, replicas
+from cmbjax.training import checkpoint, logs, loop, optim, preemption, replicas
 from cmbjax.training.runner import Runner
 from tests import killed
 from tests.test_replicas import Tiny, job_of, largest, start
@@ -62,14 +62,28 @@ def test_killed_and_terminated(tmp_path):
   assert resumed == killed.train(tmp_path / 'b', EPOCHS)
 
 
-def test_a_stop_within_an_epoch_is_exact(toy, tmp_path, monkeypatch):
-  """After every single step; the rest of the epoch comes later."""
-  job = job_of(epochs=2)
+@pytest.mark.parametrize(
+  ('backend', 'optimizer'),
+  [('vmap', 'adamw'), ('map', 'adamw'), ('loop', 'optax:lion')],
+)
+def test_a_stop_within_an_epoch_is_exact(
+  toy, tmp_path, monkeypatch, backend, optimizer
+):
+  """After every single step, with each schedule; the rest comes later."""
+  rows = job_of(len(killed.SCHEDULES)).replicas
+  rows = tuple(
+    row._replace(schedule=name, warmup=0.3, patience=1, min_delta=9.0)
+    for row, name in zip(rows, killed.SCHEDULES)
+  )
+  job = job_of(epochs=3, replicas=rows)
   options = {
     'fingerprint': 'f',
     'start': lambda: start(job),
   }
-  patches, runner = replicas.on_device(*toy), Runner(Tiny(), backend='vmap')
+  patches = replicas.on_device(*toy)
+  runner = Runner(
+    Tiny(), backend=backend, optimizer=optim.find_optimizer(optimizer)
+  )
   whole = loop.train(job, patches, runner, folder=tmp_path / 'a', **options)
   asked = iter([False, True])
   monkeypatch.setattr(preemption, 'requested', lambda: next(asked, True))
@@ -87,6 +101,11 @@ def test_a_stop_within_an_epoch_is_exact(toy, tmp_path, monkeypatch):
       monkeypatch.setattr(preemption, 'requested', lambda: False)
   assert stops > 3
   assert largest(whole, weights) == 0
+  logged = [logs.read(tmp_path / name / 'epochs.jsonl') for name in 'ab']
+  assert logged[0] == logged[1]
+  first, _, last = (row['learning_rate'] for row in logged[0])
+  for name, before, after in zip(killed.SCHEDULES, first, last):
+    assert (before == after) == (name == 'constant'), name
 
 
 def test_restored_on_another_number_of_rows(toy, tmp_path):

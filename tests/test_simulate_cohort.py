@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 import shutil
 
 import nibabel as nib
@@ -121,6 +122,96 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(folder):
     )
   with pytest.raises(InputError, match='not a simulated btumor_7t'):
     cohort.simulate('btumor_7t', subjects=1, out=folder, seed=5)
+
+
+def _again(folder, **change):
+  how = {'subjects': 1, 'first': 2, 'seed': 5, 'jobs': 1, 'slab_mm': SLAB_MM}
+  return cohort.simulate('ccm_3t', out=folder, **how | change)
+
+
+def _bytes_of(folder):
+  return {
+    path.relative_to(folder): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
+def _flip(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 16
+  path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+  ('name', 'harm'),
+  [
+    ('*_swi.nii.gz', pathlib.Path.unlink),
+    ('*_part-mag_T2starw.nii.gz', _flip),
+    ('*_seg-cmb_dseg.nii.gz', _flip),
+    ('*_seg-cmb_dseg.tsv', pathlib.Path.unlink),
+    ('*_swi.json', lambda path: path.write_text('{"EchoTime": 0.03}')),
+  ],
+  ids=['no SWI', 'magnitude', 'truth', 'no table', 'sidecar'],
+)
+def test_a_damaged_subject_is_the_same_again_with_a_word(
+  folder, tmp_path, capsys, name, harm
+):
+  """A lost SWI would be made of magnitude and phase, with other numbers."""
+  copy = tmp_path / 'copy'
+  shutil.copytree(folder, copy)
+  before = _bytes_of(copy)
+  (path,) = copy.rglob(name)
+  harm(path)
+  capsys.readouterr()
+  _again(copy)
+  said = capsys.readouterr().err
+  assert said.count('note: ') == 1
+  assert f'{copy / "sub-CCM002"}: is damaged ({path.relative_to(copy)}' in said
+  assert _bytes_of(copy) == before
+  _again(copy)
+  assert 'note: ' not in capsys.readouterr().err
+
+
+def test_a_damaged_subject_that_comes_out_otherwise_is_refused(
+  folder, tmp_path, monkeypatch
+):
+  """Other numbers under the old name would train everything again, unsaid."""
+  copy = tmp_path / 'copy'
+  shutil.copytree(folder, copy)
+  _flip(next(copy.rglob('*_swi.nii.gz')))
+  harmed = _bytes_of(copy)
+  write = cohort._write_nifti
+  monkeypatch.setattr(
+    cohort, '_write_nifti', lambda s, image, *a, **k: write(s, image // 2, *a)
+  )
+  with pytest.raises(InputError, match='simulating it again gives another sub'):
+    _again(copy)
+  assert _bytes_of(copy) == harmed
+
+
+def test_other_settings_are_no_damage(folder, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(folder, copy)
+  next(copy.rglob('*_swi.json')).unlink()
+  with pytest.raises(InputError, match='another seed, slab, protocol'):
+    _again(copy, seed=6)
+
+
+def test_subjects_of_an_older_cmbjax_are_taken_and_listed(
+  folder, tmp_path, capsys
+):
+  copy = tmp_path / 'copy'
+  shutil.copytree(folder, copy)
+  before = _bytes_of(copy)
+  shutil.rmtree(copy / '.hashes')
+  _again(copy)
+  assert 'without hashes; its files are taken' in capsys.readouterr().err
+  assert _bytes_of(copy) == before
+  shutil.rmtree(copy / '.hashes')
+  next(copy.rglob('*_swi.nii.gz')).unlink()  # not whole: made again
+  _again(copy)
+  assert _bytes_of(copy) == before
 
 
 @pytest.mark.parametrize(

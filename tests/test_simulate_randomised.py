@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from cmbjax import config as configs
-from cmbjax.errors import InputError
 from cmbjax.imaging import volume
 from cmbjax.simulate import cohort, protocols, randomised
+from cmbjax.study import config as configs
 
 # Of subject 1, seed 0: scans that were made before must stay usable.
 FINGERPRINTS = {
@@ -166,45 +165,13 @@ def test_cohort_tells_in_its_sidecars_what_was_drawn(tmp_path):
   np.testing.assert_allclose(along, [0, 0, 1], atol=1e-4)
 
 
-def _config(**changes):
-  config = configs.load('configs/combined.py')
-  with config.unlocked():
-    config.update_from_flattened_dict(changes)
-  return config
-
-
-def test_config_learns_from_it_on_request_only(tmp_path):
-  config = _config()
-  configs.validate(config)
-  assert 'randomised' not in configs.cohorts_needed(config)
-  combined = ('btumor_3t', 'randomised')
-  config = _config(**{
-    'train.combined': combined, 'simulate.subjects.randomised': 8
-  })  # fmt: skip
-  configs.validate(config)
-  assert configs.trained_on(config, 'combined') == combined
-  assert configs.cohorts_needed(config)[-1] == 'randomised'
-  given = _config(**{
-    'train.combined': combined, 'cohorts.randomised': str(tmp_path)
-  })  # fmt: skip
-  configs.validate(given)
-
-
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    (
-      {'train.combined': ('btumor_3t', 'randomised')},
-      r'simulate\.subjects\.randomised: is 0, .*config\.cohorts\.randomised',
-    ),
-    ({'tests': ('randomised',)}, r"config\.tests: holds 'randomised'"),
-    ({'test_subjects.randomised': -1}, r'test_subjects\.randomised: is -1'),
-    (
-      {'simulate.subjects.randomised': -1},
-      r'simulate\.subjects\.randomised: is -1',
-    ),
-  ],
-)
-def test_config_refuses_wrong_use(changes, message):
-  with pytest.raises(InputError, match=message):
-    configs.validate(_config(**changes))
+def test_a_study_learns_from_it():
+  """As any other cohort, one entry of a config."""
+  config = configs.load('configs/ablation.py')
+  study = configs.study_of(config)
+  assert 'randomised' not in study.cohorts
+  config.study.strategies.combined.learns = ('btumor_3t', 'randomised')
+  config.simulate.subjects.randomised = 8
+  study = configs.study_of(config)
+  assert list(study.cohorts) == ['btumor_3t', 'ccm_3t', 'randomised']
+  assert study.cohorts['randomised'].protocol == randomised.NAME

@@ -1,9 +1,11 @@
 """Transfer by name: four lists, and no silent difference."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cmbjax import models
 from cmbjax.errors import InputError
 from cmbjax.training.replicas import Weights
 from cmbjax.training.transfer import transfer
@@ -59,6 +61,29 @@ def test_a_name_that_another_one_takes_is_unused():
   assert (done.loaded, done.at_init) == ([], ['params/b'])
   assert done.unused == ['params/a']
   np.testing.assert_array_equal(done.weights.params['a'], 2)
+
+
+def test_every_leaf_of_a_real_network():
+  """Each has another value, and each is loaded or named."""
+  network = models.get_model('resnet_v3')
+  shapes = jax.eval_shape(
+    lambda: network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 8, 1)))
+  )
+  paths, form = jax.tree.flatten(Weights(**shapes))
+  target = form.unflatten([np.zeros(leaf.shape) for leaf in paths])
+  source = form.unflatten(
+    [np.full(leaf.shape, n + 1.0) for n, leaf in enumerate(paths)]
+  )
+  done = transfer(target, source)
+  assert len(done.loaded) == len(paths)
+  for n, leaf in enumerate(jax.tree.leaves(done.weights)):
+    np.testing.assert_array_equal(leaf, n + 1.0)
+  del source.params['stage_b']['unit_0']['shortcut']['bias']
+  done = transfer(target, source)
+  assert done.at_init == ['params/stage_b/unit_0/shortcut/bias']
+  assert len(done.loaded) == len(paths) - 1
+  left = [not np.any(leaf) for leaf in jax.tree.leaves(done.weights)]
+  assert sum(left) == 1
 
 
 def test_a_shape_mismatch_shows_both_shapes():

@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from cmbjax import cli, files, trainings
-from cmbjax import config as configs
+from cmbjax import cli, files, sealed
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.lesions import classifier
+from cmbjax.study import config as configs
+from cmbjax.study import material as material_lib
+from cmbjax.study import train
 from cmbjax.training import checkpoint, packed, replicas
 from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
@@ -45,7 +47,7 @@ def run(tmp_path_factory):
   known['fingerprint'] = json.loads((home / 'weights.json').read_text())[
     'fingerprint'
   ]
-  (home / 'operating_points.json').write_text(json.dumps(known))
+  sealed.write_json(home / 'operating_points.json', known)
   return folder, weights
 
 
@@ -187,8 +189,11 @@ def test_what_cannot_be_packed(run, tmp_path):
   folder = tmp_path / 'run'
   shutil.copytree(run[0], folder)
   path = folder / 'models' / '7t' / 'operating_points.json'
-  known = json.loads(path.read_text())
+  known = sealed.read_json(path)
   path.write_text(json.dumps(known | {'fingerprint': 'another'}))
+  with pytest.raises(InputError, match='has no digest'):
+    pack.pack(folder, tmp_path / 'out', names=('7t',))
+  sealed.write_json(path, known | {'fingerprint': 'another'})
   with pytest.raises(InputError, match='was made for other weights'):
     pack.pack(folder, tmp_path / 'out', names=('7t',))
   path.unlink()
@@ -313,32 +318,43 @@ def settings(name='finetune', **changes):
   return config
 
 
+def given(config):
+  """{strategy: folder of its weights}, and what is trained."""
+  study = configs.study_of(config)
+  return {r.name: r.folder for r in study.given}, [
+    r.name for r in study.trained
+  ]
+
+
 def test_only_fine_tuning_takes_the_shipped_weights():
-  assert configs.pretrained_folder(settings()) == catalogue.folder('7t')
-  assert configs.trained_strategies(settings()) == ('finetuned',)
+  bundled = {'7t': catalogue.folder('7t')}
+  assert given(settings()) == (bundled, ['finetuned'])
   for name in ('study', 'pretrain', 'scratch', 'combined', 'smoke', 'weights'):
-    assert configs.pretrained_folder(settings(name)) is None
+    assert given(settings(name))[0] == {}
   paper = configs.load('configs/finetune.py:paper')
   for config in (paper, *(settings(pretrained=v) for v in ('', 'train'))):
-    assert configs.pretrained_folder(config) is None
-    assert configs.trained_strategies(config) == ('7t', 'finetuned')
+    assert given(config) == ({}, ['7t', 'finetuned'])
+
+
+def check_given(config):
+  train.check_given(configs.study_of(config))
 
 
 def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
-  trainings.check_pretrained(settings())
+  check_given(settings())
   for change, message in (
     ({'model.name': 'resnet_v3'}, 'config.model.name is resnet_v3'),
     ({'patches': 'resampled'}, 'config.patches is resampled'),
   ):
     with pytest.raises(InputError, match=f'{message}.*pretrained=train'):
-      trainings.check_pretrained(settings(**change))
-  with pytest.raises(NoInputError, match='7t for the shipped weights'):
-    configs.validate(settings(pretrained='combined'))
+      check_given(settings(**change))
+  with pytest.raises(NoInputError, match=r'7t, .* for bundled weights'):
+    configs.study_of(settings(pretrained='mine'))
   mine = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
-  trainings.check_pretrained(mine)
+  check_given(mine)
   (copy / packed.ARRAYS).write_bytes(b'')
   with pytest.raises(InputError, match='damaged'):
-    trainings.check_pretrained(mine)
+    check_given(mine)
 
 
 def people(persons, *, test=()):
@@ -348,9 +364,12 @@ def people(persons, *, test=()):
   folds = dict(zip(labels, fold_of))
   columns = {name: np.array(labels) for name in ('subject', 'scan', 'key')}
   cohort = np.full(len(labels), 'btumor_3t')
-  return trainings.Material(
+  return material_lib.Material(
+    lesions=None,
     examples=types.SimpleNamespace(cohort=cohort, **columns),
-    scans=types.SimpleNamespace(person=np.array(persons), **columns),
+    scans=types.SimpleNamespace(
+      person=np.array(persons), cohort=cohort, **columns
+    ),
     folds=folds_lib.Folds(
       2,
       0,
@@ -376,11 +395,12 @@ def test_nobody_of_the_pretraining_is_used_again(copy, mine, part):
   config = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
   held = (mine, 'sub-9') if part != 'training' else ('sub-9',)
   material = people([mine, 'sub-8', 'sub-9'], test=held)
+  study = configs.study_of(config)
   if not part:
-    assert trainings.load_pretrained(config, material).model
+    material_lib.check_pretraining(study, material)
     return
   with pytest.raises(InputError, match=f'pretraining and {part} share 1 '):
-    trainings.load_pretrained(config, material)
+    material_lib.check_pretraining(study, material)
 
 
 def test_older_weights_know_labels_only(run, tmp_path):
@@ -389,8 +409,9 @@ def test_older_weights_know_labels_only(run, tmp_path):
   lesion_data.write_weights(folder, subjects=['sub-3T001'])
   config = settings(pretrained=str(folder), **{'model.name': lesion_data.MODEL})
   material = people(['sub-3T001@0', 'sub-8'])
+  study = configs.study_of(config)
   with pytest.raises(InputError, match='sub-3T001'):
-    trainings.load_pretrained(config, material)
+    material_lib.check_pretraining(study, material)
 
 
 def test_the_only_strategy_of_a_run_gets_another_name(run, tmp_path, capsys):

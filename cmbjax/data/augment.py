@@ -5,10 +5,13 @@ each output voxel is interpolated once and nothing outside the crop is made.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+
+from cmbjax import plugins
+from cmbjax.errors import InputError, shown
 
 PATCH = (24, 24, 12)  # X Y Z, what is stored; the candidate is at (12, 12, 6)
 SEEN = (16, 16, 8)  # X Y Z, what a network sees
@@ -70,6 +73,38 @@ def augment(
     angle=strength
     * jax.random.uniform(angle_key, (), minval=-jnp.pi, maxval=jnp.pi),
   )
+
+
+AUGMENTERS = {'chen2018': augment}
+
+
+def find(name: str) -> Callable:
+  """An augmentation by its name, or your own as 'module:name'.
+
+  Args:
+    name: 'chen2018', or a function (key, patch float32 [24, 24, 12, C],
+      strength 0 to 1) of JAX arrays that returns [16, 16, 8, C].
+
+  Raises:
+    InputError: there is none, or it returns something else.
+  """
+  found = plugins.find(name, key='config.train.augmenter', known=AUGMENTERS)
+  patch = jax.ShapeDtypeStruct((*PATCH, 1), jnp.float32)
+  try:
+    made = jax.eval_shape(found, jax.random.key(0), patch, jnp.float32(1))
+  except Exception as error:  # whatever the user's own code raises
+    raise InputError(
+      f'config.train.augmenter: {shown(name)!r} cannot be used '
+      f'({type(error).__name__}: {shown(error)}); it must take (key, patch, '
+      'strength) as JAX arrays.'
+    ) from error
+  if getattr(made, 'shape', None) != (*SEEN, 1):
+    raise InputError(
+      f'config.train.augmenter: {shown(name)!r} gives '
+      f'{getattr(made, "shape", type(made).__name__)} for a patch of '
+      f'{patch.shape}; it must give {(*SEEN, 1)}, which is what a network sees.'
+    )
+  return found
 
 
 def transform(

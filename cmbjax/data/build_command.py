@@ -21,7 +21,9 @@ from cmbjax.errors import InputError, NoInputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """The flags of `tfds build` that apply, and --jobs."""
   parser.add_argument(
-    'builder', help='folder of the builder, for example tfds_builders/ccm_3t'
+    'builder',
+    help='name of the cohort (small letters, digits, _), or the folder of a '
+    'builder, for example tfds_builders/NAME',
   )
   parser.add_argument('--manual_dir', '--manual-dir', help='the cohort folder')
   parser.add_argument(
@@ -36,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="'native' (default) or 'resampled', also with '_phase', '_magnitude' "
     'or both behind it, for further channels; of simulated_patches the '
     'protocol',
+  )
+  parser.add_argument(
+    '--candidates',
+    metavar='STAGE',
+    help="how candidates are found: 'frst' (default), 'hessian', or a function "
+    "of your own as 'module:function'",
   )
   parser.add_argument(
     '--jobs', type=int, default=None, help='threads; default: one per core'
@@ -61,12 +69,14 @@ def run(args: argparse.Namespace) -> int:
   if args.jobs is not None and args.jobs < 1:
     raise InputError(f'--jobs: is {args.jobs}, must be 1 or more.')
   from cmbjax.data import examples
+  from cmbjax.detect import stages
 
   builder_class = load_builder(args.builder)
   runner = beam.runner_of(args)
   draws = hasattr(builder_class, 'fingerprint')  # its records, reads no scans
   for name, wrong in (
-    ('manual_dir', draws), ('num', not draws), ('seed', not draws)
+    ('manual_dir', draws), ('candidates', draws), ('num', not draws),
+    ('seed', not draws),
   ):  # fmt: skip
     if wrong and getattr(args, name) is not None:
       raise InputError(f'--{name}: {builder_class.name} does not take it.')
@@ -83,11 +93,14 @@ def run(args: argparse.Namespace) -> int:
   else:
     if args.manual_dir is None:
       raise InputError('--manual_dir: is missing; give the cohort folder.')
+    stage = args.candidates or stages.DEFAULT
+    stages.find(stage, key='--candidates')  # a wrong one ends here
     folder = examples.build_with(
       builder_class,
       args.manual_dir,
       args.data_dir,
       config=args.config or 'native',
+      candidates=stage,
       jobs=args.jobs,
       overwrite=args.overwrite,
       runner=runner,
@@ -99,23 +112,31 @@ def run(args: argparse.Namespace) -> int:
 def load_builder(folder: str) -> type:
   """The class `Builder` of FOLDER/NAME_dataset_builder.py.
 
-  A folder that does not exist is looked for in the installed tfds_builders.
+  A folder that does not exist is looked for in the installed tfds_builders;
+  a plain name that is no folder is the name of a new cohort.
+
+  Args:
+    folder: of the builder, or a name.
 
   Raises:
     NoInputError: there is no such file.
     InputError: the file has no class of that name.
   """
+  from cmbjax.data import built
+
   path = pathlib.Path(folder).resolve()
   name = path.name
   ours = importlib.util.find_spec('tfds_builders')
   homes = [pathlib.Path(p).resolve() for p in ours.submodule_search_locations]
   if not path.is_dir():
     path = next((h / name for h in homes if (h / name).is_dir()), path)
+    if not path.is_dir() and folder == name:
+      return built.builder_class_of(name)
   file = path / f'{name}_dataset_builder.py'
   if not file.is_file():
     raise NoInputError(
       f'{folder}: holds no {file.name}; give a builder folder such as '
-      'tfds_builders/btumor_7t.'
+      'tfds_builders/NAME.'
     )
   # TFDS names a data set after its module, reads README.md beside it, and
   # refuses a second module of one name.

@@ -23,7 +23,8 @@ from cmbjax.data import channels as channels_lib
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import lupolab, patches, persons, tables, truth
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.detect import candidates
+from cmbjax.detect import stages
+from cmbjax.detect.gates import Gates
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 
@@ -68,6 +69,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     tables_dir: where candidate tables are kept between configs and runs;
       None: they are made anew.
     jobs: threads; None: one per core.
+    candidates: how they are found, see `detect.stages`.
     runner: of Apache Beam, where scans are worked on; None: here.
     file_format: 'array_record' when None.
     **kwargs: as for every TFDS builder.
@@ -91,12 +93,14 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     *,
     tables_dir: str | os.PathLike | None = None,
     jobs: int | None = None,
+    candidates: str = stages.DEFAULT,
     runner: beam.Runner | None = None,
     file_format: str | None = None,
     **kwargs,
   ):
     self._tables_dir = pathlib.Path(tables_dir) if tables_dir else None
     self._jobs = jobs
+    self._gates = Gates(generator=candidates)
     self._runner = runner
     # The default of TFDS, tfrecord, needs TensorFlow.
     super().__init__(file_format=file_format or 'array_record', **kwargs)
@@ -137,7 +141,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   def _generate_examples(self, path: pathlib.Path) -> Iterator:
     cohort = cohorts.read_cohort(path)
-    gates, jobs = candidates.Gates(), self._jobs or workers.cores()
+    gates, jobs = self._gates, self._jobs or workers.cores()
     channels = self.builder_config.channels
     at_once = max(1, min(jobs, _SCANS_AT_ONCE, len(cohort.scans)))
     work = functools.partial(
@@ -171,7 +175,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def make_records(
   scan: cohorts.Scan,
   *,
-  gates: candidates.Gates,
+  gates: Gates,
   grid_mm: tuple[float, float, float] | None,
   channels: Sequence[str] = ONLY_SWI,
   tables_dir: pathlib.Path | None,
@@ -185,9 +189,7 @@ def make_records(
   loaded = cohorts.load_scan(scan, channels)
   table, stored = None, None
   if tables_dir is not None:
-    mark = files.digest(
-      cohorts.scan_fingerprint(scan), dataclasses.asdict(gates), code_digest()
-    )
+    mark = files.digest(cohorts.scan_fingerprint(scan), *_how(gates))
     stored = tables_dir / f'{scan.name}-{mark}.npz'
     table = tables.load_table(stored)
   if table is None:
@@ -200,16 +202,17 @@ def make_records(
 def fingerprint(
   cohort: cohorts.Cohort,
   *,
-  gates: candidates.Gates,
+  gates: Gates,
   channels: Sequence[str] = ONLY_SWI,
 ) -> str:
   """16 hex digits: same value, same patches.
 
   Covers the names, sizes and bytes of all files that are read, the gates, and
-  the code of the rooms that make patches of them.
+  the code of the rooms that make patches of them, own candidate stages too.
 
   Raises:
-    InputError: a scan lacks the files of a channel.
+    InputError: a scan lacks the files of a channel, or there is no such
+      candidate stage.
   """
   for scan in cohort.scans:
     cohorts.check_channels(scan, channels)
@@ -220,9 +223,13 @@ def fingerprint(
     scans,
     cohort.simulated,
     list(cohort.unlabelled),
-    dataclasses.asdict(gates),
-    code_digest(),
+    *_how(gates),
   )
+
+
+def _how(gates: Gates) -> tuple:
+  """What decides candidates besides the files."""
+  return dataclasses.asdict(gates), stages.code(gates.generator), code_digest()
 
 
 @functools.cache
@@ -282,7 +289,7 @@ class _Seen:
 
 
 def _metadata(cohort, gates, channels, all_facts):
-  """What `examples.metadata` gives back; refuses a cohort without candidates.
+  """What `built.metadata` gives back; refuses a cohort without candidates.
 
   It is written last, so a data set that has it is whole.
   """
@@ -294,6 +301,7 @@ def _metadata(cohort, gates, channels, all_facts):
   return {
     'fingerprint': fingerprint(cohort, gates=gates, channels=channels),
     'simulated': cohort.simulated,
+    'candidates': gates.generator,
     'gates': dataclasses.asdict(gates),
     'unlabelled': list(cohort.unlabelled),
     'scans': all_facts,

@@ -1,31 +1,19 @@
 """A cohort folder to examples in memory, through a data set built once.
 
-Rule: a build is whole or absent, and is used again only while the files, the
-gates and the code that made it are the same.
+Rule: rows are sorted by key or scan, so that they are the same whatever the
+order in which they were made.
 """
 
-import contextlib
-import errno
-import fcntl
-import importlib
-import io
-import os
 import pathlib
-import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import persons
-from cmbjax.errors import InputError, NoInputError
-
-COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')  # folders of tfds_builders
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+from cmbjax.data import built, persons
+from cmbjax.data.built import is_built, metadata
+from cmbjax.errors import InputError
 
 Columns = TypeVar('Columns', bound=tuple)
 
@@ -90,21 +78,24 @@ def build(
   data_dir: str | pathlib.Path,
   *,
   config: str = 'native',
+  candidates: str = 'frst',
   jobs: int | None = None,
 ) -> pathlib.Path:
   """Builds a cohort's patches once, and finds them the next time.
 
   The result is data_dir/FINGERPRINT/COHORT/CONFIG/VERSION. Candidate tables
-  lie in data_dir/tables, so that another config, or a run after a kill, does
-  not detect again.
+  are in data_dir/tables, so that another config, or a run after a kill, does
+  not search again. A build of which a file was changed is made again, with a
+  word on standard error.
 
   Args:
-    cohort_name: 'btumor_7t', 'btumor_3t', 'ccm_3t' or a name of your own
-      (small letters, digits, '_').
+    cohort_name: any name of small letters, digits and '_'.
     folder: the scans and their truth, see `cohort.read_cohort`.
     data_dir: where data sets are kept.
     config: 'native', 'resampled', or with further channels, see
       `channels.data_set`.
+    candidates: how they are found: 'frst', 'hessian' or 'module:function',
+      see `detect.stages`.
     jobs: threads; None: one per core.
 
   Returns:
@@ -113,17 +104,19 @@ def build(
   Raises:
     InputError: whatever is wrong with the cohort; nothing is left behind.
   """
-  _check_name(cohort_name)
-  builder_class = builder_class_of(cohort_name)
-  mark = _fingerprint(folder, _known(builder_class, config).channels)
+  builder_class = built.builder_class_of(cohort_name)
+  channels = built.config_of(builder_class, config).channels
+  mark = built.fingerprint(folder, channels, candidates)
   data_dir = pathlib.Path(data_dir)
-  return _build_once(
+  return built.write_once(
     builder_class,
     folder,
     data_dir / mark,
     mark=mark,
     config=config,
+    again=True,
     tables_dir=data_dir / 'tables',
+    candidates=candidates,
     jobs=jobs,
   )
 
@@ -134,6 +127,7 @@ def build_with(
   data_dir: str | pathlib.Path,
   *,
   config: str = 'native',
+  candidates: str = 'frst',
   jobs: int | None = None,
   overwrite: bool = False,
   runner=None,
@@ -141,16 +135,18 @@ def build_with(
   """As `build`, but to the usual place of TFDS, data_dir/NAME/CONFIG/VERSION.
 
   Raises:
-    InputError: also when another cohort, or other code, was built there and
-      `overwrite` is not set.
+    InputError: also when another cohort, or other code, was built there, or
+      what was built there is damaged, and `overwrite` is not set.
   """
-  return _build_once(
+  channels = built.config_of(builder_class, config).channels
+  return built.write_once(
     builder_class,
     folder,
     pathlib.Path(data_dir),
-    mark=_fingerprint(folder, _known(builder_class, config).channels),
+    mark=built.fingerprint(folder, channels, candidates),
     config=config,
     tables_dir=pathlib.Path(data_dir) / 'tables',
+    candidates=candidates,
     jobs=jobs,
     overwrite=overwrite,
     runner=runner,
@@ -179,7 +175,7 @@ def build_drawn(
   for name, value, least in (('num', num, 1), ('seed', seed, 0)):
     if value < least:
       raise InputError(f'--{name}: is {value}, must be {least} or more.')
-  return _build_once(
+  return built.write_once(
     builder_class,
     pathlib.Path(data_dir),
     pathlib.Path(data_dir),
@@ -192,19 +188,25 @@ def build_drawn(
   )
 
 
-def is_built(folder: str | pathlib.Path) -> bool:
-  """Whether a folder is a data set that was built, not a cohort."""
-  return (pathlib.Path(folder) / 'dataset_info.json').is_file()
-
-
 def load_as(
-  cohort_name: str, builder_folder: str | pathlib.Path, *, config: str
+  cohort_name: str,
+  builder_folder: str | pathlib.Path,
+  *,
+  config: str,
+  candidates: str | None = None,
 ) -> tuple[Examples, Scans]:
   """Examples and scans of a built data set under the name of a cohort.
 
+  Args:
+    cohort_name: that the rows get.
+    builder_folder: as for `load`.
+    config: 'native', 'resampled' or one with further channels, which it has
+      to be built with.
+    candidates: the stage that has to have found them; None: any. Patches that
+      were drawn without scans were found by none, and fit every stage.
+
   Raises:
-    InputError: its patches are not what `config` ('native', 'resampled' or
-      one with further channels) asks for.
+    InputError: it was built with another config, or other candidates.
   """
   made = pathlib.Path(builder_folder).resolve().parent.name
   examples, scans = load(builder_folder), load_scans(builder_folder)
@@ -225,6 +227,13 @@ def load_as(
       f'{builder_folder}: holds {_spoken(made_beside)}, config.channels is '
       f'{_spoken(beside)}; make them equal, or build it with --config={config}.'
     )
+  stage = built.candidates_of(builder_folder)
+  if None not in (stage, candidates) and stage != candidates:
+    raise InputError(
+      f'{builder_folder}: holds candidates of {stage}, config.candidates is '
+      f'{candidates}; make them equal, or build it with '
+      f'--candidates={candidates}.'
+    )
   return (
     examples._replace(cohort=np.full(len(examples.key), cohort_name)),
     scans._replace(cohort=np.full(len(scans.scan), cohort_name)),
@@ -235,18 +244,6 @@ def _spoken(beside: Sequence[str]) -> str:
   return ' + '.join(['swi', *beside])
 
 
-def builder_class_of(cohort_name: str) -> type:
-  """The builder in tfds_builders, or a plain one of the given name."""
-  from cmbjax.data import cohort_builder
-
-  if cohort_name in COHORTS:
-    path = f'tfds_builders.{cohort_name}.{cohort_name}_dataset_builder'
-    return importlib.import_module(path).Builder
-  base = cohort_builder.CohortBuilder
-  names = {'name': cohort_name, '__module__': base.__module__}
-  return type(base)('Builder', (base,), names, skip_registration=True)
-
-
 def load(builder_folder: str | pathlib.Path) -> Examples:
   """Reads all examples of a built data set, sorted by key.
 
@@ -255,15 +252,17 @@ def load(builder_folder: str | pathlib.Path) -> Examples:
     InputError: it is damaged.
   """
   builder_folder = pathlib.Path(builder_folder)
-  builder = _open(builder_folder)
+  builder = built.open_checked(
+    builder_folder
+  )  # compares the hashes of all files
   expected = builder.info.splits['train'].num_examples
   try:
     source = builder.as_data_source('train')
     records = source.__getitems__(list(range(len(source))))
   except (RuntimeError, ValueError, IndexError, OSError) as error:
-    raise _damaged(builder_folder, error) from error
+    raise built.damaged(builder_folder, error) from error
   if len(records) != expected:
-    raise _damaged(builder_folder, f'{len(records)} of {expected} records')
+    raise built.damaged(builder_folder, f'{len(records)} of {expected} records')
   records.sort(key=lambda record: record['key'])
   columns = {
     name: np.array([record[name] for record in records], dtype)
@@ -395,22 +394,6 @@ def _or_nan(value: float | None) -> float:
   return np.nan if value is None else value
 
 
-def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
-  """What a data set says of itself: fingerprint, simulated, gates, scans.
-
-  A row of 'scans' also lists every true lesion with its size and region, every
-  missed one with why it was missed and a picture, and counts the candidates
-  that each gate dropped.
-
-  Raises:
-    NoInputError: there is no data set in this folder.
-  """
-  path = pathlib.Path(builder_folder) / 'metadata.json'
-  if not path.is_file():
-    raise NoInputError(f'{path.parent}: holds no built data set.')
-  return files.read_object(path)
-
-
 def select(columns: Columns, mask: np.ndarray) -> Columns:
   """The rows where `mask` [N] holds (or an index)."""
   return type(columns)(*(column[mask] for column in columns))
@@ -447,153 +430,3 @@ def shared_images(examples: Examples) -> list[tuple[str, str]]:
     if other_subject != subject and image.min() < image.max():
       pairs.append((str(other), str(key)))
   return pairs
-
-
-def _fingerprint(folder: str | pathlib.Path, channels: Sequence[str]) -> str:
-  from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
-  from cmbjax.data import cohort_builder
-  from cmbjax.detect.candidates import Gates
-
-  cohort = cohorts.read_cohort(folder)
-  if cohort.unlabelled:
-    print(
-      f'note: {folder}: {len(cohort.unlabelled)} scans have no truth and are '
-      f'left out ({", ".join(cohort.unlabelled[:5])}'
-      f'{", ..." if len(cohort.unlabelled) > 5 else ""}).',
-      file=sys.stderr,
-    )
-  return cohort_builder.fingerprint(cohort, gates=Gates(), channels=channels)
-
-
-def _known(builder_class: type, config: str):
-  """The builder's config of that name."""
-  configs = {known.name: known for known in builder_class.BUILDER_CONFIGS}
-  if config not in configs:
-    raise InputError(
-      f'patches: found {config!r}, allowed are {", ".join(configs)}.'
-    )
-  return configs[config]
-
-
-def _build_once(
-  builder_class, folder, home, *, mark, config, overwrite=False, **how
-) -> pathlib.Path:
-  """Builds below `home` unless the same is there; one process at a time."""
-  _known(builder_class, config)
-  final = home / builder_class.name / config / str(builder_class.VERSION)
-  with _lock(home, '.lock'):
-    there = _fingerprint_of(final)
-    if there == mark and not overwrite:
-      return final
-    if there is not None and not overwrite:
-      raise InputError(
-        f'{final}: was built from other files or by other code; overwrite it '
-        'or give another data_dir.'
-      )
-    _remove_leftovers(final)
-    builder = builder_class(data_dir=str(home), config=config, **how)
-    _prepare(builder, pathlib.Path(folder))
-  return final
-
-
-def _remove_leftovers(final: pathlib.Path) -> None:
-  """Removes what a kill left, or shall be overwritten; the lock is ours."""
-  if final.exists():
-    shutil.rmtree(final)
-  for old in final.parent.glob(f'incomplete.*_{final.name}'):  # TFDS's names
-    shutil.rmtree(old)
-
-
-def _prepare(builder, folder: pathlib.Path) -> None:
-  """Runs the builder; what is there under the final name is complete."""
-  import tensorflow_datasets as tfds
-
-  tfds.disable_progress_bar()
-  settings = tfds.download.DownloadConfig(
-    manual_dir=str(folder.absolute()), try_download_gcs=False
-  )
-  try:
-    with (
-      tempfile.TemporaryDirectory() as unused,
-      contextlib.redirect_stdout(io.StringIO()),
-    ):
-      builder.download_and_prepare(
-        download_dir=unused, download_config=settings
-      )
-  except Exception as error:
-    cause = _input_error_in(error) or _no_room_in(error, builder)
-    if cause is None:
-      raise
-    raise cause from None
-
-
-def _input_error_in(error: BaseException | None) -> InputError | None:
-  """TFDS wraps what a generator raises; the person needs the first line."""
-  while error is not None:
-    inner = error.__cause__ or error.__context__
-    if isinstance(error, InputError) and not isinstance(inner, InputError):
-      return error
-    error = inner
-  return None
-
-
-def _no_room_in(error: BaseException | None, builder) -> InputError | None:
-  """What the system said of the place, somewhere below TFDS's words."""
-  while error is not None:
-    for reason in map(os.strerror, _NO_ROOM):
-      # array_record raises a RuntimeError that quotes the system.
-      if isinstance(error, OSError | RuntimeError) and reason in str(error):
-        return InputError(
-          f'{builder.data_path}: cannot be written ({reason}); free some space '
-          'or give another data_dir.'
-        )
-    error = error.__cause__ or error.__context__
-  return None
-
-
-def _open(builder_folder: pathlib.Path):
-  import tensorflow_datasets as tfds
-
-  metadata(builder_folder)
-  try:
-    return tfds.builder_from_directory(str(builder_folder))
-  except (ValueError, OSError, KeyError) as error:
-    raise _damaged(builder_folder, error) from error
-
-
-def _damaged(folder: pathlib.Path, why: Any) -> InputError:
-  first = (str(why).splitlines() or [''])[0]
-  return InputError(
-    f'{folder}: is damaged ({first}); remove this folder and build again.'
-  )
-
-
-def _fingerprint_of(folder: pathlib.Path) -> str | None:
-  path = folder / 'metadata.json'
-  if not (folder / 'dataset_info.json').is_file() or not path.is_file():
-    return None
-  return files.read_object(path).get('fingerprint')
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path, name: str) -> Iterator[None]:
-  """One build at a time; the system lets go when a process is killed."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = (folder / name).open('w')
-  except OSError as error:
-    raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another folder.'
-    ) from error
-  with handle:
-    with contextlib.suppress(OSError):  # a file system without locks
-      fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
-
-
-def _check_name(cohort_name: str) -> None:
-  if not re.fullmatch('[a-z][a-z0-9_]*', cohort_name):
-    raise InputError(
-      f'cohort name: found {cohort_name!r}; use small letters, digits and _, '
-      'a letter first.'
-    )

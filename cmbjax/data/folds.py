@@ -104,6 +104,9 @@ def make_folds(
 ) -> Folds:
   """Cohort name -> subjects to one test set and K folds.
 
+  Somebody who is in two cohorts, scanned at 7T and at 3T, is on one side of
+  the split in both: whoever tests one cohort tests the other as well.
+
   Args:
     subjects_of: cohort name -> its subjects (repeats do not matter).
     num_folds: K, at least 2.
@@ -112,17 +115,27 @@ def make_folds(
     seed: of the draw.
 
   Raises:
-    InputError: a subject is in two cohorts, or too few subjects are left.
+    InputError: too few subjects are left.
   """
-  check_disjoint(**subjects_of)
-  fold_of_subject, test = {}, set()
-  for name, subjects in subjects_of.items():
-    unique = sorted({str(subject) for subject in subjects})
-    held_out = hold_out(unique, num_test.get(name, 0), seed=seed, cohort=name)
-    test |= held_out
-    rest = [subject for subject in unique if subject not in held_out]
+  unique_of = {
+    n: sorted({str(s) for s in some}) for n, some in subjects_of.items()
+  }
+  count_of = {name: num_test.get(name, 0) for name in unique_of}
+  test: set[str] = set()
+  # Cohorts that are only tested come first: their subjects are test subjects
+  # wherever else they are.
+  for name in sorted(unique_of, key=lambda n: count_of[n] < len(unique_of[n])):
+    held = test.intersection(unique_of[name])
+    rest = [s for s in unique_of[name] if s not in held]
+    more = max(count_of[name] - len(held), 0)
+    test |= hold_out(rest, more, seed=seed, cohort=name)
+  fold_of_subject: dict[str, int] = {}
+  for name, unique in unique_of.items():
+    rest = [subject for subject in unique if subject not in test]
     if rest:
-      fold_of = assign(rest, num_folds, seed=seed, cohort=name)
+      fold_of = assign(
+        rest, num_folds, seed=seed, cohort=name, known=fold_of_subject
+      )
       fold_of_subject |= dict(zip(rest, fold_of.tolist()))
   return Folds(num_folds, seed, fold_of_subject, tuple(sorted(test)))
 
@@ -147,12 +160,18 @@ def hold_out(
 
 
 def assign(
-  subjects: Iterable[str], num_folds: int, *, seed: int, cohort: str = ''
+  subjects: Iterable[str],
+  num_folds: int,
+  *,
+  seed: int,
+  cohort: str = '',
+  known: Mapping[str, int] | None = None,
 ) -> np.ndarray:
   """subjects [N] (of one cohort) -> fold_of int32 [N].
 
-  Folds differ by at most one subject; the order of `subjects` and how often
-  each is repeated do not matter.
+  Folds differ by at most one subject, as far as `known` allows; the order of
+  `subjects` and how often each is repeated do not matter. Those in `known`
+  keep their fold.
 
   Raises:
     InputError: fewer than two folds, or fewer subjects than folds.
@@ -176,7 +195,12 @@ def assign(
       f'{len(unique)} or less, hold out fewer or give more subjects.'
     )
   order = _stream(seed, 'folds', cohort).permutation(len(unique))
-  fold_of = {unique[i]: n % num_folds for n, i in enumerate(order)}
+  fold_of = {s: known[s] for s in unique if s in (known or {})}
+  sizes = np.bincount(list(fold_of.values()), minlength=num_folds)
+  for subject in (unique[i] for i in order):
+    if subject not in fold_of:
+      fold_of[subject] = int(np.argmin(sizes))  # the first of the smallest
+      sizes[fold_of[subject]] += 1
   return np.array([fold_of[subject] for subject in subjects], np.int32)
 
 

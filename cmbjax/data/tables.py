@@ -17,15 +17,17 @@ import collections
 import itertools
 import json
 import pathlib
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import files, sealed
 from cmbjax.data import patches, persons
 from cmbjax.data.cohort import LoadedScan, Scan
 from cmbjax.data.truth import Truth
-from cmbjax.detect import candidates as detect
+from cmbjax.detect import stages
+from cmbjax.detect.gates import Gates
 from cmbjax.errors import InputError
 
 POINT_REACH_MM = 3.0
@@ -50,7 +52,7 @@ class Table(NamedTuple):
 
 
 def make_table(
-  scan: Scan, loaded: LoadedScan, *, gates: detect.Gates, jobs: int = 1
+  scan: Scan, loaded: LoadedScan, *, gates: Gates, jobs: int = 1
 ) -> Table:
   """Detects and labels the candidates of one scan.
 
@@ -61,7 +63,7 @@ def make_table(
     centre, score, lesion = _reviewed(loaded)
     dropped, why = {}, {}
   else:
-    found = detect.propose(
+    found = stages.propose(
       loaded.swi, loaded.spacing_mm, loaded.mask, gates=gates, jobs=jobs
     )
     reached = lesion_of(found.centre, found.regions, loaded)
@@ -130,25 +132,22 @@ def lesion_of(
 
 
 def save_table(path: pathlib.Path, table: Table) -> None:
-  """Writes a table, whole or not at all."""
-  with files.whole(path) as temporary, temporary.open('wb') as handle:
-    np.savez(
-      handle,
-      centre=table.centre,
-      score=table.score,
-      lesion=table.lesion,
-      facts=np.frombuffer(json.dumps(table.facts).encode(), np.uint8),
-    )
+  """Writes a table, whole or not at all, with its digest."""
+  facts = np.frombuffer(json.dumps(table.facts).encode(), np.uint8)
+  sealed.write_arrays(path, table._asdict() | {'facts': facts})
 
 
 def load_table(path: pathlib.Path) -> Table | None:
-  """Reads a table; None when there is none that can be read."""
-  try:
-    stored = files.read_arrays(path)
-    facts = json.loads(stored['facts'].tobytes())
-    return Table(stored['centre'], stored['score'], stored['lesion'], facts)
-  except (ValueError, KeyError, RecursionError):  # InputError is a ValueError
+  """Reads a table; None when there is none, or, with a word, a damaged one."""
+  if not path.is_file():
     return None
+  try:
+    stored = sealed.read_arrays(path)
+  except InputError as error:
+    print(f'note: {error} The scan is searched again.', file=sys.stderr)
+    return None
+  facts = json.loads(stored.pop('facts').tobytes())
+  return Table(**stored, facts=facts)
 
 
 def _most_contacts(count, owner, voxels, labels):

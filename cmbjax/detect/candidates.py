@@ -12,11 +12,13 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.detect import growing, hessian, radial_symmetry
+from cmbjax.detect.background import flatten
 from cmbjax.detect.gates import Gates, judge, score
 
-__all__ = ['Candidates', 'Gates', 'flatten', 'propose']
+__all__ = ['Candidates', 'Gates', 'flatten', 'measure', 'propose']
 
 SINGLE, TRAVELLING, HARD = 'single slice', 'travelling', 'hard'
+OUTSIDE = 'outside the brain'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,7 @@ def propose(
     raise ValueError(
       f'generator: {gates.generator!r}; allowed are frst and hessian'
     )
-  if swi.shape != mask.shape or swi.ndim != 3:
-    raise ValueError(f'swi {swi.shape} and mask {mask.shape} must be one grid')
+  _check_grid(swi, mask)
   spacing_mm = tuple(float(side) for side in spacing_mm)
   box = _bounding_box(mask, spacing_mm, gates)
   if box is None:
@@ -90,49 +91,56 @@ def propose(
   features['response'] = strength.astype(np.float32)
   features['score'] = score(features, spacing_mm)
   start = np.array([part.start for part in box])
-  return _table(regions, features, gates, spacing_mm, start)
+  reason = judge(features, gates)
+  return _table(regions, features, reason, gates, spacing_mm, start)
 
 
-def flatten(
-  image: np.ndarray,
+def measure(
+  swi: np.ndarray,
   spacing_mm: Sequence[float],
   mask: np.ndarray,
+  place: np.ndarray,
   *,
-  gates: Gates,
-) -> np.ndarray:
-  """Divides by the local brain, so that coil sensitivity drops out.
+  score: np.ndarray | None = None,
+  gates: Gates | None = None,
+  jobs: int | None = None,
+) -> Candidates:
+  """Places that another detector found to candidates: grown and measured.
 
-  The local brain is a masked Gaussian of the voxels between half and
-  `gates.clip` times the brain's median: lesions, veins and fluid weigh
-  little. It works on blocks of about 4 mm, which are as smooth and far
-  cheaper.
+  No gate of size, shape or score is asked. A place outside the brain is not
+  kept, nor is one that is nearer than `gates.merge_mm` to a better one.
 
-  Returns:
-    [X, Y, Z] float32 in 0..clip; 1 outside the mask.
+  Args:
+    swi: [X, Y, Z], 0..1, not projected.
+    spacing_mm: voxel sizes along x, y, z; z is the slice axis.
+    mask: [X, Y, Z] bool, the brain.
+    place: [N, 3] voxel indices, rounded here; they become the centres.
+    score: [N], larger is better; None: the contrast of each region.
+    gates: of growing and merging; None means the defaults.
+    jobs: threads.
+
+  Raises:
+    ValueError: shapes differ, a place is outside the image, or a number is
+      not finite.
   """
-  inside = image[mask]
-  median = float(np.median(inside[inside > 0])) if (inside > 0).any() else 0.0
-  if median <= 0:
-    return np.ones(image.shape, np.float32)
-  factors = [max(1, round(4 / side)) for side in spacing_mm]
-  usual = mask & (image > 0.5 * median) & (image < gates.clip * median)
-  sigma = [
-    gates.background_mm / (side * factor)
-    for side, factor in zip(spacing_mm, factors)
-  ]
-
-  def smooth(values):
-    blocks = _block_sums(values, factors)
-    return ndimage.gaussian_filter(blocks, sigma, mode='constant', truncate=3)
-
-  weight = smooth(usual.astype(np.float32))
-  total = smooth(np.where(usual, image, np.float32(0)))
-  # A little of the median everywhere: where nothing is known, the median.
-  faint = np.float32(1e-3 * max(float(weight.max()), 1e-6))
-  local = (total + faint * median) / (weight + faint)
-  local = _stretch(local, factors, image.shape)
-  flat = np.minimum(image / local, np.float32(gates.clip))
-  return np.where(mask, flat, np.float32(1))
+  gates = gates or Gates()
+  _check_grid(swi, mask)
+  spacing_mm = tuple(float(side) for side in spacing_mm)
+  place = voxels(place, swi.shape)
+  image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
+  seed = growing.darkest_near(image, place, spacing_mm, reach_mm=gates.seed_mm)
+  features, regions = _measure(image, mask, seed, spacing_mm, gates, jobs)
+  features['score'] = features['contrast']
+  if score is not None:
+    features['score'] = np.asarray(score, np.float32)
+  if features['score'].shape != (len(place),):
+    raise ValueError(f'{len(place)} places have {np.shape(score)} scores')
+  if not np.isfinite(features['score']).all():
+    raise ValueError('a score is not finite')
+  features['core_centre'] = place
+  reason = ['' if inside else OUTSIDE for inside in mask[tuple(place.T)]]
+  start = np.zeros(3, int)
+  return _table(regions, features, reason, gates, spacing_mm, start)
 
 
 def peaks(
@@ -187,6 +195,27 @@ def _highest(response, half, jobs):
   np.maximum(result[1:], flat[:-1], out=result[1:])
   np.maximum(result[:-1], flat[1:], out=result[:-1])
   return np.moveaxis(result, 0, 2)
+
+
+def _check_grid(swi, mask):
+  if swi.shape != mask.shape or swi.ndim != 3:
+    raise ValueError(f'swi {swi.shape} and mask {mask.shape} must be one grid')
+
+
+def voxels(place: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+  """Places as whole voxels inside a shape, int32 [N, 3].
+
+  Raises:
+    ValueError: another shape than [N, 3], or outside the image.
+  """
+  place = np.asarray(place, float)
+  place = place.reshape(0, 3) if place.size == 0 else place
+  if place.ndim != 2 or place.shape[1] != 3:
+    raise ValueError(f'places have shape {place.shape}, must be [N, 3]')
+  whole = np.rint(place)
+  if not ((whole >= 0) & (whole < shape)).all():  # false for NaN too
+    raise ValueError(f'a place is outside the image of {tuple(shape)} voxels')
+  return whole.astype(np.int32)
 
 
 def _bounding_box(mask, spacing_mm, gates):
@@ -272,30 +301,6 @@ def _measure(image, mask, seed, spacing_mm, gates, jobs):
   return features, grown[1]
 
 
-def _block_sums(values, factors):
-  """Sums over blocks; the last ones may be cut short."""
-  for axis, factor in enumerate(factors):
-    starts = np.arange(0, values.shape[axis], factor)
-    values = np.add.reduceat(values, starts, axis)
-  return values
-
-
-def _stretch(blocks, factors, shape):
-  """Blocks back to voxels, linear between block centres."""
-  for axis, (factor, size) in enumerate(zip(factors, shape)):
-    at = np.clip(
-      (np.arange(size) - (factor - 1) / 2) / factor, 0, blocks.shape[axis] - 1
-    )
-    low = at.astype(int)
-    high = np.minimum(low + 1, blocks.shape[axis] - 1)
-    part = (at - low).astype(np.float32)
-    part = part.reshape([-1 if a == axis else 1 for a in range(3)])
-    blocks = blocks.take(low, axis) * (1 - part) + blocks.take(high, axis) * (
-      part
-    )
-  return blocks.astype(np.float32)
-
-
 def _once(seed, strength):
   """Seeds that differ; of doubles the first, which has the best response."""
   _, first = np.unique(seed, axis=0, return_index=True)
@@ -303,18 +308,17 @@ def _once(seed, strength):
   return seed[first], strength[first]
 
 
-def _table(regions, features, gates, spacing_mm, start):
-  """Judges, merges and sorts."""
+def _table(regions, features, reason, gates, spacing_mm, start):
+  """Sorts and merges."""
   centre = np.rint(features.pop('core_centre')).astype(np.int32)
   features.pop('centre')
   order = np.lexsort((*centre.T, -features['score']))
   features = {name: values[order] for name, values in features.items()}
   centre, value = centre[order], features.pop('score')
-  reason = judge(features | {'score': value}, gates)
   ends = np.searchsorted(regions.owner, np.arange(len(value)) + 1)
   voxels = np.split(regions.voxel, ends[:-1])
   voxels = [voxels[i] + start.astype(np.int32) for i in order]
-  reason = _merge(reason, centre, spacing_mm, gates)
+  reason = _merge([reason[i] for i in order], centre, spacing_mm, gates)
   return Candidates(
     (centre + start).astype(np.int32),
     value,

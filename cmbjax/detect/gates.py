@@ -18,7 +18,7 @@ class Gates:
   """Defaults of the candidate stage. "tuned": on simulated training seeds."""
 
   # Where a dark disc might be.
-  generator: str = 'frst'  # or 'hessian'; FRST as in Bian et al., 2013
+  generator: str = 'frst'  # as in Bian et al., 2013; see `stages.STAGES`
   radii_mm: tuple[float, ...] = radial_symmetry.RADII_MM
   strictness: float = radial_symmetry.STRICTNESS  # alpha of FRST
   min_gradient: float = radial_symmetry.MIN_GRADIENT  # beta, brain = 1

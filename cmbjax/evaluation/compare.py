@@ -5,12 +5,13 @@ whole subjects are swapped and left out; `orderings` judges claims from that.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cmbjax.evaluation import classical, metrics, power, statistics
+from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval, Test
@@ -26,8 +27,9 @@ class Comparison(NamedTuple):
 
   `tests` holds auc, average_precision, sensitivity_lesions, precision and
   fp_per_scan (paired over subjects), delong and mcnemar (candidates taken
-  as independent) and, out of fold, nadeau_bengio (AUC of the folds), each a
-  `Test`.
+  as independent), out of fold nadeau_bengio (AUC of the folds), and own
+  metrics by their names (paired over subjects), each a `Test`. The labels are
+  what a reader is shown, '' for the name.
   """
 
   first: str
@@ -37,6 +39,9 @@ class Comparison(NamedTuple):
   tests: dict[str, Test]
   simulated: bool = False
   kind: str = tables.ENSEMBLE
+  first_label: str = ''
+  second_label: str = ''
+  test_label: str = ''
 
 
 def paired(
@@ -136,9 +141,18 @@ def compare(
   second: tables.Table,
   *,
   threshold: float = metrics.THRESHOLD,
+  own: Mapping[str, own_metrics.Metric] | None = None,
   **how,
 ) -> Comparison:
   """All paired differences of two tables, with the tests reviewers ask for.
+
+  Args:
+    first: predictions of one strategy.
+    second: of another, on the same test set.
+    threshold: strictly above.
+    own: name -> metric of the user; its difference has an interval but no p,
+      which would take thousands of calls.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
 
   Raises:
     InputError: other test set, kind, fold hash, keys, labels or scans.
@@ -160,6 +174,9 @@ def compare(
   )
   if first.kind == tables.OUT_OF_FOLD and first.fold_of is not None:
     tests['nadeau_bengio'] = _over_folds(a, b, first.fold_of, level)
+  for name, metric in (own or {}).items():
+    gap = own_metrics.difference(metric, a, b, first.scans, level=level)
+    tests[name] = Test(gap, None, PAIRED)
   size = len(np.unique(first.scans.subject))
   return Comparison(
     first=first.strategy,
@@ -169,6 +186,9 @@ def compare(
     tests=tests,
     simulated=first.simulated or second.simulated,
     kind=first.kind,
+    first_label=first.strategy_label,
+    second_label=second.strategy_label,
+    test_label=first.test_label,
   )
 
 
@@ -234,7 +254,7 @@ def removed_by(
   *,
   threshold: float = metrics.THRESHOLD,
 ) -> np.ndarray:
-  """False candidates that fine-tuning removes (Figure 4), as row indices.
+  """False candidates of `before` that `after` removes, as row indices.
 
   Mimics that `before` calls a microbleed and `after` does not, the largest
   drop of likelihood first. Indices are into `before`.

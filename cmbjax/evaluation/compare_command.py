@@ -6,6 +6,7 @@ compared; everything else ends with one line that says why.
 
 import argparse
 import sys
+from collections.abc import Iterable
 
 COLUMNS = (
   ('auc', 'AUC', 3),
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--draws', type=int, default=2000, help='bootstrap draws; default 2000'
   )
   parser.add_argument('--seed', type=int, default=0, help='default 0')
+  parser.add_argument(
+    '--metric',
+    action='append',
+    default=[],
+    metavar='MODULE:NAME',
+    help='also your own (y, score, subject) -> float; may be repeated',
+  )
   parser.add_argument('--out', metavar='FILE', help='also write JSON')
 
 
@@ -59,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
   """
   from cmbjax import files
   from cmbjax.errors import InputError
-  from cmbjax.evaluation import compare, predictions, statistics
+  from cmbjax.evaluation import compare, metrics, predictions, statistics
 
   if arguments.draws < 1 or arguments.seed < 0:
     raise InputError('--draws: must be 1 or more, and --seed 0 or more.')
@@ -68,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
       f'--threshold: is {arguments.threshold}, must be between 0 and 1.'
     )
 
+  own = {name: metrics.own(name, key='--metric') for name in arguments.metric}
   runs = [predictions.read(folder) for folder in arguments.run_folder]
   found = pairs(runs, arguments)
   results = [
@@ -78,11 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
       method=arguments.method,
       draws=arguments.draws,
       seed=arguments.seed,
+      own=own,
     )
     for first, second in found
   ]
   adjusted = statistics.holm([one.tests['auc'].p for one in results])
-  sys.stdout.write(text(results, adjusted))
+  sys.stdout.write(text(results, adjusted, own))
   if arguments.out:
     files.write_json(arguments.out, plain(results, adjusted))
   return 0
@@ -142,8 +152,15 @@ def _where(table) -> tuple[str, str]:
   return table.test, table.kind
 
 
-def text(results: list, adjusted: list) -> str:
-  """Plain text, at most `_WIDTH` columns wide."""
+def text(results: list, adjusted: list, own: Iterable[str] = ()) -> str:
+  """Plain text, at most `_WIDTH` columns wide.
+
+  Args:
+    results: comparisons.
+    adjusted: p of AUC of each after Holm.
+    own: names of metrics of the user.
+  """
+  columns = [*COLUMNS, *((n, n.rpartition(':')[2][:19], 3) for n in own)]
   lines, lacks = [], undecided(results, adjusted)
   for one, p in zip(results, adjusted):
     kind = 'simulated subjects' if one.simulated else 'subjects'
@@ -153,7 +170,7 @@ def text(results: list, adjusted: list) -> str:
       f'({one.num_subjects} {kind})',
       f'  {"":<19}{"difference":>11}  {"95 % interval":<19}{"p":<9}assumes',
     ]
-    for name, head, digits in COLUMNS:
+    for name, head, digits in columns:
       if name in one.tests:
         lines.append(_line(head, one.tests[name], digits))
     if p is not None and len(results) > 1:

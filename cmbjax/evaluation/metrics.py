@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax.errors import InputError
+from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation import statistics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
@@ -18,6 +19,8 @@ from cmbjax.evaluation.statistics import Interval
 
 # The reference threshold (Chen 2019, ISMRM #0671).
 THRESHOLD = 0.1
+# 'module:name' to a metric of the user.
+own = own_metrics.find
 # FP per scan at which FROC sensitivities are read.
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 

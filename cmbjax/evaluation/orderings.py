@@ -1,8 +1,7 @@
-"""Rows of Figure 3 to verdicts on what the paper claims.
+"""Claims about pairs of test rows to verdicts on them.
 
-Rule: the claims are one confirmatory family. One is decided only when its
-interval excludes zero and its permutation over subjects is significant after
-Holm's correction over all of them; p is shown alone beside it.
+Rule: the claims are one confirmatory family; the correction is over all of
+them, whatever is shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,37 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import metrics, power, statistics
+from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation.claims import (
+  ABOVE,
+  MANY,
+  MANY_REMOVED,
+  MARGIN,
+  NOT_REPRODUCED,
+  REPRODUCED,
+  UNDECIDED,
+  Claim,
+  check,
+  judge,
+)
 from cmbjax.evaluation.compare import UNPAIRED, paired
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval, Test
-
-REPRODUCED = 'reproduced'
-NOT_REPRODUCED = 'not reproduced'
-UNDECIDED = 'undecided'
-
-# "Not significantly better" is taken as a gain of AUC below this [ours].
-MARGIN = 0.02
-# "Removes many FPs" is taken as more than half of them [ours].
-MANY = 0.5
-
-
-class Claim(NamedTuple):
-  """One ordering: `first` lies above `second`, or does not.
-
-  Attributes:
-    text: the claim in words.
-    first: (strategy, test set).
-    second: (strategy, test set); None for a claim about `first` alone.
-    kind: 'above', 'not above' or 'many removed'.
-    inferred: True when the paper does not name the reference of "higher".
-  """
-
-  text: str
-  first: tuple[str, str]
-  second: tuple[str, str] | None
-  kind: str = 'above'
-  inferred: bool = False
 
 
 class Ordering(NamedTuple):
@@ -66,6 +50,8 @@ class Ordering(NamedTuple):
     num_subjects: of the test set, or of the smaller of two.
     bootstrap: the difference with its interval from paired draws of whole
       subjects.
+    kind: of the claim.
+    margin: of the claim.
   """
 
   claim: str
@@ -83,47 +69,8 @@ class Ordering(NamedTuple):
   detectable: float | None = None
   num_subjects: int | None = None
   bootstrap: Interval | None = None
-
-
-# Rows of Figure 3 of the paper (Chen 2019, ISMRM #0671).
-ROWS = {
-  ('7t', 'btumor_7t'): 1,
-  ('7t', 'btumor_3t'): 2,
-  ('7t', 'ccm_3t'): 3,
-  ('finetuned', 'btumor_3t'): 4,
-  ('finetuned', 'ccm_3t'): 5,
-  ('scratch', 'btumor_3t'): 6,
-  ('scratch', 'ccm_3t'): 7,
-  ('combined', 'btumor_7t'): 8,
-  ('combined', 'btumor_3t'): 9,
-  ('combined', 'ccm_3t'): 10,
-}
-_AT = {number: key for key, number in ROWS.items()}
-
-
-def _claim(text, first, second, kind='above', *, inferred=False):
-  second = _AT[second] if second else None
-  return Claim(text, _AT[first], second, kind, inferred)
-
-
-CLAIMS = (
-  _claim('The 7T model does a little worse on 3T than on 7T', 1, 2),
-  _claim('Fine-tuning beats training from scratch on 3T', 4, 6),
-  _claim('Fine-tuning beats training from scratch on CCM', 5, 7),
-  _claim('Fine-tuning beats the 7T model on 3T', 4, 2, inferred=True),
-  _claim('Fine-tuning beats the 7T model on CCM', 5, 3, inferred=True),
-  _claim('From scratch is below the 7T model on 3T', 2, 6, inferred=True),
-  _claim('From scratch is below the 7T model on CCM', 3, 7, inferred=True),
-  _claim('Combined training beats the 7T model on 3T', 9, 2),
-  _claim('Combined is not better than fine-tuned on 3T', 9, 4, 'not above'),
-  _claim('Combined training beats the 7T model on CCM', 10, 3),
-  _claim('Combined training beats fine-tuning on CCM', 10, 5),
-  _claim('CCM is the worst test set: 7T model', 2, 3),
-  _claim('CCM is the worst test set: fine-tuned', 4, 5),
-  _claim('CCM is the worst test set: from scratch', 6, 7),
-  _claim('CCM is the worst test set: combined', 9, 10),
-  _claim('Combined removes many FPs on CCM', 10, None, 'many removed'),
-)
+  kind: str = ABOVE
+  margin: float = MARGIN
 
 
 class _Tested(NamedTuple):
@@ -140,26 +87,33 @@ def orderings(
   predictions: Mapping[tuple[str, str], Predictions],
   scans: Mapping[str, ScanCounts],
   *,
+  claims: Sequence[Claim],
+  numbers: Mapping[tuple[str, str], int | None] | None = None,
+  labels: Mapping[tuple[str, str], str] | None = None,
   by_seed: Mapping[tuple[str, str], np.ndarray] | None = None,
-  claims: Sequence[Claim] = CLAIMS,
   threshold: float = metrics.THRESHOLD,
-  margin: float = MARGIN,
   **how,
 ) -> list[Ordering]:
-  """What this study says of the paper's orderings (method: A19, Figure 3).
+  """What this study says of some claims.
 
   Claims whose rows are not all there are left out.
 
   Args:
     predictions: (strategy, test set) -> likelihoods, averaged over seeds.
     scans: test set -> all its scans.
-    by_seed: (strategy, test set) -> [S, N] likelihoods of every seed alone.
     claims: what to judge; one family for Holm's correction.
+    numbers: (strategy, test set) -> row number in a published table; a row
+      without one is called by its label.
+    labels: (strategy, test set) -> name of a row; default 'STRATEGY on TEST'.
+    by_seed: (strategy, test set) -> [S, N] likelihoods of every seed alone.
     threshold: for FP per scan.
-    margin: gain of AUC that still counts as "not better".
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`; a
       claim needs p <= 1 - level after Holm as well.
+
+  Raises:
+    InputError: a claim of an unknown kind, or without the rows that it needs.
   """
+  check(claims)
   here = [
     claim
     for claim in claims
@@ -169,7 +123,7 @@ def orderings(
   tested = {
     claim: _test(claim, predictions, scans, threshold, how)
     for claim in here
-    if claim.kind != 'many removed'
+    if claim.kind != MANY_REMOVED
   }
   adjusted = dict(
     zip(tested, statistics.holm([one.test.p for one in tested.values()]))
@@ -180,8 +134,15 @@ def orderings(
   left = sum(p > 1 - level for p in known)
   judged = []
   for claim in here:
-    if claim.kind == 'many removed':
-      judged.append(_removed(claim, predictions, scans, threshold, how))
+    what = {
+      'claim': claim.text + (' (our reading)' if claim.inferred else ''),
+      'rows': _rows(claim, numbers or {}, labels or {}),
+      'kind': claim.kind,
+      'margin': claim.margin,
+    }
+    if claim.kind == MANY_REMOVED:
+      found = _removed(claim, predictions, scans, threshold, how)
+      judged.append(Ordering(**what, **found))
       continue
     one = tested[claim]
     found = judge(
@@ -189,15 +150,13 @@ def orderings(
       one.test,
       one.sizes,
       level=level,
-      margin=margin,
       p_holm=adjusted[claim],
       family=max(left, 1),
       num_claims=len(known),
     )
     judged.append(
       Ordering(
-        claim=_text(claim),
-        rows=_rows(claim),
+        **what,
         metric='auc',
         difference=one.test.difference,
         p=one.test.p,
@@ -235,13 +194,13 @@ def _test(claim, predictions, scans, threshold, how) -> _Tested:
   return _Tested(claim, test, other.difference, None, sizes)
 
 
-def _text(claim: Claim) -> str:
-  return claim.text + (' (our reading)' if claim.inferred else '')
+def _rows(claim: Claim, numbers: Mapping, labels: Mapping) -> str:
+  """'row 4 above row 6', or the labels of rows without a number."""
 
-
-def _rows(claim: Claim) -> str:
   def name(key):
-    return f'row {ROWS[key]}' if key in ROWS else ' on '.join(key)
+    if numbers.get(key) is not None:
+      return f'row {numbers[key]}'
+    return labels.get(key, ' on '.join(key))
 
   if claim.second is None:
     return name(claim.first)
@@ -297,7 +256,8 @@ def _regroup(first, second, *, seed) -> float | None:
   )
 
 
-def _removed(claim, predictions, scans, threshold, how) -> Ordering:
+def _removed(claim, predictions, scans, threshold, how) -> dict:
+  """Fields of `Ordering` for a claim about the mimics that one row removes."""
   p, counts = predictions[claim.first], scans[claim.first[1]]
   share = metrics.evaluate(p, counts, threshold=threshold, **how)['fp_removed']
   verdict, reason = UNDECIDED, f'the interval includes {100 * MANY:g} %'
@@ -307,18 +267,16 @@ def _removed(claim, predictions, scans, threshold, how) -> Ordering:
     verdict, reason = REPRODUCED, f'more than {100 * MANY:g} % are removed'
   elif share.high < MANY:
     verdict, reason = NOT_REPRODUCED, f'less than {100 * MANY:g} % are removed'
-  return Ordering(
-    claim=_text(claim),
-    rows=_rows(claim),
-    metric='fp_removed',
-    difference=share,
-    p=None,
-    p_holm=None,
-    fp_difference=None,
-    verdict=verdict,
-    reason=reason,
-    design='one row',
-  )
+  return {
+    'metric': 'fp_removed',
+    'difference': share,
+    'p': None,
+    'p_holm': None,
+    'fp_difference': None,
+    'verdict': verdict,
+    'reason': reason,
+    'design': 'one row',
+  }
 
 
 def _seed_differences(claim, predictions, by_seed) -> tuple:
@@ -329,112 +287,4 @@ def _seed_differences(claim, predictions, by_seed) -> tuple:
     sides.append([metrics.auc(one, label) for one in by_seed.get(key, ())])
   return tuple(
     None if a is None or b is None else a - b for a, b in zip(*sides)
-  )
-
-
-class Judgement(NamedTuple):
-  """See `Ordering`."""
-
-  verdict: str
-  reason: str
-  needed: int | None = None
-  detectable: float | None = None
-
-
-def judge(
-  claim: Claim,
-  test: Test,
-  sizes: tuple[int, ...],
-  *,
-  level: float,
-  margin: float,
-  p_holm: float | None = None,
-  family: int = 1,
-  num_claims: int = 1,
-) -> Judgement:
-  """Verdict, reason and what is lacking, of one claim about AUC.
-
-  Args:
-    claim: what is claimed.
-    test: difference, interval and p.
-    sizes: subjects of the test set, or of each of two.
-    level: of the intervals; 1 - level is the family-wise error.
-    margin: gain that still counts as "not above".
-    p_holm: p after Holm; None takes the claim as a family of its own.
-    family: claims that Holm's next step still holds.
-    num_claims: all claims of the family.
-  """
-  gap = test.difference
-  if gap.value is None or gap.low is None:
-    return Judgement(UNDECIDED, gap.note)
-  p_holm = test.p if p_holm is None else p_holm
-  alpha = 1 - level
-  alone = test.p is not None and test.p <= alpha
-  significant = alone and p_holm <= alpha
-  side = (gap.low > 0) - (gap.high < 0)
-  if claim.kind == 'not above' and gap.high <= margin:
-    return Judgement(REPRODUCED, f'a gain above {margin:g} is excluded')
-  if significant and side:
-    where = 'above' if side > 0 else 'below'
-    if claim.kind == 'above':
-      verdict = REPRODUCED if side > 0 else NOT_REPRODUCED
-      return Judgement(verdict, f'the interval lies {where} 0')
-    if side > 0:
-      return Judgement(NOT_REPRODUCED, 'the interval lies above 0')
-  start = _why_open(claim, gap, side, alone, margin)
-  if alone and not significant and side:
-    start += f'; p {test.p:.3f} alone, {p_holm:.3f} after Holm'
-    start += f' over {num_claims} claims'
-  return _lacking(claim, test, sizes, start, level, margin, family)
-
-
-def _why_open(claim, gap, side, alone, margin) -> str:
-  """Where the difference points, and whether its tests agree."""
-  if claim.kind == 'not above':
-    return f'a gain above {margin:g} is not excluded'
-  if not gap.value:
-    return 'no difference at all'
-  start = f'points {"the claimed" if gap.value > 0 else "the other"} way'
-  if alone != bool(side):
-    return f'{start}; the interval and the permutation do not agree'
-  return start
-
-
-def _lacking(claim, test, sizes, start, level, margin, family) -> Judgement:
-  """An undecided claim with the subjects that would decide it."""
-  gap, size = test.difference, min(sizes)
-  error = power.error_of(gap.low, gap.high, size, level=level)
-  swapped = len(sizes) == 1
-  # Equivalence is read off the interval; it is no part of Holm's family.
-  by_margin = claim.kind == 'not above' and gap.value < margin
-  seen = margin - gap.value if by_margin else gap.value
-  strict = level if by_margin else 1 - (1 - level) / family
-  needed = None
-  if seen:
-    needed = power.subjects_needed(
-      seen, error, size, level=strict, paired=swapped
-    )
-  smallest = power.smallest_p(*sizes)
-  if not by_margin and smallest > 1 - strict:
-    here = ' and '.join(str(n) for n in sizes)
-    few = f'{here} subjects are too few: no p below {smallest:.2g} is possible'
-    if smallest <= 1 - level:
-      few += f', and Holm asks for {1 - strict:.2g} of {family} open claims'
-    return Judgement(UNDECIDED, few, needed)
-  return Judgement(
-    UNDECIDED,
-    start + _subjects(needed, size),
-    needed,
-    power.detectable(error, size, level=strict, paired=swapped),
-  )
-
-
-def _subjects(needed: int | None, size: int) -> str:
-  """What an undecided claim lacks."""
-  if needed is None:
-    return ''
-  count = f'about {needed:,}' if needed < 10_000 else 'more than 10,000'
-  return (
-    f'; to decide on a difference as seen takes {count} subjects, here are '
-    f'{size}'
   )

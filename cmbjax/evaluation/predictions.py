@@ -98,8 +98,8 @@ class Table(NamedTuple):
   """What one strategy says about one test set.
 
   Attributes:
-    strategy: for example 'finetuned'.
-    test: name of the test set, for example 'btumor_3t'.
+    strategy: name in the config.
+    test: name of the test set.
     predictions: likelihoods, averaged over seeds.
     scans: all scans of the test set.
     by_seed: [S, N] float, one row per training seed.
@@ -113,6 +113,8 @@ class Table(NamedTuple):
     fold_of: [N] int, fold of each candidate, -1 for test subjects; None when
       not known.
     lesions: all true lesions; None when only their number is known.
+    strategy_label: what a reader is shown, '' for the name.
+    test_label: what a reader is shown, '' for the name.
   """
 
   strategy: str
@@ -127,9 +129,18 @@ class Table(NamedTuple):
   networks: Networks | None = None
   fold_of: np.ndarray | None = None
   lesions: TrueLesions | None = None
+  strategy_label: str = ''
+  test_label: str = ''
+
+  @property
+  def label(self) -> str:
+    """'7T on 3T_Btumor'."""
+    strategy = self.strategy_label or self.strategy
+    return f'{strategy} on {self.test_label or self.test}'
 
 
 _HEAD = ('strategy', 'test', 'fold_hash', 'selection', 'simulated', 'kind')
+_HEAD += ('strategy_label', 'test_label')
 _PARTS = {
   'predictions': Predictions,
   'scans': ScanCounts,

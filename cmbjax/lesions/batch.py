@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import cmbjax
 from cmbjax import files, workers
 from cmbjax.data.channels import ONLY_SWI
+from cmbjax.detect import stages
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids
 from cmbjax.lesions import chain, classifier, derivatives
@@ -66,9 +67,12 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
     InputError: a file of the scan cannot be read.
   """
   channels, weights = ONLY_SWI, None
+  stage = settings.options.candidates or stages.DEFAULT
   if settings.classify:
     weights = classifier.fingerprint(settings.weights)
     channels = classifier.channels_of(settings.weights)
+    if settings.options.candidates is None:
+      stage = classifier.candidates_of(settings.weights)
   if len(channels) > 1 and settings.fallback is not None:
     weights = [weights, classifier.fingerprint(settings.fallback)]
   try:
@@ -82,6 +86,7 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
     ) from error
   options = dataclasses.asdict(settings.options)
   options['atlas'] = _atlas(settings.options.atlas)
+  options['candidates'] = [stage, stages.code(stage)]
   return files.digest(
     content,
     _facts(scan.sidecar),

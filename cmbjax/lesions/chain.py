@@ -20,6 +20,7 @@ from cmbjax import files
 from cmbjax.data import cohort, persons, tables
 from cmbjax.data.channels import ONLY_SWI
 from cmbjax.detect import candidates as detect
+from cmbjax.detect import stages
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, swi, volume
 from cmbjax.lesions import counts, domain, outlines, places
@@ -38,7 +39,7 @@ class Options:
 
   operating_point: str = 'high_sensitivity'
   threshold: float | None = None  # instead of the operating point
-  generator: str = 'frst'  # or 'hessian'
+  candidates: str | None = None  # stage; None: that of the networks
   regions: bool = True  # register to MNI and name places
   atlas: pathlib.Path | None = None  # label image in MNI, instead of ours
 
@@ -85,9 +86,9 @@ def analyse(
       unit = swi.scale_to_unit(array, mask)
   spacing_mm = image.spacing_mm
   _check_spacing(found, spacing_mm)
-  gates = detect.Gates(generator=options.generator)
+  gates = detect.Gates(generator=stage_of(options, classifier))
   with clock('candidates'):
-    proposed = detect.propose(unit, spacing_mm, mask, gates=gates, jobs=threads)
+    proposed = stages.propose(unit, spacing_mm, mask, gates=gates, jobs=threads)
   with clock('classification'):
     point = verdicts_lib.operating_point(
       classifier, options.operating_point, options.threshold
@@ -137,6 +138,7 @@ def analyse(
       *_doubts(image, mask),
       *instead,
       *_notes(found, spacing_mm, classifier, simulated),
+      *other_candidates(gates.generator, classifier),
       *_known(scan, classifier),
       *unsure,
     ),
@@ -151,6 +153,32 @@ def analyse(
     top_rejected=top,
   )
   return Analysis(result, image, proposed)
+
+
+def stage_of(options: Options, classifier: Classifier | None) -> str:
+  """How candidates are found: as asked for, else as for the networks."""
+  learned = classifier.candidates if classifier else stages.DEFAULT
+  return options.candidates or learned
+
+
+def other_candidates(
+  stage: str, classifier: Classifier | None
+) -> tuple[str, ...]:
+  """What to say where networks judge candidates they did not learn from."""
+  if classifier is None:
+    return ()
+  if stage != classifier.candidates:
+    return (
+      f'candidates were found by {stage}, but the {classifier.name} networks '
+      'and their thresholds learned from candidates of '
+      f'{classifier.candidates}; likelihoods may be off',
+    )
+  if classifier.candidates_code not in (None, stages.code(stage)):
+    return (
+      f'{stage} is not the code whose candidates the {classifier.name} '
+      'networks and their thresholds learned from; likelihoods may be off',
+    )
+  return ()
 
 
 def files_of(

@@ -11,9 +11,13 @@ import shutil
 import sys
 import tempfile
 
+from cmbjax.weights import catalogue
+
 EPILOG = """
 IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
 files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
+
+from cmbjax.weights import catalogue
 
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.nii.gz   one label per lesion
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.tsv      its measures
@@ -22,7 +26,7 @@ files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
 
 examples:
   cmbjax detect sub-01_swi.nii.gz out
-  cmbjax detect scans out --weights runs/finetune/models/finetuned
+  cmbjax detect scans out --weights runs/mine/models/NAME
   cmbjax detect mag.nii.gz out --phase phase.nii.gz
   cmbjax detect BIDS BIDS/derivatives/cmbjax participant --jobs 4
 
@@ -93,9 +97,9 @@ def _add_method(group) -> None:
   group.add_argument(
     '--weights',
     metavar='W',
-    help='7t, finetuned, combined or robust: weights that came with cmbjax; a '
-    'folder models/NAME of a finished study; or none: candidates and outlines '
-    'only; default: robust',
+    help=f'bundled weights ({", ".join(catalogue.NAMES)}); a folder '
+    'models/NAME of a finished study; or none: candidates and outlines '
+    f'only; default: {catalogue.DEFAULT}',
   )
   group.add_argument(
     '--operating-point',
@@ -111,10 +115,12 @@ def _add_method(group) -> None:
     help='a likelihood instead of an operating point, 0 to 1',
   )
   group.add_argument(
+    '--candidates',
     '--generator',
-    choices=('frst', 'hessian'),
-    default='frst',
-    help='how candidates are found: radial symmetry or Hessian',
+    metavar='STAGE',
+    help="how candidates are found: 'frst' (radial symmetry), 'hessian', or a "
+    "function of your own as 'module:function'; default: as those that the "
+    'networks learned from',
   )
   group.add_argument(
     '--atlas',
@@ -300,10 +306,11 @@ def _settings(args, out):
   options = chain.Options(
     operating_point=args.operating_point,
     threshold=args.threshold if classify else None,
-    generator=args.generator,
+    candidates=args.candidates,
     regions=not args.no_regions,
     atlas=atlas,
   )
+  _check_stage(args.candidates, [weights, fallback] if classify else [])
   if classify:  # wrong weights end here, not in every scan
     classifier.check(weights, args.operating_point, args.threshold)
   if fallback not in (None, weights):
@@ -318,6 +325,19 @@ def _settings(args, out):
     steps=args.write_steps,
     page=not args.no_report,
   )
+
+
+def _check_stage(wanted, folders):
+  """A candidate stage that is not there ends here, not in every scan."""
+  from cmbjax.detect import stages
+  from cmbjax.lesions import classifier
+
+  if wanted is not None:
+    stages.find(wanted, key='--candidates')
+    return
+  for folder in filter(None, folders):
+    key = f'{folder}/weights.json: candidates'
+    stages.find(classifier.candidates_of(folder), key=key)
 
 
 def _plan(found, settings, *, overwrite):

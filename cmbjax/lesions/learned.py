@@ -5,34 +5,49 @@ in the folder of the weights and travels with them.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import sealed
 from cmbjax.data.examples import Examples, Scans
 from cmbjax.errors import InputError
 from cmbjax.evaluation import operating_points, predictions
 from cmbjax.lesions import domain
 from cmbjax.lesions.classifier import POINTS_FILE
 
-VERSION = 1  # of the file
+VERSION = 2  # of the file; 1 had no digest
 
 
 def is_stored(
   folder: pathlib.Path, *, fingerprint: str, threshold: float, mirrored: bool
 ) -> bool:
-  """Whether the points of these very weights, made this way, are there."""
+  """Whether the points of these very weights, made this way, are there.
+
+  Args:
+    folder: of the weights.
+    fingerprint: of the weights.
+    threshold: of the high-sensitivity point.
+    mirrored: likelihoods are means over mirror images.
+
+  Returns:
+    False also, with a word, where they are not what was written.
+  """
+  if not (folder / POINTS_FILE).is_file():
+    return False
   try:
-    found = files.read_object(folder / POINTS_FILE)
-    made = found['points']['high_sensitivity']['threshold']
-  except (InputError, KeyError, TypeError):
+    found = sealed.read_json(folder / POINTS_FILE)
+  except InputError as error:
+    print(f'note: {error} They are chosen again.', file=sys.stderr)
     return False
   same = {
     'version': VERSION,
     'fingerprint': fingerprint,
     'mirrored': mirrored,
   }
-  return made == threshold and all(found.get(k) == v for k, v in same.items())
+  if any(found.get(key) != value for key, value in same.items()):
+    return False
+  return found['points']['high_sensitivity']['threshold'] == threshold
 
 
 def store(
@@ -46,7 +61,7 @@ def store(
   fold_of: np.ndarray,
   likelihood: np.ndarray,
 ) -> None:
-  """Writes operating_points.json.
+  """Writes operating_points.json, with its digest.
 
   Args:
     folder: of the weights.
@@ -64,7 +79,7 @@ def store(
     fold_of=fold_of,
     threshold=threshold,
   )
-  files.write_json(
+  sealed.write_json(
     folder / POINTS_FILE,
     {
       'version': VERSION,

@@ -1,7 +1,15 @@
-"""Networks by name. The name decides the parameters, nothing else does."""
+"""Networks by name, and own ones as 'module:name'.
 
-from cmbjax import errors
+Rule: the name decides the parameters, nothing else does.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+
+from cmbjax import errors, plugins
 from cmbjax.models import baselines as _baselines
+from cmbjax.models import contract as _contract
 from cmbjax.models import convolution as _convolution
 from cmbjax.models import resnet as _resnet
 
@@ -9,17 +17,29 @@ _BUILDERS = {**_resnet.RESNETS, **_baselines.BASELINES}
 MODELS = tuple(sorted(_BUILDERS))
 DEFAULT = 'resnet_v4'
 
+split_over = _contract.split_over
 
-def get_model(name: str = DEFAULT, *, convolution: str = 'auto', **kwargs):
+
+def get_model(
+  name: str = DEFAULT,
+  *,
+  convolution: str = 'auto',
+  channels: int = 1,
+  **settings: Any,
+) -> nn.Module:
   """The network of that name as a Flax module.
 
   Args:
-    name: one of `MODELS`.
+    name: one of `MODELS`, or your own as 'module:name': a module of
+      flax.linen, its class, or a function that returns one. It takes
+      (x [B, 16, 16, 8, C], train=bool) and gives logits [B] or [B, 1]; it may
+      have params and batch_stats.
     convolution: 'auto' (by platform and layer) or a form of
       `convolution.FORMS`; changes the speed, never the parameters.
-    **kwargs: `bn_momentum`, `dropout`, `dtype` and `data_axis` of
-      `resnet.ResNet`. The plain baselines have no BatchNorm and so no
-      'batch_stats'.
+    channels: C, for a look at an own network.
+    **settings: `bn_momentum`, `dropout`, `dtype` and `data_axis` of
+      `resnet.ResNet`. An own network gets those that it takes by name. The
+      plain baselines have no BatchNorm and so no 'batch_stats'.
 
   Returns:
     A module whose `apply({'params', 'batch_stats'}, x [B, 16, 16, 8, C],
@@ -27,15 +47,29 @@ def get_model(name: str = DEFAULT, *, convolution: str = 'auto', **kwargs):
     logits [B].
 
   Raises:
-    InputError: unknown name or form.
+    InputError: unknown name or form, or an own network that cannot be used.
   """
-  if name not in _BUILDERS:
-    raise errors.InputError(
-      f"Unknown model '{name}'; choose one of {', '.join(MODELS)}."
-    )
+  found = plugins.find(name, key='config.model.name', known=_BUILDERS)
   forms = ('auto', *_convolution.FORMS)
   if convolution not in forms:
     raise errors.InputError(
-      f"Unknown convolution '{convolution}'; choose one of {', '.join(forms)}."
+      f"config.model.convolution: is '{convolution}'; choose one of "
+      f'{", ".join(forms)}.'
     )
-  return _BUILDERS[name](convolution=convolution, **kwargs)
+  settings['convolution'] = convolution
+  if not plugins.is_plugin(name):
+    return found(**settings)
+  if callable(found) and not isinstance(found, nn.Module):
+    found = _made(name, found, settings)
+  return _contract.own(name, found, channels=channels)
+
+
+def _made(name: str, build: Any, settings: dict[str, Any]) -> Any:
+  try:
+    return build(**plugins.accepted(build, settings))
+  except Exception as error:  # whatever the user's own code raises
+    raise errors.InputError(
+      f'config.model.name: {errors.shown(name)!r} cannot be made '
+      f'({type(error).__name__}: {errors.shown(error)}); it must need none but '
+      f'{", ".join(settings)}.'
+    ) from error

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cmbjax.models import convolution, normalization
+from cmbjax.models import contract, convolution, normalization
 
 BN_MOMENTUM = 0.99
 BN_EPSILON = 1e-3
@@ -154,6 +154,7 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, x, *, train: bool = False):
     """x [B, 16, 16, 8, C] to logits [B]; C is set by the first x."""
+    contract.check_patches(x.shape)
     conv = functools.partial(
       convolution.Convolution, form=self.convolution, dtype=self.dtype
     )

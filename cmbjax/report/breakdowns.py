@@ -1,4 +1,4 @@
-"""Rows of Figure 3 taken apart: by unit, by likelihood, by operating point.
+"""Test rows taken apart: by unit, by likelihood, by operating point.
 
 Rule: a table names what it counts; the interval is over subjects whatever
 the unit.
@@ -8,8 +8,9 @@ import html
 from collections.abc import Callable
 
 from cmbjax.evaluation import metrics
-from cmbjax.report import cells, figures, tables
-from cmbjax.report.tables import Row, StudyTables
+from cmbjax.report import cells, tables
+from cmbjax.report.looks import look_of
+from cmbjax.report.tables import StudyTables
 
 escape = html.escape
 
@@ -70,7 +71,8 @@ _POINT_COLUMNS = (
 
 def units(study: StudyTables) -> str:
   """The same rows counted by candidate, lesion, scan and subject."""
-  rows = _sorted(study)
+  look = look_of(study)
+  rows = [row for some in look.by_test(study.rows).values() for row in some]
   if not any(row.levels for row in rows):
     return ''
   blocks = []
@@ -83,7 +85,7 @@ def units(study: StudyTables) -> str:
         (name, cells.value(known.get(key), kind, marks))
         for key, name, kind in columns
       ]
-      lines.append(cells.line(cells.row_name(row), values))
+      lines.append(cells.line(cells.row_name(row, look), values))
     heads = ('Strategy', *(name for _, name, _ in columns))
     table = cells.table(heads, lines, label=head) + cells.notes(marks)
     intro = f'<p class="small">{escape(meaning)}</p>'
@@ -101,11 +103,10 @@ def likelihoods(study: StudyTables) -> str:
     lines = []
     for i, one in enumerate(rows[0].likelihoods):
       columns = [
-        (tables.strategy_label(row.strategy), _bin(row.likelihoods[i], marks))
-        for row in rows
+        (row.strategy_label, _bin(row.likelihoods[i], marks)) for row in rows
       ]
       lines.append(cells.line(f'{one.low:g} to {one.high:g}', columns))
-    heads = [tables.strategy_label(row.strategy) for row in rows]
+    heads = [row.strategy_label for row in rows]
     return ('Likelihood', *heads), lines
 
   blocks = _by_test(study, lambda row: row.likelihoods, block)
@@ -141,7 +142,7 @@ def points(study: StudyTables) -> str:
           for key, head, kind in _POINT_COLUMNS
         ]
         head = (
-          f'{escape(tables.strategy_label(row.strategy))}<br><span '
+          f'{escape(row.strategy_label)}<br><span '
           f'class="small">{escape(_POINTS.get(name, name))}: '
           f'{escape(point.rule)}</span>'
         )
@@ -161,23 +162,18 @@ def points(study: StudyTables) -> str:
 
 def _by_test(study: StudyTables, has: Callable, block: Callable) -> str:
   """One table per test set of the rows that have something."""
-  blocks = []
-  for test, rows in figures.by_test(study.rows).items():
+  blocks, look = [], look_of(study)
+  for test, rows in look.by_test(study.rows).items():
     known = [row for row in rows if has(row)]
     if not known:
       continue
-    marks, label = tables.Notes(), tables.cohort_label(test)
+    marks, label = tables.Notes(), look.tests[test]
     heads, lines = block(known, marks)
     blocks.append(
       cells.fold(
-        f'On <span class="{cells.test_class(test)}">{escape(label)}</span>',
+        f'On <span class="{look.test_class(test)}">{escape(label)}</span>',
         cells.table(heads, lines, label=f'{heads[0]}, {label}')
         + cells.notes(marks),
       )
     )
   return ''.join(blocks)
-
-
-def _sorted(study: StudyTables) -> list[Row]:
-  by_test = figures.by_test(study.rows).values()
-  return [row for rows in by_test for row in rows]

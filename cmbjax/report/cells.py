@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import figures, methods, tables
-from cmbjax.report.tables import Row
+from cmbjax.report.looks import Look, look_of
+from cmbjax.report.tables import Row, StudyTables
 
 escape = html.escape
 
@@ -165,22 +166,24 @@ def sign(value: float, digits: int) -> str:
   return f'{value:+.{digits}f}'.replace('-', '−')
 
 
-def panels(rows: Sequence[Row], draw, name: str, intro: str) -> str:
+def panels(study: StudyTables, draw, name: str, intro: str) -> str:
   """One drawing per test set, side by side where there is room."""
-  groups = figures.by_test(rows)
+  look = look_of(study)
+  groups = look.by_test(study.rows)
   if not groups:
     return ''
   panels = []
   for i, (test, some) in enumerate(groups.items()):
-    label = tables.cohort_label(test)
+    label = look.tests[test]
     drawing = figures.inline(
       draw,
       some,
+      look,
       size=_PANEL,
       name=f'{name}-{i}',
       label=f'{name} on {label}',
     )
-    head = f'<h3 class="{test_class(test)}">{escape(label)}</h3>'
+    head = f'<h3 class="{look.test_class(test)}">{escape(label)}</h3>'
     panels.append(f'<figure>{head}{drawing}</figure>')
   return (
     f'<p class="sub">{escape(intro)}</p>'
@@ -188,17 +191,10 @@ def panels(rows: Sequence[Row], draw, name: str, intro: str) -> str:
   )
 
 
-def row_name(row: Row) -> str:
+def row_name(row: Row, look: Look) -> str:
   """'7T on 3T_Btumor', the test set in its colour."""
   return (
-    f'{escape(tables.strategy_label(row.strategy))} '
-    f'<span class="{test_class(row.test)}">on '
-    f'{escape(tables.cohort_label(row.test))}</span>'
+    f'{escape(row.strategy_label)} '
+    f'<span class="{look.test_class(row.test)}">on '
+    f'{escape(row.test_label)}</span>'
   )
-
-
-def test_class(test: str) -> str:
-  """CSS class of a test set's colour."""
-  variable = figures.cohort_variable(test)
-  kind = 't' if variable.startswith('--test-') else 's'
-  return f'{kind}-{variable.removeprefix("--").removeprefix("test-")}'

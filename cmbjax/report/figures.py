@@ -8,7 +8,6 @@ that it follows the reader's light or dark setting.
 import html
 import io
 import math
-import pathlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -18,44 +17,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cmbjax import files
-from cmbjax.evaluation import metrics
+from cmbjax.report.looks import INK, MUTED, RULE, TOKENS, Look
 from cmbjax.report.tables import (
-  METRICS,
   CohortRow,
+  Metric,
   Row,
-  StudyTables,
-  cohort_label,
-  headline,
-  likelihood_text,
-  ordered,
-  strategy_label,
 )
 
-# Colour -> CSS variable of report.css.
-TOKENS = {
-  '#1d2126': '--ink',
-  '#6a717b': '--muted',
-  '#dcdfe4': '--rule',
-  '#2f6694': '--test-7t',
-  '#a8650f': '--test-3t',
-  '#83438f': '--test-ccm',
-  '#b23a3a': '--before',
-  '#2d7a4c': '--after',
-  '#6b63ad': '--scratch',
-  '#45525f': '--combined',
-}
-INK, MUTED, RULE, *_ = TOKENS
-_NAMED = {name: colour for colour, name in TOKENS.items()}
-_TEST = {'btumor_7t': '--test-7t', 'btumor_3t': '--test-3t'}
-_TEST |= {'ccm_3t': '--test-ccm'}
-_STRATEGY = {'7t': '--before', 'finetuned': '--after'}
-_STRATEGY |= {'scratch': '--scratch', 'combined': '--combined'}
-_SPARE = ('--scratch', '--combined', '--test-7t', '--test-3t', '--test-ccm')
-_DASHES = {'scratch': (4, 2), 'combined': (1.2, 1.4)}
 _POINTS = 400  # of a curve on the page
 
-_STYLE = {
+STYLE = {
   'font.family': 'sans-serif',
   'font.sans-serif': ['DejaVu Sans'],
   'font.size': 9,
@@ -84,22 +55,18 @@ _STYLE = {
 }
 
 
-def cohort_variable(name: str) -> str:
-  """CSS variable of a test set's colour."""
-  return _TEST.get(name) or _spare(name)
+def literal(text: str) -> str:
+  """A name from a config as matplotlib shows it, sign by sign.
+
+  A pair of dollars would be a formula, and a curve whose label starts with an
+  underscore has no entry in the legend.
+  """
+  text = text.replace('$', r'\$')
+  return f' {text}' if text.startswith('_') else text
 
 
-def strategy_variable(name: str) -> str:
-  """CSS variable of a strategy's colour; 7T red and fine-tuned green."""
-  return _STRATEGY.get(name) or _spare(name)
-
-
-def _spare(name: str) -> str:
-  return _SPARE[sum(name.encode()) % len(_SPARE)]
-
-
-def draw_roc(ax: Axes, rows: Sequence[Row]) -> None:
-  """Figure 5: ROC curves of the strategies on one test set."""
+def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
+  """ROC curves of the strategies on one test set."""
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if row.roc is None:
@@ -107,23 +74,23 @@ def draw_roc(ax: Axes, rows: Sequence[Row]) -> None:
     area = row.metrics['auc'].value
     ax.plot(
       *_thin(row.roc),
-      label=f'{strategy_label(row.strategy)}  {area:.3f}',
-      **_line(row.strategy),
+      label=literal(f'{row.strategy_label}  {area:.3f}'),
+      **look.line(row.strategy),
     )
   ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
   ax.set(xlabel='false positive rate', ylabel='sensitivity of candidates')
   _finish(ax, [row.roc for row in rows], 'lower right')
 
 
-def draw_froc(ax: Axes, rows: Sequence[Row]) -> None:
+def draw_froc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
   """Sensitivity of all lesions against FP per scan on one test set."""
   for row in rows:
     if row.froc is not None:
       ax.plot(
         *_thin(row.froc),
         drawstyle='steps-post',
-        label=strategy_label(row.strategy),
-        **_line(row.strategy),
+        label=literal(row.strategy_label),
+        **look.line(row.strategy),
       )
   ax.set(ylim=(0, 1.01), xlabel='false positives per scan')
   ax.set(ylabel='sensitivity of all lesions')
@@ -133,15 +100,15 @@ def draw_froc(ax: Axes, rows: Sequence[Row]) -> None:
   _finish(ax, [row.froc for row in rows], 'upper left')
 
 
-def draw_reliability(ax: Axes, rows: Sequence[Row]) -> None:
+def draw_reliability(ax: Axes, rows: Sequence[Row], look: Look) -> None:
   """Share of microbleeds against likelihood on one test set."""
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if not row.reliability or not row.reliability[0]:
       continue
     likelihood, share, count = (np.asarray(v) for v in row.reliability)
-    line = _line(row.strategy)
-    ax.plot(likelihood, share, label=strategy_label(row.strategy), **line)
+    line = look.line(row.strategy)
+    ax.plot(likelihood, share, label=literal(row.strategy_label), **line)
     area = 6 + 60 * count / count.sum()
     ax.scatter(likelihood, share, s=area, color=line['color'], zorder=3)
   ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
@@ -149,11 +116,11 @@ def draw_reliability(ax: Axes, rows: Sequence[Row]) -> None:
   _finish(ax, [row.reliability for row in rows], 'lower right')
 
 
-def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
-  """Figure 2: candidates per scan of each cohort."""
+def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
+  """Candidates per scan of each cohort."""
   for y, cohort in enumerate(cohorts):
     scans = max(cohort.num_scans, 1)
-    colour = _NAMED[cohort_variable(cohort.name)]
+    colour = look.test_colour(cohort.name)
     parts = (('CMB', cohort.num_cmb, 0.18), ('FP', cohort.num_fp, -0.18))
     for name, count, shift in parts:
       value = count / scans
@@ -168,7 +135,7 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
         va='center',
         fontsize=8,
       )
-  ax.set_yticks(range(len(cohorts)), [cohort_label(c.name) for c in cohorts])
+  ax.set_yticks(range(len(cohorts)), [literal(c.label) for c in cohorts])
   ax.invert_yaxis()
   ax.spines['left'].set_visible(False)
   ax.tick_params(axis='y', length=0)
@@ -176,11 +143,13 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow]) -> None:
   ax.set_xlabel('candidates per scan')
 
 
-def draw_rows(ax: Axes, rows: Sequence[Row], metric) -> None:
-  """Figure 3: one metric of all rows, coloured by test set."""
+def draw_rows(
+  ax: Axes, rows: Sequence[Row], metric: Metric, look: Look
+) -> None:
+  """One metric of all rows, coloured by test set."""
   for y, row in enumerate(rows):
     interval = row.metrics.get(metric.name)
-    colour = _NAMED[cohort_variable(row.test)]
+    colour = look.test_colour(row.test)
     if interval is None or interval.value is None:
       ax.text(0.02, y, '–', transform=ax.get_yaxis_transform(), va='center')
       continue
@@ -201,30 +170,30 @@ def draw_rows(ax: Axes, rows: Sequence[Row], metric) -> None:
   ax.spines['left'].set_visible(False)
 
 
-def draw_loss(ax: Axes, curves: Sequence[dict]) -> None:
+def draw_loss(ax: Axes, curves: Sequence[dict], look: Look) -> None:
   """Validation loss of one strategy: each replica thin, the mean strong."""
-  _draw_replicas(ax, curves, 'validation_loss')
+  _draw_replicas(ax, curves, 'validation_loss', look)
   ax.set_ylabel('validation loss')
   ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
 
 
-def draw_rate(ax: Axes, curves: Sequence[dict]) -> None:
+def draw_rate(ax: Axes, curves: Sequence[dict], look: Look) -> None:
   """Learning rate of each replica of one strategy."""
-  _draw_replicas(ax, curves, 'learning_rate', mean=False)
+  _draw_replicas(ax, curves, 'learning_rate', look, mean=False)
   ax.set(yscale='log', xlabel='epoch', ylabel='learning rate')
   values = [c['learning_rate'] for c in curves if c.get('learning_rate')]
   if values:
     ax.set_ylim(min(values) / 2, max(values) * 2)
 
 
-def _draw_replicas(ax, curves, name, *, mean=True):
+def _draw_replicas(ax, curves, name, look, *, mean=True):
   replicas: dict[tuple, list] = {}
   for row in curves:
     value = row.get(name)
     if value is not None and math.isfinite(value):
       key = (row.get('seed', 0), row.get('fold', 0))
       replicas.setdefault(key, []).append((row['epoch'], value))
-  colour = _NAMED[strategy_variable(curves[0]['strategy'])]
+  colour = look.strategy_colour(curves[0]['strategy'])
   for points in replicas.values():
     x, y = zip(*points)
     alpha = 0.45 if mean else 0.8
@@ -256,13 +225,6 @@ def _draw_replicas(ax, curves, name, *, mean=True):
   )
 
 
-def _line(strategy: str) -> dict:
-  line = {'color': _NAMED[strategy_variable(strategy)], 'linewidth': 1.6}
-  if strategy in _DASHES:
-    line['dashes'] = _DASHES[strategy]
-  return line
-
-
 def _finish(ax: Axes, curves: Sequence, where: str) -> None:
   ax.grid(True)
   ax.set_axisbelow(True)
@@ -279,15 +241,6 @@ def _thin(curve) -> tuple[np.ndarray, np.ndarray]:
     return x, y
   keep = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
   return x[keep], y[keep]
-
-
-def by_test(rows: Sequence[Row]) -> dict[str, list[Row]]:
-  """Test set -> its rows, in the order of Figure 3."""
-  groups: dict[str, list[Row]] = {}
-  for row in ordered(rows):
-    groups.setdefault(row.test, []).append(row)
-  order = {name: i for i, name in enumerate(_TEST)}
-  return dict(sorted(groups.items(), key=lambda g: order.get(g[0], 99)))
 
 
 def by_strategy(learning: Sequence[dict]) -> dict[str, list[dict]]:
@@ -310,7 +263,7 @@ def inline(
     name: makes the ids inside unique on the page.
     label: read by screen readers.
   """
-  with mpl.rc_context(_STYLE):
+  with mpl.rc_context(STYLE):
     figure = Figure(figsize=size, layout='constrained')
     FigureCanvasAgg(figure)
     draw(figure.add_subplot(), *args)
@@ -343,156 +296,6 @@ def _for_page(svg: str, name: str, label: str) -> str:
   head = f'<svg role="img" aria-label="{html.escape(label)}" '
   head += 'class="plot" '
   return re.sub(r'\n\s*\n', '\n', head + svg[len('<svg ') :])
-
-
-def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes figure2 ... figure5, froc, reliability and learning.
-
-  As PNG, and as SVG where it is a drawing. A figure without content is not
-  written; one that an earlier run left under its name goes.
-  """
-  rows, tests = ordered(study.rows), by_test(study.rows)
-  made = []
-
-  def save(name, title, content, shape, size, fill):
-    if content:
-      made.append(
-        _save(folder / f'{name}.png', title, study, shape, size, fill)
-      )
-    else:
-      _remove(folder / f'{name}.png')
-
-  def panels(draw):
-    def fill(axes):
-      for ax, (test, some) in zip(axes, tests.items()):
-        draw(ax, some)
-        ax.set_title(cohort_label(test))
-
-    return fill
-
-  count = max(len(tests), 1)
-  wide = (3.6 * count, 3.9)
-  save(
-    'figure2_cohorts',
-    'Candidates per scan',
-    study.cohorts,
-    (1, 1),
-    (7, 1 + 0.8 * len(study.cohorts)),
-    lambda axes: draw_counts(axes[0], study.cohorts),
-  )
-  save(
-    'figure3_rows',
-    'Test metrics with intervals over subjects',
-    rows,
-    (1, len(METRICS)),
-    (15, 1.4 + 0.36 * len(rows)),
-    lambda axes: _fill_rows(axes, rows),
-  )
-  save('figure5_roc', 'ROC', rows, (1, count), wide, panels(draw_roc))
-  save('froc', 'FROC', rows, (1, count), wide, panels(draw_froc))
-  save(
-    'reliability',
-    'Reliability',
-    rows,
-    (1, count),
-    wide,
-    panels(draw_reliability),
-  )
-  strategies = by_strategy(study.learning)
-  save(
-    'learning',
-    'Validation loss and learning rate of every fold',
-    strategies,
-    (2, max(len(strategies), 1)),
-    (3.4 * max(len(strategies), 1), 5),
-    lambda axes: _fill_learning(axes, strategies),
-  )
-  for name, title, patches in (
-    ('figure4_removed', 'FPs that fine-tuning removes', study.removed),
-    ('misses', 'Missed lesions and worst errors', study.misses),
-  ):
-    patches = [p for p in patches if np.size(p.image)]
-    if patches:
-      path = folder / f'{name}.png'
-      made.append(_save_patches(path, title, study, patches))
-    else:
-      _remove(folder / f'{name}.png')
-  return made
-
-
-def _remove(path: pathlib.Path) -> None:
-  for old in (path, path.with_suffix('.svg')):
-    old.unlink(missing_ok=True)
-
-
-def _fill_rows(axes, rows):
-  for ax, metric in zip(axes, METRICS):
-    draw_rows(ax, rows, metric)
-  names = [
-    f'{row.number or ""}  {strategy_label(row.strategy)} on '
-    f'{cohort_label(row.test)}'
-    for row in rows
-  ]
-  axes[0].set_yticks(range(len(rows)), names)
-  for label, row in zip(axes[0].get_yticklabels(), rows):
-    label.set_color(_NAMED[cohort_variable(row.test)])
-
-
-def _fill_learning(axes, strategies):
-  half = len(axes) // 2
-  for i, (name, curves) in enumerate(strategies.items()):
-    draw_loss(axes[i], curves)
-    axes[i].set_title(strategy_label(name))
-    draw_rate(axes[half + i], curves)
-
-
-def _save(
-  path, title, study, shape, size, fill, *, vector=True
-) -> pathlib.Path:
-  """PNG, and SVG beside it for drawings without images."""
-  with mpl.rc_context(_STYLE):
-    figure = Figure(figsize=size, layout='constrained')
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(*shape, squeeze=False)
-    fill(axes.ravel())
-    figure.suptitle(
-      f'{title} – {headline(study)}', x=0.01, ha='left', fontsize=11
-    )
-    with files.whole(path) as temporary:
-      figure.savefig(temporary, format='png', metadata={'Software': None})
-    if vector:
-      with files.whole(path.with_suffix('.svg')) as temporary:
-        figure.savefig(temporary, format='svg', metadata={'Date': None})
-  return path
-
-
-def _save_patches(path, title, study, patches) -> pathlib.Path:
-  """Consecutive axial slices of each patch in a row, likelihoods beside."""
-  threshold = study.record.get('threshold', metrics.THRESHOLD)
-
-  def fill(axes):
-    for patch, line in zip(patches, axes.reshape(len(patches), -1)):
-      image = np.asarray(patch.image, float)
-      for z, ax in enumerate(line):
-        ax.axis('off')
-        if z < image.shape[2]:
-          # RAS array, shown with the patient's right on the left.
-          slice_ = image[::-1, :, z].T
-          ax.imshow(slice_, cmap='gray', vmin=0, vmax=1, origin='lower')
-      beside = {'transform': line[0].transAxes, 'ha': 'right'}
-      line[0].text(-0.1, 0.78, patch.key, fontsize=6.5, color=MUTED, **beside)
-      marks = ((patch.before, '--before'), (patch.after, '--after'))
-      for y, (value, variable) in zip((0.48, 0.18), marks):
-        if value is not None:
-          beside['color'] = _NAMED[variable]
-          text = likelihood_text(value, threshold)
-          line[0].text(-0.1, y, text, weight='bold', **beside)
-
-  slices = max(np.asarray(p.image).shape[2] for p in patches)
-  size = (2.2 + 0.9 * slices, 0.7 + 0.95 * len(patches))
-  title = f'{title} (threshold {threshold:g})'
-  shape = (len(patches), slices)
-  return _save(path, title, study, shape, size, fill, vector=False)
 
 
 def patch_png(image: np.ndarray, *, scale: int = 4, gap: int = 1) -> bytes:

@@ -1,4 +1,4 @@
-"""Patches to galleries: what fine-tuning removes, what was missed.
+"""Patches to galleries: what a strategy removes, what was missed.
 
 Rule: a picture shows slices from below upwards with the patient's right on
 the left, and its likelihoods stand above it.
@@ -21,14 +21,20 @@ _VIEW = (
 
 
 def removed(study: StudyTables) -> str:
-  """Figure 4."""
+  """False candidates that a strategy removes after its start."""
   if not study.removed:
     return ''
   threshold = _threshold(study)
+  before, after, test = (
+    escape(label or other)
+    for label, other in zip(
+      study.removed_by, ('one strategy', 'another', 'one test set')
+    )
+  )
   return (
-    '<p class="sub">False candidates called microbleeds by the 7T model '
-    f'(likelihood above {threshold:g}, <b class="s-before">red</b>) and '
-    'removed by the fine-tuned one (<b class="s-after">green</b>). '
+    f'<p class="sub">Mimics of {test} that {before} calls microbleeds '
+    f'(likelihood above {threshold:g}, <b class="c-before">red</b>) and '
+    f'{after} does not (<b class="c-after">green</b>). '
     f'{_VIEW}</p>' + _slices(study.removed, threshold)
   )
 
@@ -54,8 +60,8 @@ def _slices(patches: Sequence[Patch], threshold: float) -> str:
     numbers = ''.join(
       f'<b class="{colour}">{likelihood_text(value, threshold)}</b> '
       for value, colour in (
-        (patch.before, 's-before'),
-        (patch.after, 's-after'),
+        (patch.before, 'c-before'),
+        (patch.after, 'c-after'),
       )
       if value is not None
     )

@@ -15,6 +15,7 @@ from cmbjax import files
 from cmbjax.report import (
   breakdowns,
   cells,
+  figure_files,
   figures,
   gallery,
   lesions,
@@ -24,6 +25,7 @@ from cmbjax.report import (
   storage,
   tables,
 )
+from cmbjax.report.looks import Look, look_of
 from cmbjax.report.tables import StudyTables
 
 escape = html.escape
@@ -41,7 +43,7 @@ def write(study: StudyTables, folder: str | os.PathLike) -> pathlib.Path:
   """
   folder = files.make_folder(folder)
   storage.write_all(study, folder)
-  figures.save_all(study, folder)
+  figure_files.save_all(study, folder)
   path = folder / 'report.html'
   files.write_text(path, page(study))
   return path
@@ -51,7 +53,7 @@ def page(study: StudyTables) -> str:
   """The whole page as text."""
   parts = [
     ('results', 'Results', results.results(study)),
-    ('orderings', "The paper's orderings", results.orderings(study)),
+    ('orderings', tables.claims_head(study), results.orderings(study)),
     ('pairs', 'Strategies in pairs', results.pairs(study)),
     ('held-out', 'Out of fold', results.held_out(study)),
     ('roc', 'ROC curves', roc(study)),
@@ -65,7 +67,7 @@ def page(study: StudyTables) -> str:
     ('likelihoods', 'By likelihood', breakdowns.likelihoods(study)),
     ('counts', 'Microbleeds per scan', lesions.counts(study)),
     ('cohorts', 'Cohorts', cohorts(study)),
-    ('removed', 'What fine-tuning removes', gallery.removed(study)),
+    ('removed', tables.removed_head(study), gallery.removed(study)),
     ('misses', 'Misses and errors', gallery.misses(study)),
     ('calibration', 'Calibration', calibration(study)),
     ('points', 'Operating points', breakdowns.points(study)),
@@ -113,9 +115,9 @@ def _lead(study: StudyTables) -> str:
 
 
 def roc(study: StudyTables) -> str:
-  """Figure 5."""
+  """ROC curves by test set."""
   return cells.panels(
-    study.rows,
+    study,
     figures.draw_roc,
     'roc',
     'ROC of all strategies over the candidates of one test set, with AUC.',
@@ -123,16 +125,18 @@ def roc(study: StudyTables) -> str:
 
 
 def cohorts(study: StudyTables) -> str:
-  """Figure 2: table and counts."""
+  """Table and counts."""
   if not study.cohorts:
     return ''
-  lines = ''.join(_cohort_line(cohort) for cohort in study.cohorts)
+  look = look_of(study)
+  lines = ''.join(_cohort_line(cohort, look) for cohort in study.cohorts)
   heads = ('Cohort', 'Subjects', 'Scans', 'CMB (per scan)', 'FP (per scan)')
   heads += ('CMB / FP', 'Lesions', 'Never proposed', 'Protocol')
   heads = ''.join(f'<th scope="col">{head}</th>' for head in heads)
   drawing = figures.inline(
     figures.draw_counts,
     study.cohorts,
+    look,
     size=(7.0, 0.9 + 0.75 * len(study.cohorts)),
     name='counts',
     label='Candidates per scan of each cohort',
@@ -147,7 +151,7 @@ def cohorts(study: StudyTables) -> str:
   )
 
 
-def _cohort_line(cohort: tables.CohortRow) -> str:
+def _cohort_line(cohort: tables.CohortRow, look: Look) -> str:
   def per_scan(count):
     if not cohort.num_scans:
       return f'{count}'
@@ -174,8 +178,8 @@ def _cohort_line(cohort: tables.CohortRow) -> str:
     ('Protocol', protocol),
   )
   return (
-    f'<tr><th scope="row" class="{cells.test_class(cohort.name)}">'
-    f'{escape(tables.cohort_label(cohort.name))}</th>'
+    f'<tr><th scope="row" class="{look.test_class(cohort.name)}">'
+    f'{escape(cohort.label)}</th>'
     + ''.join(
       f'<td data-head="{escape(head)}"><span>{escape(str(text))}</span></td>'
       for head, text in columns
@@ -188,7 +192,7 @@ def calibration(study: StudyTables) -> str:
   """Reliability diagrams, Brier score and ECE."""
   if not any(row.calibration for row in study.rows):
     return ''
-  marks, lines = tables.Notes(), []
+  look, marks, lines = look_of(study), tables.Notes(), []
   columns = [('brier', 'Brier score'), ('ece', 'ECE')]
   if any(row.calibrated_by for row in study.rows):
     columns += [('brier_calibrated', 'Brier, calibrated')]
@@ -200,12 +204,12 @@ def calibration(study: StudyTables) -> str:
     ]
     if len(columns) > 2:
       values.append(('Calibrated by', escape(row.calibrated_by or tables.DASH)))
-    lines.append(cells.line(cells.row_name(row), values))
+    lines.append(cells.line(cells.row_name(row, look), values))
   heads = ['Strategy', *(head for _, head in columns)]
   heads += ['Calibrated by'] * (len(columns) > 2)
   return (
     cells.panels(
-      study.rows,
+      study,
       figures.draw_reliability,
       'reliability',
       'Share of microbleeds among candidates of like likelihood; dots grow '
@@ -225,13 +229,14 @@ def learning(study: StudyTables) -> str:
   groups = figures.by_strategy(study.learning)
   if not groups:
     return ''
-  panels = []
+  panels, look = [], look_of(study)
   for i, (name, curves) in enumerate(groups.items()):
-    label = tables.strategy_label(name)
+    label = look.strategies[name]
     drawings = ''.join(
       figures.inline(
         draw,
         curves,
+        look,
         size=size,
         name=f'{draw.__name__}-{i}',
         label=f'{what} of {label}',
@@ -250,11 +255,26 @@ def learning(study: StudyTables) -> str:
   )
 
 
+def _strategies(study: StudyTables) -> str:
+  """Each strategy in words."""
+  items = ''.join(
+    f'<dt>{escape(one.label)}</dt><dd>{escape(one.text)}</dd>'
+    for one in study.strategies
+    if one.text
+  )
+  if not items:
+    return ''
+  return (
+    '<details><summary>What each strategy does</summary>'
+    f'<dl>{items}</dl></details>'
+  )
+
+
 def methods_section(study: StudyTables) -> str:
   """A paragraph to paste, and the full record."""
   record = json.dumps(storage.plain(study.record), indent=2, ensure_ascii=False)
   return (
     f'<p class="prose">{escape(methods.paragraph(study))}</p>'
-    '<details><summary>Settings and versions</summary>'
+    f'{_strategies(study)}<details><summary>Settings and versions</summary>'
     f'<pre tabindex="0">{escape(record)}</pre></details>'
   )

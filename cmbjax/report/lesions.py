@@ -10,6 +10,7 @@ import numpy as np
 
 from cmbjax.evaluation import agreement, metrics
 from cmbjax.report import cells, figures, tables
+from cmbjax.report.looks import Look, look_of
 from cmbjax.report.tables import Row, StudyTables
 
 escape = html.escape
@@ -29,7 +30,8 @@ def froc(study: StudyTables) -> str:
     return ''
   marks, lines = tables.Notes(), []
   heads = ('Strategy', *(f'{rate:g}' for rate in metrics.FROC_RATES))
-  by_test = figures.by_test(study.rows).values()
+  look = look_of(study)
+  by_test = look.by_test(study.rows).values()
   for row in (row for some in by_test for row in some):
     columns = [
       (
@@ -38,7 +40,7 @@ def froc(study: StudyTables) -> str:
       )
       for rate in heads[1:]
     ]
-    lines.append(cells.line(cells.row_name(row), columns))
+    lines.append(cells.line(cells.row_name(row, look), columns))
   table = (
     '<h3>Sensitivity of all lesions at fixed false positives per scan</h3>'
     '<p class="small">Intervals from bootstrap draws of whole subjects, each '
@@ -50,18 +52,18 @@ def froc(study: StudyTables) -> str:
     'Lesions that no candidate reached count as missed, so a curve ends '
     'below one where the detector ends.'
   )
-  return cells.panels(study.rows, figures.draw_froc, 'froc', intro) + table
+  return cells.panels(study, figures.draw_froc, 'froc', intro) + table
 
 
 def parts(study: StudyTables) -> str:
   """Sensitivity by size and region, where the lesions are known singly."""
-  blocks = []
+  blocks, look = [], look_of(study)
   heads = dict.fromkeys(h for row in study.rows for h in row.parts)
   for head in heads:
-    for test, rows in figures.by_test(study.rows).items():
+    for rows in look.by_test(study.rows).values():
       known = [row for row in rows if head in row.parts]
       if known:
-        blocks.append(_part(head, test, known))
+        blocks.append(_part(head, known, look))
   if not blocks:
     return ''
   return (
@@ -71,10 +73,10 @@ def parts(study: StudyTables) -> str:
   )
 
 
-def _part(head: str, test: str, rows: list[Row]) -> str:
+def _part(head: str, rows: list[Row], look: Look) -> str:
   """One table: a line per group, a column per strategy."""
   marks = tables.Notes()
-  names = [tables.strategy_label(row.strategy) for row in rows]
+  names = [row.strategy_label for row in rows]
   lines = []
   for group, (_, count) in rows[0].parts[head].items():
     columns = [
@@ -83,10 +85,9 @@ def _part(head: str, test: str, rows: list[Row]) -> str:
     ]
     title = f'{escape(group)} <span class="small">({count})</span>'
     lines.append(cells.line(title, columns))
-  label = tables.cohort_label(test)
+  label, colour = rows[0].test_label, look.test_class(rows[0].test)
   return cells.fold(
-    f'By {escape(head)} on <span class="{cells.test_class(test)}">'
-    f'{escape(label)}</span>',
+    f'By {escape(head)} on <span class="{colour}">{escape(label)}</span>',
     cells.table(
       (cells.sentence_case(head), *names), lines, label=f'{head} on {label}'
     )
@@ -97,7 +98,8 @@ def _part(head: str, test: str, rows: list[Row]) -> str:
 def counts(study: StudyTables) -> str:
   """ICC, weighted kappa, Bland-Altman and grades of the counts per scan."""
   marks, lines = tables.Notes(), []
-  by_test = figures.by_test(study.rows).values()
+  look = look_of(study)
+  by_test = look.by_test(study.rows).values()
   for row in (row for some in by_test for row in some):
     columns = [
       (head, cells.value(row.agreement.get(name), kind, marks))
@@ -108,7 +110,7 @@ def counts(study: StudyTables) -> str:
     mark = marks.mark(found.note) if found else ''
     bias += f'<sup>{mark}</sup>' if mark else ''
     columns.append((_BIAS, f'{bias} <span class="ci">{inside}</span>'))
-    lines.append(cells.line(cells.row_name(row), columns))
+    lines.append(cells.line(cells.row_name(row, look), columns))
   if not lines:
     return ''
   heads = ('Strategy', *(head for _, head, _ in _COUNTS), _BIAS)
@@ -135,7 +137,8 @@ def _grade_names() -> list[str]:
 def _burden(study: StudyTables) -> str:
   """Scans by true and found grade, one small table per row."""
   names, blocks = _grade_names(), []
-  by_test = figures.by_test(study.rows).values()
+  look = look_of(study)
+  by_test = look.by_test(study.rows).values()
   for row in (row for some in by_test for row in some):
     if not np.any(row.grades):
       continue
@@ -149,7 +152,7 @@ def _burden(study: StudyTables) -> str:
     ]
     heads = ('Scans', *(f'found {name}' for name in names))
     blocks.append(
-      f'<h4>{cells.row_name(row)}</h4>'
+      f'<h4>{cells.row_name(row, look)}</h4>'
       + cells.table(heads, lines, label=f'Grades of {row.strategy}, {row.test}')
     )
   if not blocks:

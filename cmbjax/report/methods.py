@@ -3,7 +3,7 @@
 Rule: a sentence states only what the record or the rows hold.
 """
 
-from cmbjax.evaluation import metrics, orderings
+from cmbjax.evaluation import claims, metrics
 from cmbjax.report import tables
 from cmbjax.report.tables import StudyTables
 
@@ -16,30 +16,29 @@ def lead(study: StudyTables) -> list[str]:
   by_test: dict[str, list] = {}
   for row in tables.ordered(study.rows):
     by_test.setdefault(row.test, []).append(row)
-  for test, rows in by_test.items():
+  for rows in by_test.values():
     known = [r for r in rows if r.metrics['auc'].value is not None]
     if not known:
       note = rows[0].metrics['auc'].note
-      parts.append(f'{tables.cohort_label(test)}: no AUC, {note}.')
+      parts.append(f'{rows[0].test_label}: no AUC, {note}.')
       continue
     best = max(known, key=lambda r: r.metrics['auc'].value)
-    parts.append(_best(best, test, len(rows)))
+    parts.append(_best(best, len(rows)))
   if study.orderings:
     parts.append(_verdicts(study))
   return parts
 
 
-def _best(row, test: str, count: int) -> str:
+def _best(row: tables.Row, count: int) -> str:
   found = row.metrics
   auc = tables.number(found['auc'].value, 'number')
   inside = tables.bounds(found['auc'], 'number')
   inside = f' ({inside})' if inside else ''
   kept = tables.number(found['sensitivity_lesions'].value, 'percent')
   rate = tables.number(found['fp_per_scan'].value, 'count')
-  name = tables.strategy_label(row.strategy)
   place = f', the highest of {count},' if count > 1 else ''
   return (
-    f'{tables.cohort_label(test)}: {name}{place} has AUC {auc}{inside} and '
+    f'{row.test_label}: {row.strategy_label}{place} has AUC {auc}{inside} and '
     f'keeps {kept} of all lesions at {rate} false positives per scan.'
   )
 
@@ -50,7 +49,10 @@ def _verdicts(study: StudyTables) -> str:
     count[one.verdict] = count.get(one.verdict, 0) + 1
   text = ', '.join(f'{n} {verdict}' for verdict, n in count.items())
   where = ' on simulated data' if study.simulated else ''
-  return f'Of {len(study.orderings)} orderings of the paper, {text}{where}.'
+  what = f'{len(study.orderings)} orderings of the paper'
+  if not study.paper:
+    what = counted(len(study.orderings), 'claim')
+  return f'Of {what}, {text}{where}.'
 
 
 def reading(study: StudyTables) -> str:
@@ -58,11 +60,14 @@ def reading(study: StudyTables) -> str:
   record = study.record
   level = record.get('level', 0.95)
   threshold = record.get('threshold', metrics.THRESHOLD)
+  numbers = ''
+  if study.paper and tables.numbered(study.rows):
+    numbers = f' Row numbers are those of {study.paper}.'
   return (
     f'A candidate is kept when its likelihood is above {threshold:g}. '
     f'Beneath each number its {100 * level:g} % interval, drawn from 0 to 1 '
-    '(AUC: from 0.5; false positives per scan: from 0 to the largest). Row '
-    "numbers are those of the paper's Figure 3."
+    '(AUC: from 0.5; false positives per scan: from 0 to the largest).'
+    f'{numbers}'
   )
 
 
@@ -77,18 +82,45 @@ def family(study: StudyTables) -> str:
     f'Difference of AUC, first row minus second. {tests} is decided only when '
     f'its {100 * level:g} % interval lies on one side of 0 and its permutation '
     f'of whole subjects has p of at most {1 - level:.2g} after Holm, whatever '
-    'p is alone. "Not better" is decided when the interval excludes a gain '
-    f'above {orderings.MARGIN:g}, "removes many" when it excludes '
-    f'{100 * orderings.MANY:g} %; these two are read off their interval alone. '
-    'Intervals and p hold the spread of subjects, not that of training: the '
-    'range of single seeds stands beside them.'
+    f'p is alone. {_by_interval(study)}Intervals and p hold the spread of '
+    'subjects, not that of training: the range of single seeds stands beside '
+    'them.'
   )
+
+
+def _by_interval(study: StudyTables) -> str:
+  """Of the kinds of claims that need no test, those that are there."""
+  rules = []
+  if margins := _margins(study):
+    rules.append(
+      '"Not better" is decided when the interval excludes a gain above '
+      f'{margins}'
+    )
+  if any(one.metric == 'fp_removed' for one in study.orderings):
+    when = 'when it' if rules else 'is decided when the interval'
+    rules.append(f'"removes many" {when} excludes {100 * claims.MANY:g} %')
+  if not rules:
+    return ''
+  which = 'these two are read off their'
+  if len(rules) == 1:
+    which = 'this is read off its'
+  text = f'{", ".join(rules)}; {which} interval alone. '
+  return text[:1].upper() + text[1:]
+
+
+def _margins(study: StudyTables) -> str:
+  """'0.02', or all that claims of "not better" use; '' without any."""
+  found = {
+    f'{one.margin:g}' for one in study.orderings if one.kind == claims.NOT_ABOVE
+  }
+  return ' or '.join(sorted(found))
 
 
 def paragraph(study: StudyTables) -> str:
   """Methods, ready to paste into a manuscript."""
   record = study.record
-  parts = [_data(study), _training(record), _statistics(study)]
+  parts = [_data(study), _strategies(study), _training(record)]
+  parts.append(_statistics(study))
   environment = record.get('environment', {})
   packages = environment.get('packages', {})
   names = ', '.join(
@@ -108,7 +140,7 @@ def _data(study: StudyTables) -> str:
   if not study.cohorts:
     return ''
   items = [
-    f'{tables.cohort_label(c.name)} ({counted(c.num_subjects, "subject")}, '
+    f'{c.label} ({counted(c.num_subjects, "subject")}, '
     f'{counted(c.num_scans, "scan")}, {counted(c.num_lesions, "microbleed")}, '
     f'{c.num_cmb} microbleed and {c.num_fp} mimic candidates)'
     for c in study.cohorts
@@ -117,9 +149,29 @@ def _data(study: StudyTables) -> str:
   word = 'cohort' if len(items) == 1 else 'cohorts'
   return (
     f'We used the {kind}susceptibility-weighted {word} {_join(items)}. '
-    'Candidates were proposed by 2-D fast radial symmetry with 3-D region '
-    'growing and geometric gates, and labelled by the reference lesions.'
+    f'Candidates were proposed by {_stage(study.record)}, and labelled by the '
+    'reference lesions.'
   )
+
+
+_STAGES = {
+  'frst': '2-D fast radial symmetry with 3-D region growing and geometric '
+  'gates',
+  'hessian': 'the Hessian of the image at several scales with 3-D region '
+  'growing and geometric gates',
+}
+
+
+def _stage(record: dict) -> str:
+  """The candidate stage in words; an own one by its name."""
+  name = record.get('candidates', 'frst')
+  return _STAGES.get(name, f'a method of our own ({name})')
+
+
+def _strategies(study: StudyTables) -> str:
+  """What each strategy learns on, starts from and keeps."""
+  told = [f'{one.label} {one.text}' for one in study.strategies if one.text]
+  return f'Strategies: {"; ".join(told)}.' if told else ''
 
 
 def counted(count: int, name: str) -> str:
@@ -130,7 +182,10 @@ def counted(count: int, name: str) -> str:
 def _training(record: dict) -> str:
   text = ''
   if record.get('model'):
-    text = f'A residual network ({record["model"]}) rated each candidate'
+    kind = 'A residual network'
+    if not record['model'].startswith('resnet'):
+      kind = 'A network'
+    text = f'{kind} ({record["model"]}) rated each candidate'
     folds = record.get('folds')
     if isinstance(folds, int):
       text += (
@@ -160,11 +215,22 @@ def _statistics(study: StudyTables) -> str:
     'Strategies were compared on the same candidates by intervals of paired '
     'differences over subjects and by permutation of strategy labels within '
     'subjects (of subjects between test sets where these differ). '
-    f'{_family(study)}DeLong, McNemar and Nadeau-Bengio tests are given for '
-    'reference with their assumptions. Counts per scan were compared with the '
-    'truth by ICC(2,1) and ICC(3,1) (Shrout and Fleiss 1979), limits of '
-    'agreement (Bland and Altman 1986) and quadratically weighted kappa '
-    '(Cohen 1968) of burden grades.'
+    f'{_own(study)}{_family(study)}DeLong, McNemar and Nadeau-Bengio tests are '
+    'given for reference with their assumptions. Counts per scan were '
+    'compared with the truth by ICC(2,1) and ICC(3,1) (Shrout and Fleiss '
+    '1979), limits of agreement (Bland and Altman 1986) and quadratically '
+    'weighted kappa (Cohen 1968) of burden grades.'
+  )
+
+
+def _own(study: StudyTables) -> str:
+  """What the paragraph says of the user's metrics, '' without any."""
+  if not study.metrics:
+    return ''
+  names = _join([tables.own_head(name) for name in study.metrics])
+  return (
+    f'Our own measures ({names}) and their paired differences have jackknife '
+    'intervals over subjects on their own scale. '
   )
 
 
@@ -174,11 +240,16 @@ def _family(study: StudyTables) -> str:
   if not count:
     return ''
   level = study.record.get('level', 0.95)
+  margins = _margins(study)
+  if margins:
+    margins = (
+      "; a claim of 'not better' when the interval excluded a gain above "
+      f'{margins}'
+    )
   return (
     f'The {counted(count, "claim")} about AUC formed one confirmatory family: '
     f'one counted as decided only with p <= {1 - level:.2g} after Holm '
-    "correction and an interval that excluded 0; a claim of 'not better' "
-    f'when the interval excluded a gain above {orderings.MARGIN:g}. For the '
+    f'correction and an interval that excluded 0{margins}. For the '
     'undecided, the numbers of subjects for 80 % power are those of a t test '
     'at the level that Holm asks of the next claim. '
   )

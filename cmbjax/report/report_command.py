@@ -20,11 +20,11 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: when the run has no readable results.json.
   """
-  from cmbjax.report import html, storage, tables
+  from cmbjax.report import html, printed, storage
 
   folder = pathlib.Path(arguments.run_folder)
   study = storage.read_json(folder)
   page = html.write(study, arguments.out or folder)
-  print(tables.print_rows(study))
+  print(printed.print_rows(study))
   print(page)
   return 0

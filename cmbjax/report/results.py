@@ -1,18 +1,22 @@
-"""Rows of Figure 3 to tables: results, orderings, pairs, out of fold.
+"""Test rows to tables: results, orderings, pairs, out of fold.
 
 Rule: an effect stands with its interval before any p value, and a test that
 takes candidates for independent says so.
 """
 
+import functools
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import compare, statistics
-from cmbjax.evaluation import orderings as claims
+from cmbjax.evaluation import claims, compare, statistics
+from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.predictions import OUT_OF_FOLD
-from cmbjax.report import cells, figures, methods, tables
+from cmbjax.evaluation.statistics import Interval
+from cmbjax.report import cells, methods, tables
+from cmbjax.report.looks import Look, look_of
 from cmbjax.report.tables import METRICS, Row, StudyTables
 
 escape = html.escape
@@ -27,62 +31,97 @@ _AXES = {'number': (0.5, 1.0), 'percent': (0.0, 1.0)}
 
 
 def results(study: StudyTables) -> str:
-  """Figure 3: rows grouped and coloured by test set."""
-  notes = tables.Notes()
-  heads = ''.join(f'<th scope="col">{escape(m.head)}</th>' for m in METRICS)
-  highest = _highest(study.rows)
+  """Rows grouped and coloured by test set."""
+  notes, look, columns = tables.Notes(), look_of(study), _columns(study)
+  with_number = tables.numbered(study.rows)
+  heads = ['Row'] * with_number + ['Strategy', *(c.head for c in columns)]
+  top = ''.join(f'<th scope="col">{escape(head)}</th>' for head in heads)
   body = []
-  for test, rows in figures.by_test(study.rows).items():
-    some = rows[0]
+  for test, rows in look.by_test(study.rows).items():
+    colour = look.test_class(test)
     body.append(
-      f'<tr class="group {cells.test_class(test)}"><th scope="rowgroup" '
-      f'colspan="{len(METRICS) + 2}">{escape(tables.cohort_label(test))} '
-      f'<span class="small">{cells.sizes(some)}</span></th></tr>'
+      f'<tr class="group {colour}"><th scope="rowgroup" '
+      f'colspan="{len(heads)}">{escape(look.tests[test])} '
+      f'<span class="small">{cells.sizes(rows[0])}</span></th></tr>'
     )
-    body += [_result_line(row, highest, notes) for row in rows]
+    for row in rows:
+      number = _number(row) if with_number else ''
+      line = number + _result_cells(row, columns, colour, notes)
+      body.append(f'<tr>{line}</tr>')
   caption = methods.reading(study)
   return (
     f'<p class="sub">{escape(caption)}</p>'
     '<div class="scroll" tabindex="0" role="region" aria-label="Results">'
-    '<table class="cards"><thead><tr><th scope="col">Row</th>'
-    f'<th scope="col">Strategy</th>{heads}</tr></thead>'
+    f'<table class="cards"><thead><tr>{top}</tr></thead>'
     f'<tbody>{"".join(body)}</tbody></table></div>'
     + cells.notes(notes)
     + _seeds(study)
-    + _meanings()
+    + _meanings(study)
   )
 
 
-def _result_line(row: Row, highest: float, notes: tables.Notes) -> str:
+class _Column(NamedTuple):
+  """One metric of the table of results.
+
+  Attributes:
+    head: plain text.
+    kind: as in `tables.Metric`.
+    axis: ends of the small drawings.
+    of: its interval in a row.
+  """
+
+  head: str
+  kind: str
+  axis: tuple[float, float]
+  of: Callable[[Row], Interval | None]
+
+
+def _columns(study: StudyTables) -> list[_Column]:
+  columns = []
+  for m in METRICS:
+    of = functools.partial(_metric, m.name)
+    axis = _AXES.get(m.kind) or _axis(study.rows, of)
+    columns.append(_Column(m.head, m.kind, axis, of))
+  for name in study.metrics:
+    of = functools.partial(_own, name)
+    axis = _axis(study.rows, of)
+    columns.append(_Column(tables.own_head(name), 'number', axis, of))
+  return columns
+
+
+def _metric(name: str, row: Row) -> Interval | None:
+  return row.metrics.get(name)
+
+
+def _own(name: str, row: Row) -> Interval | None:
+  return row.own.get(name)
+
+
+def _axis(rows: Sequence[Row], of: Callable) -> tuple[float, float]:
+  """From 0, or the smallest below it, to the largest of a column."""
+  found = [i for i in map(of, rows) if i is not None and i.value is not None]
+  ends = [x for i in found for x in i[:3] if x is not None]
+  return min([*ends, 0.0]), max([*ends, 1e-9])
+
+
+def _number(row: Row) -> str:
   number = tables.DASH if row.number is None else str(row.number)
-  columns = ''.join(
-    f'<td class="num" data-head="{escape(m.head)}">'
-    + cells.cell(
-      row.metrics.get(m.name),
-      m.kind,
-      notes,
-      axis=_AXES.get(m.kind, (0.0, highest)),
-      colour=cells.test_class(row.test),
-    )
+  return f'<td class="row-no">{number}</td>'
+
+
+def _result_cells(row: Row, columns, colour, notes: tables.Notes) -> str:
+  values = ''.join(
+    f'<td class="num" data-head="{escape(one.head)}">'
+    + cells.cell(one.of(row), one.kind, notes, axis=one.axis, colour=colour)
     + '</td>'
-    for m in METRICS
+    for one in columns
   )
-  return (
-    f'<tr><td class="row-no">{number}</td><th scope="row">'
-    f'{escape(tables.strategy_label(row.strategy))}</th>{columns}</tr>'
-  )
-
-
-def _highest(rows: Sequence[Row]) -> float:
-  """End of the axis of FP per scan."""
-  found = [row.metrics.get('fp_per_scan') for row in rows]
-  ends = [i.high or i.value or 0 for i in found if i is not None]
-  return max([*ends, 1e-9])
+  return f'<th scope="row">{escape(row.strategy_label)}</th>{values}'
 
 
 def _seeds(study: StudyTables) -> str:
   """AUC of every training seed alone and its spread, when there are more."""
-  lines = []
+  lines, look = [], look_of(study)
   for row in tables.ordered(study.rows):
     known = [auc for auc in row.seeds if auc is not None]
     if len(known) > 1:
@@ -93,7 +132,7 @@ def _seeds(study: StudyTables) -> str:
         ('Each seed alone', every),
         ('SD of seeds', f'{np.std(known, ddof=1):.3f}'),
       ]
-      lines.append(cells.line(cells.row_name(row), columns))
+      lines.append(cells.line(cells.row_name(row, look), columns))
   if not lines:
     return ''
   heads = ('Strategy', 'All seeds averaged', 'Each seed alone', 'SD of seeds')
@@ -106,9 +145,14 @@ def _seeds(study: StudyTables) -> str:
   )
 
 
-def _meanings() -> str:
+def _meanings(study: StudyTables) -> str:
+  meanings = [(m.head, m.meaning) for m in METRICS]
+  if study.paper:
+    as_in = {'sensitivity_candidates': ' (as in the paper)'}
+    meanings = [(m.head, m.meaning + as_in.get(m.name, '')) for m in METRICS]
+  meanings += [(tables.own_head(n), f'your own: {n}') for n in study.metrics]
   items = ''.join(
-    f'<dt>{escape(m.head)}</dt><dd>{escape(m.meaning)}</dd>' for m in METRICS
+    f'<dt>{escape(head)}</dt><dd>{escape(text)}</dd>' for head, text in meanings
   )
   return (
     '<details><summary>What the columns mean</summary>'
@@ -117,7 +161,7 @@ def _meanings() -> str:
 
 
 def orderings(study: StudyTables) -> str:
-  """The paper's claims with differences, p values and verdicts."""
+  """Claims with differences, p values and verdicts."""
   if not study.orderings:
     return ''
   extent = max(
@@ -176,7 +220,7 @@ def _open(study: StudyTables) -> str:
   )
 
 
-def _ordering_line(one: claims.Ordering, extent: float) -> str:
+def _ordering_line(one: Ordering, extent: float) -> str:
   gap = one.difference
   if one.metric == 'auc':
     value, inside = cells.signed(gap, 3)
@@ -211,7 +255,7 @@ def _ordering_line(one: claims.Ordering, extent: float) -> str:
   )
 
 
-def _seed_range(one: claims.Ordering) -> str:
+def _seed_range(one: Ordering) -> str:
   """How far the difference moves from seed to seed."""
   known = [gap for gap in one.by_seed if gap is not None]
   if len(known) < 2:
@@ -224,15 +268,15 @@ def held_out(study: StudyTables) -> str:
   """The training subjects, each judged by those that never saw it."""
   if not study.held_out:
     return ''
-  marks, lines = tables.Notes(), []
+  marks, lines, look = tables.Notes(), [], look_of(study)
+  shown = _columns(study)
   for row in study.held_out:
     columns = [
-      (m.head, cells.value(row.metrics.get(m.name), m.kind, marks))
-      for m in METRICS
+      (one.head, cells.value(one.of(row), one.kind, marks)) for one in shown
     ]
     columns.append(('Over', escape(cells.sizes(row))))
-    lines.append(cells.line(cells.row_name(row), columns))
-  heads = ('Strategy', *(m.head for m in METRICS), 'Over')
+    lines.append(cells.line(cells.row_name(row, look), columns))
+  heads = ('Strategy', *(one.head for one in shown), 'Over')
   return (
     '<p class="sub">Each training subject is judged by the networks that held '
     'its fold out. The same fold chose their epoch, so these numbers are a '
@@ -259,8 +303,12 @@ def pairs(study: StudyTables) -> str:
   if not study.pairs:
     return ''
   adjusted = statistics.holm([one.tests['auc'].p for one in study.pairs])
-  lines = [_pair_line(one, p) for one, p in zip(study.pairs, adjusted)]
-  heads = ('First minus second', *(head for _, head in _PAIR_HEADS))
+  look = look_of(study)
+  shown = (*_PAIR_HEADS, *((n, tables.own_head(n)) for n in study.metrics))
+  lines = [
+    _pair_line(one, p, shown, look) for one, p in zip(study.pairs, adjusted)
+  ]
+  heads = ('First minus second', *(head for _, head in shown))
   heads += ('p of AUC (Holm)', 'For reference')
   return (
     '<p class="sub">All pairs of strategies on the same candidates. '
@@ -272,18 +320,23 @@ def pairs(study: StudyTables) -> str:
   )
 
 
-def _pair_line(one: compare.Comparison, holm: float | None) -> str:
-  where = tables.cohort_label(one.test)
+def _pair_line(
+  one: compare.Comparison, holm: float | None, shown: Sequence, look: Look
+) -> str:
+  where = one.test_label or one.test
   if one.kind == OUT_OF_FOLD:
     where += ', out of fold'
   name = (
-    f'{escape(tables.strategy_label(one.first))} <em>minus</em> '
-    f'{escape(tables.strategy_label(one.second))}<br><span class="small">'
-    f'<span class="{cells.test_class(one.test)}">{escape(where)}</span>, '
+    f'{escape(one.first_label or one.first)} <em>minus</em> '
+    f'{escape(one.second_label or one.second)}<br><span class="small">'
+    f'<span class="{look.test_class(one.test)}">{escape(where)}</span>, '
     f'{methods.counted(one.num_subjects, "subject")}</span>'
   )
   columns = []
-  for metric, head in _PAIR_HEADS:
+  for metric, head in shown:
+    if metric not in one.tests:
+      columns.append((head, tables.DASH))
+      continue
     digits = 1 if metric == 'fp_per_scan' else 3
     gap, inside = cells.signed(one.tests[metric].difference, digits)
     columns.append((head, f'{gap} <span class="ci">{inside}</span>'))

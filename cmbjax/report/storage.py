@@ -22,7 +22,14 @@ from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.statistics import Interval, Test
 from cmbjax.report import tables
-from cmbjax.report.tables import CohortRow, Patch, Point, Row, StudyTables
+from cmbjax.report.tables import (
+  CohortRow,
+  Patch,
+  Point,
+  Row,
+  StrategyRow,
+  StudyTables,
+)
 
 
 def write_all(study: StudyTables, folder: pathlib.Path) -> None:
@@ -115,7 +122,7 @@ def write_points(study: StudyTables, path: str | os.PathLike) -> None:
 
 
 def write_orderings(study: StudyTables, path: str | os.PathLike) -> None:
-  """orderings.csv: the paper's claims, differences, tests and verdicts."""
+  """orderings.csv: claims, differences, tests and verdicts."""
   head = 'claim rows simulated metric difference low high note bootstrap_low'
   head += ' bootstrap_high p p_holm verdict reason subjects subjects_needed'
   head += ' detectable design by_seed'
@@ -154,7 +161,7 @@ def write_pairs(study: StudyTables, path: str | os.PathLike) -> None:
 def _all_metrics(row: Row) -> dict[str, Interval]:
   counts = {f'count_{name}': one for name, one in row.agreement.items()}
   rates = {f'sensitivity_at_{name}': one for name, one in row.rates.items()}
-  return row.metrics | row.levels | rates | row.calibration | counts
+  return row.metrics | row.own | row.levels | rates | row.calibration | counts
 
 
 def _yes(value: bool) -> str:
@@ -242,6 +249,7 @@ def _study(value: dict) -> StudyTables:
       'agreement': intervals(item['agreement']),
       'parts': parts,
       'levels': intervals(item.get('levels', {})),
+      'own': intervals(item.get('own', {})),
       'rates': intervals(item.get('rates', {})),
       'points': {
         name: point(one) for name, one in item.get('points', {}).items()
@@ -281,6 +289,9 @@ def _study(value: dict) -> StudyTables:
       'orderings': [ordering(item) for item in value['orderings']],
       'removed': [patch(item) for item in value['removed']],
       'misses': [patch(item) for item in value['misses']],
+      'removed_by': tuple(value.get('removed_by', ('', '', ''))),
+      'strategies': [StrategyRow(**v) for v in value.get('strategies', [])],
+      'metrics': tuple(value.get('metrics', ())),
     }
   )
 

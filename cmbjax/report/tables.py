@@ -1,4 +1,4 @@
-"""A study's numbers as rows: for the terminal, the page and `storage`.
+"""What a report holds, and how a number of it is written.
 
 Rule: a number that is not defined is shown as a dash with the reason as a
 note; NaN is never written. Simulated data are called so in every title.
@@ -6,20 +6,11 @@ note; NaN is never written. Simulated data are called so in every title.
 
 import dataclasses
 import re
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from cmbjax.evaluation import (
-  agreement,
-  breakdown,
-  calibration,
-  froc,
-  levels,
-  metrics,
-  operating_points,
-)
+from cmbjax.evaluation import breakdown
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
@@ -27,17 +18,6 @@ from cmbjax.evaluation.statistics import Interval
 
 DASH = '–'
 _MOST_DIGITS = 9  # single precision has no more
-STRATEGIES = {
-  '7t': '7T',
-  'finetuned': '7T fine-tuned on 3T',
-  'scratch': '3T from scratch',
-  'combined': '7T and 3T combined',
-}
-TESTS = {
-  'btumor_7t': '7T_Btumor',
-  'btumor_3t': '3T_Btumor',
-  'ccm_3t': '3T_CCM',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +43,7 @@ METRICS = (
     'sensitivity_candidates',
     'Sensitivity, candidates',
     'Sens. cand.',
-    'lesions kept, of those that became candidates (as in the paper)',
+    'lesions kept, of those that became candidates',
     'percent',
   ),
   Metric(
@@ -119,12 +99,12 @@ POINT_METRICS += ('f1', 'fp_per_scan')
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One strategy on one test set: a row of Figure 3.
+  """One strategy on one test set.
 
   Attributes:
-    strategy: for example 'finetuned'.
+    strategy: name in the config.
     test: cohort name of the test set.
-    number: row of the paper's Figure 3, None when it has none.
+    number: row of the table of a paper, None when it has none.
     metrics: by name, see `METRICS`.
     num_subjects: in the test set.
     num_scans: in the test set.
@@ -151,6 +131,9 @@ class Row:
     seeds: AUC of every training seed alone.
     parts: heading -> group -> (sensitivity of all lesions, lesions).
     kind: 'ensemble' (test subjects) or 'out of fold' (training subjects).
+    strategy_label: what a reader is shown; the name where none is given.
+    test_label: what a reader is shown; the name where none is given.
+    own: metrics of the user by 'module:name'.
   """
 
   strategy: str
@@ -176,11 +159,20 @@ class Row:
   levels: dict[str, Interval] = dataclasses.field(default_factory=dict)
   rates: dict[str, Interval] = dataclasses.field(default_factory=dict)
   likelihoods: list[breakdown.Bin] = dataclasses.field(default_factory=list)
+  strategy_label: str = ''
+  test_label: str = ''
+  own: dict[str, Interval] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    _fill(self, strategy_label=self.strategy, test_label=self.test)
 
 
 @dataclasses.dataclass(frozen=True)
 class CohortRow:
-  """One cohort: a row of Figure 2. `num_cmb`, `num_fp` count candidates."""
+  """One cohort; `num_cmb` and `num_fp` count candidates.
+
+  `label` is what a reader is shown; the name where none is given.
+  """
 
   name: str
   num_subjects: int
@@ -191,6 +183,35 @@ class CohortRow:
   num_missed: int
   simulated: bool
   protocol: str
+  label: str = ''
+
+  def __post_init__(self):
+    _fill(self, label=self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategyRow:
+  """One strategy in words.
+
+  Attributes:
+    name: in the config.
+    label: what a reader is shown; the name where none is given.
+    text: what it does, without a full stop: 'learns on 3T_Btumor, starts from
+      7T, keeps the layers ^conv'.
+  """
+
+  name: str
+  label: str = ''
+  text: str = ''
+
+  def __post_init__(self):
+    _fill(self, label=self.name)
+
+
+def _fill(row, **names: str) -> None:
+  """A label that is not given is the name."""
+  for field, name in names.items():
+    object.__setattr__(row, field, getattr(row, field) or name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +222,9 @@ class Patch:
     key: subject/scan/candidate, or subject/scan/lesion.
     image: [X, Y, Z] float 0..1, RAS voxel order; may be empty.
     caption: what it is, for example 'vein' or '1.9 mm, never proposed'.
-    before: likelihood of the model before fine-tuning, None if there is none.
-    after: likelihood of the fine-tuned model, None if there is none.
+    before: likelihood of the strategy that another one started from, None if
+      there is none.
+    after: likelihood of that other one, or of the only one.
   """
 
   key: str
@@ -219,18 +241,24 @@ class StudyTables:
   Attributes:
     title: of the study, for example 'finetune'.
     simulated: True when any cohort is simulated.
-    cohorts: rows of Figure 2.
-    rows: rows of Figure 3.
+    cohorts: one row each.
+    rows: every strategy on every test set.
     learning: one dict per epoch and replica: strategy, fold, seed, epoch,
       train_loss, validation_loss, learning_rate (a number or None each).
     record: settings and versions; used keys: threshold, level, method,
       draws, seed, folds, fold_hash, model, selection, pretrained,
-      environment, config.
-    orderings: the paper's claims and what this study says of them.
-    removed: Figure 4, false candidates that fine-tuning removes.
+      environment, config, candidates.
+    orderings: claims and what this study says of them.
+    removed: false candidates that a strategy removes after its start.
     misses: lesions that the study missed, and its worst errors.
     held_out: as `rows`, out of fold on the training subjects.
     pairs: all pairs of strategies on the same candidates.
+    removed_by: labels of the strategy before, the one after, and the test
+      set of `removed`.
+    paper: whose rows and claims these are, for example 'Chen et al., ISMRM
+      2019 #0671'; '' for nobody's.
+    strategies: in the order of the config, which also gives their colours.
+    metrics: names of the user's own metrics, in order.
   """
 
   title: str
@@ -244,152 +272,31 @@ class StudyTables:
   misses: list[Patch] = dataclasses.field(default_factory=list)
   held_out: list[Row] = dataclasses.field(default_factory=list)
   pairs: list[Comparison] = dataclasses.field(default_factory=list)
+  removed_by: tuple[str, str, str] = ('', '', '')
+  paper: str = ''
+  strategies: list[StrategyRow] = dataclasses.field(default_factory=list)
+  metrics: tuple[str, ...] = ()
 
+  def strategy_labels(self) -> dict[str, str]:
+    """Name -> label of every strategy, in the order of the config."""
+    known = {one.name: one.label for one in self.strategies}
+    for row in (*ordered(self.rows), *self.held_out):
+      known.setdefault(row.strategy, row.strategy_label)
+    for line in self.learning:
+      known.setdefault(line['strategy'], line['strategy'])
+    for one in self.pairs:
+      known.setdefault(one.first, one.first_label or one.first)
+      known.setdefault(one.second, one.second_label or one.second)
+    return known
 
-def make_row(
-  table: predictions_lib.Table,
-  *,
-  number: int | None = None,
-  threshold: float = metrics.THRESHOLD,
-  stored: Mapping | None = None,
-  **how,
-) -> Row:
-  """Everything of one row from one prediction table.
-
-  Args:
-    table: predictions of one strategy on one test set.
-    number: row of the paper's Figure 3, see `evaluation.orderings.ROWS`.
-    threshold: a likelihood must be strictly above it.
-    stored: what `operating_points.choose` gave on out-of-fold predictions of
-      the same strategy; None when it is not known.
-    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
-  """
-  p, scans = table.predictions, table.scans
-  curve = metrics.froc(p, scans)
-  stored = stored or {}
-  counted = agreement.count_agreement(p, scans, threshold=threshold, **how)
-  return Row(
-    strategy=table.strategy,
-    test=table.test,
-    number=number,
-    metrics=metrics.evaluate(p, scans, threshold=threshold, **how),
-    bootstrap=metrics.evaluate(
-      p, scans, threshold=threshold, **{**how, 'method': 'bootstrap'}
-    ),
-    num_subjects=len(np.unique(scans.subject)),
-    num_scans=len(scans.scan),
-    num_candidates=len(p.key),
-    num_lesions=int(np.sum(scans.num_lesions)),
-    roc=_curve(metrics.roc(p.probability, p.label)),
-    froc=_curve(curve and _rises(curve)),
-    reliability=_curve(calibration.reliability(p.probability, p.label)),
-    calibration=_calibration(p, stored.get('calibration'), how),
-    calibrated_by=stored.get('calibration', {}).get('kind', ''),
-    points=_points(p, scans, stored.get('points', {}), how),
-    levels=levels.evaluate(p, scans, threshold=threshold, **how),
-    rates={
-      f'{rate:g}': found
-      for rate, found in froc.sensitivities(p, scans, **how).items()
-    },
-    likelihoods=breakdown.by_likelihood(p, scans, **how),
-    agreement=_agreement(counted),
-    grades=counted.grades.tolist(),
-    parts=_parts(table, threshold=threshold, **how),
-    seeds=tuple(metrics.auc(one, p.label) for one in table.by_seed),
-    kind=table.kind,
-  )
-
-
-def _calibration(p, fitted, how) -> dict[str, Interval]:
-  """Brier score and ECE, as they are and under the stored calibration."""
-  found = calibration.scores(p, **how)
-  if fitted:
-    value = operating_points.calibrated(p.probability, fitted)
-    again = calibration.scores(p._replace(probability=value), **how)
-    found |= {f'{name}_calibrated': one for name, one in again.items()}
-  return found
-
-
-def _points(p, scans, points, how) -> dict[str, Point]:
-  """Thresholds of the training subjects on this test set."""
-  result = {}
-  for name, point in points.items():
-    found = metrics.evaluate(p, scans, threshold=point['threshold'], **how)
-    kept = {metric: found[metric] for metric in POINT_METRICS}
-    result[name] = Point(point['threshold'], point['rule'], kept)
-  return result
-
-
-def _parts(table: predictions_lib.Table, **how) -> dict[str, dict[str, tuple]]:
-  """Sensitivity by size and region, where the lesions are known one by one."""
-  true = table.lesions
-  if true is None:
-    return {}
-  return breakdown.sensitivities(
-    true.diameter_mm,
-    true.region,
-    true.subject,
-    predictions_lib.lesion_likelihood(table.predictions, true),
-    **how,
-  )
-
-
-def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
-  return {
-    'icc': found.icc,
-    'consistency': found.consistency,
-    'kappa': found.kappa,
-    'same_grade': found.same_grade,
-    'bias': _bias(found.bland_altman),
-  }
-
-
-def _bias(found: agreement.BlandAltman) -> Interval:
-  if found.bias is None:
-    return Interval(None, None, None, 'no scans')
-  note = '' if found.low is not None else 'one scan, so no limits'
-  return Interval(*found, note)
-
-
-def _rises(curve: metrics.Froc):
-  """The points of a step curve at which it rises, and its end."""
-  y = curve.sensitivity
-  keep = np.concatenate([[True], y[1:] > y[:-1]])
-  keep[-1] = True
-  return curve.fp_per_scan[keep], y[keep]
-
-
-def _curve(curve):
-  if curve is None:
-    return None
-  return tuple(np.asarray(axis, float).tolist() for axis in curve)
-
-
-def learning_rows(log: Sequence[dict], replicas: Sequence) -> list[dict]:
-  """Epoch log (vectors of length R) to one dict per epoch and replica.
-
-  Args:
-    log: rows with epoch, train_loss, validation_loss, learning_rate.
-    replicas: R objects with strategy, fold and seed.
-  """
-  columns = ('train_loss', 'validation_loss', 'learning_rate')
-  return [
-    {'strategy': one.strategy, 'fold': int(one.fold), 'seed': int(one.seed)}
-    | {'epoch': row['epoch']}
-    | {name: row[name][r] for name in columns if name in row}
-    for row in log
-    for r, one in enumerate(replicas)
-  ]
-
-
-def strategy_label(name: str) -> str:
-  """'7t' -> '7T'; unknown names stay."""
-  return STRATEGIES.get(name, name)
-
-
-def cohort_label(name: str) -> str:
-  """'btumor_3t' -> '3T_Btumor'; unknown names stay."""
-  return TESTS.get(name, name)
+  def test_labels(self) -> dict[str, str]:
+    """Name -> label of every cohort, then of test sets that are no cohort."""
+    known = {one.name: one.label for one in self.cohorts}
+    for row in (*ordered(self.rows), *self.held_out):
+      known.setdefault(row.test, row.test_label)
+    for one in self.pairs:
+      known.setdefault(one.test, one.test_label or one.test)
+    return known
 
 
 def headline(study: StudyTables) -> str:
@@ -398,7 +305,7 @@ def headline(study: StudyTables) -> str:
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-  """Rows by their number in Figure 3; those without follow as given."""
+  """Rows by their number in the paper; those without follow as given."""
   return sorted(rows, key=lambda row: (row.number is None, row.number or 0))
 
 
@@ -462,68 +369,24 @@ class Notes:
     return chr(ord('a') + index) if index < 26 else str(index)
 
 
-def print_rows(study: StudyTables) -> str:
-  """The rows as plain text for a terminal, at most 120 columns wide."""
-  notes = Notes()
-  table = [['Row', 'Strategy', 'Test set', *(m.short for m in METRICS[:5])]]
-  for row in ordered(study.rows):
-    line = [
-      DASH if row.number is None else str(row.number),
-      _clip(strategy_label(row.strategy), 19),
-      _clip(cohort_label(row.test), 12),
-    ]
-    for metric in METRICS[:5]:
-      line.append(_cell(row.metrics.get(metric.name), metric.kind, notes))
-    table.append(line)
-  level = study.record.get('level', 0.95)
-  threshold = study.record.get('threshold', metrics.THRESHOLD)
-  lines = [headline(study), '', *_columns(table), '']
-  lines.append(
-    f'Threshold {threshold:g} (strictly above); {100 * level:g} % intervals '
-    f'over subjects by {study.record.get("method", "jackknife")}; those by '
-    'bootstrap are in results.csv.'
-  )
-  if study.record.get('pretrained'):
-    lines += textwrap.wrap(study.record['pretrained'], 100)
-  lines += [f'{notes.mark(text)}) {text}' for text in notes.texts]
-  lines += _verdict_lines(study)
-  return '\n'.join(lines) + '\n'
+def numbered(rows: Sequence[Row]) -> bool:
+  """Whether any row has a number, so that a column of them says something."""
+  return any(row.number is not None for row in rows)
 
 
-def _verdict_lines(study: StudyTables) -> list[str]:
-  if not study.orderings:
-    return []
-  where = ' on simulated data' if study.simulated else ''
-  lines = ['', f"The paper's orderings{where} (difference, p after Holm):"]
-  for one in study.orderings:
-    value = number(one.difference.value, 'percent')
-    if one.metric == 'auc' and one.difference.value is not None:
-      value = f'{one.difference.value:+.3f}'.replace('-', '−')
-    p = '' if one.p_holm is None else f'p {one.p_holm:.3f}'
-    claim = _clip(one.claim, 85)
-    lines.append(f'  {one.verdict:<15}{value:>7}  {p:<8}{claim}')
-  return lines
+def own_head(name: str) -> str:
+  """'my_metrics:f2' -> 'f2'."""
+  return name.rpartition(':')[2]
 
 
-def _cell(interval: Interval | None, kind: str, notes: Notes) -> str:
-  if interval is None:
-    return DASH
-  text = number(interval.value, kind)
-  inside = bounds(interval, kind)
-  mark = notes.mark(interval.note)
-  return (
-    text + (f' ({inside})' if inside else '') + (f' {mark})' if mark else '')
-  )
+def removed_head(study: StudyTables) -> str:
+  """What `StudyTables.removed` shows."""
+  before, after, test = study.removed_by
+  if not before:
+    return 'False candidates that are removed'
+  return f'False candidates of {before} on {test} that {after} removes'
 
 
-def _columns(table: list[list[str]]) -> list[str]:
-  width = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-  lines = [
-    '  '.join(cell.ljust(w) for cell, w in zip(row, width)).rstrip()
-    for row in table
-  ]
-  return [lines[0], '-' * max(len(line) for line in lines), *lines[1:]]
-
-
-def _clip(text: str, width: int) -> str:
-  return text if len(text) <= width else text[: width - 1] + '…'
+def claims_head(study: StudyTables) -> str:
+  """What the claims are called."""
+  return "The paper's orderings" if study.paper else 'Claims'

@@ -2,6 +2,8 @@
 
 Rule: subject n is the same whether 10 or 100 are made, and a subject folder
 is either whole or absent, so a run that was stopped goes on where it ended.
+Every subject has a list of the hashes of its files, and is compared with it
+before it is used again.
 """
 
 import dataclasses
@@ -10,6 +12,7 @@ import gzip
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +22,7 @@ from cmbjax import beam, files, workers
 from cmbjax.errors import InputError
 from cmbjax.imaging import swi as swi_module
 from cmbjax.progress import Progress
+from cmbjax.simulate import kept
 from cmbjax.simulate import scan as scan_module
 from cmbjax.simulate.protocols import COHORTS, Protocol
 from cmbjax.simulate.randomised import NAME as RANDOMISED
@@ -35,6 +39,15 @@ _GIGABYTES = 2.5  # peak of one process
 def subject_label(protocol: Protocol, number: int) -> str:
   """'sub-7T001': never the same in two cohorts."""
   return f'sub-{protocol.prefix}{number:03d}'
+
+
+def people(cohort: str, numbers: Iterable[int], *, seed: int) -> dict[str, str]:
+  """Label -> person of subjects before they are made, see `data.persons`."""
+  labels = (
+    subject_label(protocol_of(cohort, number, seed=seed), number)
+    for number in numbers
+  )
+  return {label: f'{label}@{seed}' for label in labels}
 
 
 def fingerprint(
@@ -63,7 +76,8 @@ def simulate(
   Args:
     cohort: one of `PROTOCOLS`, or 'randomised'.
     subjects: how many.
-    out: folder of the cohort; subjects that are there already are kept.
+    out: folder of the cohort; subjects that are there already are kept, and
+      one of which a file was changed is made again, with a word.
     seed: the cohort's seed, 0 or more.
     jobs: processes; None: one per core, as far as the memory allows.
     first: number of the first subject, from 1.
@@ -76,7 +90,8 @@ def simulate(
 
   Raises:
     InputError: a number out of range, an unknown cohort, a folder that cannot
-      be written, or one whose subjects were made with other settings.
+      be written, or one whose subjects were made with other settings, or
+      are damaged and would come out otherwise now.
   """
   protocol_of(cohort, 1, seed=0)  # refuses an unknown name
   _check_numbers(subjects, seed, jobs, first, slab_mm)
@@ -120,9 +135,11 @@ def _is_done(out, cohort, number, seed, slab_mm) -> bool:
   protocol = protocol_of(cohort, number, seed=seed)
   label = subject_label(protocol, number)
   sidecar = out / label / 'anat' / f'{label}_swi.json'
-  if not sidecar.is_file():
-    return False
-  found = files.read_object(sidecar).get(_MARK)
+  found = kept.mark_of(out, label)
+  if found is None:  # the list is damaged, or an older cmbjax wrote none
+    if not sidecar.is_file():
+      return False
+    found = files.read_object(sidecar).get(_MARK)
   wanted = fingerprint(protocol, number, seed=seed, slab_mm=slab_mm)
   if found != wanted:
     raise InputError(
@@ -130,7 +147,16 @@ def _is_done(out, cohort, number, seed, slab_mm) -> bool:
       f'({_MARK} {found}, wanted {wanted}); choose another folder or delete '
       'this one.'
     )
-  return (out / _TRUTH / label).is_dir()
+  swi = sidecar.with_name(f'{label}_swi.nii.gz')
+  truth = out / _TRUTH / label / 'anat' / f'{label}_seg-cmb_dseg.nii.gz'
+  return kept.is_whole(
+    out, label, mark=wanted, homes=_homes(label), least=(swi, truth)
+  )
+
+
+def _homes(label: str) -> tuple[str, str]:
+  """Folders of a subject in its cohort."""
+  return label, f'{_TRUTH}/{label}'
 
 
 def _make_subject(
@@ -150,6 +176,9 @@ def _make_subject(
   try:
     _write_images(temporary / 'raw' / 'anat', label, scan, protocol, made)
     _write_truth(temporary / 'truth' / 'anat', label, scan)
+    new = dict(zip(_homes(label), (temporary / 'raw', temporary / 'truth')))
+    kept.check_same(out, label, mark=mark, new=new)
+    kept.forget(out, label)
     target = out / _TRUTH / label
     shutil.rmtree(target, ignore_errors=True)
     shutil.rmtree(out / label, ignore_errors=True)
@@ -157,6 +186,7 @@ def _make_subject(
     # The raw folder comes last: where it is, the truth is too.
     os.replace(temporary / 'truth', target)
     os.replace(temporary / 'raw', out / label)
+    kept.remember(out, label, mark=mark, homes=_homes(label))
   except OSError as error:
     raise InputError(
       f'{out}: {label} cannot be written ({error.strerror or error}); free '
@@ -341,7 +371,7 @@ def _write_top(out, cohort: str) -> None:
   files.write_json(path, top)
   truth = {**top, 'Name': top['Name'] + ': truth', 'DatasetType': 'derivative'}
   files.write_json(out / _TRUTH / 'dataset_description.json', truth)
-  files.write_text(out / '.bidsignore', '*_swi.*\n.partial-*\n')
+  files.write_text(out / '.bidsignore', f'*_swi.*\n.partial-*\n{kept.LISTS}\n')
   field = f'{protocol_of(cohort, 1, seed=0).field_t:g} T'
   if cohort == RANDOMISED:
     field = "each subject's own field (see its sidecars)"

@@ -170,8 +170,22 @@ PROTOCOLS = {
   p.name: p for p in (_7T, _3T, _CCM, _7T_4ECHO, _15T, _3T_ISOTROPIC)
 }
 
+# Candidates of a scan that a study meets: in a slab of 60 mm, and in a whole
+# head. Counted in runs of seed 0 (slabs of the first three; the others in the
+# same proportion) and 9160 (whole heads).
+CANDIDATES = {
+  'btumor_7t': (100, 183),
+  'btumor_3t': (83, 119),
+  'ccm_3t': (224, 329),
+  'btumor_7t_4echo': (145, 265),
+  'clinical_15t': (60, 91),
+  'isotropic_3t': (440, 661),
+}
+USUAL_CANDIDATES = (100, 180)  # of any other kind of scan
+
 # The three cohorts of the transfer study.
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
+DEMO = 'btumor_3t'  # what `cmbjax demo` shows
 
 
 def get_protocol(name: str) -> Protocol:

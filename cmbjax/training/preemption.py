@@ -76,16 +76,23 @@ def exit_with(main: Callable[[], int]) -> NoReturn:
   is saved. Call it before JAX is imported: what is registered later is done.
   """
   code = 1  # a traceback
-
-  def leave():
-    for stream in (sys.stdout, sys.stderr):
-      with contextlib.suppress(OSError, ValueError):
-        stream.flush()
-    os._exit(code)
-
-  atexit.register(leave)  # the first one is called last
+  atexit.register(lambda: leave(code))  # the first one is called last
   code = main()
   sys.exit(code)
+
+
+def leave(code: int) -> NoReturn:
+  """Ends the process here, with all that was printed."""
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):
+      stream.flush()
+  os._exit(code)
+
+
+def ask() -> None:
+  """Does what SIGTERM would do, from another thread; only in `listening`."""
+  if signal.getsignal(signal.SIGTERM) is _note:
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
 
 
 def _note(signum, frame) -> None:

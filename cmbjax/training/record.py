@@ -56,16 +56,23 @@ def environment() -> dict:
   import jax
 
   return {
-    'cmbjax': cmbjax.__version__,
-    'git': _git_commit(),
-    'python': platform.python_version(),
-    'packages': {name: _version(name) for name in PACKAGES},
+    **versions(),
     'devices': [d.device_kind for d in jax.devices()],
     'processes': jax.process_count(),
     'backend': jax.default_backend(),
     'compiled_convolution': winograd.available(),
     'xla_flags': os.environ.get('XLA_FLAGS', ''),
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+  }
+
+
+def versions() -> dict:
+  """Of this program, Python and the packages that make the numbers."""
+  return {
+    'cmbjax': cmbjax.__version__,
+    'git': _git_commit(),
+    'python': platform.python_version(),
+    'packages': {name: _version(name) for name in PACKAGES},
   }
 
 

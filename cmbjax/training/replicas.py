@@ -6,7 +6,7 @@ axis R; a replica in the program ends with the numbers it has alone.
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from flax import traverse_util
 
+from cmbjax import plugins
 from cmbjax.data import augment
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, shown
 from cmbjax.training import rng
 
 
@@ -37,6 +38,9 @@ class Replica(NamedTuple):
     augmentation: strength, 0 to 1.
     frozen: regular expression of layer names that stay as they were loaded;
       '' for none.
+    schedule: how the rate changes, a name that `optim.find_schedule` knows;
+      `patience`, `plateau_factor` and `min_delta` are for 'plateau'.
+    warmup: share of all steps until 'warmup_cosine' reaches the rate.
   """
 
   strategy: str
@@ -51,6 +55,26 @@ class Replica(NamedTuple):
   positive_weight: float = 1.0
   augmentation: float = 1.0
   frozen: str = ''
+  schedule: str = 'plateau'
+  warmup: float = 0.0
+
+
+def from_record(rows: Sequence[Sequence | Mapping]) -> tuple[Replica, ...]:
+  """The rows of `weights.json`: dicts, or lists of values as they once were.
+
+  Raises:
+    InputError: a row has other settings than a replica of this version.
+  """
+  try:
+    return tuple(
+      Replica(**row) if isinstance(row, Mapping) else Replica(*row)
+      for row in rows
+    )
+  except TypeError as error:
+    raise InputError(
+      f'replicas of weights.json: cannot be read ({shown(error)}); they may be '
+      'of a newer cmbjax, or damaged: copy the folder again.'
+    ) from error
 
 
 class Weights(NamedTuple):
@@ -71,6 +95,7 @@ class Values(NamedTuple):
   """What steers the step of each replica; arrays [R]."""
 
   positive_weight: Any
+  weight_decay: Any
   augmentation: Any
   trainable: Any  # Weights of bool [R], or None: all of it
 
@@ -154,6 +179,7 @@ def values_of(table: Sequence[Replica], weights: Weights) -> Values:
 
   return Values(
     positive_weight=column('positive_weight'),
+    weight_decay=column('weight_decay'),
     augmentation=column('augmentation'),
     trainable=trainable(table, weights),
   )
@@ -179,8 +205,8 @@ def trainable(table: Sequence[Replica], weights: Weights) -> Weights | None:
     ):
       layers = sorted({n.rpartition('/')[0] for n in trees['params']})
       raise InputError(
-        f'config.train.finetune_frozen: {row.frozen!r} fits no layer of the '
-        f'network; it has {", ".join(layers[:4])} ... {layers[-1]}.'
+        f'{row.strategy}: frozen={row.frozen!r} fits no layer of the network; '
+        f'it has {", ".join(layers[:4])} ... {layers[-1]}.'
       )
 
   def mask(name):
@@ -205,11 +231,50 @@ def frozen_norms(may_change: Weights) -> dict:
   )
 
 
-def loss_of(logits, label, positive_weight):
-  """Weighted binary cross-entropy of each example."""
-  label = label.astype(jnp.float32)
-  weight = 1.0 + (positive_weight - 1.0) * label
-  return weight * optax.sigmoid_binary_cross_entropy(logits, label)
+def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+  """Binary cross-entropy of each example; logits [B], labels [B], both float.
+
+  Returns:
+    [B].
+  """
+  return optax.sigmoid_binary_cross_entropy(logits, label)
+
+
+LOSSES = {'cross_entropy': cross_entropy}
+
+
+def find_loss(name: str) -> Callable:
+  """A loss by its name, or your own as 'module:name'.
+
+  Args:
+    name: 'cross_entropy', or a function of logits [B] and labels [B] (0 or 1,
+      both float32) that gives the loss of each example, [B]. The weight of
+      microbleeds multiplies it afterwards.
+
+  Raises:
+    InputError: there is none, or it gives something else.
+  """
+  found = plugins.find(name, key='config.train.loss', known=LOSSES)
+  some = jax.ShapeDtypeStruct((3,), jnp.float32)
+  try:
+    shape = getattr(jax.eval_shape(found, some, some), 'shape', None)
+  except Exception as error:  # whatever the user's own code raises
+    raise InputError(
+      f'config.train.loss: {shown(name)!r} cannot be used '
+      f'({type(error).__name__}: {shown(error)}); it must take logits [B] and '
+      'labels [B] as JAX arrays.'
+    ) from error
+  if shape != some.shape:
+    raise InputError(
+      f'config.train.loss: {shown(name)!r} gives shape {shape} for logits and '
+      'labels of shape (3,); it must give the loss of each example, (3,).'
+    )
+  return found
+
+
+def class_weight(label: Any, positive_weight: Any) -> Any:
+  """What the loss of each example is multiplied with; labels [B] are float."""
+  return 1.0 + (positive_weight - 1.0) * label
 
 
 def stack(trees: list) -> Any:

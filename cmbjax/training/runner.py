@@ -1,8 +1,7 @@
 """One training step to R replicas of it, in threads, in one program, or on a
 mesh of devices.
 
-Rule: the step knows nothing about replicas; `Runner` is the one place that
-knows how they are run. Nothing ever crosses from one replica to another.
+Rule: nothing ever crosses from one replica to another.
 """
 
 import collections
@@ -15,15 +14,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cmbjax import models
 from cmbjax.data import augment
 from cmbjax.errors import InputError
 from cmbjax.training import hosts, optim, replicas
 from cmbjax.training.replicas import Learner, Patches, Values, Weights
+from cmbjax.training.step import Parts, forward, train_step
 
 BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
 # Calls that may wait on the device: enough to keep it busy, few enough that
@@ -45,83 +45,14 @@ def begin(num_replicas: int) -> Course:
   )
 
 
-def train_step(network: Any, data_axis: str | None = None) -> Callable:
-  """The step of one replica.
-
-  (patches, learner, total, index [B], key data, number, values, active) to
-  (learner, total). BatchNorm sees each example of `index` once, so a batch
-  is never padded. `active` is None (yes) or a bool; with no, all stays.
-
-  Args:
-    network: the Linen module.
-    data_axis: mesh axis over which B is split, or None.
-  """
-  optimizer = optim.adam()
-
-  def step(patches, learner, total, index, key, number, values, active):
-    weights, may_change = learner.weights, values.trainable
-    key = jax.random.fold_in(jax.random.wrap_key_data(key), number)
-    turns, drops = jax.random.split(key)
-    size, first = _part(len(index), data_axis)
-    turns = lax.dynamic_slice_in_dim(
-      jax.random.split(turns, size), first, len(index)
-    )
-    image = patches.image[index].astype(jnp.float32)  # [B, X, Y, Z, C]
-    image = jax.vmap(augment.augment, (0, 0, None))(
-      turns, image, values.augmentation
-    )
-    label = patches.label[index]
-    fixed = {'batch_stats': weights.batch_stats}
-    if may_change is not None:
-      fixed['frozen'] = replicas.frozen_norms(may_change)
-
-    def loss_fn(params):
-      logits, updates = network.apply(
-        {'params': params, **fixed},
-        image,
-        train=True,
-        rngs={'dropout': drops},
-        mutable=['batch_stats'],
-      )
-      losses = replicas.loss_of(logits, label, values.positive_weight)
-      return losses.sum() / size, updates.get('batch_stats', {})
-
-    params = weights.params
-    if data_axis:  # else the gradients would be summed once by themselves
-      params = lax.pcast(params, data_axis, to='varying')
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, stats), grads = value_and_grad(params)
-    if data_axis:
-      loss, grads = lax.psum((loss, grads), data_axis)
-    change, opt = optimizer.update(grads, learner.opt, weights.params)
-    new = Weights(optax.apply_updates(weights.params, change), stats)
-    if may_change is not None:
-      new = jax.tree.map(jnp.where, may_change, new, weights)
-    new = Learner(new, opt)
-    if active is not None:
-      new = jax.tree.map(lambda n, o: jnp.where(active, n, o), new, learner)
-      loss = jnp.where(active, loss, 0)
-    return new, total + loss
-
-  return step
-
-
-def forward(network: Any) -> Callable:
-  """(patches, weights, index [B]) -> logits [B], without augmentation."""
-
-  def run(patches, weights, index):
-    image = patches.image[index].astype(jnp.float32)
-    image = augment.centre_crop(image)
-    return network.apply(weights._asdict(), image, train=False)
-
-  return run
-
-
 class Runner:
   """Runs a step and a forward pass for R replicas.
 
   Args:
     network: the Linen module.
+    loss: as `replicas.find_loss` gives it.
+    augmenter: as `augment.find` gives it.
+    optimizer: as `optim.find_optimizer` gives it.
     backend: 'loop' (one compiled step, replicas in threads), 'map' or 'vmap'
       (one program with axis R), 'shard' (replicas over all devices, each
       device its own; the only one for several devices or processes);
@@ -131,13 +62,17 @@ class Runner:
     devices: those of 'shard'; None for all.
 
   Raises:
-    InputError: unknown backend, or devices that cannot be shared out.
+    InputError: unknown backend, devices that cannot be shared out, or a
+      network that cannot share a batch.
   """
 
   def __init__(
     self,
     network: Any,
     *,
+    loss: Callable = replicas.cross_entropy,
+    augmenter: Callable = augment.augment,
+    optimizer: Callable = optim.OPTIMIZERS['adamw'],
     backend: str = 'auto',
     width: int = 0,
     data_parallel: int = 1,
@@ -162,11 +97,12 @@ class Runner:
         f'devices and backend shard; here it is {backend}.'
       )
     self.backend = backend
-    self.network = network
+    self.network, self.loss, self.optimizer = network, loss, optimizer
+    self._parts = Parts(network, loss, augmenter, optimizer)
     self.width = width
     self.mesh = None
     self._shared = (None, None)
-    step, run = train_step(network), forward(network)
+    step, run = train_step(self._parts), forward(network)
     if backend == 'loop':
       self._step = jax.jit(step, donate_argnums=1)
       self._forward = jax.jit(run)
@@ -200,6 +136,7 @@ class Runner:
     index: np.ndarray,
     steps: np.ndarray,
     keys: np.ndarray,
+    rates: np.ndarray,
     values: Values,
     active: np.ndarray,
     stop: Callable[[], bool] = lambda: False,
@@ -213,6 +150,7 @@ class Runner:
       index: [R, most steps, B] into the examples.
       steps: [R] steps of each replica.
       keys: uint32 [R, 2], one key per replica; the step number is folded in.
+      rates: float32 [R, most steps], the learning rate of each step.
       values: arrays [R].
       active: bool [R]; the others stay as they are.
       stop: asked after every step; the epoch then ends early.
@@ -221,7 +159,7 @@ class Runner:
       New learners and how far they are.
     """
     steps = np.where(active, steps, 0)
-    work = (index, steps, keys, values, stop)
+    work = (index, steps, keys, rates, values, stop)
     if self.backend == 'loop':
       return self._epoch_loop(patches, learners, course, *work)
     num = len(steps)
@@ -281,7 +219,7 @@ class Runner:
     return _pick(self.place(np.asarray(mask)), new, old)
 
   def _epoch_loop(
-    self, patches, learners, course, index, steps, keys, values, stop
+    self, patches, learners, course, index, steps, keys, rates, values, stop
   ):
     num = len(steps)
     # Through the host: slicing there compiles nothing, leaf by leaf.
@@ -294,7 +232,7 @@ class Runner:
       while done < steps[r] and not stop():
         learner, total = self._step(
           *(patches, learner, total, index[r, done], keys[r]),
-          *(np.int32(done), own[r], None),
+          *(np.int32(done), rates[r, done], own[r], None),
         )
         ahead.add(total)
         done += 1
@@ -308,21 +246,23 @@ class Runner:
     return self.place(stacked), Course(step, total)
 
   def _epoch_rows(
-    self, patches, learners, course, index, steps, keys, values, stop
+    self, patches, learners, course, index, steps, keys, rates, values, stop
   ):
     patches = self._share(patches)
     step, ahead = course.step.copy(), _Ahead()
     total, keys, values = self.place((course.total, keys, values))
-    pending, last = step < steps, None
+    pending, last, now = step < steps, None, None
     for s in range(int(step[pending].min(initial=2**30)), int(steps.max())):
       if stop():
         break
       on = (step == s) & (s < steps)
       if last is None or (on != last).any():  # else it is there already
         last, active = on, self.place(on)
+      if now is None or (rates[:, s] != now).any():
+        now, rate = rates[:, s], self.place(rates[:, s])
       learners, total = self._step(
         *(patches, learners, total, self._batch(index[:, s]), keys),
-        *(np.int32(s), values, active),
+        *(np.int32(s), rate, values, active),
       )
       ahead.add(total)
       step += on
@@ -341,16 +281,17 @@ class Runner:
       ('replica', 'data'),
       axis_types=(AxisType.Auto,) * 2,
     )
-    axis, network = None, self.network
+    axis, parts = None, self._parts
     if data_parallel > 1:
-      axis, network = 'data', self.network.clone(data_axis='data')
+      axis = 'data'
+      parts = parts._replace(network=models.split_over(self.network, axis))
     how = 'map' if devices[0].platform == 'cpu' else 'vmap'
     rows, everyone = P('replica'), P()
     batch = P('replica', axis)
     step = jax.shard_map(
-      over(train_step(network, axis), _STEP, how),
+      over(train_step(parts, axis), _STEP, how),
       mesh=self.mesh,
-      in_specs=(everyone, rows, rows, batch, rows, everyone, rows, rows),
+      in_specs=(everyone, rows, rows, batch, rows, everyone, rows, rows, rows),
       out_specs=(rows, rows),
     )
     run = jax.shard_map(
@@ -397,7 +338,7 @@ class _Ahead:
 
 
 # Arguments with axis R, by position.
-_STEP = (1, 2, 3, 4, 6, 7)
+_STEP = (1, 2, 3, 4, 6, 7, 8)
 _FORWARD = (1, 2)
 
 
@@ -427,13 +368,6 @@ def _pick(mask, new, old):
     return jnp.where(mask.reshape(-1, *[1] * (n.ndim - 1)), n, o)
 
   return jax.tree.map(one, new, old)
-
-
-def _part(size: int, data_axis: str | None):
-  """Size of the whole batch, and where this device's part begins."""
-  if data_axis is None:
-    return size, 0
-  return size * lax.axis_size(data_axis), size * lax.axis_index(data_axis)
 
 
 def _in_threads(function: Callable, items: Any) -> list:

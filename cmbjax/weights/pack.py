@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from cmbjax import files
+from cmbjax import files, sealed
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.training import checkpoint, packed
 from cmbjax.weights import card
@@ -76,7 +76,11 @@ def _one(source, target, name, rows) -> pathlib.Path:
   path = source / POINTS_FILE
   if not path.is_file():
     raise NoInputError(f'{path}: not found; run the study to its end first.')
-  points = files.read_object(path)
+  points = (
+    files.read_object(path)  # its SHA256SUMS are compared below
+    if packed.is_packed(source)
+    else sealed.read_json(path)
+  )
   if points.get('fingerprint') != record['fingerprint']:
     raise InputError(
       f'{path}: was made for other weights; run the study to its end again.'

@@ -213,12 +213,13 @@ def folds(_) -> None:
 
 def replicas(_) -> None:
   """The replica table of configs/study.py, and schedules per row."""
-  from cmbjax import config as configs
+  from cmbjax.study import config as configs
   from cmbjax.training import optim
 
   config = configs.load('configs/study.py')
   strategies = config.strategies
-  rows = [r for s in strategies for r in configs.replica_rows(config, s)]
+  study = configs.study_of(config)
+  rows = [row for name in strategies for row in study.recipes[name].rows]
   figure, (left, right) = plt.subplots(
     1, 2, figsize=(8.0, 3.5), width_ratios=[1.15, 1]
   )
@@ -244,15 +245,12 @@ def replicas(_) -> None:
   draw = np.random.default_rng(SEED)
   num, epochs = 4, 24
   train = config.train
-  plateau = optim.Plateau(
-    train.plateau_factor, train.plateau_patience, train.plateau_min_delta, 0.01
-  )
   state, scale = optim.plateau_init(num), []
   floor = draw.uniform(0.25, 0.4, num)
   pace = draw.uniform(2, 6, num)
   for epoch in range(epochs):
     value = floor + 0.4 * np.exp(-epoch / pace) + draw.normal(0, 0.012, num)
-    state = optim.plateau_step(plateau, state, value)
+    state = optim.plateau_step(rows[:num], state, value)
     scale.append(state.scale)
   right.step(range(epochs), train.learning_rate * np.array(scale), where='post')
   for line, strategy in zip(right.lines, strategies):

@@ -4,109 +4,139 @@ Rule: whatever is shown is made from the tables of predictions.npz and the
 facts of the scans; nothing is trained or predicted here.
 """
 
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from cmbjax import config as configs
-from cmbjax import files, likelihoods, trainings
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
-from cmbjax.evaluation import compare, orderings
-from cmbjax.evaluation import predictions as predictions_lib
+from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
-from cmbjax.lesions.classifier import POINTS_FILE
-from cmbjax.report import tables
-from cmbjax.training import checkpoint, logs, record
-from cmbjax.trainings import Material, Planned
+from cmbjax.lesions import classifier
+from cmbjax.report import rows, tables
+from cmbjax.study import predict, train
+from cmbjax.study.material import Material
+from cmbjax.study.plan import Planned
+from cmbjax.study.spec import Recipe, Study
+from cmbjax.study.train import Workshop
+from cmbjax.study.values import plain
+from cmbjax.training import checkpoint, record
+from cmbjax.weights import catalogue
 
 NUM_SHOWN = 6  # patches in a gallery of the report
 
 
 def tabulate(
-  config: ConfigDict,
-  material: Material,
+  study: Study,
+  shop: Workshop,
   predicted: Sequence[Table],
   chosen: Mapping[str, Planned],
-  workdir: pathlib.Path,
 ) -> tables.StudyTables:
   """Everything of the report."""
-  options = {
-    'threshold': config.evaluation.threshold,
+  config, material = study.config, shop.material
+  how = {
     'method': config.evaluation.intervals,
     'draws': config.evaluation.draws,
     'seed': config.seed,
     'level': config.evaluation.level,
   }
+  options = {'threshold': config.evaluation.threshold, **how}
+  own = {name: metrics.own(name) for name in config.evaluation.metrics}
   tested = {(t.strategy, t.test): t for t in predicted if t.kind == ENSEMBLE}
   held_out = [t for t in predicted if t.kind == OUT_OF_FOLD]
-  stored = {name: _stored(config, chosen, name, workdir) for name, _ in tested}
+  stored = {name: _stored(study, shop, name) for name in study.reported}
+  removed_by, removed = _removed(study, material, tested)
   return tables.StudyTables(
     title=config.name,
     simulated=bool(material.scans.simulated.any()),
-    cohorts=[_cohort_row(material, n) for n in configs.cohorts_needed(config)],
+    paper=study.paper if _is_of_paper(study, tested) else '',
+    strategies=[_strategy_row(one, study) for one in study.recipes.values()],
+    metrics=list(own),
+    cohorts=[_cohort_row(study, material, name) for name in study.cohorts],
     rows=[
-      tables.make_row(
+      rows.make_row(
         table,
-        number=orderings.ROWS.get(key),
+        number=study.numbers.get(key),
         stored=stored[table.strategy],
+        own=own,
         **options,
       )
       for key, table in tested.items()
     ],
-    held_out=[tables.make_row(table, **options) for table in held_out],
-    pairs=compare.all_pairs(predicted, **options),
-    learning=_learning(chosen, workdir),
-    record=_study_record(config, material, chosen, options),
+    held_out=[rows.make_row(table, own=own, **options) for table in held_out],
+    pairs=compare.all_pairs(predicted, own=own, **options),
+    learning=_learning(chosen, shop),
+    record=_study_record(study, material, chosen, options),
     orderings=orderings.orderings(
       {key: table.predictions for key, table in tested.items()},
       {test: table.scans for (_, test), table in tested.items()},
+      labels={key: table.label for key, table in tested.items()},
       by_seed={key: table.by_seed for key, table in tested.items()},
+      claims=study.claims,
+      numbers=study.numbers,
       **options,
     ),
-    removed=_removed(material, tested, config.evaluation.threshold),
+    removed=removed,
+    removed_by=removed_by,
     misses=_misses(material, tested, config.evaluation.threshold),
   )
 
 
-def _stored(
-  config: ConfigDict,
-  chosen: Mapping[str, Planned],
-  strategy: str,
-  workdir: pathlib.Path,
-) -> dict | None:
-  """Operating points and calibration beside the weights of a strategy."""
-  if strategy in chosen:
-    folder = trainings.folder_of(workdir, chosen[strategy])
+def _is_of_paper(study: Study, tested: Mapping) -> bool:
+  """Whether any row has a number, or a claim is about it."""
+  return any(key in study.numbers for key in tested) or any(
+    claim.first in tested for claim in study.claims
+  )
+
+
+def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
+  """'learns from 3T_Btumor; starts from 7T; layers ^(?!head/) are frozen'."""
+  strategy, parts = recipe.strategy, []
+  if recipe.is_trained:
+    cohorts = ' and '.join(study.labels[name] for name in strategy.learns)
+    parts.append(f'learns from {cohorts}')
+    if strategy.starts:
+      start = study.recipes[strategy.starts].strategy.label
+      parts.append(f'starts from {start}')
+    if recipe.rows[0].frozen:
+      parts.append(f'layers {recipe.rows[0].frozen} are frozen')
+    parts += [f'{key} is {value}' for key, value in strategy.settings.items()]
   else:
-    folder = pathlib.Path(configs.pretrained_folder(config))
-  path = folder / POINTS_FILE
-  return files.read_object(path) if path.is_file() else None
+    parts.append('weights that were not trained in this run')
+  return tables.StrategyRow(recipe.name, strategy.label, '; '.join(parts))
+
+
+def _stored(study: Study, shop: Workshop, name: str) -> dict | None:
+  """Operating points and calibration beside the weights of a strategy."""
+  folder = study.recipes[name].folder or shop.workdir / 'models' / name
+  return classifier.stored_points(folder)
 
 
 def _removed(
-  material: Material, predicted: Mapping, threshold: float
-) -> list[tables.Patch]:
-  """Figure 4: false candidates on 3T that fine-tuning removes."""
-  before = predicted.get(('7t', 'btumor_3t'))
-  after = predicted.get(('finetuned', 'btumor_3t'))
-  if before is None or after is None:
-    return []
-  old = before.predictions
-  new = predictions_lib.align(old, after.predictions)
-  rows = compare.removed_by(old, new, threshold=threshold)[:NUM_SHOWN]
-  return [
-    tables.Patch(
-      key=str(old.key[i]),
-      image=_seen(material, old.key[i]),
-      before=float(old.probability[i]),
-      after=float(new.probability[i]),
-    )
-    for i in rows
-  ]
+  study: Study, material: Material, tested: Mapping
+) -> tuple[tuple[str, str, str], list[tables.Patch]]:
+  """False candidates that a strategy removes after what it starts from.
+
+  Of the first one that is tested, with its start, on what it learned from.
+  """
+  threshold = study.config.evaluation.threshold
+  for name in study.reported:
+    strategy = study.recipes[name].strategy
+    for test in strategy.learns:
+      before = tested.get((strategy.starts, test))
+      after = tested.get((name, test))
+      if before is None or after is None:
+        continue
+      labels = before.strategy_label, after.strategy_label, after.test_label
+      return labels, rows.removed(
+        before,
+        after,
+        lambda key: _seen(material, key),
+        threshold=threshold,
+        most=NUM_SHOWN,
+      )
+  return ('', '', ''), []
 
 
 def _misses(
@@ -124,8 +154,6 @@ def _misses(
 def _never_proposed(material: Material, table: Table) -> list[tables.Patch]:
   """Lesions that no candidate reached, the largest first."""
   known = material.lesions
-  if known is None:
-    return []
   mine = np.isin(known.scan, table.scans.scan) & (known.why != '')
   index = np.flatnonzero(mine)
   size = np.nan_to_num(known.diameter_mm[index], nan=-1.0)
@@ -166,11 +194,11 @@ def _worst(
 ) -> list[tables.Patch]:
   """Microbleeds that a strategy lost, then mimics that it kept."""
   p, known = table.predictions, material.lesions
-  name = tables.strategy_label(table.strategy)
+  name = table.strategy_label
   out = []
   for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
     what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
-    if p.label[i] and known is not None:
+    if p.label[i]:
       same = (known.scan == p.scan[i]) & (known.lesion == p.lesion[i])
       for at in np.flatnonzero(same):
         what = ', '.join([*_size_and_region(known, at), what])
@@ -192,48 +220,52 @@ def _seen(material: Material, key: str) -> np.ndarray:
 
 
 def _study_record(
-  config: ConfigDict,
+  study: Study,
   material: Material,
   chosen: Mapping[str, Planned],
   options: dict,
 ) -> dict:
-  variants = {name: one.job.variant for name, one in chosen.items()}
+  config = study.config
+  variants = {name: one.variant for name, one in chosen.items()}
   return {
     **options,
     'model': config.model.name,
+    'candidates': config.candidates,
     'folds': config.train.folds,
     'seeds': list(config.train.seeds),
     'fold_hash': material.folds.hash,
-    'selection': likelihoods.SELECTION,
-    **_pretrained(config),
+    'selection': predict.SELECTION,
+    **_pretrained(study),
     **({'chosen_of_sweep': variants} if any(variants.values()) else {}),
     'environment': record.environment(),
-    'config': config.to_dict(),
+    'config': plain(config),
   }
 
 
-def _pretrained(config: ConfigDict) -> dict[str, str]:
-  """Where 7T weights came from that this run did not train."""
-  folder = configs.pretrained_folder(config)
-  if folder is None:
-    return {}
-  known = checkpoint.read_record(folder)
-  owner = (
-    'those that came with cmbjax' if config.pretrained == '7t' else 'given'
-  )
-  kind = 'simulated ' if known.get('simulated') else ''
-  text = (
-    f'The 7T weights are {owner}, trained on {len(known["subjects"])} '
-    f'{kind}subjects (fingerprint {known["fingerprint"]}), not in this run.'
-  )
-  return {'pretrained': text}
+def _pretrained(study: Study) -> dict[str, str]:
+  """Where weights came from that this run did not train."""
+  texts = []
+  for recipe in study.given:
+    known = checkpoint.read_record(recipe.folder)
+    bundled = recipe.folder in catalogue.shipped().values()
+    owner = 'those that came with cmbjax' if bundled else 'given'
+    kind = 'simulated ' if known.get('simulated') else ''
+    texts.append(
+      f'The {recipe.strategy.label} weights are {owner}, trained on '
+      f'{len(known["subjects"])} {kind}subjects (fingerprint '
+      f'{known["fingerprint"]}), not in this run.'
+    )
+  return {'pretrained': ' '.join(texts)} if texts else {}
 
 
-def _cohort_row(material: Material, name: str) -> tables.CohortRow:
+def _cohort_row(
+  study: Study, material: Material, name: str
+) -> tables.CohortRow:
   scans = examples_lib.select(material.scans, material.scans.cohort == name)
   labels = material.examples.label[material.examples.cohort == name]
   return tables.CohortRow(
     name=name,
+    label=study.labels[name],
     num_subjects=len(set(scans.subject)),
     num_scans=len(scans.scan),
     num_cmb=int(np.sum(labels == 1)),
@@ -278,12 +310,9 @@ def _range(form: str, values: np.ndarray, *, digits: int = 3) -> str:
   return f'{text} ({missing} not known)' if missing else text
 
 
-def _learning(
-  chosen: Mapping[str, Planned], workdir: pathlib.Path
-) -> list[dict]:
+def _learning(chosen: Mapping[str, Planned], shop: Workshop) -> list[dict]:
   out = []
   for one in chosen.values():
-    folder = trainings.folder_of(workdir, one)
-    log = logs.read(folder / 'epochs.jsonl')
-    out += tables.learning_rows(log, one.job.replicas)
+    log = train.epochs_of(shop.folder(one))
+    out += rows.learning_rows(log, one.recipe.rows)
   return out

@@ -7,22 +7,24 @@ points and figures are made from.
 
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from cmbjax import config as configs
-from cmbjax import files, trainings
+from cmbjax import files, sealed
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
-from cmbjax.evaluation import orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions import learned
+from cmbjax.study.material import Material
+from cmbjax.study.plan import Planned
+from cmbjax.study.spec import Study
+from cmbjax.study.train import Trained, Workshop, make_job, network_of
 from cmbjax.training import held_out, hosts, loop, replicas
-from cmbjax.trainings import Material, Planned, RunnerOf, Trained
 
 SELECTION = (
   'The epoch of each fold model is the one with the smallest loss on its '
@@ -35,75 +37,77 @@ HELD_OUT_SELECTION = (
 )
 
 
+class Judge(NamedTuple):
+  """The networks of one strategy, and how they are run."""
+
+  name: str
+  label: str
+  networks: Trained
+  config: ConfigDict
+  planned: Planned | None  # None: they were given
+
+
 def predict_all(
-  config: ConfigDict,
-  material: Material,
+  study: Study,
+  shop: Workshop,
   chosen: Mapping[str, Planned],
   trained: Mapping[str, Trained],
-  patches: replicas.Patches,
-  workdir: pathlib.Path,
-  *,
-  runner_of: RunnerOf,
 ) -> list[Table]:
   """Every strategy on every test set, and out of fold on its own subjects.
 
   Writes predictions.npz, and the operating points beside the weights.
+
+  Args:
+    study: strategies and test sets.
+    shop: examples and folders.
+    chosen: strategy -> its training in this run.
+    trained: strategy -> its networks, also the given ones.
   """
-  tables = []
-  for strategy in config.strategies:
-    settings = chosen[strategy].config if strategy in chosen else config
-    runner = runner_of(settings)
-    for test in config.tests:
-      if (strategy, test) in orderings.ROWS:
-        tables.append(
-          _ensemble(
-            config,
-            material,
-            trained[strategy],
-            strategy,
-            test,
-            patches,
-            workdir,
-            runner,
-          )
-        )
-  for strategy, one in chosen.items():
-    tables += _held_out(
-      config,
-      material,
-      one,
-      trained[strategy],
-      strategy,
-      patches,
-      workdir,
-      runner_of(one.config),
+  judges = {
+    name: Judge(
+      name,
+      recipe.strategy.label,
+      trained[name],
+      chosen[name].recipe.config if name in chosen else network_of(recipe),
+      chosen.get(name),
     )
+    for name, recipe in study.recipes.items()
+  }
+  tables = [
+    _ensemble(study, shop, judges[strategy], test)
+    for strategy in study.reported
+    for test in study.tests
+  ]
+  for judge in judges.values():
+    if judge.planned is not None:
+      tables += _held_out(study, shop, judge)
   if hosts.is_writer():
-    predictions_lib.write(workdir / 'predictions.npz', tables)
+    predictions_lib.write(shop.workdir / 'predictions.npz', tables)
   return tables
 
 
-def _ensemble(
-  config, material, model, strategy, test, patches, workdir, runner
-) -> Table:
+def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
   """One strategy on the test subjects of one cohort."""
+  material = shop.material
   index = np.flatnonzero(
     (material.examples.cohort == test) & (material.fold_of < 0)
   )
+
+  def predict(seen):
+    return loop.predict(
+      seen,
+      judge.networks.weights,
+      shop.runner(judge.config),
+      index,
+      batch=judge.config.evaluation.batch,
+    )
+
   likelihood = _kept(
-    workdir / 'predictions' / f'{strategy}-{test}.npz',
-    files.digest(
-      model.fingerprint,
-      trainings.content(material.examples, index),
-      config.evaluation.mirrored,
-    ),
-    lambda: _over_images(
-      config,
-      patches,
-      lambda seen: loop.predict(
-        seen, model.weights, runner, index, batch=config.evaluation.batch
-      ),
-    ),
+    shop,
+    f'{judge.name}-{test}',
+    [judge.networks.fingerprint, material.content(index)],
+    judge.config,
+    predict,
   )
   scans = examples_lib.select(
     material.scans,
@@ -116,52 +120,54 @@ def _ensemble(
       'set it to 1 or more, or take it out of config.tests.'
     )
   return _table(
-    material, model, strategy, test, index, scans, likelihood, kind=ENSEMBLE
+    study, material, judge, test, index, scans, likelihood, ENSEMBLE
   )
 
 
-def _held_out(
-  config, material, one, model, strategy, patches, workdir, runner
-) -> list[Table]:
+def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
   """One strategy on its training subjects: a table per cohort."""
-  job = one.job
+  material = shop.material
+  job = make_job(judge.planned, material)
+
+  def predict(seen):
+    return held_out.predict_each(
+      job,
+      seen,
+      judge.networks.weights,
+      shop.runner(judge.config),
+      batch=judge.config.evaluation.batch,
+    )
+
+  mark = [judge.networks.fingerprint, material.content(job.pool)]
   likelihood = _kept(
-    workdir / 'predictions' / f'{strategy}-held-out.npz',
-    files.digest(
-      model.fingerprint,
-      trainings.content(material.examples, job.pool),
-      np.asarray(job.fold_of).tolist(),
-      config.evaluation.mirrored,
-    ),
-    lambda: _over_images(
-      config,
-      patches,
-      lambda seen: held_out.predict_each(
-        job, seen, model.weights, runner, batch=config.evaluation.batch
-      ),
-    ),
+    shop,
+    f'{judge.name}-held-out',
+    [*mark, np.asarray(job.fold_of).tolist()],
+    judge.config,
+    predict,
   )
   in_folds = material.folds.of(material.scans.subject) >= 0
+  learns = judge.planned.recipe.strategy.learns
   tables = []
-  for cohort in configs.trained_on(one.config, strategy):
+  for cohort in learns:
     mine = material.examples.cohort[job.pool] == cohort
     scans = examples_lib.select(
       material.scans, (material.scans.cohort == cohort) & in_folds
     )
     tables.append(
       _table(
+        study,
         material,
-        model,
-        strategy,
+        judge,
         cohort,
         job.pool[mine],
         scans,
         likelihood[:, mine],
-        kind=OUT_OF_FOLD,
+        OUT_OF_FOLD,
       )
     )
   if hosts.is_writer():
-    _store_points(config, material, one, model, strategy, likelihood, workdir)
+    _store_points(shop, judge, job, likelihood)
   return tables
 
 
@@ -179,50 +185,56 @@ def _over_images(
 
 
 def _store_points(
-  config, material, one, model, strategy, likelihood, workdir
+  shop: Workshop, judge: Judge, job: loop.Job, likelihood: np.ndarray
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
-  folder, job = workdir / 'models' / strategy, one.job
-  how = {
-    'fingerprint': model.fingerprint,
-    'threshold': config.evaluation.threshold,
-    'mirrored': config.evaluation.mirrored,
-  }
-  if learned.is_stored(folder, **how):
-    return
-  networks = _networks(model, likelihood)
+  material, evaluation = shop.material, judge.config.evaluation
   learned.store(
-    folder,
-    **how,
+    shop.workdir / 'models' / judge.name,
+    fingerprint=judge.networks.fingerprint,
+    threshold=evaluation.threshold,
+    mirrored=evaluation.mirrored,
     examples=examples_lib.select(material.examples, job.pool),
     scans=examples_lib.select(
       material.scans,
-      np.isin(material.scans.cohort, configs.trained_on(one.config, strategy))
+      np.isin(material.scans.cohort, judge.planned.recipe.strategy.learns)
       & (material.folds.of(material.scans.subject) >= 0),
     ),
     fold_of=job.fold_of,
-    likelihood=predictions_lib.ensemble(predictions_lib.by_seed(networks)),
+    likelihood=predictions_lib.ensemble(
+      predictions_lib.by_seed(_networks(judge, likelihood))
+    ),
   )
 
 
-def _networks(model: Trained, likelihood: np.ndarray):
+def _networks(judge: Judge, likelihood: np.ndarray):
+  table = judge.networks.table
   return predictions_lib.Networks(
     likelihood=np.asarray(likelihood, np.float32),
-    fold=np.array([row.fold for row in model.table]),
-    seed=np.array([row.seed for row in model.table]),
+    fold=np.array([row.fold for row in table]),
+    seed=np.array([row.seed for row in table]),
   )
 
 
 def _table(
-  material, model, strategy, test, index, scans, likelihood, *, kind
+  study: Study,
+  material: Material,
+  judge: Judge,
+  test: str,
+  index: np.ndarray,
+  scans: examples_lib.Scans,
+  likelihood: np.ndarray,
+  kind: str,
 ) -> Table:
   """Likelihoods [R, n] of the examples `index` [n], with all they mean."""
-  networks = _networks(model, likelihood)
+  networks = _networks(judge, likelihood)
   by_seed = predictions_lib.by_seed(networks)
   some = examples_lib.select(material.examples, index)
   return Table(
-    strategy=strategy,
+    strategy=judge.name,
     test=test,
+    strategy_label=judge.label,
+    test_label=study.labels[test],
     predictions=predictions_lib.of_examples(
       some, predictions_lib.ensemble(by_seed)
     ),
@@ -241,8 +253,6 @@ def _table(
 def _lesions(material: Material, scans) -> predictions_lib.TrueLesions | None:
   """All true lesions of some scans; None where only their number is known."""
   known = material.lesions
-  if known is None:
-    return None
   mine = examples_lib.select(known, np.isin(known.scan, scans.scan))
   if len(mine.scan) != scans.num_lesions.sum():
     return None
@@ -268,20 +278,27 @@ def _fold_hash(material: Material, cohort: str) -> str:
   ).hash
 
 
-def _kept(path: pathlib.Path, mark: str, predict) -> np.ndarray:
-  """What was predicted before by the same networks, or `predict()`."""
+def _kept(
+  shop: Workshop, name: str, mark: list, config: ConfigDict, predict
+) -> np.ndarray:
+  """What was predicted before by the same networks, or `predict` of now."""
+  path = shop.workdir / 'predictions' / f'{name}.npz'
+  mark = files.digest(*mark, config.evaluation.mirrored)
   likelihood = _known_likelihood(path, mark)
   if likelihood is None:
-    likelihood = predict()
+    likelihood = _over_images(config, shop.patches, predict)
     if hosts.is_writer():
-      with files.whole(path) as temporary, temporary.open('wb') as handle:
-        np.savez(handle, mark=mark, likelihood=likelihood)
+      arrays = {'mark': np.array(mark), 'likelihood': likelihood}
+      sealed.write_arrays(path, arrays)
   return likelihood
 
 
 def _known_likelihood(path: pathlib.Path, mark: str) -> np.ndarray | None:
+  if not path.is_file():
+    return None
   try:
-    stored = files.read_arrays(path)
+    stored = sealed.read_arrays(path)
     return stored['likelihood'] if str(stored['mark']) == mark else None
   except (InputError, KeyError):
+    hosts.say(f'{path}: is damaged and is made again.')
     return None

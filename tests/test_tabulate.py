@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cmbjax import tabulation
 from cmbjax.data import examples
+from cmbjax.study import tabulate
 
 LIKE = (7.0, 0.016, (0.5, 0.5, 2.0))
 
@@ -35,9 +35,9 @@ def scans_of(*facts, truth='labels'):
   ],
 )
 def test_a_protocol_is_that_of_all_scans(facts, said):
-  assert tabulation.protocol(scans_of(*facts)) == said
+  assert tabulate.protocol(scans_of(*facts)) == said
 
 
 def test_patches_have_no_scans():
-  found = tabulation.protocol(scans_of(LIKE, truth='patches'))
+  found = tabulate.protocol(scans_of(LIKE, truth='patches'))
   assert found == '7 T, TE 16 ms, patches without scans, 0.5 x 0.5 x 2 mm'

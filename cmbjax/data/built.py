@@ -1,0 +1,294 @@
+"""A built data set on disk: written once, and checked before it is read.
+
+Rule: a build is whole or absent, and is used again only while the files, the
+gates and the code that made it are the same, and what it holds is what was
+written: HASHES, written last, lists every file.
+"""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import importlib
+import importlib.util
+import io
+import os
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cmbjax import files, sealed
+from cmbjax.errors import InputError, NoInputError
+
+HASHES = 'hashes.json'
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def is_built(folder: str | pathlib.Path) -> bool:
+  """Whether a folder is a data set that was built, not a cohort."""
+  return (pathlib.Path(folder) / 'dataset_info.json').is_file()
+
+
+def candidates_of(builder_folder: str | pathlib.Path) -> str | None:
+  """The candidate stage of a data set; None: it was drawn without scans."""
+  stored = metadata(builder_folder)
+  # Before there was a choice, 'gates' had it.
+  return stored.get('candidates', stored.get('gates', {}).get('generator'))
+
+
+def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
+  """What a data set says of itself: fingerprint, simulated, gates, scans.
+
+  A row of 'scans' also lists every true lesion with its size and region, every
+  missed one with why it was missed and a picture, and counts the candidates
+  that each gate dropped.
+
+  Raises:
+    NoInputError: there is no data set in this folder.
+    InputError: one of its files is not what was written.
+  """
+  path = pathlib.Path(builder_folder) / 'metadata.json'
+  if not path.is_file():
+    raise NoInputError(f'{path.parent}: holds no built data set.')
+  if not (path.parent / HASHES).is_file():
+    _note_unsealed(path.parent)
+  elif why := sealed.damage(path.parent / HASHES, path.parent):
+    raise damaged(path.parent, why)
+  return files.read_object(path)
+
+
+@functools.cache
+def _note_unsealed(folder: pathlib.Path) -> None:
+  print(
+    f'note: {folder}: has no {HASHES} (built by an older cmbjax, or without '
+    'its `build`), so damage of its files may go unnoticed.',
+    file=sys.stderr,
+  )
+
+
+def builder_class_of(cohort_name: str) -> type:
+  """The builder in tfds_builders, or a plain one of the given name.
+
+  Raises:
+    InputError: the name holds other characters than small letters, digits, _.
+  """
+  from cmbjax.data import cohort_builder
+
+  _check_name(cohort_name)
+  home = importlib.util.find_spec('tfds_builders')
+  for folder in home.submodule_search_locations if home else ():
+    stem = f'{cohort_name}_dataset_builder'
+    if pathlib.Path(folder, cohort_name, f'{stem}.py').is_file():
+      name = f'tfds_builders.{cohort_name}.{stem}'
+      found = importlib.import_module(name).Builder
+      if not hasattr(found, 'fingerprint'):  # it reads scans
+        return found
+  base = cohort_builder.CohortBuilder
+  names = {'name': cohort_name, '__module__': base.__module__}
+  return type(base)('Builder', (base,), names, skip_registration=True)
+
+
+def fingerprint(
+  folder: str | pathlib.Path, channels: Sequence[str], candidates: str
+) -> str:
+  """Of a cohort's data set: see `cohort_builder.fingerprint`.
+
+  Args:
+    folder: the cohort.
+    channels: that the patches have.
+    candidates: how they are found, see `detect.stages`.
+
+  Raises:
+    InputError: as `cohort.read_cohort`, or there is no such stage.
+  """
+  from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
+  from cmbjax.data import cohort_builder
+  from cmbjax.detect.gates import Gates
+
+  cohort = cohorts.read_cohort(folder)
+  if cohort.unlabelled:
+    print(
+      f'note: {folder}: {len(cohort.unlabelled)} scans have no truth and are '
+      f'left out ({", ".join(cohort.unlabelled[:5])}'
+      f'{", ..." if len(cohort.unlabelled) > 5 else ""}).',
+      file=sys.stderr,
+    )
+  gates = Gates(generator=candidates)
+  return cohort_builder.fingerprint(cohort, gates=gates, channels=channels)
+
+
+def config_of(builder_class: type, config: str):
+  """The builder's config of that name.
+
+  Raises:
+    InputError: it has none.
+  """
+  configs = {known.name: known for known in builder_class.BUILDER_CONFIGS}
+  if config not in configs:
+    raise InputError(
+      f'patches: found {config!r}, allowed are {", ".join(configs)}.'
+    )
+  return configs[config]
+
+
+def write_once(
+  builder_class: type,
+  folder: str | pathlib.Path,
+  home: pathlib.Path,
+  *,
+  mark: str,
+  config: str,
+  overwrite: bool = False,
+  again: bool = False,
+  **how: Any,
+) -> pathlib.Path:
+  """Builds below `home` unless the same is there; one process at a time.
+
+  Args:
+    builder_class: of TFDS.
+    folder: the cohort.
+    home: gets NAME/CONFIG/VERSION.
+    mark: fingerprint of what decides the records.
+    config: name of the builder's config.
+    overwrite: build whatever is there.
+    again: what is there but damaged is built again, with a word; `home` is
+      only for data sets of this mark.
+    **how: further arguments of the builder.
+
+  Returns:
+    The folder.
+
+  Raises:
+    InputError: something is wrong with the cohort, or another or a damaged
+      data set is there.
+  """
+  config_of(builder_class, config)
+  final = home / builder_class.name / config / str(builder_class.VERSION)
+  with _lock(home, '.lock'):
+    if final.exists() and not overwrite:  # TFDS moves it there when whole
+      why = sealed.damage(final / HASHES, final)
+      if not why and metadata(final).get('fingerprint') == mark:
+        return final
+      if not (why and again):
+        what = 'was built from other files or by other code'
+        what = f'is damaged ({why})' if why else what
+        raise InputError(
+          f'{final}: {what}; overwrite it or give another data_dir.'
+        )
+      print(
+        f'note: {final}: is damaged ({why}); it is built again.',
+        file=sys.stderr,
+      )
+    _remove_leftovers(final)
+    builder = builder_class(data_dir=str(home), config=config, **how)
+    _prepare(builder, pathlib.Path(folder))
+    inside = [path for path in sorted(final.iterdir()) if path.is_file()]
+    sealed.write_list(final / HASHES, {path.name: path for path in inside})
+  return final
+
+
+def _remove_leftovers(final: pathlib.Path) -> None:
+  """Removes what a kill left, or shall be overwritten; the lock is ours."""
+  if final.exists():
+    shutil.rmtree(final)
+  for old in final.parent.glob(f'incomplete.*_{final.name}'):  # TFDS's names
+    shutil.rmtree(old)
+
+
+def _prepare(builder, folder: pathlib.Path) -> None:
+  """Runs the builder; what is there under the final name is complete."""
+  import tensorflow_datasets as tfds
+
+  tfds.disable_progress_bar()
+  settings = tfds.download.DownloadConfig(
+    manual_dir=str(folder.absolute()), try_download_gcs=False
+  )
+  try:
+    with (
+      tempfile.TemporaryDirectory() as unused,
+      contextlib.redirect_stdout(io.StringIO()),
+    ):
+      builder.download_and_prepare(
+        download_dir=unused, download_config=settings
+      )
+  except Exception as error:
+    cause = _input_error_in(error) or _no_room_in(error, builder)
+    if cause is None:
+      raise
+    raise cause from None
+
+
+def _input_error_in(error: BaseException | None) -> InputError | None:
+  """TFDS wraps what a generator raises; the person needs the first line."""
+  while error is not None:
+    inner = error.__cause__ or error.__context__
+    if isinstance(error, InputError) and not isinstance(inner, InputError):
+      return error
+    error = inner
+  return None
+
+
+def _no_room_in(error: BaseException | None, builder) -> InputError | None:
+  """What the system said of the place, somewhere below TFDS's words."""
+  while error is not None:
+    for reason in map(os.strerror, _NO_ROOM):
+      # array_record raises a RuntimeError that quotes the system.
+      if isinstance(error, OSError | RuntimeError) and reason in str(error):
+        return InputError(
+          f'{builder.data_path}: cannot be written ({reason}); free some space '
+          'or give another data_dir.'
+        )
+    error = error.__cause__ or error.__context__
+  return None
+
+
+def open_checked(builder_folder: pathlib.Path):
+  """The TFDS builder of a data set, all of whose files are as written.
+
+  Raises:
+    NoInputError: there is no data set in this folder.
+    InputError: it is damaged.
+  """
+  import tensorflow_datasets as tfds
+
+  metadata(builder_folder)
+  try:
+    return tfds.builder_from_directory(str(builder_folder))
+  except Exception as error:  # of JSON, of protobuf, of TFDS itself
+    raise damaged(builder_folder, error) from error
+
+
+def damaged(folder: pathlib.Path, why: Any) -> InputError:
+  """The error to raise for a damaged data set."""
+  first = (str(why).splitlines() or [''])[0]
+  return InputError(
+    f'{folder}: is damaged ({first}); remove this folder and build again.'
+  )
+
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path, name: str) -> Iterator[None]:
+  """One build at a time; the system lets go when a process is killed."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = (folder / name).open('w')
+  except OSError as error:
+    raise InputError(
+      f'{folder}: cannot be written ({error.strerror}); choose another folder.'
+    ) from error
+  with handle:
+    with contextlib.suppress(OSError):  # a file system without locks
+      fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+
+
+def _check_name(cohort_name: str) -> None:
+  if not re.fullmatch('[a-z][a-z0-9_]*', cohort_name):
+    raise InputError(
+      f'cohort name: found {cohort_name!r}; use small letters, digits and _, '
+      'a letter first.'
+    )

@@ -1,0 +1,548 @@
+"""Planned trainings to trained weights.
+
+Rule: a training is done once, and a folder of weights belongs to one training:
+what another one left there is never taken, and never replaced without a word.
+"""
+
+import csv
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cmbjax import files, sealed
+from cmbjax.data import augment, persons
+from cmbjax.data import examples as examples_lib
+from cmbjax.detect import stages
+from cmbjax.errors import InputError
+from cmbjax.models import get_model
+from cmbjax.study import config as configs
+from cmbjax.study.material import Material
+from cmbjax.study.plan import Plan, Planned, program_of
+from cmbjax.study.spec import Point, Recipe, Study
+from cmbjax.training import (
+  checkpoint,
+  held_out,
+  hosts,
+  logs,
+  loop,
+  optim,
+  record,
+  replicas,
+  watch,
+)
+from cmbjax.training.runner import Runner
+from cmbjax.training.transfer import transfer
+
+LOG = 'epochs.jsonl'
+_NOT_IN_SWEEP = ('strategy', 'fold', 'seed')
+
+
+class Trained(NamedTuple):
+  """One strategy's networks, and how they came about."""
+
+  weights: replicas.Weights  # leaves [R, ...]
+  table: tuple[replicas.Replica, ...]  # R rows
+  fingerprint: str
+
+
+class Workshop:
+  """What the trainings of a run share.
+
+  Args:
+    material: all examples.
+    workdir: of the run.
+    overwrite: what another setting left in a folder may be replaced.
+  """
+
+  def __init__(
+    self, material: Material, workdir: pathlib.Path, *, overwrite: bool = False
+  ):
+    self.material = material
+    self.workdir = pathlib.Path(workdir)
+    self.overwrite = overwrite
+    self.patches = replicas.on_device(
+      examples_lib.seen(material.examples), material.examples.label
+    )
+    self._runners: dict[tuple, Runner] = {}
+
+  def runner(self, config: ConfigDict) -> Runner:
+    """The network and the way its replicas run, once for each program."""
+    key = program_of(config)
+    if key not in self._runners:
+      self._runners[key] = make_runner(config)
+    return self._runners[key]
+
+  def folder(self, planned: Planned) -> pathlib.Path:
+    """`models/STRATEGY`, or `models/STRATEGY@VARIANT` in a sweep."""
+    return self.workdir / 'models' / planned.name
+
+
+def make_runner(config: ConfigDict) -> Runner:
+  """The network and the way its replicas run.
+
+  Raises:
+    InputError: a part that cannot be found, or devices that do not fit.
+  """
+  network = get_model(
+    config.model.name,
+    convolution=config.model.convolution,
+    channels=len(config.channels),
+    bn_momentum=config.train.bn_momentum,
+    dtype=jnp.dtype(config.model.dtype),
+  )
+  return Runner(
+    network,
+    loss=replicas.find_loss(config.train.loss),
+    augmenter=augment.find(config.train.augmenter),
+    optimizer=optim.find_optimizer(config.train.optimizer),
+    backend=config.train.backend,
+    width=config.train.width,
+    data_parallel=config.train.data_parallel,
+  )
+
+
+def check_layers(points: Sequence[Point]) -> None:
+  """Refuses names of frozen layers that no network has, before any work.
+
+  Raises:
+    InputError: an expression fits no layer.
+  """
+  for point in points:
+    for recipe in point.study.trained:
+      if recipe.rows[0].frozen:
+        channels = len(recipe.config.channels)
+        network = get_model(recipe.config.model.name, channels=channels)
+        shapes = jax.eval_shape(
+          lambda x, n=network: n.init(jax.random.key(0), x, train=False),
+          jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32),
+        )
+        replicas.trainable(
+          recipe.rows,
+          replicas.Weights(shapes['params'], shapes.get('batch_stats', {})),
+        )
+
+
+def check_given(study: Study) -> None:
+  """Refuses given weights that do not fit this run, before any work.
+
+  Raises:
+    NoInputError: there are none.
+    InputError: another network, other patches, channels or candidates, or a
+      damaged file.
+  """
+  config = study.config
+  for recipe in study.given:
+    known = checkpoint.read_record(recipe.folder)
+    wanted = {
+      'patches': (known.get('patches', 'native'), config.patches),
+      'channels': (
+        ' + '.join(known.get('channels', ('swi',))),
+        ' + '.join(config.channels),
+      ),
+      'candidates': (known.get('candidates', 'frst'), config.candidates),
+    }
+    for other in study.trained:
+      if other.strategy.starts == recipe.name:
+        wanted['model.name'] = (known['model'], other.config.model.name)
+    for key, (has, value) in wanted.items():
+      if has != value:
+        raise InputError(
+          f'{recipe.name}: its weights ({recipe.folder.name}) are for {has}, '
+          f'config.{key} is {value}; make them equal, or set '
+          '--config.pretrained=train to train others first.'
+        )
+    checkpoint.check_weights(recipe.folder)
+
+
+def load_given(recipe: Recipe) -> Trained:
+  """The networks of a strategy that is not trained here."""
+  known = checkpoint.read_record(recipe.folder)
+  table = replicas.from_record(known['replicas'])
+  weights = checkpoint.load_weights(recipe.folder)
+  return Trained(weights, table, known['fingerprint'])
+
+
+def network_of(recipe: Recipe) -> ConfigDict:
+  """The settings of its network: given weights bring the name of theirs."""
+  if recipe.is_trained:
+    return recipe.config
+  config = configs.copied(recipe.config)
+  config.model.name = checkpoint.read_record(recipe.folder)['model']
+  return config
+
+
+def train_all(
+  plan: Plan,
+  shop: Workshop,
+  given: Mapping[str, Trained],
+  observer: watch.Observer | None = None,
+) -> dict[str, Trained]:
+  """Trains what is not there yet: {fingerprint: networks}."""
+  done: dict[str, Trained] = {}
+  for number, group in enumerate(plan.calls):
+    found = {one.fingerprint: _finished(one, shop) for one in group}
+    done |= {mark: one for mark, one in found.items() if one is not None}
+    missing = [one for one in group if found[one.fingerprint] is None]
+    if missing:
+      sources = [
+        done[one.source] if one.source else given.get(one.given)
+        for one in missing
+      ]
+      new = _train_group(missing, sources, shop, number, observer)
+      done |= {one.fingerprint: t for one, t in zip(missing, new)}
+  return done
+
+
+def _train_group(
+  group: list[Planned],
+  sources: list[Trained | None],
+  shop: Workshop,
+  number: int,
+  observer: watch.Observer | None,
+) -> list[Trained]:
+  """The networks of some trainings, in one call of one program."""
+  config = group[0].recipe.config
+  runner = shop.runner(config)
+  jobs = [make_job(one, shop.material) for one in group]
+  folders = tuple(shop.folder(one) for one in group)
+  common = shop.workdir / 'models' / f'together-{number}'
+  if len(group) == 1:
+    common = folders[0]
+  mark = files.digest([one.fingerprint for one in group])
+  _check_unfinished(common / 'checkpoints', mark, shop.overwrite)
+
+  def start():
+    weights = [
+      first_weights(runner.network, one, job, shop.material, source)
+      for one, job, source in zip(group, jobs, sources)
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *weights)
+
+  weights = loop.train_together(
+    jobs,
+    shop.patches,
+    runner,
+    place=loop.Place(common / 'checkpoints', folders),
+    fingerprint=mark,
+    start=start,
+    evaluation_batch=config.evaluation.batch,
+    save_every_s=config.train.save_every_s,
+    threshold=config.evaluation.threshold,
+    observer=observer,
+  )
+  for one, job, folder, mine in zip(group, jobs, folders, weights):
+    known = _weights_record(one, job, shop.material)
+    if hosts.is_writer():
+      known['log'] = sealed.sha256(folder / LOG)
+    checkpoint.save_weights(folder, mine, known)
+  if hosts.is_writer():  # the weights are there: nothing to go on from
+    shutil.rmtree(common / 'checkpoints', ignore_errors=True)
+    if len(group) > 1:
+      shutil.rmtree(common)
+  return [
+    Trained(mine, one.recipe.rows, one.fingerprint)
+    for one, mine in zip(group, weights)
+  ]
+
+
+def _finished(one: Planned, shop: Workshop) -> Trained | None:
+  """The networks of a training that is done; None where it is not.
+
+  Raises:
+    InputError: the folder holds another training, which would be lost.
+  """
+  folder = shop.folder(one)
+  if not (folder / 'weights.json').is_file():
+    return None
+  try:
+    known = checkpoint.read_record(folder)['fingerprint']
+  except InputError:
+    known = 'unreadable'
+  if known == one.fingerprint:
+    try:
+      weights = checkpoint.load_weights(folder)
+      return Trained(weights, one.recipe.rows, one.fingerprint)
+    except InputError:
+      hosts.say(f'{folder}: is damaged; its networks are trained again.')
+      return None
+  _may_replace(folder, 'networks', shop.overwrite)
+  return None
+
+
+def _may_replace(folder: pathlib.Path, what: str, overwrite: bool) -> None:
+  """Says that something is replaced, or refuses to.
+
+  Raises:
+    InputError: it was not asked for.
+  """
+  if not overwrite:
+    raise InputError(
+      f'{folder}: holds {what} of other examples, folds or settings, or of '
+      'another version of cmbjax, which would be lost; give another --workdir, '
+      'or --overwrite to replace them.'
+    )
+  hosts.say(f'{folder}: its {what} are replaced.')
+
+
+def _check_unfinished(folder: pathlib.Path, mark: str, overwrite: bool) -> None:
+  """Refuses to delete the checkpoints of another training.
+
+  Raises:
+    InputError: some are there.
+  """
+  if checkpoint.fingerprints(folder) - {mark}:
+    _may_replace(folder, 'unfinished networks', overwrite)
+
+
+def make_job(one: Planned, material: Material) -> loop.Job:
+  """The training of one strategy: its pool, folds, replicas and length."""
+  recipe = one.recipe
+  pool = material.trainable(recipe.strategy.learns)
+  _check_pool(recipe, material, pool)
+  return loop.Job(
+    strategy=recipe.name,
+    replicas=recipe.rows,
+    pool=pool,
+    fold_of=material.fold_of[pool],
+    epochs=recipe.epochs,
+    batch=recipe.config.train.batch,
+    stop_after=recipe.config.train.stop_after,
+    variant=one.variant,
+  )
+
+
+def data_of(material: Material, recipe: Recipe) -> list:
+  """What stands for the examples and folds of a training in its fingerprint."""
+  pool = material.trainable(recipe.strategy.learns)
+  return [
+    material.content(pool),
+    material.fold_of[pool].tolist(),
+    stages.facts(recipe.config.candidates),
+  ]
+
+
+def first_weights(
+  network,
+  planned: Planned,
+  job: loop.Job,
+  material: Material,
+  source: Trained | None,
+) -> replicas.Weights:
+  """Fresh weights, or transferred ones: fold k goes on from fold k."""
+  config = planned.recipe.config
+  fresh = replicas.first_weights(network, job.replicas, len(config.channels))
+  if source is None:
+    if config.train.output_bias == 'prior':
+      fresh = replicas.with_output_bias(fresh, _shares(job, material))
+    return fresh
+  given = [_partner(r, source.table) for r in job.replicas]
+  chosen = jax.tree.map(lambda leaf: leaf[np.asarray(given)], source.weights)
+  moved = transfer(fresh, chosen)
+  start = planned.recipe.strategy.starts
+  hosts.say(f'{job.name}: weights from {start}\n{moved}')
+  return moved.weights
+
+
+def _shares(job: loop.Job, material: Material) -> list[float]:
+  """Of microbleeds among what each row trains on, its fold left out."""
+  label = material.examples.label[job.pool]
+  return [
+    float(np.clip(label[job.fold_of != row.fold].mean(), 0.01, 0.99))
+    for row in job.replicas
+  ]
+
+
+def _partner(replica: replicas.Replica, table: tuple) -> int:
+  """The row of `table` that a replica starts from: its fold, its seed."""
+  same_fold = [i for i, r in enumerate(table) if r.fold == replica.fold]
+  choices = same_fold or range(len(table))
+  same = [i for i in choices if table[i].seed == replica.seed]
+  if same:
+    return same[0]
+  return list(choices)[replica.seed % len(choices)]
+
+
+def _check_pool(recipe: Recipe, material: Material, pool: np.ndarray) -> None:
+  """Every fold needs examples to train on and to validate with."""
+  labels = material.examples.label[pool]
+  if not (labels == 1).any() or not (labels == 0).any():
+    which = 'microbleed' if not (labels == 1).any() else 'mimic'
+    raise InputError(
+      f'{recipe.name}: the training subjects of '
+      f'{" and ".join(recipe.strategy.learns)} have no {which} among '
+      f'their {len(pool)} candidates; check the labels or give more scans.'
+    )
+  empty = set(range(material.folds.num_folds)) - set(material.fold_of[pool])
+  if empty:
+    raise InputError(
+      f'{recipe.name}: fold {min(empty)} holds no candidate; give more scans '
+      'or set config.train.folds lower.'
+    )
+
+
+def _weights_record(one: Planned, job: loop.Job, material: Material) -> dict:
+  config = one.recipe.config
+  return {
+    'strategy': one.recipe.name,
+    'label': one.recipe.strategy.label,
+    'variant': one.variant,
+    'model': config.model.name,
+    'dtype': config.model.dtype,
+    'bn_momentum': config.train.bn_momentum,
+    'patches': config.patches,
+    'channels': list(config.channels),
+    **stages.facts(config.candidates),
+    'threshold': config.evaluation.threshold,
+    'replicas': [row._asdict() for row in one.recipe.rows],
+    'start': one.recipe.strategy.starts,
+    'epochs': job.epochs,
+    'batch': job.batch,
+    **_people(job, material),
+    'fold_hash': material.folds.hash,
+    'simulated': bool(material.scans.simulated.any()),
+    'fingerprint': one.fingerprint,
+    'environment': record.environment(),
+  }
+
+
+def _people(job: loop.Job, material: Material) -> dict[str, list[str]]:
+  """Whose scans a job learned from: labels, and names by `persons`."""
+  scans = material.scans
+  cohorts = set(material.examples.cohort[job.pool].tolist())
+  subjects = set(material.examples.subject[job.pool].tolist())
+  mine = np.isin(scans.subject, sorted(subjects))
+  mine &= np.isin(scans.cohort, sorted(cohorts))
+  return {
+    'subjects': sorted(subjects),
+    'persons': sorted(
+      {
+        persons.of_cohort(person, cohort)
+        for person, cohort in zip(
+          scans.person[mine].tolist(), scans.cohort[mine].tolist()
+        )
+      }
+    ),
+  }
+
+
+def choose(
+  plan: Plan, done: Mapping[str, Trained], shop: Workshop
+) -> dict[str, Planned]:
+  """Of each strategy the training with the smallest held-out loss.
+
+  Its folder becomes `models/STRATEGY`; `sweep.csv` holds all of them.
+  """
+  chosen: dict[str, Planned] = {}
+  loss_of: dict[str, float] = {}
+  strategies = {strategy for strategy, _ in plan.at}
+  if len(plan.trainings) > len(strategies):  # a sweep
+    for one in plan.trainings:
+      loss_of[one.fingerprint] = np.inf
+      if learned(shop.folder(one)):
+        loss_of[one.fingerprint] = held_out_loss(
+          one, done[one.fingerprint], shop
+        )
+  for (strategy, _), one in plan.at.items():
+    best = chosen.setdefault(strategy, one)
+    if loss_of and loss_of[one.fingerprint] < loss_of[best.fingerprint]:
+      chosen[strategy] = one
+  table = shop.workdir / 'sweep.csv'
+  if not loss_of and hosts.is_writer():
+    table.unlink(missing_ok=True)  # of an earlier sweep
+    if len(plan.at) > len(chosen):
+      hosts.say('sweep: its points change nothing that is trained here.')
+  if loss_of:
+    if hosts.is_writer():
+      write_sweep(table, plan, loss_of, chosen)
+    for strategy, one in chosen.items():
+      publish(shop.folder(one), strategy, one.fingerprint)
+      name = one.variant or 'all points alike'
+      hosts.say(f'{strategy}: smallest held-out loss with {name}')
+  return chosen
+
+
+def held_out_loss(one: Planned, networks: Trained, shop: Workshop) -> float:
+  """Mean cross-entropy of the training candidates, each out of fold.
+
+  Without class weights, so that trainings with different ones compare.
+  """
+  job = make_job(one, shop.material)
+  likelihood = held_out.predict(
+    job,
+    shop.patches,
+    networks.weights,
+    shop.runner(one.recipe.config),
+    batch=one.recipe.config.evaluation.batch,
+  )
+  label = shop.material.examples.label[job.pool]
+  right = np.where(label == 1, likelihood, 1 - likelihood)
+  return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+
+def learned(folder: pathlib.Path) -> bool:
+  """Whether every network of a training had a finite held-out loss once.
+
+  One that had none keeps the weights that it began with; a sweep must not
+  choose those.
+  """
+  rows = epochs_of(folder)
+  values = [row.get('validation_loss', []) for row in rows]
+  return all(any(v is not None for v in network) for network in zip(*values))
+
+
+def epochs_of(folder: pathlib.Path) -> list[dict]:
+  """The log of a finished training; empty where it is not what was written."""
+  path = folder / LOG
+  if checkpoint.read_record(folder).get('log') != sealed.sha256(path):
+    hosts.say(f'{path}: was changed after the training; it is left out.')
+    return []
+  return logs.read(path)
+
+
+def write_sweep(
+  path: pathlib.Path,
+  plan: Plan,
+  loss_of: Mapping[str, float],
+  chosen: Mapping[str, Planned],
+) -> None:
+  """One line per training: settings, held-out loss, whether it was chosen.
+
+  The loss is inf where a network did not learn, see `learned`.
+  """
+  columns = [f for f in replicas.Replica._fields if f not in _NOT_IN_SWEEP]
+  lines = [['strategy', 'variant', 'networks', 'epochs', 'batch', 'model']]
+  lines[0] += [*columns, 'held_out_loss', 'chosen']
+  for one in plan.trainings:
+    config, rows = one.recipe.config, one.recipe.rows
+    cells = [one.recipe.name, one.variant, len(rows), one.recipe.epochs]
+    cells += [config.train.batch, config.model.name]
+    cells += [getattr(rows[0], name) for name in columns]
+    best = chosen[one.recipe.name].fingerprint == one.fingerprint
+    loss = f'{loss_of[one.fingerprint]:.6f}'
+    lines.append([*cells, loss, 'yes' if best else ''])
+  with files.whole(path) as temporary, temporary.open('w', newline='') as out:
+    csv.writer(out).writerows(lines)
+
+
+def publish(source: pathlib.Path, strategy: str, fingerprint: str) -> None:
+  """The chosen training of a sweep as `models/STRATEGY`."""
+  target = source.with_name(strategy)
+  if source == target:
+    return
+  try:
+    if checkpoint.read_record(target)['fingerprint'] == fingerprint:
+      checkpoint.check_weights(target)
+      return
+  except InputError:
+    pass  # not there yet, or damaged: it is written
+  checkpoint.save_weights(
+    target, checkpoint.load_weights(source), checkpoint.read_record(source)
+  )
+  if hosts.is_writer():
+    files.write_bytes(target / LOG, files.read_bytes(source / LOG))

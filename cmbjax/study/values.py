@@ -1,0 +1,350 @@
+"""The values of a config: which are allowed.
+
+Rule: a message names the key, the value found and what is allowed.
+"""
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.evaluation import claims
+from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study
+
+KINDS = {
+  bool: 'true or false',
+  int: 'a whole number',
+  float: 'a number',
+  str: 'text',
+  tuple: 'a list such as "(1,2)"',
+}
+PATCHES = ('native', 'resampled')
+BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
+DTYPES = ('float32', 'bfloat16')
+WRITERS = ('tensorboard', 'wandb', 'mlflow')
+INTERVALS = ('jackknife', 'bootstrap')
+OUTPUT_BIASES = ('zero', 'prior')
+PROTOCOL_OF_ALL = 'randomised'
+
+# key -> lowest and highest value; beyond the highest ones no memory holds what
+# is asked for.
+_RANGES: dict[str, tuple[float, float]] = {
+  'seed': (0, 2**32 - 1),
+  'simulate.jobs': (0, 4096),
+  'train.folds': (2, 1000),
+  'train.epochs': (1, 10**6),
+  'train.finetune_epochs': (1, 10**6),
+  'train.batch': (1, 65536),
+  'train.stop_after': (0, 10**6),
+  'train.plateau_patience': (1, 10**6),
+  'train.plateau_min_delta': (0, math.inf),
+  'train.weight_decay': (0, math.inf),
+  'train.augmentation': (0, 1),
+  'train.warmup': (0, 1),
+  'train.width': (0, 10**6),
+  'train.data_parallel': (1, 10**6),
+  'train.save_every_s': (0, math.inf),
+  'evaluation.batch': (1, 65536),
+  'evaluation.draws': (1, 10**6),
+}
+_ABOVE_0 = (
+  'train.learning_rate',
+  'train.min_learning_rate',
+  'train.finetune_learning_rate',
+  'train.positive_weight',
+)
+_BETWEEN_0_AND_1 = (
+  'train.plateau_factor',
+  'train.bn_momentum',
+  'evaluation.threshold',
+  'evaluation.level',
+)
+_MOST_SUBJECTS = 10**6
+
+
+def keys(config: ConfigDict, prefix: str = '') -> list[str]:
+  """All dotted names of values."""
+  out = []
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      out += keys(value, f'{prefix}{name}.')
+    else:
+      out.append(prefix + name)
+  return out
+
+
+def get(config: ConfigDict, key: str):
+  """The value of a dotted name."""
+  for part in key.split('.'):
+    config = config[part]
+  return config
+
+
+def flat(config: ConfigDict) -> dict[str, Any]:
+  """All values by dotted name."""
+  return {key: get(config, key) for key in keys(config)}
+
+
+def put(config: ConfigDict, key: str, value: Any) -> None:
+  """Changes the value of a dotted name."""
+  section, _, last = key.rpartition('.')
+  (get(config, section) if section else config)[last] = value
+
+
+def plain(value: Any) -> Any:
+  """A config or a value of it as JSON takes it, for records."""
+  if hasattr(value, '_asdict'):
+    value = value._asdict()
+  if isinstance(value, ConfigDict | Mapping):
+    return {str(name): plain(value[name]) for name in value}
+  if isinstance(value, list | tuple):
+    return [plain(item) for item in value]
+  return value
+
+
+def check_kinds(config: ConfigDict, base: ConfigDict) -> None:
+  """A config file can hold None, or text for a number, without a word."""
+  for key in keys(base):
+    kind, value = type(get(base, key)), get(config, key)
+    if key.startswith('study.cohorts.') and key.endswith('.test'):
+      continue  # a number or 'all'
+    if type(value) is not kind and not (kind is float and type(value) is int):
+      raise InputError(f'config.{key}: is {value!r}, must be {KINDS[kind]}.')
+
+
+def check(
+  config: ConfigDict,
+  strategies: Mapping[str, Strategy],
+  cohorts: Mapping[str, Cohort],
+) -> None:
+  """Checks every value of a config by itself."""
+  check_numbers(config)
+  _choices('strategies', config.strategies, strategies)
+  _choices('tests', config.tests, cohorts)
+  _choices('patches', (config.patches,), PATCHES)
+  _channels(config.channels)
+  _choices('evaluation.intervals', (config.evaluation.intervals,), INTERVALS)
+  if config.writers:
+    _choices('writers', config.writers, WRITERS)
+  slab_mm = config.simulate.slab_mm
+  if 0 < slab_mm < 8 or not 0 <= slab_mm <= 200:
+    raise InputError(
+      f'config.simulate.slab_mm: is {slab_mm:g}, must be 0 (the whole brain) '
+      'or 8 to 200.'
+    )
+  _seeds(config.train.seeds)
+  for name, one in strategies.items():
+    _strategy(name, one, strategies, cohorts)
+  for name, one in cohorts.items():
+    _cohort(name, one)
+  claims.check([c for c in config.study.claims if isinstance(c, Claim)])
+  known = {(s, t) for s in strategies for t in cohorts}
+  for kind, part in ((Row, 'rows'), (Claim, 'claims')):
+    for one in config.study[part]:
+      if not isinstance(one, kind):
+        raise InputError(
+          f'config.study.{part}: holds {one!r}, must hold {kind.__name__}(...) '
+          'of cmbjax.study.'
+        )
+      places = [one[1:]] if kind is Row else [one.first, one.second]
+      for place in filter(None, places):
+        if tuple(place) not in known:
+          raise InputError(
+            f'config.study.{part}: names {tuple(place)}; strategies are '
+            f'{", ".join(strategies)}, cohorts are {", ".join(cohorts)}.'
+          )
+
+
+def check_numbers(config: ConfigDict) -> None:
+  """Ranges and choices of what also a single strategy may change."""
+  for key, (low, high) in _RANGES.items():
+    most = f' to {high:,}' if high < math.inf else ' or more'
+    _number(config, key, lambda v, a=low, b=high: a <= v <= b, f'{low}{most}')
+  for key in _ABOVE_0:
+    _number(config, key, lambda v: v > 0, 'above 0')
+  for key in _BETWEEN_0_AND_1:
+    _number(config, key, lambda v: 0 < v < 1, 'between 0 and 1')
+  for key in ('learning_rate', 'finetune_learning_rate'):
+    if config.train.min_learning_rate > config.train[key]:
+      raise InputError(
+        f'config.train.min_learning_rate: is above config.train.{key}; lower '
+        'it.'
+      )
+  _expression('train.finetune_frozen', config.train.finetune_frozen)
+  train = config.train
+  _choices('train.output_bias', (train.output_bias,), OUTPUT_BIASES)
+  _choices('train.backend', (train.backend,), BACKENDS)
+  _choices('model.dtype', (config.model.dtype,), DTYPES)
+  from cmbjax.models import convolution
+
+  forms = ('auto', *convolution.FORMS)
+  _choices('model.convolution', (config.model.convolution,), forms)
+
+
+def _strategy(
+  name: str,
+  one: Strategy,
+  strategies: Mapping[str, Strategy],
+  cohorts: Mapping[str, Cohort],
+) -> None:
+  key = f'study.strategies.{name}'
+  _label(key, one.label)
+  if not re.fullmatch(r'[\w.+-]+', name):
+    raise InputError(
+      f'config.{key}: {name!r} becomes a folder; use letters, digits, _ and -.'
+    )
+  if one.learns or not one.weights:
+    _choices(f'{key}.learns', one.learns, cohorts)
+  if one.starts and one.starts not in strategies:
+    raise InputError(
+      f'config.{key}.starts: is {one.starts!r}; strategies are '
+      f'{", ".join(strategies)}.'
+    )
+  chain, at = [name], one.starts
+  while at:
+    if at in chain:
+      raise InputError(
+        f'config.{key}.starts: {" <- ".join([*chain, at])} is a circle.'
+      )
+    chain.append(at)
+    at = strategies[at].starts if at in strategies else ''
+  _expression(f'{key}.frozen', one.frozen)
+  if one.epochs < 0 or not 0 <= one.learning_rate < math.inf:
+    raise InputError(
+      f'config.{key}: epochs is {one.epochs} and learning_rate '
+      f'{one.learning_rate:g}; both must be 0 (as config.train says) or more.'
+    )
+
+
+def _cohort(name: str, one: Cohort) -> None:
+  _label(f'study.cohorts.{name}', one.label)
+  if not re.fullmatch('[a-z][a-z0-9_]*', name):
+    raise InputError(
+      f'config.study.cohorts.{name}: use small letters, digits and _, a letter '
+      'first.'
+    )
+  if one.test != ALL and not 0 <= one.test <= _MOST_SUBJECTS:
+    raise InputError(
+      f'config.test_subjects.{name}: is {one.test}, must be -1 (all of them), '
+      '0 or more.'
+    )
+  if not 0 <= one.subjects <= _MOST_SUBJECTS:
+    raise InputError(
+      f'config.simulate.subjects.{name}: is {one.subjects}, must be 0 or more.'
+    )
+  if not 1 <= one.first <= _MOST_SUBJECTS:
+    raise InputError(
+      f'config.study.cohorts.{name}.first: is {one.first}, must be 1 or more.'
+    )
+  if one.folder and not os.path.isdir(os.path.expanduser(one.folder)):
+    raise NoInputError(
+      f'config.cohorts.{name}: {one.folder!r} is not a folder; correct the '
+      'path, or leave it empty to simulate a cohort.'
+    )
+  if one.protocol and not one.folder:
+    from cmbjax.simulate.protocols import PROTOCOLS
+
+    known = (*PROTOCOLS, PROTOCOL_OF_ALL)
+    _choices(f'study.cohorts.{name}.protocol', (one.protocol,), known)
+
+
+def check_study(study: Study) -> None:
+  """Whether the cohorts are large enough for what is asked of them.
+
+  Those that are given as folders are counted later.
+  """
+  folds, learned = study.config.train.folds, study.learned_from
+  simulated: dict[tuple[str, int], str] = {}
+  for name, one in study.cohorts.items():
+    if one.test == 0 and name in study.tests:
+      raise InputError(
+        f'config.test_subjects.{name}: is 0, but config.tests holds {name}; '
+        'set it to 1 or more.'
+      )
+    if one.folder:
+      continue
+    if not one.protocol:
+      raise InputError(
+        f'config.cohorts.{name}: is empty, and the cohort has no protocol to '
+        f'simulate it by; give a folder, or a protocol in '
+        f'config.study.cohorts.{name}.'
+      )
+    if one.subjects < 1:
+      raise InputError(
+        f'config.simulate.subjects.{name}: is {one.subjects}, must be above 0.'
+      )
+    for number in one.numbers:
+      other = simulated.setdefault((one.protocol, number), name)
+      if other != name:
+        raise InputError(
+          f'config.study.cohorts.{name}: subject {number} of protocol '
+          f'{one.protocol} is in {other} as well, and is the same person; '
+          f'set first={study.cohorts[other].numbers.stop}.'
+        )
+    left = one.subjects - one.held_out(one.subjects)
+    if name in learned and left < folds:
+      raise InputError(
+        f'config.simulate.subjects.{name}: is {one.subjects}, less '
+        f'{one.subjects - left} test subjects (config.test_subjects.{name}) '
+        f'leaves {left} for {folds} folds; raise it, give scans '
+        f'by config.cohorts.{name}, or lower config.train.folds.'
+      )
+
+
+def _choices(key: str, values: Any, allowed: Sequence[str] | Mapping) -> None:
+  if isinstance(values, str) or not values:
+    raise InputError(
+      f'config.{key}: is {values!r}, give a list of some of {tuple(allowed)}.'
+    )
+  wrong = [v for v in values if v not in allowed]
+  if wrong or len(set(values)) < len(values):
+    found = repr(wrong[0]) if wrong else 'a value twice'
+    raise InputError(
+      f'config.{key}: holds {found}; allowed are {tuple(allowed)}, each once.'
+    )
+
+
+def _label(key: str, label: str) -> None:
+  if not isinstance(label, str) or not label.strip() or len(label) > 60:
+    raise InputError(
+      f'config.{key}.label: is {label!r}, must be a short text for tables.'
+    )
+
+
+def _expression(key: str, text: str) -> None:
+  try:
+    re.compile(text)
+  except re.error as error:
+    raise InputError(
+      f'config.{key}: {text!r} is no regular expression ({error}).'
+    ) from error
+
+
+def _channels(channels: Sequence[str]) -> None:
+  from cmbjax.data.channels import CHANNELS, in_order
+
+  _choices('channels', channels, CHANNELS)
+  if not in_order(channels):
+    raise InputError(
+      f'config.channels: is {tuple(channels)}; swi comes first, then phase, '
+      'then magnitude, those that are wanted.'
+    )
+
+
+def _number(config: ConfigDict, key: str, good, allowed: str) -> None:
+  value = get(config, key)
+  if not math.isfinite(value) or not good(value):
+    raise InputError(f'config.{key}: is {value}, must be {allowed}.')
+
+
+def _seeds(seeds: Sequence[int]) -> None:
+  whole = all(type(s) is int and 0 <= s < 2**32 for s in seeds)
+  if not seeds or not whole or len(set(seeds)) < len(seeds):
+    raise InputError(
+      f'config.train.seeds: is {tuple(seeds)}, give different whole numbers '
+      'of 0 or more, for example "(0,1,2)".'
+    )

@@ -1,0 +1,152 @@
+"""A work folder belongs to one setting, and every check comes before work."""
+
+import contextlib
+import json
+
+import pytest
+
+from cmbjax import main
+from cmbjax.errors import InputError
+from cmbjax.study import config as configs
+from cmbjax.study import dryrun, ready, run
+from cmbjax.study import values as values_lib
+from tests import small_cohorts
+
+
+@pytest.fixture
+def config():
+  return configs.load('configs/finetune.py')
+
+
+def owned(workdir, config, sweep=()):
+  """As a run leaves it that was stopped in its first epoch."""
+  points = configs.points(config, sweep)
+  workdir.mkdir(parents=True, exist_ok=True)
+  setting = ready.setting_of(points)
+  (workdir / 'record.json').write_text(json.dumps({'setting': setting}))
+  return workdir
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'refused'),
+  [
+    ('train.learning_rate', 2e-3, 'was 0.0001, is 0.002'),
+    ('train.epochs', 25, 'was 24, is 25'),
+    ('evaluation.threshold', 0.2, 'was 0.1, is 0.2'),
+    ('seed', 1, 'was 0, is 1'),
+    ('strategies', ('7t',), "was .*'finetuned'.*, is .'7t'."),
+    ('study.strategies.scratch.epochs', 3, 'was 0, is 3'),
+    ('train.backend', 'map', ''),
+    ('simulate.jobs', 1, ''),
+    ('name', 'another', ''),
+  ],
+)
+def test_a_folder_belongs_to_one_setting(config, tmp_path, key, value, refused):
+  workdir = owned(tmp_path / 'run', config)
+  values_lib.put(config, key, value)
+  before = sorted(tmp_path.rglob('*'))
+  context = (
+    pytest.raises(InputError, match=f'{key} {refused}.*--workdir.*--overwrite')
+    if refused
+    else contextlib.nullcontext()
+  )
+  for start in (run.study, dryrun.describe):
+    if not refused and start is run.study:
+      continue
+    with context:
+      start(config, workdir)
+  dryrun.describe(config, workdir, overwrite=True)
+  assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_a_sweep_is_part_of_the_setting(config, tmp_path):
+  rates = [{'train.learning_rate': r} for r in (1e-3, 1e-4)]
+  workdir = owned(tmp_path / 'run', config, rates)
+  dryrun.describe(config, workdir, rates)
+  with pytest.raises(InputError, match=r'sweep\(\)'):
+    dryrun.describe(config, workdir, rates[:1])
+  with pytest.raises(InputError, match='other settings'):
+    dryrun.describe(config, workdir)
+
+
+@pytest.mark.parametrize('content', ['{}', '{"set', None])
+def test_a_folder_whose_setting_is_not_known(config, tmp_path, content):
+  (tmp_path / 'models').mkdir()
+  if content is not None:
+    (tmp_path / 'record.json').write_text(content)
+  with pytest.raises(InputError, match=r'holds a run, but not its settings'):
+    dryrun.describe(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'cohorts.btumor_3t': 'EMPTY'}, 'EMPTY'),  # F8: a cohort without a scan
+    ({'train.data_parallel': 2}, 'data_parallel'),
+    ({'writers': ('mlflow',)}, r'mlflow.*pip install'),
+    ({'pretrained': 'EMPTY'}, 'holds no weights'),
+    ({'model.name': 'nowhere:Net'}, 'cannot be imported'),
+    ({'train.loss': 'no_such_loss'}, 'train.loss'),
+    ({'train.schedule': 'no_such_schedule'}, 'train.schedule'),
+    ({'candidates': 'no_such_stage'}, 'candidates'),
+    ({'evaluation.metrics': ('no_such:metric',)}, 'evaluation.metrics'),
+    ({'channels': ('swi', 'phase')}, 'channels'),
+  ],
+)
+def test_the_dry_run_makes_the_checks_of_the_run(
+  config, tmp_path, values, message
+):
+  (tmp_path / 'EMPTY').mkdir()
+  for key, value in values.items():
+    value = str(tmp_path / value) if value == 'EMPTY' else value
+    values_lib.put(config, key, value)
+  for start in (dryrun.describe, run.study):
+    with pytest.raises(InputError, match=message):
+      start(config, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_work_folder_that_is_none(config, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(InputError, match='is a file; give a folder'):
+    dryrun.describe(config, tmp_path / 'file')
+  for start in (dryrun.describe, run.study):
+    with pytest.raises(InputError, match='gs://bucket/run is a remote address'):
+      start(config, 'gs://bucket/run')
+
+
+def test_the_preset_is_part_of_the_default_folder():
+  for name, folder in (
+    ('finetune', 'finetune'),
+    ('finetune.py:paper', 'finetune-paper'),
+  ):
+    call = main.parse(
+      [
+        'main',
+        f'--config=configs/{name}'.replace('finetune', 'finetune.py', 1)
+        if ':' not in name
+        else f'--config=configs/{name}',
+      ]
+    )
+    assert call.workdir.as_posix() == f'runs/{folder}'
+
+
+def test_bundled_weights_are_not_judged_on_people_they_learned_from(tmp_path):
+  """Also where labels are per cohort: simulated people are known by seed."""
+  folder = tmp_path / 'cohort'
+  small_cohorts.write_cohort(
+    folder, subjects=3, simulated=True, prefix='sub-7T0'
+  )
+  for path in folder.rglob('*.json'):
+    facts = json.loads(path.read_text())
+    if path.name != 'dataset_description.json':
+      facts |= {'Simulated': True, 'SimulationSeed': 5000}
+      path.write_text(json.dumps(facts))
+  config = configs.load('configs/finetune.py')
+  config.strategies = ('7t',)
+  config.tests = ('btumor_7t',)
+  config.cohorts.btumor_7t = str(folder)
+  for shared in (True, False):
+    config.shared_labels = shared
+    with pytest.raises(InputError, match=r'share 3 people: sub-7T001@5000'):
+      dryrun.describe(config, tmp_path / 'run')
