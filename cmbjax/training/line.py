@@ -153,8 +153,6 @@ class Line:
       failure = self._failure
       if self._timer:
         self._timer.cancel()
-    if isinstance(error, InputError) and not isinstance(error, Ended):
-      failure = None  # a sentence of our own
     if failure is None:
       text, code = known or (f'{type(error).__name__}: {error}', 1)
       if code:
