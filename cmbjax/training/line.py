@@ -11,7 +11,6 @@ process from C++: no sentence, no exit code, nothing is tidied up.
 import atexit
 import contextlib
 import itertools
-import json
 import socket
 import sys
 import threading
@@ -22,19 +21,15 @@ from typing import Any, NamedTuple
 from cmbjax import errors
 from cmbjax.errors import InputError
 from cmbjax.training import preemption
+from cmbjax.training.peer import HELLO_S, Peer, listening
 
 MEET_S = 300.0  # queues start the tasks of a job up to minutes apart
 _GRACE_S = 5.0  # for the main thread to tidy up, before it is cut off
 _SETTLE_S = 2.0  # an error of JAX may come before the word of who caused it
-_HELLO_S = 5.0  # for a connection to say who it is
 _RETRY_S = 0.1
 _WAIT_SAID_S = 10.0
-_MOST_BYTES = 1 << 24  # of one message: a config has some ten thousand
 _END = 'all is done'
 _STOPPED = 'stopped and saved; run it again to go on.'
-# A machine that is lost closes no connection. The kernel asks, so a process
-# that computes need not answer.
-_KEEPALIVE = {'TCP_KEEPIDLE': 5, 'TCP_KEEPINTVL': 5, 'TCP_KEEPCNT': 4}
 
 
 class Ended(InputError):
@@ -72,7 +67,7 @@ class Line:
     self.index, self._processes = index, processes
     self._address = (host.strip('[]'), int(port))
     self._changed = threading.Condition()
-    self._peers: dict[int, _Peer] = {}
+    self._peers: dict[int, Peer] = {}
     self._left: set[int] = set()
     self._numbers = itertools.count()
     self._rounds: dict[int, dict[int, Any]] = {}
@@ -158,8 +153,6 @@ class Line:
       failure = self._failure
       if self._timer:
         self._timer.cancel()
-    if isinstance(error, InputError) and not isinstance(error, Ended):
-      failure = None  # a sentence of our own
     if failure is None:
       text, code = known or (f'{type(error).__name__}: {error}', 1)
       if code:
@@ -184,13 +177,13 @@ class Line:
     return error
 
   def _accept(self) -> None:
-    with _listening(self._address) as listener:
+    with listening(self._address) as listener:
       listener.settimeout(_RETRY_S)
       for _ in self._patience(self._missing):
         if len(self._peers) == self._processes - 1:
           return
         with contextlib.suppress(OSError):
-          self._admit(_Peer(listener.accept()[0]))
+          self._admit(Peer(listener.accept()[0]))
     raise InputError(
       f'{self._missing()} did not come within {MEET_S:.0f} s; start it with '
       'the same command and its own --process.'
@@ -202,8 +195,8 @@ class Line:
     rest = [i for i in range(self._processes) if i not in known]
     return self._name(rest[0]) if rest else ''
 
-  def _admit(self, peer: '_Peer') -> None:
-    peer.socket.settimeout(_HELLO_S)
+  def _admit(self, peer: 'Peer') -> None:
+    peer.socket.settimeout(HELLO_S)
     hello = peer.read() or {}
     index, processes = hello.get('process'), hello.get('processes')
     if type(index) is not int or type(processes) is not int:
@@ -227,7 +220,7 @@ class Line:
     waits = lambda: f'{self._name(0)} at {self._where()}{reason[0]}'  # noqa: E731
     for _ in self._patience(waits):
       try:
-        peer = _Peer(socket.create_connection(self._address, _HELLO_S))
+        peer = Peer(socket.create_connection(self._address, HELLO_S))
         peer.host = self._address[0]
         peer.send(
           {
@@ -265,14 +258,14 @@ class Line:
       if self.index:
         time.sleep(_RETRY_S)
 
-  def _add(self, index: int, peer: '_Peer') -> None:
+  def _add(self, index: int, peer: 'Peer') -> None:
     peer.keep_alive()
     self._peers[index] = peer
     threading.Thread(
       target=self._listen, args=(index, peer), daemon=True
     ).start()
 
-  def _listen(self, index: int, peer: '_Peer') -> None:
+  def _listen(self, index: int, peer: 'Peer') -> None:
     with contextlib.suppress(OSError):
       while (message := peer.read()) is not None:
         self._take(index, message)
@@ -346,79 +339,6 @@ class Line:
 
   def _where(self) -> str:
     return f'{self._address[0]}:{self._address[1]}'
-
-
-class _Peer:
-  """One connection, by lines of JSON."""
-
-  host = ''
-
-  def __init__(self, connection: socket.socket):
-    self.socket = connection
-    self._file = connection.makefile('rb')
-    self._sends = threading.Lock()
-
-  def keep_alive(self) -> None:
-    self.socket.settimeout(None)
-    self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for name, value in _KEEPALIVE.items():
-      if hasattr(socket, name):  # not all systems have all of them
-        self.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-  def read(self) -> dict | None:
-    """The next message; None at the end."""
-    while data := self._file.readline(_MOST_BYTES):
-      with contextlib.suppress(ValueError):  # cut short by a signal
-        message = json.loads(data)
-        if isinstance(message, dict):
-          return message
-    return None
-
-  def send(self, message: dict) -> None:
-    """Sends a line; the line before may have been cut short by a signal."""
-    data = b'\n' + json.dumps(message).encode() + b'\n'
-    with self._sends, contextlib.suppress(OSError):  # whoever listens notices
-      self.socket.sendall(data)
-
-  def finish(self) -> None:
-    """Says no more."""
-    with contextlib.suppress(OSError):
-      self.socket.shutdown(socket.SHUT_WR)
-
-  def hang_up(self) -> None:
-    with contextlib.suppress(OSError):
-      self.socket.shutdown(socket.SHUT_RDWR)
-    self.socket.close()
-
-
-def _listening(address: tuple[str, int]) -> socket.socket:
-  """A listener whose port JAX can take while its connections go on.
-
-  Raises:
-    InputError: the port is in use, or not to be had.
-  """
-  host, port = address
-  with contextlib.suppress(OSError):
-    socket.create_connection(('localhost', port), _HELLO_S).close()
-    raise InputError(
-      f'--coordinator: port {port} is in use on this machine, perhaps by '
-      'another run; give another one.'
-    )
-  try:
-    if socket.has_dualstack_ipv6():
-      return socket.create_server(
-        ('', port),
-        family=socket.AF_INET6,
-        dualstack_ipv6=True,
-        reuse_port=True,
-      )
-    return socket.create_server(('', port), reuse_port=True)
-  except OSError as error:
-    raise InputError(
-      f'--coordinator: port {port} of {host} cannot be used '
-      f'({error.strerror or error}); give another one.'
-    ) from error
 
 
 def _told(error: BaseException) -> Failure | None:
