@@ -21,7 +21,14 @@ VERSION = 2  # of the file; 1 had no digest
 def is_stored(
   folder: pathlib.Path, *, fingerprint: str, threshold: float, mirrored: bool
 ) -> bool:
-  """Whether the points of these very weights, made this way, are there."""
+  """Whether the points of these very weights, made this way, are there.
+
+  Args:
+    folder: of the weights.
+    fingerprint: of the weights.
+    threshold: of the high-sensitivity point.
+    mirrored: likelihoods are means over mirror images.
+  """
   try:
     found = sealed.read_json(folder / POINTS_FILE)
     made = found['points']['high_sensitivity']['threshold']
