@@ -30,6 +30,7 @@ def page(tmp_path_factory):
 
   def checked(config, workdir):
     """A study takes a minute: its settings are checked, as it does first."""
+    workdir = ready.local(workdir)
     names['checked'] = ready.check(configs.points(config), workdir).plan
     return types.SimpleNamespace(rows=[])
 
