@@ -92,3 +92,46 @@ def test_nothing_of_ours_needs_tensorflow():
     'assert "tensorflow" not in sys.modules'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+# Rooms whose functions are called from Python, not by a command alone.
+LIBRARY = (
+  *('data', 'detect', 'evaluation', 'imaging', 'lesions', 'models'),
+  *('study', 'training'),
+)
+
+
+def without_args(source):
+  """Public functions of three or more arguments without a section Args.
+
+  One without any docstring overrides another, which has it.
+  """
+  todo = [ast.parse(source)]
+  while todo:
+    for node in ast.iter_child_nodes(todo.pop()):
+      if getattr(node, 'name', '_').startswith('_'):
+        continue
+      if isinstance(node, ast.ClassDef):
+        todo.append(node)
+      elif isinstance(node, ast.FunctionDef):
+        a, text = node.args, ast.get_docstring(node)
+        names = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
+        names = [n.arg for n in names if n and n.arg not in ('self', 'cls')]
+        if len(names) >= 3 and text and '\nArgs:\n' not in text:
+          yield node.name
+
+
+def test_many_arguments_are_explained():
+  lacking = [
+    f'{path.relative_to(ROOT)}: {name}'
+    for path in SOURCES
+    if room_of(path) in LIBRARY and not path.stem.endswith('_command')
+    for name in without_args(path.read_text())
+  ]
+  assert lacking == []
+
+
+def test_arguments_without_an_explanation_are_seen():
+  made = 'class A:\n  def b(self, {}):\n    "Doc."\n  def _c(x, y, z): "D."'
+  assert list(without_args(made.format('x, *y, z'))) == ['b']
+  assert list(without_args(made.format('x, y'))) == []

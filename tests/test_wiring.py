@@ -7,6 +7,7 @@ a setting is looked for there by the name that the receiver gives it.
 
 import functools
 import inspect
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +22,7 @@ from cmbjax.report import html, rows
 from cmbjax.simulate import cohort as simulator
 from cmbjax.study import Cohort, Strategy, material, run, tabulate, train
 from cmbjax.study import config as configs
+from cmbjax.study import predict as predict_lib
 from cmbjax.training import (
   checkpoint,
   held_out,
@@ -457,6 +459,9 @@ def test_the_report_is_about_this_study(ran):
     (s, t) for s in ('first', 'second') for t in ('one', 'two')
   ]
   assert [r.strategy for r in found.held_out] == ['first', 'second']
+  for row in (*found.rows, *found.held_out):
+    assert row.strategy_label == row.strategy.capitalize()
+    assert row.test_label == row.test.capitalize()
   record = found.record
   assert (record['model'], record['folds'], record['seeds']) == (
     'tests.own_parts:Wired',
@@ -531,3 +536,39 @@ def test_likelihoods_before_and_after_keep_their_sides(monkeypatch):
   assert labels == (before.strategy_label, 'Second', before.test_label)
   assert len(found) == tabulate.NUM_SHOWN
   assert {(one.before, one.after) for one in found} == {(0.8, 0.1)}
+
+
+def test_likelihoods_of_other_images_are_not_taken_again(tmp_path):
+  """predictions/*.npz of a run that was done without mirror images."""
+  config, asked = study_config(), []
+  shop = types.SimpleNamespace(
+    workdir=tmp_path, patches=replicas.Patches(np.zeros((2, 24, 24, 12, 2)), 0)
+  )
+
+  def predict(patches):
+    asked.append(patches)
+    return np.full((1, 2), 0.5)
+
+  for mirrored, calls in ((True, 8), (True, 8), (False, 9), (False, 9)):
+    config.evaluation.mirrored = mirrored
+    predict_lib._kept(shop, 'a', ['mark'], config, predict)
+    assert len(asked) == calls
+  predict_lib._kept(shop, 'a', ['another mark'], config, predict)
+  assert len(asked) == 10
+
+
+def test_weights_name_people_of_the_cohorts_they_learned_from():
+  """Somebody scanned in two cohorts was learned from in one of them."""
+  names = np.array(['sub-01', 'sub-02', 'sub-01', 'sub-03'])
+  cohort = np.array(['one', 'one', 'two', 'two'])
+  facts = dict.fromkeys(examples_lib.Scans._fields, np.zeros(4))
+  facts |= {'subject': names, 'person': names, 'cohort': cohort}
+  some = types.SimpleNamespace(
+    examples=types.SimpleNamespace(subject=names, cohort=cohort),
+    scans=examples_lib.Scans(**facts),
+  )
+  job = types.SimpleNamespace(pool=np.array([0, 1]))
+  assert train._people(job, some) == {
+    'subjects': ['sub-01', 'sub-02'],
+    'persons': ['one:sub-01', 'one:sub-02'],
+  }

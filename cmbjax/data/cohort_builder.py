@@ -185,6 +185,14 @@ def make_records(
 
   The candidate table is read from `tables_dir` when the same files, gates and
   code made it before; it is the same whatever the channels.
+
+  Args:
+    scan: with its files.
+    gates: of the candidate stage.
+    grid_mm: voxel size of the patches; None: the scan's own.
+    channels: what a patch holds.
+    tables_dir: where candidate tables are kept; None: nowhere.
+    jobs: threads.
   """
   loaded = cohorts.load_scan(scan, channels)
   table, stored = None, None
@@ -209,6 +217,11 @@ def fingerprint(
 
   Covers the names, sizes and bytes of all files that are read, the gates, and
   the code of the rooms that make patches of them, own candidate stages too.
+
+  Args:
+    cohort: whose files are read.
+    gates: of the candidate stage.
+    channels: what a patch holds.
 
   Raises:
     InputError: a scan lacks the files of a channel, or there is no such
@@ -246,7 +259,13 @@ def code_digest() -> str:
 def in_order(
   function: Callable, items: Iterable, *, at_once: int
 ) -> Iterator[Any]:
-  """`map(function, items)` on threads, at most `at_once` + 1 ahead."""
+  """`map(function, items)` on threads, at most `at_once` + 1 ahead.
+
+  Args:
+    function: of one item.
+    items: in the order of the results.
+    at_once: threads.
+  """
   waiting = collections.deque()
   with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
     try:

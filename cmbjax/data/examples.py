@@ -134,6 +134,16 @@ def build_with(
 ) -> pathlib.Path:
   """As `build`, but to the usual place of TFDS, data_dir/NAME/CONFIG/VERSION.
 
+  Args:
+    builder_class: of `tfds_builders`, or your own.
+    folder: the scans and their truth.
+    data_dir: of TFDS.
+    config: as for `build`.
+    candidates: as for `build`.
+    jobs: threads; None: one per core.
+    overwrite: what was built there may be replaced.
+    runner: of Apache Beam; None: threads here.
+
   Raises:
     InputError: also when another cohort, or other code, was built there, or
       what was built there is damaged, and `overwrite` is not set.

@@ -145,6 +145,12 @@ def hold_out(
 ) -> set[str]:
   """Draws `num_test` whole subjects of one cohort for the test set.
 
+  Args:
+    subjects: of the cohort; repeats do not matter.
+    num_test: how many.
+    seed: of the draw.
+    cohort: its name, which is part of the random stream.
+
   Raises:
     InputError: the cohort has fewer subjects.
   """
@@ -172,6 +178,13 @@ def assign(
   Folds differ by at most one subject, as far as `known` allows; the order of
   `subjects` and how often each is repeated do not matter. Those in `known`
   keep their fold.
+
+  Args:
+    subjects: [N] labels.
+    num_folds: K.
+    seed: of the draw.
+    cohort: its name, which is part of the random stream.
+    known: subject -> fold that another cohort gave it.
 
   Raises:
     InputError: fewer than two folds, or fewer subjects than folds.

@@ -67,7 +67,13 @@ def num_steps(fold_of: np.ndarray, batch: int) -> int:
 
 
 def num_wrapped(fold_of: np.ndarray, fold: int, *, batch: int) -> int:
-  """How many places of an epoch repeat an example of this fold."""
+  """How many places of an epoch repeat an example of this fold.
+
+  Args:
+    fold_of: [N] fold of each example.
+    fold: the one that is held out.
+    batch: B.
+  """
   seen = num_steps(fold_of, batch) * batch
   return seen - training(fold_of, fold).size
 

@@ -58,6 +58,12 @@ def make_table(
 
   For a finished review the candidates are the components of its two masks;
   the score is then their darkness, 1 - mean SWI.
+
+  Args:
+    scan: its files and labels.
+    loaded: its arrays.
+    gates: of the candidate stage.
+    jobs: threads.
   """
   if loaded.truth.kind == 'candidates':
     centre, score, lesion = _reviewed(loaded)

@@ -26,6 +26,12 @@ def flatten(
   little. It works on blocks of about 4 mm, which are as smooth and far
   cheaper.
 
+  Args:
+    image: [X, Y, Z], 0 or more.
+    spacing_mm: voxel sizes.
+    mask: [X, Y, Z] bool, the brain.
+    gates: `clip` and the width of the Gaussian.
+
   Returns:
     [X, Y, Z] float32 in 0..clip; 1 outside the mask.
   """

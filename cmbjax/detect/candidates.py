@@ -157,6 +157,15 @@ def peaks(
 
   A maximum is above `least` and the largest within `peak_mm` in plane and
   one slice up and down; the best `max_peaks`, best first.
+
+  Args:
+    image: [X, Y, Z], as `flatten` gives it.
+    response: [X, Y, Z] of the filter.
+    spacing_mm: voxel sizes.
+    mask: [X, Y, Z] bool, the brain.
+    gates: distances, darkness and the most peaks.
+    least: smallest response.
+    jobs: threads; None: one per core.
   """
   flat = np.flatnonzero((response > least) & mask)
   place = np.stack(np.unravel_index(flat, response.shape), 1)

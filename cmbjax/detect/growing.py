@@ -43,7 +43,14 @@ def box_of(spacing_mm, reach_mm: float) -> Box:
 
 
 def darkest_near(image, peak, spacing_mm, *, reach_mm: float) -> np.ndarray:
-  """The darkest voxel within reach of each peak [N, 3]; ties: the nearest."""
+  """The darkest voxel within reach of each peak [N, 3]; ties: the nearest.
+
+  Args:
+    image: [X, Y, Z].
+    peak: [N, 3] voxel indices.
+    spacing_mm: voxel sizes.
+    reach_mm: how far to look.
+  """
   box = box_of(spacing_mm, reach_mm)
   offsets = np.argwhere(box.distance_mm <= reach_mm + 1e-6) - box.half
   distance = np.linalg.norm(offsets * np.asarray(spacing_mm), axis=1)
@@ -161,7 +168,13 @@ def _share_dark(values, valid, limit):
 
 
 def shapes(regions: Regions, spacing_mm, *, growth_mm: float) -> dict:
-  """Features of every region, float32 [N] each, in mm."""
+  """Features of every region, float32 [N] each, in mm.
+
+  Args:
+    regions: of N candidates.
+    spacing_mm: voxel sizes.
+    growth_mm: largest distance that a region grew.
+  """
   sides = np.asarray(spacing_mm, float)
   away = (regions.voxel - regions.seed[regions.owner]) * sides
   # Touching: a neighbour along some axis is beyond the sphere.

@@ -53,7 +53,13 @@ def blobness(
 def eigenvalues(
   image: np.ndarray, spacing_mm: Sequence[float], *, diameter_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Smaller and larger eigenvalue [X, Y] of the scaled in-plane Hessian."""
+  """Smaller and larger eigenvalue [X, Y] of the scaled in-plane Hessian.
+
+  Args:
+    image: [X, Y], one slice.
+    spacing_mm: in plane.
+    diameter_mm: of the blobs that are looked for.
+  """
   scale = diameter_mm / (2 * math.sqrt(2))
   # Below 0.4 voxels a sampled Gaussian is no Gaussian any more.
   sigma = [max(scale / side, 0.4) for side in spacing_mm[:2]]

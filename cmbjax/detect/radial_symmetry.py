@@ -65,7 +65,13 @@ def radial_symmetry(
 
 
 def over(function, count: int, jobs: int | None) -> list:
-  """`[function(0), ..]` on threads: numpy and scipy release the lock."""
+  """`[function(0), ..]` on threads: numpy and scipy release the lock.
+
+  Args:
+    function: of an index.
+    count: how many indices.
+    jobs: threads; None: one per core.
+  """
   with concurrent.futures.ThreadPoolExecutor(jobs or workers.cores()) as pool:
     return list(pool.map(function, range(count)))
 

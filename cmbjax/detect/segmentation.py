@@ -89,6 +89,11 @@ def measure(
 ) -> dict[str, np.ndarray]:
   """Size and shape of labels 1..count; a label without a voxel is all 0.
 
+  Args:
+    labels: [X, Y, Z] whole numbers, 0 is nothing.
+    spacing_mm: voxel sizes.
+    count: the largest label.
+
   Returns:
     Name to [count] float32: volume_mm3, diameter_mm, feret_mm, extent_mm,
     num_slices, sphericity, centre_x, centre_y, centre_z.

@@ -214,6 +214,11 @@ def counts(
   """Predicted and true number of microbleeds per scan, [M] each.
 
   A lesion with two kept candidates is counted once: a reader would see one.
+
+  Args:
+    predictions: N candidates.
+    scans: M scans, those without candidates too.
+    threshold: strictly above is kept.
   """
   order = np.argsort(scans.scan)
   names = scans.scan[order]
@@ -237,6 +242,12 @@ def count_agreement(
   """Agreement of the number of microbleeds per scan with the truth.
 
   `how` is `method`, `draws`, `seed` and `level` of `statistics.resampling`.
+
+  Args:
+    predictions: N candidates.
+    scans: M scans, those without candidates too.
+    threshold: strictly above is kept.
+    **how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   tables.check(predictions, scans)
   found, true = counts(predictions, scans, threshold=threshold)

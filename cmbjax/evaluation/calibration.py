@@ -42,7 +42,13 @@ class Isotonic(NamedTuple):
 def reliability(
   probability: np.ndarray, label: np.ndarray, *, bins: int = BINS
 ) -> Reliability:
-  """Reliability diagram over equal bins of likelihood; empty bins are out."""
+  """Reliability diagram over equal bins of likelihood; empty bins are out.
+
+  Args:
+    probability: [N] likelihoods.
+    label: [N] 1 for a microbleed.
+    bins: how many.
+  """
   which = _bin_of(probability, bins)
   count = np.bincount(which, minlength=bins)
   used = count > 0
@@ -57,6 +63,11 @@ def ece(
   """Expected calibration error (Naeini 2015): mean |likelihood - share|.
 
   Weighted by the candidates in each bin; None without candidates.
+
+  Args:
+    probability: [N] likelihoods.
+    label: [N] 1 for a microbleed.
+    bins: how many.
   """
   if not len(probability):
     return None

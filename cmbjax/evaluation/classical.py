@@ -37,6 +37,12 @@ def delong(
   """Difference of two correlated AUCs (DeLong et al. 1988, Biometrics 44).
 
   Assumes independent examples, so it is too sure when a subject has many.
+
+  Args:
+    first: [N] scores.
+    second: [N] scores of the same candidates.
+    label: [N] 1 for a microbleed.
+    level: of the interval.
   """
   assumption = 'independent candidates'
   positive, negative = label == 1, label == 0

@@ -258,6 +258,11 @@ def removed_by(
 
   Mimics that `before` calls a microbleed and `after` does not, the largest
   drop of likelihood first. Indices are into `before`.
+
+  Args:
+    before: N candidates.
+    after: the same ones, in any order.
+    threshold: strictly above is a microbleed.
   """
   after = tables.align(before, after)
   a, b = before.probability, after.probability

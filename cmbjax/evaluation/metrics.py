@@ -70,7 +70,13 @@ def clusters(
   *,
   threshold: float = THRESHOLD,
 ) -> Clusters:
-  """Sums per subject at `threshold`."""
+  """Sums per subject at `threshold`.
+
+  Args:
+    predictions: N candidates.
+    scans: M scans, those without candidates too.
+    threshold: strictly above is kept.
+  """
   subject = np.unique(scans.subject)
   size = len(subject)
 

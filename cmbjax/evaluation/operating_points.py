@@ -66,6 +66,11 @@ def points(
   'high_precision' is the lowest with a precision of 0.9, or has the best F0.5
   where none has.
 
+  Args:
+    predictions: out of fold.
+    scans: all training scans, those without candidates too.
+    threshold: of 'high_sensitivity'.
+
   Raises:
     InputError: there are no lesions.
   """

@@ -21,6 +21,12 @@ def error_of(
 
   Unequal subjects have fewer degrees of freedom than `num_subjects` - 1, so
   that it is rather too large than too small.
+
+  Args:
+    low: end of the interval.
+    high: its other end.
+    num_subjects: that it was made from.
+    level: of it.
   """
   return (high - low) / (2 * stats.t.ppf(0.5 + level / 2, num_subjects - 1))
 
@@ -65,7 +71,14 @@ def subjects_needed(
 def found(
   shift: float, num_subjects: int, level: float, *, paired: bool = True
 ) -> float:
-  """How often a t test finds a difference of `shift` standard errors."""
+  """How often a t test finds a difference of `shift` standard errors.
+
+  Args:
+    shift: the true difference, in standard errors.
+    num_subjects: of the test.
+    level: 1 - the error of the first kind.
+    paired: the same subjects in both groups.
+  """
   freedom = (num_subjects - 1) * (1 if paired else 2)
   least = stats.t.ppf(0.5 + level / 2, freedom)
   # By chance on the other side: nothing where the shift is large.

@@ -172,7 +172,13 @@ def mean(
 
 
 def geometric_mean(values: np.ndarray, subject: np.ndarray, **how) -> Interval:
-  """As `mean`, of ratios: values greater than zero."""
+  """As `mean`, of ratios: values greater than zero.
+
+  Args:
+    values: [N].
+    subject: [N] whose value it is.
+    **how: as for `mean`.
+  """
   found = mean(np.log(np.asarray(values, float)), subject, **how)
   ends = (None if x is None else float(np.exp(x)) for x in found[:3])
   return Interval(*ends, found.note)

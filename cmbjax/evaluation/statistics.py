@@ -71,7 +71,13 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
 
 def subject_weights(num_subjects: int, *, draws: int, seed: int) -> np.ndarray:
-  """How often each subject is in each bootstrap draw, [D, S] float64."""
+  """How often each subject is in each bootstrap draw, [D, S] float64.
+
+  Args:
+    num_subjects: S.
+    draws: D.
+    seed: of the draws.
+  """
   share = np.full(num_subjects, 1 / num_subjects)
   rng = generator(seed, 'bootstrap')
   return rng.multinomial(num_subjects, share, size=draws).astype(float)
@@ -86,6 +92,13 @@ def resampling(
   level: float = 0.95,
 ) -> Resampling:
   """The weights of one method; `draws` and `seed` are of the bootstrap.
+
+  Args:
+    num_subjects: S.
+    method: 'jackknife' or 'bootstrap'.
+    draws: D of the bootstrap.
+    seed: of the bootstrap.
+    level: of the intervals.
 
   Raises:
     InputError: for another method.
@@ -431,7 +444,15 @@ def auc_draws(
   negatives: np.ndarray,
   weights: np.ndarray,
 ) -> np.ndarray:
-  """AUC of each draw, [D]; NaN where a draw has one class only."""
+  """AUC of each draw, [D]; NaN where a draw has one class only.
+
+  Args:
+    wins: [S, S] pairs won between the positives of one subject and the
+      negatives of another.
+    positives: [S] of each subject.
+    negatives: [S] of each subject.
+    weights: [D, S] of each subject in each draw.
+  """
   pairs = (weights @ positives) * (weights @ negatives)
   won = np.einsum('ds,ds->d', weights @ wins, weights)
   with np.errstate(invalid='ignore', divide='ignore'):
@@ -449,6 +470,12 @@ def average_precision_draws(
   AP = sum_k (R_k - R_{k-1}) P_k over the distinct scores, the step-wise sum
   without interpolation. Scores without a positive add nothing to the sum
   and are merged into the next one that has a positive.
+
+  Args:
+    score: [N].
+    label: [N] 1 for a microbleed.
+    subject: [N] whole numbers 0..S-1.
+    weights: [D, S] of each subject in each draw.
   """
   if not np.any(label == 1):
     return np.full(len(weights), np.nan)
@@ -492,6 +519,13 @@ def swap_contributions(
   24:2873). Swapping the two models within a set of subjects then turns the
   signs of their contributions: with signs e the difference is sum_s e_s c_s
   exactly, because the terms of pairs within the swapped set cancel.
+
+  Args:
+    first: [N] scores.
+    second: [N] scores of the same candidates.
+    label: [N] 1 for a microbleed.
+    subject: [N] whole numbers 0..S-1.
+    num_subjects: S.
   """
   positive, negative = label == 1, label == 0
   pairs = positive.sum() * negative.sum()

@@ -165,7 +165,14 @@ def write_description(
   kind: str = 'raw',
   extra: dict[str, Any] | None = None,
 ) -> pathlib.Path:
-  """Writes dataset_description.json; `kind` is 'raw' or 'derivative'."""
+  """Writes dataset_description.json; `kind` is 'raw' or 'derivative'.
+
+  Args:
+    root: folder of the data set.
+    name: of it.
+    kind: 'raw' or 'derivative'.
+    extra: further fields.
+  """
   if kind not in ('raw', 'derivative'):
     raise InputError(f"kind: found {kind!r}; give 'raw' or 'derivative'.")
   fields = {'Name': name, 'BIDSVersion': BIDS_VERSION, 'DatasetType': kind}

@@ -144,6 +144,11 @@ def source_files(
 ) -> tuple[pathlib.Path, ...]:
   """The DICOM files that the main image of a converted scan was made from.
 
+  Args:
+    folder: with DICOM files.
+    converted: where they were converted to.
+    scan: the one of `converted`.
+
   Raises:
     NoInputError: no series below `folder` gave this scan.
   """

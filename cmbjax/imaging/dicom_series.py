@@ -241,7 +241,13 @@ def kind_of(types: Iterable[str], description: str, *, ending: str = '') -> str:
 
 
 def label(key: bytes, text: str, *, length: int = 8) -> str:
-  """Letters and digits that say nothing about `text` without the key."""
+  """Letters and digits that say nothing about `text` without the key.
+
+  Args:
+    key: secret of one conversion.
+    text: what is to be hidden.
+    length: letters and digits.
+  """
   digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
   letters = 'abcdefghijklmnopqrstuvwxyz234567'
   number = int.from_bytes(digest, 'big')

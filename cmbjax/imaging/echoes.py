@@ -95,6 +95,11 @@ def at_time(
   Exact for one T2* at any echo spacing: the geometric mean of the echoes on
   either side, weighted by how near they are.
 
+  Args:
+    magnitude: [E, X, Y, Z].
+    echo_times_s: [E], rising.
+    time_s: at or between two of them.
+
   Raises:
     InputError: the time lies outside of the echoes.
   """
@@ -143,6 +148,11 @@ def mask_threshold_rad(
 
   Short echoes mask at the same frequency offset as the reference echo, so
   their smaller phase counts as much; beyond the reference it is pi.
+
+  Args:
+    echo_time_s: of the echo.
+    longest_s: the longest echo time of the scan.
+    field_t: None where it is not known.
   """
   reference = _REFERENCE_T_S / (field_t or 7.0)
   return float(np.pi * min(1.0, echo_time_s / min(reference, longest_s)))
@@ -165,7 +175,13 @@ class MeanFrequency:
   def add(
     self, magnitude: np.ndarray, phase: np.ndarray, echo_time_s: float
   ) -> None:
-    """One echo: arrays [X, Y, Z], high-passed phase in rad."""
+    """One echo: arrays [X, Y, Z], high-passed phase in rad.
+
+    Args:
+      magnitude: [X, Y, Z].
+      phase: [X, Y, Z] rad, high-passed.
+      echo_time_s: of this echo.
+    """
     time = np.float32(echo_time_s)
     if self._last is not None:
       # Phase grows with time, so predict it; plain differences would wrap

@@ -68,7 +68,16 @@ def combine(votes: Sequence[Polarity]) -> Polarity:
 
 
 def middle_eigenvalue(xx, yy, zz, xy, xz, yz) -> np.ndarray:
-  """Second of the three eigenvalues of symmetric 3x3 matrices (Smith 1961)."""
+  """Second of the three eigenvalues of symmetric 3x3 matrices (Smith 1961).
+
+  Args:
+    xx: of each matrix, any shape.
+    yy: the same shape, as are all others.
+    zz: the third of the diagonal.
+    xy: beside the diagonal.
+    xz: beside the diagonal.
+    yz: beside the diagonal.
+  """
   mean = (xx + yy + zz) / 3
   xx, yy, zz = xx - mean, yy - mean, zz - mean
   off = xy**2 + xz**2 + yz**2

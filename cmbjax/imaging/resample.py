@@ -35,7 +35,13 @@ def block_mean(image: np.ndarray, factors: Sequence[int]) -> np.ndarray:
 def stretch(
   coarse: np.ndarray, factors: Sequence[int], shape: Sequence[int]
 ) -> np.ndarray:
-  """Block means back to [X, Y, Z] of `shape`, by linear interpolation."""
+  """Block means back to [X, Y, Z] of `shape`, by linear interpolation.
+
+  Args:
+    coarse: block means.
+    factors: voxels of a block along x, y, z.
+    shape: X, Y, Z of the result.
+  """
   result = np.asarray(coarse, np.float32)
   for axis, (factor, size) in enumerate(zip(factors, shape)):
     if factor > 1:

@@ -163,7 +163,14 @@ def swi(
   kind: str = 'negative',
   power: float = 4.0,
 ) -> np.ndarray:
-  """Magnitude times phase mask, float32 [X, Y, Z]; veins negative."""
+  """Magnitude times phase mask, float32 [X, Y, Z]; veins negative.
+
+  Args:
+    magnitude: [X, Y, Z].
+    phase_hp: [X, Y, Z] rad, high-passed.
+    kind: of the mask, as for `phase_mask`.
+    power: how often the mask is multiplied.
+  """
   weight = phase_mask(phase_hp, kind, power=power)
   weight *= magnitude
   return weight
@@ -212,6 +219,12 @@ def resampled(
 
   The minimum projection is made again from the new SWI; a voxel belongs to
   the brain when half of it does.
+
+  Args:
+    made: what `reconstruct` gave.
+    spacing_mm: its voxel sizes.
+    new_mm: voxel sizes of the result.
+    mip_mm: thickness of the minimum projection.
   """
   # A phase near pi and one near -pi are alike, so their phasors are averaged.
   parts = np.sin(made.phase), np.cos(made.phase)

@@ -65,7 +65,13 @@ def load() -> Template:
 
 
 def thin(grey, white, brain) -> np.ndarray:
-  """Full 1 mm maps [X, Y, Z] of 0..1 to the stored [3, X/2, Y, Z] uint8."""
+  """Full 1 mm maps [X, Y, Z] of 0..1 to the stored [3, X/2, Y, Z] uint8.
+
+  Args:
+    grey: share of grey matter.
+    white: share of white matter.
+    brain: share of brain.
+  """
   step = round(STEP_MM)
   stored = []
   for image in (grey * brain, white * brain, brain):

@@ -286,7 +286,13 @@ def with_order_of(changed: Volume, like: Volume) -> Volume:
 
 
 def same_grid(first: Volume, second: Volume, *, atol_mm: float = 1e-2) -> bool:
-  """Whether both have one shape and (nearly) one affine."""
+  """Whether both have one shape and (nearly) one affine.
+
+  Args:
+    first: a volume.
+    second: another one.
+    atol_mm: largest difference of an entry of the affines.
+  """
   return first.array.shape[:3] == second.array.shape[:3] and np.allclose(
     first.affine, second.affine, rtol=0, atol=atol_mm
   )

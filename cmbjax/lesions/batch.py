@@ -135,7 +135,13 @@ def run(
 def analyse(
   scan: bids.ScanFiles, settings: Settings, threads: int | None = None
 ) -> Outcome:
-  """One scan to its files and its record. Never raises for a bad scan."""
+  """One scan to its files and its record. Never raises for a bad scan.
+
+  Args:
+    scan: its files.
+    settings: of the whole call.
+    threads: None: one per core.
+  """
   try:
     networks = load(settings.weights) if settings.classify else None
     fallback = None

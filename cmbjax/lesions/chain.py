@@ -224,6 +224,12 @@ def columns(
 ) -> dict[str, np.ndarray]:
   """The table of all candidates, those that a gate dropped too.
 
+  Args:
+    proposed: all candidates of the scan.
+    verdicts: what was decided on them.
+    owner: id of the lesion of each candidate, '' for none.
+    image: the SWI, for places.
+
   Returns:
     Name to [N] array: candidate, x_mm y_mm z_mm (RAS world), i j k (voxel of
     the file), score, kept, reason, category, status, likelihood, spread,
@@ -251,7 +257,13 @@ def columns(
 def protocol_of(
   scan: bids.ScanFiles, image: volume.Volume, made: str
 ) -> dict[str, Any]:
-  """Field strength, echo time and the like, None where nobody says."""
+  """Field strength, echo time and the like, None where nobody says.
+
+  Args:
+    scan: its files, with the sidecar.
+    image: the SWI.
+    made: how the SWI came about.
+  """
   fields = scan.sidecar
   echo = fields.get('EchoTime')
   if isinstance(scan.magnitude, tuple) and scan.swi is None:

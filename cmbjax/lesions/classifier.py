@@ -250,6 +250,11 @@ def check(
 ) -> None:
   """Ends early where the weights or the operating point are not there.
 
+  Args:
+    folder: as for `load`.
+    point: an operating point.
+    threshold: given instead of it, or None.
+
   Raises:
     NoInputError, InputError: as `load` and `Classifier.threshold`.
   """

@@ -109,7 +109,15 @@ def write_scan(
   steps: bool = False,
   page: bool = True,
 ) -> list[pathlib.Path]:
-  """Writes everything of one scan; the paths, the label image first."""
+  """Writes everything of one scan; the paths, the label image first.
+
+  Args:
+    out: folder of the derivative data set.
+    analysis: of the scan.
+    candidates: the table of all candidates too.
+    steps: the images of the steps in between too.
+    page: the report of the scan too.
+  """
   result, image = analysis.result, analysis.image
   for stale in _anat(out, result).glob('.partial-*'):
     stale.unlink(missing_ok=True)  # a run that was killed left it
@@ -207,7 +215,13 @@ def _seen_from(out, path) -> str:
 
 
 def write_failure(out: pathlib.Path, name: str, error: str) -> None:
-  """From now on the scan is not done, and the group table says why."""
+  """From now on the scan is not done, and the group table says why.
+
+  Args:
+    out: folder of the derivative data set.
+    name: of the scan.
+    error: the sentence.
+  """
   row = dict.fromkeys(GROUP) | {'name': name, 'subject': name.split('_')[0]}
   row |= {'status': 'failed', 'note': error}
   former = _former(out, name)  # still there, until the next result
@@ -224,6 +238,11 @@ def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
 
   A file that was changed since is kept, with a word: somebody may have
   corrected an outline in place.
+
+  Args:
+    out: folder of the derivative data set.
+    name: of the scan.
+    mark: of everything that decides its result.
   """
   record = _read(_record_path(out, name))
   if record.get('mark') != mark:

@@ -37,6 +37,15 @@ def outline(
 
   Those that the networks rejected keep the measures of the candidate stage
   and are in no image.
+
+  Args:
+    unit: [X, Y, Z] SWI in 0..1.
+    image: its volume, for places.
+    mask: [X, Y, Z] bool, the brain.
+    proposed: the candidates.
+    verdicts: what was decided on them.
+    gates: of growing and merging.
+    threads: None: one per core.
   """
   order = order_of(verdicts.likelihood, proposed.score)
   kept = [int(n) for n in order if proposed.kept[n]]

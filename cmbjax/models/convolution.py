@@ -127,6 +127,11 @@ def kernel_gradient(x, g, size):
 
   The taps of Y and Z are stacked on the side of x, those of X on the side
   of g, so that one matrix product has both of its sides wide.
+
+  Args:
+    x: input of the convolution.
+    g: gradient of its output.
+    size: of the kernel along x, y, z.
   """
   c, o = x.shape[-1], g.shape[-1]
   columns = jnp.concatenate(_windows(x, (1, *size[1:])), -1)
@@ -177,6 +182,12 @@ def convolve(x, kernel, bias=None, *, form: str = 'auto'):
 
   Stride 1, padding 'SAME'. `form` is a key of `FORMS`, or 'auto': native on
   GPU and TPU; on CPU winograd where it can be had, else composed.
+
+  Args:
+    x: input.
+    kernel: X, Y, Z may differ.
+    bias: None for none.
+    form: a key of `FORMS`, or 'auto'.
   """
   if form == 'auto' and jax.default_backend() != 'cpu':
     form = 'native'

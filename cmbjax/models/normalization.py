@@ -78,6 +78,12 @@ def heed_frozen(following, args, kwargs, context):
 
   For `flax.linen.intercept_methods`. Without it, a frozen layer of a network
   from outside would learn nothing and yet normalize with each batch.
+
+  Args:
+    following: the method that is called.
+    args: of it.
+    kwargs: of it.
+    context: whose method it is.
   """
   norm = context.module
   heeds = (

@@ -179,7 +179,13 @@ class ResNet(nn.Module):
 
 
 def family(units: int, width: int = 8, **kwargs) -> ResNet:
-  """Stages of n, 2n and n units at once, twice and four times the width."""
+  """Stages of n, 2n and n units at once, twice and four times the width.
+
+  Args:
+    units: n.
+    width: channels of the first stage.
+    **kwargs: further attributes of `ResNet`.
+  """
   stages = ((units, width), (2 * units, 2 * width), (units, 4 * width))
   return ResNet(stages, **kwargs)
 

@@ -25,7 +25,13 @@ _OFF = 'switched off by CMBJAX_COMPILE=0'
 
 
 def supports(shape, kernel_shape, dtype) -> bool:
-  """Whether x [B, X, Y, Z, C] of this shape has a compiled way here."""
+  """Whether x [B, X, Y, Z, C] of this shape has a compiled way here.
+
+  Args:
+    shape: of x.
+    kernel_shape: [X, Y, Z, C, O].
+    dtype: of x.
+  """
   return (
     len(shape) == 5
     and 0 not in shape
@@ -39,7 +45,13 @@ def supports(shape, kernel_shape, dtype) -> bool:
 
 
 def convolve(x, kernel, bias):
-  """x [B, X, Y, Z, C] with kernel [3, 3, 3, C, O] plus bias [O]."""
+  """x [B, X, Y, Z, C] with kernel [3, 3, 3, C, O] plus bias [O].
+
+  Args:
+    x: float32.
+    kernel: float32.
+    bias: float32.
+  """
   return _convolve(*axes.alike(x, kernel, bias))
 
 

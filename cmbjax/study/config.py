@@ -506,7 +506,14 @@ def recipe(
   strategy: Strategy,
   folder: pathlib.Path | None = None,
 ) -> Recipe:
-  """A strategy with every setting filled in."""
+  """A strategy with every setting filled in.
+
+  Args:
+    config: of the study.
+    name: of the strategy.
+    strategy: as the config gives it.
+    folder: of its weights, where they are given.
+  """
   if strategy.settings:
     config = copied(config)
     for key, value in strategy.settings.items():

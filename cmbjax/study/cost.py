@@ -107,7 +107,13 @@ def memory_bytes() -> float:
 def candidates(
   study: Study, workdir: pathlib.Path, given: Mapping[str, int]
 ) -> tuple[dict[str, int], str]:
-  """Training candidates of each cohort, and where the numbers come from."""
+  """Training candidates of each cohort, and where the numbers come from.
+
+  Args:
+    study: whose cohorts.
+    workdir: where a run may have built some.
+    given: subjects of each given cohort.
+  """
   config, counts, counted = study.config, {}, []
   data_set = data_set_of(config.patches, config.channels)
   for name, cohort in study.cohorts.items():

@@ -46,6 +46,12 @@ def describe(
 ) -> str:
   """The text.
 
+  Args:
+    config: as for `run.study`.
+    workdir: of the run.
+    sweep: overrides of each point.
+    overwrite: as for `run.study`.
+
   Raises:
     InputError, NoInputError: whatever the run would end with before its work.
   """

@@ -144,7 +144,13 @@ def names(
 def gather(
   study: Study, cohorts: Mapping[str, pathlib.Path], workdir: pathlib.Path
 ) -> Material:
-  """Cohort folders to examples, test subjects and folds."""
+  """Cohort folders to examples, test subjects and folds.
+
+  Args:
+    study: cohorts, channels and folds.
+    cohorts: name -> folder.
+    workdir: gets examples/ and folds.json.
+  """
   config, rows = study.config, {}
   data_set = channels.data_set(config.patches, config.channels)
   for name, folder in cohorts.items():

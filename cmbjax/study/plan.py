@@ -119,7 +119,13 @@ def plan(
 
 
 def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
-  """Of everything that decides the numbers of a training, and its name."""
+  """Of everything that decides the numbers of a training, and its name.
+
+  Args:
+    recipe: what is trained.
+    data: what stands for its examples and folds.
+    source: fingerprint of the weights that it starts from; None: fresh ones.
+  """
   config = recipe.config
   rows = [row._asdict() for row in recipe.rows]
   decides = ('model.name', 'model.dtype', 'train.bn_momentum', 'train.batch')

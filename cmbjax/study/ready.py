@@ -68,6 +68,11 @@ def check(
 ) -> Checked:
   """Refuses what would end a run later, before anything is made.
 
+  Args:
+    points: of the sweep, or the one study.
+    workdir: of the run.
+    overwrite: a run of other settings there may be replaced.
+
   Raises:
     InputError: settings, folders, weights, people or devices that do not fit.
     NoInputError: a cohort without a scan, or weights that are not there.

@@ -33,7 +33,14 @@ def tabulate(
   predicted: Sequence[Table],
   chosen: Mapping[str, Planned],
 ) -> tables.StudyTables:
-  """Everything of the report."""
+  """Everything of the report.
+
+  Args:
+    study: strategies and test sets.
+    shop: examples and folders.
+    predicted: all prediction tables.
+    chosen: strategy -> its training in this run.
+  """
   config, material = study.config, shop.material
   how = {
     'method': config.evaluation.intervals,

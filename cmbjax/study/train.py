@@ -183,7 +183,14 @@ def train_all(
   given: Mapping[str, Trained],
   observer: watch.Observer | None = None,
 ) -> dict[str, Trained]:
-  """Trains what is not there yet: {fingerprint: networks}."""
+  """Trains what is not there yet: {fingerprint: networks}.
+
+  Args:
+    plan: the trainings, and which of them run at once.
+    shop: examples and folders.
+    given: strategy -> networks that are not trained here.
+    observer: sees speed and losses; None for nobody.
+  """
   done: dict[str, Trained] = {}
   for number, group in enumerate(plan.calls):
     found = {one.fingerprint: _finished(one, shop) for one in group}
@@ -334,7 +341,15 @@ def first_weights(
   material: Material,
   source: Trained | None,
 ) -> replicas.Weights:
-  """Fresh weights, or transferred ones: fold k goes on from fold k."""
+  """Fresh weights, or transferred ones: fold k goes on from fold k.
+
+  Args:
+    network: the Flax module.
+    planned: the training.
+    job: its rows.
+    material: labels, for the bias of the output.
+    source: networks to start from; None: fresh weights.
+  """
   config = planned.recipe.config
   fresh = replicas.first_weights(network, job.replicas, len(config.channels))
   if source is None:
@@ -437,6 +452,11 @@ def choose(
   """Of each strategy the training with the smallest held-out loss.
 
   Its folder becomes `models/STRATEGY`; `sweep.csv` holds all of them.
+
+  Args:
+    plan: all trainings.
+    done: fingerprint -> networks.
+    shop: examples and folders.
   """
   chosen: dict[str, Planned] = {}
   loss_of: dict[str, float] = {}
@@ -471,6 +491,11 @@ def held_out_loss(one: Planned, networks: Trained, shop: Workshop) -> float:
   """Mean cross-entropy of the training candidates, each out of fold.
 
   Without class weights, so that trainings with different ones compare.
+
+  Args:
+    one: the training.
+    networks: that came of it.
+    shop: examples and folders.
   """
   job = make_job(one, shop.material)
   likelihood = held_out.predict(
@@ -514,6 +539,12 @@ def write_sweep(
   """One line per training: settings, held-out loss, whether it was chosen.
 
   The loss is inf where a network did not learn, see `learned`.
+
+  Args:
+    path: of the table.
+    plan: all trainings.
+    loss_of: fingerprint -> held-out loss.
+    chosen: strategy -> the best training.
   """
   columns = [f for f in replicas.Replica._fields if f not in _NOT_IN_SWEEP]
   lines = [['strategy', 'variant', 'networks', 'epochs', 'batch', 'model']]
@@ -531,7 +562,13 @@ def write_sweep(
 
 
 def publish(source: pathlib.Path, strategy: str, fingerprint: str) -> None:
-  """The chosen training of a sweep as `models/STRATEGY`."""
+  """The chosen training of a sweep as `models/STRATEGY`.
+
+  Args:
+    source: folder of the training.
+    strategy: its name.
+    fingerprint: of the training.
+  """
   target = source.with_name(strategy)
   if source == target:
     return

@@ -90,7 +90,13 @@ def flat(config: ConfigDict) -> dict[str, Any]:
 
 
 def put(config: ConfigDict, key: str, value: Any) -> None:
-  """Changes the value of a dotted name."""
+  """Changes the value of a dotted name.
+
+  Args:
+    config: is changed.
+    key: such as 'train.epochs'.
+    value: of the same kind.
+  """
   section, _, last = key.rpartition('.')
   (get(config, section) if section else config)[last] = value
 
@@ -121,7 +127,13 @@ def check(
   strategies: Mapping[str, Strategy],
   cohorts: Mapping[str, Cohort],
 ) -> None:
-  """Checks every value of a config by itself."""
+  """Checks every value of a config by itself.
+
+  Args:
+    config: with every key of base.py.
+    strategies: by name.
+    cohorts: by name.
+  """
   check_numbers(config)
   _choices('strategies', config.strategies, strategies)
   _choices('tests', config.tests, cohorts)

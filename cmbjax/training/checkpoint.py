@@ -107,7 +107,13 @@ def fingerprints(folder: pathlib.Path) -> set[str]:
 
 
 def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
-  """Writes `weights` [R, ...] and `weights.json`; the JSON comes last."""
+  """Writes `weights` [R, ...] and `weights.json`; the JSON comes last.
+
+  Args:
+    folder: `models/NAME`.
+    weights: leaves [R, ...].
+    record: content of `weights.json`, see `read_record`.
+  """
   folder = pathlib.Path(folder).absolute()
   if hosts.is_writer():
     (folder / 'weights.json').unlink(missing_ok=True)

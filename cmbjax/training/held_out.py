@@ -41,7 +41,15 @@ def predict_each(
   *,
   batch: int = 128,
 ) -> np.ndarray:
-  """As `predict`, each network alone: [R, n], NaN where it was trained."""
+  """As `predict`, each network alone: [R, n], NaN where it was trained.
+
+  Args:
+    job: who was held out of what.
+    patches: all examples, on the device.
+    weights: of the job's R replicas, leaves [R, ...].
+    runner: how replicas are run.
+    batch: patches per call.
+  """
   held = [np.flatnonzero(job.fold_of == row.fold) for row in job.replicas]
   width = max(len(mine) for mine in held)
   # Folds differ in size: the last example is repeated, and left out below.

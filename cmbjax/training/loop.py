@@ -80,6 +80,13 @@ def train(
 ) -> Weights:
   """Trains one job; `options` are those of `train_together`.
 
+  Args:
+    job: what to train.
+    patches: all examples, on the device.
+    runner: how replicas are run.
+    folder: gets checkpoints and `epochs.jsonl`.
+    **options: those of `train_together`.
+
   Returns:
     The weights of the best epoch of each replica, leaves [R, ...].
   """
@@ -201,7 +208,17 @@ def run_epoch(
   epoch: int,
   active: np.ndarray,
 ) -> State:
-  """The rest of one epoch; it may end early when a stop is requested."""
+  """The rest of one epoch; it may end early when a stop is requested.
+
+  Args:
+    jobs: what is trained.
+    state: where the epoch begins, or goes on.
+    patches: all examples, on the device.
+    runner: how replicas are run.
+    values: what steers each row.
+    epoch: its number, from 0.
+    active: bool [R]; the others stay as they are.
+  """
   num = len(active)
   orders = [epoch_order(job, epoch) for job in jobs]
   most = max(order.shape[1] for order in orders)
@@ -273,7 +290,15 @@ def predict(
   *,
   batch: int = 128,
 ) -> np.ndarray:
-  """Likelihoods [R, n] of examples `index` [n], or [R, n] its own for each."""
+  """Likelihoods [R, n] of examples `index` [n], or [R, n] its own for each.
+
+  Args:
+    patches: all examples, on the device.
+    weights: leaves [R, ...].
+    runner: how replicas are run.
+    index: positions in the examples.
+    batch: patches per call.
+  """
   num = jax.tree.leaves(weights)[0].shape[0]
   weights = runner.place(padded(hosts.fetch(weights), runner, num))
   index = np.asarray(index, np.int32)

@@ -39,7 +39,13 @@ def constant(learning_rate: float, steps: int) -> optax.Schedule:
 def cosine(
   learning_rate: float, steps: int, *, min_learning_rate: float
 ) -> optax.Schedule:
-  """Half a cosine from the rate to the smallest one, at the last step."""
+  """Half a cosine from the rate to the smallest one, at the last step.
+
+  Args:
+    learning_rate: at the first step.
+    steps: of the whole training.
+    min_learning_rate: at the last step.
+  """
   return optax.cosine_decay_schedule(
     learning_rate, steps, alpha=_share(min_learning_rate, learning_rate)
   )
@@ -118,7 +124,13 @@ def find_schedule(name: str) -> Callable[..., optax.Schedule]:
 def make(
   optimizer: Callable, learning_rate: Any, weight_decay: Any
 ) -> optax.GradientTransformation:
-  """The optimizer with these two settings, which may be traced."""
+  """The optimizer with these two settings, which may be traced.
+
+  Args:
+    optimizer: as `find_optimizer` gives it.
+    learning_rate: of this step.
+    weight_decay: passed where the optimizer takes it.
+  """
   settings = {'learning_rate': learning_rate, 'weight_decay': weight_decay}
   return optimizer(**plugins.accepted(optimizer, settings))
 

@@ -115,14 +115,26 @@ def on_device(image: np.ndarray, label: np.ndarray) -> Patches:
 
 
 def initial(network: Any, replica: Replica, channels: int = 1) -> Weights:
-  """Fresh weights; one seed starts all its folds and strategies alike."""
+  """Fresh weights; one seed starts all its folds and strategies alike.
+
+  Args:
+    network: the Flax module.
+    replica: its seed counts.
+    channels: C.
+  """
   return _initial(network, channels)(np.uint32(replica.seed))
 
 
 def first_weights(
   network: Any, table: Sequence[Replica], channels: int = 1
 ) -> Weights:
-  """Fresh weights of every row, leaves [R, ...] on the host."""
+  """Fresh weights of every row, leaves [R, ...] on the host.
+
+  Args:
+    network: the Flax module.
+    table: R rows; their seeds count.
+    channels: C.
+  """
   of_seed = {
     row.seed: jax.tree.map(np.asarray, initial(network, row, channels))
     for row in table

@@ -184,6 +184,12 @@ class Runner:
     """[R, n] logits of examples `index` [n], or [R, n] its own for each.
 
     The last batch is padded and the padding cut off again.
+
+    Args:
+      patches: all examples.
+      weights: leaves [R, ...], from `place`.
+      index: positions in the examples.
+      batch: patches per call.
     """
     num = jax.tree.leaves(weights)[0].shape[0]
     index = np.broadcast_to(index, (num, np.shape(index)[-1]))
@@ -215,7 +221,13 @@ class Runner:
     return np.concatenate(out)[:, :size]
 
   def pick(self, mask: np.ndarray, new: Any, old: Any) -> Any:
-    """Rows of `new` where `mask` [R], else of `old`; leaves [R, ...]."""
+    """Rows of `new` where `mask` [R], else of `old`; leaves [R, ...].
+
+    Args:
+      mask: bool [R].
+      new: from `place`.
+      old: the same tree; its buffers are used up.
+    """
     return _pick(self.place(np.asarray(mask)), new, old)
 
   def _epoch_loop(
@@ -343,7 +355,13 @@ _FORWARD = (1, 2)
 
 
 def over(function: Callable, own: tuple[int, ...], how: str) -> Callable:
-  """Adds axis R to the arguments `own`; the others are shared by all rows."""
+  """Adds axis R to the arguments `own`; the others are shared by all rows.
+
+  Args:
+    function: of one replica.
+    own: positions of the arguments that have axis R.
+    how: 'map' or 'vmap'.
+  """
 
   def run(*args):
     def one(mine):

@@ -33,7 +33,13 @@ class State(NamedTuple):
 def initial_state(
   jobs: Sequence[Job], weights: Weights, runner: Runner
 ) -> State:
-  """The state before the first epoch; `weights` leaves are [R, ...]."""
+  """The state before the first epoch; `weights` leaves are [R, ...].
+
+  Args:
+    jobs: what is trained.
+    weights: of the R rows of all jobs.
+    runner: how replicas are run.
+  """
   table = rows_of(jobs)
   num = runner.padded(len(table))
   weights = padded(hosts.fetch(weights), runner, len(table))
@@ -51,7 +57,13 @@ def initial_state(
 
 
 def values_of(jobs: Sequence[Job], weights: Weights, runner: Runner) -> Values:
-  """What steers each row, arrays [R]; `weights` leaves are [R, ...]."""
+  """What steers each row, arrays [R]; `weights` leaves are [R, ...].
+
+  Args:
+    jobs: what is trained.
+    weights: of the R rows of all jobs.
+    runner: how replicas are run.
+  """
   table = rows_of(jobs)
   return padded(replicas.values_of(table, weights), runner, len(table))
 
@@ -61,6 +73,11 @@ def rates_of(jobs: Sequence[Job], state: State, epoch: int) -> np.ndarray:
 
   They follow from the number of the step and from the plateau alone, so that
   a training that goes on has the same.
+
+  Args:
+    jobs: what is trained.
+    state: its plateau scales the rates.
+    epoch: its number, from 0.
   """
   most = max(job.steps for job in jobs)
   rows = []
@@ -77,7 +94,13 @@ def rates_of(jobs: Sequence[Job], state: State, epoch: int) -> np.ndarray:
 def patches_left(
   jobs: Sequence[Job], course: Course, active: np.ndarray
 ) -> int:
-  """How many patches the active rows still see in this epoch, together."""
+  """How many patches the active rows still see in this epoch, together.
+
+  Args:
+    jobs: what is trained.
+    course: how far each row is.
+    active: bool [R].
+  """
   steps = steps_of(jobs, len(active)) - course.step
   return int(np.sum(steps[active])) * jobs[0].batch
 
@@ -89,7 +112,15 @@ def end_epoch(
   active: np.ndarray,
   runner: Runner,
 ) -> State:
-  """Learning rates, best weights and counters after one epoch; value [R]."""
+  """Learning rates, best weights and counters after one epoch; value [R].
+
+  Args:
+    jobs: what is trained.
+    state: behind the last step of the epoch.
+    value: [R] validation losses.
+    active: bool [R]; the others stay as they are.
+    runner: how replicas are run.
+  """
   num = len(active)
   value = np.where(active & np.isfinite(value), value, np.inf)
   better = value < state.best_value
@@ -109,7 +140,13 @@ def end_epoch(
 
 
 def active_rows(jobs: Sequence[Job], state: State, epoch: int) -> np.ndarray:
-  """Rows [R] that still train: not stopped, not through, no filling."""
+  """Rows [R] that still train: not stopped, not through, no filling.
+
+  Args:
+    jobs: what is trained.
+    state: counts the bad epochs.
+    epoch: its number, from 0.
+  """
   out = np.zeros(len(state.bad_epochs), bool)
   first = 0
   for job in jobs:
@@ -127,7 +164,13 @@ def saved(state: State, num: int) -> State:
 
 
 def placed(state: State, runner: Runner, num: int) -> State:
-  """The inverse of `saved`: filled up, and where the runner wants it."""
+  """The inverse of `saved`: filled up, and where the runner wants it.
+
+  Args:
+    state: as `saved` gives it.
+    runner: how replicas are run.
+    num: rows that are not filling.
+  """
   state = padded(state, runner, num)
   return state._replace(
     learner=runner.place(state.learner), best=runner.place(state.best)
@@ -135,6 +178,12 @@ def placed(state: State, runner: Runner, num: int) -> State:
 
 
 def padded(tree: Any, runner: Runner, num: int) -> Any:
-  """Leaves [num, ...] to as many rows as the runner's program has."""
+  """Leaves [num, ...] to as many rows as the runner's program has.
+
+  Args:
+    tree: on the host.
+    runner: says how many rows.
+    num: rows of the tree.
+  """
   full = runner.padded(num)
   return jax.tree.map(lambda leaf: fill(np.asarray(leaf)[:num], full), tree)

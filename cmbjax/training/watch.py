@@ -32,10 +32,22 @@ class Writer(Protocol):
   """A place for scalars: TensorBoard, Weights & Biases, MLflow."""
 
   def begin(self, name: str, first: int, fingerprint: str) -> None:
-    """A training whose epochs come again from `first` on."""
+    """A training whose epochs come again from `first` on.
+
+    Args:
+      name: of the training.
+      first: number of its next epoch.
+      fingerprint: of everything that decides its numbers.
+    """
 
   def scalars(self, name: str, step: int, values: dict[str, float]) -> None:
-    """Some named numbers of one epoch of it."""
+    """Some named numbers of one epoch of it.
+
+    Args:
+      name: of the training.
+      step: number of the epoch.
+      values: by name.
+    """
 
   def close(self) -> None:
     """Everything is written."""
@@ -96,7 +108,14 @@ class Observer:
   def epoch(
     self, epoch: int, jobs: Sequence[Any], row: dict, speed: float
   ) -> None:
-    """One epoch of all jobs; row holds vectors [R], speed is patches/s."""
+    """One epoch of all jobs; row holds vectors [R], speed is patches/s.
+
+    Args:
+      epoch: its number, from 0.
+      jobs: what is trained.
+      row: name -> vector [R] of the rows of all jobs.
+      speed: patches per second.
+    """
     memory = memory_gb()
     if self._folder is not None:
       line = {

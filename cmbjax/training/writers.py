@@ -186,7 +186,13 @@ class Mlflow:
 
 
 def run_id(folder: pathlib.Path, name: str, fingerprint: str) -> str:
-  """The same for a training that goes on in its folder, else another one."""
+  """The same for a training that goes on in its folder, else another one.
+
+  Args:
+    folder: of the logs.
+    name: of the training.
+    fingerprint: of everything that decides its numbers.
+  """
   return files.digest(str(pathlib.Path(folder).absolute()), name, fingerprint)
 
 
