@@ -67,6 +67,7 @@ def tabulate(
     held_out=[rows.make_row(table, own=own, **options) for table in held_out],
     pairs=compare.all_pairs(predicted, own=own, **options),
     learning=_learning(chosen, shop),
+    metrics=tuple(own),
     record=_study_record(study, material, chosen, options),
     orderings=orderings.orderings(
       {key: table.predictions for key, table in tested.items()},
