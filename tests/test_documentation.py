@@ -66,7 +66,9 @@ def own_files(folder):
     for code, name in re.findall(
       r'^```python\n(# (\w+\.py)\n.*?)^```', text, re.S | re.M
     ):
-      (folder / name).write_text(code)
+      path = folder / name
+      assert not path.exists() or path.read_text() == code, page.name
+      path.write_text(code)
 
 
 # Of `python -m cmbjax.main`.
