@@ -19,7 +19,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from cmbjax.training import checkpoint
+from cmbjax.training import checkpoint, logs
 from tests import small_cohorts, wheel
 
 DOCS = pathlib.Path(__file__).parents[2] / 'docs'
@@ -245,8 +245,7 @@ def test_own_parts_were_used_and_are_kept(everything):
   assert record['model'] == 'my_net:Small'
   assert record['candidates'] == 'my_stage:dark_spots'
   own, usual = (
-    [json.loads(line) for line in (models / name / 'epochs.jsonl').open()]
-    for name in ('small', 'scratch')
+    logs.read(models / name / 'epochs.jsonl') for name in ('small', 'scratch')
   )
   rates = [row['learning_rate'][0] for row in own]
   assert len(rates) == 4
