@@ -32,7 +32,7 @@ def install(folder):
   if importlib.util.find_spec('hatchling'):
     _build(folder / 'dist', packages)
   else:
-    _copy(packages)
+    copy(packages)
   environment = folder / 'env'
   venv.create(environment, symlinks=True, with_pip=False)
   paths = sysconfig.get_paths(vars={'base': environment, 'platbase': ''})
@@ -59,7 +59,8 @@ def _build(dist, packages):
     wheel.extractall(packages)
 
 
-def _copy(packages):
+def copy(packages):
+  """The files of the wheel, without building it."""
   project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
   rules = project['tool']['hatch']['build']['targets']['wheel']
   parts = {name: name for name in rules['packages']} | rules['force-include']
