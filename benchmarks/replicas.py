@@ -35,6 +35,7 @@ ALLOCATOR = {  # large temporaries are kept, not mapped anew in every step
   'MALLOC_MMAP_THRESHOLD_': '4294967296',
   'MALLOC_TRIM_THRESHOLD_': '4294967296',
   'MALLOC_TOP_PAD_': '268435456',
+  'MALLOC_ARENA_MAX': '1',  # as cmbjax.allocator sets it
 }
 LAYOUTS = ('channels_last_3d', 'contiguous')
 # Multiply-adds of the convolutions count twice; three forward passes' worth
@@ -262,7 +263,7 @@ def _cmbjax(args, backend, num, batch, dtype) -> dict:
   values = loop.values_of((job,), first, runner)
   steps = np.full(num, 2, np.int32)
   index = loop.epoch_order(job, 0)[:, :2]
-  keys, active = loop._keys(job, 0), np.ones(num, bool)
+  keys, active = loop.step_keys(job, 0), np.ones(num, bool)
   rates = loop.rates_of((job,), state, 0)[:, :2]
   learner = state.learner
 

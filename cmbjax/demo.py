@@ -10,6 +10,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from cmbjax.simulate.protocols import COHORTS, DEMO
+
 SEED = 2019  # of no training, tuning or test scans
 
 
@@ -23,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--cohort',
-    default='btumor_3t',
-    choices=('btumor_7t', 'btumor_3t', 'ccm_3t'),
-    help='what kind of scan to simulate; default: btumor_3t',
+    default=DEMO,
+    choices=COHORTS,
+    help=f'what kind of scan to simulate; default: {DEMO}',
   )
   parser.add_argument(
     '--seed', type=int, default=SEED, metavar='S', help=f'default: {SEED}'

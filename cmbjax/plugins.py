@@ -10,6 +10,7 @@ import inspect
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from cmbjax.errors import InputError, shown
 
 # Folder of the config file that was read last; `study.config` sets it.
 home: pathlib.Path | None = None
+_searching = threading.RLock()  # there is one `sys.path` for all threads
 
 
 def is_plugin(name: str) -> bool:
@@ -84,10 +86,11 @@ def accepted(function: Callable, settings: Mapping[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def searched() -> Iterator[None]:
   """`sys.path` with the folders of the rule, until the block ends."""
-  before = list(sys.path)
-  sys.path[:0] = [str(home)] if home else []
-  sys.path.append(os.getcwd())
-  try:
-    yield
-  finally:
-    sys.path[:] = before
+  with _searching:
+    before = list(sys.path)
+    sys.path[:0] = [str(home)] if home else []
+    sys.path.append(os.getcwd())
+    try:
+      yield
+    finally:
+      sys.path[:] = before

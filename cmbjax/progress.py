@@ -26,7 +26,7 @@ class Progress:
   """Counts `total` equal pieces of work; use it as a context manager.
 
   Args:
-    label: what is being done, for example 'simulate btumor_7t'.
+    label: what is being done, for example 'simulate ccm'.
     total: number of pieces.
     done: pieces that were already there (not used for the time left).
   """

@@ -30,15 +30,15 @@ done
 status=0
 for ((left = PROCESSES; left > 0; left--)); do
   if ! wait -n; then
-    # Without the one that died the others would wait for it for ever.
-    [[ -n $stopped ]] || kill -KILL "${children[@]}" 2>/dev/null || true
+    # The others end by themselves; but not while they wait for it to come.
+    [[ -n $stopped ]] || kill -TERM "${children[@]}" 2>/dev/null || true
     break
   fi
 done
 for child in "${children[@]}"; do  # all of them, also when told to stop
   code=0
   wait "$child" || code=$?
-  if ((code != 0 && (status == 0 || status == 137))); then
+  if ((code != 0 && (status == 0 || status == 143))); then
     status=$code
   fi
 done

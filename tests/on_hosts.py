@@ -51,7 +51,7 @@ def strike(fault):
     raise ZeroDivisionError('of a test')
   if fault == 'sigkill':
     os.kill(os.getpid(), signal.SIGKILL)
-  if fault == 'sigterm':
+  if fault == 'sigterm':  # only to this one
     os.kill(os.getpid(), signal.SIGTERM)
   if fault == 'waits':  # as in C++, which hears of nothing
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

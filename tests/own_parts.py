@@ -36,3 +36,17 @@ def share_above_half(y, score, subject):
   """Share above one half."""
   del y, subject
   return float(np.mean(score > 0.5))
+
+
+class Wired(nn.Module):
+  """Takes all that the package offers a network."""
+
+  convolution: str = ''
+  bn_momentum: float = 0.0
+  dtype: object = None
+
+  @nn.compact
+  def __call__(self, x, train):
+    x = nn.Conv(2, (3, 3, 3), strides=4, name='body')(x)
+    x = nn.BatchNorm(not train, momentum=self.bn_momentum, name='norm')(x)
+    return nn.Dense(1, name='head')(nn.relu(x).mean((1, 2, 3)))

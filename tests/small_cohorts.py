@@ -122,32 +122,39 @@ def write_cohort(
   return made
 
 
+def phantom_scan(seed):
+  """What `simulate.scan.make_scan` gives, of a phantom."""
+  from cmbjax.simulate import scan
+
+  one = phantom(seed, shape=(96, 90, 24))
+  rows = [
+    [
+      scan.Finding(n, 'round', 'thalamus', np.zeros(3), 1.0, 0.5)
+      for n in range(1, labels.max() + 1)
+    ]
+    for labels in (one.lesions, one.mimics)
+  ]
+  phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, one.swi.shape)
+  return scan.Scan(
+    magnitude=[one.swi],
+    phase=[phase.astype(np.float32)],
+    swi=one.swi,
+    brain=one.brain,
+    lesions=one.lesions.astype(np.uint16),
+    mimics=one.mimics.astype(np.uint16),
+    lesion_rows=rows[0],
+    mimic_rows=rows[1],
+    affine=one.affine,
+    facts={},
+  )
+
+
 def write_as_simulated(root, *, subjects=2):
   """As `cmbjax simulate` writes it, but of phantoms instead of physics."""
-  from cmbjax.simulate import cohort, scan
+  from cmbjax.simulate import cohort
 
   def make_scan(protocol, number, **_):
-    one = phantom(number, shape=(96, 90, 24))
-    rows = [
-      [
-        scan.Finding(n, 'round', 'thalamus', np.zeros(3), 1.0, 0.5)
-        for n in range(1, labels.max() + 1)
-      ]
-      for labels in (one.lesions, one.mimics)
-    ]
-    phase = np.random.default_rng(number).uniform(-np.pi, np.pi, one.swi.shape)
-    return scan.Scan(
-      magnitude=[one.swi],
-      phase=[phase.astype(np.float32)],
-      swi=one.swi,
-      brain=one.brain,
-      lesions=one.lesions.astype(np.uint16),
-      mimics=one.mimics.astype(np.uint16),
-      lesion_rows=rows[0],
-      mimic_rows=rows[1],
-      affine=one.affine,
-      facts={},
-    )
+    return phantom_scan(number)
 
   with mock.patch.object(cohort.scan_module, 'make_scan', make_scan):
     cohort.simulate('ccm_3t', subjects=subjects, out=root, seed=0, jobs=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbjax.detect import candidates, growing
+from cmbjax.detect import background, candidates, growing
 from cmbjax.detect.candidates import Gates, propose
 from cmbjax.detect.gates import judge, score
 
@@ -354,6 +354,6 @@ def test_a_region_touches_where_its_next_voxel_lies_beyond(radius_mm, touches):
 
 def test_blocks_are_stretched_between_their_middles():
   ramp = np.arange(24, dtype=np.float32)[:, None, None] * np.ones((1, 4, 2))
-  blocks = candidates._block_sums(ramp, (4, 2, 1)) / 8
-  found = candidates._stretch(blocks, (4, 2, 1), ramp.shape)
+  blocks = background._block_sums(ramp, (4, 2, 1)) / 8
+  found = background._stretch(blocks, (4, 2, 1), ramp.shape)
   np.testing.assert_allclose(found[2:-2], ramp[2:-2], atol=1e-5)

@@ -219,6 +219,11 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
       r"protocol: holds 'mri'; allowed are",
     ),
     (["config.study.strategies.new = Strategy('', ('ccm_3t',))"], 'label: is'),
+    (
+      ["config.study.cohorts.b = Cohort('B', 'btumor_3t', '', 3, 'all')",
+       "config.tests = ('b',)"],
+      r'cohorts\.b: subject 1 of protocol btumor_3t .*; set first=11',
+    ),
     (["config.evaluation.draws = 10**12"], r'draws: is 1000000000000, must be'),
     (["config.train.batch = 10**9"], r'batch: is 1000000000, must be'),
     (

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from cmbjax.errors import InputError
-from cmbjax.models import convolution, winograd
+from cmbjax.models import convolution, kernel, winograd
 
 SHAPES = {
   'odd sizes': ((2, 5, 4, 3, 3), (3, 3, 3, 3, 5)),
@@ -156,9 +156,10 @@ def test_without_compiler(monkeypatch):
   [('CMBJAX_COMPILE', '0'), ('CXX', '/nowhere/c++'), ('CXX', 'false')],
 )
 def test_compiler_that_does_not_work(monkeypatch, tmp_path, name, value):
+  monkeypatch.setattr(kernel, 'CARRIED', tmp_path / 'none')
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   monkeypatch.setenv(name, value)
-  assert not winograd._load.__wrapped__()
+  assert winograd._load.__wrapped__()  # says why not
   assert not list(tmp_path.rglob('*.so'))
 
 

@@ -9,7 +9,7 @@ import pytest
 from cmbjax.detect import stages
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
-from cmbjax.lesions import chain, classifier, counts, derivatives
+from cmbjax.lesions import batch, chain, classifier, counts, derivatives
 from tests import lesion_data, scan_results, small_cohorts
 
 OPTIONS = chain.Options(regions=False)
@@ -451,3 +451,23 @@ def test_an_own_stage_that_changed_since_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, 'code', lambda name, code=code: code)
     found = chain.other_candidates('my_spots:spots', networks)
     assert any('is not the code' in text for text in found) is told
+
+
+def test_another_stage_or_other_code_of_it_is_another_result(
+  plain, tmp_path, monkeypatch
+):
+  """What decides whether `detect` does a scan again."""
+  lesion_data.write_weights(tmp_path / 'w', networks=1, candidates='hessian')
+  scan = scan_of(plain[0])
+
+  def mark(**change):
+    options = chain.Options(**change)
+    return batch.mark_of(
+      scan, batch.Settings(tmp_path, tmp_path / 'w', options=options)
+    )
+
+  usual = mark()
+  assert mark() == usual == mark(candidates='hessian')
+  assert mark(candidates='frst') != usual
+  monkeypatch.setattr(stages, 'code', lambda name: 'other')
+  assert mark() != usual

@@ -1,6 +1,7 @@
 """Weights of a study to likelihoods, as the networks themselves give them."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from cmbjax import sealed
 from cmbjax.data import augment
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.lesions import classifier
+from cmbjax.lesions import classifier, learned
 from cmbjax.weights import catalogue
 from tests import lesion_data
 
@@ -50,6 +51,18 @@ def test_a_patch_has_one_likelihood_in_any_company(stored, patches):
     known.likelihood(patches[-1:]), together[:, -1:], atol=1e-6
   )
   assert known.likelihood(patches[:0]).shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+  'shape', [(3, 24, 24, 12, 2), (24, 24, 12), (3, 28, 28, 16)]
+)
+def test_patches_of_another_shape_are_refused(stored, shape):
+  known = classifier.load(stored[0])
+  found = known.likelihood(np.full((3, 24, 24, 12, 1), 0.5, np.float32))
+  assert found.shape == (2, 3)
+  wanted = 'have 2 channels' if shape[-1] == 2 else f'have shape {shape}'
+  with pytest.raises(InputError, match=re.escape(f'patches: {wanted}')):
+    known.likelihood(np.zeros(shape, np.float32))
 
 
 def test_mirrored_likelihoods_are_the_mean_over_all_flips(stored, patches):
@@ -144,6 +157,22 @@ def test_changed_points_are_not_believed(stored):
       classifier.load(stored[0])
   finally:
     path.write_text(text)
+
+
+def test_a_run_chooses_changed_points_again_with_a_word(tmp_path, capsys):
+  how = {'fingerprint': 'f', 'threshold': 0.1, 'mirrored': False}
+  points = {'high_sensitivity': {'threshold': 0.1}}
+  known = {'version': learned.VERSION, 'points': points, **how}
+  path = tmp_path / 'operating_points.json'
+  assert not learned.is_stored(tmp_path, **how)
+  sealed.write_json(path, known)
+  assert learned.is_stored(tmp_path, **how)
+  for change in ({'threshold': 0.2}, {'fingerprint': 'g'}, {'mirrored': True}):
+    assert not learned.is_stored(tmp_path, **how | change)
+  assert capsys.readouterr().err == ''
+  path.write_text(path.read_text().replace('0.1', '0.10001', 1))
+  assert not learned.is_stored(tmp_path, **how)
+  assert 'differs from its digest' in capsys.readouterr().err
 
 
 def test_points_of_an_older_cmbjax_are_taken_with_a_note(stored, capsys):

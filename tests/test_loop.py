@@ -94,16 +94,16 @@ def test_rates_fall_per_replica(toy):
   np.testing.assert_allclose(loop.rates_of((job,), state, 2).T, [floor] * 3)
 
 
-def first_step(learning_rate, steps):
-  """An own schedule: only the first step of the training changes weights."""
-  return lambda count: jnp.where(count < 1, learning_rate, 0.0)
+def second_step(learning_rate, steps):
+  """An own schedule: only the second step of all changes weights."""
+  return lambda count: jnp.where(count == 1, learning_rate, 0.0)
 
 
 @pytest.mark.parametrize('backend', ['loop', 'map', 'vmap', 'shard'])
 def test_each_step_has_its_own_rate(toy, backend):
   """Counted over the epochs, and of each row alone."""
   table = list(job_of().replicas)
-  table[1] = table[1]._replace(schedule='tests.test_loop:first_step')
+  table[1] = table[1]._replace(schedule='tests.test_loop:second_step')
   job = job_of(replicas=tuple(table), epochs=2)
   runner = Runner(Tiny(), backend=backend, optimizer=optax.sgd)
   patches = replicas.on_device(*toy)
@@ -156,7 +156,7 @@ def test_a_loss_that_cannot_be_used():
   for name, words in (
     ('hinge', r"config\.train\.loss: is 'hinge'; choose one of cross_entropy"),
     ('tests.test_loop:mean_loss', r'gives shape \(\) .*each example, \(3,\)'),
-    ('tests.test_loop:first_step', r'cannot be used'),
+    ('tests.test_loop:second_step', r'cannot be used'),
     ('tests.test_loop:run', r'cannot be used \(TypeError'),
   ):
     with pytest.raises(InputError, match=words):

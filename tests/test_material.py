@@ -80,7 +80,7 @@ def test_labels_of_each_cohort_are_its_own(cohort):
   config.shared_labels = False
   config.test_subjects.btumor_3t = 1
   config.train.folds = 2
-  given = material_lib.check_given(configs.study_of(config))
+  given = material_lib.check_people(configs.study_of(config))
   assert given == {'btumor_3t': 3, 'ccm_3t': 3}
 
 

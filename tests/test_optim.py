@@ -124,9 +124,11 @@ def test_own_schedules():
   assert optim.rates(row, 99)[-1] == pytest.approx(2e-4, rel=1e-3)
   for name, words in (
     ('step_down', r"config\.train\.schedule: is 'step_down'; choose one of pl"),
-    ('tests.test_optim:below_zero', r'from -0\.05 to 0\.01 for 7 steps'),
+    ('tests.test_optim:below_zero', r'from -0\.006 to 0\.001 for 8 steps'),
     ('tests.test_optim:no_schedule', r'no_schedule. cannot be used \(TypeEr'),
   ):
+    with pytest.raises(InputError, match=words):
+      optim.find_schedule(name)  # before any work
     with pytest.raises(InputError, match=words):
       optim.rates(ROW._replace(schedule=name), 7)
 
@@ -196,3 +198,15 @@ def test_a_decay_that_nobody_would_see():
   optim.check_decay(optax.sgd, [ROW])
   with pytest.raises(InputError, match=r'weight_decay: is above 0.*takes no'):
     optim.check_decay(optax.sgd, [ROW, ROW._replace(weight_decay=0.1)])
+
+
+def test_the_first_state_of_adam_is_what_optax_makes():
+  """It is made without compiling."""
+  made = optim.begin(optax.adamw, PARAMS, np.zeros(2))
+  for r in range(2):
+    want = optax.adamw(0.1).init({'w': PARAMS['w'][r]})
+    mine = jax.tree.map(lambda leaf, r=r: leaf[r], made)
+    assert jax.tree.structure(mine) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(want)):
+      assert a.dtype == b.dtype
+      np.testing.assert_array_equal(a, b)

@@ -1,5 +1,6 @@
 """What is built for strangers holds what they need; scripts/release.sh."""
 
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -105,3 +106,38 @@ def test_the_release_takes_no_folder_that_is_in_use(tmp_path):
   )
   assert done.returncode == 2
   assert 'give a new folder' in done.stderr
+
+
+@pytest.mark.parametrize('wanted', ['', '1'])
+def test_only_the_platform_wheel_carries_libraries(
+  monkeypatch, tmp_path, wanted
+):
+  """The hook itself, with a compiler that only writes the file."""
+  pytest.importorskip('hatchling')
+  spec = importlib.util.spec_from_file_location(
+    'hatch_build', ROOT / 'hatch_build.py'
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  fake = tmp_path / 'c++'
+  fake.write_text(
+    '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho GLIBC_2.28 > "$2"\n'
+  )
+  fake.chmod(0o755)
+  monkeypatch.setenv('CXX', str(fake))
+  monkeypatch.setenv('CMBJAX_PLATFORM_WHEEL', wanted)
+  monkeypatch.setattr('sys.platform', 'linux')
+  monkeypatch.setattr('platform.machine', lambda: 'x86_64')
+  monkeypatch.setattr('platform.libc_ver', lambda: ('glibc', '2.36'))
+  hook = module.CustomBuildHook(str(ROOT), {}, None, None, '', 'wheel')
+  data = {'force_include': {}, 'pure_python': True}
+  hook.initialize('standard', data)
+  names = {path.split('/')[-1] for path in data['force_include'].values()}
+  if wanted:
+    assert names == {'x86-64-v4.so', 'x86-64-v3.so'}
+    assert data['tag'] == 'py3-none-manylinux_2_28_x86_64'
+    assert hook.dependencies() == [module.JAXLIB]
+  else:
+    assert data == {'force_include': {}, 'pure_python': True}
+    assert not hook.dependencies()
+  hook.finalize('standard', data, '')

@@ -241,7 +241,7 @@ def test_an_unknown_backend():
 
 
 def test_keys_differ_by_epoch_and_replica():
-  keys = [tuple(k) for epoch in (0, 1) for k in loop._keys(job_of(), epoch)]
+  keys = [tuple(k) for epoch in (0, 1) for k in loop.step_keys(job_of(), epoch)]
   assert len(set(keys)) == 6
   expected = jax.random.key_data(rng.key(0, 'step', fold=0, epoch=0))
   np.testing.assert_array_equal(keys[0], expected)

@@ -223,6 +223,17 @@ def test_a_build_with_an_own_stage(own):
   examples.load_as('x', folder, config='native')
 
 
+def test_the_record_of_weights_has_the_name_and_the_code(own):
+  assert stages.facts('frst') == {'candidates': 'frst', 'candidates_code': ''}
+  found = stages.facts('my_spots:spots')
+  assert found['candidates'] == 'my_spots:spots'
+  assert len(found['candidates_code']) == 16
+  (own / 'my_spots.py').write_text(SPOTS.replace('0.02', '0.01'))
+  sys.modules.pop('my_spots')
+  other = stages.facts('my_spots:spots')['candidates_code']
+  assert other != found['candidates_code']
+
+
 def test_other_code_of_an_own_stage_is_another_build(own):
   small_cohorts.write_cohort(own / 'c', subjects=1)
   how = {'candidates': 'my_spots:spots'}

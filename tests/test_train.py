@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from cmbjax import sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
 from cmbjax.study import train
@@ -132,6 +133,7 @@ def test_the_point_with_the_smallest_loss_is_chosen(monkeypatch, tmp_path):
   monkeypatch.setattr(
     train, 'held_out_loss', lambda one, *_: loss[one.fingerprint]
   )
+  monkeypatch.setattr(train, 'learned', lambda _: True)
   written, published = [], []
   monkeypatch.setattr(train, 'write_sweep', lambda *a: written.append(a))
   monkeypatch.setattr(
@@ -165,10 +167,10 @@ def test_a_training_that_diverged_is_never_chosen(
   shop, points = shop_of(tmp_path), {}
   for name, loss in (('good', 0.5), ('wild', None if diverged else 0.4)):
     points['finetuned', name] = planned('finetuned', [(0, 0)], mark=name)
-    log = logs.EpochLog(
-      shop.folder(points['finetuned', name]) / 'epochs.jsonl', keep_epochs=0
-    )
+    folder = shop.folder(points['finetuned', name])
+    log = logs.EpochLog(folder / 'epochs.jsonl', keep_epochs=0)
     log.add(epoch=0, validation_loss=[loss])
+    stored(folder, name)
   seen = {'good': 0.5, 'wild': 0.1}
   monkeypatch.setattr(
     train, 'held_out_loss', lambda one, *_: seen[one.fingerprint]
@@ -183,6 +185,8 @@ def stored(folder, mark):
   weights = Weights({'a': {'kernel': np.ones((1, 2), np.float32)}}, {})
   rows = [Replica('7t', 0, 0, 1e-3)._asdict()]
   known = {'model': 'm', 'subjects': [], 'replicas': rows}
+  if (folder / train.LOG).is_file():
+    known['log'] = sealed.sha256(folder / train.LOG)
   checkpoint.save_weights(folder, weights, known | {'fingerprint': mark})
 
 
@@ -222,3 +226,13 @@ def test_checkpoints_of_another_training_are_not_deleted(tmp_path):
   assert checkpoint.fingerprints(folder) == {'other'}
   train._check_unfinished(folder, 'other', overwrite=False)
   train._check_unfinished(folder, 'mine', overwrite=True)
+
+
+def test_a_log_that_was_changed_is_left_out(tmp_path, capsys):
+  log = logs.EpochLog(tmp_path / train.LOG, keep_epochs=0)
+  log.add(epoch=0, validation_loss=[0.5])
+  stored(tmp_path, 'mine')
+  assert train.epochs_of(tmp_path)[0]['validation_loss'] == [0.5]
+  (tmp_path / train.LOG).write_text('{"epoch": 0, "validation_loss": [0.1]}\n')
+  assert train.epochs_of(tmp_path) == []
+  assert 'was changed after the training' in capsys.readouterr().err

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from cmbjax import workers
+from cmbjax import plugins, workers
 from cmbjax.errors import InputError
 
 WORK = """
@@ -153,3 +153,14 @@ def _lives(process: int) -> bool:
       return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
   except FileNotFoundError:
     return False
+
+
+def home_of(_):
+  return plugins.home
+
+
+def test_processes_look_for_own_parts_where_their_parent_does(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(plugins, 'home', tmp_path)
+  assert list(workers.spread(home_of, [1], 2, gigabytes=1)) == [tmp_path]

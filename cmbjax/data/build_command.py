@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     'builder',
     help='name of the cohort (small letters, digits, _), or the folder of a '
-    'builder, for example tfds_builders/ccm_3t',
+    'builder, for example tfds_builders/NAME',
   )
   parser.add_argument('--manual_dir', '--manual-dir', help='the cohort folder')
   parser.add_argument(
@@ -136,7 +136,7 @@ def load_builder(folder: str) -> type:
   if not file.is_file():
     raise NoInputError(
       f'{folder}: holds no {file.name}; give a builder folder such as '
-      'tfds_builders/btumor_7t.'
+      'tfds_builders/NAME.'
     )
   # TFDS names a data set after its module, reads README.md beside it, and
   # refuses a second module of one name.

@@ -30,7 +30,7 @@ def simulated(subject: str, seed: int | None) -> str:
 
 
 def of_cohort(person: str, cohort: str) -> str:
-  """'btumor_3t:sub-01': the name by which a real person is kept.
+  """'cohort:sub-01': the name by which a real person is kept.
 
   Whom a simulation made is known by the seed, in whatever cohort.
   """

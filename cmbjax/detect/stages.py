@@ -110,6 +110,15 @@ def code(name: str) -> str:
   return files.digest(text) if text else ''
 
 
+def facts(name: str) -> dict[str, str]:
+  """What the record of weights says of the stage they learned from.
+
+  Raises:
+    InputError: as `find`.
+  """
+  return {'candidates': name, 'candidates_code': code(name)}
+
+
 def _locked(array: np.ndarray) -> np.ndarray:
   """The same memory, read-only: patches are cut from it later."""
   view = np.asarray(array).view()

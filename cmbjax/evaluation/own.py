@@ -126,10 +126,15 @@ _UNDEFINED = 'gives no finite number here'
 
 
 def _call(metric, y, score, subject) -> tuple[float | None, str]:
-  """Value and note; copies, because a metric may sort what it is given."""
+  """Value and note.
+
+  The arrays are copies (of a mask), as a metric may sort what it is given.
+  """
   try:
     value = metric(
-      np.array(y, int), np.array(score, np.float64), np.array(subject, str)
+      np.asarray(y, int),
+      np.asarray(score, np.float64),
+      np.asarray(subject, str),
     )
     if np.ndim(value):
       return None, f'returned an array of shape {np.shape(value)}'

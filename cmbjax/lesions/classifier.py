@@ -1,7 +1,8 @@
 """Patches to likelihoods: the fold ensemble of one trained strategy.
 
 Rule: a patch is cut, rounded and cropped as it was for training, and every
-threshold comes from the folder of the weights, chosen out of fold.
+threshold comes from the folder of the weights, chosen out of fold. In Python:
+`cmbjax.load('robust')`, see docs/howto/python.md.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,22 +21,28 @@ from cmbjax.detect import stages
 from cmbjax.errors import InputError, shown
 from cmbjax.weights import catalogue
 
+if TYPE_CHECKING:  # JAX is needed for the arrays alone
+  from cmbjax.training.replicas import Replica
+
 BATCH = 64  # one shape for every scan, so one compiled program
 POINTS_FILE = 'operating_points.json'
 POINTS = ('high_sensitivity', 'balanced', 'high_precision')
 PAPER_THRESHOLD = 0.1  # Chen et al., ISMRM 2019 #0671
 DEFINITE = 0.5  # where nothing was measured out of fold
+_ROUNDING = 1e-3  # of half precision, beyond 0..1
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-  """K networks and what is known about them.
+  """R networks and what is known about them.
 
   Attributes:
-    name: of the strategy, for example 'finetuned'.
+    name: of the strategy, for example 'robust'.
     model: name of the network.
     patches: 'native' or 'resampled', how patches are cut.
-    weights: K trees of arrays.
+    variables: {'params': ..., 'batch_stats': ...}, trees of numpy arrays; the
+      first axis of each is R, so `row(r)` has the weights of one network.
+    table: [R] which fold each network held out, its seed and its settings.
     points: threshold of each operating point; strictly above is positive.
     rules: how each point was chosen, in words.
     calibration: {'kind': 'temperature' | 'isotonic' | 'none', ...}.
@@ -54,7 +61,8 @@ class Classifier:
   name: str
   model: str
   patches: str
-  weights: tuple[Any, ...]
+  variables: Mapping[str, Any]
+  table: 'tuple[Replica, ...]'
   points: Mapping[str, float]
   rules: Mapping[str, str]
   calibration: Mapping[str, Any]
@@ -68,38 +76,94 @@ class Classifier:
   candidates: str = stages.DEFAULT
   candidates_code: str | None = None
 
-  def likelihood(self, patches: np.ndarray) -> np.ndarray:
-    """Patches to likelihoods [K, N] float64.
+  @property
+  def params(self) -> Any:
+    """The trained parameters of all networks; axis R comes first."""
+    return self.variables['params']
+
+  @property
+  def network(self) -> Any:
+    """The Flax module; `network.apply(row(r), x, train=False)` gives logits.
+
+    It takes x [B, 16, 16, 8, C] and gives [B].
+    """
+    return _network(self.model, len(self.channels))
+
+  def row(self, r: int) -> dict[str, Any]:
+    """The variables of network `r` alone, without axis R."""
+    return _row(dict(self.variables), r)
+
+  def apply(self, patches: np.ndarray) -> np.ndarray:
+    """Patches to logits [R, N] float32, in single precision as they are.
 
     Args:
-      patches: [N, 24, 24, 12] in 0..1, or [N, 24, 24, 12, C] of C channels.
+      patches: [N, 16, 16, 8, C] in 0..1.
+
+    Raises:
+      InputError: another shape, or values beyond 0..1.
     """
-    # Training keeps patches in half precision; so must we.
-    patches = np.asarray(patches, np.float16)
-    if not len(patches):
-      return np.zeros((len(self.weights), 0))
-    if not self.mirrored:
-      return self._seen(patches)
+    from cmbjax.models import contract
+
+    patches = np.asarray(patches, np.float32)
+    contract.check_patches(patches.shape)
+    return self._run(self._checked(patches), likelihood=False)
+
+  def likelihood(self, patches: np.ndarray) -> np.ndarray:
+    """Patches to likelihoods [R, N] float64, as `cmbjax detect` has them.
+
+    They are rounded to half precision, as those of training are, and their
+    middle 16 x 16 x 8 is cut out where they are larger.
+
+    Args:
+      patches: values 0..1: [N, 24, 24, 12], as `data.examples.load` gives
+        them, or [N, 16, 16, 8]; with several channels [..., C].
+
+    Raises:
+      InputError: another shape, or values beyond 0..1.
+    """
     from cmbjax.data import augment
 
-    rows = [self._seen(image) for image in augment.mirrored(patches)]
-    return np.mean(rows, axis=0)
+    patches, shape = np.asarray(patches), np.shape(patches)
+    if shape[1:4] not in (augment.PATCH, augment.SEEN) or patches.ndim > 5:
+      raise InputError(
+        f'patches: have shape {shape}; give (N, 24, 24, 12) or (N, 16, 16, 8), '
+        'and (..., C) behind it for several channels.'
+      )
+    patches = self._checked(augment.with_channels(patches)).astype(np.float16)
+    if shape[1:4] == augment.PATCH:
+      patches = augment.centre_crop(patches)
+    images = augment.mirrored(patches) if self.mirrored else [patches]
+    rows = [self._run(image, likelihood=True) for image in images]
+    return np.mean(rows, axis=0, dtype=np.float64)
 
-  def _seen(self, patches: np.ndarray) -> np.ndarray:
-    """Likelihoods [K, N] of patches as they lie."""
+  def _checked(self, patches: np.ndarray) -> np.ndarray:
+    """Patches [N, X, Y, Z, C] whose channels and values a network knows."""
+    if patches.shape[-1] != len(self.channels):
+      raise InputError(
+        f'patches: have {patches.shape[-1]} channels, these networks see '
+        f'{len(self.channels)} ({" + ".join(self.channels)}).'
+      )
+    low, high = patches.min(initial=0), patches.max(initial=0)
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+      raise InputError(
+        f'patches: hold {low:g} to {high:g}, networks take 0 to 1; '
+        'cmbjax.data.patches cuts and scales them as for training.'
+      )
+    return patches
+
+  def _run(self, patches: np.ndarray, *, likelihood: bool) -> np.ndarray:
+    """Logits or likelihoods [R, N] of patches [N, 16, 16, 8, C]."""
+    run = _program(self.model, len(self.channels), likelihood)
     beside = [(0, 0)] * (patches.ndim - 1)
+    out = np.zeros((len(self.table), len(patches)), np.float32)
+    if not len(patches):
+      return out
     padded = np.pad(patches, ((0, -len(patches) % BATCH), *beside), mode='edge')
-    run = _program(self.model)
-    rows = [
-      np.concatenate(
-        [
-          np.asarray(run(weights, part))
-          for part in np.split(padded, len(padded) // BATCH)
-        ]
-      )[: len(patches)]
-      for weights in self.weights
-    ]
-    return np.asarray(rows, np.float64)
+    for r in range(len(self.table)):
+      mine, parts = self.row(r), np.split(padded, len(padded) // BATCH)
+      rows = [np.asarray(run(mine, part)) for part in parts]
+      out[r] = np.concatenate(rows)[: len(patches)]
+    return out
 
   def probability(self, mean: np.ndarray) -> np.ndarray:
     """Calibrated probabilities [N] of mean likelihoods [N]."""
@@ -117,27 +181,27 @@ class Classifier:
 
 
 def load(folder: str | os.PathLike | None) -> Classifier:
-  """Reads the weights of one strategy, `models/NAME` of a finished run.
+  """Reads the weights of one strategy.
 
   Args:
-    folder: None takes the default of the weights that came with the package.
+    folder: the name of weights that came with the package, such as 'robust';
+      the folder `models/NAME` of a finished run; None: the package's default.
 
   Raises:
     NoInputError: there are none.
     InputError: they are damaged.
   """
-  from cmbjax.training import checkpoint
+  from cmbjax.training import checkpoint, replicas
 
   folder = catalogue.resolve(folder)
   record = checkpoint.read_record(folder)
-  stacked = checkpoint.load_weights(folder)._asdict()
-  count = len(record['replicas'])
   known = _known(folder, record)
   return Classifier(
     name=str(record.get('strategy', folder.name)),
     model=record['model'],
     patches=record.get('patches', 'native'),
-    weights=tuple(_unstack(stacked, count)),
+    variables=checkpoint.load_weights(folder)._asdict(),
+    table=replicas.from_record(record['replicas']),
     points={name: float(p['threshold']) for name, p in known['points'].items()},
     rules={name: str(p['rule']) for name, p in known['points'].items()},
     calibration=known['calibration'],
@@ -317,29 +381,31 @@ def _known(folder: pathlib.Path, record: dict) -> dict:
   return known
 
 
-def _unstack(tree: Any, count: int) -> list:
-  """Leaves [K, ...] to K trees; plain dicts, so JAX is not needed yet."""
+def _row(tree: Any, r: int) -> Any:
   if isinstance(tree, Mapping):
-    parts = {key: _unstack(value, count) for key, value in tree.items()}
-    return [{key: parts[key][k] for key in parts} for k in range(count)]
-  return [tree[k] for k in range(count)]
+    return {key: _row(value, r) for key, value in tree.items()}
+  return tree[r]
 
 
 @functools.cache
-def _program(model: str):
-  """(weights, float16 patches as `likelihood` takes) -> likelihoods [BATCH]."""
+def _network(model: str, channels: int):
+  from cmbjax.models import get_model
+
+  return get_model(model, channels=channels)
+
+
+@functools.cache
+def _program(model: str, channels: int, likelihood: bool):
+  """(variables, patches [BATCH, 16, 16, 8, C]) -> [BATCH]."""
   import jax
   import jax.numpy as jnp
 
-  from cmbjax.data import augment
-  from cmbjax.models import get_model
-
-  network = get_model(model)
+  network = _network(model, channels)
 
   @jax.jit
-  def run(weights, patches):
-    seen = augment.with_channels(patches.astype(jnp.float32))
-    seen = augment.centre_crop(seen)
-    return jax.nn.sigmoid(network.apply(weights, seen, train=False))
+  def run(variables, patches):
+    seen = patches.astype(jnp.float32)
+    logits = network.apply(variables, seen, train=False)
+    return jax.nn.sigmoid(logits) if likelihood else logits
 
   return run

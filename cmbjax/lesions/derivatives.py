@@ -7,13 +7,14 @@ last and names every file, so a half written scan is never taken for a result.
 import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import files, sealed
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from cmbjax.lesions.chain import Analysis
@@ -158,6 +159,7 @@ def write_record(
   record = {
     'mark': mark,
     'files': [str(path.relative_to(out)) for path in written],
+    'sums': {str(p.relative_to(out)): sealed.sha256(p) for p in written},
     'images': _images(out, scan, written),
     'row': group_row(result),
     'warnings': list(result.warnings),
@@ -165,7 +167,7 @@ def write_record(
     'seconds': dict(result.seconds),
     'software': dict(result.software),
   }
-  files.write_json(_record_path(out, result.name), record)
+  sealed.write_json(_record_path(out, result.name), record)
   return record
 
 
@@ -209,7 +211,7 @@ def write_failure(out: pathlib.Path, name: str, error: str) -> None:
   row = dict.fromkeys(GROUP) | {'name': name, 'subject': name.split('_')[0]}
   row |= {'status': 'failed', 'note': error}
   former = _former(out, name)  # still there, until the next result
-  files.write_json(_record_path(out, name), {'row': row, 'former': former})
+  sealed.write_json(_record_path(out, name), {'row': row, 'former': former})
 
 
 def is_known(out: pathlib.Path, name: str) -> bool:
@@ -218,18 +220,39 @@ def is_known(out: pathlib.Path, name: str) -> bool:
 
 
 def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
-  """The record of a scan that is done with this mark, its files present."""
+  """The record of a scan that is done with this mark, its files present.
+
+  A file that was changed since is kept, with a word: somebody may have
+  corrected an outline in place.
+  """
   record = _read(_record_path(out, name))
   if record.get('mark') != mark:
     return None
-  present = all((out / path).is_file() for path in record.get('files', ['?']))
-  return record if present else None
+  if not all((out / path).is_file() for path in record.get('files', ['?'])):
+    return None
+  for path, wanted in record.get('sums', {}).items():
+    if sealed.sha256(out / path) != wanted:
+      _say(
+        f'{out / path}: is not as it was written; it is kept, --overwrite '
+        'makes it again.'
+      )
+  return record
 
 
 def records(out: pathlib.Path) -> list[dict[str, Any]]:
   """The records of all scans that were tried, sorted by name."""
-  found = [_read(path) for path in sorted((out / 'logs').glob('sub-*.json'))]
-  return [record for record in found if 'row' in record]
+  found = []
+  for path in sorted((out / 'logs').glob('sub-*.json')):
+    record = _read(path)
+    if 'row' in record:
+      found.append(record)
+    else:
+      _say(f'{path}: is damaged, so its scan is left out; do the scan again.')
+  return found
+
+
+def _say(text: str) -> None:
+  print(f'note: {text}', file=sys.stderr, flush=True)
 
 
 GROUP = (
@@ -460,7 +483,9 @@ def _record_path(out: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
+  """A record as it was written, {} where it is not; older ones as they are."""
   try:
-    return files.read_object(path)
+    found = files.read_object(path)
+    return sealed.read_json(path) if sealed.SEAL in found else found
   except files.InputError:
     return {}

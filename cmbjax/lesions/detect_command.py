@@ -11,9 +11,13 @@ import shutil
 import sys
 import tempfile
 
+from cmbjax.weights import catalogue
+
 EPILOG = """
 IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
 files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
+
+from cmbjax.weights import catalogue
 
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.nii.gz   one label per lesion
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.tsv      its measures
@@ -22,7 +26,7 @@ files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
 
 examples:
   cmbjax detect sub-01_swi.nii.gz out
-  cmbjax detect scans out --weights runs/finetune/models/finetuned
+  cmbjax detect scans out --weights runs/mine/models/NAME
   cmbjax detect mag.nii.gz out --phase phase.nii.gz
   cmbjax detect BIDS BIDS/derivatives/cmbjax participant --jobs 4
 
@@ -93,9 +97,9 @@ def _add_method(group) -> None:
   group.add_argument(
     '--weights',
     metavar='W',
-    help='7t, finetuned, combined or robust: weights that came with cmbjax; a '
-    'folder models/NAME of a finished study; or none: candidates and outlines '
-    'only; default: robust',
+    help=f'bundled weights ({", ".join(catalogue.NAMES)}); a folder '
+    'models/NAME of a finished study; or none: candidates and outlines '
+    f'only; default: {catalogue.DEFAULT}',
   )
   group.add_argument(
     '--operating-point',

@@ -57,7 +57,7 @@ def operating_point(
     'definite_threshold': max(low, classifier.points['high_precision']),
     'rule': rule,
     'weights': classifier.name,
-    'networks': len(classifier.weights),
+    'networks': len(classifier.table),
     'channels': list(classifier.channels),
     'mirrored': classifier.mirrored,
     'fingerprint': classifier.fingerprint,

@@ -53,7 +53,8 @@ def get_model(
   forms = ('auto', *_convolution.FORMS)
   if convolution not in forms:
     raise errors.InputError(
-      f"Unknown convolution '{convolution}'; choose one of {', '.join(forms)}."
+      f"config.model.convolution: is '{convolution}'; choose one of "
+      f'{", ".join(forms)}.'
     )
   settings['convolution'] = convolution
   if not plugins.is_plugin(name):

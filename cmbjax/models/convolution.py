@@ -144,8 +144,8 @@ def winograd(x, kernel):
   """Compiled C++, where `winograd.supports` it; elsewhere as `composed`."""
   if not compiled.available():
     raise errors.InputError(
-      "convolution 'winograd' needs a C++ compiler, and none worked here; "
-      "choose 'auto'."
+      "convolution 'winograd' needs a C++ compiler or cmbjax's wheel for this "
+      f"platform; here: {compiled.why_not()}; choose 'auto'."
     )
   if compiled.supports(x.shape, kernel.shape, x.dtype):
     return compiled.convolve(x, kernel, jnp.zeros(kernel.shape[-1], x.dtype))
@@ -181,6 +181,7 @@ def convolve(x, kernel, bias=None, *, form: str = 'auto'):
   if form == 'auto' and jax.default_backend() != 'cpu':
     form = 'native'
   if form == 'auto':
+    compiled.warn()
     form = 'winograd' if compiled.available() else 'composed'
   if (
     form == 'winograd'

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from cmbjax.models import axes
+from cmbjax.models import winograd as compiled
 
 
 class BatchNorm(nn.Module):
@@ -118,8 +119,9 @@ def normalize(x, scale, bias, epsilon: float, data_axis=None, given=None):
 
 def _forward(epsilon, data_axis, x, scale, bias, given):
   num = _count(x, data_axis)
-  mean = _sum(x, data_axis) / num
-  var = jnp.maximum(_sum(x * x, data_axis) / num - mean * mean, 0.0)
+  total, squares = _sums(x, x, data_axis)
+  mean = total / num
+  var = jnp.maximum(squares / num - mean * mean, 0.0)
   used_mean, used_var = mean, var
   if given is not None:
     frozen = given[2] > 0
@@ -135,8 +137,8 @@ def _backward(epsilon, data_axis, saved, gradients):
   x, mean, inverse, scale, given = saved
   g = gradients[0]
   num = _count(x, data_axis)
-  bias_gradient = _sum(g)
-  scale_gradient = (_sum(g * x) - mean * bias_gradient) * inverse
+  bias_gradient, product = _sums(g, x)
+  scale_gradient = (product - mean * bias_gradient) * inverse
   whole_bias, whole_scale = bias_gradient, scale_gradient
   if data_axis:
     whole_bias, whole_scale = lax.psum(
@@ -162,11 +164,21 @@ _normalize = jax.custom_vjp(
 _normalize.defvjp(_forward, _backward)
 
 
-def _sum(x, data_axis=None):
-  """Sum [C] over all axes but the last, over wide rows first."""
+def _sums(x, y, data_axis=None):
+  """Sums [C] of x and of x y over all axes but the last."""
+  quick = compiled.supports_sums(x.shape, x.dtype)
+  both = compiled.sums(x, y) if quick else _wide_sums(x, y)
+  return lax.psum(both, data_axis) if data_axis else both
+
+
+def _wide_sums(x, y):
+  """Over wide rows first."""
   z, c = x.shape[-2:]
-  total = x.reshape(-1, z * c).sum(0).reshape(z, c).sum(0)
-  return lax.psum(total, data_axis) if data_axis else total
+
+  def total(values):
+    return values.reshape(-1, z * c).sum(0).reshape(z, c).sum(0)
+
+  return total(x), total(x * y)
 
 
 def _count(x, data_axis):

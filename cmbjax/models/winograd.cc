@@ -1,7 +1,7 @@
 // 3x3x3 'SAME' convolution and its gradients, float32, channels last.
 //
-// Winograd's F(2x2, 3x3) over X and Y (Lavin & Gray, 2016, arXiv:1509.09308)
-// and direct over Z: 2.25 times fewer products. A tile is 2x2 output voxels
+// Winograd's F(4x4, 3x3) over X and Y (Lavin & Gray, 2016, arXiv:1509.09308)
+// and direct over Z: 4 times fewer products. A tile is 4x4 output voxels
 // with all of their Z; blocks of tiles stay in the cache. Vector lanes are
 // output channels. Sums run in an order that does not depend on threads, so
 // the same input gives the same bits.
@@ -20,17 +20,21 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-#if !defined(__AVX2__) || !defined(__FMA__)
-#error "no AVX2: XLA's own forms are quicker there"
-#elif defined(__AVX512F__)
+#if defined(__AVX512F__)
 constexpr int kWide = 16;      // lanes of the widest vector
 constexpr int kRegisters = 32;
-#else
+#elif defined(__AVX2__) && defined(__FMA__)
 constexpr int kWide = 8;
 constexpr int kRegisters = 16;
+#elif defined(__ARM_NEON)
+constexpr int kWide = 4;
+constexpr int kRegisters = 32;
+#else
+#error "no AVX2 and no NEON: XLA's own forms are quicker there"
 #endif
-constexpr int kTiles = 16;     // tiles of a block
-constexpr int kPoints = 16;    // points of F(2x2, 3x3)
+constexpr int kTiles = 8;      // tiles of a block: it stays in the L2 cache
+constexpr int kSide = 4;       // output voxels of a tile along X and Y
+constexpr int kPoints = 36;    // points of F(4x4, 3x3)
 constexpr int64_t kMaxChunks = 8;
 
 #if defined(__clang__)
@@ -59,8 +63,8 @@ inline void Store(float* p, V<W> v) {
 
 struct Shape {
   int64_t batch, nx, ny, nz, c, o;
-  int64_t tx() const { return (nx + 1) / 2; }
-  int64_t ty() const { return (ny + 1) / 2; }
+  int64_t tx() const { return (nx + kSide - 1) / kSide; }
+  int64_t ty() const { return (ny + kSide - 1) / kSide; }
   int64_t tiles() const { return batch * tx() * ty(); }
   int64_t blocks() const { return (tiles() + kTiles - 1) / kTiles; }
 };
@@ -114,67 +118,124 @@ inline const float* Column(const float* data, const Shape& s, int64_t length,
   return data + ((image * s.nx + x) * s.ny + y) * length;
 }
 
-template <int W>
-void InputTransform(const float* const (&d)[4][4], int64_t length, float* out,
-                    int64_t stride) {
-  for (int64_t l = 0; l < length; l += W) {
-    V<W> t[4][4];
-    UNROLL for (int j = 0; j < 4; ++j) {
-      V<W> a = Load<W>(d[0][j] + l), b = Load<W>(d[1][j] + l);
-      V<W> c = Load<W>(d[2][j] + l), e = Load<W>(d[3][j] + l);
-      t[0][j] = a - c, t[1][j] = b + c, t[2][j] = c - b, t[3][j] = b - e;
-    }
-    UNROLL for (int i = 0; i < 4; ++i) {
-      float* p = out + 4 * i * stride + l;
-      Store<W>(p, t[i][0] - t[i][2]);
-      Store<W>(p + stride, t[i][1] + t[i][2]);
-      Store<W>(p + 2 * stride, t[i][2] - t[i][1]);
-      Store<W>(p + 3 * stride, t[i][1] - t[i][3]);
-    }
+// One axis of F(4, 3) with the points 0, +-kA, +-kB and infinity: kA kB = 1
+// keeps the numbers near 1, and the rounding at a few times that of F(2, 3).
+constexpr double kA = 2. / 3, kB = 3. / 2;
+constexpr float kA1 = kA, kA2 = kA * kA, kA3 = kA * kA * kA;
+constexpr float kB1 = kB, kB2 = kB * kB, kB3 = kB * kB * kB;
+constexpr float kBoth = kA * kA + kB * kB;
+constexpr float kGA = 1 / (2 * kA * kA * (kA * kA - kB * kB));
+constexpr float kGB = 1 / (2 * kB * kB * (kB * kB - kA * kA));
+
+// 6 inputs to 6 points.
+template <typename T>
+inline void ToPoints(const T (&d)[6], T (&p)[6]) {
+  p[0] = d[0] - kBoth * d[2] + d[4];
+  T a = d[4] - kB2 * d[2], b = kA1 * (d[3] - kB2 * d[1]);
+  p[1] = a + b, p[2] = a - b;
+  a = d[4] - kA2 * d[2], b = kB1 * (d[3] - kA2 * d[1]);
+  p[3] = a + b, p[4] = a - b;
+  p[5] = d[1] - kBoth * d[3] + d[5];
+}
+
+// 6 points to 4 outputs, and its transpose: 4 output gradients to 6 points.
+template <typename T>
+inline void FromPoints(const T (&p)[6], T (&y)[4]) {
+  T a = p[1] + p[2], b = p[1] - p[2], c = p[3] + p[4], d = p[3] - p[4];
+  y[0] = p[0] + a + c, y[1] = kA1 * b + kB1 * d;
+  y[2] = kA2 * a + kB2 * c, y[3] = kA3 * b + kB3 * d + p[5];
+}
+template <typename T>
+inline void GradientToPoints(const T (&g)[4], T (&p)[6]) {
+  T a = g[0] + kA2 * g[2], b = kA1 * g[1] + kA3 * g[3];
+  p[0] = g[0], p[1] = a + b, p[2] = a - b;
+  a = g[0] + kB2 * g[2], b = kB1 * g[1] + kB3 * g[3];
+  p[3] = a + b, p[4] = a - b, p[5] = g[3];
+}
+
+// 3 taps to 6 points, and its transpose.
+template <typename T>
+inline void TapsToPoints(const T (&w)[3], T (&p)[6]) {
+  T a = kGA * w[0] + kGA * kA2 * w[2], b = kGA * kA1 * w[1];
+  p[0] = w[0], p[1] = a + b, p[2] = a - b;
+  a = kGB * w[0] + kGB * kB2 * w[2], b = kGB * kB1 * w[1];
+  p[3] = a + b, p[4] = a - b, p[5] = w[2];
+}
+template <typename T>
+inline void TapsFromPoints(const T (&p)[6], T (&w)[3]) {
+  T a = p[1] + p[2], b = p[1] - p[2], c = p[3] + p[4], d = p[3] - p[4];
+  w[0] = p[0] + kGA * a + kGB * c;
+  w[1] = kGA * kA1 * b + kGB * kB1 * d;
+  w[2] = kGA * kA2 * a + kGB * kB2 * c + p[5];
+}
+
+// `change` on both axes of [N][N], to [M][M].
+template <int N, int M, typename T, typename F>
+inline void Twice(const T (&in)[N][N], T (&out)[M][M], const F& change) {
+  T half[N][M];  // the first axis is changed, and turned to the end
+  UNROLL for (int j = 0; j < N; ++j) {
+    T column[N];
+    UNROLL for (int i = 0; i < N; ++i) column[i] = in[i][j];
+    change(column, half[j]);
+  }
+  UNROLL for (int i = 0; i < M; ++i) {
+    T row[N];
+    UNROLL for (int j = 0; j < N; ++j) row[j] = half[j][i];
+    change(row, out[i]);
   }
 }
 
-// Output gradients [2][2] to the points.
 template <int W>
-void GradientTransform(const float* const (&d)[2][2], int64_t length,
-                       float* out, int64_t stride) {
+void InputTransform(const float* const (&d)[6][6], int64_t length, float* out,
+                    int64_t stride) {
   for (int64_t l = 0; l < length; l += W) {
-    V<W> t[4][2];
-    UNROLL for (int j = 0; j < 2; ++j) {
-      V<W> a = Load<W>(d[0][j] + l), b = Load<W>(d[1][j] + l);
-      t[0][j] = a, t[1][j] = a + b, t[2][j] = a - b, t[3][j] = -b;
-    }
-    UNROLL for (int i = 0; i < 4; ++i) {
-      float* p = out + 4 * i * stride + l;
-      Store<W>(p, t[i][0]);
-      Store<W>(p + stride, t[i][0] + t[i][1]);
-      Store<W>(p + 2 * stride, t[i][0] - t[i][1]);
-      Store<W>(p + 3 * stride, -t[i][1]);
-    }
+    V<W> in[6][6], p[6][6];
+    UNROLL for (int i = 0; i < 6; ++i)
+      UNROLL for (int j = 0; j < 6; ++j) in[i][j] = Load<W>(d[i][j] + l);
+    Twice<6, 6>(in, p, ToPoints<V<W>>);
+    UNROLL for (int i = 0; i < 6; ++i)
+      UNROLL for (int j = 0; j < 6; ++j)
+        Store<W>(out + (6 * i + j) * stride + l, p[i][j]);
+  }
+}
+
+// Output gradients of a tile to the points; their sum is added to `total`.
+template <int W>
+void GradientTransform(const float* const (&d)[4][4], int64_t length,
+                       float* out, int64_t stride, float* total) {
+  for (int64_t l = 0; l < length; l += W) {
+    V<W> in[4][4], p[6][6], sum = Load<W>(total + l);
+    UNROLL for (int i = 0; i < 4; ++i)
+      UNROLL for (int j = 0; j < 4; ++j) {
+        in[i][j] = Load<W>(d[i][j] + l);
+        sum += in[i][j];
+      }
+    Store<W>(total + l, sum);
+    Twice<4, 6>(in, p, GradientToPoints<V<W>>);
+    UNROLL for (int i = 0; i < 6; ++i)
+      UNROLL for (int j = 0; j < 6; ++j)
+        Store<W>(out + (6 * i + j) * stride + l, p[i][j]);
   }
 }
 
 template <int W>
 void OutputTransform(const float* m, int64_t stride, int64_t length,
-                     const float* bias, float* const (&y)[2][2]) {
+                     const float* bias, float* const (&y)[4][4]) {
   for (int64_t l = 0; l < length; l += W) {
-    V<W> t[2][4];
-    UNROLL for (int j = 0; j < 4; ++j) {
-      const float* p = m + j * stride + l;
-      V<W> a = Load<W>(p), b = Load<W>(p + 4 * stride);
-      V<W> c = Load<W>(p + 8 * stride), e = Load<W>(p + 12 * stride);
-      t[0][j] = a + b + c, t[1][j] = b - c - e;
-    }
-    V<W> shift = Load<W>(bias + l);
-    UNROLL for (int i = 0; i < 2; ++i) {
-      if (y[i][0]) Store<W>(y[i][0] + l, t[i][0] + t[i][1] + t[i][2] + shift);
-      if (y[i][1]) Store<W>(y[i][1] + l, t[i][1] - t[i][2] - t[i][3] + shift);
-    }
+    V<W> p[6][6], out[4][4], shift = Load<W>(bias + l);
+    UNROLL for (int i = 0; i < 6; ++i)
+      UNROLL for (int j = 0; j < 6; ++j)
+        p[i][j] = Load<W>(m + (6 * i + j) * stride + l);
+    Twice<6, 4>(p, out, FromPoints<V<W>>);
+    UNROLL for (int i = 0; i < 4; ++i)
+      UNROLL for (int j = 0; j < 4; ++j)
+        if (y[i][j]) Store<W>(y[i][j] + l, out[i][j] + shift);
   }
 }
 
 // w [3, 3, 3, C, O] to u [point][C][Z tap][O]. For the input gradient (swap)
 // w is [3, 3, 3, O, C], flipped and transposed on the way.
+template <int W>
 void KernelTransform(const float* w, int64_t c, int64_t o, bool swap,
                      float* u) {
   int64_t plane = 3 * c * o;  // floats of one point
@@ -190,52 +251,38 @@ void KernelTransform(const float* w, int64_t c, int64_t o, bool swap,
     w = turned.data();
   }
   for (int64_t k = 0; k < 3; ++k) {
-    for (int64_t i = 0; i < c; ++i) {
-      const float* g = w + (k * c + i) * o;
-      float* to = u + (i * 3 + k) * o;
-      for (int64_t j = 0; j < o; ++j) {
-        float t[4][3];
-        for (int y = 0; y < 3; ++y) {
-          float a = g[y * plane + j], b = g[(3 + y) * plane + j];
-          float d = g[(6 + y) * plane + j];
-          t[0][y] = a, t[3][y] = d;
-          t[1][y] = .5f * (a + b + d), t[2][y] = .5f * (a - b + d);
-        }
-        for (int x = 0; x < 4; ++x) {
-          float a = t[x][0], b = t[x][1], d = t[x][2];
-          float* p = to + 4 * x * plane + j;
-          p[0] = a, p[3 * plane] = d;
-          p[plane] = .5f * (a + b + d), p[2 * plane] = .5f * (a - b + d);
-        }
-      }
+    for (int64_t l = 0; l < c * o; l += W) {
+      V<W> taps[3][3], p[6][6];
+      const float* from = w + k * c * o + l;
+      UNROLL for (int i = 0; i < 3; ++i)
+        UNROLL for (int j = 0; j < 3; ++j)
+          taps[i][j] = Load<W>(from + (3 * i + j) * plane);
+      Twice<3, 6>(taps, p, TapsToPoints<V<W>>);
+      float* to = u + (l / o * 3 + k) * o + l % o;
+      UNROLL for (int i = 0; i < 6; ++i)
+        UNROLL for (int j = 0; j < 6; ++j)
+          Store<W>(to + (6 * i + j) * plane, p[i][j]);
     }
   }
 }
 
 // du [point][C][Z tap][O] to dw [3, 3, 3, C, O].
+template <int W>
 void KernelGradientTransform(const float* du, int64_t c, int64_t o,
                              float* dw) {
   int64_t plane = 3 * c * o;
   for (int64_t k = 0; k < 3; ++k) {
-    for (int64_t i = 0; i < c; ++i) {
-      const float* u = du + (i * 3 + k) * o;
-      float* to = dw + (k * c + i) * o;
-      for (int64_t j = 0; j < o; ++j) {
-        float t[3][4];
-        for (int y = 0; y < 4; ++y) {
-          const float* p = u + y * plane + j;
-          float a = p[0], b = p[4 * plane], d = p[8 * plane];
-          float e = p[12 * plane];
-          t[0][y] = a + .5f * (b + d), t[1][y] = .5f * (b - d);
-          t[2][y] = .5f * (b + d) + e;
-        }
-        for (int x = 0; x < 3; ++x) {
-          float a = t[x][0], b = t[x][1], d = t[x][2], e = t[x][3];
-          to[3 * x * plane + j] = a + .5f * (b + d);
-          to[(3 * x + 1) * plane + j] = .5f * (b - d);
-          to[(3 * x + 2) * plane + j] = .5f * (b + d) + e;
-        }
-      }
+    for (int64_t l = 0; l < c * o; l += W) {
+      V<W> p[6][6], taps[3][3];
+      const float* from = du + (l / o * 3 + k) * o + l % o;
+      UNROLL for (int i = 0; i < 6; ++i)
+        UNROLL for (int j = 0; j < 6; ++j)
+          p[i][j] = Load<W>(from + (6 * i + j) * plane);
+      Twice<6, 3>(p, taps, TapsFromPoints<V<W>>);
+      float* to = dw + k * c * o + l;
+      UNROLL for (int i = 0; i < 3; ++i)
+        UNROLL for (int j = 0; j < 3; ++j)
+          Store<W>(to + (3 * i + j) * plane, taps[i][j]);
     }
   }
 }
@@ -353,8 +400,8 @@ struct Tile {
   int64_t image, x, y;  // first output voxel
   Tile(const Shape& s, int64_t index)
       : image(index / (s.tx() * s.ty())),
-        x(index / s.ty() % s.tx() * 2),
-        y(index % s.ty() * 2) {}
+        x(index / s.ty() % s.tx() * kSide),
+        y(index % s.ty() * kSide) {}
 };
 
 // Points of the inputs of one block; tiles behind the last one are zero.
@@ -363,10 +410,10 @@ void TransformInputs(const float* x, const Shape& s, int64_t block,
   int64_t length = s.nz * s.c;
   for (int t = 0; t < kTiles; ++t) {
     int64_t index = block * kTiles + t;
-    const float* d[4][4];
+    const float* d[6][6];
     Tile tile(s, index);
-    for (int i = 0; i < 4; ++i)
-      for (int j = 0; j < 4; ++j)
+    for (int i = 0; i < 6; ++i)
+      for (int j = 0; j < 6; ++j)
         d[i][j] = index < s.tiles()
                       ? Column(x, s, length, tile.image, tile.x + i - 1,
                                tile.y + j - 1, zeros)
@@ -394,9 +441,9 @@ void ForwardBlock(const float* x, const float* u, const float* bias, float* y,
     int64_t index = block * kTiles + t;
     if (index >= s.tiles()) break;
     Tile tile(s, index);
-    float* to[2][2];
-    for (int i = 0; i < 2; ++i)
-      for (int j = 0; j < 2; ++j)
+    float* to[kSide][kSide];
+    for (int i = 0; i < kSide; ++i)
+      for (int j = 0; j < kSide; ++j)
         to[i][j] = const_cast<float*>(Column(y, s, out, tile.image, tile.x + i,
                                              tile.y + j, nullptr));
     if (out % kWide == 0)
@@ -419,19 +466,16 @@ void GradientBlock(const float* x, const float* g, const Shape& s,
   for (int t = 0; t < kTiles; ++t) {
     int64_t index = block * kTiles + t;
     Tile tile(s, index);
-    const float* d[2][2];
-    for (int i = 0; i < 2; ++i)
-      for (int j = 0; j < 2; ++j)
+    const float* d[kSide][kSide];
+    for (int i = 0; i < kSide; ++i)
+      for (int j = 0; j < kSide; ++j)
         d[i][j] = index < s.tiles() ? Column(g, s, out, tile.image, tile.x + i,
                                              tile.y + j, zeros)
                                     : zeros;
     if (out % kWide == 0)
-      GradientTransform<kWide>(d, out, q + t * out, g_stride);
+      GradientTransform<kWide>(d, out, q + t * out, g_stride, db);
     else
-      GradientTransform<8>(d, out, q + t * out, g_stride);
-    // Point (1, 1) is the sum over the tile.
-    const float* total = q + 5 * g_stride + t * out;
-    for (int64_t l = 0; l < out; ++l) db[l] += total[l];
+      GradientTransform<8>(d, out, q + t * out, g_stride, db);
   }
   table.correlate(v, v_stride, q, g_stride, s.c, du);
 }
@@ -453,7 +497,8 @@ ffi::Error Forward(ffi::ThreadPool pool, bool swap, Array x, Array w,
       bias.element_count() != size_t(s.o))
     return Wrong();
   std::vector<float> u(kPoints * 3 * s.c * s.o), shift(s.nz * s.o);
-  KernelTransform(w.typed_data(), s.c, s.o, swap, u.data());
+  (s.o % kWide ? KernelTransform<8> : KernelTransform<kWide>)(
+      w.typed_data(), s.c, s.o, swap, u.data());
   for (int64_t z = 0; z < s.nz; ++z)
     std::copy_n(bias.typed_data(), s.o, shift.data() + z * s.o);
   ParallelFor(pool, s.blocks(), [&](int64_t block) {
@@ -489,10 +534,62 @@ ffi::Error Gradient(ffi::ThreadPool pool, Array x, Array g,
     const float* from = sums.data() + chunk * (points + length);
     for (int64_t i = 0; i < points + length; ++i) sums[i] += from[i];
   }
-  KernelGradientTransform(sums.data(), s.c, s.o, dw->typed_data());
+  (s.o % kWide ? KernelGradientTransform<8> : KernelGradientTransform<kWide>)(
+      sums.data(), s.c, s.o, dw->typed_data());
   float* to = db->typed_data();
   std::fill(to, to + s.o, 0.f);
   for (int64_t l = 0; l < length; ++l) to[l % s.o] += sums[points + l];
+  return ffi::Error::Success();
+}
+
+// Adds rows [count][length] of x, and of x y, to `to` [2][length].
+template <int W>
+void AddRows(const float* x, const float* y, int64_t count, int64_t length,
+             float* to) {
+  for (int64_t l = 0; l < length; l += W) {
+    V<W> sum[2] = {}, product[2] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      V<W> a = Load<W>(x + i * length + l);
+      sum[i % 2] += a;
+      product[i % 2] += a * Load<W>(y + i * length + l);
+    }
+    Store<W>(to + l, Load<W>(to + l) + (sum[0] + sum[1]));
+    to += length;
+    Store<W>(to + l, Load<W>(to + l) + (product[0] + product[1]));
+    to -= length;
+  }
+}
+
+// Sums [C] of x and of x y over all voxels of [B, X, Y, Z, C], in one pass.
+ffi::Error Sums(ffi::ThreadPool pool, Array x, Array y, ffi::Result<Array> sum,
+                ffi::Result<Array> product) {
+  auto a = x.dimensions();
+  if (a.size() != 5 || x.element_count() != y.element_count()) return Wrong();
+  int64_t c = a[4], length = a[3] * c, rows = a[0] * a[1] * a[2];
+  if (length % 8 || sum->element_count() != size_t(c) ||
+      product->element_count() != size_t(c))
+    return Wrong();
+  int64_t chunks = std::clamp<int64_t>(rows / 256, 1, kMaxChunks);
+  std::vector<float> sums(chunks * 2 * length);
+  ParallelFor(pool, chunks, [&](int64_t chunk) {
+    float* to = sums.data() + chunk * 2 * length;
+    int64_t end = rows * (chunk + 1) / chunks, count;
+    for (int64_t i = rows * chunk / chunks; i < end; i += count) {
+      count = std::min<int64_t>(64, end - i);  // short sums round less
+      (length % kWide ? AddRows<8> : AddRows<kWide>)(
+          x.typed_data() + i * length, y.typed_data() + i * length, count,
+          length, to);
+    }
+  });
+  for (int64_t chunk = 1; chunk < chunks; ++chunk)
+    for (int64_t i = 0; i < 2 * length; ++i)
+      sums[i] += sums[chunk * 2 * length + i];
+  std::fill_n(sum->typed_data(), c, 0.f);
+  std::fill_n(product->typed_data(), c, 0.f);
+  for (int64_t l = 0; l < length; ++l) {
+    sum->typed_data()[l % c] += sums[l];
+    product->typed_data()[l % c] += sums[length + l];
+  }
   return ffi::Error::Success();
 }
 
@@ -507,6 +604,13 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(CmbjaxForward, Forward,
                                   .Arg<Array>()
                                   .Ret<Array>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(CmbjaxGradient, Gradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Array>()
+                                  .Arg<Array>()
+                                  .Ret<Array>()
+                                  .Ret<Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(CmbjaxSums, Sums,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Array>()

@@ -1,44 +1,27 @@
-"""3x3x3 convolution on CPU in compiled C++, when the machine has a compiler.
+"""3x3x3 convolution on CPU in compiled C++, where there is a library for it.
 
-Rule: nothing depends on it. Without a compiler, or for a shape that it does
-not know, `supports` says no and the forms of `convolution` do the same work.
-
-winograd.cc is compiled once per machine, for its own processor, into the
-user's cache folder (`XDG_CACHE_HOME` or ~/.cache). The environment variable
-`CMBJAX_COMPILE=0` switches it off.
+Rule: nothing but speed depends on it. Without one, or for a shape that it
+does not know, `supports` says no and the forms of `convolution` do the same
+work. The environment variable `CMBJAX_COMPILE=0` switches it off.
 """
 
 import ctypes
 import functools
-import logging
 import os
-import pathlib
-import platform
-import shutil
-import subprocess
+import sys
 import threading
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 
-from cmbjax import errors, files
-from cmbjax.models import axes
+from cmbjax.models import axes, kernel
 
-SOURCE = pathlib.Path(__file__).with_suffix('.cc')
-FLAGS = (
-  '-std=c++17',
-  '-O3',
-  '-march=native',
-  '-ffp-contract=fast',  # fused multiply-add, also where clang would not
-  '-fPIC',
-  '-shared',
-  '-w',  # the headers of XLA are not ours
-)
 Z_SIZES = (2, 4, 8)
 WIDTHS = (8, 16, 32)
 _lock = threading.Lock()
 _FORWARD, _GRADIENT = 'cmbjax_winograd_forward', 'cmbjax_winograd_gradient'
+_SUMS = 'cmbjax_sums'
+_OFF = 'switched off by CMBJAX_COMPILE=0'
 
 
 def supports(shape, kernel_shape, dtype) -> bool:
@@ -104,83 +87,77 @@ def _gradient(x, g):
   return axes.alike(*call(x, g), x)[:2]
 
 
+def sums(x, y):
+  """Sums [C] of x [B, X, Y, Z, C] and of x y, each over all axes but C."""
+  shape = jax.ShapeDtypeStruct(x.shape[-1:], x.dtype)
+  call = jax.ffi.ffi_call(_SUMS, (shape, shape), vmap_method='sequential')
+  return axes.alike(*call(*axes.alike(x, y)), x)[:2]
+
+
+def supports_sums(shape, dtype) -> bool:
+  """Whether `sums` knows x [B, X, Y, Z, C] of this shape, here."""
+  return (
+    len(shape) == 5
+    and 0 not in shape
+    and shape[3] * shape[4] % 8 == 0
+    and dtype == jnp.float32
+    and jax.default_backend() == 'cpu'
+    and available()
+  )
+
+
 def available() -> bool:
-  """Compiles (once per machine), loads and registers. False if it cannot."""
+  """Finds (or compiles), loads and registers. False if it cannot."""
+  return not why_not()
+
+
+def why_not() -> str:
+  """Why there is no compiled convolution here; '' if there is one."""
   with _lock:
     return _load()
 
 
 @functools.cache
-def _load() -> bool:
+def warn() -> None:
+  """Says once on stderr what is lost, unless it was switched off."""
+  reason = why_not()
+  if reason and reason != _OFF:
+    print(
+      f'cmbjax: no compiled convolution ({reason.splitlines()[0]:.200}): '
+      'training runs at about a third of the speed; install a C++ compiler '
+      "(g++ or clang++) or cmbjax's wheel for this platform.",
+      file=sys.stderr,
+      flush=True,
+    )
+
+
+@functools.cache
+def _load() -> str:
   if os.environ.get('CMBJAX_COMPILE', '1') == '0':
-    return False
+    return _OFF
   try:
-    library = ctypes.CDLL(str(_build()))
+    carried = kernel.carried()
+    if carried and not _register(carried):
+      return ''
+    return _register(kernel.built())
+  except kernel.Unavailable as error:
+    return str(error)
+
+
+def _register(path) -> str:
+  """Why this library cannot be used; '' if it now is."""
+  jax.local_devices(backend='cpu')  # before it, registering is only put off
+  try:
+    library = ctypes.CDLL(str(path))
     for name, symbol in (
       (_FORWARD, library.CmbjaxForward),
       (_GRADIENT, library.CmbjaxGradient),
+      (_SUMS, library.CmbjaxSums),
     ):
       capsule = jax.ffi.pycapsule(symbol)
+      # XLA asks the symbol for its version of the interface, and refuses one
+      # that it does not know.
       jax.ffi.register_ffi_target(name, capsule, platform='cpu')
-  except _FAILURES as error:
-    logging.getLogger(__name__).info('No compiled convolution: %s', error)
-    return False
-  return True
-
-
-class _Unavailable(Exception):
-  """Why there is no library. Never leaves this module."""
-
-
-_FAILURES = (
-  OSError,  # the library does not load
-  AttributeError,  # no jax.ffi, or a symbol is missing
-  RuntimeError,  # no home folder
-  errors.InputError,  # the cache folder cannot be written
-  _Unavailable,
-)
-
-
-def _build() -> pathlib.Path:
-  """The library for this processor, compiled unless it is in the cache."""
-  compiler = os.environ.get('CXX') or next(
-    filter(None, map(shutil.which, ('c++', 'g++', 'clang++'))), None
-  )
-  if compiler is None:
-    raise _Unavailable('no C++ compiler was found')
-  compiler = compiler.split()
-  command = [*compiler, *FLAGS, '-I', jax.ffi.include_dir()]
-  version = _run([*compiler, '--version'])
-  key = files.digest(SOURCE, command, version, _processor(), jaxlib.__version__)
-  library = _cache_folder() / f'winograd-{key}.so'
-  if not library.exists():
-    with files.whole(library) as temporary:
-      _run([*command, str(SOURCE), '-o', str(temporary)])
-  return library
-
-
-def _run(command) -> str:
-  try:
-    done = subprocess.run(
-      command, capture_output=True, text=True, timeout=300, check=True
-    )
-  except (OSError, subprocess.SubprocessError) as error:
-    reason = getattr(error, 'stderr', None) or error
-    raise _Unavailable(f'{command[0]}: {reason}') from error
-  return done.stdout
-
-
-def _cache_folder() -> pathlib.Path:
-  root = os.environ.get('XDG_CACHE_HOME')
-  root = pathlib.Path(root) if root else pathlib.Path.home() / '.cache'
-  return root / 'cmbjax'
-
-
-def _processor() -> str:
-  """What '-march=native' depends on: a home may be shared by machines."""
-  try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-  except OSError:
-    return platform.processor() or platform.machine()
-  wanted = ('model name', 'flags', 'Features', 'CPU part')
-  return ' '.join(sorted({l for l in lines if l.startswith(wanted)}))
+  except (OSError, AttributeError, RuntimeError) as error:
+    return f'{path.name} does not fit this system: {error}'
+  return ''

@@ -47,7 +47,7 @@ def save_all(study: StudyTables, folder: pathlib.Path) -> list[pathlib.Path]:
     def fill(axes):
       for ax, (test, some) in zip(axes, tests.items()):
         draw(ax, some, look)
-        ax.set_title(look.tests[test])
+        ax.set_title(figures.literal(look.tests[test]))
 
     return fill
 
@@ -110,7 +110,9 @@ def _fill_rows(axes, rows, look):
   for ax, metric in zip(axes, METRICS):
     figures.draw_rows(ax, rows, metric, look)
   names = [
-    f'{row.number or ""}  {row.strategy_label} on {row.test_label}'.strip()
+    figures.literal(
+      f'{row.number or ""}  {row.strategy_label} on {row.test_label}'.strip()
+    )
     for row in rows
   ]
   axes[0].set_yticks(range(len(rows)), names)
@@ -122,7 +124,7 @@ def _fill_learning(axes, strategies, look):
   half = len(axes) // 2
   for i, (name, curves) in enumerate(strategies.items()):
     figures.draw_loss(axes[i], curves, look)
-    axes[i].set_title(look.strategies[name])
+    axes[i].set_title(figures.literal(look.strategies[name]))
     figures.draw_rate(axes[half + i], curves, look)
 
 
@@ -135,9 +137,8 @@ def _save(
     FigureCanvasAgg(figure)
     axes = figure.subplots(*shape, squeeze=False)
     fill(axes.ravel())
-    figure.suptitle(
-      f'{title} – {headline(study)}', x=0.01, ha='left', fontsize=11
-    )
+    title = figures.literal(f'{title} – {headline(study)}')
+    figure.suptitle(title, x=0.01, ha='left', fontsize=11)
     with files.whole(path) as temporary:
       figure.savefig(temporary, format='png', metadata={'Software': None})
     if vector:
@@ -160,7 +161,8 @@ def _save_patches(path, title, study, patches) -> pathlib.Path:
           slice_ = image[::-1, :, z].T
           ax.imshow(slice_, cmap='gray', vmin=0, vmax=1, origin='lower')
       beside = {'transform': line[0].transAxes, 'ha': 'right'}
-      line[0].text(-0.1, 0.78, patch.key, fontsize=6.5, color=MUTED, **beside)
+      key = figures.literal(patch.key)
+      line[0].text(-0.1, 0.78, key, fontsize=6.5, color=MUTED, **beside)
       marks = ((patch.before, '--before'), (patch.after, '--after'))
       for y, (value, variable) in zip((0.48, 0.18), marks):
         if value is not None:

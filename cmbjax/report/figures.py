@@ -55,6 +55,16 @@ STYLE = {
 }
 
 
+def literal(text: str) -> str:
+  """A name from a config as matplotlib shows it, sign by sign.
+
+  A pair of dollars would be a formula, and a curve whose label starts with an
+  underscore has no entry in the legend.
+  """
+  text = text.replace('$', r'\$')
+  return f' {text}' if text.startswith('_') else text
+
+
 def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
   """ROC curves of the strategies on one test set."""
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
@@ -64,7 +74,7 @@ def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
     area = row.metrics['auc'].value
     ax.plot(
       *_thin(row.roc),
-      label=f'{row.strategy_label}  {area:.3f}',
+      label=literal(f'{row.strategy_label}  {area:.3f}'),
       **look.line(row.strategy),
     )
   ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
@@ -79,7 +89,7 @@ def draw_froc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
       ax.plot(
         *_thin(row.froc),
         drawstyle='steps-post',
-        label=row.strategy_label,
+        label=literal(row.strategy_label),
         **look.line(row.strategy),
       )
   ax.set(ylim=(0, 1.01), xlabel='false positives per scan')
@@ -98,7 +108,7 @@ def draw_reliability(ax: Axes, rows: Sequence[Row], look: Look) -> None:
       continue
     likelihood, share, count = (np.asarray(v) for v in row.reliability)
     line = look.line(row.strategy)
-    ax.plot(likelihood, share, label=row.strategy_label, **line)
+    ax.plot(likelihood, share, label=literal(row.strategy_label), **line)
     area = 6 + 60 * count / count.sum()
     ax.scatter(likelihood, share, s=area, color=line['color'], zorder=3)
   ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
@@ -125,7 +135,7 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
         va='center',
         fontsize=8,
       )
-  ax.set_yticks(range(len(cohorts)), [c.label for c in cohorts])
+  ax.set_yticks(range(len(cohorts)), [literal(c.label) for c in cohorts])
   ax.invert_yaxis()
   ax.spines['left'].set_visible(False)
   ax.tick_params(axis='y', length=0)

@@ -215,11 +215,22 @@ def _statistics(study: StudyTables) -> str:
     'Strategies were compared on the same candidates by intervals of paired '
     'differences over subjects and by permutation of strategy labels within '
     'subjects (of subjects between test sets where these differ). '
-    f'{_family(study)}DeLong, McNemar and Nadeau-Bengio tests are given for '
-    'reference with their assumptions. Counts per scan were compared with the '
-    'truth by ICC(2,1) and ICC(3,1) (Shrout and Fleiss 1979), limits of '
-    'agreement (Bland and Altman 1986) and quadratically weighted kappa '
-    '(Cohen 1968) of burden grades.'
+    f'{_own(study)}{_family(study)}DeLong, McNemar and Nadeau-Bengio tests are '
+    'given for reference with their assumptions. Counts per scan were '
+    'compared with the truth by ICC(2,1) and ICC(3,1) (Shrout and Fleiss '
+    '1979), limits of agreement (Bland and Altman 1986) and quadratically '
+    'weighted kappa (Cohen 1968) of burden grades.'
+  )
+
+
+def _own(study: StudyTables) -> str:
+  """What the paragraph says of the user's metrics, '' without any."""
+  if not study.metrics:
+    return ''
+  names = _join([tables.own_head(name) for name in study.metrics])
+  return (
+    f'Our own measures ({names}) and their paired differences have jackknife '
+    'intervals over subjects on their own scale. '
   )
 
 

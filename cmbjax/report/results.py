@@ -269,14 +269,14 @@ def held_out(study: StudyTables) -> str:
   if not study.held_out:
     return ''
   marks, lines, look = tables.Notes(), [], look_of(study)
+  shown = _columns(study)
   for row in study.held_out:
     columns = [
-      (m.head, cells.value(row.metrics.get(m.name), m.kind, marks))
-      for m in METRICS
+      (one.head, cells.value(one.of(row), one.kind, marks)) for one in shown
     ]
     columns.append(('Over', escape(cells.sizes(row))))
     lines.append(cells.line(cells.row_name(row, look), columns))
-  heads = ('Strategy', *(m.head for m in METRICS), 'Over')
+  heads = ('Strategy', *(one.head for one in shown), 'Over')
   return (
     '<p class="sub">Each training subject is judged by the networks that held '
     'its fold out. The same fold chose their epoch, so these numbers are a '

@@ -284,6 +284,9 @@ class StudyTables:
       known.setdefault(row.strategy, row.strategy_label)
     for line in self.learning:
       known.setdefault(line['strategy'], line['strategy'])
+    for one in self.pairs:
+      known.setdefault(one.first, one.first_label or one.first)
+      known.setdefault(one.second, one.second_label or one.second)
     return known
 
   def test_labels(self) -> dict[str, str]:
@@ -291,6 +294,8 @@ class StudyTables:
     known = {one.name: one.label for one in self.cohorts}
     for row in (*ordered(self.rows), *self.held_out):
       known.setdefault(row.test, row.test_label)
+    for one in self.pairs:
+      known.setdefault(one.test, one.test_label or one.test)
     return known
 
 

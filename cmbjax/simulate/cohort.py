@@ -12,6 +12,7 @@ import gzip
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 
 import nibabel as nib
 import numpy as np
@@ -38,6 +39,15 @@ _GIGABYTES = 2.5  # peak of one process
 def subject_label(protocol: Protocol, number: int) -> str:
   """'sub-7T001': never the same in two cohorts."""
   return f'sub-{protocol.prefix}{number:03d}'
+
+
+def people(cohort: str, numbers: Iterable[int], *, seed: int) -> dict[str, str]:
+  """Label -> person of subjects before they are made, see `data.persons`."""
+  labels = (
+    subject_label(protocol_of(cohort, number, seed=seed), number)
+    for number in numbers
+  )
+  return {label: f'{label}@{seed}' for label in labels}
 
 
 def fingerprint(

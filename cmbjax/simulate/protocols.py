@@ -185,6 +185,7 @@ USUAL_CANDIDATES = (100, 180)  # of any other kind of scan
 
 # The three cohorts of the transfer study.
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
+DEMO = 'btumor_3t'  # what `cmbjax demo` shows
 
 
 def get_protocol(name: str) -> Protocol:

@@ -267,7 +267,7 @@ def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
 
 
 def quoted(argument: str) -> str:
-  """`--config.a.7t.b=1` as the flags take it, `--config.a['7t'].b=1`."""
+  """`--config.a.3d.b=1` as the flags take it, `--config.a['3d'].b=1`."""
   if not argument.startswith('--config.'):
     return argument
   key, equals, value = argument[len('--config.') :].partition('=')
@@ -426,6 +426,7 @@ def _cohort(config: ConfigDict, name: str) -> Cohort:
     folder=config.cohorts[name],
     subjects=config.simulate.subjects[name],
     test=ALL if held == -1 else held,
+    first=one.first,
   )
 
 

@@ -16,7 +16,7 @@ from cmbjax.data import channels, persons
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.errors import InputError
-from cmbjax.study.spec import Recipe, Study
+from cmbjax.study.spec import Cohort, Recipe, Study
 from cmbjax.training import checkpoint, hosts
 
 
@@ -58,6 +58,7 @@ def find_cohorts(
     out[name] = simulator.simulate(
       cohort.protocol,
       subjects=cohort.subjects,
+      first=cohort.first,
       out=workdir / 'cohorts' / name,
       seed=config.seed,
       jobs=config.simulate.jobs or None,
@@ -66,38 +67,42 @@ def find_cohorts(
   return out
 
 
-def check_given(study: Study) -> dict[str, int]:
-  """Refuses people of given cohorts, before anything is simulated or built.
+def check_people(study: Study) -> dict[str, int]:
+  """Refuses people who do not fit, before anything is simulated or built.
 
   Returns:
-    How many subjects each given cohort has.
+    How many subjects each cohort has.
 
   Raises:
     InputError: somebody is on two sides, or they are too few for the folds.
     NoInputError: a folder without a scan, or without a truth.
   """
   people = {
-    name: _people_of(pathlib.Path(cohort.folder).expanduser())
+    name: _people_of(cohort, study.config.seed)
     for name, cohort in study.cohorts.items()
-    if cohort.folder
   }
   named = names(people, shared=study.config.shared_labels)
-  folds = make_folds(
-    study, {name: list(own.values()) for name, own in named.items()}
-  )
+  folds = make_folds(study, {n: own.values() for n, own in named.items()})
+  identity = {
+    named[cohort][label]: persons.of_cohort(person, cohort)
+    for cohort, own in people.items()
+    for label, person in own.items()
+  }
   for recipe in study.given:
-    known = checkpoint.read_record(recipe.folder)
-    identity = {
-      named[name][label]: persons.of_cohort(person, name)
-      for name, own in people.items()
-      for label, person in own.items()
-    }
-    _check_people(study, known, identity, folds, _tuned(study, recipe, named))
+    learned = _learned_after(study, recipe)
+    tuned = (s for n in learned for s in named[n].values())
+    trained = [s for s in tuned if s in folds.fold_of_subject]
+    _check_pretraining(study, recipe, identity, folds, trained)
   return {name: len(own) for name, own in people.items()}
 
 
-def _people_of(folder: pathlib.Path) -> dict[str, str]:
-  """Subject label -> person, of a cohort folder or a built data set."""
+def _people_of(cohort: Cohort, seed: int) -> dict[str, str]:
+  """Subject label -> person, of a folder, a built data set, or a simulation."""
+  if not cohort.folder:
+    from cmbjax.simulate import cohort as simulator
+
+    return simulator.people(cohort.protocol, cohort.numbers, seed=seed)
+  folder = pathlib.Path(cohort.folder).expanduser()
   if examples_lib.is_built(folder):
     scans = examples_lib.load_scans(folder)
     return dict(zip(scans.subject.tolist(), scans.person.tolist()))
@@ -273,8 +278,7 @@ def check_pretraining(study: Study, material: Material) -> None:
   for recipe in study.given:
     learned = _learned_after(study, recipe)
     tuned = material.examples.subject[material.trainable(learned)]
-    known = checkpoint.read_record(recipe.folder)
-    _check_people(study, known, identity, material.folds, tuned.tolist())
+    _check_pretraining(study, recipe, identity, material.folds, tuned.tolist())
 
 
 def _learned_after(study: Study, given: Recipe) -> list[str]:
@@ -289,20 +293,14 @@ def _learned_after(study: Study, given: Recipe) -> list[str]:
   return sorted(out)
 
 
-def _tuned(
-  study: Study, recipe: Recipe, named: Mapping[str, Mapping[str, str]]
-) -> list[str]:
-  learned = _learned_after(study, recipe)
-  return [s for n in learned for s in named.get(n, {}).values()]
-
-
-def _check_people(
+def _check_pretraining(
   study: Study,
-  known: dict,
+  recipe: Recipe,
   identity: Mapping[str, str],
   folds: folds_lib.Folds,
   tuned: Iterable[str],
 ) -> None:
+  known = checkpoint.read_record(recipe.folder)
   trained_on = known.get('persons', known['subjects'])  # older ones: labels
   for what, subjects in (('test', folds.test_subjects), ('training', tuned)):
     mine = {identity[s] for s in subjects if s in identity}

@@ -46,7 +46,7 @@ class Planned(NamedTuple):
 
   @property
   def name(self) -> str:
-    """'finetuned' or 'finetuned@learning_rate=0.001'; also a folder."""
+    """'scratch' or 'scratch@learning_rate=0.001'; also a folder."""
     return self.recipe.name + (f'@{self.variant}' if self.variant else '')
 
   @property

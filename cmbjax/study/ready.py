@@ -79,7 +79,7 @@ def check(
   _check_parts(points)
   train.check_layers(points)
   train.check_given(study)
-  given = material.check_given(study)
+  given = material.check_people(study)
   marks = {
     one.name: checkpoint.read_record(one.folder)['fingerprint']
     for one in study.given

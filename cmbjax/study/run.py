@@ -53,8 +53,9 @@ def study(
   """
   workdir = ready.local(workdir)
   points = configs.points(config, sweep)
+  setting = {f'config.{key}': v for key, v in ready.setting_of(points).items()}
+  hosts.check_same(setting | record.versions())
   checked = ready.check(points, workdir, overwrite=overwrite)
-  hosts.check_same(checked.setting | record.versions())
   alone = (
     files.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()
   )
@@ -127,13 +128,13 @@ def _observer(
   opened = writers.open_writers(
     config.writers, workdir, title=config.name, config=configs.flat(config)
   )
+  observer = watch.Observer(
+    workdir, writers=opened, profile=workdir / 'profile' if profile else None
+  )
   try:
-    yield watch.Observer(
-      workdir, writers=opened, profile=workdir / 'profile' if profile else None
-    )
+    yield observer
   finally:
-    for one in opened:
-      one.close()
+    observer.close()
 
 
 def _compilation_cache(workdir: pathlib.Path) -> None:

@@ -76,6 +76,8 @@ class Cohort:
     subjects: how many are simulated. Same as `config.simulate.subjects.NAME`.
     test: how many are held out for testing, or 'all'. Same as
       `config.test_subjects.NAME`, where -1 means all.
+    first: number of the first one that is simulated. Subject 3 of a protocol
+      is one person, so two cohorts of one protocol need other numbers.
   """
 
   label: str
@@ -83,6 +85,12 @@ class Cohort:
   folder: str = ''
   subjects: int = 0
   test: int | str = 0
+  first: int = 1
+
+  @property
+  def numbers(self) -> range:
+    """Of the subjects that are simulated."""
+    return range(self.first, self.first + self.subjects)
 
   def held_out(self, subjects: int) -> int:
     """How many of so many subjects are kept apart for testing."""

@@ -16,13 +16,13 @@ from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions.classifier import POINTS_FILE
 from cmbjax.report import rows, tables
-from cmbjax.study import predict
+from cmbjax.study import predict, train
 from cmbjax.study.material import Material
 from cmbjax.study.plan import Planned
 from cmbjax.study.spec import Recipe, Study
 from cmbjax.study.train import Workshop
 from cmbjax.study.values import plain
-from cmbjax.training import checkpoint, logs, record
+from cmbjax.training import checkpoint, record
 from cmbjax.weights import catalogue
 
 NUM_SHOWN = 6  # patches in a gallery of the report
@@ -53,6 +53,7 @@ def tabulate(
     simulated=bool(material.scans.simulated.any()),
     paper=study.paper if _is_of_paper(study, tested) else '',
     strategies=[_strategy_row(one, study) for one in study.recipes.values()],
+    metrics=list(own),
     cohorts=[_cohort_row(study, material, name) for name in study.cohorts],
     rows=[
       rows.make_row(
@@ -232,6 +233,7 @@ def _study_record(
   return {
     **options,
     'model': config.model.name,
+    'candidates': config.candidates,
     'folds': config.train.folds,
     'seeds': list(config.train.seeds),
     'fold_hash': material.folds.hash,
@@ -314,6 +316,6 @@ def _range(form: str, values: np.ndarray, *, digits: int = 3) -> str:
 def _learning(chosen: Mapping[str, Planned], shop: Workshop) -> list[dict]:
   out = []
   for one in chosen.values():
-    log = logs.read(shop.folder(one) / 'epochs.jsonl')
+    log = train.epochs_of(shop.folder(one))
     out += rows.learning_rows(log, one.recipe.rows)
   return out

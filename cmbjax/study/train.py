@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cmbjax import files
+from cmbjax import files, sealed
 from cmbjax.data import augment, persons
 from cmbjax.data import examples as examples_lib
 from cmbjax.errors import InputError
@@ -38,6 +38,7 @@ from cmbjax.training import (
 from cmbjax.training.runner import Runner
 from cmbjax.training.transfer import transfer
 
+LOG = 'epochs.jsonl'
 _NOT_IN_SWEEP = ('strategy', 'fold', 'seed')
 
 
@@ -235,9 +236,10 @@ def _train_group(
     observer=observer,
   )
   for one, job, folder, mine in zip(group, jobs, folders, weights):
-    checkpoint.save_weights(
-      folder, mine, _weights_record(one, job, shop.material)
-    )
+    known = _weights_record(one, job, shop.material)
+    if hosts.is_writer():
+      known['log'] = sealed.sha256(folder / LOG)
+    checkpoint.save_weights(folder, mine, known)
   if hosts.is_writer():  # the weights are there: nothing to go on from
     shutil.rmtree(common / 'checkpoints', ignore_errors=True)
     if len(group) > 1:
@@ -488,9 +490,18 @@ def learned(folder: pathlib.Path) -> bool:
   One that had none keeps the weights that it began with; a sweep must not
   choose those.
   """
-  rows = logs.read(folder / 'epochs.jsonl')
+  rows = epochs_of(folder)
   values = [row.get('validation_loss', []) for row in rows]
   return all(any(v is not None for v in network) for network in zip(*values))
+
+
+def epochs_of(folder: pathlib.Path) -> list[dict]:
+  """The log of a finished training; empty where it is not what was written."""
+  path = folder / LOG
+  if checkpoint.read_record(folder).get('log') != sealed.sha256(path):
+    hosts.say(f'{path}: was changed after the training; it is left out.')
+    return []
+  return logs.read(path)
 
 
 def write_sweep(
@@ -533,5 +544,4 @@ def publish(source: pathlib.Path, strategy: str, fingerprint: str) -> None:
     target, checkpoint.load_weights(source), checkpoint.read_record(source)
   )
   if hosts.is_writer():
-    log = (source / 'epochs.jsonl').read_text(encoding='utf-8')
-    files.write_text(target / 'epochs.jsonl', log)
+    files.write_bytes(target / LOG, files.read_bytes(source / LOG))

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.evaluation import claims
 from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study
 
 KINDS = {
@@ -140,6 +141,7 @@ def check(
     _strategy(name, one, strategies, cohorts)
   for name, one in cohorts.items():
     _cohort(name, one)
+  claims.check([c for c in config.study.claims if isinstance(c, Claim)])
   known = {(s, t) for s in strategies for t in cohorts}
   for kind, part in ((Row, 'rows'), (Claim, 'claims')):
     for one in config.study[part]:
@@ -234,6 +236,10 @@ def _cohort(name: str, one: Cohort) -> None:
     raise InputError(
       f'config.simulate.subjects.{name}: is {one.subjects}, must be 0 or more.'
     )
+  if not 1 <= one.first <= _MOST_SUBJECTS:
+    raise InputError(
+      f'config.study.cohorts.{name}.first: is {one.first}, must be 1 or more.'
+    )
   if one.folder and not os.path.isdir(os.path.expanduser(one.folder)):
     raise NoInputError(
       f'config.cohorts.{name}: {one.folder!r} is not a folder; correct the '
@@ -252,6 +258,7 @@ def check_study(study: Study) -> None:
   Those that are given as folders are counted later.
   """
   folds, learned = study.config.train.folds, study.learned_from
+  simulated: dict[tuple[str, int], str] = {}
   for name, one in study.cohorts.items():
     if one.test == 0 and name in study.tests:
       raise InputError(
@@ -270,6 +277,14 @@ def check_study(study: Study) -> None:
       raise InputError(
         f'config.simulate.subjects.{name}: is {one.subjects}, must be above 0.'
       )
+    for number in one.numbers:
+      other = simulated.setdefault((one.protocol, number), name)
+      if other != name:
+        raise InputError(
+          f'config.study.cohorts.{name}: subject {number} of protocol '
+          f'{one.protocol} is in {other} as well, and is the same person; '
+          f'set first={study.cohorts[other].numbers.stop}.'
+        )
     left = one.subjects - one.held_out(one.subjects)
     if name in learned and left < folds:
       raise InputError(

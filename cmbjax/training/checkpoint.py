@@ -5,12 +5,14 @@ with the hash of each file, written last; a folder whose manifest is missing or
 does not agree is never loaded.
 """
 
+import contextlib
 import os
 import pathlib
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,9 +27,6 @@ from cmbjax.training.replicas import Weights
 _MANIFEST = 'manifest.json'
 _ARRAYS = 'arrays'
 _BESIDE_BYTES = 1 << 18  # names, shapes and places of the arrays
-
-# Orbax reports every step of every save; ours is one line per epoch.
-logging.set_verbosity(logging.ERROR)
 
 
 class Restored(NamedTuple):
@@ -170,7 +169,8 @@ def load_weights(folder: pathlib.Path) -> Weights:
     return packed.load(folder)
   check_weights(folder)
   inside = pathlib.Path(folder).absolute() / 'weights'
-  known = _orbax().metadata(inside / _ARRAYS).metadata
+  with _orbax() as orbax:
+    known = orbax.metadata(inside / _ARRAYS).metadata
   tree = _load(inside / _ARRAYS, known)
   return Weights(tree['params'], tree['batch_stats'])
 
@@ -188,7 +188,8 @@ def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
       folder.mkdir(parents=True)
       _check_room(folder, tree)
     hosts.barrier('the folder is there')
-    _orbax().save(folder / _ARRAYS, tree)
+    with _orbax() as orbax:
+      orbax.save(folder / _ARRAYS, tree)
   except (OSError, ValueError) as error:
     reason = _reason(error)
     if reason is None:
@@ -251,11 +252,21 @@ def _hashes(folder: pathlib.Path) -> dict[str, str]:
 
 def _load(path: pathlib.Path, like: Any) -> Any:
   target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-  return _orbax().load(path, target)
+  with _orbax() as orbax:
+    return orbax.load(path, target)
 
 
-def _orbax():
-  """Imported late, for half a second; nobody else imports it."""
+@contextlib.contextmanager
+def _orbax() -> Iterator[Any]:
+  """Orbax without its reports: ours is one line per epoch.
+
+  Imported late, because it takes half a second; nobody else imports it.
+  """
   from orbax.checkpoint import v1
 
-  return v1
+  before = logging.get_verbosity()
+  logging.set_verbosity(min(before, logging.ERROR))
+  try:
+    yield v1
+  finally:
+    logging.set_verbosity(before)

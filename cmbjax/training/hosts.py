@@ -59,7 +59,10 @@ def together(
   try:
     line.meet()
     _initialize(place)
+    line.gather('joined')  # who failed sooner would leave the others in JAX
     yield
+    line.end()
+    jax.distributed.shutdown()  # waits for all, before process 0 may be gone
     line.close()
   except BaseException as error:
     left = line.leave(error)
@@ -80,15 +83,12 @@ def check_same(values: Mapping[str, Any]) -> None:
   Raises:
     InputError: names the first key that differs, with both values.
   """
-  if count() == 1:
-    return
-  line = _joined()
-  all_of = line.gather('same', _flat(values))
+  all_of = _gather('same', _flat(values))
   for index, mine in enumerate(all_of):
     for key in sorted({*all_of[0], *mine}):
       one, other = all_of[0].get(key), mine.get(key)
       if one != other:
-        line.end_all(
+        _line.end_all(
           f'{key}: is {shown(other)} in process {index} and {shown(one)} in '
           'process 0; start all processes with the same command, files and '
           'versions.',
@@ -132,15 +132,12 @@ def fetch(tree: Any) -> Any:
 
 def agree(flag: bool) -> bool:
   """Whether any process says yes; all must ask."""
-  if count() == 1:
-    return flag
-  return any(_joined().gather('agree', bool(flag)))
+  return any(_gather('agree', bool(flag)))
 
 
 def barrier(name: str) -> None:
   """Waits until all processes are here, for hours if need be."""
-  if count() > 1:
-    _joined().gather(name)
+  _gather(name)
 
 
 def first(name: str, function: Callable[[], Any]) -> Any:
@@ -180,12 +177,16 @@ def _initialize(place: _Place) -> None:
   # Its preemption service would take SIGTERM away from `preemption`.
   jax.config.update('jax_enable_preemption_service', False)
   jax.distributed.initialize(*place, heartbeat_timeout_seconds=_HEARTBEAT_S)
+  jax.devices()  # waits for the others: not later, while one simulates
 
 
-def _joined() -> Line:
-  if _line is None:
+def _gather(name: str, value: Any = None) -> list:
+  """Values of all processes; without JAX, whose waiting nothing interrupts."""
+  if _line:
+    return _line.gather(name, value)
+  if count() > 1:
     raise RuntimeError('several processes: put the work into hosts.together.')
-  return _line
+  return [value]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

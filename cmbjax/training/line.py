@@ -24,12 +24,13 @@ from cmbjax.errors import InputError
 from cmbjax.training import preemption
 
 MEET_S = 300.0  # queues start the tasks of a job up to minutes apart
-_GRACE_S = 10.0  # for the main thread to tidy up, before it is cut off
+_GRACE_S = 5.0  # for the main thread to tidy up, before it is cut off
 _SETTLE_S = 2.0  # an error of JAX may come before the word of who caused it
 _HELLO_S = 5.0  # for a connection to say who it is
 _RETRY_S = 0.1
 _WAIT_SAID_S = 10.0
 _MOST_BYTES = 1 << 24  # of one message: a config has some ten thousand
+_END = 'all is done'
 _STOPPED = 'stopped and saved; run it again to go on.'
 # A machine that is lost closes no connection. The kernel asks, so a process
 # that computes need not answer.
@@ -133,9 +134,12 @@ class Line:
       self._failure = self._failure or Failure(text, code)
     raise _as_error(self._failure)
 
+  def end(self) -> None:
+    """Waits until all have done everything; from here on nobody is missed."""
+    self.gather(_END)
+
   def close(self) -> None:
-    """Waits until all have done everything, then hangs up."""
-    self.gather('end')
+    """Hangs up."""
     for peer in self._peers.values():
       peer.hang_up()
 
@@ -158,17 +162,25 @@ class Line:
       failure = None  # a sentence of our own
     if failure is None:
       text, code = known or (f'{type(error).__name__}: {error}', 1)
-      self._send(self._word(self.index, Failure(text, code)))
+      if code:
+        failure = Failure(f'{self._name(self.index)}: {text}', code)
+      else:
+        failure = Failure(text, code)
     else:
       error, code = _as_error(failure), failure.code
+    self._send(failure._asdict())
     for peer in self._peers.values():
       peer.finish()
     if self.index == 0:  # it has the service of JAX, which the others miss
       with self._changed:
         all_left = lambda: self._left.issuperset(self._peers)  # noqa: E731
         self._changed.wait_for(all_left, _GRACE_S + _SETTLE_S)
-    # JAX would wait at the exit for those who have ended.
+    # JAX would wait at the exit for those who have ended; and Python before it,
+    # for a thread of JAX that an interruption left behind.
     atexit.register(preemption.leave, code)
+    late = threading.Timer(_GRACE_S, preemption.leave, (code,))
+    late.daemon = True
+    late.start()
     return error
 
   def _accept(self) -> None:
@@ -203,7 +215,7 @@ class Line:
         f'process 0, which has --processes {self._processes}'
         + (' and this number already.' if processes == self._processes else '.')
       )
-      peer.send({'failed': text, 'code': InputError.exit_code})
+      peer.send(Failure(text, InputError.exit_code)._asdict())
       peer.finish()
       raise InputError(text)
     peer.host = errors.shown(hello.get('host'))
@@ -228,8 +240,8 @@ class Line:
       except OSError as error:
         reason[0] = f' ({error.strerror or error})'
         continue
-      if 'failed' in answer:
-        self.end_all(str(answer['failed']), InputError.exit_code)
+      if 'code' in answer:
+        self.end_all(**answer)
       if answer.get('welcome') == self.index:
         self._add(0, peer)
         return
@@ -277,8 +289,8 @@ class Line:
     )
 
   def _take(self, index: int, message: dict) -> None:
-    if 'failed' in message:
-      self._learn(Failure(str(message['failed']), int(message['code'])))
+    if 'code' in message:
+      self._learn(Failure(**message))
     elif 'values' in message:
       self._fill(message['round'], message['values'])
     elif 'round' in message:
@@ -292,14 +304,15 @@ class Line:
       if len(values) < self._processes:
         return
       del self._rounds[number]
-      full = [values[i] for i in range(self._processes)]
-      self._fill(number, full)
+      self._over = value[0] == _END  # before anyone can be gone
+    full = [values[i] for i in range(self._processes)]
     self._send({'round': number, 'values': full})
+    self._fill(number, full)  # now the main thread goes on, perhaps to the end
 
   def _fill(self, number: int, values: list) -> None:
     with self._changed:
       self._full[number] = values
-      self._over = values[0][0] == 'end'
+      self._over = values[0][0] == _END
       self._changed.notify_all()
 
   def _learn(self, failure: Failure) -> None:
@@ -315,7 +328,7 @@ class Line:
       self._timer.start()
       interrupts = not self._waits
       self._changed.notify_all()
-    self._send({'failed': failure.text, 'code': failure.code})
+    self._send(failure._asdict())
     if interrupts:
       preemption.ask()
 
@@ -327,12 +340,6 @@ class Line:
   def _send(self, message: dict) -> None:
     for peer in list(self._peers.values()):
       peer.send(message)
-
-  def _word(self, index: int, failure: Failure) -> dict:
-    text = failure.text
-    if failure.code:
-      text = f'{self._name(index)}: {text}'
-    return {'failed': text, 'code': failure.code}
 
   def _name(self, index: int) -> str:
     return f'process {index} of {self._processes}'

@@ -26,6 +26,8 @@ OPTIMIZERS = {'adamw': optax.adamw}
 PLATEAU = 'plateau'
 # What optax adds to `min_delta` must be above 0; this changes no comparison.
 _SMALLEST = float(np.finfo(np.float32).tiny)
+# Rate, steps, smallest rate and warm-up with which a schedule is tried.
+_TRIAL = (1e-3, 8, 1e-6, 0.25)
 
 
 def constant(learning_rate: float, steps: int) -> optax.Schedule:
@@ -106,9 +108,11 @@ def find_schedule(name: str) -> Callable[..., optax.Schedule]:
       of the replica where it takes them by name.
 
   Raises:
-    InputError: there is none.
+    InputError: there is none, or it gives no usable rates.
   """
-  return plugins.find(name, key='config.train.schedule', known=SCHEDULES)
+  found = plugins.find(name, key='config.train.schedule', known=SCHEDULES)
+  _rates(name, found, *_TRIAL)
+  return found
 
 
 def make(
@@ -143,8 +147,11 @@ def begin(
     params: leaves [R, ...].
     weight_decay: [R].
   """
-  states = _first_states(optimizer)(params, np.float32(weight_decay))
-  return jax.tree.map(np.asarray, states)
+  first = _first_states(optimizer)
+  if optimizer is optax.adamw:  # all of it is zero: a second of compiling less
+    states = jax.eval_shape(first, params, np.float32(weight_decay))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), states)
+  return jax.tree.map(np.asarray, first(params, np.float32(weight_decay)))
 
 
 def rates(row: 'Replica', steps: int) -> np.ndarray:
@@ -155,15 +162,8 @@ def rates(row: 'Replica', steps: int) -> np.ndarray:
   Raises:
     InputError: a schedule gives something else than finite numbers from 0.
   """
-  settings = {
-    'min_learning_rate': row.min_learning_rate,
-    'warmup': row.warmup,
-  }
-  schedule = find_schedule(row.schedule)
-  settings = plugins.accepted(schedule, settings)
-  return _rates(
-    row.schedule, schedule, row.learning_rate, steps, tuple(settings.items())
-  )
+  settings = (row.learning_rate, steps, row.min_learning_rate, row.warmup)
+  return _rates(row.schedule, find_schedule(row.schedule), *settings)
 
 
 def plateau_init(num_replicas: int) -> Any:
@@ -222,9 +222,17 @@ def _plateau(factor: float, min_delta: float) -> Callable:
 
 
 @functools.lru_cache(maxsize=1024)
-def _rates(name, schedule, learning_rate, steps, settings) -> np.ndarray:
+def _rates(
+  name: str,
+  schedule: Callable,
+  learning_rate: float,
+  steps: int,
+  min_learning_rate: float,
+  warmup: float,
+) -> np.ndarray:
+  more = {'min_learning_rate': min_learning_rate, 'warmup': warmup}
   try:
-    rule = schedule(learning_rate, steps, **dict(settings))
+    rule = schedule(learning_rate, steps, **plugins.accepted(schedule, more))
     out = np.asarray(jax.vmap(rule)(jnp.arange(steps)), np.float32)
   except Exception as error:  # whatever the user's own code raises
     raise InputError(

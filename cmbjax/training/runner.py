@@ -1,8 +1,7 @@
 """One training step to R replicas of it, in threads, in one program, or on a
 mesh of devices.
 
-Rule: the step knows nothing about replicas; `Runner` is the one place that
-knows how they are run. Nothing ever crosses from one replica to another.
+Rule: nothing ever crosses from one replica to another.
 """
 
 import collections
@@ -12,11 +11,9 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -24,9 +21,9 @@ from jax.sharding import PartitionSpec as P
 from cmbjax import models
 from cmbjax.data import augment
 from cmbjax.errors import InputError
-from cmbjax.models import normalization
 from cmbjax.training import hosts, optim, replicas
 from cmbjax.training.replicas import Learner, Patches, Values, Weights
+from cmbjax.training.step import Parts, forward, train_step
 
 BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
 # Calls that may wait on the device: enough to keep it busy, few enough that
@@ -46,99 +43,6 @@ def begin(num_replicas: int) -> Course:
   return Course(
     np.zeros(num_replicas, np.int32), np.zeros(num_replicas, np.float32)
   )
-
-
-class Parts(NamedTuple):
-  """What a step is made of.
-
-  Attributes:
-    network: the Linen module.
-    loss: (logits [B], labels float32 [B]) to [B].
-    augmenter: (key, patch [24, 24, 12, C], strength) to [16, 16, 8, C].
-    optimizer: takes `learning_rate` (and `weight_decay`, if it has it) and
-      gives an optax.GradientTransformation.
-  """
-
-  network: Any
-  loss: Callable = replicas.cross_entropy
-  augmenter: Callable = augment.augment
-  optimizer: Callable = optim.OPTIMIZERS['adamw']
-
-
-def train_step(parts: Parts, data_axis: str | None = None) -> Callable:
-  """The step of one replica.
-
-  (patches, learner, total, index [B], key data, number, rate, values, active)
-  to (learner, total). BatchNorm sees each example of `index` once, so a batch
-  is never padded. `active` is None (yes) or a bool; with no, all stays.
-
-  Args:
-    parts: of the step.
-    data_axis: mesh axis over which B is split, or None.
-  """
-  network = parts.network
-
-  def step(patches, learner, total, index, key, number, rate, values, active):
-    weights, may_change = learner.weights, values.trainable
-    key = jax.random.fold_in(jax.random.wrap_key_data(key), number)
-    turns, drops = jax.random.split(key)
-    size, first = _part(len(index), data_axis)
-    turns = lax.dynamic_slice_in_dim(
-      jax.random.split(turns, size), first, len(index)
-    )
-    image = patches.image[index].astype(jnp.float32)  # [B, X, Y, Z, C]
-    image = jax.vmap(parts.augmenter, (0, 0, None))(
-      turns, image, values.augmentation
-    )
-    label = patches.label[index].astype(jnp.float32)
-    fixed = {'batch_stats': weights.batch_stats}
-    if may_change is not None:
-      fixed['frozen'] = replicas.frozen_norms(may_change)
-
-    def loss_fn(params):
-      with nn.intercept_methods(normalization.heed_frozen):
-        logits, updates = network.apply(
-          {'params': params, **fixed},
-          image,
-          train=True,
-          rngs={'dropout': drops},
-          mutable=['batch_stats'],
-        )
-      weight = replicas.class_weight(label, values.positive_weight)
-      losses = weight * parts.loss(logits, label)
-      return losses.sum() / size, updates.get('batch_stats', {})
-
-    params = weights.params
-    if data_axis:  # else the gradients would be summed once by themselves
-      params = lax.pcast(params, data_axis, to='varying')
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, stats), grads = value_and_grad(params)
-    if data_axis:
-      loss, grads = lax.psum((loss, grads), data_axis)
-    # Made here, from traced settings: rows may differ in both of them.
-    optimizer = optim.make(parts.optimizer, rate, values.weight_decay)
-    change, opt = optimizer.update(grads, learner.opt, weights.params)
-    new = Weights(optax.apply_updates(weights.params, change), stats)
-    if may_change is not None:
-      new = jax.tree.map(jnp.where, may_change, new, weights)
-    new = Learner(new, opt)
-    if active is not None:
-      new = jax.tree.map(lambda n, o: jnp.where(active, n, o), new, learner)
-      loss = jnp.where(active, loss, 0)
-    return new, total + loss
-
-  return step
-
-
-def forward(network: Any) -> Callable:
-  """(patches, weights, index [B]) -> logits [B], without augmentation."""
-
-  def run(patches, weights, index):
-    image = patches.image[index].astype(jnp.float32)
-    image = augment.centre_crop(image)
-    return network.apply(weights._asdict(), image, train=False)
-
-  return run
 
 
 class Runner:
@@ -464,13 +368,6 @@ def _pick(mask, new, old):
     return jnp.where(mask.reshape(-1, *[1] * (n.ndim - 1)), n, o)
 
   return jax.tree.map(one, new, old)
-
-
-def _part(size: int, data_axis: str | None):
-  """Size of the whole batch, and where this device's part begins."""
-  if data_axis is None:
-    return size, 0
-  return size * lax.axis_size(data_axis), size * lax.axis_index(data_axis)
 
 
 def _in_threads(function: Callable, items: Any) -> list:

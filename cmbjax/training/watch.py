@@ -16,15 +16,26 @@ import jax
 import numpy as np
 
 from cmbjax import files
+from cmbjax.errors import shown
 
 PROFILED = 1  # epoch of a call that is profiled; the first one compiles
+TAGS = (  # of each training; the same names for all, so that charts overlay
+  'train_loss',
+  'validation_loss',
+  'validation_auc',
+  'validation_sensitivity',
+  'learning_rate',
+)
 
 
 class Writer(Protocol):
   """A place for scalars: TensorBoard, Weights & Biases, MLflow."""
 
-  def scalars(self, step: int, values: dict[str, float]) -> None:
-    """Some named numbers of one epoch."""
+  def begin(self, name: str, first: int, fingerprint: str) -> None:
+    """A training whose epochs come again from `first` on."""
+
+  def scalars(self, name: str, step: int, values: dict[str, float]) -> None:
+    """Some named numbers of one epoch of it."""
 
   def close(self) -> None:
     """Everything is written."""
@@ -32,6 +43,9 @@ class Writer(Protocol):
 
 class Observer:
   """Hands what happens to writers, and counts speed and memory.
+
+  A writer that fails is left out from then on, with a line on standard error:
+  a training does not end because nobody watches it.
 
   Args:
     folder: gets `speed.jsonl`; None for no file.
@@ -47,7 +61,7 @@ class Observer:
     profile: pathlib.Path | None = None,
   ):
     self._folder = folder and pathlib.Path(folder)
-    self._writers, self._profile = tuple(writers), profile
+    self._writers, self._profile = list(writers), profile
 
   def profile(self, number: int):
     """A context for epoch `number` of this call."""
@@ -55,15 +69,29 @@ class Observer:
       return contextlib.nullcontext()
     return jax.profiler.trace(str(self._profile))
 
-  def begin(self, jobs: Sequence[Any], first: int, fingerprint: str) -> None:
-    """The jobs start, or go on, at epoch `first`.
+  def begin(
+    self,
+    jobs: Sequence[Any],
+    past: Sequence[Sequence[dict]],
+    fingerprint: str,
+  ) -> None:
+    """Some jobs start, or go on, together.
+
+    Writers get the past once more: a kill loses what a library had not
+    written yet, while `epochs.jsonl` always agrees with the state.
 
     Args:
-      jobs: those that are trained together.
-      first: what writers hold of it and later is written again.
+      jobs: all of them.
+      past: for each job the rows of its `epochs.jsonl`.
       fingerprint: of everything that decides the numbers.
     """
-    del fingerprint
+    for job, rows in zip(jobs, past):
+      for name in trainings([job]):
+        self._tell('begin', name, 0, fingerprint)
+      for row in rows:
+        self._scalars(row['epoch'], [job], row)
+    first = max((row['epoch'] + 1 for rows in past for row in rows), default=0)
+    self._tell('begin', _speed(jobs), first, fingerprint)
 
   def epoch(
     self, epoch: int, jobs: Sequence[Any], row: dict, speed: float
@@ -80,18 +108,51 @@ class Observer:
       }
       path = files.make_folder(self._folder) / 'speed.jsonl'
       files.append_text(path, json.dumps(line) + '\n')
-    if not self._writers:
-      return
-    values = {'speed/patches_per_second': float(speed)}
-    values |= {f'memory/{name}_gb': value for name, value in memory.items()}
-    rows = [(job.name, r) for job in jobs for r in job.replicas]
-    for i, (name, replica) in enumerate(rows):
+    self._scalars(epoch, jobs, row)
+    values = {'patches_per_second': float(speed)}
+    values |= {f'{name}_memory_gb': value for name, value in memory.items()}
+    self._tell('scalars', _speed(jobs), epoch, values)
+
+  def _scalars(self, epoch: int, jobs: Sequence[Any], row: dict) -> None:
+    for i, name in enumerate(trainings(jobs)):
+      values = {tag: row[tag][i] for tag in TAGS if tag in row}
+      known = {
+        tag: float(value)
+        for tag, value in values.items()
+        if value is not None and np.isfinite(value)
+      }
       if row['active'][i]:
-        tag = f'{name}/fold-{replica.fold}/seed-{replica.seed}'
-        for what in ('train_loss', 'validation_loss', 'learning_rate'):
-          values[f'{what}/{tag}'] = float(row[what][i])
-    for writer in self._writers:
-      writer.scalars(epoch, values)
+        self._tell('scalars', name, epoch, known)
+
+  def close(self) -> None:
+    """No epoch comes any more."""
+    self._tell('close')
+
+  def _tell(self, what: str, *args: Any) -> None:
+    for writer in list(self._writers):
+      try:
+        getattr(writer, what)(*args)
+      except Exception as error:  # of somebody's library or network
+        self._writers.remove(writer)
+        print(
+          f'{type(writer).__name__}: writes no more ({shown(error)}); the '
+          'training goes on, and epochs.jsonl has the same numbers.',
+          file=sys.stderr,
+        )
+
+
+def trainings(jobs: Sequence[Any]) -> list[str]:
+  """The name of each row, [R]: 'probe/fold-0/seed-0'."""
+  return [
+    f'{job.name}/fold-{row.fold}/seed-{row.seed}'
+    for job in jobs
+    for row in job.replicas
+  ]
+
+
+def _speed(jobs: Sequence[Any]) -> str:
+  """All rows of a program have one speed, shown with the first job."""
+  return f'{jobs[0].name}/speed'
 
 
 def read_speed(folder: pathlib.Path) -> list[dict]:

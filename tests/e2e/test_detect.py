@@ -239,6 +239,75 @@ def test_only_what_changed_is_done_again(one):
   assert tried(out) == []
 
 
+def test_results_that_were_changed_are_kept_and_told(one, capsys):
+  """An outline that somebody corrected in place; a record that was edited."""
+  path, out, options = one
+  options = [option for option in options if option != '--no-report']
+  assert here(path, out, *options) == 0
+  capsys.readouterr()
+  assert here(path, out, *options) == 0
+  assert 'note: ' not in capsys.readouterr().err
+  table = next(out.glob('sub-01/anat/*_dseg.tsv'))
+  table.write_text(table.read_text() + 'mine\n')
+  assert here(path, out, *options) == 0
+  assert tried(out) == []
+  assert f'{table}: is not as it was written; it is kept' in (
+    capsys.readouterr().err
+  )
+  assert 'mine' in table.read_text()
+  record = out / 'logs' / 'sub-01.json'
+  text = record.read_text()
+  record.write_text(text.replace('"definite": 0', '"definite": 7'))
+  assert record.read_text() != text
+  assert here(path, out, 'group', '--no-report') == 3
+  assert f'{record}: is damaged, so its scan is left out' in (
+    capsys.readouterr().err
+  )
+  assert here(path, out, *options) == 0
+  assert tried(out) == ['sub-01']
+  assert '"definite": 0' in record.read_text()
+
+
+def test_an_own_candidate_stage(one, capsys, monkeypatch):
+  """Found in the current folder; other processes find it too."""
+  path, out, options = one
+  lesion_data.write_swi(path.with_name('sub-02_swi.nii.gz'), seed=2)
+  (out.parent / 'dark_spots.py').write_text(
+    'import numpy as np\n'
+    'def find(swi, spacing_mm, mask):\n'
+    '  middle = np.argwhere(mask).mean(0)\n'
+    '  return [middle, middle + [9, 0, 0]]\n'
+  )
+  monkeypatch.chdir(out.parent)
+  words = ('--candidates', 'dark_spots:find', '--write-candidates')
+  assert here(path.parent, out, *FAST, *words, '--jobs', '2') == 0
+  sys.modules.pop('dark_spots', None)
+  for name in ('sub-01', 'sub-02'):
+    table = out / name / 'anat' / f'{name}_desc-candidates.tsv'
+    rows = lesion_data.read_table(table)
+    assert [row['reason'] for row in rows] == ['n/a'] * 2
+  assert here(path, out, *options, '--candidates', 'dark_spots:no') == 2
+  said = capsys.readouterr().err
+  assert "--candidates: 'dark_spots:no' cannot be imported" in said
+  assert here(path, out, *options, '--candidates', 'dog') == 2
+  assert 'choose one of frst, hessian' in capsys.readouterr().err
+
+
+def test_networks_of_other_candidates_warn(one, tmp_path, capsys):
+  """The weights say what they learned from; another choice is told."""
+  path, out, options = one
+  rest = options[options.index('--mask') :]
+  home = tmp_path / 'w'
+  lesion_data.write_weights(home, networks=1, candidates='hessian')
+  words = (*rest, '--weights', home, '--no-regions', '--no-report')
+  assert here(path, out, *words) == 0
+  assert 'learned from candidates of' not in capsys.readouterr().err
+  assert here(path, out, *words, '--candidates', 'frst') == 0
+  assert 'candidates were found by frst, but' in capsys.readouterr().err
+  described = json.loads(next(out.rglob('*_dseg.json')).read_text())
+  assert any('of hessian' in text for text in described['Warnings'])
+
+
 def test_dry_run_writes_nothing(one, capsys):
   path, out, options = one
   assert here(path, out, *options, '--dry-run') == 0

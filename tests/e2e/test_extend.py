@@ -273,7 +273,7 @@ def test_its_weights_detect_with_the_own_stage(start, everything):
   assert done.returncode == 0, done.stderr
   record = json.loads((start.here / 'out/logs/sub-31.json').read_text())
   assert not [w for w in record['warnings'] if 'learned' in w], record
-  done = start(command.format('other --no-report --generator frst'))
+  done = start(command.format('other --no-report --candidates frst'))
   assert done.returncode == 0, done.stderr
   record = json.loads((start.here / 'other/logs/sub-31.json').read_text())
   assert [w for w in record['warnings'] if 'my_stage:dark_spots' in w], record
