@@ -44,9 +44,10 @@ def get_config(preset: str = '') -> ConfigDict:
   config.simulate = ConfigDict()
   config.simulate.jobs = 0  # parallel subjects; 0: one for each core
   config.simulate.slab_mm = 60.0  # axial extent [ours]; 0: the whole brain
-  # Scans to simulate, and subjects kept apart for testing (-1: all), by name
-  # of the cohort; what is not set here is what `config.study.cohorts` says.
+  # Scans to simulate, by name of the cohort; what is not set here is what
+  # `config.study.cohorts` says.
   config.simulate.subjects = ConfigDict()
+  # Subjects kept apart for testing (-1: all), in the same way.
   config.test_subjects = ConfigDict()
 
   config.patches = 'native'  # native [code] or resampled (0.5 x 0.5 x 2 mm)

@@ -5,7 +5,9 @@ touched, so that a second build is quick.
 """
 
 import argparse
+import dataclasses
 import importlib
+import inspect
 import io
 import json
 import os
@@ -16,10 +18,12 @@ import tokenize
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
+NAME = 'NAME'  # stands for that of any strategy or cohort
 ROOMS = {  # room -> what it turns into what
   'imaging': 'Files to volumes, SWI, brain masks and regions.',
   'simulate': 'Physics to labelled scans.',
   'detect': 'An SWI to candidates and outlines.',
+  'study': 'A config to a finished study; the spine.',
   'data': 'Cohorts to labelled patches, folds and batches.',
   'models': 'Patches to logits.',
   'training': 'Replicas to weights.',
@@ -59,7 +63,10 @@ class Group(NamedTuple):
 
 
 def config_keys(path: pathlib.Path) -> list[Group]:
-  """Every `config.KEY = VALUE` of get_config with its comments, in order."""
+  """Every `config.KEY = VALUE` of get_config with its comments, in order.
+
+  What has a value for each strategy or cohort is there once, as NAME.
+  """
   text = path.read_text(encoding='utf-8')
   body = text.partition('def get_config')[2].partition('if preset ==')[0]
   groups = [Group('', '', [])]
@@ -75,12 +82,65 @@ def config_keys(path: pathlib.Path) -> list[Group]:
       comment = ' '.join([*above, beside]).strip()
       if value == 'ConfigDict()':
         groups.append(Group(name, comment, []))
+      elif name == 'study':
+        groups += study_keys(comment)
       else:
         section = name.rpartition('.')[0]
         group = next(g for g in reversed(groups) if g.name in (section, ''))
         group.keys.append(Key(name, value, comment))
     above = []
-  return [group for group in groups if group.keys]
+  for group in groups:
+    if not group.keys:  # a table by name of the cohort
+      default = 'as its Cohort says'
+      group.keys.append(Key(f'{group.name}.{NAME}', default, ''))
+  return groups
+
+
+def study_keys(comment: str) -> list[Group]:
+  """The keys of `config.study`; fields of its parts from their docstrings."""
+  from cmbjax.study import spec
+
+  known = attributes(spec.Study)
+  whole = [
+    Key('study.paper', "''", known['paper']),
+    Key('study.rows', '()', f'{spec.Row.__doc__} Row(number, strategy, test).'),
+    Key('study.claims', '()', f'{known["claims"]} {_fields_of(spec.Claim)}'),
+  ]
+  groups = [Group('study', comment, whole)]
+  for part, kind in (('strategies', spec.Strategy), ('cohorts', spec.Cohort)):
+    told = attributes(kind)
+    keys = [
+      Key(
+        f'study.{part}.{NAME}.{field.name}', _default(field), told[field.name]
+      )
+      for field in dataclasses.fields(kind)
+    ]
+    first = inspect.getdoc(kind).partition('\n')[0]
+    groups.append(Group(f'study.{part}.{NAME}', first, keys))
+  return groups
+
+
+def attributes(kind: type) -> dict[str, str]:
+  """What the docstring of a class says of each of its attributes."""
+  block = inspect.getdoc(kind).partition('Attributes:\n')[2]
+  entries = re.split(r'^  (?=\w+: )', block, flags=re.M)[1:]
+  pairs = (entry.partition(': ') for entry in entries)
+  return {name: ' '.join(text.split()) for name, _, text in pairs}
+
+
+def _fields_of(kind: type) -> str:
+  names = getattr(kind, '_fields', None) or [
+    field.name for field in dataclasses.fields(kind)
+  ]
+  return f'{kind.__name__}({", ".join(names)}).'
+
+
+def _default(field: dataclasses.Field) -> str:
+  if field.default_factory is not dataclasses.MISSING:
+    return repr(field.default_factory())
+  return (
+    'needed' if field.default is dataclasses.MISSING else repr(field.default)
+  )
 
 
 def split_comment(code: str) -> tuple[str, str]:
@@ -103,15 +163,44 @@ def write_configs(path: pathlib.Path) -> None:
     if group.comment:
       lines += [_sentence(group.comment), '']
     for key in group.keys:
-      big = configs.get(paper, key.name)
-      told = [_plain(_sentence(key.comment))]
-      if big != configs.get(small, key.name):
-        told.append(f'`:paper` has `{big!r}`.')
-      if key.name in configs.SWEPT:
+      told = [_plain(_sentence(key.comment))] if key.comment else []
+      if NAME not in key.name and not key.name.startswith('study.'):
+        big = configs.get(paper, key.name)
+        if big != configs.get(small, key.name):
+          told.append(f'`:paper` has `{big!r}`.')
+      field = key.name.removeprefix(f'study.strategies.{NAME}.')
+      if key.name in configs.SWEPT or field in configs._SWEPT_FIELDS:
         told.append('*Sweep.*')
       lines += _defined(f'`{key.name}` = `{key.default}`', ' '.join(told))
+    if group.name == f'study.strategies.{NAME}':
+      lines += ['Those that are there:', '', *_strategies(small.study), '']
+    if group.name == f'study.cohorts.{NAME}':
+      lines += ['Those that are there, and with `:paper`:', '']
+      lines += [*_cohorts(small.study, paper.study), '']
     lines.append('')
   _write(path, '\n'.join(lines))
+
+
+def _strategies(study) -> list[str]:
+  """A table of the strategies of a config."""
+  lines = ['| NAME | label | learns | starts |', '|---|---|---|---|']
+  for name, one in study.strategies.items():
+    learns = ', '.join(f'`{cohort}`' for cohort in one.learns)
+    start = f'`{one.starts}`' if one.starts else 'fresh weights'
+    lines.append(f'| `{name}` | {one.label} | {learns} | {start} |')
+  return lines
+
+
+def _cohorts(small, paper) -> list[str]:
+  """A table of the cohorts of a config at two sizes."""
+  lines = ['| NAME | label | subjects | test | subjects, `:paper` | test |']
+  lines.append('|---' * 6 + '|')
+  for name, one in small.cohorts.items():
+    big = paper.cohorts[name]
+    cells = [f'`{name}`', one.label, one.subjects, one.test]
+    cells += [big.subjects, big.test]
+    lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
+  return lines
 
 
 def write_cli(folder: pathlib.Path) -> None:

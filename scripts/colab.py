@@ -25,7 +25,8 @@ def main() -> int:
     runs = drive / 'MyDrive' / 'cmbjax'
     pip = [sys.executable, '-m', 'pip', 'install', '--quiet', SOURCE]
     subprocess.run(pip, check=True)
-  name = pathlib.Path(CONFIG.partition(':')[0]).stem
+  path, _, preset = CONFIG.partition(':')
+  name = pathlib.Path(path).stem + (f'-{preset}' if preset else '')
   run = [sys.executable, '-m', 'cmbjax.main', f'--config={CONFIG}']
   # A pasted cell sees the arguments of its kernel: -f FILE.
   more = [a for a in sys.argv[1:] if a.startswith('--')]

@@ -22,6 +22,7 @@ set -euo pipefail
 config=${1:?give a config, for example configs/study.py:paper}
 shift
 stem=$(basename "${config%%:*}" .py)
+[[ $config != *:?* ]] || stem+=-${config#*:}  # a preset has its own folder
 workdir=${WORKDIR:-runs/$stem}
 
 srun --kill-on-bad-exit=1 python -m cmbjax.main \

@@ -8,7 +8,9 @@ set -euo pipefail
 
 config=${1:?give a config, for example configs/study.py}
 shift
-workdir=${WORKDIR:-runs/$(basename "${config%%:*}" .py)}
+stem=$(basename "${config%%:*}" .py)
+[[ $config != *:?* ]] || stem+=-${config#*:}  # a preset has its own folder
+workdir=${WORKDIR:-runs/$stem}
 # Pages of large temporary arrays are kept, not given back and faulted anew.
 export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-1073741824}
 export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-4294967296}

@@ -59,6 +59,18 @@ def commands():
           yield page.name, line.strip()
 
 
+def own_files(folder):
+  """Writes what pages show as files: blocks whose first line is their name."""
+  for page in PAGES:
+    text = text_of(page)
+    for code, name in re.findall(
+      r'^```python\n(# (\w+\.py)\n.*?)^```', text, re.S | re.M
+    ):
+      path = folder / name
+      assert not path.exists() or path.read_text() == code, page.name
+      path.write_text(code)
+
+
 # Of `python -m cmbjax.main`.
 FLAGS = {f'--{name}' for name in main._flags(ConfigDict(), [])}
 COMMANDS = sorted(set(commands()))
@@ -91,7 +103,9 @@ def refusal(words):
 @pytest.mark.parametrize(
   ('page', 'line'), [c for c in COMMANDS if c[1].startswith(STARTS)]
 )
-def test_command_is_taken(page, line):
+def test_command_is_taken(page, line, tmp_path, monkeypatch):
+  own_files(tmp_path)
+  monkeypatch.chdir(tmp_path)
   assert refusal(shlex.split(line, comments=True)) == ''
 
 
@@ -175,12 +189,27 @@ OF_OTHERS = {  # sbatch
 }  # fmt: skip
 
 
+def settings(base):
+  """All keys, also as they are written for any strategy or cohort.
+
+  `clinic` and `randomised` are cohorts that pages add.
+  """
+  keys = set(configs.keys(base))
+  tables = r'study\.strategies|study\.cohorts|cohorts|simulate\.subjects'
+  tables += '|test_subjects'
+  for name in ('NAME', 'clinic', 'randomised'):
+    keys |= {
+      re.sub(rf'^({tables})\.\w+', rf'\1.{name}', key)
+      for key in configs.keys(base)
+    }
+  return keys
+
+
 def stale_options(text, parser):
   """Options in a text that neither the parser nor a study knows."""
   base = configs.load(str(ROOT / 'configs/base.py'))
   known = options_of(parser) | OF_OTHERS | {'--config.KEY'}
-  known |= FLAGS | {'--config.cohorts.NAME'}
-  known |= {f'--config.{key}' for key in configs.keys(base)}
+  known |= FLAGS | {f'--config.{key}' for key in settings(base)}
   for source in re.findall(r'benchmarks/\w+\.py', text):
     known |= set(OPTION.findall((ROOT / source).read_text()))
   return sorted(set(OPTION.findall(text)) - known)
@@ -210,13 +239,14 @@ def test_a_stale_option_is_seen():
 def test_settings_exist_wherever_they_are_named():
   base = configs.load(str(ROOT / 'configs/base.py'))
   groups = {key.partition('.')[0] for key in configs.keys(base) if '.' in key}
+  known = settings(base) | {'study.strategies.NAME', 'study.cohorts.NAME'}
   seen = set()
   for page in [*PAGES, *NOTEBOOKS]:
     for words in inline(page):
       key = re.match(r'(?:config\.)?(\w+)((?:\.\w+)+)(?= ?=|$)', words)
       if key and key[1] in groups and not key[2].endswith(('.py', '.csv')):
         name = key[1] + key[2]
-        assert name in configs.keys(base), f'{page.name}: {words}'
+        assert name in known, f'{page.name}: {words}'
         seen.add(name)
   assert len(seen) >= 5
 
@@ -297,13 +327,20 @@ def test_every_setting_is_in_the_reference_with_a_comment():
   groups = load('generate').config_keys(ROOT / 'configs/base.py')
   keys = {key.name: key for group in groups for key in group.keys}
   base = configs.load(str(ROOT / 'configs/base.py'))
-  assert sorted(keys) == sorted(configs.keys(base))
+  cohorts, strategies = base.study.cohorts, base.study.strategies
+  named = '|'.join([*cohorts, *strategies])
+  wanted = {re.sub(rf'\.({named})\b', '.NAME', k) for k in configs.keys(base)}
+  assert set(keys) == wanted
+  assert len(wanted) < len(configs.keys(base))
   for group in groups:
     for key in group.keys:
       assert key.comment or group.comment, f'{key.name} has no comment'
   assert keys['train.folds'].default == '5'
   assert 'by subject' in keys['train.folds'].comment
   assert keys['pretrained'].default == "''"
+  assert keys['study.strategies.NAME.epochs'].default == '0'
+  assert 'linear probe' in keys['study.strategies.NAME.frozen'].comment
+  assert keys['study.cohorts.NAME.label'].default == 'needed'
 
 
 def test_verbs_have_pages_with_their_options(tmp_path):

@@ -33,6 +33,9 @@ ALLOWED = {  # room -> rooms that it may import
   'lesions': FOUNDATION
   | {'imaging', 'detect', 'data', 'models', 'training', 'evaluation', 'report'}
   | {'weights'},
+  'study': FOUNDATION
+  | {'simulate', 'detect', 'data', 'models', 'training', 'evaluation'}
+  | {'report', 'lesions', 'weights'},
 }
 
 

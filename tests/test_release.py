@@ -10,6 +10,7 @@ import tomllib
 import pytest
 
 from cmbjax.weights import catalogue
+from tests import wheel as wheel_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Of the checkout only: what is not tracked, and what runs it.
@@ -74,6 +75,17 @@ def test_what_is_left_out_of_the_wheel_are_the_tests_of_the_builders(listed):
   builders = {p for p in wheel if p.endswith('_dataset_builder.py')}
   assert len(builders) == len(list(ROOT.glob('tfds_builders/*/*_builder.py')))
   assert not [p for p in wheel | sdist if '__pycache__' in p]
+
+
+def test_what_the_tests_copy_is_what_the_wheel_holds(listed, tmp_path):
+  """`tests.wheel` does without hatchling where there is none."""
+  wheel_lib.copy(tmp_path)
+  copied = {
+    str(path.relative_to(tmp_path))
+    for path in tmp_path.rglob('*')
+    if path.is_file()
+  }
+  assert copied == {p for p in listed[0] if '.dist-info/' not in p}
 
 
 def test_the_wheel_and_the_sdist_hold_the_weights(listed):

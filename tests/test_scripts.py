@@ -51,7 +51,9 @@ def test_two_processes_are_told_of_each_other(begin):
   process, notes = begin('end')
   assert process.wait(60) == 0
   common = '-m cmbjax.main --config=configs/smoke.py:paper --a=b c '
-  common += '--workdir=runs/smoke --coordinator=localhost:29500 --processes=2'
+  common += (
+    '--workdir=runs/smoke-paper --coordinator=localhost:29500 --processes=2'
+  )
   assert sorted(notes.read_text().splitlines()) == [
     f'{common} --process=0',
     f'{common} --process=1',

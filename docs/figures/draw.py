@@ -243,14 +243,15 @@ def replicas(_) -> None:
   left.axis('off')
   left.set_title(f'R = {len(rows)} rows of configs/study.py', loc='left')
   draw = np.random.default_rng(SEED)
-  num, epochs = 4, 24
+  num, epochs = len(strategies), 24
   train = config.train
+  table = [study.recipes[name].rows[0] for name in strategies]
   state, scale = optim.plateau_init(num), []
   floor = draw.uniform(0.25, 0.4, num)
   pace = draw.uniform(2, 6, num)
   for epoch in range(epochs):
     value = floor + 0.4 * np.exp(-epoch / pace) + draw.normal(0, 0.012, num)
-    state = optim.plateau_step(rows[:num], state, value)
+    state = optim.plateau_step(table, state, value)
     scale.append(state.scale)
   right.step(range(epochs), train.learning_rate * np.array(scale), where='post')
   for line, strategy in zip(right.lines, strategies):

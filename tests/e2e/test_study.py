@@ -157,7 +157,11 @@ def test_networks_that_see_the_phase(cohorts, tmp_path):
   assert done.returncode == 0, done.stderr
   weights = run / 'models' / '7t'
   before = _judged(run, weights)
-  done = call(run, *arguments, '--config.evaluation.mirrored=True')
+  mirrored = '--config.evaluation.mirrored=True'
+  done = call(run, *arguments, mirrored)
+  assert_one_line(done, 2, 'evaluation.mirrored was False, is True')
+  assert '--overwrite' in done.stderr
+  done = call(run, *arguments, mirrored, '--overwrite')
   assert done.returncode == 0, done.stderr
   assert 'train' not in done.stderr
   after = _judged(run, weights)
@@ -255,7 +259,12 @@ def test_ten_rows_and_more_subjects(smoke, tmp_path):
   assert done.returncode == 0, done.stderr
   assert 'simulate btumor_7t 3/4' in done.stderr
   rows = numbers(run)
-  assert [row['number'] for row in rows] == list(range(1, 11))
+  assert len(rows) == 12  # 4 strategies on 3 test sets
+  found = {row['number']: (row['strategy'], row['test']) for row in rows}
+  assert set(found) == {*range(1, 11), None}
+  assert found[5] == ('finetuned', 'ccm_3t')
+  without = {r['strategy'] for r in rows if r['number'] is None}
+  assert without == {'finetuned', 'scratch'}  # both on 7T
   for row in rows:
     auc = row['metrics']['auc']
     assert 'subject' in auc['note']  # two of them, or all lesions in one
@@ -302,6 +311,11 @@ def test_killed_and_run_again_gives_the_same_numbers(cohorts, tmp_path):
   assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
   record = json.loads((killed / 'record.json').read_text())
   assert record['status'] == 'incomplete'
+  # Another setting deletes nothing of it.
+  rate = '--config.train.learning_rate=3e-4'
+  refused = call(killed, *given(cohorts), *SMALL, rate)
+  assert_one_line(refused, 2, 'train.learning_rate was 0.0001, is 0.0003')
+  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
   code, _ = interrupt(killed, signal.SIGKILL, *given(cohorts), *SMALL)
   assert code == -signal.SIGKILL
   again = call(killed, *given(cohorts), *SMALL)
@@ -337,7 +351,7 @@ def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
     (['--config.pretrained=/no/where'], 3, 'is not a folder'),
     (['--config.train.epoch=3'], 2, 'did you mean train.epochs'),
     (['--config.train.epochs=many'], 2, "is 'many', must be a whole number"),
-    (['--config.train.epochs=0'], 2, 'must be above 0'),
+    (['--config.train.epochs=0'], 2, 'must be 1 to'),
     (['--config.train.seeds=(1,1)'], 2, 'train.seeds'),
     (['--config.model.name=resnet_v9'], 2, 'resnet_v4'),
     (['--config.tests=("nowhere",)'], 2, 'btumor_3t'),
@@ -347,6 +361,9 @@ def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
     (['--config.train.folds=50'], 2, 'config.train.folds'),
     (['--config.test_subjects.btumor_3t=0'], 2, '1 or more'),
     (['--config.simulate.slab_mm=3'], 2, '8 to 200'),
+    (['--config.train.combined_start=7t'], 2, 'strategies.combined.starts now'),
+    (['--config.evaluation.draws=1000000000000'], 2, '1 to 1,000,000'),
+    (['--workdir=gs://bucket/run'], 2, 'is a remote address'),
     ([f'--config={ROOT}/configs/study.py'], 2, 'given twice'),
     (['--other=1'], 2, 'other'),
     (['stray'], 2, 'stray'),
@@ -361,7 +378,7 @@ def test_mistakes_are_one_line(tmp_path, arguments, code, message):
 def test_a_file_as_workdir(tmp_path):
   (tmp_path / 'run').write_text('')
   done = call(tmp_path / 'run')
-  assert_one_line(done, 2, 'cannot be used as a folder')
+  assert_one_line(done, 2, 'run is a file; give a folder')
 
 
 def test_a_missing_config(tmp_path):
