@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from cmbjax import workers
 from cmbjax.data import augment
 from cmbjax.errors import InputError
 from cmbjax.models import resnet
@@ -72,6 +73,28 @@ def largest(a, b):
     float(jnp.abs(x - y).max())
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
   )
+
+
+def test_threads_take_turns(toy, together, monkeypatch):
+  """No replica is left to the end, when only one core would have work."""
+  monkeypatch.setattr(workers, 'cores', lambda: 1)
+  turns, jit = [], jax.jit
+
+  def counted(step, **how):
+    call = jit(step, **how)
+
+    def run(*args):
+      if 'donate_argnums' in how:
+        turns.append(tuple(args[4]))  # the key of a replica
+      return call(*args)
+
+    return run
+
+  monkeypatch.setattr(jax, 'jit', counted)
+  job = job_of()
+  weights, _ = one_epoch(job, toy, 'loop')
+  assert turns == [tuple(key) for key in loop.step_keys(job, 0)] * job.steps
+  assert largest(weights, together[0]) == 0
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,6 @@ Rule: nothing ever crosses from one replica to another.
 import collections
 import concurrent.futures
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cmbjax import models
+from cmbjax import models, workers
 from cmbjax.data import augment
 from cmbjax.errors import InputError
 from cmbjax.training import hosts, optim, replicas
@@ -238,24 +237,30 @@ class Runner:
     parts = replicas.unstack(hosts.fetch(learners), num)
     own = replicas.unstack(values, num)
 
-    def one(r):
-      learner, total = parts[r], np.float32(course.total[r])
-      done, ahead = int(course.step[r]), _Ahead()
-      while done < steps[r] and not stop():
-        learner, total = self._step(
-          *(patches, learner, total, index[r, done], keys[r]),
-          *(np.int32(done), rates[r, done], own[r], None),
-        )
-        ahead.add(total)
-        done += 1
-      return learner, done, float(total)
+    step, total = course.step.copy(), list(map(np.float32, course.total))
+    waiting = collections.deque(np.flatnonzero(step < steps))
 
-    step, total = course.step.copy(), course.total.copy()
-    rows = [r for r in range(num) if step[r] < steps[r]]
-    for r, (learner, done, loss) in zip(rows, _in_threads(one, rows)):
-      parts[r], step[r], total[r] = learner, done, loss
+    def work(_):
+      # One step of each in turn: were a thread to keep its replica to the end,
+      # the last one would run alone, with the other cores idle.
+      ahead = _Ahead()
+      while waiting and not stop():
+        try:
+          r = waiting.popleft()
+        except IndexError:  # another thread was quicker
+          return
+        parts[r], total[r] = self._step(
+          *(patches, parts[r], total[r], index[r, step[r]], keys[r]),
+          *(step[r], rates[r, step[r]], own[r], None),
+        )
+        ahead.add(total[r])
+        step[r] += 1
+        if step[r] < steps[r]:
+          waiting.append(r)
+
+    _in_threads(work, waiting)
     stacked = replicas.stack(hosts.fetch(parts))
-    return self.place(stacked), Course(step, total)
+    return self.place(stacked), Course(step, np.array(total, np.float32))
 
   def _epoch_rows(
     self, patches, learners, course, index, steps, keys, rates, values, stop
@@ -391,6 +396,6 @@ def _pick(mask, new, old):
 def _in_threads(function: Callable, items: Any) -> list:
   """Replicas are independent, and a compiled step does not hold the GIL."""
   items = list(items)
-  workers = max(1, min(len(items), os.cpu_count() or 1))
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+  count = max(1, min(len(items), workers.cores()))
+  with concurrent.futures.ThreadPoolExecutor(count) as pool:
     return list(pool.map(function, items))
