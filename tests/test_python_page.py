@@ -70,9 +70,10 @@ def test_fitted_networks_are_held_out_by_subject(page):
   for name in set(page.subject):
     assert len(set(fitted.fold_of[page.subject == name])) == 1
   at = np.arange(len(page.label))
-  # Each subject by the network that left its fold out.
+  # Each subject by the network that left its fold out. Another program, with
+  # other batches, so rounded otherwise.
   np.testing.assert_allclose(
-    fitted.held_out, each[fitted.fold_of, at], atol=1e-6
+    fitted.held_out, each[fitted.fold_of, at], atol=2e-5
   )
   assert not fitted.networks.simulated
 
@@ -88,7 +89,7 @@ def test_numbers_of_the_page_are_those_of_its_arrays(page):
   assert page.found['auc'].value == pytest.approx(wins.mean(), abs=1e-3)
   sensitivity = np.mean(score[y == 1] > 0.5)
   assert page.found['sensitivity'].value == pytest.approx(sensitivity)
-  assert page.paired['auc'].interval.value is not None
+  assert page.paired['auc'].difference.value is not None
 
 
 def test_the_study_of_the_page_can_be_run(page):
