@@ -35,6 +35,7 @@ ALLOCATOR = {  # large temporaries are kept, not mapped anew in every step
   'MALLOC_MMAP_THRESHOLD_': '4294967296',
   'MALLOC_TRIM_THRESHOLD_': '4294967296',
   'MALLOC_TOP_PAD_': '268435456',
+  'MALLOC_ARENA_MAX': '1',  # as cmbjax.allocator sets it
 }
 LAYOUTS = ('channels_last_3d', 'contiguous')
 # Multiply-adds of the convolutions count twice; three forward passes' worth

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from cmbjax import allocator
 from cmbjax.errors import InputError, exit_code
 from cmbjax.study import config as configs
 from cmbjax.training import preemption
@@ -116,6 +117,8 @@ def main(argv: list[str] | None = None) -> int:
   if any(a in ('--help', '-h', '--helpfull') for a in argv[1:]):
     print(__doc__ + _HELP)
     return 0
+
+  allocator.keep_pages()
 
   def work():
     try:

@@ -11,7 +11,7 @@ import pytest
 from cmbjax import sealed
 from cmbjax.data import augment
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.lesions import classifier
+from cmbjax.lesions import classifier, learned
 from cmbjax.weights import catalogue
 from tests import lesion_data
 
@@ -157,6 +157,22 @@ def test_changed_points_are_not_believed(stored):
       classifier.load(stored[0])
   finally:
     path.write_text(text)
+
+
+def test_a_run_chooses_changed_points_again_with_a_word(tmp_path, capsys):
+  how = {'fingerprint': 'f', 'threshold': 0.1, 'mirrored': False}
+  points = {'high_sensitivity': {'threshold': 0.1}}
+  known = {'version': learned.VERSION, 'points': points, **how}
+  path = tmp_path / 'operating_points.json'
+  assert not learned.is_stored(tmp_path, **how)
+  sealed.write_json(path, known)
+  assert learned.is_stored(tmp_path, **how)
+  for change in ({'threshold': 0.2}, {'fingerprint': 'g'}, {'mirrored': True}):
+    assert not learned.is_stored(tmp_path, **how | change)
+  assert capsys.readouterr().err == ''
+  path.write_text(path.read_text().replace('0.1', '0.10001', 1))
+  assert not learned.is_stored(tmp_path, **how)
+  assert 'differs from its digest' in capsys.readouterr().err
 
 
 def test_points_of_an_older_cmbjax_are_taken_with_a_note(stored, capsys):

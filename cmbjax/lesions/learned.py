@@ -5,6 +5,7 @@ in the folder of the weights and travels with them.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 
@@ -28,18 +29,25 @@ def is_stored(
     fingerprint: of the weights.
     threshold: of the high-sensitivity point.
     mirrored: likelihoods are means over mirror images.
+
+  Returns:
+    False also, with a word, where they are not what was written.
   """
+  if not (folder / POINTS_FILE).is_file():
+    return False
   try:
     found = sealed.read_json(folder / POINTS_FILE)
-    made = found['points']['high_sensitivity']['threshold']
-  except (InputError, KeyError, TypeError):
+  except InputError as error:
+    print(f'note: {error} They are chosen again.', file=sys.stderr)
     return False
   same = {
     'version': VERSION,
     'fingerprint': fingerprint,
     'mirrored': mirrored,
   }
-  return made == threshold and all(found.get(k) == v for k, v in same.items())
+  if any(found.get(key) != value for key, value in same.items()):
+    return False
+  return found['points']['high_sensitivity']['threshold'] == threshold
 
 
 def store(

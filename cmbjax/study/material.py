@@ -163,7 +163,9 @@ def gather(
         config=data_set,
         candidates=config.candidates,
       )
-    examples, scans = examples_lib.load_as(name, built, config=data_set)
+    examples, scans = examples_lib.load_as(
+      name, built, config=data_set, candidates=config.candidates
+    )
     rows[name] = examples, scans, examples_lib.load_lesions(built, cohort=name)
   rows = _named(rows, shared=config.shared_labels)
   scans = {name: some[1] for name, some in rows.items()}

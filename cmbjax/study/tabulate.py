@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cmbjax import files
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
-from cmbjax.lesions.classifier import POINTS_FILE
+from cmbjax.lesions import classifier
 from cmbjax.report import rows, tables
 from cmbjax.study import predict, train
 from cmbjax.study.material import Material
@@ -118,8 +117,7 @@ def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
 def _stored(study: Study, shop: Workshop, name: str) -> dict | None:
   """Operating points and calibration beside the weights of a strategy."""
   folder = study.recipes[name].folder or shop.workdir / 'models' / name
-  path = folder / POINTS_FILE
-  return files.read_object(path) if path.is_file() else None
+  return classifier.stored_points(folder)
 
 
 def _removed(

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from cmbjax import files, sealed
 from cmbjax.data import augment, persons
 from cmbjax.data import examples as examples_lib
+from cmbjax.detect import stages
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.study import config as configs
@@ -329,7 +330,7 @@ def data_of(material: Material, recipe: Recipe) -> list:
   return [
     material.content(pool),
     material.fold_of[pool].tolist(),
-    recipe.config.candidates,
+    stages.facts(recipe.config.candidates),
   ]
 
 
@@ -411,7 +412,7 @@ def _weights_record(one: Planned, job: loop.Job, material: Material) -> dict:
     'bn_momentum': config.train.bn_momentum,
     'patches': config.patches,
     'channels': list(config.channels),
-    'candidates': config.candidates,
+    **stages.facts(config.candidates),
     'threshold': config.evaluation.threshold,
     'replicas': [row._asdict() for row in one.recipe.rows],
     'start': one.recipe.strategy.starts,

@@ -175,8 +175,12 @@ class Line:
       with self._changed:
         all_left = lambda: self._left.issuperset(self._peers)  # noqa: E731
         self._changed.wait_for(all_left, _GRACE_S + _SETTLE_S)
-    # JAX would wait at the exit for those who have ended.
+    # JAX would wait at the exit for those who have ended; and Python before it,
+    # for a thread of JAX that an interruption left behind.
     atexit.register(preemption.leave, code)
+    late = threading.Timer(_GRACE_S, preemption.leave, (code,))
+    late.daemon = True
+    late.start()
     return error
 
   def _accept(self) -> None:
