@@ -245,7 +245,7 @@ def _weights() -> Check:
     mend = 'python -m pip install --force-reinstall --no-deps FILE, the wheel'
     mend += ' or checkout that cmbjax came from'
     return Check('weights', MISSING, str(error), mend)
-  found = f'{known.name}, {len(known.weights)} networks ({known.model})'
+  found = f'{known.name}, {len(known.table)} networks ({known.model})'
   if known.simulated:
     found += ', trained on simulated scans'
   return Check('weights', FINE, found)
