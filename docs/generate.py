@@ -124,6 +124,8 @@ def attributes(kind: type) -> dict[str, str]:
   """What the docstring of a class says of each of its attributes."""
   block = inspect.getdoc(kind).partition('Attributes:\n')[2]
   entries = re.split(r'^  (?=\w+: )', block, flags=re.M)[1:]
+  # Quotes as code: a page would make them curly.
+  entries = [re.sub(r"(?<!\w)'[^']*'(?!\w)", r'`\g<0>`', e) for e in entries]
   pairs = (entry.partition(': ') for entry in entries)
   return {name: ' '.join(text.split()) for name, _, text in pairs}
 
