@@ -14,6 +14,7 @@ The limit is what this machine can do: products of large matrices, or copies of
 memory where a step needs more of those. It holds for direct convolutions, whose
 multiplications are counted; Winograd's form needs fewer and may pass it, so it
 is no bound of that one and is called the direct form's limit throughout.
+Winograd's bound is WINOGRAD times that limit.
 The result goes to benchmarks/results/replicas-PLATFORM.json.
 
 Rule: run it on an idle machine; the load before the first case is recorded.
@@ -37,10 +38,12 @@ ALLOCATOR = {  # large temporaries are kept, not mapped anew in every step
   'MALLOC_TOP_PAD_': '268435456',
   'MALLOC_ARENA_MAX': '1',  # as cmbjax.allocator sets it
 }
+BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
 LAYOUTS = ('channels_last_3d', 'contiguous')
 # Multiply-adds of the convolutions count twice; three forward passes' worth
 # make a training step.
 GFLOP_FORWARD, GFLOP_STEP = 0.0867, 0.26
+WINOGRAD = 3.4  # fewer multiplications by F(2x2x2, 3x3x3): 27 * 8 / 64
 NUM_EXAMPLES = 1024
 CASE_S = 180  # one that hangs does not take the others with it
 
@@ -113,7 +116,7 @@ def _arguments():
   args.batches = args.batches or ('64' if args.quick else many)
   # On one GPU shard is vmap.
   args.backends = args.backends or (
-    'loop,map,vmap' if args.gpu else 'loop,map,vmap,shard'
+    'auto,loop,map,vmap' if args.gpu else 'auto,loop,map,vmap,shard'
   )
   return args
 
@@ -136,12 +139,12 @@ def _cases(args):
 def _worthwhile(args, backend, num, batch) -> bool:
   """Not the same program twice, and on a CPU none that takes minutes."""
   if num == 1:
-    return backend == 'loop'  # one row is a plain step in all of them
+    return backend == 'auto'  # one row is a plain step in all of them
   if args.gpu:
     return batch == 64 or num == 20
   if args.quick:
-    return backend == 'loop' or num == 5
-  return num <= 5 or batch <= 16
+    return backend in ('auto', 'loop') or num == 5
+  return num <= 5 or batch <= 16 or backend == 'auto'
 
 
 def _run(args, case, cache) -> dict:
@@ -398,7 +401,9 @@ def _report(args, found, starts, load) -> None:
       if dtype in limits:
         share = speed / _most(limits[dtype], what)
         line[what]['of_direct_form_limit'] = round(share, 4)
-        text += f' {share:6.1%} of direct limit'
+        line[what]['of_winograd_bound'] = round(share / WINOGRAD, 4)
+        text += f' {share:6.1%} of direct limit, '
+        text += f"{share / WINOGRAD:6.1%} of Winograd's bound"
     lines.append(line)
     print(text)
   print('x: against the faster layout of PyTorch' if best else 'no PyTorch')
@@ -432,7 +437,7 @@ def _most(limit, what) -> float:
 
 def _goals(lines) -> dict:
   """20 trainings against PyTorch, and the study of the paper's size."""
-  ours = [l for l in lines if l['side'] in ('loop', 'map', 'vmap', 'shard')]
+  ours = [l for l in lines if l['side'] in BACKENDS]
   many = max((l['replicas'] for l in ours), default=0)
   ours = [l for l in ours if l['replicas'] == many and 'training' in l]
   if not ours:
