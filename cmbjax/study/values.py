@@ -110,8 +110,6 @@ def check_kinds(config: ConfigDict, base: ConfigDict) -> None:
   """A config file can hold None, or text for a number, without a word."""
   for key in keys(base):
     kind, value = type(get(base, key)), get(config, key)
-    if key.startswith('study.cohorts.') and key.endswith('.test'):
-      continue  # a number or 'all'
     if type(value) is not kind and not (kind is float and type(value) is int):
       raise InputError(f'config.{key}: is {value!r}, must be {KINDS[kind]}.')
 
