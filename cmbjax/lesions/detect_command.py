@@ -291,7 +291,6 @@ def _scratch(work) -> pathlib.Path:
 
 def _settings(args, out):
   from cmbjax.lesions import batch, chain, classifier, places
-  from cmbjax.weights import catalogue
 
   classify = (args.weights or '').lower() != 'none'
   weights = catalogue.resolve(args.weights or None) if classify else None
