@@ -92,9 +92,7 @@ def _is_of_paper(study: Study, tested: Mapping) -> bool:
   )
 
 
-def _as_used(
-  study: Study, chosen: Mapping[str, Planned]
-) -> dict[str, Recipe]:
+def _as_used(study: Study, chosen: Mapping[str, Planned]) -> dict[str, Recipe]:
   """Of each strategy the settings that were used: points of a sweep differ."""
   return {**study.recipes, **{n: one.recipe for n, one in chosen.items()}}
 
