@@ -6,6 +6,7 @@ then in the current folder, then where Python looks anyway.
 
 import contextlib
 import importlib
+import importlib.machinery
 import inspect
 import os
 import pathlib
@@ -18,6 +19,7 @@ from cmbjax.errors import InputError, shown
 
 # Folder of the config file that was read last; `study.config` sets it.
 home: pathlib.Path | None = None
+_found: set[str] = set()  # names of the modules that `find` has imported
 _searching = threading.RLock()  # there is one `sys.path` for all threads
 
 
@@ -47,7 +49,7 @@ def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
   module, _, attribute = name.partition(':')
   try:
     with searched():
-      found: Any = importlib.import_module(module)
+      found: Any = _imported(module)
       for part in attribute.split('.'):
         found = getattr(found, part)
   except Exception as error:  # whatever the user's own module raises
@@ -60,14 +62,47 @@ def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
   return found
 
 
+def _imported(module: str) -> Any:
+  """A module by the rule; one of another config may have the same name."""
+  top = module.partition('.')[0]
+  spec = importlib.machinery.PathFinder.find_spec(top)
+  known = getattr(sys.modules.get(top), '__file__', None)
+  if top in _found and spec and spec.origin != known:
+    for name in [n for n in sys.modules if n.partition('.')[0] == top]:
+      del sys.modules[name]
+  if top not in sys.modules:
+    _found.add(top)
+  return importlib.import_module(module)
+
+
 def source(name: str, part: Any) -> str:
-  """The source text of a plug-in, to tell two versions of it apart."""
+  """The source text of a plug-in, to tell two versions of it apart.
+
+  Of the module that its name says, of the one that defines it, and of what
+  these import from the folder of the first: a `functools.partial` alone would
+  say that it is of functools.
+  """
   if not is_plugin(name):
     return ''
-  try:
-    return inspect.getsource(inspect.getmodule(part) or part)
-  except (OSError, TypeError):  # compiled, or typed into a notebook
-    return ''
+  first = sys.modules.get(name.partition(':')[0])
+  todo, texts = [first, inspect.getmodule(part)], {}
+  while todo:
+    module = todo.pop()
+    if module is None or module.__name__ in texts:
+      continue
+    try:
+      texts[module.__name__] = inspect.getsource(module)
+    except (OSError, TypeError):  # compiled, or typed into a notebook
+      texts[module.__name__] = ''
+    for value in list(vars(module).values()):
+      of = value if inspect.ismodule(value) else inspect.getmodule(value)
+      if _folder(of) and _folder(of) == _folder(first):
+        todo.append(of)
+  return '\n'.join(texts[one] for one in sorted(texts))
+
+
+def _folder(module: Any) -> str:
+  return os.path.dirname(getattr(module, '__file__', None) or '')
 
 
 def accepted(function: Callable, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,6 +172,14 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
     main.parse(
       ['main', f'--config={path}', '--config.study.strategies.7t.epochs=x']
     )
+  for field, key in (
+    ('subjects', 'simulate.subjects'),
+    ('test', 'test_subjects'),
+    ('folder', 'cohorts'),
+  ):  # one key decides each value: a second one would change nothing
+    flag = f'--config.study.cohorts.clinic.{field}=3'
+    with pytest.raises(InputError, match=rf'it is {key}\.clinic\.'):
+      main.parse(['main', f'--config={path}', flag])
 
 
 @pytest.mark.parametrize(

@@ -75,20 +75,9 @@ def test_held_out_subjects_are_in_no_fold():
 def test_json_round_trip_and_hash():
   made = folds.make_folds({'a': SUBJECTS}, 3, num_test={'a': 2}, seed=7)
   content = json.loads(json.dumps(made.to_json()))
-  again = folds.Folds.from_json(content)
-  assert again.of(SUBJECTS).tolist() == made.of(SUBJECTS).tolist()
-  assert again.hash == made.hash == content['hash']
+  assert made.hash == content['hash']
+  assert content['fold_of_subject'] == dict(made.fold_of_subject)
   assert len(made.hash) == 16
-
-
-def test_changed_json_is_refused():
-  made = folds.make_folds({'a': SUBJECTS}, 3, num_test={}, seed=7)
-  content = made.to_json()
-  content['fold_of_subject'][SUBJECTS[0]] ^= 1
-  with pytest.raises(InputError, match='was changed'):
-    folds.Folds.from_json(content)
-  with pytest.raises(InputError, match='num_folds'):
-    folds.Folds.from_json({'seed': 1})
 
 
 def test_unknown_subjects_are_named():
@@ -113,13 +102,3 @@ def test_too_few_subjects(num_subjects, num_folds, message):
 def test_too_many_test_subjects():
   with pytest.raises(InputError, match=r'12 test subjects.* has 11 subjects'):
     folds.hold_out(SUBJECTS, 12, seed=0, cohort='btumor_3t')
-
-
-def test_overlap_is_refused_by_name():
-  with pytest.raises(InputError, match='test and pretraining share 1 subject'):
-    folds.check_disjoint(test=['b', 'a'], other=['c'], pretraining={'a'})
-  folds.check_disjoint(test=['a', 'a'], other=['b'])
-  with pytest.raises(InputError, match=r'x and y share 7.* s4 and 2 more'):
-    folds.check_disjoint(
-      x={f's{n}' for n in range(7)}, y=map('s{}'.format, range(9))
-    )

@@ -57,7 +57,7 @@ def test_records_are_those_of_the_cohort_builders(built):
 
 
 def test_a_built_folder_stands_for_a_cohort(built):
-  assert examples.is_built(built)
+  assert examples.built.is_built(built)
   found, scans = examples.load_as('btumor_7t', built, config='native')
   assert set(found.cohort) == {'btumor_7t'}
   assert set(scans.cohort) == {'btumor_7t'}

@@ -1,6 +1,7 @@
 """Where a training starts, and by what the points of a sweep are compared."""
 
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from cmbjax import sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
-from cmbjax.study import train
+from cmbjax.study import predict, train
 from cmbjax.study.plan import Plan, Planned
 from cmbjax.study.spec import Recipe, Strategy
 from cmbjax.training import checkpoint, held_out, logs, loop, replicas
@@ -101,6 +102,27 @@ def test_the_first_output_is_the_share_of_what_a_row_trains_on(fresh):
   plain = planned('7t', [(0, 0)], output_bias='zero')
   zero = first_weights(plain, [(0, 0)], material)
   np.testing.assert_array_equal(zero.params['bias'], 0)
+
+
+def test_likelihoods_of_other_networks_are_never_taken(tmp_path):
+  """Given weights have one fingerprint, whatever runs them."""
+  shop, asked = types.SimpleNamespace(workdir=tmp_path, patches=None), []
+  for key, value in (
+    ('name', 'smoke'),
+    ('model.dtype', 'bfloat16'),
+    ('evaluation.mirrored', True),
+    ('name', 'again'),
+  ):
+    config = configs.load('configs/smoke.py')
+    configs.put(config, key, value)
+    with mock.patch.object(predict, '_over_images') as made:
+      made.return_value = np.zeros((1, 3))
+      predict._kept(shop, '7t-ccm_3t', ['mark'], config, None)
+      asked.append(made.called)
+  assert asked == [True, True, True, True]
+  with mock.patch.object(predict, '_over_images') as made:
+    predict._kept(shop, '7t-ccm_3t', ['mark'], config, None)
+  assert not made.called
 
 
 def test_held_out_loss_is_the_mean_cross_entropy(monkeypatch, tmp_path):
@@ -236,3 +258,6 @@ def test_a_log_that_was_changed_is_left_out(tmp_path, capsys):
   (tmp_path / train.LOG).write_text('{"epoch": 0, "validation_loss": [0.1]}\n')
   assert train.epochs_of(tmp_path) == []
   assert 'was changed after the training' in capsys.readouterr().err
+  (tmp_path / train.LOG).unlink()
+  assert train.epochs_of(tmp_path) == []
+  assert 'is missing' in capsys.readouterr().err

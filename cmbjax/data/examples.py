@@ -12,7 +12,7 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.data import built, persons
-from cmbjax.data.built import is_built, metadata
+from cmbjax.data.built import metadata
 from cmbjax.errors import InputError
 
 Columns = TypeVar('Columns', bound=tuple)
@@ -303,19 +303,6 @@ def seen(examples: Examples) -> np.ndarray:
   if not examples.beside.shape[-1]:
     return examples.image
   return np.concatenate([examples.image[..., None], examples.beside], -1)
-
-
-def subjects(folder: str | pathlib.Path) -> np.ndarray:
-  """Labels of a built data set or of a cohort folder, before it is built.
-
-  Raises:
-    InputError: as `cohort.read_cohort`, or a damaged data set.
-  """
-  if is_built(folder):
-    return load_scans(folder).subject
-  from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
-
-  return np.array(cohorts.read_cohort(folder).subjects, str)
 
 
 def load_scans(builder_folder: str | pathlib.Path) -> Scans:

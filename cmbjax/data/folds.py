@@ -56,34 +56,8 @@ class Folds:
     return files.digest(self._content())
 
   def to_json(self) -> dict[str, Any]:
-    """What `folds.json` holds; `from_json` is its inverse."""
+    """What `folds.json` holds."""
     return {**self._content(), 'hash': self.hash}
-
-  @classmethod
-  def from_json(cls, content: Mapping[str, Any]) -> 'Folds':
-    """Reads what `to_json` wrote.
-
-    Raises:
-      InputError: a key is missing, or the content was changed by hand.
-    """
-    try:
-      folds = cls(
-        int(content['num_folds']),
-        int(content['seed']),
-        {str(s): int(k) for s, k in content['fold_of_subject'].items()},
-        tuple(str(s) for s in content['test_subjects']),
-      )
-      stored = content['hash']
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-      raise InputError(
-        f'folds.json: lacks or misspells {error}; make the folds again.'
-      ) from error
-    if stored != folds.hash:
-      raise InputError(
-        f'folds.json: its content has hash {folds.hash}, but it says '
-        f'{stored}; it was changed, so make the folds again.'
-      )
-    return folds
 
   def _content(self) -> dict[str, Any]:
     return {
@@ -215,25 +189,6 @@ def assign(
       fold_of[subject] = int(np.argmin(sizes))  # the first of the smallest
       sizes[fold_of[subject]] += 1
   return np.array([fold_of[subject] for subject in subjects], np.int32)
-
-
-def check_disjoint(**sets: Iterable[str]) -> None:
-  """Refuses a subject that is in two of the named sets.
-
-  Raises:
-    InputError: names the sets and the subjects.
-  """
-  named = [(name, {str(s) for s in some}) for name, some in sets.items()]
-  for number, (first, left) in enumerate(named):
-    for second, right in named[number + 1 :]:
-      both = sorted(left & right)
-      if both:
-        raise InputError(
-          f'{first} and {second} share {_count(len(both))}: '
-          f'{_listing(both)}; one label is one person, who may be on one side '
-          'only: remove the scans from one of them, or set '
-          '--config.shared_labels=false if labels are per cohort.'
-        )
 
 
 def _stream(seed: int, purpose: str, cohort: str) -> np.random.Generator:

@@ -17,8 +17,6 @@ EPILOG = """
 IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
 files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
 
-from cmbjax.weights import catalogue
-
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.nii.gz   one label per lesion
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.tsv      its measures
   OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.json     counts, warnings
@@ -293,7 +291,6 @@ def _scratch(work) -> pathlib.Path:
 
 def _settings(args, out):
   from cmbjax.lesions import batch, chain, classifier, places
-  from cmbjax.weights import catalogue
 
   classify = (args.weights or '').lower() != 'none'
   weights = catalogue.resolve(args.weights or None) if classify else None

@@ -19,37 +19,6 @@ from cmbjax.lesions.classifier import POINTS_FILE
 VERSION = 2  # of the file; 1 had no digest
 
 
-def is_stored(
-  folder: pathlib.Path, *, fingerprint: str, threshold: float, mirrored: bool
-) -> bool:
-  """Whether the points of these very weights, made this way, are there.
-
-  Args:
-    folder: of the weights.
-    fingerprint: of the weights.
-    threshold: of the high-sensitivity point.
-    mirrored: likelihoods are means over mirror images.
-
-  Returns:
-    False also, with a word, where they are not what was written.
-  """
-  if not (folder / POINTS_FILE).is_file():
-    return False
-  try:
-    found = sealed.read_json(folder / POINTS_FILE)
-  except InputError as error:
-    print(f'note: {error} They are chosen again.', file=sys.stderr)
-    return False
-  same = {
-    'version': VERSION,
-    'fingerprint': fingerprint,
-    'mirrored': mirrored,
-  }
-  if any(found.get(key) != value for key, value in same.items()):
-    return False
-  return found['points']['high_sensitivity']['threshold'] == threshold
-
-
 def store(
   folder: pathlib.Path,
   *,
@@ -61,7 +30,7 @@ def store(
   fold_of: np.ndarray,
   likelihood: np.ndarray,
 ) -> None:
-  """Writes operating_points.json, with its digest.
+  """Writes operating_points.json; says so where it was not as written.
 
   Args:
     folder: of the weights.
@@ -73,6 +42,12 @@ def store(
     fold_of: [n] fold of each candidate.
     likelihood: [n] out of fold.
   """
+  path = folder / POINTS_FILE
+  try:
+    if path.is_file():
+      sealed.read_json(path)
+  except InputError as error:
+    print(f'note: {error} They are chosen again.', file=sys.stderr)
   chosen = operating_points.choose(
     predictions.of_examples(examples, likelihood),
     predictions.counts_of(scans),
@@ -80,7 +55,7 @@ def store(
     threshold=threshold,
   )
   sealed.write_json(
-    folder / POINTS_FILE,
+    path,
     {
       'version': VERSION,
       'fingerprint': fingerprint,

@@ -154,16 +154,15 @@ def lay_out(config: ConfigDict) -> None:
       if isinstance(one, kind):
         with table.ignore_type():
           table[name] = _fields(one)
+        for key, field in _OF_COHORT.items() if kind is Cohort else ():
+          if name not in get(config, key):
+            value = getattr(one, field)
+            get(config, key)[name] = -1 if value == ALL else value
       elif set(one if isinstance(one, ConfigDict) else ()) != _names(kind):
         raise InputError(
           f'study.{part}.{name}: is {shown(repr(one))}, must be a '
           f'{kind.__name__}(...) of cmbjax.study.'
         )
-  for name, one in config.study.cohorts.items():
-    for key, field in _OF_COHORT.items():
-      table = get(config, key)
-      if name not in table:
-        table[name] = -1 if one[field] == ALL else one[field]
   for key in _OF_COHORT:
     for name in get(config, key):
       if name not in config.study.cohorts:
@@ -175,19 +174,18 @@ def lay_out(config: ConfigDict) -> None:
 
 
 def _fields(one: Strategy | Cohort) -> ConfigDict:
-  out = ConfigDict({f.name: getattr(one, f.name) for f in _flat(one)})
+  names = _names(type(one)) - {'settings'}
+  out = ConfigDict({n: getattr(one, n) for n in names})
   if isinstance(one, Strategy):
     # Dotted keys are no keys of a ConfigDict, so pairs.
     out.settings = tuple(sorted(one.settings.items()))
   return out
 
 
-def _flat(one) -> list:
-  return [f for f in dataclasses.fields(one) if f.name != 'settings']
-
-
 def _names(kind: type) -> set[str]:
-  return {field.name for field in dataclasses.fields(kind)}
+  """Fields that are keys of `config.study`, for one key decides each value."""
+  names = {field.name for field in dataclasses.fields(kind)}
+  return names - {*_OF_COHORT.values()}
 
 
 def _call(name: str, function: str):
@@ -291,6 +289,9 @@ def wrong_value(config: ConfigDict, message: str) -> str:
 def _no_such_key(key: str, known: Sequence[str]) -> str:
   if key in _MOVED:
     return f'there is no such key any more; it is {_MOVED[key]} now.'
+  for table, field in _OF_COHORT.items():
+    if found := re.fullmatch(rf'study\.cohorts\.(\w+)\.{field}', key):
+      return f'there is no such key; it is {table}.{found[1]}.'
   near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
   if near:
     return f'there is no such key; did you mean {" or ".join(near)}?'

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmbjax.data import augment
-from cmbjax.data import examples as examples_lib
+from cmbjax.data.built import is_built
 from cmbjax.data.channels import data_set as data_set_of
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
@@ -119,7 +119,7 @@ def candidates(
   for name, cohort in study.cohorts.items():
     subjects = given.get(name, cohort.subjects)
     folder = pathlib.Path(cohort.folder).expanduser()
-    built = [folder] if cohort.folder and examples_lib.is_built(folder) else []
+    built = [folder] if cohort.folder and is_built(folder) else []
     built = built or _built_before(workdir, name, data_set)
     if built:
       number = max(map(_num_examples, built))
@@ -140,7 +140,7 @@ def _built_before(
 ) -> list[pathlib.Path]:
   """The newest data set of an earlier run in the same folder."""
   folders = (workdir / 'examples').glob(f'*/{name}/{data_set}/*')
-  whole = [f for f in folders if examples_lib.is_built(f)]
+  whole = [f for f in folders if is_built(f)]
   return sorted(whole, key=lambda f: f.stat().st_mtime)[-1:]
 
 

@@ -19,7 +19,7 @@ from cmbjax.lesions import classifier
 from cmbjax.study import config as configs
 from cmbjax.study import plan, train, values
 from cmbjax.study.material import Material
-from cmbjax.study.spec import Point, Strategy, Study
+from cmbjax.study.spec import Cohort, Point, Strategy, Study
 from cmbjax.training import held_out
 
 NAME = 'fitted'  # of the strategy, and of its folder in models/
@@ -134,19 +134,21 @@ def _config(settings: Mapping[str, Any], given: classifier.Classifier | None):
       )
     values.put(config, key, value)
   config.strategies, config.tests = (NAME,), (_COHORT,)
-  values.check_numbers(config)
+  config.study.rows = config.study.claims = ()  # of other strategies
+  strategies = {NAME: Strategy(NAME, learns=(_COHORT,))}
+  values.check(config, strategies, {_COHORT: Cohort(_COHORT)})
   return config
 
 
 def _study(config, start: pathlib.Path | None) -> Study:
   """One strategy that learns from one cohort."""
   first = _START if start is not None else ''
-  strategies = {NAME: Strategy(NAME, learns=(_COHORT,), starts=first)}
   recipes = {}
   if start is not None:
     one = Strategy(start.name, weights=str(start))
     recipes[_START] = configs.recipe(config, _START, one, start)
-  recipes[NAME] = configs.recipe(config, NAME, strategies[NAME])
+  mine = Strategy(NAME, learns=(_COHORT,), starts=first)
+  recipes[NAME] = configs.recipe(config, NAME, mine)
   return Study(
     config=config,
     recipes=recipes,

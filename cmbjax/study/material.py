@@ -15,6 +15,7 @@ from cmbjax import files
 from cmbjax.data import channels, persons
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
+from cmbjax.data.built import is_built
 from cmbjax.errors import InputError
 from cmbjax.study.spec import Cohort, Recipe, Study
 from cmbjax.training import checkpoint, hosts
@@ -103,7 +104,7 @@ def _people_of(cohort: Cohort, seed: int) -> dict[str, str]:
 
     return simulator.people(cohort.protocol, cohort.numbers, seed=seed)
   folder = pathlib.Path(cohort.folder).expanduser()
-  if examples_lib.is_built(folder):
+  if is_built(folder):
     scans = examples_lib.load_scans(folder)
     return dict(zip(scans.subject.tolist(), scans.person.tolist()))
   from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
@@ -155,7 +156,7 @@ def gather(
   data_set = channels.data_set(config.patches, config.channels)
   for name, folder in cohorts.items():
     built = folder
-    if not examples_lib.is_built(folder):
+    if not is_built(folder):
       built = examples_lib.build(
         name,
         folder,

@@ -21,7 +21,7 @@ from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.lesions import learned
 from cmbjax.study.material import Material
-from cmbjax.study.plan import Planned
+from cmbjax.study.plan import Planned, source_of
 from cmbjax.study.spec import Study
 from cmbjax.study.train import Trained, Workshop, make_job, network_of
 from cmbjax.training import held_out, hosts, loop, replicas
@@ -289,7 +289,8 @@ def _kept(
 ) -> np.ndarray:
   """What was predicted before by the same networks, or `predict` of now."""
   path = shop.workdir / 'predictions' / f'{name}.npz'
-  mark = files.digest(*mark, config.evaluation.mirrored)
+  how = config.evaluation.mirrored, config.model.name, config.model.dtype
+  mark = files.digest(*mark, how, source_of(config, 'model.name'))
   likelihood = _known_likelihood(path, mark)
   if likelihood is None:
     likelihood = _over_images(config, shop.patches, predict)

@@ -58,7 +58,9 @@ def tabulate(
     title=config.name,
     simulated=bool(material.scans.simulated.any()),
     paper=study.paper if _is_of_paper(study, tested) else '',
-    strategies=[_strategy_row(one, study) for one in study.recipes.values()],
+    strategies=[
+      _strategy_row(one, study) for one in _as_used(study, chosen).values()
+    ],
     metrics=list(own),
     cohorts=[_cohort_row(study, material, name) for name in study.cohorts],
     rows=[
@@ -95,6 +97,11 @@ def _is_of_paper(study: Study, tested: Mapping) -> bool:
   return any(key in study.numbers for key in tested) or any(
     claim.first in tested for claim in study.claims
   )
+
+
+def _as_used(study: Study, chosen: Mapping[str, Planned]) -> dict[str, Recipe]:
+  """Of each strategy the settings that were used: points of a sweep differ."""
+  return {**study.recipes, **{n: one.recipe for n, one in chosen.items()}}
 
 
 def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
@@ -234,9 +241,11 @@ def _study_record(
 ) -> dict:
   config = study.config
   variants = {name: one.variant for name, one in chosen.items()}
+  used = _as_used(study, chosen)
+  models = [train.network_of(used[n]).model.name for n in study.reported]
   return {
     **options,
-    'model': config.model.name,
+    'model': ', '.join(dict.fromkeys(models)),
     'candidates': config.candidates,
     'folds': config.train.folds,
     'seeds': list(config.train.seeds),

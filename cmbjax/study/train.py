@@ -410,6 +410,9 @@ def _weights_record(one: Planned, job: loop.Job, material: Material) -> dict:
     'model': config.model.name,
     'dtype': config.model.dtype,
     'bn_momentum': config.train.bn_momentum,
+    'loss': config.train.loss,
+    'augmenter': config.train.augmenter,
+    'optimizer': config.train.optimizer,
     'patches': config.patches,
     'channels': list(config.channels),
     **stages.facts(config.candidates),
@@ -524,8 +527,11 @@ def learned(folder: pathlib.Path) -> bool:
 def epochs_of(folder: pathlib.Path) -> list[dict]:
   """The log of a finished training; empty where it is not what was written."""
   path = folder / LOG
-  if checkpoint.read_record(folder).get('log') != sealed.sha256(path):
-    hosts.say(f'{path}: was changed after the training; it is left out.')
+  known = checkpoint.read_record(folder).get('log')
+  if not path.is_file() or known != sealed.sha256(path):
+    hosts.say(
+      f'{path}: is missing, or was changed after the training; it is left out.'
+    )
     return []
   return logs.read(path)
 
@@ -581,5 +587,5 @@ def publish(source: pathlib.Path, strategy: str, fingerprint: str) -> None:
   checkpoint.save_weights(
     target, checkpoint.load_weights(source), checkpoint.read_record(source)
   )
-  if hosts.is_writer():
+  if hosts.is_writer() and (source / LOG).is_file():
     files.write_bytes(target / LOG, files.read_bytes(source / LOG))

@@ -111,33 +111,22 @@ def _data(record, points) -> str:
   return '\n'.join(lines)
 
 
-def _replica(row) -> dict:
-  """A row of the record; older ones are lists, in the order of then."""
-  if isinstance(row, dict):
-    return row
-  names = ('strategy', 'fold', 'seed', 'learning_rate', 'min_learning_rate')
-  names += ('weight_decay', 'patience', 'plateau_factor', 'min_delta')
-  return dict(zip((*names, 'positive_weight'), row))
-
-
 def _training(name, record, points) -> str:
-  rows = record['replicas']
-  first = _replica(rows[0])
-  course = first.get('schedule', 'plateau')
+  from cmbjax.training import replicas
+
+  rows = replicas.from_record(record['replicas'])
+  first, course = rows[0], rows[0].schedule
   if course == 'plateau':
-    course = (
-      f'{first["plateau_factor"]:g} at plateaus of {first["patience"]} epochs'
-    )
+    course = f'{first.plateau_factor:g} at plateaus of {first.patience} epochs'
   optimizer = record.get('optimizer', 'adamw').replace('adamw', 'Adam')
   lines = [
     f'- {len(rows)} networks {record["model"]}, one per fold by subject; each '
     'is the epoch with the smallest loss on its held-out fold',
     f'- Patches: {record.get("patches", "native")}'
     + (f' of {", ".join(record["channels"])}' if 'channels' in record else ''),
-    f'- {optimizer}, learning rate {first["learning_rate"]:g} falling to '
-    f'{first["min_learning_rate"]:g} by {course}; weight decay '
-    f'{first["weight_decay"]:g}; weight of microbleeds '
-    f'{first["positive_weight"]:g}',
+    f'- {optimizer}, learning rate {first.learning_rate:g} falling to '
+    f'{first.min_learning_rate:g} by {course}; weight decay '
+    f'{first.weight_decay:g}; weight of microbleeds {first.positive_weight:g}',
   ]
   if points.get('mirrored'):
     lines.append(
