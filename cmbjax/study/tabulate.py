@@ -51,7 +51,7 @@ def tabulate(
     title=config.name,
     simulated=bool(material.scans.simulated.any()),
     paper=study.paper if _is_of_paper(study, tested) else '',
-    strategies=[_strategy_row(one, study) for one in study.recipes.values()],
+    strategies=[_strategy_row(one, study) for one in _used(study, chosen)],
     metrics=list(own),
     cohorts=[_cohort_row(study, material, name) for name in study.cohorts],
     rows=[
@@ -88,6 +88,14 @@ def _is_of_paper(study: Study, tested: Mapping) -> bool:
   return any(key in study.numbers for key in tested) or any(
     claim.first in tested for claim in study.claims
   )
+
+
+def _used(study: Study, chosen: Mapping[str, Planned]) -> list[Recipe]:
+  """All recipes; of a sweep those of the point that was chosen."""
+  return [
+    chosen[name].recipe if name in chosen else one
+    for name, one in study.recipes.items()
+  ]
 
 
 def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
@@ -229,7 +237,7 @@ def _study_record(
   variants = {name: one.variant for name, one in chosen.items()}
   return {
     **options,
-    'model': config.model.name,
+    'model': ' and '.join(_networks(study, chosen)),
     'candidates': config.candidates,
     'folds': config.train.folds,
     'seeds': list(config.train.seeds),
@@ -240,6 +248,16 @@ def _study_record(
     'environment': record.environment(),
     'config': plain(config),
   }
+
+
+def _networks(study: Study, chosen: Mapping[str, Planned]) -> list[str]:
+  """Names of the networks that have rows, each once."""
+  used = (
+    train.network_of(recipe).model.name
+    for recipe in _used(study, chosen)
+    if recipe.name in study.reported
+  )
+  return list(dict.fromkeys(used))
 
 
 def _pretrained(study: Study) -> dict[str, str]:
