@@ -232,6 +232,60 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
        "config.tests = ('b',)"],
       r'cohorts\.b: subject 1 of protocol btumor_3t .*; set first=11',
     ),
+    (
+      ["config.study.strategies.new = Strategy('3T from  scratch',",
+       "  ('ccm_3t',))"],
+      r"new\.label: is '3T from  scratch', that of scratch as well",
+    ),
+    (
+      ["config.study.cohorts.new = Cohort('3T_CCM', 'ccm_3t', '', 3, 'all')"],
+      r"new\.label: is '3T_CCM', that of ccm_3t as well",
+    ),
+    (
+      ["config.study.strategies['n' * 61] = Strategy('N', ('ccm_3t',))"],
+      '60 of them at most',
+    ),
+    (
+      ["config.study.strategies[7] = Strategy('N', ('ccm_3t',))"],
+      r'study\.strategies: holds the name 7, must be text',
+    ),
+    (
+      ["config.study.strategies.new = Strategy('N', settings=None)"],
+      r'new\.settings: is None, must be a dict',
+    ),
+    (
+      ["config.study.strategies.new = Strategy('N', settings={1: 2, 'b': 3})"],
+      r"settings: holds '(1|b)'; allowed are",
+    ),
+    (
+      [
+        "config.study.strategies.new = Strategy('N', ('btumor_3t',), "
+        "learning_rate=1e-9)",
+        "config.strategies = ('new',)",
+      ],
+      r'learning_rate: is 1e-09, below config\.train\.min_learning_rate',
+    ),
+    (
+      ["config.study.strategies.new = Strategy('N', weights='7t', epochs=3)"],
+      r'new\.epochs: is set, but its weights are given',
+    ),
+    (
+      ["config.study.strategies.new = Strategy('N', weights='nowhere')"],
+      r'config\.study\.strategies\.new\.weights: .nowhere. is not a folder',
+    ),
+    (
+      [
+        "config.study.strategies['7t'] = Strategy('7T', weights='combined')",
+        "config.pretrained = '7t'",
+      ],
+      r"pretrained: is '7t', but weights of .*7t are 'combined'",
+    ),
+    (["del config.study"], r'study: is missing; begin with'),
+    (["del config.simulate"], r'simulate: is missing; begin with'),
+    (
+      ["with config.ignore_type(): config.cohorts = ''"],
+      r"cohorts: is '', must be a ConfigDict",
+    ),
     (["config.evaluation.draws = 10**12"], r'draws: is 1000000000000, must be'),
     (["config.train.batch = 10**9"], r'batch: is 1000000000, must be'),
     (
@@ -243,6 +297,49 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
 def test_a_study_that_is_none(tmp_path, lines, message):
   with pytest.raises(InputError, match=message):
     configs.study_of(configs.load(own(tmp_path, *lines)))
+
+
+ROW_4, ROW_6 = "('finetuned', 'btumor_3t')", "('scratch', 'btumor_3t')"
+
+
+@pytest.mark.parametrize(
+  ('part', 'value', 'message'),
+  [
+    ('claims', f'Claim("x", {ROW_4}, {ROW_4})', 'with itself'),
+    ('claims', f'*2 * (Claim("x", {ROW_4}, {ROW_6}),)', 'there twice'),
+    ('claims', f'Claim("", {ROW_4}, {ROW_6})', 'must be a sentence'),
+    ('claims', f'Claim(None, {ROW_4}, {ROW_6})', 'must be a sentence'),
+    ('claims', f'Claim("x", list({ROW_4}), {ROW_6})', r'names \['),
+    ('claims', f'Claim("x", None, {ROW_6})', 'names None'),
+    ('claims', f'Claim("x", {ROW_4}, 5)', 'names 5'),
+    ('claims', f'Claim("x", {ROW_4}, {ROW_6}, margin="1")', "margin is '1'"),
+    (
+      'claims',
+      f'Claim("x", {ROW_4}, {ROW_6}, margin=float("inf"))',
+      'margin is inf',
+    ),
+    ('rows', 'Row(1, ["7t"], "ccm_3t")', r"names \(\['7t'\]"),
+    ('rows', 'Row("1", "7t", "ccm_3t")', 'must be a whole one'),
+    ('rows', 'Row(1, "7t", "ccm_3t"), Row(2, "7t", "ccm_3t")', 'each row once'),
+    ('rows', 'Row(1, "7t", "ccm_3t"), Row(1, "7t", "btumor_3t")', 'each row'),
+  ],
+)
+def test_rows_and_claims_that_are_none(tmp_path, part, value, message):
+  """A list in one is found before training, not after it, when it ends."""
+  more = 'from cmbjax.study import Claim, Row'
+  path = own(tmp_path, more, f'config.study.{part} = ({value},)')
+  with pytest.raises(InputError, match=message):
+    configs.study_of(configs.load(path))
+
+
+@pytest.mark.parametrize(
+  'value', ["('train.batch',8)", '(1,)', '((1,2),(1,3))']
+)
+def test_settings_of_a_strategy_that_are_no_pairs(value):
+  config = configs.load('configs/base.py')
+  config.study.strategies.scratch.settings = eval(value)
+  with pytest.raises(InputError, match='must be pairs of different keys'):
+    configs.study_of(config)
 
 
 @pytest.mark.parametrize(

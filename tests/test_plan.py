@@ -77,6 +77,48 @@ def test_a_sweep_of_one_strategy(config):
   assert (first.epochs, first.rows[0].learning_rate) == (3, 1e-3)
 
 
+def test_a_sweep_of_the_first_of_a_chain(config):
+  """A training without its point in its name shares a folder with the best."""
+  from cmbjax.study import Strategy
+
+  config.study.strategies.third = configs._fields(
+    Strategy('Third', ('btumor_3t',), starts='finetuned')
+  )
+  config.strategies = ('third',)
+  found = plan(config, [{'study.strategies.7t.epochs': e} for e in (3, 4)])
+  assert [one.variant for one in found.trainings] == 3 * [
+    '7t.epochs=3',
+    '7t.epochs=4',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('key', 'values', 'own'),
+  [
+    ('train.batch', (8, 16), {'settings': {'train.batch': 4}}),
+    ('train.epochs', (2, 3), {'epochs': 5}),
+    ('train.learning_rate', (1e-3, 1e-4), {'learning_rate': 1e-2}),
+  ],
+)
+def test_what_a_strategy_sets_itself_is_not_in_its_name(
+  config, key, values, own
+):
+  """It was called batch=8 where its batch was 4."""
+  from cmbjax.study import Strategy
+
+  config.study.strategies.mine = configs._fields(
+    Strategy('Mine', ('btumor_3t',), **own)
+  )
+  config.strategies = ('mine', 'scratch')
+  found = plan(config, [{key: value} for value in values])
+  names = [one.name for one in found.trainings]
+  short = key.removeprefix('train.')
+  assert sorted(names) == [
+    'mine',
+    *sorted(f'scratch@{short}={value:g}' for value in values),
+  ]
+
+
 @pytest.mark.parametrize(
   ('key', 'values'),
   [
@@ -182,6 +224,8 @@ def test_no_sweep_is_one_point(config):
     ([{'train.learning_rate': -1.0}], r'learning_rate: is -1'),
     ([{'train.batch': 8}, {'train.batch': 8}], 'same point twice'),
     ([{}], 'same point twice, or an empty one'),
+    ([{3: 4}], 'sweep.*: 3 cannot be swept'),
+    ([{'train.finetune_frozen': 'x' * 200}], 'more than 180 signs'),
   ],
 )
 def test_wrong_sweeps(config, sweep, message):

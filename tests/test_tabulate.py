@@ -1,4 +1,4 @@
-"""What the report says of the scans of a cohort."""
+"""What the report says of the scans of a cohort, and of what was trained."""
 
 import numpy as np
 import pytest

@@ -261,3 +261,34 @@ def test_a_log_that_was_changed_is_left_out(tmp_path, capsys):
   (tmp_path / train.LOG).unlink()
   assert train.epochs_of(tmp_path) == []
   assert 'is missing' in capsys.readouterr().err
+
+
+def test_trainings_together_take_no_folder_of_a_strategy(tmp_path, monkeypatch):
+  """One called together-0 was deleted when it had just been trained."""
+  group = [planned('together-0', [(0, 0)]), planned('other', [(0, 0)])]
+  shop = shop_of(tmp_path)
+  shop.runner = lambda config: types.SimpleNamespace(network=None)
+
+  def trained(jobs, *_, place, **__):
+    place.checkpoints.mkdir(parents=True)
+    for folder in place.logs:
+      folder.mkdir(parents=True, exist_ok=True)
+      (folder / train.LOG).write_text('')
+    return [weights_of(1) for _ in jobs]
+
+  monkeypatch.setattr(loop, 'train_together', trained)
+  monkeypatch.setattr(train, 'make_job', lambda one, _: None)
+  monkeypatch.setattr(
+    train,
+    '_weights_record',
+    lambda one, *_: {
+      'model': 'm',
+      'subjects': [],
+      'replicas': [row._asdict() for row in one.recipe.rows],
+      'fingerprint': one.fingerprint,
+    },
+  )
+  train._train_group(group, [None, None], shop, 0, None)
+  for one in group:
+    checkpoint.load_weights(shop.folder(one))
+  assert len(list((tmp_path / 'models').iterdir())) == 2

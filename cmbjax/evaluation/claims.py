@@ -5,6 +5,7 @@ permutation over subjects is significant after Holm's correction over the
 whole family; p is shown alone beside it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,10 +50,13 @@ def check(claims: Sequence[Claim]) -> None:
 
   Raises:
     InputError: an unknown kind, a claim about two rows without the second or
-      about one row with a second, or a margin below 0.
+      about one row with a second, about a row and itself, one that is there
+      twice, or a margin below 0.
   """
   for claim in claims:
     name = f'claim {claim.text!r}'
+    if not isinstance(claim.text, str) or not claim.text.strip():
+      raise InputError(f'{name}: must be a sentence.')
     if claim.kind not in KINDS:
       raise InputError(
         f'{name}: kind is {claim.kind!r}; choose from {", ".join(KINDS)}.'
@@ -62,8 +66,13 @@ def check(claims: Sequence[Claim]) -> None:
         f'{name}: second is {claim.second}; a claim of kind {MANY_REMOVED!r} '
         'is about `first` alone, every other one needs (strategy, test set).'
       )
-    if not claim.margin >= 0:
-      raise InputError(f'{name}: margin is {claim.margin}; give 0 or more.')
+    if claim.first == claim.second:
+      raise InputError(f'{name}: compares {claim.first} with itself.')
+    if sum(other == claim for other in claims) > 1:
+      raise InputError(f'{name}: is there twice; keep one.')
+    margin = claim.margin
+    if not isinstance(margin, int | float) or not 0 <= margin < math.inf:
+      raise InputError(f'{name}: margin is {margin!r}; give 0 or more.')
 
 
 class Judgement(NamedTuple):

@@ -60,6 +60,7 @@ _LENGTHS = (
   'train.finetune_learning_rate',
 )
 SWEPT = tuple(sorted((*SETTINGS, *_LENGTHS)))
+_LONGEST_NAME = 180  # with a strategy before it a file system takes it
 _SWEPT_FIELDS = ('frozen', 'epochs', 'learning_rate')  # of a strategy
 
 # Tables with a value for each cohort: key -> field of `Cohort`.
@@ -148,12 +149,14 @@ def lay_out(config: ConfigDict) -> None:
     InputError: one is not a Strategy or Cohort, or a table of cohorts names
       one that there is not.
   """
+  for key in ('study.strategies', 'study.cohorts', *_OF_COHORT):
+    _section(config, key)
   for part, kind in (('strategies', Strategy), ('cohorts', Cohort)):
     table = config.study[part]
-    for name, one in list(table.items()):
+    for name, one in _named(f'study.{part}', table):
       if isinstance(one, kind):
         with table.ignore_type():
-          table[name] = _fields(one)
+          table[name] = _fields(one, f'study.{part}.{name}')
         for key, field in _OF_COHORT.items() if kind is Cohort else ():
           if name not in get(config, key):
             value = getattr(one, field)
@@ -173,12 +176,37 @@ def lay_out(config: ConfigDict) -> None:
         )
 
 
-def _fields(one: Strategy | Cohort) -> ConfigDict:
+def _section(config: ConfigDict, key: str) -> None:
+  at, path = config, ''
+  for part in key.split('.'):
+    path = f'{path}.{part}' if path else part
+    if part not in at:
+      raise InputError(
+        f'{path}: is missing; begin with config = base.get_config(preset).'
+      )
+    at = at[part]
+    if not isinstance(at, ConfigDict):
+      raise InputError(f'{path}: is {shown(repr(at))}, must be a ConfigDict.')
+
+
+def _named(key: str, table: ConfigDict) -> list[tuple[str, Any]]:
+  wrong = [name for name in table if not isinstance(name, str)]
+  if wrong:
+    raise InputError(f'{key}: holds the name {wrong[0]!r}, must be text.')
+  return list(table.items())
+
+
+def _fields(one: Strategy | Cohort, key: str = '') -> ConfigDict:
   names = _names(type(one)) - {'settings'}
   out = ConfigDict({n: getattr(one, n) for n in names})
   if isinstance(one, Strategy):
+    if not isinstance(one.settings, Mapping):
+      raise InputError(
+        f'{key}.settings: is {shown(repr(one.settings))}, must be a dict of '
+        "dotted keys, for example {'train.batch': 8}."
+      )
     # Dotted keys are no keys of a ConfigDict, so pairs.
-    out.settings = tuple(sorted(one.settings.items()))
+    out.settings = tuple(sorted(one.settings.items(), key=repr))
   return out
 
 
@@ -330,12 +358,17 @@ def points(
   names = [point.name for point in out]
   if len(set(names)) < len(names) or '' in names:
     raise InputError('sweep(): yields the same point twice, or an empty one.')
+  if long := [name for name in names if len(name) > _LONGEST_NAME]:
+    raise InputError(
+      f'sweep(): the point {shown(long[0])} becomes a folder, of more than '
+      f'{_LONGEST_NAME} signs; change fewer keys, or give shorter values.'
+    )
   return tuple(out)
 
 
-def _can_be_swept(config: ConfigDict, key: str) -> bool:
-  if key in SWEPT:
-    return True
+def _can_be_swept(config: ConfigDict, key: Any) -> bool:
+  if key in SWEPT or not isinstance(key, str):
+    return key in SWEPT
   section, _, field = key.rpartition('.')
   name = section.removeprefix('study.strategies.')
   return field in _SWEPT_FIELDS and name in config.study.strategies
@@ -406,7 +439,15 @@ def study_of(config: ConfigDict) -> Study:
 
 
 def _strategy(name: str, fields: ConfigDict) -> Strategy:
-  settings = dict(fields.settings)
+  pairs = fields.settings
+  if not all(isinstance(p, tuple) and len(p) == 2 for p in pairs) or len(
+    {repr(key) for key, _ in pairs}
+  ) < len(pairs):
+    raise InputError(
+      f'config.study.strategies.{name}.settings: is {shown(repr(pairs))}, must '
+      "be pairs of different keys and values, for example (('train.batch',8),)."
+    )
+  settings = {str(key): value for key, value in pairs}
   for key in settings:
     if key not in SETTINGS:
       raise InputError(
@@ -451,12 +492,27 @@ def _given(
         f'{", ".join(first) or "none"}; set weights of '
         'config.study.strategies.NAME instead.'
       )
+    if first[0] in given:
+      raise InputError(
+        f'config.pretrained: is {config.pretrained!r}, but weights of '
+        f'config.study.strategies.{first[0]} are {given[first[0]]!r}; take one '
+        'of the two away.'
+      )
     given[first[0]] = config.pretrained
-  return {name: weights_folder(text) for name, text in given.items()}
+  return {
+    name: weights_folder(text, key=f'study.strategies.{name}.weights')
+    if strategies[name].weights
+    else weights_folder(text)
+    for name, text in given.items()
+  }
 
 
-def weights_folder(given: str) -> pathlib.Path:
+def weights_folder(given: str, *, key: str = 'pretrained') -> pathlib.Path:
   """Bundled weights by their name, else a folder.
+
+  Args:
+    given: the one or the other.
+    key: of the config, for the message.
 
   Raises:
     NoInputError: there is neither.
@@ -468,9 +524,9 @@ def weights_folder(given: str) -> pathlib.Path:
   path = pathlib.Path(given).expanduser()
   if not path.is_dir():
     raise NoInputError(
-      f'config.pretrained: {given!r} is not a folder; give a folder '
+      f'config.{key}: {given!r} is not a folder; give a folder '
       f'models/NAME of an earlier run, one of {", ".join(catalogue.NAMES)} for '
-      'bundled weights, or train to train them first.'
+      'bundled weights, or nothing to train them first.'
     )
   return path
 
@@ -532,6 +588,12 @@ def recipe(
 
   train, tuned = config.train, bool(strategy.starts)
   rate = train.finetune_learning_rate if tuned else train.learning_rate
+  if 0 < strategy.learning_rate < train.min_learning_rate:
+    raise InputError(
+      f'config.study.strategies.{name}.learning_rate: is '
+      f'{strategy.learning_rate:g}, below config.train.min_learning_rate '
+      f'({train.min_learning_rate:g}); raise it, or lower the other.'
+    )
   rows = tuple(
     Replica(
       strategy=name,

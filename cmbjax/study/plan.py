@@ -165,21 +165,30 @@ def program_of(config) -> tuple:
 
 
 def _variant(point: Point, recipe: Recipe) -> str:
-  """The part of a point's name that matters for one strategy."""
-  own = {f'study.strategies.{recipe.name}.{f}' for f in ('frozen', 'epochs')}
-  own.add(f'study.strategies.{recipe.name}.learning_rate')
-  wanted = []
-  for key in point.overrides:
-    tuning = key.startswith('train.finetune_')
-    fresh = key in ('train.learning_rate', 'train.epochs')
-    start = point.study.recipes.get(recipe.strategy.starts)
-    if key.startswith('study.'):
-      matters = key in own or (
-        start is not None and key.startswith(f'study.strategies.{start.name}.')
-      )
-    elif recipe.strategy.starts:  # and of the training that it starts from
-      matters = not fresh or (start is not None and start.is_trained)
-    else:
-      matters = not tuning
-    wanted += [key] if matters else []
+  """The part of a point's name that matters for one strategy.
+
+  What matters for a training matters for all that start from it.
+  """
+  chain: list[Recipe] = []
+  at: Recipe | None = recipe
+  while at is not None and at.is_trained:
+    chain.append(at)
+    at = point.study.recipes.get(at.strategy.starts)
+  wanted = [
+    key for key in point.overrides if any(_matters(key, one) for one in chain)
+  ]
   return configs.title(point.overrides, wanted)
+
+
+def _matters(key: str, recipe: Recipe) -> bool:
+  """Whether a key of a sweep changes a training, whatever it starts from."""
+  strategy = recipe.strategy
+  if key.startswith('study.'):
+    return key.startswith(f'study.strategies.{recipe.name}.')
+  if key in strategy.settings:
+    return False
+  field = key.removeprefix('train.').removeprefix('finetune_')
+  if field not in ('epochs', 'learning_rate', 'frozen'):
+    return True
+  tunes = key.startswith('train.finetune_')
+  return tunes == bool(strategy.starts) and not getattr(strategy, field)

@@ -189,17 +189,11 @@ def _store_points(
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
   material, evaluation = shop.material, judge.config.evaluation
-  folder = shop.workdir / 'models' / judge.name
-  how = {
-    'fingerprint': judge.networks.fingerprint,
-    'threshold': evaluation.threshold,
-    'mirrored': evaluation.mirrored,
-  }
-  if learned.is_stored(folder, **how):
-    return
   learned.store(
-    folder,
-    **how,
+    shop.workdir / 'models' / judge.name,
+    fingerprint=judge.networks.fingerprint,
+    threshold=evaluation.threshold,
+    mirrored=evaluation.mirrored,
     examples=examples_lib.select(material.examples, job.pool),
     scans=examples_lib.select(
       material.scans,

@@ -218,7 +218,8 @@ def _train_group(
   runner = shop.runner(config)
   jobs = [make_job(one, shop.material) for one in group]
   folders = tuple(shop.folder(one) for one in group)
-  common = shop.workdir / 'models' / f'together-{number}'
+  # No strategy is called so, nor a training: these hold no sign before '@'.
+  common = shop.workdir / 'models' / f'@together-{number}'
   if len(group) == 1:
     common = folders[0]
   mark = files.digest([one.fingerprint for one in group])

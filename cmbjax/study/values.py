@@ -150,7 +150,24 @@ def check(
     _strategy(name, one, strategies, cohorts)
   for name, one in cohorts.items():
     _cohort(name, one)
-  claims.check([c for c in config.study.claims if isinstance(c, Claim)])
+  for part, table in (('strategies', strategies), ('cohorts', cohorts)):
+    _labels(f'study.{part}', table)
+  _rows_and_claims(config, strategies, cohorts)
+
+
+def _labels(key: str, table: Mapping[str, Any]) -> None:
+  """Tables and figures tell two of them apart by the label alone."""
+  names: dict[str, str] = {}
+  for name, one in table.items():
+    other = names.setdefault(' '.join(one.label.split()), name)
+    if other != name:
+      raise InputError(
+        f'config.{key}.{name}.label: is {one.label!r}, that of {other} as well;'
+        ' give each its own.'
+      )
+
+
+def _rows_and_claims(config: ConfigDict, strategies, cohorts) -> None:
   known = {(s, t) for s in strategies for t in cohorts}
   for kind, part in ((Row, 'rows'), (Claim, 'claims')):
     for one in config.study[part]:
@@ -159,13 +176,29 @@ def check(
           f'config.study.{part}: holds {one!r}, must hold {kind.__name__}(...) '
           'of cmbjax.study.'
         )
-      places = [one[1:]] if kind is Row else [one.first, one.second]
-      for place in filter(None, places):
-        if tuple(place) not in known:
+      places = [one[1:], None] if kind is Row else [one.first, one.second]
+      for place in places if places[1] is not None else places[:1]:
+        # A list would do here and could not be looked up later.
+        if not isinstance(place, tuple) or place not in list(known):
           raise InputError(
-            f'config.study.{part}: names {tuple(place)}; strategies are '
-            f'{", ".join(strategies)}, cohorts are {", ".join(cohorts)}.'
+            f'config.study.{part}: names {place}, must be (strategy, cohort); '
+            f'strategies are {", ".join(strategies)}, cohorts are '
+            f'{", ".join(cohorts)}.'
           )
+  claims.check(config.study.claims)
+  rows = config.study.rows
+  for row in rows:
+    if type(row.number) is not int:
+      raise InputError(
+        f'config.study.rows: holds {tuple(row)}, its number must be a whole '
+        'one.'
+      )
+    same = [r for r in rows if r.number == row.number or r[1:] == row[1:]]
+    if len(same) > 1:
+      raise InputError(
+        f'config.study.rows: holds {tuple(same[0])} and {tuple(same[1])}; '
+        'number each row once.'
+      )
 
 
 def check_numbers(config: ConfigDict) -> None:
@@ -203,9 +236,16 @@ def _strategy(
 ) -> None:
   key = f'study.strategies.{name}'
   _label(key, one.label)
-  if not re.fullmatch(r'[\w.+-]+', name):
+  if not re.fullmatch(r'[\w.+-]{1,60}', name):
     raise InputError(
-      f'config.{key}: {name!r} becomes a folder; use letters, digits, _ and -.'
+      f'config.{key}: {name!r} becomes a folder; use letters, digits, _ and -, '
+      '60 of them at most.'
+    )
+  ignored = ('settings', 'frozen', 'epochs', 'learning_rate')
+  if one.weights and (more := [k for k in ignored if getattr(one, k)]):
+    raise InputError(
+      f'config.{key}.{more[0]}: is set, but its weights are given and are not '
+      'trained; take one of the two away.'
     )
   if one.learns or not one.weights:
     _choices(f'{key}.learns', one.learns, cohorts)
