@@ -407,8 +407,8 @@ def last_line(done, code, message):
 def test_overlapping_subjects(cohorts, tmp_path):
   same = {**cohorts, 'ccm_3t': cohorts['btumor_3t']}
   done = call(tmp_path / 'run', *given(same))
-  last_line(done, 2, 'share 3 subjects: sub-3T001')
-  assert not (tmp_path / 'run' / 'models').exists()
+  assert_one_line(done, 2, 'btumor_3t: all of its subjects test another cohort')
+  assert not (tmp_path / 'run').exists()
 
 
 def test_overlap_with_pretraining(smoke, cohorts, tmp_path):
