@@ -78,7 +78,8 @@ def check(
   writers.check(study.config.writers)
   _check_parts(points)
   train.check_layers(points)
-  train.check_given(study)
+  for point in points:  # networks may differ between them
+    train.check_given(point.study)
   given = material.check_people(study)
   marks = {
     one.name: checkpoint.read_record(one.folder)['fingerprint']
