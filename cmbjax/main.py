@@ -18,7 +18,7 @@ from cmbjax.training import preemption
 
 _HELP = """
   --config=FILE[:PRESET]     a config; first of all flags (configs/*.py)
-  --config.KEY=VALUE         changes one value; keys stand in configs/base.py
+  --config.KEY=VALUE         changes one value; keys are in configs/base.py
   --workdir=DIR              folder of the run; default runs/NAME[-PRESET]
   --overwrite                a run of other settings there may be replaced
   --mode=dryrun              shows trainings, memory and time; trains nothing

@@ -218,6 +218,10 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
     ),
     (["config.cohorts.clinic = '/data'"], r'there is no cohort clinic'),
     (
+      ["config.study.strategies.new = Strategy('N', weights='/no/where')"],
+      r"strategies\.new\.weights: '/no/where' is not a folder",
+    ),
+    (
       ["config.study.cohorts.clinic = Cohort('C', subjects=3, test='all')",
        "config.tests = ('clinic',)"],
       r'config\.cohorts\.clinic: is empty, and the cohort has no protocol',

@@ -158,6 +158,12 @@ def test_a_person_of_two_cohorts_is_on_one_side(tmp_path):
     ({'a': ['s1@1'], 'b': ['s1@2']}, True, {'a': ['a:s1'], 'b': ['b:s1']}),
     ({'a': ['s1@1'], 'b': ['s1@1']}, False, {'a': ['s1'], 'b': ['s1']}),
     ({'a': ['s1@1'], 'b': ['s1']}, True, {'a': ['a:s1'], 'b': ['b:s1']}),
+    # A third cohort makes no two people of one.
+    (
+      {'a': ['s1'], 'b': ['s1@2'], 'c': ['s1'], 'd': ['s1@2']},
+      True,
+      {'a': ['a:s1'], 'b': ['b:s1'], 'c': ['a:s1'], 'd': ['b:s1']},
+    ),
   ],
 )
 def test_names_in_a_run(people, shared, named):

@@ -245,7 +245,7 @@ def test_a_frozen_expression_is_checked_first(config):
   with pytest.raises(InputError, match=r'frozen=.stage_z.*fits no'):
     dryrun.describe(config, 'nowhere')
   config.train.finetune_frozen = '('
-  with pytest.raises(InputError, match='no regular expression'):
+  with pytest.raises(InputError, match='not a regular expression'):
     configs.study_of(config)
 
 

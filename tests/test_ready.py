@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 
 import pytest
 
@@ -10,6 +11,7 @@ from cmbjax.errors import InputError
 from cmbjax.study import config as configs
 from cmbjax.study import dryrun, ready, run
 from cmbjax.study import values as values_lib
+from cmbjax.weights import catalogue
 from tests import small_cohorts
 
 
@@ -150,3 +152,50 @@ def test_bundled_weights_are_not_judged_on_people_they_learned_from(tmp_path):
     config.shared_labels = shared
     with pytest.raises(InputError, match=r'share 3 people: sub-7T001@5000'):
       dryrun.describe(config, tmp_path / 'run')
+
+
+def test_each_strategy_is_checked_with_its_own_optimizer(tmp_path):
+  config = configs.load('configs/study.py')
+  config.pretrained = 'train'
+  config.train.weight_decay = 0.1
+  plain = (('train.optimizer', 'optax:sgd'), ('train.weight_decay', 0.0))
+  config.study.strategies.finetuned.settings = plain
+  config.strategies = ('7t', 'finetuned', 'scratch')
+  ready.check(configs.points(config), tmp_path)
+  config.study.strategies.finetuned.settings = plain[:1]
+  with pytest.raises(InputError, match='takes no weight_decay'):
+    ready.check(configs.points(config), tmp_path)
+
+
+def test_the_network_of_given_weights_is_found_before_any_work(tmp_path):
+  folder = tmp_path / 'given'
+  shutil.copytree(catalogue.folder('7t'), folder)
+  record = json.loads((folder / 'weights.json').read_text())
+  record['model'] = 'nowhere_at_all:Net'
+  (folder / 'weights.json').write_text(json.dumps(record))
+  config = configs.load('configs/finetune.py')
+  config.pretrained = str(folder)
+  with pytest.raises(InputError, match=r'nowhere_at_all:Net.*be imported'):
+    ready.check(configs.points(config), tmp_path / 'run')
+
+
+def test_processes_compare_all_settings(monkeypatch, tmp_path):
+  """How rows are shared out decides what a process waits for."""
+  seen = []
+
+  def stop(values):
+    seen.append(values)
+    raise InputError('enough')
+
+  monkeypatch.setattr(run.hosts, 'check_same', stop)
+  config = configs.load('configs/smoke.py')
+  with pytest.raises(InputError, match='enough'):
+    run.study(config, tmp_path / 'run')
+  assert {'config.train.data_parallel', 'config.seed', 'git'} <= set(seen[0])
+  assert 'config.simulate.jobs' not in seen[0]
+
+
+def test_no_point_of_a_sweep_starts_from_another_network(config, tmp_path):
+  sweep = [{'model.name': name} for name in ('resnet_v4', 'resnet_v3')]
+  with pytest.raises(InputError, match='are for resnet_v4, config.model.name'):
+    ready.check(configs.points(config, sweep), tmp_path)

@@ -99,7 +99,7 @@ def test_what_the_fuzzer_found(tmp_path):
       new.writestr(name, head + data.split(b'?>', 1)[-1])
   with pytest.raises(InputError, match='not a readable workbook'):
     point_table.read(tmp_path / 'd.xlsx')
-  with pytest.raises(InputError, match='no such key; all of them stand'):
+  with pytest.raises(InputError, match='no such key; all of them are'):
     config.check_overrides(config.load('configs/smoke.py'), ['--config.=1'])
 
 

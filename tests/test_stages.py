@@ -220,6 +220,10 @@ def test_a_build_with_an_own_stage(own):
   with pytest.raises(InputError, match='holds candidates of my_spots:spots'):
     examples.load_as('x', folder, config='native', candidates='frst')
   examples.load_as('x', folder, config='native', candidates='my_spots:spots')
+  (own / 'my_spots.py').write_text(SPOTS.replace('0.02', '0.01'))
+  sys.modules.pop('my_spots')
+  with pytest.raises(InputError, match='whose code is another one now'):
+    examples.load_as('x', folder, config='native', candidates='my_spots:spots')
   examples.load_as('x', folder, config='native')
 
 

@@ -320,7 +320,7 @@ def _metadata(cohort, gates, channels, all_facts):
   return {
     'fingerprint': fingerprint(cohort, gates=gates, channels=channels),
     'simulated': cohort.simulated,
-    'candidates': gates.generator,
+    **stages.facts(gates.generator),
     'gates': dataclasses.asdict(gates),
     'unlabelled': list(cohort.unlabelled),
     'scans': all_facts,

@@ -13,6 +13,7 @@ import numpy as np
 from cmbjax import files
 from cmbjax.data import built, persons
 from cmbjax.data.built import metadata
+from cmbjax.detect import stages
 from cmbjax.errors import InputError
 
 Columns = TypeVar('Columns', bound=tuple)
@@ -216,7 +217,8 @@ def load_as(
       were drawn without scans were found by none, and fit every stage.
 
   Raises:
-    InputError: it was built with another config, or other candidates.
+    InputError: it was built with another config, other candidates, or other
+      code of an own stage.
   """
   made = pathlib.Path(builder_folder).resolve().parent.name
   examples, scans = load(builder_folder), load_scans(builder_folder)
@@ -243,6 +245,12 @@ def load_as(
       f'{builder_folder}: holds candidates of {stage}, config.candidates is '
       f'{candidates}; make them equal, or build it with '
       f'--candidates={candidates}.'
+    )
+  code = metadata(builder_folder).get('candidates_code')
+  if candidates is not None and code not in (None, stages.code(candidates)):
+    raise InputError(
+      f'{builder_folder}: holds candidates of {stage}, whose code is another '
+      'one now; build it again.'
     )
   return (
     examples._replace(cohort=np.full(len(examples.key), cohort_name)),

@@ -25,7 +25,7 @@ MANY = 0.5
 
 
 class Claim(NamedTuple):
-  """One ordering: `first` lies above `second`, or does not.
+  """One ordering: `first` is above `second`, or is not.
 
   Attributes:
     text: the claim in words.

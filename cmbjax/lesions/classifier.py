@@ -307,7 +307,7 @@ def _candidates(folder: pathlib.Path, record: dict) -> str:
   if not isinstance(found, str) or not found:
     raise InputError(
       f'{folder}/weights.json: candidates are {shown(found)!r}, must be the '
-      'name of a candidate stage; copy the folder again or train anew.'
+      'name of a candidate stage; copy the folder or train again.'
     )
   return found
 

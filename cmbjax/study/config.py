@@ -323,7 +323,7 @@ def _no_such_key(key: str, known: Sequence[str]) -> str:
   near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
   if near:
     return f'there is no such key; did you mean {" or ".join(near)}?'
-  return 'there is no such key; all of them stand in configs/base.py.'
+  return 'there is no such key; all of them are in configs/base.py.'
 
 
 def points(
@@ -479,7 +479,11 @@ def _given(
 
   `config.pretrained` stands for the one that others start from.
   """
-  given = {n: s.weights for n, s in strategies.items() if s.weights}
+  given = {
+    n: (f'study.strategies.{n}.weights', s.weights)
+    for n, s in strategies.items()
+    if s.weights
+  }
   if config.pretrained not in TRAIN_FIRST:
     first = {
       s.starts for s in strategies.values() if s.starts and not s.weights
@@ -495,24 +499,15 @@ def _given(
     if first[0] in given:
       raise InputError(
         f'config.pretrained: is {config.pretrained!r}, but weights of '
-        f'config.study.strategies.{first[0]} are {given[first[0]]!r}; take one '
-        'of the two away.'
+        f'config.study.strategies.{first[0]} are {given[first[0]][1]!r}; take '
+        'one of the two away.'
       )
-    given[first[0]] = config.pretrained
-  return {
-    name: weights_folder(text, key=f'study.strategies.{name}.weights')
-    if strategies[name].weights
-    else weights_folder(text)
-    for name, text in given.items()
-  }
+    given[first[0]] = 'pretrained', config.pretrained
+  return {name: _weights_folder(*pair) for name, pair in given.items()}
 
 
-def weights_folder(given: str, *, key: str = 'pretrained') -> pathlib.Path:
+def _weights_folder(key: str, given: str) -> pathlib.Path:
   """Bundled weights by their name, else a folder.
-
-  Args:
-    given: the one or the other.
-    key: of the config, for the message.
 
   Raises:
     NoInputError: there is neither.
@@ -524,9 +519,9 @@ def weights_folder(given: str, *, key: str = 'pretrained') -> pathlib.Path:
   path = pathlib.Path(given).expanduser()
   if not path.is_dir():
     raise NoInputError(
-      f'config.{key}: {given!r} is not a folder; give a folder '
-      f'models/NAME of an earlier run, one of {", ".join(catalogue.NAMES)} for '
-      'bundled weights, or nothing to train them first.'
+      f'config.{key}: {given!r} is not a folder; give a folder models/NAME of '
+      f'an earlier run, one of {", ".join(catalogue.NAMES)} for bundled '
+      'weights, or leave it empty to train them.'
     )
   return path
 

@@ -120,24 +120,26 @@ def names(
 ) -> dict[str, dict[str, str]]:
   """Cohort -> label -> name of the subject in this run.
 
-  A label that means two people, in two cohorts, gets the cohort before it; so
-  does every real one when labels are per cohort.
+  A label that means two people gets the first cohort of each before it; so does
+  every real one when labels are per cohort.
 
   Args:
     people: cohort -> label -> person, see `persons.person_of`.
     shared: one label is one person in all cohorts.
   """
-  persons_of: dict[str, set[str]] = {}
-  for own in people.values():
+  homes: dict[str, dict[str, str]] = {}  # label -> person -> first cohort
+  for cohort, own in people.items():
     for label, person in own.items():
-      persons_of.setdefault(label, set()).add(person)
+      homes.setdefault(label, {}).setdefault(person, cohort)
+
+  def name_of(label: str, person: str, cohort: str) -> str:
+    if not (shared or '@' in person):
+      return f'{cohort}:{label}'
+    home = homes[label]
+    return f'{home[person]}:{label}' if len(home) > 1 else label
+
   return {
-    cohort: {
-      label: f'{cohort}:{label}'
-      if len(persons_of[label]) > 1 or not (shared or '@' in person)
-      else label
-      for label, person in own.items()
-    }
+    cohort: {label: name_of(label, one, cohort) for label, one in own.items()}
     for cohort, own in people.items()
   }
 

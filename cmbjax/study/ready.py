@@ -83,7 +83,8 @@ def check(
   writers.check(study.config.writers)
   _check_parts(points)
   train.check_layers(points)
-  train.check_given(study)
+  for point in points:  # networks may differ between them
+    train.check_given(point.study)
   given = material.check_people(study)
   marks = {
     one.name: checkpoint.read_record(one.folder)['fingerprint']
@@ -101,17 +102,18 @@ def _check_parts(points: Sequence[Point]) -> None:
   Raises:
     InputError: a part that there is not, or that cannot be used.
   """
-  config, made = points[0].study.config, set()
+  config, runners = points[0].study.config, {}
   stages.find(config.candidates)
   for name in config.evaluation.metrics:
     metrics.own(name)
-  for recipe in (one for point in points for one in point.study.trained):
-    program = plan_lib.program_of(recipe.config)
-    if program not in made:
-      made.add(program)
-      runner = train.make_runner(recipe.config)
-    optim.check_decay(runner.optimizer, recipe.rows)
-    optim.rates(recipe.rows[0], recipe.epochs)
+  for recipe in (r for point in points for r in point.study.recipes.values()):
+    own = train.network_of(recipe)
+    program = plan_lib.program_of(own)
+    if program not in runners:
+      runners[program] = train.make_runner(own)
+    if recipe.is_trained:
+      optim.check_decay(runners[program].optimizer, recipe.rows)
+      optim.rates(recipe.rows[0], recipe.epochs)
 
 
 def setting_of(points: Sequence[Point]) -> dict[str, Any]:

@@ -53,8 +53,9 @@ def study(
   """
   workdir = ready.local(workdir)
   points = configs.points(config, sweep)
-  setting = {f'config.{key}': v for key, v in ready.setting_of(points).items()}
-  hosts.check_same(setting | record.versions())
+  same = {f'config.{key}': v for key, v in configs.flat(config).items()}
+  del same['config.simulate.jobs']  # of one machine
+  hosts.check_same(same | {'sweep()': list(sweep)} | record.versions())
   checked = ready.check(points, workdir, overwrite=overwrite)
   alone = (
     files.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()

@@ -264,7 +264,7 @@ def _pretrained(study: Study) -> dict[str, str]:
   for recipe in study.given:
     known = checkpoint.read_record(recipe.folder)
     bundled = recipe.folder in catalogue.shipped().values()
-    owner = 'those that came with cmbjax' if bundled else 'given'
+    owner = 'bundled with cmbjax' if bundled else 'given'
     kind = 'simulated ' if known.get('simulated') else ''
     texts.append(
       f'The {recipe.strategy.label} weights are {owner}, trained on '

@@ -370,7 +370,7 @@ def _expression(key: str, text: str) -> None:
     re.compile(text)
   except re.error as error:
     raise InputError(
-      f'config.{key}: {text!r} is no regular expression ({error}).'
+      f'config.{key}: {text!r} is not a regular expression ({error}).'
     ) from error
 
 

@@ -143,7 +143,7 @@ def read_record(folder: pathlib.Path) -> dict:
   ]
   if missing:
     raise InputError(
-      f'{path}: has no {missing[0]!r}; copy the folder again or train anew.'
+      f'{path}: has no {missing[0]!r}; copy the folder or train again.'
     )
   return found
 
@@ -161,7 +161,7 @@ def check_weights(folder: pathlib.Path) -> None:
   if not _whole(inside, _head(inside)):
     raise InputError(
       f'{folder}: its weights are damaged (a file is missing or differs from '
-      'its hash); copy the folder again or train anew.'
+      'its hash); copy the folder or train again.'
     )
 
 

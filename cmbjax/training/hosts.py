@@ -190,7 +190,7 @@ def _gather(name: str, value: Any = None) -> list:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Nested dicts to one, with dots in its keys and JSON as values."""
+  """Nested dicts to one, with dots in its keys and text as values."""
   out = {}
   for key, value in values.items():
     if isinstance(value, Mapping):
