@@ -4,6 +4,7 @@ Rule: a module is looked for in the folder of the user's config file first,
 then in the current folder, then where Python looks anyway.
 """
 
+import ast
 import contextlib
 import importlib
 import inspect
@@ -12,6 +13,7 @@ import pathlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from cmbjax.errors import InputError, shown
@@ -50,7 +52,8 @@ def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
       found: Any = importlib.import_module(module)
       for part in attribute.split('.'):
         found = getattr(found, part)
-  except Exception as error:  # whatever the user's own module raises
+  # Whatever the user's own module raises; one that ends must not end us.
+  except (Exception, SystemExit) as error:
     kind = type(error).__name__
     raise InputError(
       f'{key}: {shown(name)!r} cannot be imported ({kind}: {shown(error)}); '
@@ -61,13 +64,51 @@ def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
 
 
 def source(name: str, part: Any) -> str:
-  """The source text of a plug-in, to tell two versions of it apart."""
+  """The source text of a plug-in, to tell two versions of it apart.
+
+  With that of the modules beside it which it imports: what it gets from a
+  helper of its own decides as much.
+  """
   if not is_plugin(name):
     return ''
+  module = inspect.getmodule(part)
   try:
-    return inspect.getsource(inspect.getmodule(part) or part)
+    text = inspect.getsource(module or part)
   except (OSError, TypeError):  # compiled, or typed into a notebook
     return ''
+  return ''.join(
+    [text, *_beside(module, {module.__name__})] if module else text
+  )
+
+
+def _beside(module: ModuleType, seen: set[str]) -> Iterator[str]:
+  """Source texts of what a module imports from its own folder."""
+  file, package = getattr(module, '__file__', None), module.__package__ or ''
+  if not file or 'site-packages' in pathlib.Path(file).parts:
+    return
+  home = pathlib.Path(file).parents[module.__name__.count('.')]
+  for name in _imported(pathlib.Path(file).read_text('utf-8'), package):
+    other = sys.modules.get(name)
+    path = pathlib.Path(getattr(other, '__file__', None) or os.devnull)
+    inside = path.suffix == '.py' and path.is_relative_to(home)
+    if inside and name.partition('.')[0] != 'cmbjax' and name not in seen:
+      seen.add(name)
+      yield path.read_text('utf-8')
+      yield from _beside(other, seen)
+
+
+def _imported(text: str, package: str) -> list[str]:
+  """Full names of what might be modules in the imports of a text."""
+  names: set[str] = set()
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      up = package.split('.')[: len(package.split('.')) - node.level + 1]
+      above = up if node.level else []
+      start = '.'.join([*above, *filter(None, [node.module])])
+      names |= {start, *(f'{start}.{alias.name}' for alias in node.names)}
+  return sorted(names)
 
 
 def accepted(function: Callable, settings: Mapping[str, Any]) -> dict[str, Any]:

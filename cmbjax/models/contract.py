@@ -81,6 +81,12 @@ def own(name: str, network: Any, *, channels: int) -> Own:
       f'{key} gives {shape} for patches {patches.shape}; it must give one '
       'logit for each, (3,) or (3, 1).'
     )
+  if not jnp.issubdtype(logits.dtype, jnp.floating):
+    raise InputError(
+      f'{key} gives {logits.dtype} numbers; a logit must be floating.'
+    )
+  if not kept.get('params'):
+    raise InputError(f'{key} has no params, so that nothing can be trained.')
   if wrong := set(kept) - _COLLECTIONS:
     raise InputError(
       f'{key} keeps the collection {min(wrong)!r}; it may have params and '

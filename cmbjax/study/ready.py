@@ -107,6 +107,8 @@ def _check_parts(points: Sequence[Point]) -> None:
       runner = train.make_runner(recipe.config)
     optim.check_decay(runner.optimizer, recipe.rows)
     optim.rates(recipe.rows[0], recipe.epochs)
+  for recipe in points[0].study.given:
+    train.make_runner(train.network_of(recipe))
 
 
 def setting_of(points: Sequence[Point]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.study import config as configs
 from cmbjax.study.material import Material
-from cmbjax.study.plan import Plan, Planned, program_of
+from cmbjax.study.plan import Plan, Planned, program_of, source_of
 from cmbjax.study.spec import Point, Recipe, Study
 from cmbjax.training import (
   checkpoint,
@@ -157,7 +157,23 @@ def check_given(study: Study) -> None:
           f'config.{key} is {value}; make them equal, or set '
           '--config.pretrained=train to train others first.'
         )
+    network = network_of(recipe)
+    if known.get('model_code', None) not in (None, code_of(network)):
+      hosts.say(
+        f'{recipe.name}: {network.model.name} is not the code that its weights '
+        f'({recipe.folder}) were trained with; results may be off.'
+      )
     checkpoint.check_weights(recipe.folder)
+
+
+def code_of(config: ConfigDict) -> str:
+  """16 hex digits over the source of an own network; '' of a built-in one.
+
+  Raises:
+    InputError: there is no such network.
+  """
+  text = source_of(config, 'model.name')
+  return files.digest(text) if text else ''
 
 
 def load_given(recipe: Recipe) -> Trained:
@@ -394,6 +410,7 @@ def _weights_record(one: Planned, job: loop.Job, material: Material) -> dict:
     'label': one.recipe.strategy.label,
     'variant': one.variant,
     'model': config.model.name,
+    'model_code': code_of(config),
     'dtype': config.model.dtype,
     'bn_momentum': config.train.bn_momentum,
     'patches': config.patches,
