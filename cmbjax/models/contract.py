@@ -69,7 +69,7 @@ def own(name: str, network: Any, *, channels: int) -> Own:
   patches = jax.ShapeDtypeStruct((3, *SEEN, channels), jnp.float32)
   try:
     kept, logits = jax.eval_shape(lambda x: _trial(network, x), patches)
-  except Exception as error:  # whatever the user's own code raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     raise InputError(
       f'{key} cannot be called ({type(error).__name__}: {shown(error)}); it '
       f'must take (x {list(patches.shape)}, train=True or False), and random '

@@ -78,6 +78,7 @@ def check(
   writers.check(study.config.writers)
   _check_parts(points)
   train.check_layers(points)
+  train.check_starts(points)
   train.check_given(study)
   given = material.check_people(study)
   marks = {
@@ -98,8 +99,11 @@ def _check_parts(points: Sequence[Point]) -> None:
   """
   config, made = points[0].study.config, set()
   stages.find(config.candidates)
-  for name in config.evaluation.metrics:
+  own = config.evaluation.metrics
+  for name in own:
     metrics.own(name)
+  if len(set(own)) < len(own):
+    raise InputError(f'config.evaluation.metrics: holds one twice, {own}.')
   for recipe in (one for point in points for one in point.study.trained):
     program = plan_lib.program_of(recipe.config)
     if program not in made:

@@ -116,16 +116,40 @@ def check_layers(points: Sequence[Point]) -> None:
   for point in points:
     for recipe in point.study.trained:
       if recipe.rows[0].frozen:
-        channels = len(recipe.config.channels)
-        network = get_model(recipe.config.model.name, channels=channels)
-        shapes = jax.eval_shape(
-          lambda x, n=network: n.init(jax.random.key(0), x, train=False),
-          jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32),
-        )
-        replicas.trainable(
-          recipe.rows,
-          replicas.Weights(shapes['params'], shapes.get('batch_stats', {})),
-        )
+        replicas.trainable(recipe.rows, _shapes(recipe.config))
+
+
+def check_starts(points: Sequence[Point]) -> None:
+  """Refuses a start from a network of other layers, before it is trained.
+
+  Raises:
+    InputError: no name agrees, or a shape differs.
+  """
+  for point in points:
+    for recipe in point.study.trained:
+      start = point.study.recipes.get(recipe.strategy.starts)
+      if start is None or not start.is_trained:
+        continue
+      names = [one.config.model.name for one in (start, recipe)]
+      if names[0] != names[1]:
+        try:
+          transfer(_shapes(recipe.config), _shapes(start.config))
+        except InputError as error:
+          raise InputError(
+            f'config.study.strategies.{recipe.name}.starts: is {start.name!r}, '
+            f'whose network is {names[0]}, and here it is {names[1]} ({error})'
+          ) from error
+
+
+def _shapes(config: ConfigDict) -> replicas.Weights:
+  """What the weights of one network look like."""
+  channels = len(config.channels)
+  network = get_model(config.model.name, channels=channels)
+  shapes = jax.eval_shape(
+    lambda x: network.init(jax.random.key(0), x, train=False),
+    jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32),
+  )
+  return replicas.Weights(shapes['params'], shapes.get('batch_stats', {}))
 
 
 def check_given(study: Study) -> None:
