@@ -4,6 +4,7 @@ Rule: a module is looked for in the folder of the user's config file first,
 then in the current folder, then where Python looks anyway.
 """
 
+import ast
 import contextlib
 import importlib
 import importlib.machinery
@@ -52,7 +53,8 @@ def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
       found: Any = _imported(module)
       for part in attribute.split('.'):
         found = getattr(found, part)
-  except Exception as error:  # whatever the user's own module raises
+  # Whatever the user's own module raises; one that ends must not end us.
+  except (Exception, SystemExit) as error:
     kind = type(error).__name__
     raise InputError(
       f'{key}: {shown(name)!r} cannot be imported ({kind}: {shown(error)}); '
@@ -78,31 +80,52 @@ def _imported(module: str) -> Any:
 def source(name: str, part: Any) -> str:
   """The source text of a plug-in, to tell two versions of it apart.
 
-  Of the module that its name says, of the one that defines it, and of what
-  these import from the folder of the first: a `functools.partial` alone would
-  say that it is of functools.
+  Of the module that its name says, of the one that defines it (a
+  `functools.partial` alone would say that it is of functools), and of what
+  these import from their own folder: a helper decides as much.
   """
   if not is_plugin(name):
     return ''
   first = sys.modules.get(name.partition(':')[0])
-  todo, texts = [first, inspect.getmodule(part)], {}
+  todo, texts, home = [first, inspect.getmodule(part)], {}, _home(first)
   while todo:
     module = todo.pop()
     if module is None or module.__name__ in texts:
       continue
     try:
-      texts[module.__name__] = inspect.getsource(module)
+      text = inspect.getsource(module)
     except (OSError, TypeError):  # compiled, or typed into a notebook
-      texts[module.__name__] = ''
-    for value in list(vars(module).values()):
-      of = value if inspect.ismodule(value) else inspect.getmodule(value)
-      if _folder(of) and _folder(of) == _folder(first):
-        todo.append(of)
+      text = ''
+    texts[module.__name__] = text
+    if home and _home(module) == home:
+      todo += map(sys.modules.get, _names_in(text, module.__package__ or ''))
+      todo = [one for one in todo if _home(one) == home]
   return '\n'.join(texts[one] for one in sorted(texts))
 
 
-def _folder(module: Any) -> str:
-  return os.path.dirname(getattr(module, '__file__', None) or '')
+def _home(module: Any) -> pathlib.Path | None:
+  """The folder that a user's module is found in; None for an installed one."""
+  file = getattr(module, '__file__', None)
+  if not file or 'site-packages' in (parts := pathlib.Path(file).parts):
+    return None
+  up = module.__name__.count('.') + (parts[-1] == '__init__.py')
+  home = pathlib.Path(*parts).parents[up]
+  return None if module.__name__.partition('.')[0] == 'cmbjax' else home
+
+
+def _names_in(text: str, package: str) -> set[str]:
+  """Full names of what might be modules in the imports of a text."""
+  names: set[str] = set()
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      up = package.split('.')[: len(package.split('.')) - node.level + 1]
+      start = '.'.join(
+        [*(up if node.level else []), *filter(None, [node.module])]
+      )
+      names |= {start, *(f'{start}.{alias.name}' for alias in node.names)}
+  return names
 
 
 def accepted(function: Callable, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ START = (
     (START + '  return 3', 'gives 3, must give'),
     (START + '  return config.to_dict()', 'must give what base.get_config'),
     (START + '  return 1 / 0', 'ZeroDivisionError'),
+    ('import sys\nsys.exit(0)', 'SystemExit: 0'),
+    (START + '  raise SystemExit', 'SystemExit'),
     ('x = ', 'SyntaxError'),
     ('x = 1', r'has no get_config\(preset\)'),
   ],
@@ -368,6 +370,38 @@ def test_imports_of_a_config_file(tmp_path, monkeypatch, line, folder):
   configs.study_of(configs.load(f'{folder}/own.py'))
   monkeypatch.setenv('HOME', str(tmp_path))
   configs.load(f'~/{folder}/own.py')
+
+
+def test_the_source_of_a_part_holds_the_helpers_beside_it(
+  tmp_path, monkeypatch
+):
+  """An edited helper is another network, and was taken for the same."""
+  import sys
+
+  from cmbjax import plugins
+
+  def text(rate):
+    for name in [n for n in sys.modules if n.partition('.')[0] == 'own_nets']:
+      del sys.modules[name]
+    (package / 'deep.py').write_text(f'RATE = {rate}\n')
+    part = plugins.find('own_nets.net:Net', key='k', known={})
+    return plugins.source('own_nets.net:Net', part)
+
+  package = tmp_path / 'own_nets'
+  package.mkdir()
+  (package / '__init__.py').write_text('')
+  (package / 'net.py').write_text(
+    'import numpy\nfrom cmbjax import files\nfrom . import layers\n'
+    'class Net:\n  pass\n'
+  )
+  (package / 'layers.py').write_text('from own_nets.deep import RATE\n')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(plugins, 'home', None)
+  found = text(1)
+  assert 'RATE = 1' in found
+  assert 'import RATE' in found
+  assert len(found) < 300  # neither numpy nor cmbjax
+  assert text(22) == found.replace('RATE = 1', 'RATE = 22')
 
 
 def test_a_neighbour_of_another_config_is_forgotten(tmp_path):

@@ -67,6 +67,18 @@ class Needy(nn.Module):
     return x
 
 
+class Unlearned(nn.Module):
+  @nn.compact
+  def __call__(self, x, train):
+    return x.mean((1, 2, 3, 4))
+
+
+class Whole(nn.Module):
+  @nn.compact
+  def __call__(self, x, train):
+    return nn.Dense(1)(x.reshape(len(x), -1)).astype(int)
+
+
 class ThreeChannels(Flat):
   @nn.compact
   def __call__(self, x, train):
@@ -141,6 +153,8 @@ def test_settings_only_where_they_are_taken(name, momentum):
     ('nothing', r'nothing. gives dict; it must give a flax\.linen\.Module'),
     ('X', r'X. gives ndarray; it must give'),
     ('ThreeChannels', r'ThreeChannels. cannot be called \(AssertionError'),
+    ('Unlearned', r'Unlearned. has no params'),
+    ('Whole', r'Whole. gives int32 numbers; a logit must be floating'),
     ('Gone', r"Gone' cannot be imported \(AttributeError"),
   ],
 )

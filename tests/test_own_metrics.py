@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from cmbjax.errors import InputError
 from cmbjax.evaluation import compare, compare_command, metrics, own, statistics
 from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.report import html, printed, storage
+from cmbjax.report import html, printed, storage, tables
 from cmbjax.report.rows import make_row
 from tests.evaluation_data import make, rescored, table
 from tests.test_report import out_of_fold, read_csv, study_of
@@ -48,6 +48,9 @@ def undefined(y, score, subject):
 
 def one_argument(y):
   return 0.5
+
+def ends(y, score, subject):
+  raise SystemExit(0)
 """
 
 
@@ -125,6 +128,7 @@ def test_a_metric_cannot_change_what_it_is_given(mine):
     ('word', 'failed (ValueError'),
     ('one_argument', 'failed (TypeError'),
     ('missing', 'cannot be imported'),
+    ('ends', 'failed (SystemExit: 0)'),
   ],
 )
 def test_a_metric_that_cannot_work_ends_before_any_work(mine, name, said):
@@ -207,3 +211,9 @@ def test_compare_shows_its_difference(mine, capsys):
   assert f'{found["value"]:+.3f}' in line
   with pytest.raises(InputError, match=r'^--metric: '):
     compare_command.run(parser.parse_args(['run', '--metric', 'f2']))
+
+
+def test_two_of_one_name_are_told_apart():
+  names = ['mine:f', 'theirs:f', 'mine:g']
+  heads = [tables.own_head(name, names) for name in names]
+  assert heads == ['mine:f', 'theirs:f', 'g']

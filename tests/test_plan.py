@@ -249,6 +249,19 @@ def test_a_frozen_expression_is_checked_first(config):
     configs.study_of(config)
 
 
+@pytest.mark.parametrize('network', ['simpler_cnn', 'fcnn'])
+def test_a_start_from_another_network_is_checked_first(config, network):
+  """It ended the run when the first one had been trained."""
+  from cmbjax.study import Strategy
+
+  config.study.strategies.mine = configs._fields(
+    Strategy('Mine', ('btumor_3t',), '7t', settings={'model.name': network})
+  )
+  config.strategies = ('mine',)
+  with pytest.raises(InputError, match=rf"mine\.starts: is '7t'.*{network}"):
+    dryrun.describe(config, NOWHERE)
+
+
 def test_the_forecast(config, tmp_path):
   text = dryrun.describe(
     config, tmp_path, configs.load_sweep('configs/sweep.py')

@@ -197,5 +197,7 @@ def test_processes_compare_all_settings(monkeypatch, tmp_path):
 
 def test_no_point_of_a_sweep_starts_from_another_network(config, tmp_path):
   sweep = [{'model.name': name} for name in ('resnet_v4', 'resnet_v3')]
-  with pytest.raises(InputError, match='are for resnet_v4, config.model.name'):
+  with pytest.raises(
+    InputError, match=r'are for resnet_v4, config\.model\.name'
+  ):
     ready.check(configs.points(config, sweep), tmp_path)

@@ -92,7 +92,7 @@ def find(name: str) -> Callable:
   patch = jax.ShapeDtypeStruct((*PATCH, 1), jnp.float32)
   try:
     made = jax.eval_shape(found, jax.random.key(0), patch, jnp.float32(1))
-  except Exception as error:  # whatever the user's own code raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     raise InputError(
       f'config.train.augmenter: {shown(name)!r} cannot be used '
       f'({type(error).__name__}: {shown(error)}); it must take (key, patch, '

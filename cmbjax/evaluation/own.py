@@ -139,6 +139,6 @@ def _call(metric, y, score, subject) -> tuple[float | None, str]:
     if np.ndim(value):
       return None, f'returned an array of shape {np.shape(value)}'
     value = float('nan') if value is None else float(value)
-  except Exception as error:  # whatever a user's own function raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     return None, f'failed ({type(error).__name__}: {shown(error)})'
   return (value, '') if np.isfinite(value) else (None, _UNDEFINED)

@@ -67,7 +67,7 @@ def get_model(
 def _made(name: str, build: Any, settings: dict[str, Any]) -> Any:
   try:
     return build(**plugins.accepted(build, settings))
-  except Exception as error:  # whatever the user's own code raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     raise errors.InputError(
       f'config.model.name: {errors.shown(name)!r} cannot be made '
       f'({type(error).__name__}: {errors.shown(error)}); it must need none but '

@@ -69,7 +69,7 @@ def own(name: str, network: Any, *, channels: int) -> Own:
   patches = jax.ShapeDtypeStruct((3, *SEEN, channels), jnp.float32)
   try:
     kept, logits = jax.eval_shape(lambda x: _trial(network, x), patches)
-  except Exception as error:  # whatever the user's own code raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     raise InputError(
       f'{key} cannot be called ({type(error).__name__}: {shown(error)}); it '
       f'must take (x {list(patches.shape)}, train=True or False), and random '
@@ -81,6 +81,12 @@ def own(name: str, network: Any, *, channels: int) -> Own:
       f'{key} gives {shape} for patches {patches.shape}; it must give one '
       'logit for each, (3,) or (3, 1).'
     )
+  if not jnp.issubdtype(logits.dtype, jnp.floating):
+    raise InputError(
+      f'{key} gives {logits.dtype} numbers; a logit must be floating.'
+    )
+  if not kept.get('params'):
+    raise InputError(f'{key} has no params, so that nothing can be trained.')
   if wrong := set(kept) - _COLLECTIONS:
     raise InputError(
       f'{key} keeps the collection {min(wrong)!r}; it may have params and '

@@ -227,7 +227,9 @@ def _own(study: StudyTables) -> str:
   """What the paragraph says of the user's metrics, '' without any."""
   if not study.metrics:
     return ''
-  names = _join([tables.own_head(name) for name in study.metrics])
+  names = _join(
+    [tables.own_head(name, study.metrics) for name in study.metrics]
+  )
   return (
     f'Our own measures ({names}) and their paired differences have jackknife '
     'intervals over subjects on their own scale. '

@@ -43,7 +43,7 @@ def print_rows(study: StudyTables) -> str:
     names = study.metrics[i : i + _OWN_PER_LINE]
     own = _lines(
       study,
-      [_clip(own_head(name), 20) for name in names],
+      [_clip(own_head(name, study.metrics), 20) for name in names],
       lambda row, names=names: [
         _cell(row.own.get(name), 'number', notes) for name in names
       ],

@@ -76,6 +76,10 @@ class _Column(NamedTuple):
   of: Callable[[Row], Interval | None]
 
 
+def _own_heads(study: StudyTables) -> list[tuple[str, str]]:
+  return [(n, tables.own_head(n, study.metrics)) for n in study.metrics]
+
+
 def _columns(study: StudyTables) -> list[_Column]:
   columns = []
   for m in METRICS:
@@ -85,7 +89,8 @@ def _columns(study: StudyTables) -> list[_Column]:
   for name in study.metrics:
     of = functools.partial(_own, name)
     axis = _axis(study.rows, of)
-    columns.append(_Column(tables.own_head(name), 'number', axis, of))
+    head = tables.own_head(name, study.metrics)
+    columns.append(_Column(head, 'number', axis, of))
   return columns
 
 
@@ -150,7 +155,7 @@ def _meanings(study: StudyTables) -> str:
   if study.paper:
     as_in = {'sensitivity_candidates': ' (as in the paper)'}
     meanings = [(m.head, m.meaning + as_in.get(m.name, '')) for m in METRICS]
-  meanings += [(tables.own_head(n), f'your own: {n}') for n in study.metrics]
+  meanings += [(head, f'your own: {n}') for n, head in _own_heads(study)]
   items = ''.join(
     f'<dt>{escape(head)}</dt><dd>{escape(text)}</dd>' for head, text in meanings
   )
@@ -304,7 +309,7 @@ def pairs(study: StudyTables) -> str:
     return ''
   adjusted = statistics.holm([one.tests['auc'].p for one in study.pairs])
   look = look_of(study)
-  shown = (*_PAIR_HEADS, *((n, tables.own_head(n)) for n in study.metrics))
+  shown = (*_PAIR_HEADS, *_own_heads(study))
   lines = [
     _pair_line(one, p, shown, look) for one, p in zip(study.pairs, adjusted)
   ]

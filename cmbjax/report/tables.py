@@ -374,9 +374,11 @@ def numbered(rows: Sequence[Row]) -> bool:
   return any(row.number is not None for row in rows)
 
 
-def own_head(name: str) -> str:
-  """'my_metrics:f2' -> 'f2'."""
-  return name.rpartition(':')[2]
+def own_head(name: str, names: Sequence[str]) -> str:
+  """'my_metrics:f2' -> 'f2', where no other one of `names` is called so."""
+  short = name.rpartition(':')[2]
+  same = [other for other in names if other.rpartition(':')[2] == short]
+  return name if len(same) > 1 else short
 
 
 def removed_head(study: StudyTables) -> str:

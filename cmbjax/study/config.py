@@ -228,7 +228,7 @@ def _call(name: str, function: str):
       return getattr(module, function)(preset)
   except InputError:
     raise
-  except Exception as error:  # of somebody's own file
+  except (Exception, SystemExit) as error:  # of somebody's own file
     kind = type(error).__name__
     raise InputError(f'--config={name}: {kind}: {shown(error)}') from error
 

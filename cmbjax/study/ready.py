@@ -83,6 +83,7 @@ def check(
   writers.check(study.config.writers)
   _check_parts(points)
   train.check_layers(points)
+  train.check_starts(points)
   for point in points:  # networks may differ between them
     train.check_given(point.study)
   given = material.check_people(study)
@@ -104,13 +105,16 @@ def _check_parts(points: Sequence[Point]) -> None:
   """
   config, runners = points[0].study.config, {}
   stages.find(config.candidates)
-  for name in config.evaluation.metrics:
+  own = config.evaluation.metrics
+  for name in own:
     metrics.own(name)
+  if len(set(own)) < len(own):
+    raise InputError(f'config.evaluation.metrics: holds one twice, {own}.')
   for recipe in (r for point in points for r in point.study.recipes.values()):
-    own = train.network_of(recipe)
-    program = plan_lib.program_of(own)
+    settings = train.network_of(recipe)
+    program = plan_lib.program_of(settings)
     if program not in runners:
-      runners[program] = train.make_runner(own)
+      runners[program] = train.make_runner(settings)
     if recipe.is_trained:
       optim.check_decay(runners[program].optimizer, recipe.rows)
       optim.rates(recipe.rows[0], recipe.epochs)

@@ -23,7 +23,7 @@ from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.study import config as configs
 from cmbjax.study.material import Material
-from cmbjax.study.plan import Plan, Planned, program_of
+from cmbjax.study.plan import Plan, Planned, program_of, source_of
 from cmbjax.study.spec import Point, Recipe, Study
 from cmbjax.training import (
   checkpoint,
@@ -116,16 +116,40 @@ def check_layers(points: Sequence[Point]) -> None:
   for point in points:
     for recipe in point.study.trained:
       if recipe.rows[0].frozen:
-        channels = len(recipe.config.channels)
-        network = get_model(recipe.config.model.name, channels=channels)
-        shapes = jax.eval_shape(
-          lambda x, n=network: n.init(jax.random.key(0), x, train=False),
-          jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32),
-        )
-        replicas.trainable(
-          recipe.rows,
-          replicas.Weights(shapes['params'], shapes.get('batch_stats', {})),
-        )
+        replicas.trainable(recipe.rows, _shapes(recipe.config))
+
+
+def check_starts(points: Sequence[Point]) -> None:
+  """Refuses a start from a network of other layers, before it is trained.
+
+  Raises:
+    InputError: no name agrees, or a shape differs.
+  """
+  for point in points:
+    for recipe in point.study.trained:
+      start = point.study.recipes.get(recipe.strategy.starts)
+      if start is None or not start.is_trained:
+        continue
+      names = [one.config.model.name for one in (start, recipe)]
+      if names[0] != names[1]:
+        try:
+          transfer(_shapes(recipe.config), _shapes(start.config))
+        except InputError as error:
+          raise InputError(
+            f'config.study.strategies.{recipe.name}.starts: is {start.name!r}, '
+            f'whose network is {names[0]}, and here it is {names[1]} ({error})'
+          ) from error
+
+
+def _shapes(config: ConfigDict) -> replicas.Weights:
+  """What the weights of one network look like."""
+  channels = len(config.channels)
+  network = get_model(config.model.name, channels=channels)
+  shapes = jax.eval_shape(
+    lambda x: network.init(jax.random.key(0), x, train=False),
+    jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32),
+  )
+  return replicas.Weights(shapes['params'], shapes.get('batch_stats', {}))
 
 
 def check_given(study: Study) -> None:
@@ -157,7 +181,23 @@ def check_given(study: Study) -> None:
           f'config.{key} is {value}; make them equal, or set '
           '--config.pretrained=train to train others first.'
         )
+    network = network_of(recipe)
+    if known.get('model_code', None) not in (None, code_of(network)):
+      hosts.say(
+        f'{recipe.name}: {network.model.name} is not the code that its weights '
+        f'({recipe.folder}) were trained with; results may be off.'
+      )
     checkpoint.check_weights(recipe.folder)
+
+
+def code_of(config: ConfigDict) -> str:
+  """16 hex digits over the source of an own network; '' of a built-in one.
+
+  Raises:
+    InputError: there is no such network.
+  """
+  text = source_of(config, 'model.name')
+  return files.digest(text) if text else ''
 
 
 def load_given(recipe: Recipe) -> Trained:
@@ -409,6 +449,7 @@ def _weights_record(one: Planned, job: loop.Job, material: Material) -> dict:
     'label': one.recipe.strategy.label,
     'variant': one.variant,
     'model': config.model.name,
+    'model_code': code_of(config),
     'dtype': config.model.dtype,
     'bn_momentum': config.train.bn_momentum,
     'loss': config.train.loss,

@@ -95,7 +95,7 @@ def find_optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
     jax.eval_shape(
       functools.partial(_trial, found), jnp.float32(1), jnp.float32(0)
     )
-  except Exception as error:  # whatever the user's own code raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     raise InputError(
       f'config.train.optimizer: {shown(name)!r} cannot be used '
       f'({type(error).__name__}: {_first_line(error)}); it must take '
@@ -246,7 +246,7 @@ def _rates(
   try:
     rule = schedule(learning_rate, steps, **plugins.accepted(schedule, more))
     out = np.asarray(jax.vmap(rule)(jnp.arange(steps)), np.float32)
-  except Exception as error:  # whatever the user's own code raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     raise InputError(
       f'config.train.schedule: {shown(name)!r} cannot be used '
       f'({type(error).__name__}: {_first_line(error)}); it must take '

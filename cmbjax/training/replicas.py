@@ -270,7 +270,7 @@ def find_loss(name: str) -> Callable:
   some = jax.ShapeDtypeStruct((3,), jnp.float32)
   try:
     shape = getattr(jax.eval_shape(found, some, some), 'shape', None)
-  except Exception as error:  # whatever the user's own code raises
+  except (Exception, SystemExit) as error:  # of the user's own code
     raise InputError(
       f'config.train.loss: {shown(name)!r} cannot be used '
       f'({type(error).__name__}: {shown(error)}); it must take logits [B] and '
