@@ -159,21 +159,22 @@ def program_of(config) -> tuple:
 
 
 def _variant(point: Point, recipe: Recipe) -> str:
-  """The part of a point's name that matters for one strategy."""
-  own = {f'study.strategies.{recipe.name}.{f}' for f in ('frozen', 'epochs')}
-  own.add(f'study.strategies.{recipe.name}.learning_rate')
-  wanted = []
-  for key in point.overrides:
-    tuning = key.startswith('train.finetune_')
-    fresh = key in ('train.learning_rate', 'train.epochs')
-    start = point.study.recipes.get(recipe.strategy.starts)
-    if key.startswith('study.'):
-      matters = key in own or (
-        start is not None and key.startswith(f'study.strategies.{start.name}.')
-      )
-    elif recipe.strategy.starts:  # and of the training that it starts from
-      matters = not fresh or (start is not None and start.is_trained)
-    else:
-      matters = not tuning
-    wanted += [key] if matters else []
-  return configs.title(point.overrides, wanted)
+  """The part of a point's name that matters for one strategy.
+
+  Also for those that it starts from, as far as they are trained: two trainings
+  of one strategy may not have one name.
+  """
+  recipes, chain = point.study.recipes, [recipe]
+  while (start := recipes.get(chain[-1].strategy.starts)) and start.is_trained:
+    chain.append(start)
+  tuned = any(one.strategy.starts for one in chain)
+  names = [one.name for one in chain]
+
+  def matters(key: str) -> bool:
+    if key.startswith('study.strategies.'):
+      return key.split('.')[2] in names
+    if key in ('train.learning_rate', 'train.epochs'):
+      return not chain[-1].strategy.starts
+    return tuned or not key.startswith('train.finetune_')
+
+  return configs.title(point.overrides, list(filter(matters, point.overrides)))
