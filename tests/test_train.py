@@ -1,5 +1,7 @@
 """Where a training starts, and by what the points of a sweep are compared."""
 
+import dataclasses
+import json
 import types
 from unittest import mock
 
@@ -237,6 +239,20 @@ def test_damaged_networks_are_trained_again_with_a_word(tmp_path, capsys):
   data.write_bytes(data.read_bytes()[:-3])
   assert train._finished(one, shop_of(tmp_path)) is None
   assert 'is damaged; its networks are trained again' in capsys.readouterr().err
+
+
+def test_weights_of_other_code_of_the_stage_are_taken_with_a_word(
+  tmp_path, capsys
+):
+  stored(tmp_path, 'mine')
+  recipe = planned('7t', [(0, 0)]).recipe
+  recipe = dataclasses.replace(recipe, folder=tmp_path)
+  path = tmp_path / 'weights.json'
+  for code, said in (('', False), ('before', True)):
+    known = json.loads(path.read_text()) | {'candidates_code': code}
+    path.write_text(json.dumps(known))
+    train.load_given(recipe)
+    assert ('other code of frst' in capsys.readouterr().err) == said
 
 
 def test_checkpoints_of_another_training_are_not_deleted(tmp_path):

@@ -162,7 +162,12 @@ def check_given(study: Study) -> None:
 
 def load_given(recipe: Recipe) -> Trained:
   """The networks of a strategy that is not trained here."""
-  known = checkpoint.read_record(recipe.folder)
+  known, stage = checkpoint.read_record(recipe.folder), recipe.config.candidates
+  if known.get('candidates_code') not in (None, stages.code(stage)):
+    hosts.say(
+      f'{recipe.name}: its weights learned from candidates of other code of '
+      f'{stage}; likelihoods may be off.'
+    )
   table = replicas.from_record(known['replicas'])
   weights = checkpoint.load_weights(recipe.folder)
   return Trained(weights, table, known['fingerprint'])
