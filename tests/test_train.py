@@ -255,6 +255,31 @@ def test_weights_of_other_code_of_the_stage_are_taken_with_a_word(
     assert ('other code of frst' in capsys.readouterr().err) == said
 
 
+@pytest.mark.parametrize('whole', [False, True])
+def test_a_kill_while_weights_are_saved_loses_nothing(
+  tmp_path, monkeypatch, whole
+):
+  """The others would find checkpoints that are not theirs, and be refused."""
+  group = [planned('7t', [(0, 0)], mark=mark) for mark in 'abc']
+  shop, trained = shop_of(tmp_path), []
+  stored(shop.folder(group[0]), 'a')
+  if whole:
+    checkpoint.Checkpoints(
+      tmp_path / 'models' / 'together-0' / 'checkpoints',
+      fingerprint=train._mark(group),
+    ).save(1, {'x': np.ones(2, np.float32)})
+
+  def note(missing, *_):
+    trained.extend(one.fingerprint for one in missing)
+    return [train.Trained(None, (), one.fingerprint) for one in missing]
+
+  monkeypatch.setattr(train, '_train_group', note)
+  some = {('7t', one.variant): one for one in group}
+  plan = plan_of(some)._replace(calls=(tuple(group),))
+  assert set(train.train_all(plan, shop, {})) == set('abc')
+  assert trained == (list('abc') if whole else list('bc'))
+
+
 def test_checkpoints_of_another_training_are_not_deleted(tmp_path):
   folder = tmp_path / 'checkpoints'
   state = {'x': np.ones(2, np.float32)}
