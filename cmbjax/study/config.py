@@ -406,7 +406,13 @@ def study_of(config: ConfigDict) -> Study:
 
 
 def _strategy(name: str, fields: ConfigDict) -> Strategy:
-  settings = dict(fields.settings)
+  try:
+    settings = dict(fields.settings)
+  except (TypeError, ValueError) as error:
+    raise InputError(
+      f'config.study.strategies.{name}.settings: is {fields.settings!r}, must '
+      "be pairs of key and value, (('train.batch', 8),)."
+    ) from error
   for key in settings:
     if key not in SETTINGS:
       raise InputError(
