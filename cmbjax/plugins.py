@@ -26,7 +26,7 @@ _searching = threading.RLock()  # there is one `sys.path` for all threads
 
 def is_plugin(name: str) -> bool:
   """Whether a name has the form 'module:name', so that it is not built in."""
-  return ':' in name
+  return isinstance(name, str) and ':' in name
 
 
 def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:

@@ -52,6 +52,7 @@ def test_every_shipped_config_keeps_to_the_base():
     ('tests', None, 'is None, must be a list'),
     ('name', None, 'is None, must be text'),
     ('test_subjects.ccm_3t', -2, 'is -2, must be -1'),
+    ('study.strategies.7t.settings', (1, 2), r'is \(1, 2\), must be pairs'),
   ],
 )
 def test_a_value_of_another_kind(key, value, message):

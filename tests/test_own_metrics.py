@@ -141,9 +141,11 @@ def test_a_metric_that_cannot_work_ends_before_any_work(mine, name, said):
   assert '\n' not in text
 
 
-def test_a_name_that_is_no_plugin_is_refused():
-  with pytest.raises(InputError, match="'f2'; give each as 'module:name'"):
-    metrics.own('f2')
+@pytest.mark.parametrize('name', ['f2', 2])
+def test_a_name_that_is_no_plugin_is_refused(name):
+  said = f"'{name}'; give each as 'module:name'"
+  with pytest.raises(InputError, match=said):
+    metrics.own(name)
 
 
 @pytest.fixture

@@ -63,6 +63,28 @@ def test_what_points_share_is_trained_once(config):
   ]
 
 
+def test_no_two_trainings_share_the_folder_of_the_chosen_one(tmp_path):
+  """`models/NAME` gets the best point: it may not be one of the points."""
+  path = tmp_path / 'own.py'
+  path.write_text(
+    'from cmbjax.study import Strategy\n'
+    'from configs import base\n'
+    'def get_config(preset=""):\n'
+    '  config = base.get_config(preset)\n'
+    '  config.study.strategies.last = Strategy(\n'
+    "    'Last', learns=('btumor_3t',), starts='finetuned')\n"
+    "  config.strategies = ('last',)\n"
+    '  return config\n'
+  )
+  sweep = [{'study.strategies.7t.epochs': epochs} for epochs in (1, 2)]
+  names = [one.name for one in plan(configs.load(str(path)), sweep).trainings]
+  assert sorted(names) == [
+    f'{name}@7t.epochs={epochs}'
+    for name in ('7t', 'finetuned', 'last')
+    for epochs in (1, 2)
+  ]
+
+
 def test_a_sweep_of_one_strategy(config):
   sweep = [
     {'study.strategies.7t.epochs': e, 'study.strategies.7t.learning_rate': r}

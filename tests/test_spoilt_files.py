@@ -13,11 +13,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbjax import cli, config, errors, files
+from cmbjax import cli, errors, files
 from cmbjax.data import cohort, point_table
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, dicom_series, regions, volume
 from cmbjax.review import journal
+from cmbjax.study import config
 from tests import readings, spoilt_readers
 
 SAMPLE = {

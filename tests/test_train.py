@@ -1,5 +1,7 @@
 """Where a training starts, and by what the points of a sweep are compared."""
 
+import dataclasses
+import json
 import types
 from unittest import mock
 
@@ -237,6 +239,45 @@ def test_damaged_networks_are_trained_again_with_a_word(tmp_path, capsys):
   data.write_bytes(data.read_bytes()[:-3])
   assert train._finished(one, shop_of(tmp_path)) is None
   assert 'is damaged; its networks are trained again' in capsys.readouterr().err
+
+
+def test_weights_of_other_code_of_the_stage_are_taken_with_a_word(
+  tmp_path, capsys
+):
+  stored(tmp_path, 'mine')
+  recipe = planned('7t', [(0, 0)]).recipe
+  recipe = dataclasses.replace(recipe, folder=tmp_path)
+  path = tmp_path / 'weights.json'
+  for code, said in (('', False), ('before', True)):
+    known = json.loads(path.read_text()) | {'candidates_code': code}
+    path.write_text(json.dumps(known))
+    train.load_given(recipe)
+    assert ('other code of frst' in capsys.readouterr().err) == said
+
+
+@pytest.mark.parametrize('whole', [False, True])
+def test_a_kill_while_weights_are_saved_loses_nothing(
+  tmp_path, monkeypatch, whole
+):
+  """The others would find checkpoints that are not theirs, and be refused."""
+  group = [planned('7t', [(0, 0)], mark=mark) for mark in 'abc']
+  shop, trained = shop_of(tmp_path), []
+  stored(shop.folder(group[0]), 'a')
+  if whole:
+    checkpoint.Checkpoints(
+      train._common(shop, 0) / 'checkpoints',
+      fingerprint=train._mark(group),
+    ).save(1, {'x': np.ones(2, np.float32)})
+
+  def note(missing, *_):
+    trained.extend(one.fingerprint for one in missing)
+    return [train.Trained(None, (), one.fingerprint) for one in missing]
+
+  monkeypatch.setattr(train, '_train_group', note)
+  some = {('7t', one.variant): one for one in group}
+  plan = plan_of(some)._replace(calls=(tuple(group),))
+  assert set(train.train_all(plan, shop, {})) == set('abc')
+  assert trained == (list('abc') if whole else list('bc'))
 
 
 def test_checkpoints_of_another_training_are_not_deleted(tmp_path):

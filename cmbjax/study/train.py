@@ -202,7 +202,12 @@ def code_of(config: ConfigDict) -> str:
 
 def load_given(recipe: Recipe) -> Trained:
   """The networks of a strategy that is not trained here."""
-  known = checkpoint.read_record(recipe.folder)
+  known, stage = checkpoint.read_record(recipe.folder), recipe.config.candidates
+  if known.get('candidates_code') not in (None, stages.code(stage)):
+    hosts.say(
+      f'{recipe.name}: its weights learned from candidates of other code of '
+      f'{stage}; likelihoods may be off.'
+    )
   table = replicas.from_record(known['replicas'])
   weights = checkpoint.load_weights(recipe.folder)
   return Trained(weights, table, known['fingerprint'])
@@ -236,6 +241,9 @@ def train_all(
     found = {one.fingerprint: _finished(one, shop) for one in group}
     done |= {mark: one for mark, one in found.items() if one is not None}
     missing = [one for one in group if found[one.fingerprint] is None]
+    common = _common(shop, number) / 'checkpoints'
+    if missing and _mark(group) in checkpoint.fingerprints(common):
+      missing = list(group)  # a kill came while their weights were saved
     if missing:
       sources = [
         done[one.source] if one.source else given.get(one.given)
@@ -258,11 +266,8 @@ def _train_group(
   runner = shop.runner(config)
   jobs = [make_job(one, shop.material) for one in group]
   folders = tuple(shop.folder(one) for one in group)
-  # No strategy is called so, nor a training: these hold no sign before '@'.
-  common = shop.workdir / 'models' / f'@together-{number}'
-  if len(group) == 1:
-    common = folders[0]
-  mark = files.digest([one.fingerprint for one in group])
+  common = folders[0] if len(group) == 1 else _common(shop, number)
+  mark = _mark(group)
   _check_unfinished(common / 'checkpoints', mark, shop.overwrite)
 
   def start():
@@ -297,6 +302,18 @@ def _train_group(
     Trained(mine, one.recipe.rows, one.fingerprint)
     for one, mine in zip(group, weights)
   ]
+
+
+def _common(shop: Workshop, number: int) -> pathlib.Path:
+  """Of the state of several trainings, until all are done.
+
+  No training is called so: names have a sign before '@'.
+  """
+  return shop.workdir / 'models' / f'@together-{number}'
+
+
+def _mark(group: Sequence[Planned]) -> str:
+  return files.digest([one.fingerprint for one in group])
 
 
 def _finished(one: Planned, shop: Workshop) -> Trained | None:
