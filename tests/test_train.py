@@ -236,6 +236,9 @@ def test_a_log_that_was_changed_is_left_out(tmp_path, capsys):
   (tmp_path / train.LOG).write_text('{"epoch": 0, "validation_loss": [0.1]}\n')
   assert train.epochs_of(tmp_path) == []
   assert 'was changed after the training' in capsys.readouterr().err
+  (tmp_path / train.LOG).unlink()
+  assert train.epochs_of(tmp_path) == []
+  assert 'is missing; it is left out' in capsys.readouterr().err
 
 
 def test_trainings_together_take_no_folder_of_a_strategy(tmp_path, monkeypatch):

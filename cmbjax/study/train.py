@@ -541,6 +541,9 @@ def learned(folder: pathlib.Path) -> bool:
 def epochs_of(folder: pathlib.Path) -> list[dict]:
   """The log of a finished training; empty where it is not what was written."""
   path = folder / LOG
+  if not path.is_file():
+    hosts.say(f'{path}: is missing; it is left out.')
+    return []
   if checkpoint.read_record(folder).get('log') != sealed.sha256(path):
     hosts.say(f'{path}: was changed after the training; it is left out.')
     return []
@@ -586,5 +589,5 @@ def publish(source: pathlib.Path, strategy: str, fingerprint: str) -> None:
   checkpoint.save_weights(
     target, checkpoint.load_weights(source), checkpoint.read_record(source)
   )
-  if hosts.is_writer():
+  if hosts.is_writer() and (source / LOG).is_file():
     files.write_bytes(target / LOG, files.read_bytes(source / LOG))
