@@ -74,6 +74,29 @@ def test_people_are_checked_before_anything_is_made(
   assert not (tmp_path / 'run').exists()
 
 
+def test_given_weights_hide_what_they_start_from(cohort):
+  """What `mid` would start from is neither trained nor there."""
+  from cmbjax.study import Strategy
+
+  config = configs.load('configs/finetune.py')
+  config.pretrained = ''
+  config.cohorts.btumor_3t = str(cohort)
+  config.test_subjects.btumor_3t = 1
+  config.train.folds = 2
+  config.tests = ('btumor_3t',)
+  where = ('btumor_3t',)
+  for name, one in {
+    'mid': Strategy('Mid', where, 'scratch', weights='7t'),
+    'other': Strategy('Other', weights='7t'),
+    'last': Strategy('Last', where, 'mid'),
+  }.items():
+    config.study.strategies[name] = configs._fields(one)
+    config.strategies = ('last', 'other')
+  study = configs.study_of(config)
+  assert [one.name for one in study.given] == ['mid', 'other']
+  assert material_lib.check_people(study) == {'btumor_3t': 3}
+
+
 def test_labels_of_each_cohort_are_its_own(cohort):
   config = configs.load('configs/finetune.py')
   config.cohorts.btumor_3t = config.cohorts.ccm_3t = str(cohort)

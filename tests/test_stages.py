@@ -159,6 +159,18 @@ def test_what_is_no_candidate_is_one_sentence(monkeypatch, returned, why):
     propose('a:b', np.ones((20, 20, 8), np.float32))
 
 
+@pytest.mark.parametrize('error', [KeyError('x'), SystemExit(0)])
+def test_a_stage_that_fails_is_one_sentence(monkeypatch, error):
+  """One that ended Python ended the study, with exit code 0."""
+
+  def stage(swi, spacing_mm, mask):
+    raise error
+
+  monkeypatch.setattr(stages, 'find', lambda name: stage)
+  with pytest.raises(InputError, match=f'a:b failed .{type(error).__name__}'):
+    propose('a:b', np.ones((20, 20, 8), np.float32))
+
+
 def test_columns_of_other_lengths_are_one_sentence(monkeypatch):
   image, _ = slab(5, num_blobs=5, num_tubes=20)
   good = propose('frst', image)

@@ -21,7 +21,7 @@ from cmbjax import files, plugins
 from cmbjax.detect import candidates
 from cmbjax.detect.candidates import Candidates
 from cmbjax.detect.gates import Gates
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, shown
 
 DEFAULT = 'frst'
 STAGES = {  # both are `candidates.propose`, which looks at `gates.generator`
@@ -52,20 +52,27 @@ def propose(
     jobs: threads; an own stage gets it where it takes `jobs`.
 
   Raises:
-    InputError: there is no such stage, or an own one returns something else
-      than the head of this module says.
+    InputError: there is no such stage, or an own one fails, or returns
+      something else than the head of this module says.
   """
   gates = gates or Gates()
   stage = find(gates.generator)
   if not plugins.is_plugin(gates.generator):
     return stage(swi, spacing_mm, mask, gates=gates, jobs=jobs)
-  found = stage(
-    _locked(swi),
-    tuple(float(side) for side in spacing_mm),
-    _locked(mask),
-    **plugins.accepted(stage, {'jobs': jobs}),
-  )
   name = gates.generator
+  try:
+    found = stage(
+      _locked(swi),
+      tuple(float(side) for side in spacing_mm),
+      _locked(mask),
+      **plugins.accepted(stage, {'jobs': jobs}),
+    )
+  except (Exception, SystemExit) as error:  # of the user's own code
+    kind = type(error).__name__
+    raise InputError(
+      f'{KEY}: {name} failed ({kind}: {shown(error)}); it has to take '
+      '(swi [X, Y, Z], spacing_mm, mask [X, Y, Z]), all read-only.'
+    ) from error
   if isinstance(found, Candidates):
     return _checked(found, swi.shape, name)
   place, score = found if isinstance(found, tuple) else (found, None)

@@ -298,7 +298,8 @@ def _learned_after(study: Study, given: Recipe) -> list[str]:
   for recipe in study.trained:
     at = recipe.strategy.starts
     while at and at != given.name:
-      at = study.recipes[at].strategy.starts
+      one = study.recipes[at]
+      at = one.strategy.starts if one.is_trained else ''
     if at:
       out |= set(recipe.strategy.learns)
   return sorted(out)
