@@ -233,6 +233,10 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
     ),
     (["config.study.strategies.new = Strategy('', ('ccm_3t',))"], 'label: is'),
     (
+      ["config.study.strategies.new = Strategy('7T', ('ccm_3t',))"],
+      r"new\.label: is '7T', as that of 7t",
+    ),
+    (
       ["config.study.cohorts.b = Cohort('B', 'btumor_3t', '', 3, 'all')",
        "config.tests = ('b',)"],
       r'cohorts\.b: subject 1 of protocol btumor_3t .*; set first=11',

@@ -138,6 +138,8 @@ def check(
     _strategy(name, one, strategies, cohorts)
   for name, one in cohorts.items():
     _cohort(name, one)
+  _different_labels('strategies', strategies)
+  _different_labels('cohorts', cohorts)
   claims.check([c for c in config.study.claims if isinstance(c, Claim)])
   known = {(s, t) for s in strategies for t in cohorts}
   for kind, part in ((Row, 'rows'), (Claim, 'claims')):
@@ -311,6 +313,18 @@ def _label(key: str, label: str) -> None:
     raise InputError(
       f'config.{key}.label: is {label!r}, must be a short text for tables.'
     )
+
+
+def _different_labels(part: str, table: Mapping[str, Any]) -> None:
+  """Readers see labels alone, and could not tell two rows apart."""
+  of: dict[str, str] = {}
+  for name, one in table.items():
+    other = of.setdefault(one.label, name)
+    if other != name:
+      raise InputError(
+        f'config.study.{part}.{name}.label: is {one.label!r}, as that of '
+        f'{other}; give it another one.'
+      )
 
 
 def _expression(key: str, text: str) -> None:
