@@ -85,11 +85,11 @@ def resolve(name: str) -> tuple[pathlib.Path, str]:
   path, _, preset = name.partition(':')
   candidates = [pathlib.Path(path).expanduser()]
   if candidates[0].parts[:-1] in ((), ('configs',)):  # no place of one's own
-    candidates.append(_packaged() / candidates[0].name)
+    candidates.append(plugins.packaged() / candidates[0].name)
   for candidate in candidates:
     if candidate.is_file():
       return candidate, preset
-  known = sorted(p.stem for p in _packaged().glob('[a-z]*.py'))
+  known = sorted(p.stem for p in plugins.packaged().glob('[a-z]*.py'))
   raise NoInputError(
     f'--config={name}: no such file; the configs of the package are '
     f'{", ".join(known)} as configs/NAME.py.'
@@ -216,32 +216,20 @@ def _executed(path: pathlib.Path) -> Iterator[ModuleType]:
   the same name.
   """
   plugins.home = path.parent
-  before = dict(sys.modules)
-  package = ModuleType('configs')
-  package.__path__ = [str(path.parent), str(_packaged())]
-  for name in list(sys.modules):
-    if name.partition('.')[0] == 'configs' or name.startswith('cmbjax.configs'):
-      del sys.modules[name]
-  sys.modules |= {'configs': package, 'cmbjax.configs': package}
+  before = set(sys.modules)
   # A name of its own: `configs.base` may be this very file.
   spec = importlib.util.spec_from_file_location(f'configs.__{path.stem}', path)
   try:
     if spec is None:
       raise InputError(f'{path}: is not a Python file.')
     module = importlib.util.module_from_spec(spec)
-    with plugins.searched():
+    with plugins.searched(), plugins.configs_importable(path.parent):
       spec.loader.exec_module(module)
       yield module
   finally:
     for name, one in list(sys.modules.items()):
-      if (
-        name.partition('.')[0] == 'configs'
-        or name.startswith('cmbjax.configs')
-        or (name not in before and _lies_in(one, path.parent))
-      ):
+      if name not in before and _lies_in(one, path.parent):
         del sys.modules[name]
-    for name, one in before.items():
-      sys.modules.setdefault(name, one)
 
 
 def _lies_in(module: Any, folder: pathlib.Path) -> bool:
@@ -559,17 +547,10 @@ def recipe(
   return Recipe(name, strategy, config, folder, rows, strategy.epochs or epochs)
 
 
-def _packaged() -> pathlib.Path:
-  """The configs of the package: in the wheel, or beside it in a checkout."""
-  package = pathlib.Path(__file__).parents[1]
-  inside = package / 'configs'
-  return inside if inside.is_dir() else package.parent / 'configs'
-
-
 def _base(config: ConfigDict) -> ConfigDict:
   """configs/base.py, with the strategies and cohorts of a config."""
   home = plugins.home
-  base = _call(str(_packaged() / 'base.py'), 'get_config')
+  base = _call(str(plugins.packaged() / 'base.py'), 'get_config')
   plugins.home = home
   for part, kind in (('strategies', Strategy), ('cohorts', Cohort)):
     base.study[part] = ConfigDict(
