@@ -509,15 +509,8 @@ def recipe(
   if strategy.settings:
     config = copied(config)
     for key, value in strategy.settings.items():
-      wanted = type(get(config, key))
-      if wanted is float and type(value) is int:
-        value = float(value)
-      if type(value) is not wanted:
-        raise InputError(
-          f'config.study.strategies.{name}.settings: {key} is {value!r}, must '
-          f'be {KINDS[wanted]}.'
-        )
-      put(config, key, value)
+      of = f'config.study.strategies.{name}.settings'
+      values.assign(config, key, value, of=of)
     values.check_numbers(config)
   from cmbjax.training.replicas import Replica
 
