@@ -14,6 +14,7 @@ import pathlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from cmbjax.errors import InputError, shown
@@ -74,7 +75,10 @@ def _imported(module: str) -> Any:
       del sys.modules[name]
   if top not in sys.modules:
     _found.add(top)
-  return importlib.import_module(module)
+  if top == 'configs':
+    return importlib.import_module(module)
+  with configs_importable(home):  # it may be a config itself
+    return importlib.import_module(module)
 
 
 def source(name: str, part: Any) -> str:
@@ -139,6 +143,42 @@ def accepted(function: Callable, settings: Mapping[str, Any]) -> dict[str, Any]:
   )
   names = {p.name for p in parameters if p.kind in by_name}
   return {name: value for name, value in settings.items() if name in names}
+
+
+def packaged() -> pathlib.Path:
+  """The configs of the package: in the wheel, or beside it in a checkout."""
+  package = pathlib.Path(__file__).parent
+  inside = package / 'configs'
+  return inside if inside.is_dir() else package.parent / 'configs'
+
+
+@contextlib.contextmanager
+def configs_importable(folder: pathlib.Path | None) -> Iterator[None]:
+  """Until the block ends, `configs` and `cmbjax.configs` are one package.
+
+  Of a folder first, then of the configs of the package, in a checkout and in a
+  wheel.
+  """
+
+  def known() -> dict[str, ModuleType]:
+    return {
+      name: one
+      for name, one in sys.modules.items()
+      if f'{name}.'.startswith(('configs.', 'cmbjax.configs.'))
+    }
+
+  before = known()
+  for name in before:
+    del sys.modules[name]
+  package = ModuleType('configs')
+  package.__path__ = [str(one) for one in (folder, packaged()) if one]
+  sys.modules |= {'configs': package, 'cmbjax.configs': package}
+  try:
+    yield
+  finally:
+    for name in known():
+      del sys.modules[name]
+    sys.modules |= before
 
 
 @contextlib.contextmanager

@@ -99,6 +99,7 @@ def config_keys(path: pathlib.Path) -> list[Group]:
 def study_keys(comment: str) -> list[Group]:
   """The keys of `config.study`; fields of its parts from their docstrings."""
   from cmbjax.study import spec
+  from cmbjax.study.config import OF_COHORT
 
   known = attributes(spec.Study)
   whole = [
@@ -114,6 +115,7 @@ def study_keys(comment: str) -> list[Group]:
         f'study.{part}.{NAME}.{field.name}', _default(field), told[field.name]
       )
       for field in dataclasses.fields(kind)
+      if kind is spec.Strategy or field.name not in OF_COHORT.values()
     ]
     first = inspect.getdoc(kind).partition('\n')[0]
     groups.append(Group(f'study.{part}.{NAME}', first, keys))
@@ -178,7 +180,7 @@ def write_configs(path: pathlib.Path) -> None:
       lines += ['Those that are there:', '', *_strategies(small.study), '']
     if group.name == f'study.cohorts.{NAME}':
       lines += ['Those that are there, and with `:paper`:', '']
-      lines += [*_cohorts(small.study, paper.study), '']
+      lines += [*_cohorts(small, paper), '']
     lines.append('')
   _write(path, '\n'.join(lines))
 
@@ -197,10 +199,11 @@ def _cohorts(small, paper) -> list[str]:
   """A table of the cohorts of a config at two sizes."""
   lines = ['| NAME | label | subjects | test | subjects, `:paper` | test |']
   lines.append('|---' * 6 + '|')
-  for name, one in small.cohorts.items():
-    big = paper.cohorts[name]
-    cells = [f'`{name}`', one.label, one.subjects, one.test]
-    cells += [big.subjects, big.test]
+  for name, one in small.study.cohorts.items():
+    cells = [f'`{name}`', one.label]
+    for config in (small, paper):
+      held = config.test_subjects[name]
+      cells += [config.simulate.subjects[name], 'all' if held == -1 else held]
     lines.append('| ' + ' | '.join(map(str, cells)) + ' |')
   return lines
 

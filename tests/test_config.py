@@ -2,6 +2,7 @@
 
 import pytest
 
+from cmbjax import plugins
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.study import config as configs
 
@@ -39,7 +40,7 @@ def test_a_config_file_that_is_none(body, message, tmp_path):
 
 
 def test_every_shipped_config_keeps_to_the_base():
-  for path in configs._packaged().glob('[a-z]*.py'):
+  for path in plugins.packaged().glob('[a-z]*.py'):
     if path.stem != 'chen2019':  # definitions alone
       configs.study_of(configs.load(str(path)))
 

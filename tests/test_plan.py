@@ -348,6 +348,16 @@ def test_candidates_of_given_data_are_counted(config, tmp_path):
   assert said == 'counted in btumor_7t, others estimated'
 
 
+def test_a_damaged_data_set_of_before_stops_no_forecast(config, tmp_path):
+  """The run makes it again, so it has to come as far as that."""
+  folder = tmp_path / 'examples' / 'mark' / 'btumor_7t' / 'native' / '1.2.0'
+  folder.mkdir(parents=True)
+  (folder / 'dataset_info.json').write_text('{"splits": [{"sha')
+  study = configs.study_of(config)
+  found = cost.candidates(study, tmp_path, {})
+  assert found == cost.candidates(study, NOWHERE, {})
+
+
 def test_what_no_memory_holds_is_refused(config, monkeypatch):
   monkeypatch.setattr(cost, 'memory_bytes', lambda: 1.2e9)
   with pytest.raises(InputError, match=r'need about 2 GB .*has 1 GB'):

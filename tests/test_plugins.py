@@ -59,3 +59,13 @@ def test_every_change_of_a_part_is_seen(tmp_path, text):
 
 def test_a_part_that_is_built_in_has_no_source():
   assert plugins.source('part', print) == ''
+
+
+def test_a_part_may_be_in_the_config_file(tmp_path, monkeypatch):
+  """As from a wheel, where nothing else makes `configs` importable."""
+  monkeypatch.setattr(sys, 'path', [p for p in sys.path if 'wheel' in p])
+  monkeypatch.chdir(tmp_path)
+  folder = write(tmp_path / 'configs', 'from configs import base as part\n')
+  before = {name for name in sys.modules if name.startswith('configs')}
+  assert found(folder).get_config().seed == 0
+  assert {n for n in sys.modules if n.startswith('configs')} == before

@@ -64,7 +64,7 @@ _LONGEST_NAME = 180  # with a strategy before it a file system takes it
 _SWEPT_FIELDS = ('frozen', 'epochs', 'learning_rate')  # of a strategy
 
 # Tables with a value for each cohort: key -> field of `Cohort`.
-_OF_COHORT = {
+OF_COHORT = {
   'cohorts': 'folder',
   'simulate.subjects': 'subjects',
   'test_subjects': 'test',
@@ -86,11 +86,11 @@ def resolve(name: str) -> tuple[pathlib.Path, str]:
   path, _, preset = name.partition(':')
   candidates = [pathlib.Path(path).expanduser()]
   if candidates[0].parts[:-1] in ((), ('configs',)):  # no place of one's own
-    candidates.append(_packaged() / candidates[0].name)
+    candidates.append(plugins.packaged() / candidates[0].name)
   for candidate in candidates:
     if candidate.is_file():
       return candidate, preset
-  known = sorted(p.stem for p in _packaged().glob('[a-z]*.py'))
+  known = sorted(p.stem for p in plugins.packaged().glob('[a-z]*.py'))
   raise NoInputError(
     f'--config={name}: no such file; the configs of the package are '
     f'{", ".join(known)} as configs/NAME.py.'
@@ -149,7 +149,7 @@ def lay_out(config: ConfigDict) -> None:
     InputError: one is not a Strategy or Cohort, or a table of cohorts names
       one that there is not.
   """
-  for key in ('study.strategies', 'study.cohorts', *_OF_COHORT):
+  for key in ('study.strategies', 'study.cohorts', *OF_COHORT):
     _section(config, key)
   for part, kind in (('strategies', Strategy), ('cohorts', Cohort)):
     table = config.study[part]
@@ -157,7 +157,7 @@ def lay_out(config: ConfigDict) -> None:
       if isinstance(one, kind):
         with table.ignore_type():
           table[name] = _fields(one, f'study.{part}.{name}')
-        for key, field in _OF_COHORT.items() if kind is Cohort else ():
+        for key, field in OF_COHORT.items() if kind is Cohort else ():
           if name not in get(config, key):
             value = getattr(one, field)
             get(config, key)[name] = -1 if value == ALL else value
@@ -166,7 +166,7 @@ def lay_out(config: ConfigDict) -> None:
           f'study.{part}.{name}: is {shown(repr(one))}, must be a '
           f'{kind.__name__}(...) of cmbjax.study.'
         )
-  for key in _OF_COHORT:
+  for key in OF_COHORT:
     for name in get(config, key):
       if name not in config.study.cohorts:
         known = ', '.join(config.study.cohorts)
@@ -213,7 +213,7 @@ def _fields(one: Strategy | Cohort, key: str = '') -> ConfigDict:
 def _names(kind: type) -> set[str]:
   """Fields that are keys of `config.study`, for one key decides each value."""
   names = {field.name for field in dataclasses.fields(kind)}
-  return names - {*_OF_COHORT.values()}
+  return names - {*OF_COHORT.values()}
 
 
 def _call(name: str, function: str):
@@ -244,32 +244,20 @@ def _executed(path: pathlib.Path) -> Iterator[ModuleType]:
   the same name.
   """
   plugins.home = path.parent
-  before = dict(sys.modules)
-  package = ModuleType('configs')
-  package.__path__ = [str(path.parent), str(_packaged())]
-  for name in list(sys.modules):
-    if name.partition('.')[0] == 'configs' or name.startswith('cmbjax.configs'):
-      del sys.modules[name]
-  sys.modules |= {'configs': package, 'cmbjax.configs': package}
+  before = set(sys.modules)
   # A name of its own: `configs.base` may be this very file.
   spec = importlib.util.spec_from_file_location(f'configs.__{path.stem}', path)
   try:
     if spec is None:
       raise InputError(f'{path}: is not a Python file.')
     module = importlib.util.module_from_spec(spec)
-    with plugins.searched():
+    with plugins.searched(), plugins.configs_importable(path.parent):
       spec.loader.exec_module(module)
       yield module
   finally:
     for name, one in list(sys.modules.items()):
-      if (
-        name.partition('.')[0] == 'configs'
-        or name.startswith('cmbjax.configs')
-        or (name not in before and _lies_in(one, path.parent))
-      ):
+      if name not in before and _lies_in(one, path.parent):
         del sys.modules[name]
-    for name, one in before.items():
-      sys.modules.setdefault(name, one)
 
 
 def _lies_in(module: Any, folder: pathlib.Path) -> bool:
@@ -317,7 +305,7 @@ def wrong_value(config: ConfigDict, message: str) -> str:
 def _no_such_key(key: str, known: Sequence[str]) -> str:
   if key in _MOVED:
     return f'there is no such key any more; it is {_MOVED[key]} now.'
-  for table, field in _OF_COHORT.items():
+  for table, field in OF_COHORT.items():
     if found := re.fullmatch(rf'study\.cohorts\.(\w+)\.{field}', key):
       return f'there is no such key; it is {table}.{found[1]}.'
   near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
@@ -569,15 +557,8 @@ def recipe(
   if strategy.settings:
     config = copied(config)
     for key, value in strategy.settings.items():
-      wanted = type(get(config, key))
-      if wanted is float and type(value) is int:
-        value = float(value)
-      if type(value) is not wanted:
-        raise InputError(
-          f'config.study.strategies.{name}.settings: {key} is {value!r}, must '
-          f'be {KINDS[wanted]}.'
-        )
-      put(config, key, value)
+      of = f'config.study.strategies.{name}.settings'
+      values.assign(config, key, value, of=of)
     values.check_numbers(config)
   from cmbjax.training.replicas import Replica
 
@@ -613,23 +594,16 @@ def recipe(
   return Recipe(name, strategy, config, folder, rows, strategy.epochs or epochs)
 
 
-def _packaged() -> pathlib.Path:
-  """The configs of the package: in the wheel, or beside it in a checkout."""
-  package = pathlib.Path(__file__).parents[1]
-  inside = package / 'configs'
-  return inside if inside.is_dir() else package.parent / 'configs'
-
-
 def _base(config: ConfigDict) -> ConfigDict:
   """configs/base.py, with the strategies and cohorts of a config."""
   home = plugins.home
-  base = _call(str(_packaged() / 'base.py'), 'get_config')
+  base = _call(str(plugins.packaged() / 'base.py'), 'get_config')
   plugins.home = home
   for part, kind in (('strategies', Strategy), ('cohorts', Cohort)):
     base.study[part] = ConfigDict(
       {name: _fields(kind(label='')) for name in config.study[part]}
     )
   for name in config.study.cohorts:
-    for key in _OF_COHORT:
+    for key in OF_COHORT:
       get(base, key)[name] = '' if key == 'cohorts' else 0
   return base

@@ -5,7 +5,6 @@ so, and where the numbers come from.
 """
 
 import functools
-import json
 import math
 import os
 import pathlib
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmbjax import files
 from cmbjax.data import augment
 from cmbjax.data.built import is_built
 from cmbjax.data.channels import data_set as data_set_of
@@ -121,8 +121,8 @@ def candidates(
     folder = pathlib.Path(cohort.folder).expanduser()
     built = [folder] if cohort.folder and is_built(folder) else []
     built = built or _built_before(workdir, name, data_set)
-    if built:
-      number = max(map(_num_examples, built))
+    number = max(map(_num_examples, built), default=0)
+    if number:
       counted.append(name)
     else:
       number = _per_scan(cohort, config.simulate.slab_mm) * subjects
@@ -145,9 +145,13 @@ def _built_before(
 
 
 def _num_examples(folder: pathlib.Path) -> int:
-  info = json.loads((folder / 'dataset_info.json').read_text())
-  lengths = (split['shardLengths'] for split in info['splits'])
-  return sum(int(n) for shards in lengths for n in shards)
+  """As a data set says; 0 where it is damaged: a run makes it again."""
+  try:
+    info = files.read_object(folder / 'dataset_info.json')
+    lengths = (split['shardLengths'] for split in info['splits'])
+    return sum(int(n) for shards in lengths for n in shards)
+  except (InputError, KeyError, TypeError, ValueError):
+    return 0
 
 
 def _per_scan(cohort: Cohort, slab_mm: float) -> float:

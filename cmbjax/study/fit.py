@@ -21,6 +21,7 @@ from cmbjax.study import plan, train, values
 from cmbjax.study.material import Material
 from cmbjax.study.spec import Cohort, Point, Strategy, Study
 from cmbjax.training import held_out
+from cmbjax.weights import catalogue
 
 NAME = 'fitted'  # of the strategy, and of its folder in models/
 _COHORT, _START = 'own', 'start'
@@ -78,7 +79,7 @@ def fit(
   given = classifier.load(start) if start is not None else None
   config = _config(settings or {}, given)
   material = _material(config, patches, label, subject)
-  study = _study(config, None if start is None else _folder_of(start))
+  study = _study(config, None if start is None else catalogue.resolve(start))
   train.check_layers((Point('', study, {}),))
   train.check_given(study)
   workdir = pathlib.Path(workdir).expanduser()
@@ -103,12 +104,6 @@ def fit(
   return Fitted(classifier.load(folder), likelihood, material.fold_of, folder)
 
 
-def _folder_of(start: str | os.PathLike) -> pathlib.Path:
-  from cmbjax.weights import catalogue
-
-  return catalogue.resolve(start)
-
-
 def _config(settings: Mapping[str, Any], given: classifier.Classifier | None):
   """configs/base.py with some values changed.
 
@@ -125,14 +120,7 @@ def _config(settings: Mapping[str, Any], given: classifier.Classifier | None):
       raise InputError(
         f'settings: holds {key!r}; allowed are {", ".join(known)}.'
       )
-    kind = type(configs.get(config, key))
-    if kind is float and type(value) is int:
-      value = float(value)
-    if type(value) is not kind:
-      raise InputError(
-        f'settings: {key} is {value!r}, must be {values.KINDS[kind]}.'
-      )
-    values.put(config, key, value)
+    values.assign(config, key, value, of='settings')
   config.strategies, config.tests = (NAME,), (_COHORT,)
   config.study.rows = config.study.claims = ()  # of other strategies
   strategies = {NAME: Strategy(NAME, learns=(_COHORT,))}

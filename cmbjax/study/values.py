@@ -100,6 +100,15 @@ def put(config: ConfigDict, key: str, value: Any) -> None:
   (get(config, section) if section else config)[last] = value
 
 
+def assign(config: ConfigDict, key: str, value: Any, *, of: str) -> None:
+  """As `put`, for a value of the same kind; `of` is for the message."""
+  kind = type(get(config, key))
+  value = float(value) if kind is float and type(value) is int else value
+  if type(value) is not kind:
+    raise InputError(f'{of}: {key} is {value!r}, must be {KINDS[kind]}.')
+  put(config, key, value)
+
+
 def plain(value: Any) -> Any:
   """A config or a value of it as JSON takes it, for records."""
   if hasattr(value, '_asdict'):
