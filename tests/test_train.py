@@ -1,5 +1,6 @@
 """Where a training starts, and by what the points of a sweep are compared."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -179,6 +180,19 @@ def test_a_training_that_diverged_is_never_chosen(
   chosen = train.choose(plan_of(points), dict.fromkeys(seen), shop)
   assert chosen['finetuned'].variant == ('good' if diverged else 'wild')
   assert (',inf,' in (tmp_path / 'sweep.csv').read_text()) == diverged
+  monkeypatch.setattr(train, 'learned', lambda _: False)
+  with pytest.raises(InputError, match=r'finetuned: .* no point of the sweep'):
+    train.choose(plan_of(points), dict.fromkeys(seen), shop)
+
+
+def test_a_point_that_diverged_alone_does_not_end_the_sweep(capsys):
+  """It did where its program was another one than that of the others."""
+  state = types.SimpleNamespace(best_value=np.array([np.inf, np.inf]))
+  job = job_of('finetuned', [(0, 0), (1, 0)])
+  with pytest.raises(InputError, match='of no network was ever'):
+    loop._check_finite([job], state)
+  loop._check_finite([dataclasses.replace(job, variant='loss=bad')], state)
+  assert capsys.readouterr().err.count('was never a finite number') == 2
 
 
 def stored(folder, mark):
