@@ -222,6 +222,11 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
     ),
     (["config.study.strategies.new = Strategy('', ('ccm_3t',))"], 'label: is'),
     (
+      ["config.study.strategies.new = Strategy('two\\nlines', ('ccm_3t',))"],
+      'short text for tables, of one line',
+    ),
+    (["config.name = 'a\\0b'"], 'name: is .* must be one line'),
+    (
       ["config.study.cohorts.b = Cohort('B', 'btumor_3t', '', 3, 'all')",
        "config.tests = ('b',)"],
       r'cohorts\.b: subject 1 of protocol btumor_3t .*; set first=11',

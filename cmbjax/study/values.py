@@ -123,6 +123,8 @@ def check(
 ) -> None:
   """Checks every value of a config by itself."""
   check_numbers(config)
+  if not config.name.isprintable():
+    raise InputError(f'config.name: is {config.name!r}, must be one line.')
   _choices('strategies', config.strategies, strategies)
   _choices('tests', config.tests, cohorts)
   _choices('patches', (config.patches,), PATCHES)
@@ -349,9 +351,11 @@ def _choices(key: str, values: Any, allowed: Sequence[str] | Mapping) -> None:
 
 
 def _label(key: str, label: str) -> None:
-  if not isinstance(label, str) or not label.strip() or len(label) > 60:
+  short = isinstance(label, str) and label.strip() and len(label) <= 60
+  if not short or not label.isprintable():
     raise InputError(
-      f'config.{key}.label: is {label!r}, must be a short text for tables.'
+      f'config.{key}.label: is {label!r}, must be a short text for tables, of '
+      'one line.'
     )
 
 
