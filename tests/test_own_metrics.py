@@ -144,6 +144,8 @@ def test_a_metric_that_cannot_work_ends_before_any_work(mine, name, said):
 def test_a_name_that_is_no_plugin_is_refused():
   with pytest.raises(InputError, match="'f2'; give each as 'module:name'"):
     metrics.own('f2')
+  with pytest.raises(InputError, match="is '3'; give each as"):
+    metrics.own(3)
 
 
 @pytest.fixture

@@ -276,11 +276,13 @@ def _cohort(name: str, one: Cohort) -> None:
     )
   if not 0 <= one.subjects <= _MOST_SUBJECTS:
     raise InputError(
-      f'config.simulate.subjects.{name}: is {one.subjects}, must be 0 or more.'
+      f'config.simulate.subjects.{name}: is {one.subjects}, must be 0 to '
+      f'{_MOST_SUBJECTS:,}.'
     )
   if not 1 <= one.first <= _MOST_SUBJECTS:
     raise InputError(
-      f'config.study.cohorts.{name}.first: is {one.first}, must be 1 or more.'
+      f'config.study.cohorts.{name}.first: is {one.first}, must be 1 to '
+      f'{_MOST_SUBJECTS:,}.'
     )
   if one.folder and not os.path.isdir(os.path.expanduser(one.folder)):
     raise NoInputError(
@@ -342,7 +344,8 @@ def _choices(key: str, values: Any, allowed: Sequence[str] | Mapping) -> None:
     raise InputError(
       f'config.{key}: is {values!r}, give a list of some of {tuple(allowed)}.'
     )
-  wrong = [v for v in values if v not in allowed]
+  known = list(allowed)  # a list is looked up in a list without a hash
+  wrong = [v for v in values if v not in known]
   if wrong or len(set(values)) < len(values):
     found = repr(wrong[0]) if wrong else 'a value twice'
     raise InputError(
