@@ -236,6 +236,16 @@ def test_flags_reach_strategies_and_cohorts(tmp_path):
     ),
     (["config.study.strategies.new = Strategy('', ('ccm_3t',))"], 'label: is'),
     (
+      ["config.study.strategies.new = Strategy('two\\nlines', ('ccm_3t',))"],
+      'short text for tables, of one line',
+    ),
+    (["config.tests = (['ccm_3t'],)"], r"tests: holds \['ccm_3t'\]"),
+    (
+      ["config.study.cohorts.new = Cohort('N', 'ccm_3t', first=10**7)"],
+      'first: is 10000000, must be 1 to 1,000,000',
+    ),
+    (["config.name = 'a\\0b'"], 'name: is .* must be one line'),
+    (
       ["config.study.cohorts.b = Cohort('B', 'btumor_3t', '', 3, 'all')",
        "config.tests = ('b',)"],
       r'cohorts\.b: subject 1 of protocol btumor_3t .*; set first=11',

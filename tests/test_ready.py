@@ -41,6 +41,8 @@ def owned(workdir, config, sweep=()):
     ('train.backend', 'map', ''),
     ('simulate.jobs', 1, ''),
     ('name', 'another', ''),
+    ('study.claims', (), ''),
+    ('study.strategies.scratch.label', 'Fresh', ''),
   ],
 )
 def test_a_folder_belongs_to_one_setting(config, tmp_path, key, value, refused):

@@ -11,7 +11,7 @@ import pytest
 from cmbjax import sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
-from cmbjax.study import predict, train
+from cmbjax.study import predict, ready, train
 from cmbjax.study.plan import Plan, Planned
 from cmbjax.study.spec import Recipe, Strategy
 from cmbjax.training import checkpoint, held_out, logs, loop, replicas
@@ -203,6 +203,19 @@ def test_a_training_that_diverged_is_never_chosen(
   chosen = train.choose(plan_of(points), dict.fromkeys(seen), shop)
   assert chosen['finetuned'].variant == ('good' if diverged else 'wild')
   assert (',inf,' in (tmp_path / 'sweep.csv').read_text()) == diverged
+  monkeypatch.setattr(train, 'learned', lambda _: False)
+  with pytest.raises(InputError, match=r'finetuned: .* no point of the sweep'):
+    train.choose(plan_of(points), dict.fromkeys(seen), shop)
+
+
+def test_a_point_that_diverged_alone_does_not_end_the_sweep(capsys):
+  """It did where its program was another one than that of the others."""
+  state = types.SimpleNamespace(best_value=np.array([np.inf, np.inf]))
+  job = job_of('finetuned', [(0, 0), (1, 0)])
+  with pytest.raises(InputError, match='of no network was ever'):
+    loop._check_finite([job], state)
+  loop._check_finite([dataclasses.replace(job, variant='loss=bad')], state)
+  assert capsys.readouterr().err.count('was never a finite number') == 2
 
 
 def stored(folder, mark):
@@ -333,3 +346,39 @@ def test_trainings_together_take_no_folder_of_a_strategy(tmp_path, monkeypatch):
   for one in group:
     checkpoint.load_weights(shop.folder(one))
   assert len(list((tmp_path / 'models').iterdir())) == 2
+
+
+def given(tmp_path, model, **known):
+  """A study of nothing but given weights."""
+  config = configs.load('configs/finetune.py')
+  config.pretrained = ''
+  config.study.strategies.mine = configs._fields(
+    Strategy('Mine', weights=str(tmp_path / 'mine'))
+  )
+  config.strategies = ('mine',)
+  rows = [Replica('mine', 0, 0, 1e-3)._asdict()]
+  record = {'model': model, 'subjects': [], 'replicas': rows}
+  record |= {'fingerprint': 'x', **known}
+  weights = Weights({'a': np.ones((1, 2), np.float32)}, {})
+  checkpoint.save_weights(tmp_path / 'mine', weights, record)
+  return configs.points(config)
+
+
+def test_a_network_whose_code_changed_is_said(tmp_path, capsys):
+  """Its weights fit, and its likelihoods were those of another network."""
+  model = 'tests.own_parts:Small'
+  (point,) = given(tmp_path, model)
+  config = train.network_of(point.study.given[0])
+  code = train.code_of(config)
+  assert len(code) == 16
+  for known, said in ((None, False), (code, False), ('before', True)):
+    more = {} if known is None else {'model_code': known}
+    (point,) = given(tmp_path, model, **more)
+    train.check_given(point.study)
+    assert ('is not the code' in capsys.readouterr().err) is said
+
+
+def test_the_network_of_given_weights_is_found_before_any_work(tmp_path):
+  points = given(tmp_path, 'gone_nets:Net')
+  with pytest.raises(InputError, match="'gone_nets:Net' cannot be imported"):
+    ready._check_parts(points)

@@ -35,7 +35,7 @@ def find(name: str, *, key: str = _KEY) -> Metric:
     InputError: it cannot be imported, fails on 40 made-up candidates of five
       subjects, or does not return a number.
   """
-  if not plugins.is_plugin(name):
+  if not isinstance(name, str) or not plugins.is_plugin(name):
     raise InputError(
       f"{key}: is {shown(name)!r}; give each as 'module:name'. The metrics "
       'of cmbjax are always shown.'

@@ -18,9 +18,12 @@ from cmbjax.study import plan as plan_lib
 from cmbjax.study.spec import Point
 from cmbjax.training import checkpoint, optim, writers
 
-# What may differ between two runs in one folder: it changes no result.
+# What may differ between two runs in one folder: it changes no number.
 _FREE = (
   'name',
+  'study.paper',
+  'study.rows',
+  'study.claims',
   'writers',
   'simulate.jobs',
   'model.convolution',
@@ -126,7 +129,7 @@ def setting_of(points: Sequence[Point]) -> dict[str, Any]:
   plain = {
     key: values.plain(value)
     for key, value in values.flat(config).items()
-    if key not in _FREE
+    if key not in _FREE and not key.endswith('.label')
   }
   if any(point.name for point in points):
     plain['sweep()'] = [values.plain(point.overrides) for point in points]

@@ -61,17 +61,13 @@ def study(
     files.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()
   )
   with alone:
-    log = record.RunRecord(
-      workdir / 'record.json', values.plain(points[0].study.config)
-    )
-    log.write(setting=checked.setting)
-    return _run(points, workdir, log, profile, overwrite)
+    return _run(points, workdir, checked.setting, profile, overwrite)
 
 
 def _run(
   points: tuple[Point, ...],
   workdir: pathlib.Path,
-  log: record.RunRecord,
+  setting: dict[str, Any],
   profile: bool,
   overwrite: bool,
 ) -> 'tables.StudyTables | None':
@@ -91,7 +87,9 @@ def _run(
     {name: one.fingerprint for name, one in given.items()},
   )
   hosts.check_same({'scans': [one.fingerprint for one in plan.trainings]})
+  log = record.RunRecord(workdir / 'record.json', values.plain(study.config))
   log.write(
+    setting=setting,
     fold_hash=material.folds.hash,
     sweep=[point.name for point in points if point.name],
     table=[row._asdict() for one in plan.trainings for row in one.recipe.rows],

@@ -40,7 +40,8 @@ class Strategy:
     starts: name of the strategy whose weights it starts from, fold by fold;
       '' for fresh weights.
     weights: name of bundled weights, or a folder `models/NAME` of an earlier
-      run: it is then used as it is, not trained.
+      run: it is then used as it is, not trained, and has no settings, frozen,
+      epochs or learning_rate of its own.
     frozen: regular expression of layer names that stay as they were loaded,
       for example '^(?!head/)' for a linear probe; '': as
       `config.train.finetune_frozen` says, where it starts from others.

@@ -519,6 +519,9 @@ def choose(
     plan: all trainings.
     done: fingerprint -> networks.
     shop: examples and folders.
+
+  Raises:
+    InputError: no training of one learned anything.
   """
   chosen: dict[str, Planned] = {}
   loss_of: dict[str, float] = {}
@@ -534,6 +537,12 @@ def choose(
     best = chosen.setdefault(strategy, one)
     if loss_of and loss_of[one.fingerprint] < loss_of[best.fingerprint]:
       chosen[strategy] = one
+  for strategy, one in chosen.items():
+    if loss_of and not np.isfinite(loss_of[one.fingerprint]):
+      raise InputError(
+        f'{strategy}: the held-out loss of no point of the sweep was ever a '
+        'finite number; lower the learning rates, or look at the images.'
+      )
   table = shop.workdir / 'sweep.csv'
   if not loss_of and hosts.is_writer():
     table.unlink(missing_ok=True)  # of an earlier sweep

@@ -101,7 +101,17 @@ def put(config: ConfigDict, key: str, value: Any) -> None:
 
 
 def assign(config: ConfigDict, key: str, value: Any, *, of: str) -> None:
-  """As `put`, for a value of the same kind; `of` is for the message."""
+  """As `put`, for a value of the same kind.
+
+  Args:
+    config: that is changed.
+    key: dotted.
+    value: a whole number will do for a number.
+    of: whose value it is, for the message.
+
+  Raises:
+    InputError: it is of another kind.
+  """
   kind = type(get(config, key))
   value = float(value) if kind is float and type(value) is int else value
   if type(value) is not kind:
@@ -141,6 +151,8 @@ def check(
     cohorts: by name.
   """
   check_numbers(config)
+  if not config.name.isprintable():
+    raise InputError(f'config.name: is {config.name!r}, must be one line.')
   _choices('strategies', config.strategies, strategies)
   _choices('tests', config.tests, cohorts)
   _choices('patches', (config.patches,), PATCHES)
@@ -293,11 +305,13 @@ def _cohort(name: str, one: Cohort) -> None:
     )
   if not 0 <= one.subjects <= _MOST_SUBJECTS:
     raise InputError(
-      f'config.simulate.subjects.{name}: is {one.subjects}, must be 0 or more.'
+      f'config.simulate.subjects.{name}: is {one.subjects}, must be 0 to '
+      f'{_MOST_SUBJECTS:,}.'
     )
   if not 1 <= one.first <= _MOST_SUBJECTS:
     raise InputError(
-      f'config.study.cohorts.{name}.first: is {one.first}, must be 1 or more.'
+      f'config.study.cohorts.{name}.first: is {one.first}, must be 1 to '
+      f'{_MOST_SUBJECTS:,}.'
     )
   if one.folder and not os.path.isdir(os.path.expanduser(one.folder)):
     raise NoInputError(
@@ -359,7 +373,8 @@ def _choices(key: str, values: Any, allowed: Sequence[str] | Mapping) -> None:
     raise InputError(
       f'config.{key}: is {values!r}, give a list of some of {tuple(allowed)}.'
     )
-  wrong = [v for v in values if v not in allowed]
+  known = list(allowed)  # a list is looked up in a list without a hash
+  wrong = [v for v in values if v not in known]
   if wrong or len(set(values)) < len(values):
     found = repr(wrong[0]) if wrong else 'a value twice'
     raise InputError(
@@ -368,9 +383,11 @@ def _choices(key: str, values: Any, allowed: Sequence[str] | Mapping) -> None:
 
 
 def _label(key: str, label: str) -> None:
-  if not isinstance(label, str) or not label.strip() or len(label) > 60:
+  short = isinstance(label, str) and label.strip() and len(label) <= 60
+  if not short or not label.isprintable():
     raise InputError(
-      f'config.{key}.label: is {label!r}, must be a short text for tables.'
+      f'config.{key}.label: is {label!r}, must be a short text for tables, of '
+      'one line.'
     )
 
 

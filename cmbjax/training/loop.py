@@ -352,12 +352,14 @@ def epoch_after(first: int, logs: Sequence[EpochLog]) -> int:
 def _check_finite(jobs: Sequence[Job], state: State) -> None:
   """Says which rows learned nothing.
 
+  Points of a sweep are only said: the others go on, and these are not chosen.
+
   Raises:
-    InputError: none did.
+    InputError: all of them.
   """
   table = rows_of(jobs)
   lost = ~np.isfinite(state.best_value[: len(table)])
-  if lost.all():
+  if lost.all() and not any(job.variant for job in jobs):
     raise InputError(
       f'{_strategies(jobs)}: the held-out loss of no network was ever a '
       'finite number; lower config.train.learning_rate, or look at the images.'
