@@ -201,11 +201,17 @@ def test_damaged_weights_end_before_any_scan(tmp_path, stored):
   folder = tmp_path / 'w'
   shutil.copytree(stored[0], folder)
   classifier.check(folder, 'balanced', None)
-  record = json.loads((folder / 'weights.json').read_text())
-  (folder / 'weights.json').write_text(json.dumps(record | {'model': 'x'}))
+  path = folder / 'weights.json'
+  record = sealed.read_json(path)
+  path.write_text(
+    json.dumps(json.loads(path.read_text()) | {'subjects': ['a']})
+  )
+  with pytest.raises(InputError, match='differs from its digest'):
+    classifier.check(folder, 'balanced', None)
+  sealed.write_json(path, record | {'model': 'x'})
   with pytest.raises(InputError, match="model is 'x', this cmbjax knows"):
     classifier.check(folder, 'balanced', None)
-  (folder / 'weights.json').write_text(json.dumps(record))
+  sealed.write_json(path, record)
   largest = max(folder.rglob('*'), key=lambda p: p.stat().st_size)
   data = bytearray(largest.read_bytes())
   data[len(data) // 2] ^= 1

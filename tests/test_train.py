@@ -1,7 +1,6 @@
 """Where a training starts, and by what the points of a sweep are compared."""
 
 import dataclasses
-import json
 import types
 from unittest import mock
 
@@ -262,8 +261,8 @@ def test_weights_of_other_code_of_the_stage_are_taken_with_a_word(
   recipe = dataclasses.replace(recipe, folder=tmp_path)
   path = tmp_path / 'weights.json'
   for code, said in (('', False), ('before', True)):
-    known = json.loads(path.read_text()) | {'candidates_code': code}
-    path.write_text(json.dumps(known))
+    known = sealed.read_json(path) | {'candidates_code': code}
+    sealed.write_json(path, known)
     train.load_given(recipe)
     assert ('other code of frst' in capsys.readouterr().err) == said
 

@@ -348,9 +348,9 @@ def _may_replace(folder: pathlib.Path, what: str, overwrite: bool) -> None:
   """
   if not overwrite:
     raise InputError(
-      f'{folder}: holds {what} of other examples, folds or settings, or of '
-      'another version of cmbjax, which would be lost; give another --workdir, '
-      'or --overwrite to replace them.'
+      f'{folder}: holds {what} of other examples, folds or settings, of '
+      'another version of cmbjax, or changed by hand, which would be lost; '
+      'give another --workdir, or --overwrite to replace them.'
     )
   hosts.say(f'{folder}: its {what} are replaced.')
 

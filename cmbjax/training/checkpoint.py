@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from cmbjax import files
+from cmbjax import files, sealed
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.training import hosts, packed
 from cmbjax.training.replicas import Weights
@@ -119,7 +119,7 @@ def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
     (folder / 'weights.json').unlink(missing_ok=True)
   _save(folder / 'weights', weights._asdict(), {})
   if hosts.is_writer():
-    files.write_json(folder / 'weights.json', record)
+    sealed.write_json(folder / 'weights.json', record)
   hosts.barrier('weights are there')
 
 
@@ -136,6 +136,8 @@ def read_record(folder: pathlib.Path) -> dict:
       '`models/NAME` folder of a finished run.'
     )
   found = files.read_object(path)
+  if sealed.SEAL in found:  # packed weights have SHA256SUMS instead
+    found = sealed.read_json(path)
   missing = [
     key
     for key in ('model', 'subjects', 'replicas', 'fingerprint')
