@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 import numpy as np
 import pytest
@@ -162,7 +163,8 @@ def test_command_compares_within_one_run_and_between_two(runs, capsys):
   (one,) = json.loads(out.read_text())
   assert set(one['tests']) >= {'auc', 'fp_per_scan', 'delong', 'mcnemar'}
   compare_command.run(arguments(runs / 'a', runs / 'b', '--draws=50'))
-  assert '7t minus 7t on btumor_3t' in capsys.readouterr().out
+  said = f'7t of {runs / "a"} minus 7t of {runs / "b"} on btumor_3t'
+  assert said in capsys.readouterr().out
   predictions.write(
     runs / 'c' / 'predictions.npz',
     [t._replace(simulated=True) for t in predictions.read(runs / 'a')],
@@ -171,7 +173,7 @@ def test_command_compares_within_one_run_and_between_two(runs, capsys):
   assert '(6 simulated subjects)' in capsys.readouterr().out
   words = ('--strategies', 'finetuned', '7t', '--draws=50')
   compare_command.run(arguments(runs / 'a', runs / 'b', *words))
-  assert 'finetuned minus 7t' in capsys.readouterr().out
+  assert re.search('finetuned of .* minus 7t of', capsys.readouterr().out)
 
 
 def test_command_compares_out_of_fold_with_out_of_fold_only(runs, capsys):

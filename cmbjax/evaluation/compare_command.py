@@ -6,7 +6,7 @@ compared; everything else ends with one line that says why.
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 COLUMNS = (
   ('auc', 'AUC', 3),
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     for first, second in found
   ]
   adjusted = statistics.holm([one.tests['auc'].p for one in results])
-  sys.stdout.write(text(results, adjusted, own))
+  sys.stdout.write(text(results, adjusted, own, runs=arguments.run_folder))
   if arguments.out:
     files.write_json(arguments.out, plain(results, adjusted))
   return 0
@@ -152,20 +152,28 @@ def _where(table) -> tuple[str, str]:
   return table.test, table.kind
 
 
-def text(results: list, adjusted: list, own: Iterable[str] = ()) -> str:
+def text(
+  results: list,
+  adjusted: list,
+  own: Iterable[str] = (),
+  *,
+  runs: Sequence[str] = (),
+) -> str:
   """Plain text, at most `_WIDTH` columns wide.
 
   Args:
     results: comparisons.
     adjusted: p of AUC of each after Holm.
     own: names of metrics of the user.
+    runs: folders; of two, each strategy is headed with its own.
   """
+  of = [f' of {run}' for run in runs] if len(runs) == 2 else ['', '']
   columns = [*COLUMNS, *((n, n.rpartition(':')[2][:19], 3) for n in own)]
   lines, lacks = [], undecided(results, adjusted)
   for one, p in zip(results, adjusted):
     kind = 'simulated subjects' if one.simulated else 'subjects'
     lines += [
-      f'{one.first} minus {one.second} on {one.test}'
+      f'{one.first}{of[0]} minus {one.second}{of[1]} on {one.test}'
       f'{", out of fold" if one.kind == "out of fold" else ""} '
       f'({one.num_subjects} {kind})',
       f'  {"":<19}{"difference":>11}  {"95 % interval":<19}{"p":<9}assumes',

@@ -90,7 +90,8 @@ def resolve(name: str) -> tuple[pathlib.Path, str]:
   for candidate in candidates:
     if candidate.is_file():
       return candidate, preset
-  known = sorted(p.stem for p in plugins.packaged().glob('[a-z]*.py'))
+  own = sorted(plugins.packaged().glob('[a-z]*.py'))
+  known = [p.stem for p in own if 'def get_config(' in p.read_text('utf-8')]
   raise NoInputError(
     f'--config={name}: no such file; the configs of the package are '
     f'{", ".join(known)} as configs/NAME.py.'
@@ -224,7 +225,9 @@ def _call(name: str, function: str):
       if function == 'sweep':
         return tuple(module.sweep()) if hasattr(module, 'sweep') else ()
       if not hasattr(module, function):
-        raise InputError(f'--config={name}: has no {function}(preset).')
+        raise InputError(
+          f'--config={name}: has no {function}(preset), which a config needs.'
+        )
       return getattr(module, function)(preset)
   except InputError:
     raise
