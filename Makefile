@@ -3,13 +3,13 @@ PYTHON ?= python3
 WORKDIR ?= runs/finetune
 VENV := .venv
 BIN := $(VENV)/bin
-# Pages of large temporary arrays are kept, not given back and faulted anew.
+# As a run does by itself: pages of large temporary arrays are kept.
 MALLOC := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 
 .PHONY: study test lint docs env clean
 
 study: env
-	$(MALLOC) $(BIN)/python -m cmbjax.main --config=configs/finetune.py --workdir=$(WORKDIR)
+	$(BIN)/python -m cmbjax.main --config=configs/finetune.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.docs
 	$(MALLOC) $(BIN)/python -m pytest
