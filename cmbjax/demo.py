@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from cmbjax.simulate.protocols import COHORTS, DEMO
 
 SEED = 2019  # of no training, tuning or test scans
 
@@ -25,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--cohort',
-    default=DEMO,
-    choices=COHORTS,
-    help=f'what kind of scan to simulate; default: {DEMO}',
+    help='what kind of scan to simulate, as for cmbjax simulate; default: 3T',
   )
   parser.add_argument(
     '--seed', type=int, default=SEED, metavar='S', help=f'default: {SEED}'
@@ -41,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
   """Simulates, detects and opens the review; returns the exit code."""
-  out = pathlib.Path(arguments.out)
-  scans, results = out / 'scans' / arguments.cohort, out / 'results'
-  begin = ['simulate', f'--cohort={arguments.cohort}', '--subjects=1']
+  from cmbjax.simulate.protocols import DEMO
+
+  out, cohort = pathlib.Path(arguments.out), arguments.cohort or DEMO
+  scans, results = out / 'scans' / cohort, out / 'results'
+  begin = ['simulate', f'--cohort={cohort}', '--subjects=1']
   code = _verb([*begin, f'--out={scans}', f'--seed={arguments.seed}'])
   code = code or _verb(['detect', str(scans), str(results)])
   if code:

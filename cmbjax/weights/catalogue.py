@@ -8,7 +8,6 @@ import os
 import pathlib
 
 from cmbjax.errors import NoInputError
-from cmbjax.training import packed
 
 HOME = pathlib.Path(__file__).parent
 NAMES = ('7t', 'finetuned', 'combined', 'robust')
@@ -65,4 +64,6 @@ def shipped() -> dict[str, pathlib.Path]:
 
 def problems(home: pathlib.Path) -> list[str]:
   """What is wrong with a packed folder, one line each; empty when whole."""
+  from cmbjax.training import packed  # late: --help needs no numpy
+
   return packed.problems(home)
