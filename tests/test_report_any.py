@@ -111,6 +111,7 @@ def test_rows_without_numbers_are_whole_rows_everywhere(study, folder):
     ]
     assert {one['row'] for one in mine} == {''}
     assert len(mine) > 20
+  assert {row.test_label for row in study.rows} == {'The clinic', 'The ward'}
   assert 'Row ' not in text.splitlines()[2]
   assert '>Row<' not in page
   assert (folder / 'figure3_rows.png').is_file()
