@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-
 SEED = 2019  # of no training, tuning or test scans
 
 
