@@ -162,9 +162,10 @@ class Line:
     else:
       error, code = _as_error(failure), failure.code
     self._send(failure._asdict())
-    for peer in self._peers.values():
-      peer.finish()
     if self.index == 0:  # it has the service of JAX, which the others miss
+      for peer in self._peers.values():
+        peer.finish()
+      # A connection of theirs is closed by the system when they are gone.
       with self._changed:
         all_left = lambda: self._left.issuperset(self._peers)  # noqa: E731
         self._changed.wait_for(all_left, _GRACE_S + _SETTLE_S)
