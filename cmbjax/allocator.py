@@ -4,7 +4,7 @@ Rule: called once, at the very start of a program; never on import. A thread
 that has its own arena keeps it.
 
 A training step needs some tens of megabytes for its duration. glibc gives
-threads arenas of 64 MB and maps what is larger anew each time, so the kernel
+threads arenas of 64 MB and maps what is larger again each time, so the kernel
 clears those pages in every step: at batch 64 that is a third of all the time.
 """
 

@@ -39,7 +39,7 @@ def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
     known: the built-in parts.
 
   Raises:
-    InputError: there is no such part, or its module cannot be imported.
+    InputError: the part is unknown, or its module cannot be imported.
   """
   if not is_plugin(name):
     if name in known:

@@ -51,7 +51,7 @@ for wheel in "$folder"/dist/*manylinux*.whl; do
   [[ -e $wheel ]] || continue
   "$python" -m pip install --quiet --no-deps --force-reinstall "$wheel"
   # No compiler and an empty cache: what it carries must do.
-  step env CXX=/nowhere XDG_CACHE_HOME="$folder/work/cache" python -c \
+  step env CXX=/nowhere XDG_CACHE_HOME="$folder/empty-cache" python -c \
     'from cmbjax.models import winograd; assert not winograd.why_not()'
 done
 ls -l "$folder"/dist

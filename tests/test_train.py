@@ -10,7 +10,7 @@ import pytest
 from cmbjax import sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
-from cmbjax.study import predict, ready, train
+from cmbjax.study import predict, ready, sweep, train
 from cmbjax.study.plan import Plan, Planned
 from cmbjax.study.spec import Recipe, Strategy
 from cmbjax.training import checkpoint, held_out, logs, loop, replicas
@@ -136,7 +136,7 @@ def test_held_out_loss_is_the_mean_cross_entropy(monkeypatch, tmp_path):
     examples=types.SimpleNamespace(label=LABEL)
   )
   networks = train.Trained(None, (), 'f')
-  found = train.held_out_loss(planned('7t', [(0, 0)]), networks, shop)
+  found = sweep.held_out_loss(planned('7t', [(0, 0)]), networks, shop)
   each = [
     -np.log(max(p if y else 1 - p, 1e-12)) for p, y in zip(likelihood, LABEL)
   ]
@@ -154,13 +154,13 @@ def test_the_point_with_the_smallest_loss_is_chosen(monkeypatch, tmp_path):
   """Of each strategy for itself; nothing is compared without a sweep."""
   loss = {'a1': 0.5, 'a2': 0.3, 'a3': 0.4, 'b1': 0.2, 'b2': 0.6}
   monkeypatch.setattr(
-    train, 'held_out_loss', lambda one, *_: loss[one.fingerprint]
+    sweep, 'held_out_loss', lambda one, *_: loss[one.fingerprint]
   )
-  monkeypatch.setattr(train, 'learned', lambda _: True)
+  monkeypatch.setattr(sweep, 'learned', lambda _: True)
   written, published = [], []
-  monkeypatch.setattr(train, 'write_sweep', lambda *a: written.append(a))
+  monkeypatch.setattr(sweep, 'write_table', lambda *a: written.append(a))
   monkeypatch.setattr(
-    train, 'publish', lambda _, name, mark: published.append((name, mark))
+    sweep, 'publish', lambda _, name, mark: published.append((name, mark))
   )
   points = {
     ({'a': '7t', 'b': 'scratch'}[m[0]], m[1]): planned(
@@ -169,7 +169,7 @@ def test_the_point_with_the_smallest_loss_is_chosen(monkeypatch, tmp_path):
     for m in loss
   }
   rest = dict.fromkeys(loss), shop_of(tmp_path)
-  chosen = train.choose(plan_of(points), *rest)
+  chosen = sweep.choose(plan_of(points), *rest)
   assert {n: p.fingerprint for n, p in chosen.items()} == {
     '7t': 'a2',
     'scratch': 'b1',
@@ -177,7 +177,7 @@ def test_the_point_with_the_smallest_loss_is_chosen(monkeypatch, tmp_path):
   assert published == [('7t', 'a2'), ('scratch', 'b1')]
   assert written[0][2] == loss
   alone = {key: p for key, p in points.items() if key[1] == '1'}
-  chosen = train.choose(plan_of(alone), *rest)
+  chosen = sweep.choose(plan_of(alone), *rest)
   assert {p.fingerprint for p in chosen.values()} == {'a1', 'b1'}
   assert len(written) == 1
 
@@ -196,15 +196,15 @@ def test_a_training_that_diverged_is_never_chosen(
     stored(folder, name)
   seen = {'good': 0.5, 'wild': 0.1}
   monkeypatch.setattr(
-    train, 'held_out_loss', lambda one, *_: seen[one.fingerprint]
+    sweep, 'held_out_loss', lambda one, *_: seen[one.fingerprint]
   )
-  monkeypatch.setattr(train, 'publish', lambda *_: None)
-  chosen = train.choose(plan_of(points), dict.fromkeys(seen), shop)
+  monkeypatch.setattr(sweep, 'publish', lambda *_: None)
+  chosen = sweep.choose(plan_of(points), dict.fromkeys(seen), shop)
   assert chosen['finetuned'].variant == ('good' if diverged else 'wild')
   assert (',inf,' in (tmp_path / 'sweep.csv').read_text()) == diverged
-  monkeypatch.setattr(train, 'learned', lambda _: False)
+  monkeypatch.setattr(sweep, 'learned', lambda _: False)
   with pytest.raises(InputError, match=r'finetuned: .* no point of the sweep'):
-    train.choose(plan_of(points), dict.fromkeys(seen), shop)
+    sweep.choose(plan_of(points), dict.fromkeys(seen), shop)
 
 
 def test_a_point_that_diverged_alone_does_not_end_the_sweep(capsys):
@@ -381,3 +381,13 @@ def test_the_network_of_given_weights_is_found_before_any_work(tmp_path):
   points = given(tmp_path, 'gone_nets:Net')
   with pytest.raises(InputError, match="'gone_nets:Net' cannot be imported"):
     ready._check_parts(points)
+
+
+def test_a_log_that_cannot_tell_makes_no_winner(tmp_path):
+  """Nobody knows then whether its weights are more than its first ones."""
+  log = logs.EpochLog(tmp_path / train.LOG, keep_epochs=0)
+  log.add(epoch=0, validation_loss=[0.5])
+  stored(tmp_path, 'mine')
+  assert sweep.learned(tmp_path)
+  (tmp_path / train.LOG).unlink()
+  assert not sweep.learned(tmp_path)

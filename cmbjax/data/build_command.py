@@ -113,7 +113,7 @@ def load_builder(folder: str) -> type:
   """The class `Builder` of FOLDER/NAME_dataset_builder.py.
 
   A folder that does not exist is looked for in the installed tfds_builders;
-  a plain name that is no folder is the name of a new cohort.
+  a plain name that is not a folder is the name of a new cohort.
 
   Args:
     folder: of the builder, or a name.

@@ -48,7 +48,7 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
   that each gate dropped.
 
   Raises:
-    NoInputError: there is no data set in this folder.
+    NoInputError: this folder holds no data set.
     InputError: one of its files is not what was written.
   """
   path = pathlib.Path(builder_folder) / 'metadata.json'
@@ -103,7 +103,7 @@ def fingerprint(
     candidates: how they are found, see `detect.stages`.
 
   Raises:
-    InputError: as `cohort.read_cohort`, or there is no such stage.
+    InputError: as `cohort.read_cohort`, or the stage is unknown.
   """
   from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
   from cmbjax.data import cohort_builder
@@ -250,7 +250,7 @@ def open_checked(builder_folder: pathlib.Path):
   """The TFDS builder of a data set, all of whose files are as written.
 
   Raises:
-    NoInputError: there is no data set in this folder.
+    NoInputError: this folder holds no data set.
     InputError: it is damaged.
   """
   import tensorflow_datasets as tfds

@@ -224,8 +224,8 @@ def fingerprint(
     channels: what a patch holds.
 
   Raises:
-    InputError: a scan lacks the files of a channel, or there is no such
-      candidate stage.
+    InputError: a scan lacks the files of a channel, or the candidate stage
+      is unknown.
   """
   for scan in cohort.scans:
     cohorts.check_channels(scan, channels)

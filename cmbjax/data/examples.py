@@ -266,7 +266,7 @@ def load(builder_folder: str | pathlib.Path) -> Examples:
   """Reads all examples of a built data set, sorted by key.
 
   Raises:
-    NoInputError: there is no data set in this folder.
+    NoInputError: this folder holds no data set.
     InputError: it is damaged.
   """
   builder_folder = pathlib.Path(builder_folder)

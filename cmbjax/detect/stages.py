@@ -52,7 +52,7 @@ def propose(
     jobs: threads; an own stage gets it where it takes `jobs`.
 
   Raises:
-    InputError: there is no such stage, or an own one fails, or returns
+    InputError: the stage is unknown, or an own one fails, or returns
       something else than the head of this module says.
   """
   gates = gates or Gates()

@@ -146,7 +146,7 @@ def _lacking(claim, test, sizes, start, level, family) -> Judgement:
   gap, size = test.difference, min(sizes)
   error = power.error_of(gap.low, gap.high, size, level=level)
   swapped = len(sizes) == 1
-  # Equivalence is read off the interval; it is no part of Holm's family.
+  # Equivalence is read off the interval; it is not part of Holm's family.
   by_margin = claim.kind == NOT_ABOVE and gap.value < claim.margin
   seen = claim.margin - gap.value if by_margin else gap.value
   strict = level if by_margin else 1 - (1 - level) / family

@@ -19,6 +19,7 @@ from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
 from cmbjax.study import plan as plan_lib
 from cmbjax.study import ready, train, values
+from cmbjax.study import sweep as sweep_lib
 from cmbjax.study.spec import Point
 from cmbjax.training import hosts, record, watch, writers
 
@@ -101,7 +102,7 @@ def _run(
   from cmbjax.report import html, printed
   from cmbjax.study import predict, tabulate
 
-  chosen = train.choose(plan, done, shop)
+  chosen = sweep_lib.choose(plan, done, shop)
   trained = given | {n: done[one.fingerprint] for n, one in chosen.items()}
   predicted = predict.predict_all(study, shop, chosen, trained)
   if not hosts.is_writer():
