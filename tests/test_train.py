@@ -203,7 +203,7 @@ def test_a_training_that_diverged_is_never_chosen(
   assert chosen['finetuned'].variant == ('good' if diverged else 'wild')
   assert (',inf,' in (tmp_path / 'sweep.csv').read_text()) == diverged
   monkeypatch.setattr(sweep, 'learned', lambda _: False)
-  with pytest.raises(InputError, match=r'finetuned: .* no point of the sweep'):
+  with pytest.raises(InputError, match=r'finetuned: no point of the sweep'):
     sweep.choose(plan_of(points), dict.fromkeys(seen), shop)
 
 

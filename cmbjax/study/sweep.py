@@ -50,8 +50,9 @@ def choose(
   for strategy, one in chosen.items():
     if loss_of and not np.isfinite(loss_of[one.fingerprint]):
       raise InputError(
-        f'{strategy}: the held-out loss of no point of the sweep was ever a '
-        'finite number; lower the learning rates, or look at the images.'
+        f'{strategy}: no point of the sweep has a log with a finite held-out '
+        'loss; lower the learning rates or look at the images, and remove the '
+        'folder of a training whose epochs.jsonl is missing, to train it again.'
       )
   table = shop.workdir / 'sweep.csv'
   if not loss_of and hosts.is_writer():
