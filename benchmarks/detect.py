@@ -14,7 +14,7 @@ import time
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.detect import (
+from cmbjax.candidates import (
   candidates,
   growing,
   hessian,

@@ -23,8 +23,8 @@ import resource
 import numpy as np
 
 from cmbjax import files
+from cmbjax.candidates import detector, segmentation, stages
 from cmbjax.data import cohort, tables
-from cmbjax.detect import candidates, segmentation, stages
 from cmbjax.evaluation import statistics
 from cmbjax.imaging import volume
 from cmbjax.progress import Progress
@@ -57,7 +57,7 @@ def main() -> None:
       name, subjects=args.scans, out=args.out / name, seed=args.seed,
       jobs=args.jobs,
     )  # fmt: skip
-  gates = candidates.Gates(generator=args.generator)
+  gates = detector.Gates(generator=args.generator)
   found = {
     name: measure(args.out / name, args.scans, gates, args.jobs)
     for name in simulator.COHORTS

@@ -23,9 +23,9 @@ import sys
 from cmbjax import files
 from cmbjax.data import channels
 from cmbjax.data import examples as examples_lib
+from cmbjax.detect import classifier
 from cmbjax.evaluation import calibration, metrics
 from cmbjax.evaluation.predictions import counts_of, of_examples
-from cmbjax.lesions import classifier
 from cmbjax.simulate import cohort as simulator
 from cmbjax.weights import catalogue
 

@@ -8,8 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from cmbjax.detect.classifier import load
   from cmbjax.evaluation.arrays import compare, metrics
-  from cmbjax.lesions.classifier import load
   from cmbjax.study.fit import fit
 
 __all__ = ['compare', 'fit', 'load', 'metrics']
@@ -19,7 +19,7 @@ __version__ = '0.1.0'
 _HOME = {
   'compare': 'cmbjax.evaluation.arrays',
   'fit': 'cmbjax.study.fit',
-  'load': 'cmbjax.lesions.classifier',
+  'load': 'cmbjax.detect.classifier',
   'metrics': 'cmbjax.evaluation.arrays',
 }
 

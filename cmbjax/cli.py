@@ -13,9 +13,9 @@ from cmbjax.errors import exit_code
 # Verbs whose arguments live in the room that does the work.
 ROOMS = {
   'demo': 'cmbjax.demo',
-  'detect': 'cmbjax.lesions.detect_command',
+  'detect': 'cmbjax.detect.detect_command',
   'review': 'cmbjax.review.review_command',
-  'evaluate': 'cmbjax.lesions.evaluate_command',
+  'evaluate': 'cmbjax.detect.evaluate_command',
   'swi': 'cmbjax.imaging.swi_command',
   'import': 'cmbjax.data.import_command',
   'build': 'cmbjax.data.build_command',

@@ -237,7 +237,7 @@ def _disk() -> Check:
 
 
 def _weights() -> Check:
-  from cmbjax.lesions import classifier
+  from cmbjax.detect import classifier
 
   try:
     known = classifier.load(None)
@@ -305,9 +305,9 @@ def speed() -> dict[str, Any]:
   image, mask = _made_up_brain()
 
   def propose():
-    from cmbjax.detect import candidates
+    from cmbjax.candidates import detector
 
-    candidates.propose(image, SPEED_SPACING, mask)
+    detector.propose(image, SPEED_SPACING, mask)
 
   found['candidates_s'] = round(_least(propose, repeats=2), 2)
   return found

@@ -22,14 +22,14 @@ NAME = 'NAME'  # stands for that of any strategy or cohort
 ROOMS = {  # room -> what it turns into what
   'imaging': 'Files to volumes, SWI, brain masks and regions.',
   'simulate': 'Physics to labelled scans.',
-  'detect': 'An SWI to candidates and outlines.',
+  'candidates': 'An SWI to candidates and outlines.',
   'study': 'A config to a finished study; the spine.',
   'data': 'Cohorts to labelled patches, folds and batches.',
   'models': 'Patches to logits.',
   'training': 'Replicas to weights.',
   'evaluation': 'Predictions to metrics, intervals and tests.',
   'report': 'Numbers to pages, tables and figures.',
-  'lesions': 'One scan, through all of it, to measured lesions.',
+  'detect': 'One scan, through all of it, to measured lesions.',
   'review': 'A person reads, and what was read is kept.',
   'weights': 'The networks that come with the package.',
 }

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 
+from cmbjax.detect import chain, derivatives
 from cmbjax.imaging import bids, volume
-from cmbjax.lesions import chain, derivatives
 from cmbjax.review import cases, composed, journal
 from cmbjax.review.geometry import View
 from cmbjax.review.record import Candidate, new_header

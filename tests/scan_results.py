@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from cmbjax.lesions import counts
-from cmbjax.lesions.result import Lesion, ScanResult
+from cmbjax.detect import counts
+from cmbjax.detect.result import Lesion, ScanResult
 
 REGIONS = (
   ('frontal', 'lobar'),

@@ -184,8 +184,8 @@ def _signal(folder):
 
 
 def _read_signal(folder):
+  from cmbjax.detect import inputs
   from cmbjax.imaging import bids, signal
-  from cmbjax.lesions import inputs
 
   (scan,) = bids.find_scans(folder)
   if scan.phase is not None:
@@ -285,7 +285,7 @@ def _reseal_points(folder):
 
 
 def _read_weights(name, folder):
-  from cmbjax.lesions import classifier
+  from cmbjax.detect import classifier
 
   classifier.check(folder / name, 'balanced', None)
   found = classifier.load(folder / name)
@@ -337,7 +337,7 @@ def _detected(folder):
 
 
 def _read_evaluate(folder):
-  from cmbjax.lesions import against_truth
+  from cmbjax.detect import against_truth
 
   found = against_truth.read(folder / 'results', folder / 'scans')
   against_truth.text(against_truth.evaluate(found))

@@ -15,9 +15,9 @@ from cmbjax.data import (
   patches,
   tables,
 )
+from cmbjax.detect import batch, chain, classifier
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, swi
-from cmbjax.lesions import batch, chain, classifier
 from cmbjax.models import convolution
 from cmbjax.simulate import physics
 from cmbjax.study import config as configs

@@ -11,7 +11,7 @@ from cmbjax.imaging import dicom, volume
 hd = pytest.importorskip('highdicom')
 pytest.importorskip('dcm2niix')
 
-from cmbjax.lesions import dicom_seg  # noqa: E402
+from cmbjax.detect import dicom_seg  # noqa: E402
 from tests import dicom_series as made_up  # noqa: E402
 
 LESIONS = (

@@ -96,8 +96,8 @@ def test_compiled_convolution_switched_off(monkeypatch, tmp_path):
 
 
 def test_weights_that_are_damaged(monkeypatch):
+  from cmbjax.detect import classifier
   from cmbjax.errors import InputError
-  from cmbjax.lesions import classifier
 
   def load(folder):
     raise InputError('weights: arrays do not agree with the manifest.')

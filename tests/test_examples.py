@@ -463,10 +463,6 @@ def test_the_build_command_with_other_candidates(source, tmp_path, capsys):
     _command(['ccm_3t', *flags])
   with pytest.raises(InputError, match=r'--candidates: is .dog.; choose one'):
     _command(['ccm_3t', *flags, '--candidates=dog'])
-  with pytest.raises(InputError, match='simulated_patches does not take it'):
-    _command(
-      ['simulated_patches', f'--data_dir={tmp_path}', '--candidates=frst']
-    )
 
 
 def test_the_build_command_without_a_builder(source, tmp_path):

@@ -23,19 +23,28 @@ ALLOWED = {  # room -> rooms that it may import
   'imaging': FOUNDATION,
   'models': FOUNDATION,
   'simulate': FOUNDATION | {'imaging'},
-  'detect': FOUNDATION | {'imaging', 'models'},
-  'data': FOUNDATION | {'imaging', 'detect'},
+  'candidates': FOUNDATION | {'imaging', 'models'},
+  'data': FOUNDATION | {'imaging', 'candidates'},
   'training': FOUNDATION | {'data', 'models'},
   'evaluation': FOUNDATION,
   'weights': FOUNDATION | {'training'},
   'report': FOUNDATION | {'evaluation'},
-  'review': FOUNDATION | {'imaging', 'detect', 'data', 'evaluation', 'report'},
-  'lesions': FOUNDATION
-  | {'imaging', 'detect', 'data', 'models', 'training', 'evaluation', 'report'}
+  'review': FOUNDATION
+  | {'imaging', 'candidates', 'data', 'evaluation', 'report'},
+  'detect': FOUNDATION
+  | {
+    'imaging',
+    'candidates',
+    'data',
+    'models',
+    'training',
+    'evaluation',
+    'report',
+  }
   | {'weights'},
   'study': FOUNDATION
-  | {'simulate', 'detect', 'data', 'models', 'training', 'evaluation'}
-  | {'report', 'lesions', 'weights'},
+  | {'simulate', 'candidates', 'data', 'models', 'training', 'evaluation'}
+  | {'report', 'detect', 'weights'},
 }
 
 
@@ -99,7 +108,7 @@ def test_nothing_of_ours_needs_tensorflow():
 
 # Rooms whose functions are called from Python, not by a command alone.
 LIBRARY = (
-  *('data', 'detect', 'evaluation', 'imaging', 'lesions', 'models'),
+  *('candidates', 'data', 'detect', 'evaluation', 'imaging', 'models'),
   *('study', 'training'),
 )
 

@@ -12,8 +12,8 @@ import pytest
 
 import cmbjax
 from cmbjax.data import augment
+from cmbjax.detect import classifier
 from cmbjax.errors import InputError
-from cmbjax.lesions import classifier
 from cmbjax.models import MODELS, get_model
 from cmbjax.study import config as configs
 from cmbjax.study import ready, run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbjax.detect import hessian, radial_symmetry
+from cmbjax.candidates import hessian, radial_symmetry
 
 SPACINGS = [(0.5, 0.5, 2.0), (1.0, 1.0, 1.5), (0.4, 0.7, 2.0)]
 

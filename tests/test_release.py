@@ -71,7 +71,7 @@ def test_what_is_left_out_of_the_wheel_are_the_tests_of_the_builders(listed):
   assert not [p for p in wheel if p.split('/')[0] not in TOP]
   assert [p for p in sdist if p.endswith('_test.py')]
   assert 'cmbjax/configs/base.py' in wheel
-  assert 'cmbjax/review/static/page.html' in wheel
+  assert 'cmbjax/review/page/page.html' in wheel
   builders = {p for p in wheel if p.endswith('_dataset_builder.py')}
   assert len(builders) == len(list(ROOT.glob('tfds_builders/*/*_builder.py')))
   assert not [p for p in wheel | sdist if '__pycache__' in p]

@@ -9,7 +9,7 @@ import pytest
 
 import cmbjax
 
-STATIC = pathlib.Path(cmbjax.__file__).parent / 'review' / 'static'
+STATIC = pathlib.Path(cmbjax.__file__).parent / 'review' / 'page'
 VENDOR = STATIC / 'vendor'
 OWN = sorted(path for path in STATIC.iterdir() if path.is_file())
 ROOT = STATIC.parents[2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbjax.detect import segmentation
+from cmbjax.candidates import segmentation
 
 SPACING = (0.5, 0.5, 2.0)
 

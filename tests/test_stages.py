@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cmbjax import plugins
+from cmbjax.candidates import detector, stages
+from cmbjax.candidates.detector import Gates
 from cmbjax.data import built, cohort, examples
-from cmbjax.detect import candidates, stages
-from cmbjax.detect.candidates import Gates
 from cmbjax.errors import InputError
 from tests import small_cohorts
-from tests.test_candidates import ball, slab
+from tests.test_detector import ball, slab
 
 SPACING = (0.5, 0.5, 2.0)
 SPOTS = '''
@@ -29,7 +29,7 @@ def spots(swi, spacing_mm, mask):
 
 def loose(swi, spacing_mm, mask, *, jobs=None):
   """The built-in stage with a gate of one's own."""
-  from cmbjax.detect.candidates import Gates, propose
+  from cmbjax.candidates.detector import Gates, propose
   return propose(swi, spacing_mm, mask, gates=Gates(min_score=1e-3), jobs=jobs)
 
 def places(swi, spacing_mm, mask):
@@ -64,7 +64,7 @@ def propose(name, image, mask=None):
 def test_built_in_stages_are_those_of_the_chain(name):
   image, _ = slab(5, num_blobs=5, num_tubes=20)
   gates = Gates(generator=name)
-  one = candidates.propose(image, SPACING, whole(image), gates=gates)
+  one = detector.propose(image, SPACING, whole(image), gates=gates)
   other = propose(name, image)
   assert len(one) > 5
   np.testing.assert_array_equal(one.centre, other.centre)
@@ -89,7 +89,7 @@ def test_places_become_centres_with_regions_and_measures(own):
   mask[:5] = False
   found = propose('my_spots:places', image, mask)
   assert found.centre.tolist() == [[20, 20, 8], [20, 20, 8], [2, 3, 1]]
-  assert found.reason == ['', 'same as a better one', candidates.OUTSIDE]
+  assert found.reason == ['', 'same as a better one', detector.OUTSIDE]
   assert found.kept.tolist() == [True, False, False]
   np.testing.assert_array_equal(found.score, found.features['contrast'])
   volume = (image < 0.5).sum() * np.prod(SPACING)
@@ -110,7 +110,7 @@ def test_merging_is_in_millimetres(spacing, gap, kept):
   """Voxels apart say nothing: 3 voxels are 1.5 mm here and 3 mm there."""
   image = np.ones((40, 40, 12), np.float32)
   place = np.array([[20, 20, 6], np.add([20, 20, 6], gap)])
-  found = candidates.measure(
+  found = detector.measure(
     image, spacing, whole(image), place, score=[2, 1], gates=Gates(merge_mm=2)
   )
   assert found.kept.sum() == kept
@@ -126,7 +126,7 @@ def test_the_built_in_stage_merges_in_millimetres(side_mm, kept):
     image[x, 20, 4] = 0.1
   gates = Gates(peak_mm=0.1, min_score=0.0, merge_mm=2.0)
   spacing_mm = (side_mm, side_mm, 2.0)
-  found = candidates.propose(image, spacing_mm, whole(image), gates=gates)
+  found = detector.propose(image, spacing_mm, whole(image), gates=gates)
   assert sorted(found.centre[:, 0].tolist()) == [20, 24]
   assert found.kept.sum() == kept
 
@@ -134,7 +134,7 @@ def test_the_built_in_stage_merges_in_millimetres(side_mm, kept):
 def test_candidates_of_the_own_stage_are_taken_as_they_are(own):
   image, _ = slab(5, num_blobs=5, num_tubes=20)
   found = propose('my_spots:loose', image)
-  wanted = candidates.propose(
+  wanted = detector.propose(
     image, SPACING, whole(image), gates=Gates(min_score=1e-3)
   )
   assert found.kept.sum() == wanted.kept.sum() > 0
@@ -180,7 +180,7 @@ def test_columns_of_other_lengths_are_one_sentence(monkeypatch):
     {'centre': good.centre + 0.5},
     {'centre': good.centre + 999},
   ):
-    bad = candidates.Candidates(**vars(good) | change)
+    bad = detector.Candidates(**vars(good) | change)
     monkeypatch.setattr(stages, 'find', lambda name, b=bad: lambda *scan: b)
     with pytest.raises(InputError, match='a:b did not return'):
       propose('a:b', image)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cmbjax.candidates.detector import Gates
 from cmbjax.data import cohort, tables
 from cmbjax.data.truth import Truth
-from cmbjax.detect.candidates import Gates
 from tests import small_cohorts
 
 SHAPE = (30, 30, 20)

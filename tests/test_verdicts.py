@@ -5,8 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from cmbjax.detect.candidates import Candidates
-from cmbjax.lesions import outlines, verdicts
+from cmbjax.candidates.detector import Candidates
+from cmbjax.detect import outlines, verdicts
 
 SPACING = (1.0, 1.0, 2.0)
 POINT = {'threshold': 0.2, 'definite_threshold': 0.6}

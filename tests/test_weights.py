@@ -12,8 +12,8 @@ import pytest
 
 from cmbjax import cli, files, sealed
 from cmbjax.data import folds as folds_lib
+from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.lesions import classifier
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
 from cmbjax.study import train

@@ -15,8 +15,8 @@ import pytest
 
 from cmbjax.data import augment, folds, sampler
 from cmbjax.data import examples as examples_lib
+from cmbjax.detect import learned
 from cmbjax.evaluation import compare, metrics, orderings, predictions
-from cmbjax.lesions import learned
 from cmbjax.models import contract
 from cmbjax.report import html, rows
 from cmbjax.simulate import cohort as simulator

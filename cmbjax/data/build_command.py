@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='name of the cohort (small letters, digits, _), or the folder of a '
     'builder, for example tfds_builders/NAME',
   )
-  parser.add_argument('--manual_dir', '--manual-dir', help='the cohort folder')
+  parser.add_argument(
+    '--manual_dir', '--manual-dir', required=True, help='the cohort folder'
+  )
   parser.add_argument(
     '--data_dir',
     '--data-dir',
@@ -34,10 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     '--config',
-    default=None,
+    default='native',
     help="'native' (default) or 'resampled', also with '_phase', '_magnitude' "
-    'or both behind it, for further channels; of simulated_patches the '
-    'protocol',
+    'or both behind it, for further channels',
   )
   parser.add_argument(
     '--candidates',
@@ -51,10 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--overwrite', action='store_true', help='build again what is there'
   )
-  parser.add_argument(
-    '--num', type=int, help='simulated_patches: how many; default: 20000'
-  )
-  parser.add_argument('--seed', type=int, help='simulated_patches: default: 0')
   beam.add_arguments(parser)
 
 
@@ -68,43 +65,23 @@ def run(args: argparse.Namespace) -> int:
   """
   if args.jobs is not None and args.jobs < 1:
     raise InputError(f'--jobs: is {args.jobs}, must be 1 or more.')
+  from cmbjax.candidates import stages
   from cmbjax.data import examples
-  from cmbjax.detect import stages
 
   builder_class = load_builder(args.builder)
   runner = beam.runner_of(args)
-  draws = hasattr(builder_class, 'fingerprint')  # its records, reads no scans
-  for name, wrong in (
-    ('manual_dir', draws), ('candidates', draws), ('num', not draws),
-    ('seed', not draws),
-  ):  # fmt: skip
-    if wrong and getattr(args, name) is not None:
-      raise InputError(f'--{name}: {builder_class.name} does not take it.')
-  if draws:
-    folder = examples.build_drawn(
-      builder_class,
-      args.data_dir,
-      config=args.config or builder_class.BUILDER_CONFIGS[0].name,
-      num=20_000 if args.num is None else args.num,
-      seed=args.seed or 0,
-      overwrite=args.overwrite,
-      runner=runner,
-    )
-  else:
-    if args.manual_dir is None:
-      raise InputError('--manual_dir: is missing; give the cohort folder.')
-    stage = args.candidates or stages.DEFAULT
-    stages.find(stage, key='--candidates')  # a wrong one ends here
-    folder = examples.build_with(
-      builder_class,
-      args.manual_dir,
-      args.data_dir,
-      config=args.config or 'native',
-      candidates=stage,
-      jobs=args.jobs,
-      overwrite=args.overwrite,
-      runner=runner,
-    )
+  stage = args.candidates or stages.DEFAULT
+  stages.find(stage, key='--candidates')  # a wrong one ends here
+  folder = examples.build_with(
+    builder_class,
+    args.manual_dir,
+    args.data_dir,
+    config=args.config,
+    candidates=stage,
+    jobs=args.jobs,
+    overwrite=args.overwrite,
+    runner=runner,
+  )
   print(folder)
   return 0
 

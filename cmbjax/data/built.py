@@ -84,9 +84,7 @@ def builder_class_of(cohort_name: str) -> type:
     stem = f'{cohort_name}_dataset_builder'
     if pathlib.Path(folder, cohort_name, f'{stem}.py').is_file():
       name = f'tfds_builders.{cohort_name}.{stem}'
-      found = importlib.import_module(name).Builder
-      if not hasattr(found, 'fingerprint'):  # it reads scans
-        return found
+      return importlib.import_module(name).Builder
   base = cohort_builder.CohortBuilder
   names = {'name': cohort_name, '__module__': base.__module__}
   return type(base)('Builder', (base,), names, skip_registration=True)
@@ -100,14 +98,14 @@ def fingerprint(
   Args:
     folder: the cohort.
     channels: that the patches have.
-    candidates: how they are found, see `detect.stages`.
+    candidates: how they are found, see `candidates.stages`.
 
   Raises:
     InputError: as `cohort.read_cohort`, or the stage is unknown.
   """
+  from cmbjax.candidates.gates import Gates
   from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
   from cmbjax.data import cohort_builder
-  from cmbjax.detect.gates import Gates
 
   cohort = cohorts.read_cohort(folder)
   if cohort.unlabelled:

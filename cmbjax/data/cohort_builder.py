@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmbjax import beam, detect, files, imaging, workers
+from cmbjax import beam, candidates, files, imaging, workers
+from cmbjax.candidates import stages
+from cmbjax.candidates.gates import Gates
 from cmbjax.data import channels as channels_lib
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import lupolab, patches, persons, tables, truth
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.detect import stages
-from cmbjax.detect.gates import Gates
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 
@@ -69,7 +69,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     tables_dir: where candidate tables are kept between configs and runs;
       None: they are made anew.
     jobs: threads; None: one per core.
-    candidates: how they are found, see `detect.stages`.
+    candidates: how they are found, see `candidates.stages`.
     runner: of Apache Beam, where scans are worked on; None: here.
     file_format: 'array_record' when None.
     **kwargs: as for every TFDS builder.
@@ -251,7 +251,7 @@ def code_digest() -> str:
   modules = (channels_lib, cohorts, lupolab, patches, persons, tables, truth)
   sources = [pathlib.Path(inspect.getfile(module)) for module in modules]
   sources.append(pathlib.Path(__file__))
-  for room in (imaging, detect):
+  for room in (imaging, candidates):
     sources += sorted(pathlib.Path(room.__file__).parent.glob('*.py'))
   return files.digest(*sources)
 

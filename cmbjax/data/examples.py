@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from cmbjax import files
+from cmbjax.candidates import stages
 from cmbjax.data import built, persons
 from cmbjax.data.built import metadata
-from cmbjax.detect import stages
 from cmbjax.errors import InputError
 
 Columns = TypeVar('Columns', bound=tuple)
@@ -96,7 +96,7 @@ def build(
     config: 'native', 'resampled', or with further channels, see
       `channels.data_set`.
     candidates: how they are found: 'frst', 'hessian' or 'module:function',
-      see `detect.stages`.
+      see `candidates.stages`.
     jobs: threads; None: one per core.
 
   Returns:
@@ -160,41 +160,6 @@ def build_with(
     candidates=candidates,
     jobs=jobs,
     overwrite=overwrite,
-    runner=runner,
-  )
-
-
-def build_drawn(
-  builder_class: type,
-  data_dir: str | pathlib.Path,
-  *,
-  config: str,
-  num: int,
-  seed: int,
-  overwrite: bool = False,
-  runner=None,
-) -> pathlib.Path:
-  """As `build_with`, for a builder that draws its records and reads no scans.
-
-  Args:
-    num: how many records.
-    seed: 0 or more.
-
-  Raises:
-    InputError: a number out of range, or another set lies there already.
-  """
-  for name, value, least in (('num', num, 1), ('seed', seed, 0)):
-    if value < least:
-      raise InputError(f'--{name}: is {value}, must be {least} or more.')
-  return built.write_once(
-    builder_class,
-    pathlib.Path(data_dir),
-    pathlib.Path(data_dir),
-    mark=builder_class.fingerprint(config, num=num, seed=seed),
-    config=config,
-    overwrite=overwrite,
-    num=num,
-    seed=seed,
     runner=runner,
   )
 

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmbjax import files, sealed
+from cmbjax.candidates import stages
+from cmbjax.candidates.gates import Gates
 from cmbjax.data import patches, persons
 from cmbjax.data.cohort import LoadedScan, Scan
 from cmbjax.data.truth import Truth
-from cmbjax.detect import stages
-from cmbjax.detect.gates import Gates
 from cmbjax.errors import InputError
 
 POINT_REACH_MM = 3.0

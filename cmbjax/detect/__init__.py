@@ -1,1 +1,1 @@
-"""SWI and mask to candidate microbleeds, each with its reason."""
+"""One scan to measured lesions."""

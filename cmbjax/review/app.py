@@ -28,7 +28,7 @@ from cmbjax.review.desk import (
 )
 from cmbjax.review.guard import Guard, Refused
 
-STATIC = pathlib.Path(__file__).parent / 'static'
+STATIC = pathlib.Path(__file__).parent / 'page'
 _BLOCK = 2**20
 _NEXT_AFTER_S = 3.0  # when this case is on the screen
 _FULL = (errno.ENOSPC, errno.EDQUOT)

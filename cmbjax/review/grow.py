@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.detect import segmentation
-from cmbjax.detect.gates import Gates
+from cmbjax.candidates import segmentation
+from cmbjax.candidates.gates import Gates
 from cmbjax.errors import InputError
 
 RADIUS_MM = 6.0  # default

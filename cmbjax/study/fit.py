@@ -14,8 +14,8 @@ import numpy as np
 from cmbjax import files
 from cmbjax.data import augment, examples, folds
 from cmbjax.data.channels import CHANNELS
+from cmbjax.detect import classifier
 from cmbjax.errors import InputError
-from cmbjax.lesions import classifier
 from cmbjax.study import config as configs
 from cmbjax.study import plan, train, values
 from cmbjax.study.material import Material

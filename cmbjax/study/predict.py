@@ -16,10 +16,10 @@ from cmbjax import files, sealed
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
+from cmbjax.detect import learned
 from cmbjax.errors import InputError
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
-from cmbjax.lesions import learned
 from cmbjax.study.material import Material
 from cmbjax.study.plan import Planned, source_of
 from cmbjax.study.spec import Study

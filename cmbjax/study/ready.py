@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
-from cmbjax.detect import stages
+from cmbjax.candidates import stages
 from cmbjax.errors import InputError
 from cmbjax.evaluation import metrics
 from cmbjax.study import cost, material, train, values

@@ -11,9 +11,9 @@ import numpy as np
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
+from cmbjax.detect import classifier
 from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
-from cmbjax.lesions import classifier
 from cmbjax.report import rows, tables
 from cmbjax.study import predict, train
 from cmbjax.study.material import Material

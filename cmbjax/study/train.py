@@ -15,9 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cmbjax import files, sealed
+from cmbjax.candidates import stages
 from cmbjax.data import augment, persons
 from cmbjax.data import examples as examples_lib
-from cmbjax.detect import stages
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.study import config as configs

@@ -78,8 +78,8 @@ class Material:
   """One simulated slab, made once."""
 
   def __init__(self):
+    from cmbjax.candidates import detector
     from cmbjax.data import cohort, tables
-    from cmbjax.detect import candidates
     from cmbjax.imaging import volume
     from cmbjax.simulate import cohort as simulate
 
@@ -102,7 +102,7 @@ class Material:
     kind = rows[0].index('type')
     self.kind_of = {int(row[0]): row[kind] for row in rows[1:]}
     swi, spacing = self.loaded.swi, self.loaded.spacing_mm
-    self.found = candidates.propose(swi, spacing, self.loaded.mask)
+    self.found = detector.propose(swi, spacing, self.loaded.mask)
     self.lesion = tables.lesion_of(
       self.found.centre, self.found.regions, self.loaded
     )
@@ -328,7 +328,7 @@ def physics(material: Material) -> None:
 
 def candidates(material: Material) -> None:
   """SWI, radial symmetry, and what the gates let through."""
-  from cmbjax.detect import radial_symmetry
+  from cmbjax.candidates import radial_symmetry
 
   z, part, found = material.middle, material.zoom, material.found
   swi = material.loaded.swi

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from cmbjax import cli
+from cmbjax.detect import classifier
 from cmbjax.evaluation import matching
-from cmbjax.lesions import classifier
 from cmbjax.simulate import cohort
 from cmbjax.weights import catalogue
 from tests import lesion_data, offline, small_cohorts
@@ -427,7 +427,7 @@ def test_pages_and_tables_do_not_outlive_their_result(one):
 
 
 def test_a_bug_in_one_scan_keeps_its_traceback(one, capsys, monkeypatch):
-  from cmbjax.lesions import chain
+  from cmbjax.detect import chain
 
   path, out, options = one
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from cmbjax.data import examples as examples_lib
+from cmbjax.detect import classifier
 from cmbjax.evaluation import predictions
-from cmbjax.lesions import classifier
 from tests import offline
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""SWI and mask to candidate microbleeds, each with its reason."""

@@ -1,0 +1,363 @@
+"""An SWI and its brain mask to candidate microbleeds.
+
+Chain of Bian et al., Neuroimage Clin 2, 2013, on single slices as in Morrison
+et al., 2018: radial symmetry, peaks, growing, shape gates. Rule: nothing is
+thrown away; what a gate rejects stays in the table with its reason.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from cmbjax.candidates import growing, hessian, radial_symmetry
+from cmbjax.candidates.background import flatten
+from cmbjax.candidates.gates import Gates, judge, score
+
+__all__ = ['Candidates', 'Gates', 'flatten', 'measure', 'propose']
+
+SINGLE, TRAVELLING, HARD = 'single slice', 'travelling', 'hard'
+OUTSIDE = 'outside the brain'
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+  """N candidates of one scan, best score first.
+
+  Attributes:
+    centre: [N, 3] int32, voxel nearest the middle of the region's core.
+    score: [N] float32, see `gates.score`.
+    kept: [N] bool.
+    reason: N texts, '' where kept.
+    features: name to [N] float32; sizes in mm.
+    category: N of 'single slice', 'travelling' (drifts from slice to slice,
+      as an oblique vessel does), 'hard' (a microbleed or a hard mimic).
+    regions: N int32 [n, 3] voxel indices.
+  """
+
+  centre: np.ndarray
+  score: np.ndarray
+  kept: np.ndarray
+  reason: list[str]
+  features: dict[str, np.ndarray]
+  category: list[str]
+  regions: list[np.ndarray]
+
+  def __len__(self) -> int:
+    return len(self.score)
+
+
+def propose(
+  swi: np.ndarray,
+  spacing_mm: Sequence[float],
+  mask: np.ndarray,
+  *,
+  gates: Gates | None = None,
+  jobs: int | None = None,
+) -> Candidates:
+  """Finds candidates.
+
+  Args:
+    swi: [X, Y, Z], 0..1, not projected.
+    spacing_mm: voxel sizes along x, y, z; z is the slice axis.
+    mask: [X, Y, Z] bool, the brain; may be empty.
+    gates: the parameters; None means the defaults.
+    jobs: threads; the result does not depend on it.
+
+  Returns:
+    Candidates, best first; the same for the same input, always.
+
+  Raises:
+    ValueError: shapes differ or the generator is unknown.
+  """
+  gates = gates or Gates()
+  if gates.generator not in ('frst', 'hessian'):
+    raise ValueError(
+      f'generator: {gates.generator!r}; allowed are frst and hessian'
+    )
+  _check_grid(swi, mask)
+  spacing_mm = tuple(float(side) for side in spacing_mm)
+  box = _bounding_box(mask, spacing_mm, gates)
+  if box is None:
+    mask, box = np.zeros((1, 1, 1), bool), (slice(0, 1),) * 3
+  image = np.asarray(swi[box], np.float32)
+  brain = np.asarray(mask[box], bool)
+  image = flatten(image, spacing_mm, brain, gates=gates)
+  peak, strength = _find(image, spacing_mm, brain, gates, jobs)
+  seed = growing.darkest_near(image, peak, spacing_mm, reach_mm=gates.seed_mm)
+  seed, strength = _once(seed, strength)
+  features, regions = _measure(image, brain, seed, spacing_mm, gates, jobs)
+  features['response'] = strength.astype(np.float32)
+  features['score'] = score(features, spacing_mm)
+  start = np.array([part.start for part in box])
+  reason = judge(features, gates)
+  return _table(regions, features, reason, gates, spacing_mm, start)
+
+
+def measure(
+  swi: np.ndarray,
+  spacing_mm: Sequence[float],
+  mask: np.ndarray,
+  place: np.ndarray,
+  *,
+  score: np.ndarray | None = None,
+  gates: Gates | None = None,
+  jobs: int | None = None,
+) -> Candidates:
+  """Places that another detector found to candidates: grown and measured.
+
+  No gate of size, shape or score is asked. A place outside the brain is not
+  kept, nor is one that is nearer than `gates.merge_mm` to a better one.
+
+  Args:
+    swi: [X, Y, Z], 0..1, not projected.
+    spacing_mm: voxel sizes along x, y, z; z is the slice axis.
+    mask: [X, Y, Z] bool, the brain.
+    place: [N, 3] voxel indices, rounded here; they become the centres.
+    score: [N], larger is better; None: the contrast of each region.
+    gates: of growing and merging; None means the defaults.
+    jobs: threads.
+
+  Raises:
+    ValueError: shapes differ, a place is outside the image, or a number is
+      not finite.
+  """
+  gates = gates or Gates()
+  _check_grid(swi, mask)
+  spacing_mm = tuple(float(side) for side in spacing_mm)
+  place = voxels(place, swi.shape)
+  image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
+  seed = growing.darkest_near(image, place, spacing_mm, reach_mm=gates.seed_mm)
+  features, regions = _measure(image, mask, seed, spacing_mm, gates, jobs)
+  features['score'] = features['contrast']
+  if score is not None:
+    features['score'] = np.asarray(score, np.float32)
+  if features['score'].shape != (len(place),):
+    raise ValueError(f'{len(place)} places have {np.shape(score)} scores')
+  if not np.isfinite(features['score']).all():
+    raise ValueError('a score is not finite')
+  features['core_centre'] = place
+  reason = ['' if inside else OUTSIDE for inside in mask[tuple(place.T)]]
+  start = np.zeros(3, int)
+  return _table(regions, features, reason, gates, spacing_mm, start)
+
+
+def peaks(
+  image: np.ndarray,
+  response: np.ndarray,
+  spacing_mm: Sequence[float],
+  mask: np.ndarray,
+  *,
+  gates: Gates,
+  least: float,
+  jobs: int | None = None,
+) -> np.ndarray:
+  """Local maxima [N, 3] of the response that lie on something dark.
+
+  A maximum is above `least` and the largest within `peak_mm` in plane and
+  one slice up and down; the best `max_peaks`, best first.
+
+  Args:
+    image: [X, Y, Z], as `flatten` gives it.
+    response: [X, Y, Z] of the filter.
+    spacing_mm: voxel sizes.
+    mask: [X, Y, Z] bool, the brain.
+    gates: distances, darkness and the most peaks.
+    least: smallest response.
+    jobs: threads; None: one per core.
+  """
+  flat = np.flatnonzero((response > least) & mask)
+  place = np.stack(np.unravel_index(flat, response.shape), 1)
+  place = place[_is_dark(image, place, gates.max_darkness)]
+  value = response[tuple(place.T)]
+  half = [max(1, round(gates.peak_mm / side)) for side in spacing_mm[:2]]
+  highest = _highest(response, half, jobs)
+  best = value >= highest[tuple(place.T)]
+  place, value = place[best], value[best]
+  order = np.argsort(-value, kind='stable')[: gates.max_peaks]
+  return place[order].astype(np.int32)
+
+
+def _is_dark(image, place, limit):
+  """Whether the darkest of 3 x 3 pixels in plane is below the limit."""
+  darkest = np.full(len(place), np.inf, np.float32)
+  for dx in (-1, 0, 1):
+    for dy in (-1, 0, 1):
+      x = np.clip(place[:, 0] + dx, 0, image.shape[0] - 1)
+      y = np.clip(place[:, 1] + dy, 0, image.shape[1] - 1)
+      darkest = np.minimum(darkest, image[x, y, place[:, 2]])
+  return darkest < limit
+
+
+def _highest(response, half, jobs):
+  """Maximum filter: in plane slice by slice on threads, then over z."""
+  slices = np.moveaxis(response, 2, 0)
+  size = [2 * h + 1 for h in half]
+  flat = np.empty(slices.shape, np.float32)
+
+  def one(z: int) -> None:
+    flat[z] = ndimage.maximum_filter(slices[z], size, mode='nearest')
+
+  radial_symmetry.over(one, len(flat), jobs)
+  result = flat.copy()
+  np.maximum(result[1:], flat[:-1], out=result[1:])
+  np.maximum(result[:-1], flat[1:], out=result[:-1])
+  return np.moveaxis(result, 0, 2)
+
+
+def _check_grid(swi, mask):
+  if swi.shape != mask.shape or swi.ndim != 3:
+    raise ValueError(f'swi {swi.shape} and mask {mask.shape} must be one grid')
+
+
+def voxels(place: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+  """Places as whole voxels inside a shape, int32 [N, 3].
+
+  Raises:
+    ValueError: another shape than [N, 3], or outside the image.
+  """
+  place = np.asarray(place, float)
+  place = place.reshape(0, 3) if place.size == 0 else place
+  if place.ndim != 2 or place.shape[1] != 3:
+    raise ValueError(f'places have shape {place.shape}, must be [N, 3]')
+  whole = np.rint(place)
+  if not ((whole >= 0) & (whole < shape)).all():  # false for NaN too
+    raise ValueError(f'a place is outside the image of {tuple(shape)} voxels')
+  return whole.astype(np.int32)
+
+
+def _bounding_box(mask, spacing_mm, gates):
+  """Slices round the mask with room for voting and growing, or None."""
+  margin = max(gates.growth_mm, gates.shell_mm[1])
+  box = []
+  for axis in range(3):
+    others = tuple(a for a in range(3) if a != axis)
+    found = np.flatnonzero(mask.any(others))
+    if not len(found):
+      return None
+    room = int(np.ceil(margin / spacing_mm[axis]))
+    box.append(
+      slice(
+        max(int(found[0]) - room, 0),
+        min(int(found[-1]) + room + 1, mask.shape[axis]),
+      )
+    )
+  return tuple(box)
+
+
+def _find(image, spacing_mm, mask, gates, jobs):
+  """Peaks [N, 3] of the generator and the radial symmetry there [N]."""
+  response = radial_symmetry.radial_symmetry(
+    image,
+    spacing_mm,
+    mask=mask,
+    radii_mm=gates.radii_mm,
+    strictness=gates.strictness,
+    min_gradient=gates.min_gradient,
+    jobs=jobs,
+  )
+  if gates.generator == 'frst':
+    peak = peaks(
+      image,
+      response,
+      spacing_mm,
+      mask,
+      gates=gates,
+      least=gates.min_response,
+      jobs=jobs,
+    )
+    return peak, response[tuple(peak.T)]
+  blobness = hessian.blobness(
+    image, spacing_mm, mask=mask, diameters_mm=gates.diameters_mm, jobs=jobs
+  )
+  peak = peaks(
+    image,
+    blobness,
+    spacing_mm,
+    mask,
+    gates=gates,
+    least=gates.min_blobness,
+    jobs=jobs,
+  )
+  # The two maps peak a voxel apart at times.
+  near = growing.darkest_near(-response, peak, spacing_mm, reach_mm=1.0)
+  return peak, response[tuple(near.T)]
+
+
+def _measure(image, mask, seed, spacing_mm, gates, jobs):
+  """Features of the half-maximum regions and of their cores."""
+  features, grown = {}, []
+  for prefix, level in (('core_', gates.core_level), ('', gates.level)):
+    regions = growing.grow(
+      image,
+      mask,
+      seed,
+      spacing_mm,
+      level=level,
+      growth_mm=gates.growth_mm,
+      shell_mm=gates.shell_mm,
+      jobs=jobs,
+    )
+    found = growing.shapes(regions, spacing_mm, growth_mm=gates.growth_mm)
+    features |= {prefix + name: values for name, values in found.items()}
+    grown.append(regions)
+  for name in ('contrast', 'darkest', 'background', 'edge_mm', 'crowding'):
+    del features[f'core_{name}']  # the same for both
+  features['blobness'], features['roundness'] = hessian.blobness_at(
+    image, seed, spacing_mm, diameters_mm=gates.diameters_mm
+  )
+  return features, grown[1]
+
+
+def _once(seed, strength):
+  """Seeds that differ; of doubles the first, which has the best response."""
+  _, first = np.unique(seed, axis=0, return_index=True)
+  first = np.sort(first)
+  return seed[first], strength[first]
+
+
+def _table(regions, features, reason, gates, spacing_mm, start):
+  """Sorts and merges."""
+  centre = np.rint(features.pop('core_centre')).astype(np.int32)
+  features.pop('centre')
+  order = np.lexsort((*centre.T, -features['score']))
+  features = {name: values[order] for name, values in features.items()}
+  centre, value = centre[order], features.pop('score')
+  ends = np.searchsorted(regions.owner, np.arange(len(value)) + 1)
+  voxels = np.split(regions.voxel, ends[:-1])
+  voxels = [voxels[i] + start.astype(np.int32) for i in order]
+  reason = _merge([reason[i] for i in order], centre, spacing_mm, gates)
+  return Candidates(
+    (centre + start).astype(np.int32),
+    value,
+    np.array([not text for text in reason], bool),
+    reason,
+    features,
+    _categories(features, gates),
+    voxels,
+  )
+
+
+def _merge(reason, centre, spacing_mm, gates):
+  """Of kept candidates that are too near, the better one stays."""
+  kept = np.flatnonzero([not text for text in reason])
+  place = centre[kept] * np.asarray(spacing_mm)
+  stays = np.ones(len(kept), bool)
+  for i in range(len(kept)):
+    if stays[i]:
+      away = np.linalg.norm(place[i + 1 :] - place[i], axis=1)
+      stays[i + 1 :] &= away >= gates.merge_mm
+  reason = list(reason)
+  for i in kept[~stays]:
+    reason[i] = 'same as a better one'
+  return reason
+
+
+def _categories(features, gates):
+  shift = features['centroid_shift_mm'] > gates.travel_mm
+  single = features['num_slices'] == 1
+  return [
+    SINGLE if one else TRAVELLING if moves else HARD
+    for one, moves in zip(single, shift)
+  ]

@@ -1,0 +1,242 @@
+"""Many scans, one after the other or several at once, to files.
+
+Rule: a scan that fails is reported and leaves the others alone; a scan that
+is done is not done again unless something that decides its numbers changed.
+"""
+
+import dataclasses
+import datetime
+import functools
+import importlib
+import json
+import os
+import pathlib
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cmbjax
+from cmbjax import files, workers
+from cmbjax.candidates import stages
+from cmbjax.data.channels import ONLY_SWI
+from cmbjax.detect import chain, classifier, derivatives
+from cmbjax.errors import InputError
+from cmbjax.imaging import bids
+
+GIGABYTES = 2.0  # peak of one process
+# Whose code makes the numbers.
+_ROOMS = ('imaging', 'candidates', 'data', 'models', 'evaluation', 'detect')
+_FACTS = (  # fields of a sidecar that a result repeats or depends on
+  'EchoTime',
+  'MagneticFieldStrength',
+  'Units',
+  'Manufacturer',
+  'ManufacturersModelName',
+  'Simulated',
+  'SimulationSeed',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The same for all scans of a run."""
+
+  out: pathlib.Path
+  weights: pathlib.Path | None  # None: those of the package
+  fallback: pathlib.Path | None = None  # for scans without all its channels
+  classify: bool = True
+  options: chain.Options = dataclasses.field(default_factory=chain.Options)
+  candidates: bool = False  # also the table of all candidates
+  steps: bool = False  # also the images on the way
+  page: bool = True
+
+
+class Outcome(NamedTuple):
+  """How one scan ended."""
+
+  name: str
+  record: dict[str, Any] | None  # None: it failed
+  error: str = ''  # one line
+  trace: str = ''  # of a bug
+
+
+def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
+  """16 hex digits: same inputs, settings, weights and program.
+
+  Raises:
+    InputError: a file of the scan cannot be read.
+  """
+  channels, weights = ONLY_SWI, None
+  stage = settings.options.candidates or stages.DEFAULT
+  if settings.classify:
+    weights = classifier.fingerprint(settings.weights)
+    channels = classifier.channels_of(settings.weights)
+    if settings.options.candidates is None:
+      stage = classifier.candidates_of(settings.weights)
+  if len(channels) > 1 and settings.fallback is not None:
+    weights = [weights, classifier.fingerprint(settings.fallback)]
+  try:
+    content = [
+      [path.name, files.digest(path), _facts(bids.sidecar(path))]
+      for path in chain.files_of(scan, channels)
+    ]
+  except OSError as error:
+    raise InputError(
+      f'{error.filename}: cannot be read ({error.strerror}).'
+    ) from error
+  options = dataclasses.asdict(settings.options)
+  options['atlas'] = _atlas(settings.options.atlas)
+  options['candidates'] = [stage, stages.code(stage)]
+  return files.digest(
+    content,
+    _facts(scan.sidecar),
+    options,
+    [settings.candidates, settings.steps, settings.page],
+    weights,
+    _program(),
+  )
+
+
+def _facts(sidecar: dict[str, Any]) -> dict[str, Any]:
+  return {name: sidecar.get(name) for name in _FACTS}
+
+
+def _atlas(path: pathlib.Path | None) -> list[str]:
+  """Digests of an atlas and of the table of its names beside it."""
+  if path is None:
+    return []
+  stem = path.name.removesuffix('.gz').removesuffix('.nii')
+  table = path.with_name(stem + '.tsv')
+  return [files.digest(p) for p in (path, table) if p.is_file()]
+
+
+def run(
+  scans: Sequence[bids.ScanFiles],
+  settings: Settings,
+  *,
+  jobs: int,
+  threads: int,
+) -> Iterator[Outcome]:
+  """The outcome of every scan, as they come.
+
+  Args:
+    scans: what to do.
+    settings: how.
+    jobs: processes; 1: this one.
+    threads: of each process.
+
+  Raises:
+    InputError: a process was killed.
+  """
+  work = functools.partial(analyse, settings=settings, threads=threads)
+  yield from workers.spread(work, scans, jobs, gigabytes=GIGABYTES)
+
+
+def analyse(
+  scan: bids.ScanFiles, settings: Settings, threads: int | None = None
+) -> Outcome:
+  """One scan to its files and its record. Never raises for a bad scan.
+
+  Args:
+    scan: its files.
+    settings: of the whole call.
+    threads: None: one per core.
+  """
+  try:
+    networks = load(settings.weights) if settings.classify else None
+    fallback = None
+    if networks and settings.fallback and len(networks.channels) > 1:
+      fallback = load(settings.fallback)
+    mark = mark_of(scan, settings)
+    derivatives.write_failure(settings.out, scan.name, 'was interrupted')
+    analysis = chain.analyse(
+      scan, networks, settings.options, fallback=fallback, threads=threads
+    )
+    written = derivatives.write_scan(
+      settings.out,
+      analysis,
+      candidates=settings.candidates,
+      steps=settings.steps,
+      page=settings.page,
+    )
+    record = derivatives.write_record(
+      settings.out, analysis.result, mark, written, scan=scan
+    )
+  except InputError as error:
+    return _failed(settings, scan.name, str(error))
+  except Exception as error:  # a bug in one scan must not stop the others
+    why = f'{type(error).__name__}: {error}'
+    return _failed(settings, scan.name, why, traceback.format_exc())
+  return Outcome(scan.name, record | {'shown': _shown(analysis.result)})
+
+
+def _failed(settings, name, why, trace='') -> Outcome:
+  derivatives.write_failure(settings.out, name, why)
+  return Outcome(name, None, why, trace)
+
+
+@functools.cache
+def load(weights: pathlib.Path | None) -> classifier.Classifier:
+  """The classifier, read once in each process."""
+  _compilation_cache()
+  return classifier.load(weights)
+
+
+class Log:
+  """One file per run, a JSON object per line, written as things happen."""
+
+  def __init__(self, out: pathlib.Path):
+    now = datetime.datetime.now(datetime.UTC)
+    folder = files.make_folder(out / 'logs')
+    self.path = folder / f'run-{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl'
+
+  def add(self, event: str, **fields: Any) -> None:
+    """Appends one line."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+    line = json.dumps({'time': now, 'event': event, **fields}, default=str)
+    files.append_text(self.path, line + '\n')
+
+
+def affordable(wanted: int | None, count: int) -> tuple[int, int]:
+  """(processes, threads of each) for `count` scans.
+
+  Candidates run on threads, so few processes keep many cores busy.
+  """
+  cores = workers.cores()
+  jobs = wanted or max(1, min(workers.fit(GIGABYTES), cores // 2))
+  jobs = max(1, min(jobs, count))
+  return jobs, max(1, cores // jobs)
+
+
+def _shown(result) -> str:
+  """A scan in one line."""
+  tally = result.counts
+  text = f'{tally["definite"]} definite, {tally["possible"]} possible'
+  if tally['too_large']:
+    text += f', {tally["too_large"]} too large'
+  if result.warnings:
+    count = len(result.warnings)
+    text += f', {count} warning{"s" if count > 1 else ""}'
+  return text
+
+
+@functools.cache
+def _program() -> str:
+  """Digest of the version and of the source of every room in the chain."""
+  sources = []
+  for room in _ROOMS:
+    folder = pathlib.Path(importlib.import_module(f'cmbjax.{room}').__file__)
+    sources += sorted(folder.parent.glob('*.py'))
+  return files.digest(cmbjax.__version__, *sources)
+
+
+def _compilation_cache() -> None:
+  """Compiled programs are kept for the next run and the next process."""
+  import jax
+
+  if jax.config.jax_compilation_cache_dir is None:
+    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    cache = pathlib.Path(home) / 'cmbjax' / 'compiled'
+    jax.config.update('jax_compilation_cache_dir', str(cache))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)

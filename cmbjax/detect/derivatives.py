@@ -1,0 +1,510 @@
+"""The result of a scan to BIDS derivatives, on the scan's own grid.
+
+Rule: a scan is done when its record in logs/ says so; the record is written
+last and names every file, so a half written scan is never taken for a result.
+"""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import cmbjax
+from cmbjax import files, sealed
+from cmbjax.detect.chain import Analysis
+from cmbjax.detect.counts import LOCATIONS
+from cmbjax.detect.result import DEFINITE, POSSIBLE, Lesion, ScanResult
+from cmbjax.errors import InputError
+from cmbjax.imaging import bids, volume
+
+IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
+  '*.html',
+  'logs',
+  'group_*.tsv',
+  '*_desc-candidates.tsv',
+  '*_swi.nii.gz',
+  '*_swi.json',
+)
+
+DESCRIPTION = 'dataset_description.json'
+NAME = 'Cerebral microbleeds found by cmbjax (research use only)'
+RECONSTRUCTED = 'reconstructed'  # what Protocol.made says of such an SWI
+JUDGED = '_space-orig_desc-judged_swi.nii.gz'
+_WHITE = 4095
+
+COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
+  'x': 'Centre of mass, mm, RAS world',
+  'y': 'Centre of mass, mm, RAS world',
+  'z': 'Centre of mass, mm, RAS world',
+  'i': 'Voxel index of the candidate in this image, from 0',
+  'j': 'Voxel index of the candidate in this image, from 0',
+  'k': 'Voxel index of the candidate in this image, from 0',
+  'status': 'definite or possible',
+  'likelihood': 'Mean over the networks, 0 to 1',
+  'spread': 'Standard deviation over the networks',
+  'probability': 'Likelihood, calibrated on out-of-fold predictions',
+  'volume_mm3': 'Volume of the outline; grows with field times echo time',
+  'diameter_mm': 'Diameter of the sphere of that volume',
+  'feret_mm': 'Longest diameter in plane, of the largest slice',
+  'extent_x_mm': 'Size of the bounding box along the first RAS-ordered axis',
+  'extent_y_mm': 'Size of the bounding box along the second axis',
+  'extent_z_mm': 'Size of the bounding box along the third axis',
+  'contrast': '(local brain - darkest voxel) / local brain',
+  'category': 'single slice, travelling (as an oblique vessel), or hard',
+  'region': 'Region of the brain, by registration to MNI',
+  'side': 'left, right, midline or unknown',
+  'location': 'lobar, deep, infratentorial or unknown',
+  'margin_mm': 'Distance to the next location',
+  'region_certain': 'false where registration could have got it wrong',
+  'counted': 'false above 10 mm (diameter_mm or feret_mm)',
+  'field_t': 'Field strength in tesla, beside the sizes that depend on it',
+  'echo_time_s': 'Echo time in seconds, beside the sizes that depend on it',
+  'note': 'Why it is not counted, and other remarks',
+}
+
+
+def refuse_others(out: pathlib.Path) -> None:
+  """Keeps results out of a data set that others made.
+
+  Raises:
+    InputError: `out` is a data set, and not one of `cmbjax detect`; its
+      description would be lost, and its files mixed with results.
+  """
+  if (out / DESCRIPTION).is_file() and not is_ours(out):
+    raise InputError(
+      f'{out}: is a data set of something else ({DESCRIPTION} is not of '
+      '`cmbjax detect`); give a folder of its own for the results, for '
+      f'example {out / "derivatives" / "cmbjax"}.'
+    )
+
+
+def is_ours(folder: pathlib.Path) -> bool:
+  """Whether `cmbjax detect` wrote its results there."""
+  path = folder / DESCRIPTION
+  return path.is_file() and files.read_object(path).get('Name') == NAME
+
+
+def write_dataset(out: pathlib.Path, source: pathlib.Path) -> None:
+  """dataset_description.json and .bidsignore, once for all scans."""
+  home = 'https://pypi.org/project/cmbjax'
+  made = {'Name': 'cmbjax', 'Version': cmbjax.__version__, 'CodeURL': home}
+  bids.write_description(
+    out,
+    NAME,
+    kind='derivative',
+    extra={'GeneratedBy': [made], 'SourceDatasets': [{'URL': source.name}]},
+  )
+  files.write_text(out / '.bidsignore', '\n'.join(IGNORED) + '\n')
+
+
+def write_scan(
+  out: pathlib.Path,
+  analysis: Analysis,
+  *,
+  candidates: bool = False,
+  steps: bool = False,
+  page: bool = True,
+) -> list[pathlib.Path]:
+  """Writes everything of one scan; the paths, the label image first.
+
+  Args:
+    out: folder of the derivative data set.
+    analysis: of the scan.
+    candidates: the table of all candidates too.
+    steps: the images of the steps in between too.
+    page: the report of the scan too.
+  """
+  result, image = analysis.result, analysis.image
+  for stale in _anat(out, result).glob('.partial-*'):
+    stale.unlink(missing_ok=True)  # a run that was killed left it
+  stem = _anat(out, result) / f'{result.name}_space-orig_seg-cmb_dseg'
+  written = [_with(stem, '.nii.gz'), _with(stem, '.tsv'), _with(stem, '.json')]
+  volume.save(written[0], result.labels, image)
+  rows = [_row(lesion, image, result.protocol) for lesion in result.found]
+  files.write_text(written[1], tsv(['index', 'name', *COLUMNS], rows))
+  files.write_json(written[2], _sidecar(result))
+  if candidates:
+    written.append(_anat(out, result) / f'{result.name}_desc-candidates.tsv')
+    table = result.candidates
+    names = list(table)
+    lines = zip(*(np.asarray(table[name]).tolist() for name in names))
+    rows = [dict(zip(names, line)) for line in lines]
+    files.write_text(written[-1], tsv(names, rows))
+  if result.protocol['made'] == RECONSTRUCTED:
+    written += _judged(out, analysis)
+  if steps:
+    written += _steps(out, analysis)
+  if page:
+    from cmbjax.report import scan_page
+
+    written.append(pathlib.Path(scan_page.write_scan(result, out)))
+  return written
+
+
+def write_record(
+  out: pathlib.Path,
+  result: ScanResult,
+  mark: str,
+  written: Sequence,
+  *,
+  scan: bids.ScanFiles,
+) -> dict[str, Any]:
+  """logs/NAME.json, which makes a scan count as done; what it says.
+
+  Args:
+    out: the folder of results.
+    result: of the scan.
+    mark: of its inputs and settings.
+    written: the files of the result.
+    scan: its input, of which the record says where it lies, seen from `out`,
+      so that a review finds what was judged.
+  """
+  _remove_stale(out, result.name, written)
+  record = {
+    'mark': mark,
+    'files': [str(path.relative_to(out)) for path in written],
+    'sums': {str(p.relative_to(out)): sealed.sha256(p) for p in written},
+    'images': _images(out, scan, written),
+    'row': group_row(result),
+    'warnings': list(result.warnings),
+    'top_rejected': [dict(row) for row in result.top_rejected],
+    'seconds': dict(result.seconds),
+    'software': dict(result.software),
+  }
+  sealed.write_json(_record_path(out, result.name), record)
+  return record
+
+
+def _former(out: pathlib.Path, name: str) -> list[str]:
+  """What the last finished run wrote of a scan."""
+  record = _read(_record_path(out, name))
+  found = record.get('files', record.get('former', []))
+  return [path for path in found if isinstance(path, str)]
+
+
+def _remove_stale(out: pathlib.Path, name: str, written: Sequence) -> None:
+  """A page or a table of an earlier result does not outlive it."""
+  root = out.resolve()
+  for path in (root / former for former in _former(out, name)):
+    is_ours = path.name.startswith(name) and root in path.resolve().parents
+    if is_ours and path not in {each.resolve() for each in written}:
+      path.unlink(missing_ok=True)
+
+
+def _images(out, scan, written) -> dict[str, list[str]]:
+  """Sequence to its files; 'swi' is the image that was judged."""
+  judged = [path for path in written if path.name.endswith(JUDGED)]
+  known = {'swi': scan.swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
+  found = {'swi': [str(path.relative_to(out)) for path in judged]}
+  for name, some in known.items():
+    paths = some if isinstance(some, tuple) else (some,) if some else ()
+    found[name] = found.get(name) or [_seen_from(out, path) for path in paths]
+  if not found['swi']:  # no phase: the longest echo is what was judged
+    found['swi'] = found['magnitude'][-1:]
+  return found
+
+
+def _seen_from(out, path) -> str:
+  """A relative path; a link to the file itself is kept, not followed."""
+  place = path.parent.resolve() / path.name
+  return pathlib.Path(os.path.relpath(place, out.resolve())).as_posix()
+
+
+def write_failure(out: pathlib.Path, name: str, error: str) -> None:
+  """From now on the scan is not done, and the group table says why.
+
+  Args:
+    out: folder of the derivative data set.
+    name: of the scan.
+    error: the sentence.
+  """
+  row = dict.fromkeys(GROUP) | {'name': name, 'subject': name.split('_')[0]}
+  row |= {'status': 'failed', 'note': error}
+  former = _former(out, name)  # still there, until the next result
+  sealed.write_json(_record_path(out, name), {'row': row, 'former': former})
+
+
+def is_known(out: pathlib.Path, name: str) -> bool:
+  """Whether the scan was tried before."""
+  return _record_path(out, name).is_file()
+
+
+def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
+  """The record of a scan that is done with this mark, its files present.
+
+  A file that was changed since is kept, with a word: somebody may have
+  corrected an outline in place.
+
+  Args:
+    out: folder of the derivative data set.
+    name: of the scan.
+    mark: of everything that decides its result.
+  """
+  record = _read(_record_path(out, name))
+  if record.get('mark') != mark:
+    return None
+  if not all((out / path).is_file() for path in record.get('files', ['?'])):
+    return None
+  for path, wanted in record.get('sums', {}).items():
+    if sealed.sha256(out / path) != wanted:
+      _say(
+        f'{out / path}: is not as it was written; it is kept, --overwrite '
+        'makes it again.'
+      )
+  return record
+
+
+def records(out: pathlib.Path) -> list[dict[str, Any]]:
+  """The records of all scans that were tried, sorted by name."""
+  found = []
+  for path in sorted((out / 'logs').glob('sub-*.json')):
+    record = _read(path)
+    if 'row' in record:
+      found.append(record)
+    else:
+      _say(f'{path}: is damaged, so its scan is left out; do the scan again.')
+  return found
+
+
+def _say(text: str) -> None:
+  print(f'note: {text}', file=sys.stderr, flush=True)
+
+
+GROUP = (
+  'name',
+  'subject',
+  'session',
+  'status',
+  'definite',
+  'possible',
+  'counted',
+  'too_large',
+  'rejected',
+  'candidates',
+  'volume_mm3',
+  *(f'{place}_{kind}' for place in LOCATIONS for kind in (DEFINITE, POSSIBLE)),
+  'grade',
+  'grade_with_possible',
+  'aria_h',
+  'aria_h_with_possible',
+  'pattern',
+  'strictly_lobar',
+  'field_t',
+  'echo_time_s',
+  'spacing_mm',
+  'operating_point',
+  'threshold',
+  'num_warnings',
+  'simulated',
+  'seconds',
+  'page',
+  'note',
+)
+
+
+def group_row(result: ScanResult) -> dict[str, Any]:
+  """One scan as a row of the group table, JSON types only."""
+  tally, protocol = result.counts, result.protocol
+  places = {
+    f'{place}_{kind}': tally['by_location'][place][kind]
+    for place in LOCATIONS
+    for kind in (DEFINITE, POSSIBLE)
+  }
+  same = {key: tally[key] for key in GROUP if key in tally}
+  row = {
+    'name': result.name,
+    'subject': result.subject,
+    'session': result.session,
+    'status': 'done',
+    **same,
+    **places,
+    'field_t': protocol['field_t'],
+    'echo_time_s': protocol['echo_time_s'],
+    'spacing_mm': list(result.spacing_mm),
+    'operating_point': result.operating_point['name'],
+    'threshold': result.operating_point['threshold'],
+    'num_warnings': len(result.warnings),
+    'simulated': result.simulated,
+    'seconds': round(sum(result.seconds.values()), 2),
+    'page': f'{result.name}.html',
+    'note': '',
+  }
+  return {name: row[name] for name in GROUP}
+
+
+def write_group(out: pathlib.Path, *, page: bool = True) -> pathlib.Path:
+  """group_cmb.tsv of every scan that was tried, and the group page."""
+  found = records(out)
+  path = out / 'group_cmb.tsv'
+  files.write_text(path, tsv(GROUP, [record['row'] for record in found]))
+  if page:
+    from cmbjax.report import scan_page
+
+    scan_page.write_group([_page_row(out, record) for record in found], out)
+  else:
+    (out / 'group.html').unlink(missing_ok=True)  # it tells other numbers
+  return path
+
+
+def _page_row(out: pathlib.Path, record: Mapping[str, Any]) -> dict[str, Any]:
+  """A record as the group page takes it."""
+  row = dict(record['row'])
+  if row['status'] == 'failed':
+    return {'name': row['name'], 'error': row['note']}
+  for place in LOCATIONS:
+    row[place] = row[f'{place}_{DEFINITE}'] + row[f'{place}_{POSSIBLE}']
+  if not (out / row['page']).is_file():
+    row['page'] = None
+  return row | {'warnings': record['warnings']}
+
+
+def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+  """A BIDS table: tabs, 'n/a' for what is missing, true and false."""
+  lines = ['\t'.join(names)]
+  lines += ['\t'.join(_cell(row.get(name)) for name in names) for row in rows]
+  return '\n'.join(lines) + '\n'
+
+
+def _cell(value: Any) -> str:
+  if isinstance(value, bool | np.bool_):
+    return 'true' if value else 'false'
+  if isinstance(value, float | np.floating):
+    return f'{value:.7g}' if np.isfinite(value) else 'n/a'
+  if value is None or value == '':
+    return 'n/a'
+  if isinstance(value, list | tuple):
+    return 'x'.join(_cell(one) for one in value)
+  return ' '.join(str(value).split())
+
+
+def _row(
+  lesion: Lesion, image: volume.Volume, protocol: Mapping[str, Any]
+) -> dict[str, Any]:
+  fields = dataclasses.asdict(lesion)
+  native = image.to_native_index(lesion.centre_index)
+  return {
+    'index': lesion.index,
+    'name': lesion.id,
+    **dict(zip('xyz', lesion.centre_mm)),
+    **dict(zip('ijk', (int(v) for v in native))),
+    **{name: fields[name] for name in COLUMNS if name in fields},
+    **{f'extent_{a}_mm': side for a, side in zip('xyz', lesion.extent_mm)},
+    'field_t': protocol['field_t'],
+    'echo_time_s': protocol['echo_time_s'],
+  }
+
+
+def _sidecar(result: ScanResult) -> dict[str, Any]:
+  """Of the label image and its table."""
+  from cmbjax.report import scan_page
+
+  known = {name: {'Description': text} for name, text in COLUMNS.items()}
+  return {
+    'Description': 'Cerebral microbleeds, one label per lesion.',
+    'Sources': result.source.split(', '),
+    'SpatialReference': 'orig',
+    'Manual': False,
+    'Simulated': result.simulated,
+    'ResultHash': scan_page.result_hash(result),  # as its page says
+    'GeneratedBy': [{'Name': 'cmbjax detect', 'Version': cmbjax.__version__}],
+    'MagneticFieldStrength': result.protocol['field_t'],
+    'EchoTime': result.protocol['echo_time_s'],
+    'Protocol': dict(result.protocol),
+    'OperatingPoint': dict(result.operating_point),
+    'Counts': dict(result.counts),
+    'Warnings': list(result.warnings),
+    'TopRejected': [dict(row) for row in result.top_rejected],
+    'Seconds': dict(result.seconds),
+    'Software': dict(result.software),
+    'Notice': 'Research use only; not a medical device.',
+    **known,
+  }
+
+
+def _judged(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
+  """The SWI that was made and judged, for those who look at it later."""
+  result = analysis.result
+  path = _anat(out, result) / f'{result.name}{JUDGED}'
+  volume.save(
+    path, np.rint(result.swi * _WHITE).astype(np.uint16), analysis.image
+  )
+  about = {
+    'Description': 'The SWI that was made from magnitude and phase and judged; '
+    f'{_WHITE} is its 99.5th percentile in the brain',
+    'Sources': result.source.split(', '),
+    'SpatialReference': 'orig',
+    'Simulated': result.simulated,
+  }
+  beside = path.with_name(path.name.replace('.nii.gz', '.json'))
+  files.write_json(beside, about)
+  return [path, beside]
+
+
+_STEPS = {
+  'desc-scaled_swi': 'The SWI as it is analysed, 0 to 1',
+  'desc-flat_swi': 'The same, divided by its slow changes',
+  'desc-radialsymmetry_swi': 'Radial symmetry of dark spots, per slice',
+  'seg-candidates_dseg': 'Regions of the candidates that passed all gates',
+  'desc-detect_mask': 'Brain mask of the search',
+}
+
+
+def _steps(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
+  """What the chain saw on the way: scaled image, brain, regions, map."""
+  from cmbjax.candidates import detector, radial_symmetry
+
+  result, image = analysis.result, analysis.image
+  start = _anat(out, result) / f'{result.name}_space-orig'
+  gates = detector.Gates()
+  flat = detector.flatten(
+    result.swi, result.spacing_mm, result.mask, gates=gates
+  )
+  response = radial_symmetry.radial_symmetry(
+    flat, result.spacing_mm, mask=result.mask
+  )
+  grown = np.zeros(result.swi.shape, np.uint16)
+  for number, region in enumerate(analysis.candidates.regions, start=1):
+    if analysis.candidates.kept[number - 1]:
+      grown[tuple(region.T)] = number
+  images = {
+    'desc-scaled_swi': result.swi,
+    'desc-flat_swi': flat,
+    'desc-radialsymmetry_swi': response,
+    'seg-candidates_dseg': grown,
+    'desc-detect_mask': result.mask,
+  }
+  written = []
+  for name, array in images.items():
+    written.append(start.with_name(f'{start.name}_{name}.nii.gz'))
+    volume.save(written[-1], array, image)
+    about = {'Description': _STEPS[name], 'SpatialReference': 'orig'}
+    if name.endswith('_mask'):
+      about['Type'] = 'Brain'
+    written.append(start.with_name(f'{start.name}_{name}.json'))
+    files.write_json(written[-1], about | {'Simulated': result.simulated})
+  return written
+
+
+def _anat(out: pathlib.Path, result: ScanResult) -> pathlib.Path:
+  return out.joinpath(result.subject, result.session or '', 'anat')
+
+
+def _with(stem: pathlib.Path, extension: str) -> pathlib.Path:
+  return stem.with_name(stem.name + extension)
+
+
+def _record_path(out: pathlib.Path, name: str) -> pathlib.Path:
+  return out / 'logs' / f'{name}.json'
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """A record as it was written, {} where it is not; older ones as they are."""
+  try:
+    found = files.read_object(path)
+    return sealed.read_json(path) if sealed.SEAL in found else found
+  except files.InputError:
+    return {}

@@ -1,0 +1,462 @@
+"""`cmbjax detect`: scans to measured microbleeds, tables and reports.
+
+Rule: every scan that was asked for ends as done, skipped or failed, and the
+exit code and the last line say how many.
+"""
+
+import argparse
+import atexit
+import pathlib
+import shutil
+import sys
+import tempfile
+
+from cmbjax.weights import catalogue
+
+EPILOG = """
+IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
+files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
+
+  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.nii.gz   one label per lesion
+  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.tsv      its measures
+  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.json     counts, warnings
+  OUT/sub-01.html  OUT/group_cmb.tsv  OUT/logs/
+
+examples:
+  cmbjax detect sub-01_swi.nii.gz out
+  cmbjax detect scans out --weights runs/mine/models/NAME
+  cmbjax detect mag.nii.gz out --phase phase.nii.gz
+  cmbjax detect BIDS BIDS/derivatives/cmbjax participant --jobs 4
+
+exit code: 0 all done, 1 some scans failed (the others are kept), 2 wrong use,
+3 nothing to do, 130 interrupted. Research use only.
+"""
+LEVELS = ('participant', 'group')
+SHOWN = 3  # scans, up to which warnings are printed in full
+LISTED = 12  # names of subjects that are left out
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Options of the verb, named as fMRIPrep names them where it has them."""
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
+  parser.epilog = EPILOG
+  parser.add_argument('input', metavar='IN', help='scan or scans, see below')
+  parser.add_argument('out', metavar='OUT', help='folder for the results')
+  parser.add_argument(
+    'level',
+    nargs='?',
+    choices=LEVELS,
+    default='participant',
+    help='participant: scans and group table; group: only the group table',
+  )
+  _add_selection(parser.add_argument_group('which scans'))
+  _add_method(parser.add_argument_group('method'))
+  _add_output(parser.add_argument_group('output'))
+  _add_running(parser.add_argument_group('running'))
+
+
+def _add_selection(group) -> None:
+  group.add_argument(
+    '--participant-label',
+    nargs='+',
+    default=[],
+    metavar='ID',
+    help="subjects to do, with or without 'sub-'; default: all",
+  )
+  group.add_argument(
+    '--session-label', nargs='+', default=[], metavar='ID', help='sessions'
+  )
+  group.add_argument(
+    '--swi-pattern',
+    metavar='PATTERN',
+    help="name of the SWI in a BIDS data set, for example '*_acq-hr_swi.nii*'",
+  )
+  group.add_argument(
+    '--series',
+    nargs='+',
+    type=int,
+    default=[],
+    metavar='N',
+    help='numbers of the DICOM series to use, where several fit',
+  )
+  group.add_argument(
+    '--phase',
+    nargs='+',
+    default=[],
+    metavar='FILE',
+    help='phase of IN, which is then a magnitude; the SWI is made from both',
+  )
+  group.add_argument(
+    '--mask', metavar='FILE', help='brain mask of the one scan; default: made'
+  )
+
+
+def _add_method(group) -> None:
+  group.add_argument(
+    '--weights',
+    metavar='W',
+    help=f'bundled weights ({", ".join(catalogue.NAMES)}); a folder '
+    'models/NAME of a finished study; or none: candidates and outlines '
+    f'only; default: {catalogue.DEFAULT}',
+  )
+  group.add_argument(
+    '--operating-point',
+    choices=('high_sensitivity', 'balanced', 'high_precision'),
+    default='high_sensitivity',
+    help='from where on a candidate is a possible microbleed; definite ones '
+    'are always above high_precision; default: high_sensitivity',
+  )
+  group.add_argument(
+    '--threshold',
+    type=float,
+    metavar='P',
+    help='a likelihood instead of an operating point, 0 to 1',
+  )
+  group.add_argument(
+    '--candidates',
+    '--generator',
+    metavar='STAGE',
+    help="how candidates are found: 'frst' (radial symmetry), 'hessian', or a "
+    "function of your own as 'module:function'; default: as those that the "
+    'networks learned from',
+  )
+  group.add_argument(
+    '--atlas',
+    metavar='FILE',
+    help='label image in MNI space with a .tsv of names beside it (index, '
+    'name, location), instead of the own region map',
+  )
+  group.add_argument(
+    '--no-regions', action='store_true', help='do not name regions (faster)'
+  )
+
+
+def _add_output(group) -> None:
+  group.add_argument(
+    '--write-candidates',
+    action='store_true',
+    help='also *_desc-candidates.tsv: all candidates, with the reason why '
+    'each dropped one was dropped, and their features',
+  )
+  group.add_argument(
+    '--write-steps',
+    action='store_true',
+    help='also the scaled SWI, radial symmetry map, brain mask and regions',
+  )
+  group.add_argument(
+    '--dicom-seg',
+    action='store_true',
+    help='for a DICOM folder: also OUT/sourcedata/dicom_seg/NAME.dcm, which '
+    'carries the name of the patient as its images do',
+  )
+  group.add_argument('--no-report', action='store_true', help='no HTML pages')
+
+
+def _add_running(group) -> None:
+  group.add_argument(
+    '--jobs',
+    type=int,
+    metavar='N',
+    help='processes, each up to 2 GB; default: by cores and memory',
+  )
+  group.add_argument(
+    '--overwrite',
+    action='store_true',
+    help='do again what is done; without it only what is new or changed',
+  )
+  group.add_argument(
+    '--dry-run',
+    action='store_true',
+    help='say what would be done, and write nothing',
+  )
+
+
+def run(args: argparse.Namespace) -> int:
+  """Analyses all scans; returns the exit code.
+
+  Raises:
+    InputError, NoInputError: options or input that cannot be used.
+  """
+  from cmbjax.detect import derivatives
+
+  out = pathlib.Path(args.out)
+  _check(args, out)
+  if args.level == 'group':
+    return _group(out, page=not args.no_report)
+  source = pathlib.Path(args.input)
+  found = _find(args, out)
+  if found.kind == 'dicom':  # the folder may be called by the patient's name
+    args.input = str(out / 'sourcedata')
+  elif args.dicom_seg:
+    _no_dicom(source)
+  settings = _settings(args, out)
+  _tell_left_out(found.left_out)
+  todo, ready, broken = _plan(found, settings, overwrite=args.overwrite)
+  if args.dry_run:
+    return _tell(todo, ready, broken, out)
+  derivatives.write_dataset(out, pathlib.Path(args.input).resolve())
+  failed = _work(args, settings, todo, ready, broken)
+  if args.dicom_seg:
+    failed += _segmentations(out, found.scans, source)
+  path = derivatives.write_group(out, page=settings.page)
+  _summary(len(todo) + len(broken), len(ready), failed)
+  print(path)
+  if failed and found.kind == 'file':
+    return 2  # the one file that was named cannot be used
+  return 1 if failed else 0
+
+
+def _no_dicom(source):
+  from cmbjax.errors import InputError
+
+  raise InputError(
+    f'--dicom-seg: {source} is no DICOM folder; a segmentation refers to the '
+    'DICOM images that it was made on.'
+  )
+
+
+def _segmentations(out, scans, source) -> int:
+  """Writes them; how many failed."""
+  from cmbjax.detect import dicom_seg
+
+  failed = dicom_seg.write_all(out, scans, source)
+  for name, why in failed.items():
+    _say(f'{name}: no DICOM segmentation: {why}')
+  return len(failed)
+
+
+def _check(args, out):
+  from cmbjax.errors import InputError
+
+  if args.threshold is not None and not 0 <= args.threshold < 1:
+    raise InputError(
+      f'--threshold: found {args.threshold:g}; give a likelihood from 0 to '
+      'below 1.'
+    )
+  if args.jobs is not None and args.jobs < 1:
+    raise InputError(f'--jobs: found {args.jobs}, must be 1 or more.')
+  if out.exists() and not out.is_dir():
+    raise InputError(f'{out}: is a file; give a folder for the results.')
+  if args.threshold is not None and (args.weights or '').lower() == 'none':
+    raise InputError(
+      '--threshold: is a likelihood, and --weights none gives none; leave one '
+      'of them out.'
+    )
+  _check_place(pathlib.Path(args.input), out)
+
+
+def _check_place(source, out):
+  """Results do not go among the scans, nor into somebody else's data set."""
+  from cmbjax.detect import derivatives
+  from cmbjax.errors import InputError
+
+  place, scans = out.resolve(), source.resolve()
+  inside = place.is_relative_to(scans) and place.relative_to(scans).parts
+  among = bool(inside) and inside[0].startswith('sub-')
+  if source.is_dir() and (place == scans or among):
+    raise InputError(
+      f'{out}: {"lies among the scans of" if among else "is"} the input; give '
+      f'another folder, for example {source / "derivatives" / "cmbjax"}.'
+    )
+  derivatives.refuse_others(out)
+
+
+def _find(args, out):
+  from cmbjax.detect import inputs
+
+  work = out / 'sourcedata'
+  found = inputs.find(
+    pathlib.Path(args.input),
+    phase=[pathlib.Path(p) for p in args.phase],
+    mask=pathlib.Path(args.mask) if args.mask else None,
+    participants=args.participant_label,
+    sessions=args.session_label,
+    swi_pattern=args.swi_pattern,
+    work=_scratch(work) if args.dry_run else work,
+    series=args.series,
+  )
+  return found
+
+
+def _scratch(work) -> pathlib.Path:
+  """Where a dry run converts DICOM, under the names of the real run."""
+  from cmbjax.imaging import dicom
+
+  scratch = pathlib.Path(tempfile.mkdtemp(prefix='cmbjax-'))
+  atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+  if (work / dicom.KEY_FILE).is_file():
+    shutil.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
+  return scratch
+
+
+def _settings(args, out):
+  from cmbjax.detect import batch, chain, classifier, places
+
+  classify = (args.weights or '').lower() != 'none'
+  weights = catalogue.resolve(args.weights or None) if classify else None
+  fallback = None
+  if classify and not args.weights:
+    fallback = catalogue.folder(catalogue.SWI_ONLY)
+  atlas = pathlib.Path(args.atlas) if args.atlas else None
+  if atlas is not None:  # a wrong one ends here, not in every scan
+    places.load(atlas)
+  options = chain.Options(
+    operating_point=args.operating_point,
+    threshold=args.threshold if classify else None,
+    candidates=args.candidates,
+    regions=not args.no_regions,
+    atlas=atlas,
+  )
+  _check_stage(args.candidates, [weights, fallback] if classify else [])
+  if classify:  # wrong weights end here, not in every scan
+    classifier.check(weights, args.operating_point, args.threshold)
+  if fallback not in (None, weights):
+    classifier.check(fallback, args.operating_point, args.threshold)
+  return batch.Settings(
+    out=out,
+    weights=weights,
+    fallback=fallback,
+    classify=classify,
+    options=options,
+    candidates=args.write_candidates,
+    steps=args.write_steps,
+    page=not args.no_report,
+  )
+
+
+def _check_stage(wanted, folders):
+  """A candidate stage that is not there ends here, not in every scan."""
+  from cmbjax.candidates import stages
+  from cmbjax.detect import classifier
+
+  if wanted is not None:
+    stages.find(wanted, key='--candidates')
+    return
+  for folder in filter(None, folders):
+    key = f'{folder}/weights.json: candidates'
+    stages.find(classifier.candidates_of(folder), key=key)
+
+
+def _plan(found, settings, *, overwrite):
+  """(scans to do, records of those done, [(name, why)] of broken ones)."""
+  from cmbjax.detect import batch, derivatives
+  from cmbjax.errors import InputError
+
+  todo, ready, broken = [], [], list(found.broken)
+  for scan in found.scans:
+    if overwrite or not derivatives.is_known(settings.out, scan.name):
+      todo.append(scan)  # nothing to compare with, so nothing to read yet
+      continue
+    try:
+      mark = batch.mark_of(scan, settings)
+    except InputError as error:
+      broken.append((scan.name, str(error)))
+      continue
+    record = derivatives.done(settings.out, scan.name, mark)
+    if record is None:
+      todo.append(scan)
+    else:
+      ready.append(record)
+  return todo, ready, broken
+
+
+def _tell(todo, ready, broken, out):
+  """What --dry-run prints."""
+  for scan in todo:
+    where = out.joinpath(scan.subject, scan.session or '', 'anat')
+    print(f'would do    {scan.name}  ->  {where}')
+  for record in ready:
+    print(f'would skip  {record["row"]["name"]}  (done, nothing changed)')
+  for name, why in broken:
+    print(f'cannot do   {name}  ({why})')
+  return 1 if broken else 0
+
+
+def _tell_left_out(names):
+  """Nobody is forgotten in silence, nor are hundreds of names printed."""
+  if names:
+    more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    _say(
+      f'left out, without an SWI or a magnitude: {", ".join(names[:LISTED])}'
+      f'{more}'
+    )
+
+
+def _work(args, settings, todo, ready, broken) -> int:
+  """Does it, with progress and a log; the number of failures."""
+  from cmbjax.detect import batch, derivatives
+  from cmbjax.progress import Progress
+
+  log = batch.Log(settings.out)
+  jobs, threads = batch.affordable(args.jobs, max(len(todo), 1))
+  log.add(
+    'start',
+    version=batch.cmbjax.__version__,
+    settings={k: v for k, v in vars(args).items() if k != 'run'},
+    jobs=jobs,
+    todo=[scan.name for scan in todo],
+    skipped=[record['row']['name'] for record in ready],
+  )
+  failed = []
+  for name, why in broken:
+    failed.append(name)
+    derivatives.write_failure(settings.out, name, why)
+    _say(f'{name}: failed: {why}')
+    log.add('failed', name=name, error=why)
+  total = len(todo) + len(ready)
+  try:
+    with Progress('detect', total, done=len(ready)) as progress:
+      for end in batch.run(todo, settings, jobs=jobs, threads=threads):
+        if end.record is None:
+          failed.append(end.name)
+          progress.advance(note=f'{end.name} failed')
+          _say(f'{end.name}: failed: {end.error}')
+          log.add('failed', name=end.name, error=end.error, trace=end.trace)
+        else:
+          progress.advance(note=f'{end.name}: {end.record["shown"]}')
+          if total <= SHOWN:
+            _tell_warnings(end)
+          log.add('done', name=end.name, **end.record)
+  except BaseException as error:
+    log.add('stopped', error=type(error).__name__)
+    raise
+  log.add('end', failed=failed)
+  return len(failed)
+
+
+def _tell_warnings(end):
+  """Of many scans they are only counted here; the reports say them all."""
+  for text in end.record['warnings']:
+    _say(f'  {end.name}: {text}')
+  if end.record['top_rejected']:
+    _say(f'  {end.name}: not found, but nearest to it:')
+  for row in end.record['top_rejected']:
+    place = ', '.join(f'{v:.1f}' for v in row['centre_mm'])
+    why = row['reason']
+    if row['likelihood'] is not None:
+      why += f' {row["likelihood"]:g}'
+    _say(f'    {row["id"]} at ({place}) mm: {why}')
+
+
+def _summary(tried, skipped, failed):
+  done = tried - failed
+  parts = [f'{done} done']
+  if skipped:
+    parts.append(f'{skipped} were done already')
+  if failed:
+    parts.append(f'{failed} failed (see logs)')
+  _say('detect: ' + ', '.join(parts))
+
+
+def _group(out, *, page):
+  from cmbjax.detect import derivatives
+  from cmbjax.errors import NoInputError
+
+  if not derivatives.records(out):
+    raise NoInputError(f'{out}: holds no finished scan; run participant first.')
+  print(derivatives.write_group(out, page=page))
+  return 0
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)

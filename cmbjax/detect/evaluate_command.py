@@ -1,0 +1,73 @@
+"""`cmbjax evaluate`: detections and a truth to scores by both rules."""
+
+import argparse
+import pathlib
+import sys
+
+EPILOG = """
+Compares what `cmbjax detect` wrote with the truth of a cohort, scan by scan:
+sensitivity over all lesions, precision, F1 and false positives per scan, by
+the touch rule and by the VALDO rule, pooled and as the mean over subjects; by
+size and region of the lesion; and the number of lesions per scan.
+
+Writes evaluation.csv, evaluation.json and evaluation_lesions.csv (every true
+lesion, every false detection) to OUT, or to --out. exit code: 0 done, 2 wrong
+use, 3 nothing found.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Options of the verb."""
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
+  parser.epilog = EPILOG
+  add = parser.add_argument
+  add('detections', metavar='OUT', help='what `cmbjax detect` wrote')
+  add('cohort', metavar='COHORT', help='folder of the scans with their truth')
+  add(
+    '--only',
+    choices=('definite', 'counted', 'candidates'),
+    default='',
+    help='detections that are definite, or are not too large; or, instead, '
+    'the candidates before the networks (after `detect --write-steps`)',
+  )
+  add(
+    '--partial',
+    action='store_true',
+    help='leave out scans that were not detected, instead of ending',
+  )
+  add(
+    '--method',
+    choices=('jackknife', 'bootstrap'),
+    default='jackknife',
+    help='of the intervals; default: jackknife',
+  )
+  add('--out', metavar='DIR', help='where the tables go; default: OUT')
+
+
+def run(arguments: argparse.Namespace) -> int:
+  """Evaluates; returns the exit code.
+
+  Raises:
+    InputError: a scan without a result, or on another grid.
+  """
+  from cmbjax.detect import against_truth
+
+  folder = pathlib.Path(arguments.detections)
+  found = against_truth.read(
+    folder,
+    pathlib.Path(arguments.cohort),
+    only=arguments.only,
+    partial=arguments.partial,
+  )
+  for names, what in ((found.missing, 'result'), (found.unlabelled, 'truth')):
+    if names:
+      print(
+        f'note: {len(names)} scans have no {what} and are left out '
+        f'({", ".join(names[:5])}).',
+        file=sys.stderr,
+      )
+  result = against_truth.evaluate(found, method=arguments.method)
+  out = pathlib.Path(arguments.out) if arguments.out else folder
+  against_truth.write(result, out)
+  sys.stdout.write(against_truth.text(result))
+  return 0

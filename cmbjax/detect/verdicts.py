@@ -1,0 +1,162 @@
+"""Candidates to verdicts: what the networks say, and at which point it counts.
+
+Rule: thresholds are strict (above is positive), and two candidates in one
+dark spot are one lesion.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmbjax.candidates import detector, segmentation
+from cmbjax.data import patches
+from cmbjax.detect.classifier import Classifier
+from cmbjax.detect.result import DEFINITE, POSSIBLE, REJECTED
+
+GRIDS_MM = {'native': None, 'resampled': patches.RESAMPLED_MM}
+BELOW, SAME = 'likelihood', 'same as a better one'
+_SADDLE = 0.6  # of the way from darkest to half maximum: `Gates.core_level`
+
+
+class Verdicts(NamedTuple):
+  """What the networks say of N candidates; NaN for those they never saw."""
+
+  likelihood: np.ndarray  # [N] mean over networks
+  spread: np.ndarray  # [N] standard deviation over networks
+  probability: np.ndarray  # [N] calibrated
+  status: tuple[str, ...]  # N of definite, possible, rejected
+  reason: tuple[str, ...]  # N, why rejected; '' where not
+
+
+def operating_point(
+  classifier: Classifier | None,
+  name: str,
+  threshold: float | None = None,
+) -> dict[str, Any]:
+  """Name, threshold and definite_threshold; strictly above is positive.
+
+  Args:
+    classifier: None: there are no likelihoods.
+    name: of the operating point.
+    threshold: a likelihood instead of it.
+
+  Raises:
+    InputError: the weights do not have this point.
+  """
+  if classifier is None:
+    return {'name': 'none', 'threshold': None, 'definite_threshold': None}
+  if threshold is not None:
+    name, low, rule = 'threshold', threshold, 'given by the user'
+  else:
+    low, rule = classifier.threshold(name), classifier.rules[name]
+  return {
+    'name': name,
+    'threshold': low,
+    'definite_threshold': max(low, classifier.points['high_precision']),
+    'rule': rule,
+    'weights': classifier.name,
+    'networks': len(classifier.table),
+    'channels': list(classifier.channels),
+    'mirrored': classifier.mirrored,
+    'fingerprint': classifier.fingerprint,
+    'trained_on_simulated': classifier.simulated,
+  }
+
+
+def judge(
+  unit: np.ndarray,
+  spacing_mm: tuple[float, float, float],
+  proposed: detector.Candidates,
+  classifier: Classifier | None,
+  point: Mapping[str, Any],
+  *,
+  beside: Sequence[np.ndarray] = (),
+) -> Verdicts:
+  """Verdicts on all candidates; those that a gate dropped are rejected.
+
+  Args:
+    unit: [X, Y, Z] SWI in 0..1.
+    spacing_mm: voxel sizes.
+    proposed: N candidates.
+    classifier: None: all that passed the gates are possible.
+    point: as `operating_point` gives it.
+    beside: C - 1 further channels [X, Y, Z] that the networks see.
+  """
+  count = len(proposed)
+  likelihood, spread, probability = (np.full(count, np.nan) for _ in range(3))
+  status = np.where(proposed.kept, POSSIBLE, REJECTED).astype(object)
+  reason = list(proposed.reason)
+  kept = np.flatnonzero(proposed.kept)
+  if classifier is not None:
+    each = classifier.likelihood(
+      patches.of_channels(
+        (unit, *beside),
+        proposed.centre[kept],
+        spacing_mm,
+        grid_mm=GRIDS_MM[classifier.patches],
+      )
+    )  # [K, N]
+    likelihood[kept], spread[kept] = each.mean(0), each.std(0)
+    probability[kept] = classifier.probability(likelihood[kept])
+    # NaN is above nothing.
+    status[~(likelihood > point['threshold'])] = REJECTED
+    status[likelihood > point['definite_threshold']] = DEFINITE
+    for n in kept:
+      reason[n] = BELOW if status[n] == REJECTED else ''
+  for n in duplicates(
+    unit, spacing_mm, proposed, likelihood, status != REJECTED
+  ):
+    status[n], reason[n] = REJECTED, SAME
+  return Verdicts(likelihood, spread, probability, tuple(status), tuple(reason))
+
+
+def order_of(likelihood: np.ndarray, score: np.ndarray) -> np.ndarray:
+  """Most likely first; of equal ones (or without networks) by score."""
+  sure = np.where(np.isnan(likelihood), 0, likelihood)
+  return np.lexsort((np.arange(len(sure)), -score, -sure))
+
+
+def duplicates(
+  unit: np.ndarray,
+  spacing_mm: tuple[float, float, float],
+  proposed: detector.Candidates,
+  likelihood: np.ndarray,
+  found: np.ndarray,
+) -> list[int]:
+  """Of candidates in one dark spot, all but the most likely one.
+
+  Two share a spot when the straight way between them (of less than 10 mm)
+  stays as dark as the core of the better one. Two lesions that only touch
+  have a brighter saddle between them.
+
+  Args:
+    unit: [X, Y, Z] SWI.
+    spacing_mm: voxel sizes.
+    proposed: N candidates.
+    likelihood: [N].
+    found: [N] bool, those that would become lesions.
+  """
+  order = [n for n in order_of(likelihood, proposed.score) if found[n]]
+  place = proposed.centre * np.asarray(spacing_mm)
+  gone: set[int] = set()
+  for i, n in enumerate(order):
+    if n in gone:
+      continue
+    values = unit[tuple(proposed.regions[n].T)]
+    low = float(values.min())
+    limit = low + _SADDLE * float(np.percentile(values, 95) - low)
+    rest = np.array(order[i + 1 :], int)
+    away = np.linalg.norm(place[rest] - place[n], axis=1)
+    for other in rest[away < segmentation.LARGEST_MM].tolist():
+      way = _between(proposed.centre[n], proposed.centre[other])
+      if unit[tuple(way.T)].max() <= limit:
+        gone.add(other)
+  return sorted(gone)
+
+
+def _between(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+  """Voxels [n, 3] on the straight line from one to the other."""
+  steps = int(np.abs(last - first).max()) + 1
+  part = np.linspace(0, 1, 2 * steps + 1)[:, None]
+  return np.rint(first + part * (last - first)).astype(int)

@@ -1,1 +1,0 @@
-"""One scan to measured lesions."""

@@ -1,1 +1,0 @@
-"""Patches drawn without scans: see README.md."""
