@@ -14,7 +14,7 @@ from cmbjax.errors import exit_code
 ROOMS = {
   'demo': 'cmbjax.demo',
   'detect': 'cmbjax.detect.detect_command',
-  'review': 'cmbjax.review.review_command',
+  'review': 'cmbjax.review.command',
   'evaluate': 'cmbjax.detect.evaluate_command',
   'swi': 'cmbjax.imaging.swi_command',
   'import': 'cmbjax.data.import_command',

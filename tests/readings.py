@@ -7,9 +7,10 @@ import numpy as np
 
 from cmbjax.detect import chain, derivatives
 from cmbjax.imaging import bids, volume
-from cmbjax.review import cases, composed, journal
-from cmbjax.review.geometry import View
-from cmbjax.review.record import Candidate, new_header
+from cmbjax.review.cases import case as cases
+from cmbjax.review.log import composed, journal
+from cmbjax.review.log.geometry import View
+from cmbjax.review.log.record import Candidate, new_header
 from tests import small_cohorts
 
 SHAPE = (24, 20, 12)

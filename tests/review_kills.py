@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from cmbjax.review import journal
+from cmbjax.review.log import journal
 from tests import review_server
 
 SILENT = ('open', 'close')

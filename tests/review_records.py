@@ -17,8 +17,8 @@ import numpy as np
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
-from cmbjax.review import geometry, journal
-from cmbjax.review.record import (
+from cmbjax.review.log import geometry, journal
+from cmbjax.review.log.record import (
   CERTAINTIES,
   MIMICS,
   REGIONS,

@@ -14,7 +14,8 @@ import sys
 import numpy as np
 
 from cmbjax import cli
-from cmbjax.review import app, desk, guard, sources
+from cmbjax.review.cases import sources
+from cmbjax.review.server import app, desk, guard
 from tests import small_cohorts
 
 TOKEN = 'the-token-of-the-tests'

@@ -344,7 +344,8 @@ def _read_evaluate(folder):
 
 
 def _read_sources(folder):
-  from cmbjax.review import cases, sources
+  from cmbjax.review.cases import case as cases
+  from cmbjax.review.cases import sources
 
   for case in sources.find(folder / 'results').cases:
     cases.load(case)
@@ -353,7 +354,7 @@ def _read_sources(folder):
 
 
 def _reviews(folder):
-  from cmbjax.review import sources
+  from cmbjax.review.cases import sources
   from tests import readings
 
   _detected(folder)
@@ -363,7 +364,10 @@ def _reviews(folder):
 
 
 def _read_reviews(folder):
-  from cmbjax.review import agreement, desk, journal, sources
+  from cmbjax.review.cases import sources
+  from cmbjax.review.log import journal
+  from cmbjax.review.readers import agreement
+  from cmbjax.review.server import desk
 
   root = folder / 'reviews'
   found = sources.find(folder / 'results').cases
@@ -397,14 +401,16 @@ def _opened(made):
 
 
 def _merged(folder):
-  from cmbjax.review import merge
+  from cmbjax.review.readers import merge
 
   _reviews(folder)
   merge.run_merge(folder / 'reviews', ['ann', 'ben'])
 
 
 def _read_merged(folder):
-  from cmbjax.review import export, merge, sources
+  from cmbjax.review.cases import sources
+  from cmbjax.review.export import cohort as export
+  from cmbjax.review.readers import merge
 
   cases = sources.find(folder / 'results').cases
   root = folder / 'reviews'
@@ -430,7 +436,8 @@ def _verdicts(folder):
 
 
 def _read_verdicts(folder):
-  from cmbjax.review import sources, verdicts_import
+  from cmbjax.review.cases import sources
+  from cmbjax.review.export import verdicts_import
 
   cases = sources.find(folder / 'results').cases
   verdicts_import.bring([folder / 'verdicts.json'], cases, folder / 'reviews')

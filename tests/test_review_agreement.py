@@ -14,8 +14,9 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import agreement as counts_lib
 from cmbjax.evaluation.agreement import BlandAltman
 from cmbjax.evaluation.raters import Spread
-from cmbjax.review import agreement, agreement_report, composed, journal, merge
-from cmbjax.review import agreement_figures as figures
+from cmbjax.review.log import composed, journal
+from cmbjax.review.readers import agreement, figures, merge
+from cmbjax.review.readers import report as agreement_report
 from tests import browser as browser_lib
 from tests import readings
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from cmbjax import files
-from cmbjax.review import app, desk, guard, journal, record, sources
+from cmbjax.review.cases import sources
+from cmbjax.review.log import journal, record
+from cmbjax.review.server import app, desk, guard
 from tests import review_server, small_cohorts
 from tests.review_server import TOKEN, Local
 

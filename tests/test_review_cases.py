@@ -9,7 +9,8 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import swi, volume
-from cmbjax.review import cases, sources
+from cmbjax.review.cases import case as cases
+from cmbjax.review.cases import sources
 from tests import review_server, small_cohorts
 
 ROW = 'index\tname\tx\ty\tz\tlikelihood\tstatus\tlocation\n'

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from cmbjax import cli
-from cmbjax.review import desk, journal, review_command, sources
+from cmbjax.review import command as review_command
+from cmbjax.review.cases import sources
+from cmbjax.review.log import journal
+from cmbjax.review.server import desk
 from tests import lesion_data, review_kills, review_server, small_cohorts
 
 
@@ -128,7 +131,7 @@ def test_a_folder_that_cannot_be_written(scan, capsys):
 
 
 def test_a_port_that_is_taken_is_one_line(scan, tmp_path, capsys):
-  from cmbjax.review import serve
+  from cmbjax.review.server import serve
 
   with serve.listen(0) as taken:
     taken.listen()

@@ -10,15 +10,13 @@ import pytest
 from cmbjax.data import cohort, examples
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
-from cmbjax.review import (
-  desk,
-  export,
-  export_checks,
-  journal,
-  merge,
-  sources,
-)
-from cmbjax.review.geometry import View
+from cmbjax.review.cases import sources
+from cmbjax.review.export import cohort as export
+from cmbjax.review.export import cohort_checks as export_checks
+from cmbjax.review.log import journal
+from cmbjax.review.log.geometry import View
+from cmbjax.review.readers import merge
+from cmbjax.review.server import desk
 from tests import readings, small_cohorts
 from tests.lesion_data import read_table
 

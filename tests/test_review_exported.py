@@ -6,8 +6,11 @@ import pytest
 from cmbjax.data import cohort
 from cmbjax.errors import InputError
 from cmbjax.imaging import registration, volume
-from cmbjax.review import cases, export, located, sources
-from cmbjax.review.items import AFTER, MODEL, Item
+from cmbjax.review.cases import case as cases
+from cmbjax.review.cases import sources
+from cmbjax.review.export import cohort as export
+from cmbjax.review.log.items import AFTER, MODEL, Item
+from cmbjax.review.server import located
 from tests import readings, small_cohorts, test_registration
 from tests.lesion_data import read_table
 

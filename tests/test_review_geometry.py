@@ -9,7 +9,7 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
-from cmbjax.review import geometry
+from cmbjax.review.log import geometry
 from tests import review_records
 from tests.test_volume import ORDERS, affine_of
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cmbjax.errors import InputError
-from cmbjax.review import grow
+from cmbjax.review.cases import grow
 from tests import small_cohorts
 
 SPACING_MM = (0.5, 0.5, 2.0)

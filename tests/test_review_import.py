@@ -10,8 +10,11 @@ import pytest
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
-from cmbjax.review import export, journal, sources, verdicts_import
-from cmbjax.review.geometry import View
+from cmbjax.review.cases import sources
+from cmbjax.review.export import cohort as export
+from cmbjax.review.export import verdicts_import
+from cmbjax.review.log import journal
+from cmbjax.review.log.geometry import View
 from tests import readings
 
 EXPORTED = '2026-03-01T11:00:00.000Z'

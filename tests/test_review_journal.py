@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review import journal, reader_mask
-from cmbjax.review.journal import DiskFull, Journal
-from cmbjax.review.record import Stale
+from cmbjax.review.log import journal, reader_mask
+from cmbjax.review.log.journal import DiskFull, Journal
+from cmbjax.review.log.record import Stale
 from tests import mounted
 from tests import review_records as reviews
 
@@ -540,7 +540,7 @@ def test_what_cannot_even_be_cut_back_is_cut_back_later(folder, monkeypatch):
 
 _LIMITED = """
 import resource, sys, pathlib
-from cmbjax.review import journal
+from cmbjax.review.log import journal
 from tests import review_records as reviews
 folder = pathlib.Path(sys.argv[1])
 kept = journal.Journal.open(folder, reviews.header(1))
@@ -771,7 +771,7 @@ def test_labels_that_changed(folder):
 
 def test_no_jax():
   code = (
-    'import sys; from cmbjax.review import journal; '
+    'import sys; from cmbjax.review.log import journal; '
     'assert "jax" not in sys.modules'
   )
   subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)

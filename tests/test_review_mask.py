@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cmbjax.imaging import volume
-from cmbjax.review import geometry, reader_mask
-from cmbjax.review.journal import Journal
-from cmbjax.review.record import Candidate, ReviewRecord, new_header
+from cmbjax.review.log import geometry, reader_mask
+from cmbjax.review.log.journal import Journal
+from cmbjax.review.log.record import Candidate, ReviewRecord, new_header
 from tests import review_records as reviews
 from tests.test_volume import ORDERS, affine_of
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review import adjudication, composed, journal, merge, places
+from cmbjax.review.log import composed, journal
+from cmbjax.review.readers import adjudication, merge, places
 from tests import readings
 
 NEW = (6, 15, 3)  # voxels; far from all candidates

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbjax.review import pieces
+from cmbjax.review.cases import pieces
 
 SHAPES = [(9, 8, 7), (1, 12, 9), (30, 1, 4), (20, 17, 1), (2, 2, 2), (1, 1, 1)]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.review import items
-from cmbjax.review.record import (
+from cmbjax.review.log import items
+from cmbjax.review.log.record import (
   BLINDS,
   Candidate,
   ReviewRecord,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.review import checks, opening
-from cmbjax.review.record import MIMICS, ReviewRecord
+from cmbjax.review.log import checks, opening
+from cmbjax.review.log.record import MIMICS, ReviewRecord
 from tests import review_records as reviews
 
 

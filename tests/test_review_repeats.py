@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.review import geometry, journal, review_command
+from cmbjax.review import command as review_command
+from cmbjax.review.log import geometry, journal
 from tests import review_records as reviews
 from tests import review_server
 

@@ -12,7 +12,7 @@ import re
 import pytest
 
 from cmbjax import cli
-from cmbjax.review import bodies, guard
+from cmbjax.review.server import bodies, guard
 from tests import review_server
 from tests.review_server import HOST, PORT, TOKEN, Local
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.review import serve
+from cmbjax.review.server import serve
 from tests import review_server
 
 EVENTS = '/api/cases/0/events'

@@ -17,7 +17,7 @@ from cmbjax import cli, errors, files
 from cmbjax.data import cohort, point_table
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, dicom_series, regions, volume
-from cmbjax.review import journal
+from cmbjax.review.log import journal
 from cmbjax.study import config
 from tests import readings, spoilt_readers
 

@@ -7,7 +7,7 @@ import pathlib
 import nibabel as nib
 import numpy as np
 
-from cmbjax.review import journal
+from cmbjax.review.log import journal
 from tests import browser as browser_lib
 from tests import small_cohorts
 
@@ -57,7 +57,7 @@ class Reader:
 
   def items(self) -> list[dict]:
     """All candidates as the page knows them."""
-    return self.run('[...cmbjax.review.items.values()]')
+    return self.run('[...cmbjax.review.log.items.values()]')
 
   def choose(self, number: int):
     """Clicks a candidate in the list."""

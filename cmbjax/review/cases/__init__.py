@@ -1,0 +1,1 @@
+"""What is to be read: scans, their candidates and outlines."""

@@ -1,0 +1,369 @@
+"""One scan under review: its images, its candidates, and what is known of it.
+
+Rule: names are found first and voxels are read when a case is opened, so that
+hundreds of cases cost nothing; every array is in RAS voxel order.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+import pathlib
+from collections.abc import Mapping
+from concurrent import futures
+from typing import NamedTuple
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.data import cohort, truth
+from cmbjax.errors import InputError
+from cmbjax.imaging import bids, phase, regions, signal, volume
+from cmbjax.review.cases import grow, pieces
+from cmbjax.review.log import record
+from cmbjax.review.log.record import Candidate
+
+_SCORES = ('likelihood', 'score', 'probability')  # columns, the first there is
+_NONE = np.zeros(0, np.int64)
+MAGNITUDE = 'Magnitude'  # label of a sequence
+
+
+class Sequence(NamedTuple):
+  """One image that can be shown."""
+
+  name: str  # in URLs: 'swi', 'phase' or 'magnitude'
+  label: str  # for people
+  path: pathlib.Path | None  # None: made from `Case.signal` when opened
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One scan, as files.
+
+  Attributes:
+    name: 'sub-01' or 'sub-01_ses-1'; unique among the cases of a source.
+    subject, session: 'sub-01', 'ses-1' or None.
+    sequences: the one that is judged ('swi') first.
+    labels: label image or mask of the candidates; None: see `points`.
+    others: further label images whose lesions are candidates too, such as
+      the rejected ones of an earlier review.
+    points: table of points, where there is no label image; None: nothing.
+    simulated: the scan is not of a person.
+    protocol: field_t and echo_time_s, None where nobody says.
+    fingerprint: of the networks that found the candidates; '' where none.
+    source: names of the image files, without folders.
+    signal: magnitude and phase, to make the SWI (where its path is None) and
+      the high-pass phase from.
+    notices: sentences that the reader should see.
+  """
+
+  name: str
+  subject: str
+  session: str | None
+  sequences: tuple[Sequence, ...]
+  labels: pathlib.Path | None = None
+  others: tuple[pathlib.Path, ...] = ()
+  points: pathlib.Path | None = None
+  simulated: bool = False
+  protocol: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+  fingerprint: str = ''
+  source: str = ''
+  signal: bids.ScanFiles | None = None
+  notices: tuple[str, ...] = ()
+
+  @property
+  def image(self) -> pathlib.Path | None:
+    """The file that is judged; None when it is made from `signal`."""
+    return self.sequences[0].path
+
+  @property
+  def is_magnitude(self) -> bool:
+    """Whether a magnitude is judged, for want of an SWI."""
+    return self.sequences[0].label == MAGNITUDE
+
+  @property
+  def reference(self) -> pathlib.Path:
+    """A file on the grid of what is judged."""
+    return self.image or last(self.signal.magnitude)
+
+  @functools.cached_property
+  def rows(self) -> tuple[Mapping[str, str], ...]:
+    """The tables beside the labels or of points, texts as they stand there."""
+    images = [p for p in (self.labels, *self.others) if p is not None]
+    tables = [*(_beside(path, '.tsv') for path in images), self.points]
+    return tuple(row for path in tables if path for row in _rows(path))
+
+
+class Loaded(NamedTuple):
+  """The voxels and candidates of one case."""
+
+  image: volume.Volume  # what is judged
+  candidates: tuple[Candidate, ...]
+  notices: tuple[str, ...]
+  image_sha256: str
+  labels_sha256: str | None  # None where there are no candidates
+
+
+def load(case: Case) -> Loaded:
+  """Reads the image that is judged, and the candidates.
+
+  Raises:
+    InputError: a file is damaged, or labels lie on another grid.
+  """
+  with futures.ThreadPoolExecutor(1) as pool:  # beside the image
+    reading = pool.submit(_read_labels, case)
+    image, notices = read_image(case)
+    image_sha256 = sha256(*_image_files(case))
+    found = reading.result()
+  if case.points is not None:
+    found = _of_points(case.points, image)
+  return Loaded(
+    image,
+    tuple(_apart(_unique(found))),
+    (*case.notices, *notices),
+    image_sha256,
+    sha256(*_label_files(case)) or None,
+  )
+
+
+def _read_labels(case) -> list[Candidate]:
+  like, found = volume.grid_of(case.reference), []
+  for path in (case.labels, *case.others):
+    if path is not None:
+      last_one = max((one.index for one in found), default=0)
+      found += _of_labels(path, like, last=last_one)
+  return found
+
+
+def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
+  """The image that is judged, and what has to be said about it."""
+  if case.image is None:
+    made = cohort.load_image(case.signal)
+    return made.volume, (
+      'The SWI was made from magnitude and phase.',
+      *(f'{note[:1].upper()}{note[1:]}.' for note in made.notes),
+    )
+  image = volume.load(case.image)
+  notes = tuple(f'{note}.' for note in image.notes)
+  if image.placed:
+    return image, notes
+  return image, (
+    *notes,
+    'The header does not say how the voxels lie in the head; left and right '
+    'are guesses.',
+  )
+
+
+def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
+  """Another image [X, Y, Z] on the grid of `image`; phase in radians.
+
+  Phase is freed of its slow part where there is a magnitude to do so: a
+  wrapped phase tells a reader nothing.
+
+  Raises:
+    InputError: a damaged file, or another grid.
+    KeyError: there is no such sequence.
+  """
+  (found,) = [s for s in case.sequences if s.name == name] or [None]
+  if found is None:
+    raise KeyError(name)
+  if name != 'phase':
+    read = volume.load(found.path)
+    truth.check_grid(read, image)
+    return read.array
+  magnitude = last(case.signal.magnitude) if case.signal else None
+  if magnitude is None:
+    read = volume.load(found.path)
+    truth.check_grid(read, image)
+    fields = bids.sidecar(found.path)
+    return signal.to_radians(read.array, units=fields.get('Units'))[0]
+  read = signal.read([magnitude], [found.path])
+  truth.check_grid(read.grid, image)
+  return phase.homodyne(
+    read.magnitude[..., 0] * np.exp(1j * read.phase[..., 0]),
+    image.spacing_mm,
+    sigma_mm=phase.default_sigma_mm(read.field_t),
+  )
+
+
+def sha256(*paths: pathlib.Path) -> str:
+  """64 hex digits over the content of files, in order; '' of none."""
+  if not paths:
+    return ''
+  total = hashlib.sha256()
+  for path in paths:
+    try:
+      with path.open('rb') as handle:
+        total.update(hashlib.file_digest(handle, 'sha256').digest())
+    except OSError as error:
+      raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
+  return total.hexdigest()
+
+
+def _image_files(case):
+  if case.image is not None:
+    return (case.image,)
+  return (*_all(case.signal.magnitude), *_all(case.signal.phase))
+
+
+def _label_files(case):
+  return tuple(
+    p for p in (case.labels, *case.others, case.points) if p is not None
+  )
+
+
+def _of_labels(path, image, *, last) -> list[Candidate]:
+  """The lesions of one label image or mask; their indices follow `last`."""
+  labels = truth.load_labels(path, image)
+  table = _beside(path, '.tsv')
+  rows = _rows(table) if table else []
+  rows = {int(r['index']): r for r in rows if r.get('index', '').isdecimal()}
+  number, where = pieces.inside(labels)
+  if _is_mask(path, number, rows):
+    number, rows = pieces.apart(number, where, labels.shape), {}
+  order = np.argsort(number, kind='stable')
+  value, first = np.unique(number[order], return_index=True)
+  places = np.split(where[order], first[1:]) if len(value) else []
+  found = dict(zip(value.tolist(), places))
+  kind = 'mimic' if '_seg-mimic' in path.name else 'lesion'
+  result = []
+  for number in sorted(found.keys() | _outside(rows, image)):
+    own, row = found.get(number, _NONE), rows.get(number, {})
+    place = _middle(own, image) if len(own) else _voxel(_world(row), image)
+    name = f'{kind}-{number:03d}'
+    result.append(_candidate(row, name, last + number, place, own))
+  return result
+
+
+def _is_mask(path, number, rows):
+  """Whether connected components are the lesions, not values."""
+  if rows:
+    return False
+  return bids.entities(path).suffix != 'dseg' or bool(np.all(number == 1))
+
+
+def _outside(rows, image):
+  """Rows that have a place in the image, whether or not they have voxels."""
+  known = {n: _world(row) for n, row in rows.items() if n > 0}
+  return {n for n, mm in known.items() if mm and _voxel(mm, image) is not None}
+
+
+def _of_points(path, image) -> list[Candidate]:
+  """A point each, with the outline that grows from there."""
+  found = truth.load_truth(truth.TruthFiles('points', path), image)
+  result, spacing_mm = [], image.spacing_mm
+  for number, (mm, row) in enumerate(zip(found.points_mm, _rows(path)), 1):
+    place = _voxel(mm, image)
+    own = grow.grow(image.array, spacing_mm, place).voxels
+    result.append(_candidate(row, f'lesion-{number:03d}', 0, place, own))
+  return result
+
+
+def _middle(own, image) -> tuple[int, int, int]:
+  """The voxel of an outline that is nearest to its centre."""
+  index = np.stack(np.unravel_index(own, image.array.shape, order='F'), 1)
+  away = ((index - index.mean(0)) * image.spacing_mm) ** 2
+  return tuple(map(int, index[away.sum(1).argmin()]))
+
+
+def _candidate(row, name, index, ijk, voxels) -> Candidate:
+  scores = (_number(row.get(column)) for column in _SCORES)
+  score = next((s for s in scores if s is not None and 0 <= s <= 1), None)
+  status = row.get('status', '').lower()
+  return Candidate(
+    id=row.get('name') or name,
+    index=index,
+    ijk=ijk,
+    voxels=voxels,
+    score=score,
+    status=status if status in ('definite', 'possible') else None,
+    region=_location(row),
+  )
+
+
+def _location(row) -> str:
+  given = row.get('location', '').lower()
+  if given not in record.REGIONS:
+    given = row.get('region', '').lower()
+  return given if given in record.REGIONS else regions.location_of(given)
+
+
+def _unique(candidates):
+  """Tables of people may call two lesions the same."""
+  seen: dict[str, int] = {}
+  for one in candidates:
+    seen[one.id] = seen.get(one.id, 0) + 1
+    if seen[one.id] > 1:
+      one = dataclasses.replace(one, id=f'{one.id}-{seen[one.id]}')
+    yield one
+
+
+def _apart(candidates):
+  """A voxel of two belongs to the first."""
+  found = list(candidates)
+  flat = np.concatenate([_NONE, *(one.voxels for one in found)])
+  _, first = np.unique(flat, return_index=True)
+  own = np.zeros(len(flat), bool)
+  own[first] = True
+  ends = np.cumsum([0, *(len(one.voxels) for one in found)])
+  for one, start, end in zip(found, ends, ends[1:]):
+    mine = np.sort(flat[start:end][own[start:end]])
+    yield dataclasses.replace(one, voxels=mine)
+
+
+def _rows(path) -> list[dict[str, str]]:
+  """A table with tabs; 'n/a' is ''."""
+  header, *rows = files.read_rows(path) or [[]]
+  names = [name.strip().lower() for name in header]
+  cells = [['' if c.strip() == 'n/a' else c.strip() for c in r] for r in rows]
+  return [dict(zip(names, row)) for row in cells if row]
+
+
+def _world(row):
+  found = [_number(row.get(axis)) for axis in 'xyz']
+  return None if None in found else tuple(found)
+
+
+def _voxel(mm, image):
+  """RAS voxel of a place; None outside the image."""
+  index = np.rint(image.to_index(mm)).astype(int)
+  inside = ((index >= 0) & (index < image.array.shape[:3])).all()
+  return tuple(map(int, index)) if inside else None
+
+
+def _number(text) -> float | None:
+  try:
+    value = float(text)
+  except (TypeError, ValueError, OverflowError):
+    return None
+  return value if math.isfinite(value) else None
+
+
+def _beside(path, extension):
+  found = path.with_name(path.name.split('.')[0] + extension)
+  return found if found.is_file() else None
+
+
+def _all(some) -> tuple[pathlib.Path, ...]:
+  if some is None:
+    return ()
+  return some if isinstance(some, tuple) else (some,)
+
+
+def last(some) -> pathlib.Path | None:
+  return _all(some)[-1] if some else None
+
+
+def mask_of(case: Case) -> pathlib.Path | None:
+  """The brain mask that came with the scan; None where there is none."""
+  if case.signal is not None and case.signal.mask is not None:
+    return case.signal.mask
+  image = case.image or last(case.signal.magnitude)
+  root = next((p.parent for p in image.parents if p.name == case.subject), None)
+  if root is None:
+    return None
+  try:
+    found = bids.find_scans(root, participants=[case.subject])
+  except InputError:
+    return None  # the image was found another way
+  return next((scan.mask for scan in found if scan.name == case.name), None)

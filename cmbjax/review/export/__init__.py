@@ -1,0 +1,1 @@
+"""Finished readings as a cohort, and verdicts from elsewhere."""

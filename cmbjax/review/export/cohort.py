@@ -1,0 +1,551 @@
+"""A reader's labels to a cohort folder that training reads.
+
+Accepted items and additions are microbleeds, rejected ones false positives,
+and what the reader left unsure is in neither. Of a scan without candidates (or
+whose reader never saw them) only lesions are known; then training proposes
+the others itself. Rule: every file is checked as
+it was written before the folder gets its name; it is whole or not there.
+"""
+
+import collections
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import cmbjax
+from cmbjax import files
+from cmbjax.data import cohort, truth
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import bids, volume
+from cmbjax.progress import Progress
+from cmbjax.review.cases import case as cases_lib
+from cmbjax.review.cases import grow
+from cmbjax.review.cases.case import Case
+from cmbjax.review.export import cohort_checks as export_checks
+from cmbjax.review.log import journal
+from cmbjax.review.log.geometry import decode_runs
+from cmbjax.review.log.items import MODEL, READER, Item, measure
+from cmbjax.review.log.record import ReviewRecord
+from cmbjax.review.readers import merge, places
+from cmbjax.review.server import located
+
+TRUTH, MASKS = 'derivatives/truth', 'derivatives/masks'
+LINKS = ('hard', 'copy', 'symbolic')
+COLUMNS = {
+  'x': 'Centre of the outline, mm, RAS world',
+  'y': 'Centre of the outline, mm, RAS world',
+  'z': 'Centre of the outline, mm, RAS world',
+  'volume_mm3': 'Voxels times voxel volume; of a lesion without outline n/a',
+  'diameter_mm': 'Diameter of a sphere of that volume',
+  'verdict': 'accept or reject',
+  'certainty': 'definite, probable or possible',
+  'mimic': 'What a rejected candidate is instead',
+  'region': 'lobar, deep, infratentorial or unknown; of an addition of which '
+  'the reader did not say it, by registration to MNI152',
+  'origin': 'model, reader, or reader_after_model (added after the candidates '
+  'were shown)',
+  'unaided': 'Whether the reader marked it with no candidate in sight',
+  'source_id': 'Name of the candidate where it was proposed',
+  'score': 'Likelihood that the networks gave',
+  'rating': "The reader's own, 1 to 10",
+  'comment': "The reader's words",
+}
+
+# Why an item is in neither label image; the first two are columns.
+_SAID = {
+  'unsure': 'unsure',
+  'unread': 'without a verdict',
+  'not_shown': 'not shown because of --least',
+  'rejected_under_a_lesion': 'rejected under an accepted lesion',
+}
+_PARTICIPANTS = {
+  'microbleeds': 'Lesions that the reader accepted or added',
+  'rejected': 'Candidates that the reader rejected',
+  'unsure': 'Left unsure; in no label image',
+  'unread': 'Left without a verdict; in no label image',
+}
+
+
+class Part(NamedTuple):
+  """One item as it is written."""
+
+  item: Item
+  voxels: np.ndarray  # sorted linear indices, never empty
+  outlined: bool  # False: only its point is known
+
+
+class Labels(NamedTuple):
+  """The labels of one scan."""
+
+  accepted: tuple[Part, ...]  # label n is part n - 1
+  rejected: tuple[Part, ...]
+  left_out: dict[str, int]  # 'unsure' and 'unread' to how many
+
+
+def write_cohort(
+  cases: Sequence[Case],
+  root: pathlib.Path,
+  rater: str,
+  out: pathlib.Path,
+  *,
+  link: str = 'hard',
+  grow_missing: bool = False,
+) -> pathlib.Path:
+  """Writes the completed reviews of a reader as a BIDS cohort.
+
+  Args:
+    cases: of the source that was reviewed.
+    root: folder of the reviews.
+    rater: reader, or a folder that `merge.run_merge` wrote.
+    out: the cohort, a folder that is not there yet.
+    link: how images get there: 'hard' (a copy where that is impossible),
+      'copy' or 'symbolic'.
+    grow_missing: outline accepted lesions that have none; else they are an
+      error.
+
+  Returns:
+    `out`.
+
+  Raises:
+    NoInputError: no review of this reader, or none that is completed.
+    InputError: a check failed, or `out` is not free.
+  """
+  root, out = pathlib.Path(root), pathlib.Path(out)
+  if link not in LINKS:
+    raise InputError(f'link: found {link!r}, allowed are {", ".join(LINKS)}.')
+  rater = _known(root, rater)
+  finished, left_out = _finished(cases, root, rater)
+  with _fresh(out) as folder, Progress('export', len(finished)) as progress:
+    for case, record in finished:
+      loaded = cases_lib.load(case)
+      _check_image(case, record, loaded)
+      labels = collect(record, loaded.image, grow_missing=grow_missing)
+      labels = _located(labels, case, loaded.image)
+      _write_images(folder, case, link)
+      _write_mask(folder, case, loaded.image)
+      about = _about(record, case, rater, root / rater / case.name)
+      stems = _write_truth(folder, case, loaded.image, labels, about, record)
+      export_checks.check(case.name, stems, loaded.image, labels, record.view)
+      progress.advance(note=case.name)
+    _write_top(folder, finished, rater, left_out)
+    _check_cohort(folder, finished)
+  return out
+
+
+def left_out(
+  cases: Sequence[Case], root: pathlib.Path, rater: str
+) -> dict[str, str]:
+  """Names of cases that an export leaves out, and why."""
+  root = pathlib.Path(root)
+  rater, out = _known(root, rater), {}
+  for case in cases:
+    found = journal.summary(root / rater / case.name)
+    if found is None:
+      out[case.name] = 'not begun'
+    elif found['status'] != 'completed':
+      out[case.name] = found['status']
+  return out
+
+
+def describe(out: pathlib.Path) -> list[str]:
+  """What the labels of an export leave out of each scan, as sentences."""
+  said = []
+  for path in sorted(out.glob(f'{TRUTH}/**/*_seg-cmb_dseg.json')):
+    counts = files.read_json(path)['LeftOut']
+    some = [f'{n} {_SAID[why]}' for why, n in counts.items() if n]
+    if some:
+      name = path.name.partition('_seg-')[0]
+      said.append(f'{name}: neither accepted nor rejected: {", ".join(some)}')
+  return said
+
+
+def collect(
+  record: ReviewRecord, image: volume.Volume, *, grow_missing: bool = False
+) -> Labels:
+  """What the reader decided, as parts with voxels of their own.
+
+  Outlines that were hidden from the reader are those of the source. A
+  rejected item without outline is its point.
+
+  Raises:
+    InputError: an accepted item has no outline.
+  """
+  every = _seen(record)
+  own = {mark.item.number: mark.voxels for mark in every}
+  if 'mask' in record.header['blind']:
+    _unhide(record, own)
+  taken = np.concatenate([np.zeros(0, np.int64), *own.values()])
+  accepted, rejected = [], []
+  for mark in every:
+    item, voxels = mark.item, own[mark.item.number]
+    if mark.verdict == 'accept':
+      outlined = voxels
+      if not len(voxels):
+        outlined = _grown(record, item, image, taken, grow_missing)
+        taken = np.union1d(taken, outlined)
+      accepted.append(Part(item, outlined, True))
+    elif mark.verdict == 'reject':
+      rejected.append((item, voxels))
+  bled = np.concatenate([np.zeros(0, np.int64), *(p.voxels for p in accepted)])
+  mimics = []
+  for item, voxels in rejected:
+    voxels = np.setdiff1d(voxels, bled)  # it may be painted over
+    point = np.array([record.view.index_of(item.ijk)], np.int64)
+    if len(voxels):
+      mimics.append(Part(item, voxels, True))
+    elif not np.isin(point, taken).any():
+      taken = np.union1d(taken, point)
+      mimics.append(Part(item, point, False))
+  said = [mark.verdict for mark in every]
+  lost = len(rejected) - len(mimics)
+  counts = {'unsure': said.count('unsure'), 'unread': said.count(None)}
+  below = len(record.header.get('below', ()))
+  counts |= {'not_shown': below} if below else {}
+  counts |= {'rejected_under_a_lesion': lost} if lost else {}
+  return Labels(tuple(accepted), tuple(mimics), counts)
+
+
+def _seen(record) -> list[places.Mark]:
+  """What the reader added, and the candidates that he was shown."""
+  return [
+    mark
+    for mark in places.marks(record, '')
+    if not (record.hidden and mark.item.origin == MODEL)
+  ]
+
+
+def _located(labels: Labels, case, image) -> Labels:
+  """The labels with the regions of what the reader added."""
+  pairs = [(part.item, part.voxels) for part in labels.accepted]
+  found = located.locate(pairs, image, cases_lib.mask_of(case))
+  return labels._replace(
+    accepted=tuple(
+      part._replace(item=located.named(part.item, found))
+      for part in labels.accepted
+    )
+  )
+
+
+def _unhide(record, own) -> None:
+  """Outlines of the source, for items that the reader drew nothing on."""
+  numbers = {
+    record.items[n].id: n for n in own if record.items[n].origin == MODEL
+  }
+  taken = np.concatenate([np.zeros(0, np.int64), *own.values()])
+  for item in record.header['items']:
+    number = numbers.get(item['id'])
+    if number is not None and not len(own[number]):
+      source = decode_runs(item['voxels'], record.view.size)
+      own[number] = np.setdiff1d(source, taken)
+
+
+def _grown(record, item, image, taken, grow_missing) -> np.ndarray:
+  case = record.header['case']
+  if not grow_missing:
+    raise InputError(
+      f'{case}: item {item.number} is accepted, but has no outline; grow or '
+      'paint one, or let the export grow what is missing.'
+    )
+  free = np.ones(image.array.shape, bool)
+
+  place = record.view.ijk_of(taken)
+  free[tuple(place.T)] = False
+  try:
+    grown = grow.grow(
+      image.array,
+      image.spacing_mm,
+      item.ijk,
+      free=free.__getitem__,
+      least_contrast=0.0,  # a reader has said that it is one
+    )
+  except InputError as error:
+    raise InputError(f'{case}: item {item.number}: {error}') from error
+  if not len(grown.voxels):
+    raise InputError(
+      f'{case}: item {item.number} is accepted, but has no outline, and '
+      'nothing dark is there to grow; paint one, or take the verdict back.'
+    )
+  return grown.voxels
+
+
+def _known(root, rater) -> str:
+  merged = rater.startswith('merge_') and pathlib.Path(rater).name == rater
+  if merged and (root / rater / 'merge.json').is_file():
+    return rater
+  (name,) = merge.check_raters(root, [rater], least=1)
+  return name
+
+
+def _finished(cases, root, rater):
+  """(case, record) of what is completed, and why others are left out."""
+  finished, out = [], {}
+  for case in cases:
+    folder = root / rater / case.name
+    if not (folder / journal.EVENTS).is_file():
+      out[case.name] = 'not begun'
+      continue
+    record = journal.read(folder)
+    if 'adjudicates' in record.header:
+      raise InputError(
+        f'{rater}: holds disagreements only; export the merged folder '
+        'instead, which `cmbjax review merge` writes.'
+      )
+    if record.status != 'completed':
+      out[case.name] = record.status
+      continue
+    finished.append((case, record))
+  if not finished:
+    why = ', '.join(f'{name} ({text})' for name, text in out.items())
+    raise NoInputError(
+      f'{root / rater}: no review is completed: {why}; finish one first.'
+    )
+  return finished, out
+
+
+def _check_image(case, record, loaded) -> None:
+  for what, now in (
+    ('image', loaded.image_sha256),
+    ('label image', loaded.labels_sha256),
+  ):
+    field = 'image_sha256' if what == 'image' else 'labels_sha256'
+    if (record.header[field] or '') != (now or ''):
+      raise InputError(
+        f'{case.name}: its {what} is not the one that was reviewed; restore '
+        'it, or review it again.'
+      )
+
+
+@contextlib.contextmanager
+def _fresh(out) -> Iterator[pathlib.Path]:
+  """A folder beside `out` that becomes it when all went well."""
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise InputError(f'{out}: is there already; name a new folder.')
+  for stale in out.parent.glob(f'.partial-{out.name}-*'):
+    shutil.rmtree(stale, ignore_errors=True)  # of an export that was killed
+  work = files.make_folder(out.parent / f'.partial-{out.name}-{os.getpid()}')
+  try:
+    yield work
+    try:
+      os.replace(work, out)
+    except OSError as error:
+      raise InputError(
+        f'{out}: cannot be written ({error.strerror}); choose another place.'
+      ) from error
+  finally:
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _anat(folder, below, case) -> pathlib.Path:
+  return folder.joinpath(below, case.subject, case.session or '', 'anat')
+
+
+def _write_images(folder, case: Case, link) -> None:
+  """What was judged as it is, or the signal that it was made from."""
+  anat = _anat(folder, '', case)
+  for path, rest in _images(case):
+    ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
+    _bring(path, anat / f'{case.name}_{rest}{ending}', link)
+    facts = bids.sidecar(path)
+    for name, own in (
+      ('MagneticFieldStrength', 'field_t'),
+      ('EchoTime', 'echo_time_s'),
+    ):
+      if case.protocol.get(own) is not None:
+        facts.setdefault(name, case.protocol[own])
+    if case.simulated:
+      facts['Simulated'] = True
+    files.write_json(anat / f'{case.name}_{rest}.json', facts)
+
+
+def _images(case: Case) -> list[tuple[pathlib.Path, str]]:
+  if case.image is not None:
+    return [(case.image, 'part-mag_T2starw' if case.is_magnitude else 'swi')]
+  found = []
+  for part in ('magnitude', 'phase'):
+    some = getattr(case.signal, part)
+    some = some if isinstance(some, tuple) else (some,)
+    short = 'mag' if part == 'magnitude' else 'phase'
+    for number, path in enumerate(some, 1):
+      rest = f'part-{short}_T2starw'
+      if len(some) > 1:
+        rest = f'echo-{number}_part-{short}_MEGRE'
+      found.append((path, rest))
+  return found
+
+
+def _bring(path, target, link) -> None:
+  files.make_folder(target.parent)
+  path = path.resolve()
+  if link == 'symbolic':
+    try:
+      target.symlink_to(path)
+    except OSError as error:
+      raise InputError(
+        f'{target}: cannot be a link ({error.strerror}); give --link copy.'
+      ) from error
+    return
+  if link == 'hard':
+    with contextlib.suppress(OSError):  # another disk, or it cannot link
+      os.link(path, target)
+      return
+  with files.whole(target) as temporary:
+    shutil.copyfile(path, temporary)
+
+
+def _write_mask(folder, case, image) -> None:
+  """The brain mask that came with the scan, where there is one."""
+  path = cases_lib.mask_of(case)
+  if path is None:
+    return
+  mask = volume.load(path)
+  truth.check_grid(mask, image)
+  target = _anat(folder, MASKS, case) / f'{case.name}_label-brain_mask.nii.gz'
+  volume.save(target, mask.array > 0, image)
+  about = {'Type': 'Brain', 'Description': 'As it came with the data.'}
+  files.write_json(target.with_name(target.name[:-7] + '.json'), about)
+  bids.write_description(folder / MASKS, 'Brain masks', kind='derivative')
+
+
+def _about(record, case, rater, folder) -> dict[str, Any]:
+  """Who said so, of what, and how."""
+  header = record.header
+  times = [line['time'] for line in journal.lines(folder) if line.get('time')]
+  merged = header.get('merged') or {}
+  readers = merged.get('raters') or [header['rater']]
+  return {
+    'Manual': True,
+    'Rater': rater,
+    'Readers': list(readers),
+    'Adjudicator': merged.get('adjudicator'),
+    'FirstTime': min(times, default=None),
+    'LastTime': max(times, default=None),
+    'Sources': [header['source']] if header['source'] else [],
+    'SpatialReference': 'orig',
+    'ImageSHA256': header['image_sha256'],
+    'LabelsSHA256': header['labels_sha256'],
+    'Model': header['model'],
+    'Mode': header['mode'],
+    'Blind': list(header['blind']),
+    'Order': header['order'],
+    'Seed': header['seed'],
+    'Least': header.get('least'),
+    'ReviewedWith': header['cmbjax'],
+    'Simulated': bool(case.simulated or header['simulated']),
+    'GeneratedBy': [
+      {'Name': 'cmbjax review export', 'Version': cmbjax.__version__}
+    ],
+    'Note': record.note,
+  }
+
+
+def _write_truth(folder, case, image, labels: Labels, about, record):
+  """Both label images with their tables; their stems."""
+  anat = files.make_folder(_anat(folder, TRUTH, case))
+  judged = not record.hidden and any(
+    item.origin == MODEL for item in record.items.values()
+  )
+  stems = []
+  for name, parts, what in (
+    ('cmb', labels.accepted, 'Microbleeds that the reader accepted or added.'),
+    ('mimic', labels.rejected, 'Candidates that the reader rejected.'),
+  ):
+    flat = np.zeros(record.view.size, np.uint16)
+    for number, part in enumerate(parts, 1):
+      flat[part.voxels] = number
+    stem = anat / f'{case.name}_seg-{name}_dseg'
+    array = flat.reshape(record.view.shape, order='F')
+    volume.save(f'{stem}.nii.gz', array, image)
+    rows = [_row(n, name, p, record) for n, p in enumerate(parts, 1)]
+    table = merge.tsv(['index', 'name', *COLUMNS], rows)
+    files.write_text(f'{stem}.tsv', table)
+    known = {key: {'Description': text} for key, text in COLUMNS.items()}
+    counts = {'Lesions': len(parts), 'LeftOut': labels.left_out}
+    says = {'Description': what, **about, **counts, **known}
+    says[truth.ALL_CANDIDATES] = judged
+    files.write_json(f'{stem}.json', says)
+    stems.append(stem)
+  return stems
+
+
+def _row(number, name, part: Part, record) -> dict[str, Any]:
+  item, view = part.item, record.view
+  size = measure(part.voxels, view)
+  world = places.centre(item, part.voxels, view)
+  shown = {'volume_mm3': size.volume_mm3, 'diameter_mm': size.diameter_mm}
+  return {
+    'index': number,
+    'name': f'{name}-{number:03d}',
+    **dict(zip('xyz', (f'{value:.3f}' for value in world))),
+    **({k: f'{v:.3f}' for k, v in shown.items()} if part.outlined else {}),
+    'verdict': item.verdict,
+    'certainty': item.certainty,
+    'mimic': item.mimic,
+    'region': item.region,
+    'origin': item.origin,
+    'unaided': str(item.found_as is not None or item.origin == READER).lower(),
+    'source_id': item.id,
+    'score': None if item.score is None else f'{item.score:.6g}',
+    'rating': item.rating,
+    'comment': item.comment,
+  }
+
+
+def _write_top(folder, finished, rater, out) -> None:
+  simulated = any(c.simulated or r.header['simulated'] for c, r in finished)
+  made = {'Name': 'cmbjax review export', 'Version': cmbjax.__version__}
+  top = {'GeneratedBy': [made], 'Rater': rater, 'LeftOut': dict(out)}
+  if simulated:
+    top['Simulated'] = True
+  name = 'Simulated scans' if simulated else 'Scans'
+  name += f' with microbleeds as read by {rater}'
+  bids.write_description(folder, name, extra=top)
+  bids.write_description(
+    folder / TRUTH, f'{name}: labels', kind='derivative', extra=top
+  )
+  files.write_text(folder / '.bidsignore', '*_swi.*\n')
+  files.write_text(folder / 'README', _README.format(name=name, rater=rater))
+  _write_participants(folder, finished)
+
+
+def _write_participants(folder, finished) -> None:
+  """How many lesions a subject has, and how many nobody decided."""
+  rows: dict[str, collections.Counter] = {}
+  for case, record in finished:
+    said = [mark.verdict or 'unread' for mark in _seen(record)]
+    rows.setdefault(case.subject, collections.Counter()).update(said)
+  counted = dict(zip(_PARTICIPANTS, ('accept', 'reject', 'unsure', 'unread')))
+  table = [
+    {'participant_id': subject}
+    | {column: rows[subject][verdict] for column, verdict in counted.items()}
+    for subject in sorted(rows)
+  ]
+  text = merge.tsv(['participant_id', *_PARTICIPANTS], table)
+  files.write_text(folder / 'participants.tsv', text)
+  about = {k: {'Description': f'{v}.'} for k, v in _PARTICIPANTS.items()}
+  files.write_json(folder / 'participants.json', about)
+
+
+_README = """{name}, written by cmbjax review export.
+
+The images are those that were reviewed, voxel by voxel. Under
+derivatives/truth, seg-cmb holds what {rater} accepted or added, seg-mimic what
+{rater} rejected; together they are all candidates of a scan, where there were
+some (AllCandidatesReviewed). What was left unsure, or not shown because of
+--least, is in neither.
+"""
+
+
+def _check_cohort(folder, finished) -> None:
+  """Reads the folder as training will."""
+  read = cohort.read_cohort(folder)
+  kinds = ('candidates', 'labels')
+  there = {scan.name for scan in read.scans if scan.truth.kind in kinds}
+  wanted = {case.name for case, _ in finished}
+  if there != wanted:
+    missing = ', '.join(sorted(wanted - there))
+    raise InputError(f'export: {missing} cannot be read back; report this.')

@@ -1,0 +1,380 @@
+"""Verdicts that a reader gave on the static page to a journal like any other.
+
+Rule: verdicts belong to one result; a file about another scan or result, a
+second one of the same scan, or one that was altered is refused, and nothing
+is written unless all files are good.
+"""
+
+import datetime
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.review.cases import case as cases_lib
+from cmbjax.review.cases import grow
+from cmbjax.review.cases.case import Case
+from cmbjax.review.log import composed, journal
+from cmbjax.review.log.geometry import View
+from cmbjax.review.log.items import MIMICS, VERDICTS
+from cmbjax.review.log.record import ReviewRecord, new_header
+
+SCHEMA = 'cmbjax-verdicts-1'
+_FOUND, _DROPPED = 'lesion-', 'candidate-'
+_FIELDS = ('verdict', 'mimic', 'comment')
+_MOST_COMMENT = 5_000
+_MOST_MS = 30 * 24 * 3600 * 1000
+_MOST_MM = 1e5  # of a place in a scanner's room
+
+
+class _File(NamedTuple):
+  """One file that fits its scan."""
+
+  path: pathlib.Path
+  case: Case
+  rater: str
+  content: Mapping[str, Any]
+
+
+def bring(
+  paths: Sequence[pathlib.Path],
+  cases: Sequence[Case],
+  root: pathlib.Path,
+  rater: str | None = None,
+) -> list[pathlib.Path]:
+  """Writes a journal for each file of verdicts.
+
+  Times and milliseconds are those of the file. A candidate that the networks
+  rejected and the reader accepted (or was unsure of) becomes an addition with
+  an outline that is grown round its place.
+
+  Args:
+    paths: files that the page of a scan saved.
+    cases: of the source, with the label images that detect wrote.
+    root: folder of the reviews.
+    rater: whose they are; None: as each file says.
+
+  Returns:
+    The folders of the journals.
+
+  Raises:
+    InputError: says which file does not fit, and why.
+  """
+  root = pathlib.Path(root)
+  by_name = {case.name: case for case in cases}
+  found = [_read(pathlib.Path(path), by_name, rater) for path in paths]
+  targets: dict[pathlib.Path, pathlib.Path] = {}
+  for one in found:
+    folder = journal.folder_of(root, one.rater, one.case.name)
+    if folder in targets:
+      raise InputError(
+        f'{one.path}: is about {one.case.name} by {one.rater}, and so is '
+        f'{targets[folder]}; give one of them.'
+      )
+    if (folder / journal.EVENTS).exists():
+      raise InputError(
+        f'{one.path}: {one.rater} has a review of {one.case.name} already; '
+        'import it under another name with --rater.'
+      )
+    targets[folder] = one.path
+  ready = [_composed(one) for one in found]
+  for one, folder, made in zip(found, targets, ready):
+    with journal.hold(root, one.rater):
+      files.write_text(folder / journal.EVENTS, made.text)
+  return list(targets)
+
+
+def _read(path, by_name, rater) -> _File:
+  content = files.read_json(path)
+  if not isinstance(content, dict) or content.get('schema') != SCHEMA:
+    schema = content.get('schema') if isinstance(content, dict) else None
+    raise InputError(
+      f'{path}: is of schema {str(schema)[:40]!r}, expected {SCHEMA!r}; give '
+      'a file that the page of a scan saved.'
+    )
+  scan = content.get('scan')
+  case = by_name.get(scan) if isinstance(scan, str) else None
+  if case is None:
+    raise InputError(
+      f'{path}: is about scan {str(scan)[:60]!r}, which is not among the '
+      f'{len(by_name)} scans here; give the results it was made from.'
+    )
+  _check_result(path, case, content.get('result'))
+  name = rater if rater is not None else content.get('rater')
+  if not isinstance(name, str) or not name.strip():
+    raise InputError(f'{path}: does not say who read it; give --rater NAME.')
+  _check_content(path, content)
+  return _File(path, case, journal.rater_label(name), content)
+
+
+def _check_result(path, case: Case, result) -> None:
+  """The hash in the file against that of the label image."""
+  beside = None
+  if case.labels is not None:
+    beside = case.labels.with_name(case.labels.name.split('.')[0] + '.json')
+  fields = files.read_object(beside) if beside and beside.is_file() else {}
+  known = fields.get('ResultHash')
+  if not known:
+    raise InputError(
+      f'{path}: {case.name} does not say which result it is; its labels are '
+      'no result of this version of cmbjax detect.'
+    )
+  if result != known:
+    raise InputError(
+      f'{path}: is about another result of {case.name} ({str(result)[:16]}, '
+      f'here is {known}); the scan was analysed again since.'
+    )
+
+
+def _check_content(path, content) -> None:
+  lesions = content.get('lesions')
+  if not isinstance(lesions, list):
+    raise InputError(f'{path}: holds no list of lesions.')
+  seen = set()
+  for row in lesions:
+    name = row.get('id') if isinstance(row, dict) else None
+    if not isinstance(name, str):
+      raise InputError(f'{path}: a lesion has no id.')
+    if name in seen:
+      raise InputError(f'{path}: holds {name[:40]} twice.')
+    seen.add(name)
+    _check_row(path, name[:40], row)
+  exported = content.get('exported')
+  if not _is_time(exported):
+    raise InputError(f'{path}: exported is {exported!r}, expected a UTC time.')
+  if not isinstance(content.get('events', []), list):
+    raise InputError(f'{path}: events is no list.')
+
+
+def _check_row(path, name, row) -> None:
+  ms, mm = row.get('ms', 0), row.get('centre_mm')
+  for field, good, wanted in (
+    ('verdict', row.get('verdict') in (None, *VERDICTS), VERDICTS),
+    ('mimic', row.get('mimic') in (None, *MIMICS), MIMICS),
+    ('comment', _is_text(row.get('comment', '')), ('text',)),
+    ('time', row.get('time') is None or _is_time(row['time']), ('UTC time',)),
+    (
+      'ms',
+      type(ms) in (int, float) and 0 <= ms <= _MOST_MS,
+      ('milliseconds',),
+    ),
+    ('centre_mm', _is_point(mm), ('three numbers',)),
+  ):
+    if not good:
+      raise InputError(
+        f'{path}: {name} has {field} {str(row.get(field))[:40]!r}, allowed is '
+        f'{", ".join(wanted)}.'
+      )
+  if 'verdict' not in row:
+    raise InputError(f'{path}: {name} has no verdict, not even null.')
+  if row.get('mimic') and row.get('verdict') != 'reject':
+    raise InputError(f'{path}: {name} has a mimic, but is not rejected.')
+
+
+def _is_text(value) -> bool:
+  return isinstance(value, str) and len(value) <= _MOST_COMMENT
+
+
+def _is_point(value) -> bool:
+  return (
+    isinstance(value, list)
+    and len(value) == 3
+    and all(files.is_number(v) and abs(v) <= _MOST_MM for v in value)
+  )
+
+
+def _is_time(value) -> bool:
+  try:
+    moment = datetime.datetime.fromisoformat(value)
+    moment.astimezone(datetime.UTC)  # years 1 to 9999 there as well
+  except (TypeError, ValueError, OverflowError):
+    return False
+  return moment.tzinfo is not None
+
+
+def _utc(value: str) -> str:
+  """In the form of a journal: UTC with milliseconds."""
+  moment = datetime.datetime.fromisoformat(value).astimezone(datetime.UTC)
+  return moment.isoformat(timespec='milliseconds')
+
+
+def _composed(one: _File) -> composed.Composed:
+  """The journal of one file."""
+  try:
+    return composed.compose(*_header_and_actions(one))
+  except InputError as error:
+    text = str(error)
+    told = text.startswith(str(one.path))
+    raise InputError(text if told else f'{one.path}: {text}') from error
+
+
+def _header_and_actions(one: _File):
+  loaded = cases_lib.load(one.case)
+  view = View.of(loaded.image)
+  header = new_header(
+    loaded.candidates,
+    grid=view.to_json(),
+    rater=one.rater,
+    case=one.case.name,
+    source=one.case.source,
+    image_sha256=loaded.image_sha256,
+    labels_sha256=loaded.labels_sha256,
+    model=one.case.fingerprint or None,
+    simulated=one.case.simulated,
+    blind=(),
+  )
+  content = one.content
+  began = content.get('started')
+  header['time'] = _utc(began if _is_time(began) else content['exported'])
+  header['imported'] = {
+    'file': one.path.name,
+    'result': content['result'],
+    'exported': content['exported'],
+    'cmbjax': str(content.get('cmbjax', ''))[:40],
+  }
+  record = ReviewRecord(header)
+  number = {item.id: item.number for item in record.items.values()}
+  rows = {row['id']: row for row in content['lesions']}
+  _check_ids(one.path, rows, number, view)
+  actions = _of_events(content.get('events', []), rows, number)
+  actions += _remaining(actions, rows, number, content['exported'])
+  actions += _additions(rows, record, loaded.image, content['exported'])
+  actions.sort(key=lambda action: action['time'])  # stable
+  if all(rows[name]['verdict'] for name in number):
+    last = max([_utc(content['exported']), *(a['time'] for a in actions)])
+    done = {'event': 'status', 'value': 'completed', 'ms': 0, 'time': last}
+    actions.append(done)
+  return header, actions
+
+
+def _check_ids(path, rows, number, view) -> None:
+  missing = sorted(set(number) - set(rows))
+  if missing:
+    raise InputError(
+      f'{path}: lacks {missing[0]}, which is in the result; it is not whole.'
+    )
+  for name, row in rows.items():
+    inside = view.contains(view.to_ijk(row['centre_mm']))
+    if name in number:
+      continue
+    if not name.startswith(_DROPPED) or row.get('status') != 'rejected':
+      raise InputError(f'{path}: {name[:40]} is not in the result.')
+    if not inside:
+      raise InputError(f'{path}: {name[:40]} lies outside of the image.')
+
+
+def _of_events(events, rows, number) -> list[dict[str, Any]]:
+  """The changes in the order they were made, where they make sense.
+
+  Events explain how a state came about; the state itself is in the rows, and
+  what events say differently is set right afterwards.
+  """
+  now = {name: dict.fromkeys(_FIELDS) | {'comment': ''} for name in number}
+  found, timed, last = [], set(), ''
+  for event in events:
+    if not isinstance(event, dict):
+      continue
+    name, field, new = (event.get(key) for key in ('id', 'field', 'new'))
+    if name not in [*number] or field not in _FIELDS:
+      continue
+    state = now[name]
+    allowed = {
+      'verdict': (None, *VERDICTS),
+      'mimic': (None, *MIMICS) if state['verdict'] == 'reject' else (),
+    }
+    good = (
+      _is_text(new) if field == 'comment' else new in allowed.get(field, ())
+    )
+    if not good or state[field] == new or not _is_time(event.get('time')):
+      continue
+    state[field] = new
+    if field == 'verdict':
+      state['mimic'] = None  # a new verdict has none yet
+    last = max(last, _utc(event['time']))  # a clock that was set back
+    ms = 0 if name in timed else round(rows[name].get('ms', 0))
+    timed.add(name)
+    found.append(
+      {
+        'event': field,
+        'item': number[name],
+        'value': new,
+        'ms': ms,
+        'time': last,
+      }
+    )
+  return found
+
+
+def _remaining(actions, rows, number, exported) -> list[dict[str, Any]]:
+  """What takes the state after `actions` to that of the rows."""
+  state = {
+    n: {'mimic': None, 'verdict': None, 'comment': ''} for n in number.values()
+  }
+  timed = set()
+  last = ''
+  for action in actions:
+    own = state[action['item']]
+    own[action['event']] = action['value']
+    if action['event'] == 'verdict':
+      own['mimic'] = None
+    timed.add(action['item'])
+    last = max(last, action['time'])
+  found = []
+  for name, item in number.items():
+    row, own = rows[name], state[item]
+    time = max(last, _utc(row.get('time') or exported))
+    ms = 0 if item in timed else round(row.get('ms', 0))
+    if own['verdict'] != row['verdict']:
+      own['mimic'] = None
+    wanted = {
+      'verdict': row['verdict'],
+      'mimic': row.get('mimic'),
+      'comment': row.get('comment', ''),
+    }
+    for field, value in wanted.items():
+      if own[field] != value or (field == 'verdict' and ms):
+        action = {'event': field, 'item': item, 'value': value}
+        found.append(action | {'ms': ms, 'time': time})
+        ms = 0
+  return found
+
+
+def _additions(rows, record, image, exported) -> list[dict[str, Any]]:
+  """Candidates of no network that the reader took for microbleeds."""
+  view = record.view
+  owned = [record.voxels(number) for number in record.items]
+  free = np.ones(view.shape, bool)
+  for voxels in owned:
+    free[tuple(view.ijk_of(voxels).T)] = False
+  found = []
+  for name in sorted(rows):
+    row = rows[name]
+    if not name.startswith(_DROPPED) or row['verdict'] not in (
+      'accept',
+      'unsure',
+    ):
+      continue
+    ijk = [int(v) for v in view.to_ijk(row['centre_mm'])]
+    action = {'event': 'add', 'ijk': ijk, 'ms': round(row.get('ms', 0))}
+    if free[tuple(ijk)]:
+      grown = grow.grow(
+        image.array, image.spacing_mm, ijk, free=free.__getitem__
+      )
+      free[tuple(view.ijk_of(grown.voxels).T)] = False
+      action |= {'set': grown.voxels, 'clear': [], 'tool': grown.tool}
+    time = _utc(row.get('time') or exported)
+    own = [action]
+    if row['verdict'] == 'unsure':
+      own.append({'event': 'verdict', 'value': 'unsure'})
+    text = '; '.join(t for t in (name, row.get('comment', '').strip()) if t)
+    own.append({'event': 'comment', 'value': text})
+    found += [
+      {'item': composed.LAST, 'ms': 0, 'time': time} | one
+      if one['event'] != 'add'
+      else one | {'time': time}
+      for one in own
+    ]
+  return found

@@ -1,0 +1,1 @@
+"""Several readers: merged, compared, adjudicated."""

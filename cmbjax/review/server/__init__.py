@@ -1,0 +1,1 @@
+"""The page server: requests in, events into the log."""
