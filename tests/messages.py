@@ -73,3 +73,9 @@ def said(text: str, named: str = '') -> None:
   for name in named.split():
     assert name in text, f'{name} is not named in: {text}'
   table.check(text)
+
+
+def printed(text: str, named: str = '') -> None:
+  """What a command said at its end, the line `cmbjax: ...`, as `said`."""
+  (line,) = [row for row in text.splitlines() if row.startswith('cmbjax: ')]
+  said(line.removeprefix('cmbjax: '), named)
