@@ -1,6 +1,8 @@
 """The house rules that a machine can check."""
 
 import ast
+import collections
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -53,19 +55,19 @@ def room_of(path):
   return first.removesuffix('.py')
 
 
-def imported_rooms(path):
-  rooms = set()
+def imported(path):
+  """Names of ours that a file imports, at its top or in a function."""
   for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
     names = []
     if isinstance(node, ast.Import):
       names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module:
       names = [f'{node.module}.{alias.name}' for alias in node.names]
-    for name in names:
-      parts = name.split('.')
-      if parts[0] == 'cmbjax' and len(parts) > 1 and parts[1] != '__version__':
-        rooms.add(parts[1])
-  return rooms
+    yield from (n for n in names if n.startswith('cmbjax.'))
+
+
+def imported_rooms(path):
+  return {name.split('.')[1] for name in imported(path)} - {'__version__'}
 
 
 SOURCES = sorted(ROOT.rglob('*.py'))
@@ -79,14 +81,46 @@ def test_imports_go_one_way(path):
     assert not wrong, f'{room} must not import {sorted(wrong)}'
 
 
+def test_no_file_imports_itself_by_way_of_others():
+  modules = {
+    '.'.join(('cmbjax', *p.relative_to(ROOT).with_suffix('').parts)): p
+    for p in SOURCES
+    if p.stem != '__init__'
+  }
+  arrows = {
+    module: {
+      known
+      for name in imported(path)
+      for known in (name, name.rpartition('.')[0])
+      if known in modules
+    }
+    for module, path in modules.items()
+  }
+  graphlib.TopologicalSorter(arrows).prepare()  # raises CycleError
+
+
+def test_a_public_class_has_one_meaning():
+  homes = collections.defaultdict(list)
+  for path in SOURCES:
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+      if isinstance(node, ast.ClassDef) and not node.name.startswith('_'):
+        homes[node.name].append(str(path.relative_to(ROOT)))
+  assert [homes[name] for name in homes if len(homes[name]) > 1] == []
+
+
 def test_only_checkpoint_imports_orbax():
   users = [p.name for p in SOURCES if 'orbax.checkpoint' in p.read_text()]
   assert users == ['checkpoint.py']
 
 
-def test_rooms_are_small_and_named():
+def test_files_and_functions_are_small_and_named():
   for path in SOURCES:
-    assert path.stat().st_size < 24_000, f'{path.name} wants to be two nouns'
+    text = path.read_text(encoding='utf-8')
+    assert text.count('\n') <= 400, f'{path.name} wants to be two nouns'
+    for node in ast.walk(ast.parse(text)):
+      if isinstance(node, ast.FunctionDef):
+        lines = node.end_lineno - node.lineno + 1
+        assert lines <= 60, f'{path.name}: {node.name} has {lines} lines'
     assert path.stem not in ('utils', 'helpers', 'common')
 
 
