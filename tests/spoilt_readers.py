@@ -228,9 +228,9 @@ def _points(folder):
   for name, mark in (('a.csv', ','), ('b.csv', ';'), ('c.tsv', '\t')):
     text = '\n'.join(mark.join(row) for row in rows) + '\n'
     (folder / name).write_text(text)
-  from tests.test_importers import xlsx_by_hand
+  from tests.test_importers import xlsx
 
-  xlsx_by_hand(
+  xlsx(
     folder / 'd.xlsx', [(f'sub-0{n}', 1.5, float(n), -3.0) for n in range(1, 6)]
   )
 

@@ -7,7 +7,6 @@ written: HASHES, written last, lists every file.
 
 import contextlib
 import errno
-import fcntl
 import functools
 import importlib
 import importlib.util
@@ -18,7 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cmbjax import files, sealed
@@ -166,7 +165,7 @@ def write_once(
   """
   config_of(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
-  with _lock(home, '.lock'):
+  with files.alone_in(home, wait=True):
     if final.exists() and not overwrite:  # TFDS moves it there when whole
       why = sealed.damage(final / HASHES, final)
       if not why and metadata(final).get('fingerprint') == mark:
@@ -266,22 +265,6 @@ def damaged(folder: pathlib.Path, why: Any) -> InputError:
   return InputError(
     f'{folder}: is damaged ({first}); remove this folder and build again.'
   )
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path, name: str) -> Iterator[None]:
-  """One build at a time; the system lets go when a process is killed."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = (folder / name).open('w')
-  except OSError as error:
-    raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another folder.'
-    ) from error
-  with handle:
-    with contextlib.suppress(OSError):  # a file system without locks
-      fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
 
 
 def _check_name(cohort_name: str) -> None:
