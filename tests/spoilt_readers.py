@@ -468,7 +468,7 @@ def _logs(folder):
   for name in ('epochs.jsonl', 'speed.jsonl'):
     (folder / name).write_text(text)
   number = np.arange(3, dtype=np.int32)
-  table = tables.Table(
+  table = tables.CandidateTable(
     np.zeros((3, 3), np.int32), number.astype('f4'), number, {'a': 1}
   )
   tables.save_table(folder / 'table.npz', table)

@@ -65,7 +65,7 @@ def test_imported_cohorts(tmp_path):
   for layout in ('lupolab', 'points'):
     out = tmp_path / f'{layout}-out'
     importers.import_cohort(
-      tmp_path / layout, out, importers.Options(layout, suffix='T2starw')
+      tmp_path / layout, out, importers.ImportOptions(layout, suffix='T2starw')
     )
     assert_valid(out)
     assert_valid(out / 'derivatives' / 'truth')

@@ -12,7 +12,7 @@ from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from tests import lesion_data, scan_results, small_cohorts
 
-OPTIONS = chain.Options(regions=False)
+OPTIONS = chain.DetectOptions(regions=False)
 OBLIQUE = nib.affines.from_matvec(
   nib.eulerangles.euler2mat(0.2, -0.15, 0.1), (5, -3, 8)
 )
@@ -259,7 +259,7 @@ def test_a_threshold_decides_and_definite_is_never_below_it(
 ):
   each = [x.likelihood for x in plain[1].result.lesions]
   middle = float(np.median(each))
-  options = chain.Options(threshold=middle, regions=False)
+  options = chain.DetectOptions(threshold=middle, regions=False)
   result = analyse(plain[0], networks, options, mask=mask).result
   assert [x.likelihood > middle for x in result.lesions] == [
     x.status != 'rejected' for x in result.lesions
@@ -274,7 +274,7 @@ def test_a_threshold_decides_and_definite_is_never_below_it(
 
 
 def test_an_empty_result_explains_itself(plain, networks, mask):
-  options = chain.Options(threshold=0.9999, regions=False)
+  options = chain.DetectOptions(threshold=0.9999, regions=False)
   result = analyse(plain[0], networks, options, mask=mask).result
   assert not result.found
   assert 'no microbleed was found' in result.warnings[0]
@@ -322,7 +322,7 @@ def test_a_large_lesion_is_outlined_and_not_counted(tmp_path):
 
 def test_regions_unknown_are_said_not_hidden(plain, mask):
   """A phantom of 8 ml cannot be placed; its lesions are there all the same."""
-  result = analyse(plain[0], None, chain.Options(), mask=mask).result
+  result = analyse(plain[0], None, chain.DetectOptions(), mask=mask).result
   assert len(result.found) == 5
   assert {x.region for x in result.found} == {'unknown'}
   assert any('regions are not known' in text for text in result.warnings)
@@ -357,7 +357,7 @@ def test_a_mask_on_another_grid_is_refused(plain, tmp_path):
 
 
 def test_unknown_point_names_the_ones_there_are(plain, networks, mask):
-  options = chain.Options(operating_point='best')
+  options = chain.DetectOptions(operating_point='best')
   with pytest.raises(InputError, match='high_sensitivity, balanced'):
     analyse(plain[0], networks, options, mask=mask)
 
@@ -434,7 +434,7 @@ def test_networks_judge_the_candidates_they_learned_from(
     return propose(*scan, gates=gates, jobs=jobs)
 
   monkeypatch.setattr(stages, 'propose', spy)
-  options = chain.Options(candidates=asked, regions=False)
+  options = chain.DetectOptions(candidates=asked, regions=False)
   result = analyse(plain[0], networks, options, mask=mask).result
   assert seen == [used]
   found = ' '.join(result.warnings)
@@ -461,7 +461,7 @@ def test_another_stage_or_other_code_of_it_is_another_result(
   scan = scan_of(plain[0])
 
   def mark(**change):
-    options = chain.Options(**change)
+    options = chain.DetectOptions(**change)
     return batch.mark_of(
       scan, batch.Settings(tmp_path, tmp_path / 'w', options=options)
     )

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
   facts = files.read_object(arguments.sidecar) if arguments.sidecar else {}
   if arguments.table and arguments.layout != 'points':
     raise InputError('--table: goes with --layout points.')
-  options = importers.Options(
+  options = importers.ImportOptions(
     layout=arguments.layout,
     table=pathlib.Path(arguments.table) if arguments.table else None,
     axes=arguments.axes,

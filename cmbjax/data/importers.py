@@ -20,12 +20,8 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.data import lupolab, point_table
-from cmbjax.data.truth import (
-  ALL_CANDIDATES,
-  check_grid,
-  components,
-  load_labels,
-)
+from cmbjax.data.truth import centres, check_grid, components, load_labels
+from cmbjax.data.truth_files import ALL_CANDIDATES
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, volume
 from cmbjax.progress import Progress
@@ -42,7 +38,7 @@ _COLUMNS = ('index', 'name', 'x', 'y', 'z', 'volume_mm3', 'diameter_mm')
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ImportOptions:
   """How to import; see `cmbjax import --help`."""
 
   layout: str
@@ -56,7 +52,7 @@ class Options:
   link: bool = False
 
 
-class Item(NamedTuple):
+class SourceScan(NamedTuple):
   """One scan of the source."""
 
   subject: str
@@ -81,7 +77,7 @@ class Imported(NamedTuple):
 
 
 def import_cohort(
-  source: str | os.PathLike, out: str | os.PathLike, options: Options
+  source: str | os.PathLike, out: str | os.PathLike, options: ImportOptions
 ) -> Imported:
   """Writes a cohort folder; scans that are there already are kept.
 
@@ -149,7 +145,7 @@ def _check(source, out, options):
     )
 
 
-def _find_lupolab(source, options, failed) -> list[Item]:
+def _find_lupolab(source, options, failed) -> list[SourceScan]:
   if not lupolab.is_lupolab(source):
     raise NoInputError(
       f'{source}: holds no scan of the CMB labeler; give the folder above '
@@ -157,7 +153,7 @@ def _find_lupolab(source, options, failed) -> list[Item]:
     )
   found = lupolab.find_scans(source, failures=failed)
   return [
-    Item(
+    SourceScan(
       scan.subject,
       scan.session,
       ((scan.swi, 'swi'),),
@@ -174,7 +170,7 @@ _VALDO_IMAGE = re.compile(
 )
 
 
-def _find_valdo(source, options, failed) -> list[Item]:
+def _find_valdo(source, options, failed) -> list[SourceScan]:
   """sub-101/sub-101_space-T2S_desc-masked_T2S.nii.gz, ..._CMB.nii.gz."""
   found: dict[str, list[pathlib.Path]] = {}
   for path in sorted(source.rglob('*_T2S.nii*')):
@@ -204,14 +200,14 @@ def _find_valdo(source, options, failed) -> list[Item]:
       ).is_file()
     ]
     items.append(
-      Item(
+      SourceScan(
         subject, None, ((images[0], 'T2starw'),), None, tuple(truth[:1]), None
       )
     )
   return items
 
 
-def _find_images(source, options, failed) -> list[Item]:
+def _find_images(source, options, failed) -> list[SourceScan]:
   """A BIDS data set, else all NIfTI files below, one scan each."""
   if any(p.is_dir() for p in source.glob('sub-*')):
     return [_of_bids(scan) for scan in bids.find_scans(source)]
@@ -232,11 +228,13 @@ def _find_images(source, options, failed) -> list[Item]:
     given = bids.entities(path).get('sub')
     label = re.sub('[^0-9A-Za-z]', '', given or path.name.split('.nii')[0])
     images = ((path, options.suffix),)
-    items.append(Item(f'sub-{label or "x"}', None, images, None, (), None))
+    items.append(
+      SourceScan(f'sub-{label or "x"}', None, images, None, (), None)
+    )
   return items
 
 
-def _of_bids(scan: bids.ScanFiles) -> Item:
+def _of_bids(scan: bids.ScanFiles) -> SourceScan:
   images = [(scan.swi, 'swi')] if scan.swi is not None else []
   parts = [('mag', scan.magnitude), ('phase', scan.phase)]
   for part, some in parts:
@@ -246,7 +244,9 @@ def _of_bids(scan: bids.ScanFiles) -> Item:
       if len(some) > 1:
         stem = f'echo-{number}_part-{part}_MEGRE'
       images.append((path, stem))
-  return Item(scan.subject, scan.session, tuple(images), scan.mask, (), None)
+  return SourceScan(
+    scan.subject, scan.session, tuple(images), scan.mask, (), None
+  )
 
 
 _FINDERS = {
@@ -256,7 +256,7 @@ _FINDERS = {
 }
 
 
-def _prefixed(items, options) -> list[Item]:
+def _prefixed(items, options) -> list[SourceScan]:
   return [
     item._replace(
       subject=f'sub-{options.prefix}{item.subject.removeprefix("sub-")}'
@@ -265,7 +265,7 @@ def _prefixed(items, options) -> list[Item]:
   ]
 
 
-def _with_points(source, items, options) -> tuple[list[Item], bool]:
+def _with_points(source, items, options) -> tuple[list[SourceScan], bool]:
   path = options.table or _only_table(source)
   table = point_table.read(path)
   start = len(options.prefix)
@@ -315,7 +315,9 @@ def _check_names(source, items, failed):
     )
 
 
-def _import_one(item: Item, out, options: Options, *, in_mm) -> bool:
+def _import_one(
+  item: SourceScan, out, options: ImportOptions, *, in_mm
+) -> bool:
   """Whether it was written now; False: it is there already."""
   mark = _mark_of(item, options)
   raw = out.joinpath(item.subject, item.session or '')
@@ -347,7 +349,7 @@ def _import_one(item: Item, out, options: Options, *, in_mm) -> bool:
   return True
 
 
-def _mark_of(item: Item, options) -> str:
+def _mark_of(item: SourceScan, options) -> str:
   paths = [p for p, _ in item.images] + [*item.truth]
   paths += [item.mask] if item.mask is not None else []
   states = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
@@ -379,7 +381,7 @@ def _work_folder(out, name) -> Iterator[pathlib.Path]:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_images(item: Item, folder, options, mark) -> None:
+def _write_images(item: SourceScan, folder, options, mark) -> None:
   for path, stem in item.images:
     volume.load(path, num_dims=5)  # whole and readable
     ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
@@ -395,14 +397,14 @@ def _write_images(item: Item, folder, options, mark) -> None:
     files.write_json(folder / f'{item.name}_{stem}.json', facts)
 
 
-def _first_volume(item: Item) -> volume.Volume:
+def _first_volume(item: SourceScan) -> volume.Volume:
   """The grid that truth and mask must be on."""
   scan = volume.load(item.images[0][0], num_dims=5)
   first = scan.array[(slice(None),) * 3 + (0,) * (scan.array.ndim - 3)]
   return dataclasses.replace(scan, array=first)
 
 
-def _write_mask(item: Item, folder, scan, out) -> None:
+def _write_mask(item: SourceScan, folder, scan, out) -> None:
   mask = volume.load(item.mask)
   check_grid(mask, scan)
   path = folder / f'{item.name}_label-brain_mask.nii.gz'
@@ -412,7 +414,7 @@ def _write_mask(item: Item, folder, scan, out) -> None:
   bids.write_description(out / _MASKS, 'Brain masks', kind='derivative')
 
 
-def _write_truth(item: Item, folder, options, scan, *, in_mm) -> None:
+def _write_truth(item: SourceScan, folder, options, scan, *, in_mm) -> None:
   stem = folder / f'{item.name}_seg-cmb_dseg'
   if item.points is not None:
     _write_points(item, stem, options, scan, in_mm=in_mm)
@@ -452,14 +454,9 @@ def _labels(path, scan) -> np.ndarray:
 
 def _table(name, labels, scan) -> str:
   lines = ['\t'.join(_COLUMNS)]
-  count = int(labels.max(initial=0))
-  place, number = np.argwhere(labels > 0), labels[labels > 0]
-  size = np.bincount(number, minlength=count + 1)
-  centre = np.stack(
-    [np.bincount(number, along, count + 1) for along in place.T], 1
-  )
-  for index in range(1, count + 1):
-    world = scan.to_world(centre[index] / size[index])
+  size = np.bincount(labels[labels > 0], minlength=1)
+  for index, centre in enumerate(centres(labels)[1:], 1):
+    world = scan.to_world(centre)
     volume_mm3 = size[index] * float(np.prod(scan.spacing_mm))
     cells = [str(index), f'{name}-{index:03d}', *(f'{v:.2f}' for v in world)]
     cells += [f'{volume_mm3:.2f}', f'{np.cbrt(6 * volume_mm3 / np.pi):.2f}']
@@ -467,7 +464,7 @@ def _table(name, labels, scan) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _write_points(item: Item, stem, options, scan, *, in_mm) -> None:
+def _write_points(item: SourceScan, stem, options, scan, *, in_mm) -> None:
   points = np.asarray(item.points, float)
   if in_mm:
     world = points * (-1, -1, 1) if options.axes == 'lps' else points

@@ -78,8 +78,41 @@ def read(path: pathlib.Path) -> PointTable:
     cells = [row[column].strip() for column in axes]
     points = found.setdefault(key, [])
     if any(cell.lower() not in ('', 'n/a', 'nan') for cell in cells):
-      points.append((number, _numbers(path, number, cells, comma=comma)))
+      points.append((number, numbers(path, number, row, axes, comma=comma)))
   return PointTable(in_mm, {key: _points(some) for key, some in found.items()})
+
+
+def numbers(
+  path: pathlib.Path,
+  number: int,
+  row: Sequence[str],
+  columns: Sequence[int],
+  *,
+  comma: bool = False,
+) -> list[float]:
+  """The three coordinates of a row.
+
+  Args:
+    path: of the table, for messages.
+    number: of the row, for messages.
+    row: its cells; it may be short.
+    columns: three of them.
+    comma: is the decimal sign.
+
+  Raises:
+    InputError: they are no three finite numbers.
+  """
+  try:
+    cells = [row[column] for column in columns]
+    values = [float(c.replace(',', '.') if comma else c) for c in cells]
+    if not all(map(math.isfinite, values)):
+      raise ValueError
+  except (IndexError, ValueError):
+    raise InputError(
+      f'{path}: row {number} ({shown(" ".join(row))}) has no three '
+      'numbers in its coordinate columns; correct or remove the row.'
+    ) from None
+  return values
 
 
 def match(
@@ -216,19 +249,6 @@ def _axes(header) -> list[int] | None:
     if set(names) <= set(header):
       return [header.index(n) for n in names]
   return None
-
-
-def _numbers(path, number, cells, *, comma) -> list[float]:
-  try:
-    values = [float(c.replace(',', '.') if comma else c) for c in cells]
-    if not all(map(math.isfinite, values)):
-      raise ValueError
-  except ValueError:
-    raise InputError(
-      f'{path}: row {number} ({shown(" ".join(cells))}) has no three '
-      'numbers in its coordinate columns; correct or remove the row.'
-    ) from None
-  return values
 
 
 def _points(some) -> Points:

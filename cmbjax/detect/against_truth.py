@@ -41,7 +41,7 @@ _COUNTS = {
 }
 
 
-class Found(NamedTuple):
+class MatchedScans(NamedTuple):
   """All scans of a cohort that were detected, matched with their truth.
 
   Attributes:
@@ -61,10 +61,10 @@ class Found(NamedTuple):
   unlabelled: tuple[str, ...] = ()
 
 
-class Result(NamedTuple):
+class Evaluation(NamedTuple):
   """Scores by rule, and the counts per scan."""
 
-  found: Found
+  found: MatchedScans
   scores: dict[str, detections.Scores]
   counts: agreement.CountAgreement
   method: str
@@ -76,7 +76,7 @@ def read(
   *,
   only: str = '',
   partial: bool = False,
-) -> Found:
+) -> MatchedScans:
   """Matches every labelled scan of a cohort with its detections.
 
   Args:
@@ -122,7 +122,7 @@ def read(
       scans.append(one)
       likelihood[scan.name] = rates
       progress.advance(note=scan.name)
-  return Found(
+  return MatchedScans(
     tuple(scans),
     likelihood,
     missing,
@@ -214,9 +214,9 @@ def _spots(truth, image) -> np.ndarray:
   return labels
 
 
-def evaluate(found: Found, *, method: str = 'jackknife') -> Result:
+def evaluate(found: MatchedScans, *, method: str = 'jackknife') -> Evaluation:
   """Scores by both rules, and the agreement of the counts."""
-  return Result(
+  return Evaluation(
     found=found,
     scores={
       rule: detections.evaluate(found.scans, rule, method=method)
@@ -227,7 +227,7 @@ def evaluate(found: Found, *, method: str = 'jackknife') -> Result:
   )
 
 
-def write(result: Result, folder: pathlib.Path) -> None:
+def write(result: Evaluation, folder: pathlib.Path) -> None:
   """evaluation.csv, evaluation.json and evaluation_lesions.csv."""
   folder = files.make_folder(folder)
   head = ['rule', 'part', 'group', 'metric', 'value', 'low', 'high', 'note']
@@ -241,7 +241,7 @@ def write(result: Result, folder: pathlib.Path) -> None:
   files.write_json(folder / 'evaluation.json', _plain(result))
 
 
-def _rows(result: Result) -> list[list]:
+def _rows(result: Evaluation) -> list[list]:
   """Long table: one number each, with what it was counted over."""
   rows = []
   for rule, scores in result.scores.items():
@@ -278,7 +278,7 @@ _LESION_HEAD = ['scan', 'subject', 'what', 'index', 'diameter_mm', 'region']
 _LESION_HEAD += ['likelihood', *detections.RULES]
 
 
-def _lesion_rows(result: Result) -> list[list]:
+def _lesion_rows(result: Evaluation) -> list[list]:
   """Every true lesion, hit or not, and every detection that hits none."""
   rows = []
   for scan in result.found.scans:
@@ -302,7 +302,7 @@ def _lesion_rows(result: Result) -> list[list]:
   return rows
 
 
-def _plain(result: Result) -> dict[str, Any]:
+def _plain(result: Evaluation) -> dict[str, Any]:
   def numbers(value: Interval, count: int | None = None) -> dict:
     extra = {} if count is None else {'count': count}
     return value._asdict() | extra
@@ -344,7 +344,7 @@ def _plain(result: Result) -> dict[str, Any]:
   }
 
 
-def text(result: Result) -> str:
+def text(result: Evaluation) -> str:
   """Plain text for a terminal, at most 100 columns wide."""
   found, scores = result.found, result.scores
   kind = 'simulated scans' if found.simulated else 'scans'
@@ -377,7 +377,7 @@ def text(result: Result) -> str:
   return '\n'.join(line.rstrip() for line in lines) + '\n'
 
 
-def _part_lines(result: Result) -> list[str]:
+def _part_lines(result: Evaluation) -> list[str]:
   lines = []
   first = next(iter(result.scores.values()))
   for part, groups in first.parts.items():

@@ -45,7 +45,9 @@ class Settings:
   weights: pathlib.Path | None  # None: those of the package
   fallback: pathlib.Path | None = None  # for scans without all its channels
   classify: bool = True
-  options: chain.Options = dataclasses.field(default_factory=chain.Options)
+  options: chain.DetectOptions = dataclasses.field(
+    default_factory=chain.DetectOptions
+  )
   candidates: bool = False  # also the table of all candidates
   steps: bool = False  # also the images on the way
   page: bool = True

@@ -33,7 +33,7 @@ PACKAGES = ('jax', 'flax', 'numpy', 'scipy', 'nibabel')
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class DetectOptions:
   """What decides the lesions of a scan, besides its files and the weights."""
 
   operating_point: str = 'high_sensitivity'
@@ -54,7 +54,7 @@ class Analysis(NamedTuple):
 def analyse(
   scan: bids.ScanFiles,
   classifier: Classifier | None,
-  options: Options = Options(),
+  options: DetectOptions = DetectOptions(),
   *,
   fallback: Classifier | None = None,
   threads: int | None = None,
@@ -64,7 +64,7 @@ def analyse(
   Args:
     scan: its files.
     classifier: None: every candidate that passes the gates is 'possible'.
-    options: see `Options`.
+    options: see `DetectOptions`.
     fallback: sees the SWI only; instead of `classifier` where the scan lacks
       a channel that it needs. None: such a scan is an error.
     threads: for the candidate stage; the result does not depend on it.
@@ -154,7 +154,7 @@ def analyse(
   return Analysis(result, image, proposed)
 
 
-def stage_of(options: Options, classifier: Classifier | None) -> str:
+def stage_of(options: DetectOptions, classifier: Classifier | None) -> str:
   """How candidates are found: as asked for, else as for the networks."""
   learned = classifier.candidates if classifier else stages.DEFAULT
   return options.candidates or learned

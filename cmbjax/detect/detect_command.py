@@ -300,7 +300,7 @@ def _settings(args, out):
   atlas = pathlib.Path(args.atlas) if args.atlas else None
   if atlas is not None:  # a wrong one ends here, not in every scan
     places.load(atlas)
-  options = chain.Options(
+  options = chain.DetectOptions(
     operating_point=args.operating_point,
     threshold=args.threshold if classify else None,
     candidates=args.candidates,
