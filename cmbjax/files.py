@@ -18,7 +18,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cmbjax.errors import InputError, shown
@@ -178,6 +178,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` as readable JSON; NaN is refused, keys keep their order."""
   text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
   write_text(path, text + '\n')
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
+  """Writes the cells of a table with tabs, for `read_rows`."""
+  write_text(path, ''.join('\t'.join(row) + '\n' for row in rows))
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:

@@ -11,7 +11,7 @@ import pytest
 
 from cmbjax import cli
 from cmbjax.data import cohort, examples, importers, point_table, truth
-from cmbjax.data.importers import ImportOptions
+from cmbjax.data.import_sources import ImportOptions
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
 from tests import small_cohorts
