@@ -32,13 +32,6 @@ def is_built(folder: str | pathlib.Path) -> bool:
   return (pathlib.Path(folder) / 'dataset_info.json').is_file()
 
 
-def candidates_of(builder_folder: str | pathlib.Path) -> str | None:
-  """The candidate stage of a data set; None: it was drawn without scans."""
-  stored = metadata(builder_folder)
-  # Before there was a choice, 'gates' had it.
-  return stored.get('candidates', stored.get('gates', {}).get('generator'))
-
-
 def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
   """What a data set says of itself: fingerprint, simulated, gates, scans.
 
@@ -63,8 +56,8 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
 @functools.cache
 def _note_unsealed(folder: pathlib.Path) -> None:
   print(
-    f'note: {folder}: has no {HASHES} (built by an older cmbjax, or without '
-    'its `build`), so damage of its files may go unnoticed.',
+    f'note: {folder}: has no {HASHES} (built without `cmbjax build`), '
+    'so damage of its files may go unnoticed.',
     file=sys.stderr,
   )
 
