@@ -37,7 +37,6 @@ class Reader(NamedTuple):
   make: Callable[[pathlib.Path], None]
   spoilt: tuple[str, ...]  # patterns below the folder
   read: Callable[[pathlib.Path], object]
-  mend: Callable[[pathlib.Path], None] = lambda folder: None  # after spoiling
   slow: int = 1  # one input takes as long as so many
 
 
@@ -70,7 +69,6 @@ def attempts(
   for _ in range(count):
     chosen = rng.choice(paths).relative_to(good)
     how = mutations.spoil(used / chosen, rng)
-    reader.mend(used)
     yield attempt(reader, used, chosen, how)
     _restore(good, used)
 
@@ -262,28 +260,6 @@ def _weights(folder):
   packed.save(folder / 'packed', checkpoint.load_weights(plain), texts)
 
 
-def _reseal(folder):
-  """The checksums of what is there now, or nothing else would be read."""
-  from cmbjax.training import packed
-
-  listed = folder / 'packed' / packed.SUMS
-  if listed.is_file() and not listed.is_symlink():
-    with contextlib.suppress(Exception):
-      packed.write_sums(folder / 'packed')
-
-
-def _reseal_points(folder):
-  """The digest of what is there now, where it is still JSON."""
-  from cmbjax import files, sealed
-
-  path = folder / 'plain' / 'operating_points.json'
-  if path.is_file() and not path.is_symlink():
-    with contextlib.suppress(Exception):
-      found = files.read_object(path)
-      found.pop(sealed.SEAL, None)
-      sealed.write_json(path, found)
-
-
 def _read_weights(name, folder):
   from cmbjax.detect import classifier
 
@@ -291,7 +267,6 @@ def _read_weights(name, folder):
   found = classifier.load(folder / name)
   found.threshold('balanced')
   found.probability(np.array([0.1, 0.5]))
-  classifier.fingerprint(folder / name)
 
 
 def _run(folder):
@@ -550,7 +525,6 @@ READERS = (
     _weights,
     ('packed/*',),
     functools.partial(_read_weights, 'packed'),
-    mend=_reseal,
     slow=20,
   ),
   Reader(
@@ -558,7 +532,6 @@ READERS = (
     _weights,
     ('plain/**/*',),
     functools.partial(_read_weights, 'plain'),
-    mend=_reseal_points,
     slow=20,
   ),
   Reader('predictions', _run, ('predictions.npz',), _read_compare),

@@ -296,7 +296,8 @@ def test_prefix_and_link(tmp_path):
   options = ImportOptions('points', prefix='NEW', link=True)
   importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   found = cohort.read_cohort(tmp_path / 'out')
-  assert found.subjects == ('sub-NEWimgA', 'sub-NEWimgB', 'sub-NEWimgC')
+  subjects = [scan.subject for scan in found.scans]
+  assert subjects == ['sub-NEWimgA', 'sub-NEWimgB', 'sub-NEWimgC']
   path = found.scans[0].files.swi
   assert path.is_symlink()
   assert path.resolve() == (tmp_path / 'in/imgA.nii.gz').resolve()

@@ -60,11 +60,6 @@ class CohortFolder:
   scans: tuple[Scan, ...]
   unlabelled: tuple[str, ...] = ()
 
-  @property
-  def subjects(self) -> tuple[str, ...]:
-    """Sorted, each once."""
-    return tuple(sorted({scan.subject for scan in self.scans}))
-
 
 class LoadedScan(NamedTuple):
   """One scan in RAS voxel order."""

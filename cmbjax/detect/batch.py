@@ -71,12 +71,11 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
   channels, weights = ONLY_SWI, None
   stage = settings.options.candidates or stages.DEFAULT
   if settings.classify:
-    weights = classifier.fingerprint(settings.weights)
-    channels = classifier.channels_of(settings.weights)
-    if settings.options.candidates is None:
-      stage = classifier.candidates_of(settings.weights)
+    known = classifier.described(settings.weights)
+    weights, channels = known.fingerprint, known.channels
+    stage = chain.stage_of(settings.options, known)
   if len(channels) > 1 and settings.fallback is not None:
-    weights = [weights, classifier.fingerprint(settings.fallback)]
+    weights = [weights, classifier.described(settings.fallback).fingerprint]
   try:
     content = [
       [path.name, files.digest(path), _facts(bids.sidecar(path))]

@@ -334,7 +334,7 @@ def _check_stage(wanted, folders):
     return
   for folder in filter(None, folders):
     key = f'{folder}/weights.json: candidates'
-    stages.find(classifier.candidates_of(folder), key=key)
+    stages.find(classifier.described(folder).candidates, key=key)
 
 
 def _plan(found, settings, *, overwrite):
