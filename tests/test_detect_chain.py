@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cmbjax.candidates import stages
-from cmbjax.detect import batch, chain, classifier, counts, derivatives
+from cmbjax.detect import batch, chain, classifier, counts, derivatives, remarks
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from tests import lesion_data, scan_results, small_cohorts
@@ -446,10 +446,10 @@ def test_an_own_stage_that_changed_since_is_said(tmp_path, monkeypatch):
   known = {'candidates': 'my_spots:spots', 'candidates_code': 'before'}
   lesion_data.write_weights(tmp_path / 'w', networks=1, **known)
   networks = classifier.load(tmp_path / 'w')
-  assert classifier.candidates_of(tmp_path / 'w') == 'my_spots:spots'
+  assert networks.candidates == 'my_spots:spots'
   for code, told in (('before', False), ('after', True)):
     monkeypatch.setattr(stages, 'code', lambda name, code=code: code)
-    found = chain.other_candidates('my_spots:spots', networks)
+    found = remarks.other_candidates('my_spots:spots', networks)
     assert any('is not the code' in text for text in found) is told
 
 

@@ -19,7 +19,7 @@ import cmbjax
 from cmbjax import files, workers
 from cmbjax.candidates import stages
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.detect import chain, classifier, derivatives
+from cmbjax.detect import chain, classifier, derivatives, records
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids
 
@@ -149,7 +149,7 @@ def analyse(
     if networks and settings.fallback and len(networks.channels) > 1:
       fallback = load(settings.fallback)
     mark = mark_of(scan, settings)
-    derivatives.write_failure(settings.out, scan.name, 'was interrupted')
+    records.write_failure(settings.out, scan.name, 'was interrupted')
     analysis = chain.analyse(
       scan, networks, settings.options, fallback=fallback, threads=threads
     )
@@ -160,7 +160,7 @@ def analyse(
       steps=settings.steps,
       page=settings.page,
     )
-    record = derivatives.write_record(
+    record = records.write_record(
       settings.out, analysis.result, mark, written, scan=scan
     )
   except InputError as error:
@@ -172,7 +172,7 @@ def analyse(
 
 
 def _failed(settings, name, why, trace='') -> Outcome:
-  derivatives.write_failure(settings.out, name, why)
+  records.write_failure(settings.out, name, why)
   return Outcome(name, None, why, trace)
 
 
