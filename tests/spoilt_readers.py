@@ -312,10 +312,10 @@ def _detected(folder):
 
 
 def _read_evaluate(folder):
-  from cmbjax.detect import against_truth
+  from cmbjax.detect import against_truth, score_tables
 
   found = against_truth.read(folder / 'results', folder / 'scans')
-  against_truth.text(against_truth.evaluate(found))
+  score_tables.text(against_truth.evaluate(found))
 
 
 def _read_sources(folder):
