@@ -15,12 +15,11 @@ import shlex
 import shutil
 import socket
 import tempfile
-import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from cmbjax import workers
+from cmbjax import speed, workers
 from cmbjax.errors import InputError
 
 FINE, NOTE, MISSING = 'fine', 'note', 'missing'
@@ -37,7 +36,6 @@ EXTRAS = {  # the modules or programs that have to be there; what they are for
   'mlflow': (('mlflow',), 'scalars for MLflow'),
   'beam': (('apache_beam',), 'simulation and building on a cluster'),
 }
-SPEED_SHAPE, SPEED_SPACING = (240, 240, 72), (0.9, 0.9, 2.0)
 
 
 class Check(NamedTuple):
@@ -67,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
       print(line(check), flush=True)
   missing = sum(check.state == MISSING for check in found)
-  quick = {} if arguments.no_speed or missing else speed()
+  quick = {} if arguments.no_speed or missing else speed.measure()
   if arguments.json:
     whole = {'checks': [c._asdict() for c in found], 'speed': quick}
     print(json.dumps(whole, indent=2))
@@ -201,7 +199,7 @@ def _cache() -> Check:
 
 
 def _memory() -> Check:
-  total, free = memory_gb()
+  total, free = workers.memory_gb()
   if total is None:
     return Check('memory', NOTE, 'this system does not tell')
   found = f'{total:.1f} GB, {free:.1f} GB free'
@@ -209,18 +207,6 @@ def _memory() -> Check:
     return Check('memory', FINE, found)
   mend = f'close something: {LEAST_MEMORY_GB:g} GB are wanted; use --jobs 1'
   return Check('memory', NOTE, found, mend)
-
-
-def memory_gb() -> tuple[float | None, float | None]:
-  """All memory and what is free of it, in 1e9 bytes; None where not told."""
-  try:
-    text = pathlib.Path('/proc/meminfo').read_text(encoding='ascii')
-  except OSError:
-    return None, None
-  rows = dict(row.split(':', 1) for row in text.splitlines() if ':' in row)
-  names = ('MemTotal', 'MemAvailable')
-  total, free = (1024 * int(rows[n].split()[0]) / 1e9 for n in names)
-  return total, free
 
 
 def _disk() -> Check:
@@ -299,101 +285,10 @@ def _extras() -> Check:
   return Check('extras', NOTE, found, mend)
 
 
-def speed() -> dict[str, Any]:
-  """Measures this machine: training, inference and the candidate stage."""
-  found = _networks()
-  image, mask = _made_up_brain()
-
-  def propose():
-    from cmbjax.candidates import detector
-
-    detector.propose(image, SPEED_SPACING, mask)
-
-  found['candidates_s'] = round(_least(propose, repeats=2), 2)
-  return found
-
-
-def _networks(
-  *, replicas_at_once: int = 2, batch: int = 16, steps: int = 4
-) -> dict[str, Any]:
-  """Patches per second of the paper's network, forward and training."""
-  import jax
-  import numpy as np
-
-  from cmbjax.models import get_model
-  from cmbjax.training import loop, replicas
-  from cmbjax.training.runner import Runner, begin
-
-  began = time.perf_counter()
-  network = get_model('resnet_v4')
-  runner = Runner(network)
-  rng = np.random.default_rng(0)
-  count = 2 * batch * steps
-  patches = replicas.on_device(
-    rng.random((count, 24, 24, 12), np.float32), rng.integers(0, 2, count)
-  )
-  rows = tuple(
-    replicas.Replica('speed', r % 2, 0, 1e-4) for r in range(replicas_at_once)
-  )
-  pool, fold_of = np.arange(count), np.arange(count) % 2
-  job = loop.Job('speed', rows, pool, fold_of, 1, batch)
-  first = replicas.first_weights(network, rows)
-  state = loop.initial_state((job,), first, runner)
-  values = loop.values_of((job,), first, runner)
-  active = np.ones(runner.padded(len(rows)), bool)
-
-  def train():
-    nonlocal state
-    state = loop.run_epoch((job,), state, patches, runner, values, 0, active)
-    state = state._replace(course=begin(len(active)))
-    jax.block_until_ready(state.learner)
-
-  def infer():
-    runner.logits(patches, state.learner.weights, pool, batch)
-
-  train()
-  start = time.perf_counter() - began
-  seen = len(rows) * batch * job.steps
-  trained = seen / _least(train, repeats=3)
-  inferred = len(rows) * count / _least(infer, repeats=3)
-  return {
-    'first_epoch_s': round(start, 1),
-    'training_patches_per_s': round(trained),
-    'inference_patches_per_s': round(inferred),
-  }
-
-
-def _made_up_brain():
-  """Noise in an ellipsoid with dark dots, not a simulated scan."""
-  import numpy as np
-
-  rng = np.random.default_rng(0)
-  axes = np.ogrid[tuple(slice(0, n) for n in SPEED_SHAPE)]
-  away = sum(((a - n / 2) / (0.4 * n)) ** 2 for a, n in zip(axes, SPEED_SHAPE))
-  mask = away <= 1
-  image = np.where(mask, np.float32(0.7), np.float32(0.1))
-  inside = np.argwhere(away <= 0.8)
-  for x, y, z in inside[rng.choice(len(inside), 300, replace=False)]:
-    image[x - 1 : x + 2, y - 1 : y + 2, z] = 0.2
-  image += 0.03 * rng.standard_normal(SPEED_SHAPE, np.float32)
-  return np.clip(image, 0, 1), mask
-
-
-def _least(work: Callable[[], None], *, repeats: int) -> float:
-  """Seconds of the quickest of several calls, after one that is not timed."""
-  work()
-  taken = []
-  for _ in range(repeats):
-    began = time.perf_counter()
-    work()
-    taken.append(time.perf_counter() - began)
-  return min(taken)
-
-
 def _print_speed(found: dict[str, Any]) -> None:
   if not found:
     return
-  shape = ' x '.join(map(str, SPEED_SHAPE))
+  shape = ' x '.join(map(str, speed.SHAPE))
   print(
     f'   speed        training {found["training_patches_per_s"]:,} patches/s, '
     f'inference {found["inference_patches_per_s"]:,} patches/s (resnet_v4);\n'

@@ -76,13 +76,23 @@ def fit(gigabytes: float) -> int:
   Args:
     gigabytes: that one of them needs.
   """
-  try:
-    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
-    found = [line.split()[1] for line in lines if 'MemAvailable' in line]
-    free = int(found[0]) * 1024 / 1e9
-  except (OSError, IndexError):  # not Linux: it does not tell
+  free = memory_gb()[1]
+  if free is None:
     return cores()
   return max(1, min(cores(), int(free / gigabytes)))
+
+
+def memory_gb() -> tuple[float | None, float | None]:
+  """All memory and what is free of it, in 1e9 bytes; None where not told."""
+  try:  # Linux only
+    text = pathlib.Path('/proc/meminfo').read_text()
+    kib = dict(line.split()[:2] for line in text.splitlines())
+    total, free = (
+      1024 * int(kib[name]) / 1e9 for name in ('MemTotal:', 'MemAvailable:')
+    )
+  except (OSError, KeyError):
+    return None, None
+  return total, free
 
 
 def _in_order(work, items):

@@ -65,15 +65,15 @@ def test_little_space_and_little_memory(monkeypatch):
   monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda path: Usage)
   assert doctor._disk().state == doctor.NOTE
   assert '5 GB' in doctor._disk().mend
-  monkeypatch.setattr(doctor, 'memory_gb', lambda: (8.0, 1.5))
+  monkeypatch.setattr(doctor.workers, 'memory_gb', lambda: (8.0, 1.5))
   assert doctor._memory().found == '8.0 GB, 1.5 GB free'
   assert '--jobs 1' in doctor._memory().mend
-  monkeypatch.setattr(doctor, 'memory_gb', lambda: (None, None))
+  monkeypatch.setattr(doctor.workers, 'memory_gb', lambda: (None, None))
   assert doctor._memory().state == doctor.NOTE
 
 
 def test_memory_is_what_the_system_says():
-  total, free = doctor.memory_gb()
+  total, free = doctor.workers.memory_gb()
   if total is not None:
     assert 0 < free <= total
 
@@ -108,13 +108,13 @@ def test_weights_that_are_damaged(monkeypatch):
 
 
 def test_speed_is_positive():
-  found = doctor._networks(replicas_at_once=1, batch=4, steps=1)
+  found = doctor.speed._networks(replicas_at_once=1, batch=4, steps=1)
   assert min(found.values()) > 0
 
 
 def test_the_made_up_brain_has_dots():
-  image, mask = doctor._made_up_brain()
-  assert image.shape == mask.shape == doctor.SPEED_SHAPE
+  image, mask = doctor.speed._made_up_brain()
+  assert image.shape == mask.shape == doctor.speed.SHAPE
   assert ((image < 0.35) & mask).sum() > 1000
 
 
