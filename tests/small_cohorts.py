@@ -135,7 +135,7 @@ def phantom_scan(seed):
     for labels in (one.lesions, one.mimics)
   ]
   phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, one.swi.shape)
-  return scan.Scan(
+  return scan.SimulatedScan(
     magnitude=[one.swi],
     phase=[phase.astype(np.float32)],
     swi=one.swi,

@@ -83,7 +83,7 @@ NUCLEI = (
 NUCLEI_BOX = (slice(53, 144), slice(59, 170), slice(22, 113))
 
 
-class Atlas(NamedTuple):
+class TissueAtlas(NamedTuple):
   """The templates on their own 1 mm grid."""
 
   origin_mm: np.ndarray  # [3] MNI mm of node 0
@@ -99,7 +99,7 @@ class Atlas(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)
-def load_atlas() -> Atlas:
+def load_atlas() -> TissueAtlas:
   """Reads the templates that come with nilearn; needs no network."""
   from nilearn import datasets  # slow to import
 
@@ -119,7 +119,7 @@ def load_atlas() -> Atlas:
   csf = np.where(mask, 1 - grey - white, 0)
   distance, direction = _toward_ventricle(csf[::2, ::2, ::2], origin)
   depth, outward = _toward_surface(mask[::2, ::2, ::2])
-  return Atlas(
+  return TissueAtlas(
     origin,
     grey * mask,
     white * mask,
@@ -209,7 +209,7 @@ def _regions(grey, white, mask, nuclei, origin) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
+class SimulatedHead:
   """One person on the 1 mm grid of the field of view.
 
   Attributes:
@@ -229,7 +229,7 @@ class Head:
   iron_ppm: np.ndarray
   region: np.ndarray
   mni: np.ndarray
-  frame: 'Frame'
+  frame: 'HeadFrame'
   b0: np.ndarray
 
   @property
@@ -308,7 +308,7 @@ def displacement(knots, shape, *, origin, step=1.0) -> np.ndarray:
   return np.stack([separable(weights, k) for k in knots])
 
 
-class Frame(NamedTuple):
+class HeadFrame(NamedTuple):
   """How one person lies over the templates."""
 
   matrix: np.ndarray  # [3, 3], grid mm to MNI mm
@@ -337,7 +337,7 @@ class Frame(NamedTuple):
     return mni
 
 
-def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> Head:
+def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> SimulatedHead:
   """Draws one person.
 
   Args:
@@ -354,7 +354,7 @@ def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> Head:
   matrix = (np.diag(1 / scale) @ shear @ turn).astype(np.float32)
   tilt = _rotation([rng.normal(-8, 6), rng.normal(0, 3), 0])
   knots = draw_knots(rng, full_mm)
-  frame = Frame(matrix, knots, rng.uniform(0.95, 1.35), full_mm, start_mm)
+  frame = HeadFrame(matrix, knots, rng.uniform(0.95, 1.35), full_mm, start_mm)
   mni = frame.coordinates(shape, origin=(0, 0, start_mm))
   iron = _draw_iron(rng, atlas)
   return _pull(atlas, mni, frame, iron, tilt.T @ [0.0, 0.0, 1.0])
@@ -371,7 +371,7 @@ def _widen_ventricles(mni, factor: float) -> None:
   mni += offset
 
 
-def _draw_iron(rng, atlas: Atlas) -> np.ndarray:
+def _draw_iron(rng, atlas: TissueAtlas) -> np.ndarray:
   """Susceptibility of the nuclei, MNI grid; grows with age."""
   age = rng.uniform(0.5, 1.5)
   iron = np.zeros(atlas.mask.shape, np.float32)
@@ -384,7 +384,7 @@ def _draw_iron(rng, atlas: Atlas) -> np.ndarray:
   return iron * solid
 
 
-def _pull(atlas: Atlas, mni, frame, iron, b0) -> Head:
+def _pull(atlas: TissueAtlas, mni, frame, iron, b0) -> SimulatedHead:
   """Samples the templates at `mni` [3, X, Y, Z]."""
   shape = mni.shape[1:]
   index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
@@ -401,7 +401,7 @@ def _pull(atlas: Atlas, mni, frame, iron, b0) -> Head:
 
   grey, white, iron = (spread(values) for values in pulled)
   mask = soft > 0.5
-  return Head(
+  return SimulatedHead(
     grey=grey,
     white=white,
     csf=np.clip(soft - grey - white, 0, 1),

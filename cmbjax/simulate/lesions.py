@@ -236,7 +236,9 @@ def _phasor(points, deposit, spheres, b0, field_t, echo_times_s):
 class Placer:
   """Chooses centres: region by real shares, within it by dose and distance."""
 
-  def __init__(self, head: anatomy.Head, *, low_mm, high_mm, dose=None):
+  def __init__(
+    self, head: anatomy.SimulatedHead, *, low_mm, high_mm, dose=None
+  ):
     """z of centres lies within low_mm..high_mm; `dose` is a 2 mm weight."""
     edge = ndimage.distance_transform_edt(head.mask[::2, ::2, ::2]) * 2
     allowed = edge > 3.0
@@ -272,7 +274,7 @@ class Placer:
     self._taken = np.vstack([self._taken, [*centre_mm, radius_mm]])
 
 
-def dose_weight(head: anatomy.Head, centre_mm, *, reach_mm):
+def dose_weight(head: anatomy.SimulatedHead, centre_mm, *, reach_mm):
   """Weight of a place by radiation dose, 2 mm grid.
 
   6 % of the weight everywhere, the rest where the dose is at least 30 Gy,

@@ -37,7 +37,7 @@ class Finding(NamedTuple):
   contrast: float  # 0..1, noise-free, relative to the surroundings
 
 
-class Scan(NamedTuple):
+class SimulatedScan(NamedTuple):
   """One simulated scan; arrays are [X, Y, Z] on the acquired grid."""
 
   magnitude: list[np.ndarray]  # per echo, float32
@@ -65,7 +65,7 @@ class Streams:
 def make_scan(
   protocol: Protocol, subject: int, *, seed: int, slab_mm: float | None = None,
   workers: int = 1,
-) -> Scan:  # fmt: skip
+) -> SimulatedScan:  # fmt: skip
   """Simulates subject number `subject` (1, 2, ...).
 
   Args:
@@ -267,7 +267,7 @@ def echo_swi(magnitude, phase_hp, protocol, echo):
   return weight
 
 
-class Placed(NamedTuple):
+class PlacedDeposit(NamedTuple):
   deposit: lesions.Deposit
   effect: lesions.Effect
   region: str
@@ -301,7 +301,7 @@ def spread_quantile(number: int, shift: float) -> float:
   return (value + shift) % 1.0
 
 
-def place_lesions(rng, world, *, quantile) -> list[Placed]:
+def place_lesions(rng, world, *, quantile) -> list[PlacedDeposit]:
   """Visible microbleeds, drawn until their number is reached.
 
   Args:
@@ -333,10 +333,10 @@ def _try(rng, world, draw, placed, *, radius_mm) -> None:
   seen = effect and world.appearance(deposit, effect)
   if seen:
     world.placer.take(spot[0], radius_mm=radius_mm)
-    placed.append(Placed(deposit, effect, spot[1], *seen))
+    placed.append(PlacedDeposit(deposit, effect, spot[1], *seen))
 
 
-def _place_mimics(rng, world) -> list[Placed]:
+def _place_mimics(rng, world) -> list[PlacedDeposit]:
   """Calcifications and tumour blood; labelled where they show."""
   low, high = world.low_high_mm
   found = []
@@ -349,7 +349,7 @@ def _place_mimics(rng, world) -> list[Placed]:
     if effect is not None:
       box, _ = world.window(deposit)
       core = world.core(deposit, box)
-      found.append(Placed(deposit, effect, region, box, core, 0.0))
+      found.append(PlacedDeposit(deposit, effect, region, box, core, 0.0))
 
   fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
   for place, radius in fixed:
@@ -378,7 +378,7 @@ def _place_mimics(rng, world) -> list[Placed]:
   return found
 
 
-def _acquire(streams, world, found, others, workers) -> Scan:
+def _acquire(streams, world, found, others, workers) -> SimulatedScan:
   """Signal of the whole head to images and labels."""
   protocol, extent = world.protocol, world.extent
   rng = streams('receiver')
@@ -415,7 +415,7 @@ def _acquire(streams, world, found, others, workers) -> Scan:
   labels, rows = _paint(found, extent, keep)
   mimics, mimic_rows = _paint_mimics(world, others, keep)
   mimics[labels > 0] = 0
-  return Scan(
+  return SimulatedScan(
     magnitudes, phases, swi, brain, labels, mimics, rows, mimic_rows,
     _affine(streams('position'), world), _facts(world, snr),
   )  # fmt: skip

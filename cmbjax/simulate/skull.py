@@ -68,7 +68,7 @@ class Surroundings(NamedTuple):
   shift_ppm: np.ndarray  # chemical shift
 
 
-class Plan(NamedTuple):
+class SkullPlan(NamedTuple):
   """What one person's surroundings are drawn from.
 
   Images are [X, Y, Z] on the 2 mm grid; node 0 lies at `-PAD * STEP_MM`.
@@ -83,7 +83,7 @@ class Plan(NamedTuple):
   thick: dict  # mean thicknesses, mm
 
 
-def draw_plan(rng, head) -> Plan:
+def draw_plan(rng, head) -> SkullPlan:
   """Thicknesses, air cells and distances of one person."""
   shape = tuple(round(n / STEP_MM) + 2 * PAD for n in head.frame.full_mm)
   mni = head.frame.coordinates(
@@ -106,7 +106,7 @@ def draw_plan(rng, head) -> Plan:
     'muscle': rng.uniform(7.0, 12.0),
   }
   cells = tuple(c for cavity in _CAVITIES for c in _air_cells(rng, *cavity))
-  return Plan(mni, brain, depth, smooth, noise, cells, thick)
+  return SkullPlan(mni, brain, depth, smooth, noise, cells, thick)
 
 
 def _noise(rng, shape, sigma_mm):
@@ -141,7 +141,7 @@ def _ball(mni, centre, axes):
   return (1 - np.sqrt(total)) * np.float32(min(axes))
 
 
-def shares(mni, depth, smooth, noise, plan: Plan):
+def shares(mni, depth, smooth, noise, plan: SkullPlan):
   """Share of each tissue at points outside the brain.
 
   Args:
@@ -300,7 +300,7 @@ def _put_orbit(out, mni) -> None:
   _put(out, 'skin', _ramp(lens))
 
 
-def susceptibility(plan: Plan) -> np.ndarray:
+def susceptibility(plan: SkullPlan) -> np.ndarray:
   """Air and bone, ppm [X, Y, Z] on the grid of the plan."""
   chi = np.zeros(plan.brain.shape, np.float32)
   outside = np.flatnonzero(~plan.brain)
@@ -318,7 +318,7 @@ def susceptibility(plan: Plan) -> np.ndarray:
   return chi
 
 
-def draw_surroundings(plan: Plan, head, protocol) -> Surroundings:
+def draw_surroundings(plan: SkullPlan, head, protocol) -> Surroundings:
   """Signal at TE 0, R2* and chemical shift outside the brain."""
   start = head.frame.start_mm
   offset = [(PAD * STEP_MM + s) / STEP_MM for s in (0, 0, start)]

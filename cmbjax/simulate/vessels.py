@@ -326,7 +326,7 @@ def _taper(radius, points, ratio):
   return np.where(alive, radius[:, None] * (ratio + (1 - ratio) * way), np.nan)
 
 
-def carry(tubes: Tubes, head: anatomy.Head) -> Tubes:
+def carry(tubes: Tubes, head: anatomy.SimulatedHead) -> Tubes:
   """MNI mm to grid mm of one head."""
   alive = np.isfinite(tubes.radius_mm)
   points = np.full_like(tubes.points_mm, np.nan)
