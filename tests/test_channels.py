@@ -77,7 +77,7 @@ def write_head(root, head, *, sign=1):
   magnitude, phase, brain = head
   affine = small_cohorts.affine_of(SPACING_MM, SHAPE)
   anat = root / 'sub-01' / 'anat'
-  weighted = swi.swi(magnitude, np.zeros(SHAPE, np.float32))
+  weighted = magnitude * swi.phase_mask(np.zeros(SHAPE, np.float32))
   small_cohorts.save(anat / 'sub-01_swi.nii.gz', weighted, affine)
   small_cohorts.save(anat / 'sub-01_desc-brain_mask.nii.gz', brain, affine)
   write_signal(anat, 'sub-01', magnitude, sign * phase, affine)

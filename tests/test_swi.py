@@ -535,7 +535,7 @@ def test_options_are_needed_only_once(head):
     head.magnitude, head.phase, SPACING, swi.Options(phase_sign=1)
   )
   np.testing.assert_allclose(
-    swi.swi(head.magnitude, local), whole.swi, atol=1e-6
+    head.magnitude * swi.phase_mask(local), whole.swi, atol=1e-6
   )
 
 

@@ -156,26 +156,6 @@ def phase_mask(
   return (weight**power).astype(np.float32)
 
 
-def swi(
-  magnitude: np.ndarray,
-  phase_hp: np.ndarray,
-  *,
-  kind: str = 'negative',
-  power: float = 4.0,
-) -> np.ndarray:
-  """Magnitude times phase mask, float32 [X, Y, Z]; veins negative.
-
-  Args:
-    magnitude: [X, Y, Z].
-    phase_hp: [X, Y, Z] rad, high-passed.
-    kind: of the mask, as for `phase_mask`.
-    power: how often the mask is multiplied.
-  """
-  weight = phase_mask(phase_hp, kind, power=power)
-  weight *= magnitude
-  return weight
-
-
 def scale_to_unit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
   """Brain intensities to 0..1: the 99.5th percentile inside becomes 1.
 
