@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import swi as swi_module
+from cmbjax.imaging import phase as phase_filters
 from cmbjax.simulate import lesions, physics, protocols, scan
 
 SEED = 4
@@ -33,7 +33,7 @@ def _whole_swi(world, effects):
   for effect in effects:
     signal[effect.box] *= effect.factors[0]
   signal = physics.crop_kspace(signal, world.extent.shape)
-  local = swi_module.homodyne(
+  local = phase_filters.homodyne(
     signal, SMALL.voxel_mm, sigma_mm=SMALL.homodyne_sigma_mm
   )
   return scan.echo_swi(abs(signal), local, SMALL, 0)
@@ -69,7 +69,7 @@ def test_signal_of_a_box_is_that_of_the_whole(world):
 def test_veins_are_dark_and_have_negative_phase(world):
   """The sign convention, on the simulated vessels themselves."""
   signal = physics.crop_kspace(world.signal(0), world.extent.shape)
-  local = swi_module.homodyne(
+  local = phase_filters.homodyne(
     signal, SMALL.voxel_mm, sigma_mm=SMALL.homodyne_sigma_mm
   )
   veins = world.drawn.veins

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.candidates import growing, hessian, radial_symmetry
+from cmbjax.candidates import blobness, growing, radial_symmetry
 from cmbjax.candidates.background import flatten
 from cmbjax.candidates.gates import Gates, judge, score
 
@@ -69,13 +69,9 @@ def propose(
     Candidates, best first; the same for the same input, always.
 
   Raises:
-    ValueError: shapes differ or the generator is unknown.
+    ValueError: shapes differ.
   """
   gates = gates or Gates()
-  if gates.generator not in ('frst', 'hessian'):
-    raise ValueError(
-      f'generator: {gates.generator!r}; allowed are frst and hessian'
-    )
   _check_grid(swi, mask)
   spacing_mm = tuple(float(side) for side in spacing_mm)
   box = _bounding_box(mask, spacing_mm, gates)
@@ -247,7 +243,7 @@ def _bounding_box(mask, spacing_mm, gates):
 
 
 def _find(image, spacing_mm, mask, gates, jobs):
-  """Peaks [N, 3] of the generator and the radial symmetry there [N]."""
+  """Peaks [N, 3] of the radial symmetry, and its values there [N]."""
   response = radial_symmetry.radial_symmetry(
     image,
     spacing_mm,
@@ -257,32 +253,16 @@ def _find(image, spacing_mm, mask, gates, jobs):
     min_gradient=gates.min_gradient,
     jobs=jobs,
   )
-  if gates.generator == 'frst':
-    peak = peaks(
-      image,
-      response,
-      spacing_mm,
-      mask,
-      gates=gates,
-      least=gates.min_response,
-      jobs=jobs,
-    )
-    return peak, response[tuple(peak.T)]
-  blobness = hessian.blobness(
-    image, spacing_mm, mask=mask, diameters_mm=gates.diameters_mm, jobs=jobs
-  )
   peak = peaks(
     image,
-    blobness,
+    response,
     spacing_mm,
     mask,
     gates=gates,
-    least=gates.min_blobness,
+    least=gates.min_response,
     jobs=jobs,
   )
-  # The two maps peak a voxel apart at times.
-  near = growing.darkest_near(-response, peak, spacing_mm, reach_mm=1.0)
-  return peak, response[tuple(near.T)]
+  return peak, response[tuple(peak.T)]
 
 
 def _measure(image, mask, seed, spacing_mm, gates, jobs):
@@ -304,7 +284,7 @@ def _measure(image, mask, seed, spacing_mm, gates, jobs):
     grown.append(regions)
   for name in ('contrast', 'darkest', 'background', 'edge_mm', 'crowding'):
     del features[f'core_{name}']  # the same for both
-  features['blobness'], features['roundness'] = hessian.blobness_at(
+  features['blobness'], features['roundness'] = blobness.blobness_at(
     image, seed, spacing_mm, diameters_mm=gates.diameters_mm
   )
   return features, grown[1]

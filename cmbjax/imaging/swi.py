@@ -15,29 +15,9 @@ from cmbjax.imaging import echoes, polarity, resample
 from cmbjax.imaging import magnitude as magnitude_module
 from cmbjax.imaging.brain import brain_mask
 from cmbjax.imaging.phase import (
-  HOMODYNE_SIGMA_MM,
   default_sigma_mm,
   high_pass,
-  homodyne,
 )
-
-__all__ = [
-  'HOMODYNE_SIGMA_MM',
-  'MASK_KINDS',
-  'MASK_RANGES',
-  'MODES',
-  'Options',
-  'Swi',
-  'default_sigma_mm',
-  'homodyne',
-  'min_ip',
-  'phase_mask',
-  'reconstruct',
-  'resampled',
-  'scale_to_unit',
-  'swi',
-  'unit_factor',
-]
 
 MASK_KINDS = (
   'negative',

@@ -20,7 +20,7 @@ import numpy as np
 import cmbjax
 from cmbjax import beam, files, workers
 from cmbjax.errors import InputError
-from cmbjax.imaging import swi as swi_module
+from cmbjax.imaging import swi
 from cmbjax.progress import Progress
 from cmbjax.simulate import kept
 from cmbjax.simulate import scan as scan_module
@@ -216,7 +216,7 @@ def _write_images(folder, label, scan, protocol: Protocol, made) -> None:
     image = np.rint(scan.phase[echo] * (2048 / np.pi)).astype(np.int16)
     _write_nifti(stem, image, scan.affine, slope=np.pi / 2048)
     files.write_json(f'{stem}.json', {**facts, 'Units': 'rad'})
-  unit = swi_module.scale_to_unit(scan.swi, scan.brain)
+  unit = swi.scale_to_unit(scan.swi, scan.brain)
   stem = folder / f'{label}_swi'
   _write_nifti(stem, np.rint(unit * 255).astype(np.uint8), scan.affine)
   times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft, ndimage
 
-from cmbjax.imaging import swi as swi_module
+from cmbjax.imaging import phase as phase_filters
 from cmbjax.simulate import anatomy, lesions, physics, tissue, vessels
 from cmbjax.simulate.protocols import Protocol
 
@@ -403,7 +403,7 @@ def _acquire(streams, world, found, others, workers) -> SimulatedScan:
     signal = _encode(streams('motion'), signal, protocol, workers)
     magnitude = abs(signal)
     if echo in protocol.swi_echoes:
-      local = swi_module.homodyne(
+      local = phase_filters.homodyne(
         signal, protocol.voxel_mm, sigma_mm=protocol.homodyne_sigma_mm
       )
       total = total + echo_swi(magnitude, local, protocol, echo)
