@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy, physics
+from cmbjax.simulate import anatomy, grids, physics, tissue_atlas
 
 # Total susceptibility of a microbleed, ppm mm3: exp(N) with heavy tails,
 # fitted so that diameters on the SWI match 957 real masks (see `check`).
@@ -249,7 +249,7 @@ class Placer:
     weight = np.ones(region.shape, np.float32) if dose is None else dose
     self._pools = {}
     for name, share in REGION_SHARES.items():
-      index = np.argwhere(region == anatomy.REGIONS.index(name))
+      index = np.argwhere(region == tissue_atlas.REGIONS.index(name))
       if len(index) > 50:
         p = weight[tuple(index.T)].astype(float)
         self._pools[name] = (share, index, p / p.sum())
@@ -282,7 +282,7 @@ def dose_weight(head: anatomy.SimulatedHead, centre_mm, *, reach_mm):
   microbleeds inside).
   """
   shape = head.mask[::2, ::2, ::2].shape
-  x, y, z = anatomy.grid_mm((0, 0, 0), shape, step=2.0)
+  x, y, z = grids.grid_mm((0, 0, 0), shape, step=2.0)
   far = np.sqrt(
     (x - centre_mm[0]) ** 2 + (y - centre_mm[1]) ** 2 + (z - centre_mm[2]) ** 2
   )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy, physics
+from cmbjax.simulate import grids, physics, tissue_atlas
 
 STEP_MM = 2.0  # of the grid on which the surroundings are drawn
 PAD = 24  # its nodes beyond the field of view on each side
@@ -89,7 +89,7 @@ def draw_plan(rng, head) -> SkullPlan:
   mni = head.frame.coordinates(
     shape, origin=(-PAD * STEP_MM,) * 3, step=STEP_MM
   )
-  atlas = anatomy.load_atlas()
+  atlas = tissue_atlas.load()
   index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
   soft = ndimage.map_coordinates(atlas.mask, index, order=1)
   brain = soft > 0.5
@@ -97,7 +97,7 @@ def draw_plan(rng, head) -> SkullPlan:
   # The edge of a binary image lies half a step outside of its nodes.
   depth = ndimage.gaussian_filter(far, 0.8) - np.float32(0.7)
   smooth = ndimage.gaussian_filter(np.minimum(far[::2, ::2, ::2], 40), 2.0)
-  smooth = anatomy.refine(smooth, shape, step=(0.5,) * 3)
+  smooth = grids.refine(smooth, shape, step=(0.5,) * 3)
   noise = tuple(_noise(rng, shape, sigma) for sigma in (14.0, 14.0, 4.5))
   thick = {
     'fluid': rng.uniform(0.4, 1.6),
@@ -116,7 +116,7 @@ def _noise(rng, shape, sigma_mm):
   noise = rng.standard_normal(small, np.float32)
   noise = ndimage.gaussian_filter(noise, sigma_mm / STEP_MM / step, mode='wrap')
   noise /= noise.std()
-  return anatomy.refine(noise, shape, step=(1 / step,) * 3)
+  return grids.refine(noise, shape, step=(1 / step,) * 3)
 
 
 def _air_cells(rng, centre, largest, count):
@@ -325,7 +325,7 @@ def draw_surroundings(plan: SkullPlan, head, protocol) -> Surroundings:
   shape = head.mask.shape
 
   def fit(image):
-    return anatomy.refine(
+    return grids.refine(
       image, shape, step=(1 / STEP_MM,) * 3, offset=offset
     ).reshape(-1)
 
