@@ -27,14 +27,27 @@ _KEPT = (
 
 
 def resampled(result, grid, args):
-  """The result and its grid with voxels of another size."""
+  """The result and its grid with voxels of another size.
+
+  Args:
+    result: of `swi.reconstruct`.
+    grid: the volume that it was made from.
+    args: of the command; `resample` has the voxel sizes in mm.
+  """
   new_mm = tuple(args.resample)
   result = swi.resampled(result, grid.spacing_mm, new_mm, mip_mm=args.mip_mm)
   return result, resample.to_spacing_volume(grid, new_mm)
 
 
 def notes_of(args, scan, result, options):
-  """What a person has to know of this SWI, sentence by sentence."""
+  """What a person has to know of this SWI, sentence by sentence.
+
+  Args:
+    args: of the command.
+    scan: what was read.
+    result: of `swi.reconstruct`.
+    options: how it was made.
+  """
   found, asked = result.polarity, options.phase_sign
   if asked is None and not found.certain:
     yield (
@@ -61,7 +74,14 @@ def notes_of(args, scan, result, options):
 
 
 def write_images(args, result, *, grid, inputs):
-  """Writes the images on a grid, never over an input; paths by suffix."""
+  """Writes the images on a grid, never over an input; paths by suffix.
+
+  Args:
+    args: of the command.
+    result: of `swi.reconstruct`.
+    grid: where it is in the world.
+    inputs: paths of the files that were read.
+  """
   factor = np.float32(255 / swi.unit_factor(result.swi, result.mask))
   images = {
     'swi': _bytes(result.swi * factor),
@@ -99,7 +119,16 @@ def _start(path):
 
 
 def settings_of(args, scan, result, *, options, voxel_mm, notes):
-  """All that decided how the SWI looks."""
+  """All that decided how the SWI looks.
+
+  Args:
+    args: of the command.
+    scan: what was read.
+    result: of `swi.reconstruct`.
+    options: how it was made.
+    voxel_mm: of the results.
+    notes: what was said of it.
+  """
   return {
     'GeneratedBy': [{'Name': 'cmbjax swi', 'Version': cmbjax.__version__}],
     'Versions': {
@@ -134,7 +163,14 @@ def settings_of(args, scan, result, *, options, voxel_mm, notes):
 
 
 def write_settings(args, settings, written, *, first):
-  """settings.json, and a sidecar that says what a later step must know."""
+  """settings.json, and a sidecar that says what a later step must know.
+
+  Args:
+    args: of the command.
+    settings: of `settings_of`.
+    written: images by suffix.
+    first: the first magnitude, whose name and sidecar are kept.
+  """
   settings = {**settings, 'Files': [p.name for p in written.values()]}
   fields = {k: v for k, v in bids.sidecar(first).items() if k in _KEPT}
   if settings['MagneticFieldStrength']:

@@ -80,6 +80,11 @@ def draw_knots(rng, full_mm, *, sd_mm=2.0) -> np.ndarray:
   """B-spline coefficients [3, ...] of a smooth random displacement in mm.
 
   They depend on the full field of view only, so a slab is a part of it.
+
+  Args:
+    rng: numpy generator.
+    full_mm: field of view, mm.
+    sd_mm: of the displacement.
   """
   count = [grids.spline(round(n), _KNOT_MM, 0).shape[1] for n in full_mm]
   return rng.standard_normal((3, *count)).astype(np.float32) * sd_mm * 2.1
@@ -89,6 +94,12 @@ def displacement(knots, shape, *, origin, step=1.0) -> np.ndarray:
   """Displacement [3, X, Y, Z] in mm of the nodes `origin + step * index`.
 
   It fades away outside of the field of view.
+
+  Args:
+    knots: of `draw_knots`.
+    shape: (X, Y, Z) of the grid.
+    origin: mm of node 0 in the full field of view.
+    step: mm.
   """
   weights = [grids.spline(n, _KNOT_MM, o, step) for n, o in zip(shape, origin)]
   weights = [

@@ -42,7 +42,13 @@ def subject_label(protocol: Protocol, number: int) -> str:
 
 
 def people(cohort: str, numbers: Iterable[int], *, seed: int) -> dict[str, str]:
-  """Label -> person of subjects before they are made, see `data.persons`."""
+  """Label -> person of subjects before they are made, see `data.persons`.
+
+  Args:
+    cohort: its name.
+    numbers: of the subjects, from 1.
+    seed: of the cohort.
+  """
   labels = (
     subject_label(protocol_of(cohort, number, seed=seed), number)
     for number in numbers
@@ -53,7 +59,14 @@ def people(cohort: str, numbers: Iterable[int], *, seed: int) -> dict[str, str]:
 def fingerprint(
   protocol: Protocol, number: int, *, seed: int, slab_mm: float | None
 ) -> str:
-  """16 hex digits of everything that decides how a subject looks."""
+  """16 hex digits of everything that decides how a subject looks.
+
+  Args:
+    protocol: how the subject is scanned.
+    number: of the subject, from 1.
+    seed: of the cohort.
+    slab_mm: thickness of a slab; None: the whole head.
+  """
   version = scan_module.version_of(protocol)
   return files.digest(
     dataclasses.asdict(protocol), version, number, seed, slab_mm

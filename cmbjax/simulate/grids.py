@@ -9,7 +9,13 @@ from scipy import ndimage
 
 
 def grid_mm(origin, shape, *, step=1.0):
-  """Three open axes of coordinates in mm."""
+  """Three open axes of coordinates in mm.
+
+  Args:
+    origin: mm of node 0 along x, y, z.
+    shape: (X, Y, Z).
+    step: mm between nodes.
+  """
   axes = [
     (np.float32(o) + np.float32(step) * np.arange(n, dtype=np.float32))
     for o, n in zip(origin, shape)
@@ -18,7 +24,13 @@ def grid_mm(origin, shape, *, step=1.0):
 
 
 def sample(image, points_mm, *, order=1) -> np.ndarray:
-  """Value of a 1 mm image [X, Y, Z] at grid mm [..., 3]."""
+  """Value of a 1 mm image [X, Y, Z] at grid mm [..., 3].
+
+  Args:
+    image: [X, Y, Z], node i at i mm.
+    points_mm: [..., 3].
+    order: of the spline; 0 is the nearest node.
+  """
   return ndimage.map_coordinates(
     image,
     np.moveaxis(np.asarray(points_mm), -1, 0),
@@ -28,7 +40,14 @@ def sample(image, points_mm, *, order=1) -> np.ndarray:
 
 
 def spline(num_out: int, spacing: float, offset: float, step=1.0):
-  """Uniform cubic B-spline weights [num_out, num_knots], node 0 at `offset`."""
+  """Uniform cubic B-spline weights [num_out, num_knots], node 0 at `offset`.
+
+  Args:
+    num_out: nodes of the fine grid.
+    spacing: mm between knots.
+    offset: mm of node 0 from knot 0.
+    step: mm between nodes.
+  """
   position = (np.arange(num_out) * step + offset) / spacing + 1.0
   distance = abs(position[:, None] - np.arange(np.ceil(position.max()) + 3))
   near = 2 / 3 - distance**2 + distance**3 / 2
@@ -63,6 +82,12 @@ def cubic_matrix(num_out, num_in, *, step, offset=0.0) -> np.ndarray:
   """Keys cubic interpolation [num_out, num_in] from nodes 0, 1, 2, ...
 
   Output i lies at i * step + offset; beyond the border the edge is repeated.
+
+  Args:
+    num_out: nodes of the result.
+    num_in: nodes that are given.
+    step: of the result, in units of the given nodes.
+    offset: of its node 0.
   """
   position = np.arange(num_out) * step + offset
   base = np.floor(position).astype(int)

@@ -22,7 +22,13 @@ class Finding(NamedTuple):
 
 
 def paint(found, extent, keep):
-  """Instance labels of what was placed, and their rows."""
+  """Instance labels of what was placed, and their rows.
+
+  Args:
+    found: what was placed, first come first served.
+    extent: the part of the field of view that is simulated.
+    keep: slice of z without the margins of a slab.
+  """
   labels = np.zeros(extent.shape, np.uint16)
   rows = []
   for item in found:
@@ -44,7 +50,13 @@ def paint(found, extent, keep):
 
 
 def paint_mimics(world, others, keep):
-  """Objects first, then one label per kind of vessel, then the rim."""
+  """Objects first, then one label per kind of vessel, then the rim.
+
+  Args:
+    world: the person.
+    others: mimics that were placed.
+    keep: slice of z without the margins of a slab.
+  """
   protocol, extent = world.protocol, world.extent
   labels, rows = paint(others, extent, keep)
   veins, arteries, rim = world.drawn

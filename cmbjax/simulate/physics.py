@@ -50,7 +50,13 @@ TISSUES = {
 
 
 def spoiled_echo(tissue: Tissue, *, repetition_time_s, flip_deg) -> float:
-  """Steady-state spoiled gradient echo at TE 0 (Ernst and Anderson, 1966)."""
+  """Steady-state spoiled gradient echo at TE 0 (Ernst and Anderson, 1966).
+
+  Args:
+    tissue: its density and T1.
+    repetition_time_s: TR.
+    flip_deg: flip angle.
+  """
   angle = np.deg2rad(flip_deg)
   e1 = np.exp(-repetition_time_s / tissue.t1_s)
   return float(
@@ -95,6 +101,12 @@ def field_ppm(chi_ppm, spacing_mm, b0_direction, *, workers=1) -> np.ndarray:
   """Field offset [X, Y, Z] in ppm of a susceptibility map [X, Y, Z] in ppm.
 
   The grid wraps round: pad when strong sources lie at its border.
+
+  Args:
+    chi_ppm: [X, Y, Z].
+    spacing_mm: voxel sizes.
+    b0_direction: unit vector in the grid frame.
+    workers: threads of the Fourier transform.
   """
   chi_ppm = np.asarray(chi_ppm, np.float32)
   spectrum = fft.rfftn(chi_ppm, workers=workers)
@@ -109,6 +121,11 @@ def crop_kspace(signal, shape, *, workers=1) -> np.ndarray:
 
   Keeps the central k-space of each axis: sinc point spread, Gibbs ringing
   and intravoxel dephasing come with it. Voxel 0 keeps its centre.
+
+  Args:
+    signal: complex [X, Y, Z].
+    shape: of the result; no axis longer than that of the signal.
+    workers: threads of the Fourier transforms.
   """
   for axis, (have, want) in enumerate(zip(signal.shape, shape)):
     if have == want:
@@ -127,7 +144,13 @@ def crop_kspace(signal, shape, *, workers=1) -> np.ndarray:
 
 
 def complex_noise(rng, shape, sigma) -> np.ndarray:
-  """Complex Gaussian noise, `sigma` per component, complex64."""
+  """Complex Gaussian noise, `sigma` per component, complex64.
+
+  Args:
+    rng: numpy generator.
+    shape: of the result.
+    sigma: standard deviation of each part.
+  """
   noise = np.empty(shape, np.complex64)
   parts = noise.view(np.float32).reshape(-1)
   rng.standard_normal(parts.size, np.float32, out=parts)

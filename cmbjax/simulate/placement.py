@@ -20,7 +20,13 @@ class PlacedDeposit(NamedTuple):
 
 
 def lesion_count(quantile: float, mean: float, *, dispersion=1.2) -> int:
-  """Quantile of the negative binomial distribution of counts."""
+  """Quantile of the negative binomial distribution of counts.
+
+  Args:
+    quantile: 0..1.
+    mean: expected number.
+    dispersion: of the counts; the smaller, the more people differ.
+  """
   chance = dispersion / (dispersion + mean)
   share = below = chance**dispersion
   count = 0

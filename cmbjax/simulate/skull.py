@@ -319,7 +319,13 @@ def susceptibility(plan: SkullPlan) -> np.ndarray:
 
 
 def draw_surroundings(plan: SkullPlan, head, protocol) -> Surroundings:
-  """Signal at TE 0, R2* and chemical shift outside the brain."""
+  """Signal at TE 0, R2* and chemical shift outside the brain.
+
+  Args:
+    plan: of the person.
+    head: the same person's.
+    protocol: how they are scanned.
+  """
   start = head.frame.start_mm
   offset = [(PAD * STEP_MM + s) / STEP_MM for s in (0, 0, start)]
   shape = head.mask.shape

@@ -81,15 +81,29 @@ def _refine(image, protocol, extent, *, offset=(0.0, 0.0, 0.0)):
   )
 
 
-def draw_maps(streams, head, protocol, extent, tumour, workers):
-  """Tissue, vessels and field of one head; returns (`Maps`, `Vessels`)."""
+def draw_maps(streams, head, *, protocol, extent, tumour, workers):
+  """Tissue, vessels and field of one head; returns (`Maps`, `Vessels`).
+
+  Args:
+    streams: random generators by name.
+    head: one person.
+    protocol: how they are scanned.
+    extent: the part of the field of view that is simulated.
+    tumour: None: no tumour.
+    workers: threads of the Fourier transforms.
+  """
   rng = streams('tissue')
   inside = _refine(head.mask.astype(np.float32), protocol, extent) > 0.5
   shares = _sharp_shares(rng, head, protocol, extent, inside)
   rim = np.zeros(len(shares[0]), np.float32)
   if tumour is not None and tumour.cavity_mm is not None:
-    rim = _resect(streams('cavity'), shares, inside, tumour, protocol, extent)
-  density, r2s, chi = _relax(rng, head, protocol, extent, inside, shares)
+    rim = _resect(
+      streams('cavity'), shares, inside=inside, tumour=tumour,
+      protocol=protocol, extent=extent,
+    )  # fmt: skip
+  density, r2s, chi = _relax(
+    rng, shares, head=head, protocol=protocol, extent=extent, inside=inside
+  )
   chi += rim
   r2s += np.float32(physics.R2_PRIME * protocol.field_t) * rim
   plan = skull.draw_plan(streams('skull'), head)
@@ -132,7 +146,7 @@ def _coarse_rim(rim, inside, protocol):
   return fine[:: step[0], :: step[1], :: step[2]]
 
 
-def _relax(rng, head, protocol, extent, inside, shares):
+def _relax(rng, shares, *, head, protocol, extent, inside):
   """Signal at TE 0, R2* and susceptibility of brain voxels, [N] each."""
   iron = _refine(head.iron_ppm, protocol, extent)[inside]
   texture = _texture(rng, head, protocol, extent)[inside]
@@ -236,7 +250,7 @@ def _blend_vessels(density, r2s, veins, flow, protocol) -> None:
   rate[where] += share * (np.float32(220.0) - rate[where])
 
 
-def _resect(rng, shares, inside, tumour, protocol, extent) -> np.ndarray:
+def _resect(rng, shares, *, inside, tumour, protocol, extent) -> np.ndarray:
   """Turns an ellipsoid into CSF; returns the susceptibility of its rim [N]."""
   rim = np.zeros(len(shares[0]), np.float32)
   fine = np.array(protocol.fine_mm)

@@ -55,6 +55,12 @@ def deposit(rng, tubes: Tubes, shape, spacing_mm) -> np.ndarray:
 
   Each step is spread over the disc across the tube by a sunflower pattern;
   its volume goes to the eight nearest voxels.
+
+  Args:
+    rng: numpy generator.
+    tubes: in grid mm.
+    shape: (X, Y, Z).
+    spacing_mm: voxel sizes.
   """
   heading = np.diff(tubes.points_mm, axis=1, append=np.nan)
   heading[:, 1:] = np.where(
@@ -110,6 +116,13 @@ def trace(tubes: Tubes, kinds, shape, spacing_mm, *, reach_mm=0.4):
   """Label image uint16 [X, Y, Z]: 1 + index in `kinds` along each tube.
 
   Voxels within `reach_mm` beyond the radius belong to the tube.
+
+  Args:
+    tubes: in grid mm.
+    kinds: names of kinds of tubes, in the order of the labels.
+    shape: (X, Y, Z).
+    spacing_mm: voxel sizes.
+    reach_mm: see above.
   """
   out = np.zeros(shape, np.uint16)
   spacing = np.asarray(spacing_mm, np.float32)

@@ -138,7 +138,14 @@ class World:
 
 
 def build_world(streams, protocol, *, slab_mm=None, workers=1) -> World:
-  """One person without any compact deposit."""
+  """One person without any compact deposit.
+
+  Args:
+    streams: random generators by name.
+    protocol: how the person is scanned.
+    slab_mm: axial thickness round the ventricles; None: the whole head.
+    workers: threads of the Fourier transforms.
+  """
   extent = tissue.get_extent(protocol, slab_mm)
   head = anatomy.draw_head(
     streams('anatomy'),
@@ -150,8 +157,9 @@ def build_world(streams, protocol, *, slab_mm=None, workers=1) -> World:
     head = dataclasses.replace(head, b0=np.array(protocol.b0, np.float32))
   tumour = _draw_tumour(streams('tumour'), head, protocol)
   maps, drawn = tissue.draw_maps(
-    streams, head, protocol, extent, tumour, workers
-  )
+    streams, head, protocol=protocol, extent=extent, tumour=tumour,
+    workers=workers,
+  )  # fmt: skip
   return World(protocol, extent, head, maps, tumour, drawn)
 
 
@@ -182,7 +190,14 @@ def _sinc(x):
 
 
 def multiply(signal, box, effect, echo) -> None:
-  """Applies an effect to a signal given on `box` of the fine grid."""
+  """Applies an effect to a signal given on `box` of the fine grid.
+
+  Args:
+    signal: complex [x, y, z], changed in place.
+    box: slices of the fine grid that it covers.
+    effect: of a deposit.
+    echo: index of the echo.
+  """
   inner, outer = [], []
   for mine, its in zip(box, effect.box):
     start, stop = max(mine.start, its.start), min(mine.stop, its.stop)
@@ -194,7 +209,14 @@ def multiply(signal, box, effect, echo) -> None:
 
 
 def echo_swi(magnitude, phase_hp, protocol, echo):
-  """SWI of one echo; short echoes mask at the same frequency as 16 ms."""
+  """SWI of one echo; short echoes mask at the same frequency as 16 ms.
+
+  Args:
+    magnitude: [X, Y, Z].
+    phase_hp: rad, high-passed; veins negative.
+    protocol: how it was scanned.
+    echo: index of the echo.
+  """
   threshold = np.pi
   if len(protocol.echo_times_s) > 1:
     threshold *= min(1.0, protocol.echo_times_s[echo] / 0.016)
