@@ -83,12 +83,19 @@ def propose(
   peak, strength = _find(image, spacing_mm, brain, gates, jobs)
   seed = growing.darkest_near(image, peak, spacing_mm, reach_mm=gates.seed_mm)
   seed, strength = _once(seed, strength)
-  features, regions = _measure(image, brain, seed, spacing_mm, gates, jobs)
+  features, regions = _measure(
+    image, brain, seed=seed, spacing_mm=spacing_mm, gates=gates, jobs=jobs
+  )
   features['response'] = strength.astype(np.float32)
   features['score'] = score(features, spacing_mm)
-  start = np.array([part.start for part in box])
-  reason = judge(features, gates)
-  return _table(regions, features, reason, gates, spacing_mm, start)
+  return _table(
+    regions,
+    features,
+    reason=judge(features, gates),
+    gates=gates,
+    spacing_mm=spacing_mm,
+    start=np.array([part.start for part in box]),
+  )
 
 
 def measure(
@@ -125,7 +132,9 @@ def measure(
   place = voxels(place, swi.shape)
   image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
   seed = growing.darkest_near(image, place, spacing_mm, reach_mm=gates.seed_mm)
-  features, regions = _measure(image, mask, seed, spacing_mm, gates, jobs)
+  features, regions = _measure(
+    image, mask, seed=seed, spacing_mm=spacing_mm, gates=gates, jobs=jobs
+  )
   features['score'] = features['contrast']
   if score is not None:
     features['score'] = np.asarray(score, np.float32)
@@ -135,8 +144,14 @@ def measure(
     raise ValueError('a score is not finite')
   features['core_centre'] = place
   reason = ['' if inside else OUTSIDE for inside in mask[tuple(place.T)]]
-  start = np.zeros(3, int)
-  return _table(regions, features, reason, gates, spacing_mm, start)
+  return _table(
+    regions,
+    features,
+    reason=reason,
+    gates=gates,
+    spacing_mm=spacing_mm,
+    start=np.zeros(3, int),
+  )
 
 
 def peaks(
@@ -265,7 +280,7 @@ def _find(image, spacing_mm, mask, gates, jobs):
   return peak, response[tuple(peak.T)]
 
 
-def _measure(image, mask, seed, spacing_mm, gates, jobs):
+def _measure(image, mask, *, seed, spacing_mm, gates, jobs):
   """Features of the half-maximum regions and of their cores."""
   features, grown = {}, []
   for prefix, level in (('core_', gates.core_level), ('', gates.level)):
@@ -297,7 +312,7 @@ def _once(seed, strength):
   return seed[first], strength[first]
 
 
-def _table(regions, features, reason, gates, spacing_mm, start):
+def _table(regions, features, *, reason, gates, spacing_mm, start):
   """Sorts and merges."""
   centre = np.rint(features.pop('core_centre')).astype(np.int32)
   features.pop('centre')
