@@ -275,7 +275,7 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
   two, one = (classifier.load(weights / name) for name in ('two', 'one'))
   assert (two.channels, one.channels) == (('swi', 'phase'), ('swi',))
   (scan,) = bids.find_scans(folder)
-  options = chain.Options(regions=False)
+  options = chain.DetectOptions(regions=False)
   with_phase = chain.analyse(scan, two, options, fallback=one, threads=1)
   table = with_phase.result.candidates
   kept = np.flatnonzero(table['kept'])

@@ -398,7 +398,7 @@ def test_wrong_names(source, tmp_path):
 
 def test_a_data_dir_that_is_a_file(source, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(InputError, match='cannot be written'):
+  with pytest.raises(InputError, match='cannot be used as a folder'):
     examples.build('small', source, tmp_path / 'file')
 
 

@@ -214,7 +214,7 @@ def test_a_build_with_an_own_stage(own):
   )
   assert folder != plain
   assert built.metadata(folder)['candidates'] == 'my_spots:spots'
-  assert built.candidates_of(plain) == 'frst'
+  assert built.metadata(plain)['candidates'] == 'frst'
   found = examples.load(folder)
   scan = cohort.read_cohort(own / 'c').scans[0]
   loaded = cohort.load_scan(scan)

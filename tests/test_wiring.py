@@ -15,7 +15,7 @@ import pytest
 
 from cmbjax.data import augment, folds, sampler
 from cmbjax.data import examples as examples_lib
-from cmbjax.detect import learned
+from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings, predictions
 from cmbjax.models import contract
 from cmbjax.report import html, rows
@@ -121,7 +121,7 @@ WATCHED = [
   (sampler, 'order'),
   (checkpoint, 'save_weights'),
   (loop, '_Saver'),
-  (learned, 'store'),
+  (points, 'store'),
   (predictions, 'write'),
   (rows, 'make_row'),
   (rows, 'removed'),
@@ -425,7 +425,7 @@ def test_predictions_are_made_as_they_were_asked_for(ran):
   calls = ran[0]
   assert calls.of('loop.predict', 'batch') == [32]
   assert calls.of('held_out.predict_each', 'batch') == [32]
-  assert calls.of('learned.store', 'threshold', 'mirrored') == [(0.3, True)]
+  assert calls.of('points.store', 'threshold', 'mirrored') == [(0.3, True)]
   # Two strategies on two test sets, and each once out of fold.
   assert len(calls.seen['augment.mirrored']) == 6
   assert len(calls.seen['loop.predict']) == 8 * 6

@@ -77,7 +77,7 @@ def simulate(
   jobs: int | None = None,
   first: int = 1,
   slab_mm: float | None = None,
-  runner: beam.Runner | None = None,
+  runner: beam.BeamRunner | None = None,
 ) -> pathlib.Path:
   """Writes subjects `first` .. `first + subjects - 1` of a cohort.
 

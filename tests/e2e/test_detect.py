@@ -127,7 +127,7 @@ def test_without_an_option_the_shipped_weights_are_taken(tmp_path, capsys):
   assert point['weights'] == catalogue.DEFAULT
   assert point['networks'] == 5
   assert point['trained_on_simulated'] is True
-  assert point['fingerprint'] == classifier.fingerprint(shipped)
+  assert point['fingerprint'] == classifier.described(shipped).fingerprint
   assert phantom.lesions.max() > 0
   # The default by its name is the same; another shipped ensemble is not.
   for name, said in ((catalogue.DEFAULT, 'skip'), ('7t', 'do')):
