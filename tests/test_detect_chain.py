@@ -13,6 +13,7 @@ from cmbjax.imaging import bids, volume
 from tests import lesion_data, scan_results, small_cohorts
 
 OPTIONS = chain.DetectOptions(regions=False)
+OWN_STAGE = 'tests.own_parts:dark_spots'
 OBLIQUE = nib.affines.from_matvec(
   nib.eulerangles.euler2mat(0.2, -0.15, 0.1), (5, -3, 8)
 )
@@ -414,10 +415,10 @@ def test_a_scan_of_the_training_is_no_test(plain, mask, tmp_path):
   ('learned', 'asked', 'used', 'told'),
   [
     (None, None, 'frst', ''),
-    ('hessian', None, 'hessian', ''),
-    ('hessian', 'hessian', 'hessian', ''),
-    (None, 'hessian', 'hessian', 'found by hessian'),
-    ('hessian', 'frst', 'frst', 'learned from candidates of hessian'),
+    (OWN_STAGE, None, OWN_STAGE, ''),
+    (OWN_STAGE, OWN_STAGE, OWN_STAGE, ''),
+    (None, OWN_STAGE, OWN_STAGE, f'found by {OWN_STAGE}'),
+    (OWN_STAGE, 'frst', 'frst', f'learned from candidates of {OWN_STAGE}'),
   ],
 )
 def test_networks_judge_the_candidates_they_learned_from(
@@ -457,7 +458,7 @@ def test_another_stage_or_other_code_of_it_is_another_result(
   plain, tmp_path, monkeypatch
 ):
   """What decides whether `detect` does a scan again."""
-  lesion_data.write_weights(tmp_path / 'w', networks=1, candidates='hessian')
+  lesion_data.write_weights(tmp_path / 'w', networks=1, candidates=OWN_STAGE)
   scan = scan_of(plain[0])
 
   def mark(**change):
@@ -467,7 +468,7 @@ def test_another_stage_or_other_code_of_it_is_another_result(
     )
 
   usual = mark()
-  assert mark() == usual == mark(candidates='hessian')
+  assert mark() == usual == mark(candidates=OWN_STAGE)
   assert mark(candidates='frst') != usual
   monkeypatch.setattr(stages, 'code', lambda name: 'other')
   assert mark() != usual

@@ -93,7 +93,7 @@ def build(
     data_dir: where data sets are kept.
     config: 'native', 'resampled', or with further channels, see
       `channels.data_set`.
-    candidates: how they are found: 'frst', 'hessian' or 'module:function',
+    candidates: how they are found: 'frst' or 'module:function',
       see `candidates.stages`.
     jobs: threads; None: one per core.
 

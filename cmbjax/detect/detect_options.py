@@ -107,7 +107,7 @@ def _add_method(group) -> None:
     '--candidates',
     '--generator',
     metavar='STAGE',
-    help="how candidates are found: 'frst' (radial symmetry), 'hessian', or a "
+    help="how candidates are found: 'frst' (radial symmetry), or a "
     "function of your own as 'module:function'; default: as those that the "
     'networks learned from',
   )

@@ -155,9 +155,9 @@ def _folder(source, work, series):
   if images:
     scans = _best(list(_pair(images)))
     return FoundScans('folder', scans, (), _lone_phases(images, scans))
-  from cmbjax.imaging import dicom
+  from cmbjax.imaging import dicom, dicom_series
 
-  if not dicom.is_dicom(source):
+  if not dicom_series.is_dicom(source):
     raise NoInputError(
       f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
       'data set (sub-* folders) or a DICOM folder.'
