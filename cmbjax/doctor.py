@@ -13,7 +13,6 @@ import pathlib
 import platform
 import shlex
 import shutil
-import socket
 import tempfile
 import webbrowser
 from collections.abc import Iterator
@@ -97,8 +96,6 @@ def checks() -> Iterator[Check]:
     _memory,
     _disk,
     _weights,
-    _template,
-    _loopback,
     _browser,
     _extras,
   ):
@@ -235,28 +232,6 @@ def _weights() -> Check:
   if known.simulated:
     found += ', trained on simulated scans'
   return Check('weights', FINE, found)
-
-
-def _template() -> Check:
-  """The simulator's anatomy, inside of nilearn's wheel."""
-  spec = importlib.util.find_spec('nilearn')
-  home = pathlib.Path(spec.origin).parent if spec and spec.origin else None
-  data = home and home / 'datasets' / 'data'
-  if data and any(data.glob('mni*gm*.nii.gz')):
-    return Check('template', FINE, 'brain templates for the simulator')
-  mend = 'python -m pip install --force-reinstall nilearn'
-  return Check('template', MISSING, 'no MNI templates in nilearn', mend)
-
-
-def _loopback() -> Check:
-  """`cmbjax review` serves its page to this machine only."""
-  try:
-    with socket.socket() as server:
-      server.bind(('127.0.0.1', 0))
-  except OSError as error:
-    mend = 'allow loopback connections; detect works without'
-    return Check('loopback', NOTE, f'127.0.0.1: {error.strerror}', mend)
-  return Check('loopback', FINE, 'cmbjax review can serve its page')
 
 
 def _browser() -> Check:

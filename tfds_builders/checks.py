@@ -23,8 +23,8 @@ def check_builder(builder_class: type, home: pathlib.Path, out: pathlib.Path):
   for config in builder_class.BUILDER_CONFIGS:
     if len(config.channels) > 1:  # dummy_data holds SWI only
       continue
-    folder = examples.build_with(
-      builder_class, home / 'dummy_data', out, config=config.name
+    folder = examples.build(
+      builder_class, home / 'dummy_data', out, config=config.name, apart=False
     )
     assert folder == out / home.name / config.name / '1.2.0'
     found[config.name] = examples.load(folder)

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
   runner = beam.runner_of(args)
   stage = args.candidates or stages.DEFAULT
   stages.find(stage, key='--candidates')  # a wrong one ends here
-  folder = examples.build_with(
+  folder = examples.build(
     builder_class,
     args.manual_dir,
     args.data_dir,
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     jobs=args.jobs,
     overwrite=args.overwrite,
     runner=runner,
+    apart=False,
   )
   print(folder)
   return 0

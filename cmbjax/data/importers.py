@@ -318,7 +318,7 @@ def _write_top(source, out, options) -> None:
     raise InputError(
       f'{out}: holds scans that were not imported; choose another folder.'
     )
-  if _is_simulated(source):
+  if bids.is_simulated(source):
     top['Simulated'] = True
   name = _NAMES[options.layout]
   bids.write_description(out, name, extra=top)
@@ -327,12 +327,6 @@ def _write_top(source, out, options) -> None:
   )
   files.write_text(out / '.bidsignore', '*_swi.*\n.partial-*\n')
   files.write_text(out / 'README', _README.format(name=name))
-
-
-def _is_simulated(source) -> bool:
-  path = source / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
-  return content.get('Simulated') is True
 
 
 _README = """{name}, brought into BIDS by cmbjax import.

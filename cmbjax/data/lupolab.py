@@ -31,7 +31,7 @@ _MASKS = re.compile(
 
 def is_lupolab(folder: pathlib.Path) -> bool:
   """Whether a mask of false positives or a scaled image lies below."""
-  names = [path.name for path in _images(folder)]
+  names = [path.name for path in images_below(folder)]
   return any(_REJECTED.search(name) or _is_scaled(name) for name in names)
 
 
@@ -52,7 +52,7 @@ def find_scans(
     InputError: a scan without one of its masks, more than one, or two scans
       of one name.
   """
-  images, found = _images(folder), []
+  images, found = images_below(folder), []
   for path in images:
     if not _is_scaled(path.name):
       continue
@@ -140,7 +140,8 @@ def _fitting(paths, pattern):
   return [path for path in paths if pattern.search(path.name)]
 
 
-def _images(folder):
+def images_below(folder: pathlib.Path) -> list[pathlib.Path]:
+  """All NIfTI files, sorted."""
   return sorted(
     path
     for path in folder.rglob('*.nii*')

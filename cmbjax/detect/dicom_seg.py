@@ -16,9 +16,8 @@ import numpy as np
 
 import cmbjax
 from cmbjax import files
-from cmbjax.detect.result import Lesion
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, dicom, dicom_series, volume
+from cmbjax.imaging import bids, dicom, volume
 
 if TYPE_CHECKING:
   import pydicom
@@ -39,7 +38,7 @@ class _Frame(NamedTuple):
 
 
 class Segment(NamedTuple):
-  """What is said of a lesion; `Lesion` has the same fields."""
+  """What is said of a lesion."""
 
   index: int  # value in the label image
   id: str
@@ -50,22 +49,18 @@ class Segment(NamedTuple):
 
 def write_seg(
   labels: volume.Volume,
-  lesions: Sequence[Segment | Lesion],
-  source: str | os.PathLike | Iterable[pathlib.Path],
+  lesions: Sequence[Segment],
+  source: Sequence[pathlib.Path],
   path: str | os.PathLike,
-  *,
-  simulated: bool = False,
 ) -> pathlib.Path | None:
   """Writes one segment per lesion.
 
   Args:
     labels: [X, Y, Z] integers; values are indices of lesions, 0 is none.
     lesions: those with a segment, in the order of their numbers.
-    source: the DICOM files that the scan was converted from (as
-      `imaging.dicom.source_files` gives them), or their folder, in which the
-      series on the very grid of the labels is looked for.
+    source: the DICOM files that the scan was converted from, as
+      `imaging.dicom.source_files` gives them.
     path: the `.dcm` to write, whole or not at all.
-    simulated: say so in its names.
 
   Returns:
     `path`; None when there is no lesion, because a segmentation without a
@@ -74,7 +69,7 @@ def write_seg(
   Raises:
     NoInputError: no image, or none on the grid of the labels; enhanced
       multi-frame images are not used.
-    InputError: packages missing, or images of several people that all fit.
+    InputError: packages missing.
   """
   if not lesions:
     return None
@@ -82,11 +77,19 @@ def write_seg(
     import highdicom  # noqa: F401
   except ImportError as error:
     raise InputError(f'{path}: {MISSING}') from error
-  frames = _frames(labels, source)
+  frames = _fitting(labels, source)
+  if not frames:
+    shape = 'x'.join(map(str, labels.array.shape))
+    where = source[0].parent if source else 'source'
+    raise NoInputError(
+      f'{where}: no series of classic images (one file per slice) lies on the '
+      f'grid of {labels.path or "the labels"} ({shape}); give the DICOM '
+      'series that it was converted from.'
+    )
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # remarks on the scanner's own headers
     top = int(labels.array.max())
-    made = _segmentation(top, lesions, frames, simulated=simulated)
+    made = _segmentation(top, lesions, frames)
     with files.whole(path) as temporary:
       made.save_as(temporary)
   return pathlib.Path(path)
@@ -140,7 +143,7 @@ def _read_table(path) -> list[Segment]:
   ]
 
 
-def _segmentation(top, lesions, frames: Sequence[_Frame], *, simulated):
+def _segmentation(top, lesions, frames: Sequence[_Frame]):
   import highdicom as hd
   from pydicom.uid import generate_uid
 
@@ -167,8 +170,8 @@ def _segmentation(top, lesions, frames: Sequence[_Frame], *, simulated):
     software_versions=cmbjax.__version__,
     device_serial_number='0',
     content_label='MICROBLEEDS',
-    content_description='Simulated scan' if simulated else about,
-    series_description=f'Simulated: {about}' if simulated else about,
+    content_description=about,
+    series_description=about,
     omit_empty_frames=True,
   )
 
@@ -196,52 +199,6 @@ def _segment(number, lesion, seed):
   shown = '' if lesion.likelihood is None else f' {lesion.likelihood:.2f}'
   made.SegmentDescription = f'{lesion.status}{shown}, {lesion.region}'[:64]
   return made
-
-
-def _frames(labels: volume.Volume, source) -> list[_Frame]:
-  """The source images in the order of their place, each place once.
-
-  Raises:
-    NoInputError, InputError: see `write_seg`.
-  """
-  if isinstance(source, str | os.PathLike):
-    groups = _groups(pathlib.Path(source))
-    where = source
-  else:
-    paths = list(source)
-    groups, where = [paths], paths[0].parent if paths else 'source'
-  found = [fits for paths in groups if (fits := _fitting(labels, paths))]
-  if not found:
-    shape = 'x'.join(map(str, labels.array.shape))
-    raise NoInputError(
-      f'{where}: no series of classic images (one file per slice) lies on the '
-      f'grid of {labels.path or "the labels"} ({shape}); give the DICOM '
-      'series that it was converted from.'
-    )
-  people = {_person(fits[0].image) for fits in found}
-  if len(people) > 1:
-    raise InputError(
-      f'{where}: series of {len(people)} people lie on the grid of '
-      f'{labels.path or "the labels"}; give the folder of one of them.'
-    )
-  return found[0]
-
-
-def _groups(folder) -> list[list[pathlib.Path]]:
-  """Files of each series and kind of image; a finished SWI goes first."""
-  order = ('swi', 'magnitude', 'phase')
-  found = []
-  for series in dicom_series.read_folder(folder)[0]:
-    kinds: dict[str, list[pathlib.Path]] = {}
-    for header in series.headers:
-      kind = dicom_series.kind_of(header.types, header.description)
-      kinds.setdefault(kind, []).append(header.path)
-    found += [(order.index(k), p) for k, p in kinds.items() if k in order]
-  return [paths for _, paths in sorted(found, key=lambda pair: pair[0])]
-
-
-def _person(image) -> tuple[str, str]:
-  return str(image.get('PatientID')), str(image.get('PatientName'))
 
 
 def _fitting(labels, paths) -> list[_Frame]:

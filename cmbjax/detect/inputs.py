@@ -76,16 +76,10 @@ def find(
     raise InputError(
       f'--series: is for a DICOM folder, and {source} is none; leave it out.'
     )
-  if found.kind == 'bids' and _is_simulated(source):
+  if found.kind == 'bids' and bids.is_simulated(source):
     found = found._replace(scans=tuple(map(_simulated, found.scans)))
   found = _keep(found, source, participants, sessions)
   return found if mask is None else _masked(found, mask)
-
-
-def _is_simulated(root):
-  path = root / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
-  return content.get('Simulated') is True
 
 
 def _simulated(scan):

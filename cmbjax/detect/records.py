@@ -104,8 +104,8 @@ def _images(out, scan, written) -> dict[str, list[str]]:
   known = {'swi': scan.swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
   found = {'swi': [str(path.relative_to(out)) for path in judged]}
   for name, some in known.items():
-    paths = some if isinstance(some, tuple) else (some,) if some else ()
-    found[name] = found.get(name) or [_seen_from(out, path) for path in paths]
+    paths = [_seen_from(out, path) for path in bids.as_paths(some)]
+    found[name] = found.get(name) or paths
   if not found['swi']:  # no phase: the longest echo is what was judged
     found['swi'] = found['magnitude'][-1:]
   return found
