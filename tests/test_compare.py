@@ -11,7 +11,8 @@ from sklearn import metrics as sk
 
 from cmbjax.errors import InputError
 from cmbjax.evaluation import compare, compare_command, power, predictions
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.permutation import Test
+from cmbjax.evaluation.statistics import Interval
 from tests.evaluation_data import make, rescored, table
 
 

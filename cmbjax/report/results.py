@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import claims, statistics
+from cmbjax.evaluation import claims, permutation
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.statistics import Interval
@@ -241,7 +241,7 @@ def pairs(study: StudyTables) -> dict[str, Any] | None:
   """All pairs of strategies on one set of candidates, first minus second."""
   if not study.pairs:
     return None
-  adjusted = statistics.holm([one.tests['auc'].p for one in study.pairs])
+  adjusted = permutation.holm([one.tests['auc'].p for one in study.pairs])
   shown = (*_PAIR_HEADS, *_own_heads(study))
   heads = ('First minus second', *(head for _, head in shown))
   heads += ('p of AUC (Holm)', 'For reference')

@@ -16,11 +16,12 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import statistics
+from cmbjax.evaluation import permutation
 from cmbjax.evaluation.breakdown import Bin
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.permutation import Test
+from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import tables
 from cmbjax.report.tables import (
   CohortRow,
@@ -139,7 +140,7 @@ def write_orderings(study: StudyTables, path: str | os.PathLike) -> None:
 
 def write_pairs(study: StudyTables, path: str | os.PathLike) -> None:
   """pairs.csv: every test of every pair of strategies, first minus second."""
-  adjusted = statistics.holm([one.tests['auc'].p for one in study.pairs])
+  adjusted = permutation.holm([one.tests['auc'].p for one in study.pairs])
   head = 'first second test kind simulated subjects difference_of value low'
   head += ' high note p p_holm assumption'
   _write(
