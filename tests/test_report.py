@@ -173,7 +173,7 @@ def test_rows_for_the_terminal_are_ordered_and_narrow(study):
 
 def test_undefined_numbers_are_a_dash_with_a_note():
   p, scans = make(rate=0.0)
-  empty = predictions_lib.Table(
+  empty = predictions_lib.PredictionTable(
     '7t', 'ccm_3t', p, scans, p.probability[None], '', ''
   )
   row = make_row(empty, number=3, draws=20)
@@ -367,7 +367,7 @@ def test_parts_by_size_and_region_are_shown_and_written(tmp_path):
 
 def out_of_fold(strategy, p, scans):
   folds = (p.subject > 'sub-002').astype(int)
-  return predictions_lib.Table(
+  return predictions_lib.PredictionTable(
     strategy,
     'btumor_3t',
     p,
@@ -506,7 +506,9 @@ def test_other_units_rates_and_likelihoods_are_shown_and_written(with_points):
 
 def test_every_undefined_cell_of_every_csv_has_its_reason(tmp_path):
   p, scans = make(1, 3, rate=0.0)
-  one = predictions_lib.Table('7t', 'btumor_3t', p, scans, p.probability[None])
+  one = predictions_lib.PredictionTable(
+    '7t', 'btumor_3t', p, scans, p.probability[None]
+  )
   two = one._replace(strategy='finetuned')
   study = study_of(
     rows=[make_row(one, stored=STORED, draws=20)],
@@ -611,7 +613,7 @@ def test_tiny_cohorts_make_a_whole_page(seed):
     seed=seed,
     rate=rng.choice([0, 0.5, 1]),
   )
-  first = predictions_lib.Table(
+  first = predictions_lib.PredictionTable(
     '7t', 'btumor_3t', p, scans, p.probability[None]
   )
   second = first._replace(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import claims, compare, orderings
+from cmbjax.evaluation import claims, compare, orderings, prediction_files
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.claims import Claim
 from cmbjax.report import (
@@ -37,7 +37,7 @@ def tables_of(names=NAMES, tests=('clinic', 'ward')):
     for i, name in enumerate(names):
       q = rescored(p, seed=i)
       out.append(
-        predictions_lib.Table(
+        predictions_lib.PredictionTable(
           name,
           test,
           q,
@@ -271,7 +271,9 @@ def test_test_sets_come_in_the_order_of_the_cohorts(study):
 
 def test_a_label_that_is_not_given_is_the_name():
   p, scans = make(3, 8)
-  bare = predictions_lib.Table('probe', 'ward', p, scans, p.probability[None])
+  bare = predictions_lib.PredictionTable(
+    'probe', 'ward', p, scans, p.probability[None]
+  )
   assert bare.label == 'probe on ward'
   row = make_row(bare, draws=20)
   assert (row.strategy_label, row.test_label) == ('probe', 'ward')
@@ -296,18 +298,9 @@ def test_labels_survive_the_disk(study, folder, tmp_path):
     encoding='utf-8'
   )
   one = table('7t')
-  predictions_lib.write(tmp_path / 'predictions.npz', [one])
-  (read,) = predictions_lib.read(tmp_path)
+  prediction_files.write(tmp_path / 'predictions.npz', [one])
+  (read,) = prediction_files.read(tmp_path)
   assert read.label == one.label == '7T on 3T_Btumor'
-
-
-def test_predictions_of_before_the_labels_are_read(tmp_path, monkeypatch):
-  head = [n for n in predictions_lib._HEAD if not n.endswith('label')]
-  with monkeypatch.context() as before:
-    before.setattr(predictions_lib, '_HEAD', head)
-    predictions_lib.write(tmp_path / 'predictions.npz', [table('7t')])
-  (read,) = predictions_lib.read(tmp_path)
-  assert read.label == '7t on btumor_3t'
 
 
 def test_labels_that_would_be_cut_to_one_are_not_cut():

@@ -147,8 +147,8 @@ def _ratio(weights, top, bottom):
 
 
 def compare(
-  first: tables.Table,
-  second: tables.Table,
+  first: tables.PredictionTable,
+  second: tables.PredictionTable,
   *,
   threshold: float = metrics.THRESHOLD,
   own: Mapping[str, own_metrics.Metric] | None = None,
@@ -249,7 +249,9 @@ def _over_folds(a, b, fold_of, level) -> Test:
   )
 
 
-def all_pairs(run: Sequence[tables.Table], **options) -> list[Comparison]:
+def all_pairs(
+  run: Sequence[tables.PredictionTable], **options
+) -> list[Comparison]:
   """`compare` of every two strategies with the same test set and kind."""
   return [
     compare(first, second, **options)

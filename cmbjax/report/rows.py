@@ -25,7 +25,7 @@ from cmbjax.report.tables import POINT_METRICS, Patch, ResultRow, ScoredPoint
 
 
 def make_row(
-  table: predictions_lib.Table,
+  table: predictions_lib.PredictionTable,
   *,
   number: int | None = None,
   threshold: float = metrics.THRESHOLD,
@@ -106,7 +106,9 @@ def _points(p, scans, points, how) -> dict[str, ScoredPoint]:
   return result
 
 
-def _parts(table: predictions_lib.Table, **how) -> dict[str, dict[str, tuple]]:
+def _parts(
+  table: predictions_lib.PredictionTable, **how
+) -> dict[str, dict[str, tuple]]:
   """Sensitivity by size and region, where the lesions are known one by one."""
   true = table.lesions
   if true is None:
@@ -169,8 +171,8 @@ def learning_rows(log: Sequence[dict], replicas: Sequence) -> list[dict]:
 
 
 def removed(
-  before: predictions_lib.Table,
-  after: predictions_lib.Table,
+  before: predictions_lib.PredictionTable,
+  after: predictions_lib.PredictionTable,
   image_of: Callable[[str], np.ndarray],
   *,
   threshold: float = metrics.THRESHOLD,
