@@ -270,7 +270,7 @@ def _read_weights(name, folder):
 
 
 def _run(folder):
-  from cmbjax.evaluation import predictions
+  from cmbjax.evaluation import prediction_files
   from cmbjax.report import storage
   from tests.evaluation_data import rescored, table
   from tests.test_report import study_of
@@ -281,7 +281,7 @@ def _run(folder):
     predictions=(other := rescored(first.predictions, seed=1)),
     by_seed=other.probability[None],
   )
-  predictions.write(folder / 'predictions.npz', [first, second])
+  prediction_files.write(folder / 'predictions.npz', [first, second])
   storage.write_json(study_of(), folder / 'results.json')
 
 
@@ -292,10 +292,10 @@ def _read_compare(folder):
 
 
 def _read_report(folder):
-  from cmbjax.report import html, printed, storage
+  from cmbjax.report import printed, storage, study_page
 
   study = storage.read_json(folder)
-  html.page(study)
+  study_page.page(study)
   printed.print_rows(study)
 
 

@@ -16,9 +16,14 @@ import pytest
 from cmbjax.data import augment, folds, sampler
 from cmbjax.data import examples as examples_lib
 from cmbjax.detect import points
-from cmbjax.evaluation import compare, metrics, orderings, predictions
+from cmbjax.evaluation import (
+  compare,
+  metrics,
+  orderings,
+  prediction_files,
+)
 from cmbjax.models import contract
-from cmbjax.report import html, rows
+from cmbjax.report import rows, study_page
 from cmbjax.simulate import cohort as simulator
 from cmbjax.study import Cohort, Strategy, material, run, tabulate, train
 from cmbjax.study import config as configs
@@ -122,7 +127,7 @@ WATCHED = [
   (checkpoint, 'save_weights'),
   (loop, '_Saver'),
   (points, 'store'),
-  (predictions, 'write'),
+  (prediction_files, 'write'),
   (rows, 'make_row'),
   (rows, 'removed'),
   (compare, 'all_pairs'),
@@ -217,7 +222,9 @@ def ran(tmp_path_factory):
       writers, 'open_writers', lambda *a, **k: opened.append((a, k)) or []
     )
     # Drawing takes as long as all the rest, and is tested elsewhere.
-    patch.setattr(html, 'write', lambda found, workdir: workdir / 'a.html')
+    patch.setattr(
+      study_page, 'write', lambda found, workdir: workdir / 'a.html'
+    )
     for owner, name in WATCHED:
       calls.watch(patch, owner, name)
     found = run.study(study_config(), workdir)
@@ -444,7 +451,7 @@ def test_intervals_are_made_as_they_were_asked_for(ran):
   assert calls.of('compare.worst_errors', 'threshold') == [0.3]
   for key, value in (HOW | {'threshold': 0.3}).items():
     assert found.record[key] == value
-  kept = next(t for (t,) in _each(calls, 'predictions.write', 'tables'))
+  kept = next(t for (t,) in _each(calls, 'prediction_files.write', 'tables'))
   kept = {(t.strategy, t.test): t.predictions for t in kept if t.networks}
   for row in found.rows:
     p = kept[row.strategy, row.test]

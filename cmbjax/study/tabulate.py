@@ -13,7 +13,7 @@ from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings
-from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.report import rows, tables
 from cmbjax.study import predict, train
 from cmbjax.study.material import Material
@@ -30,7 +30,7 @@ NUM_SHOWN = 6  # patches in a gallery of the report
 def tabulate(
   study: Study,
   shop: Workshop,
-  predicted: Sequence[Table],
+  predicted: Sequence[PredictionTable],
   chosen: Mapping[str, Planned],
 ) -> tables.StudyTables:
   """Everything of the report.
@@ -165,7 +165,9 @@ def _misses(
   return out
 
 
-def _never_proposed(material: Material, table: Table) -> list[tables.Patch]:
+def _never_proposed(
+  material: Material, table: PredictionTable
+) -> list[tables.Patch]:
   """Lesions that no candidate reached, the largest first."""
   known = material.lesions
   mine = np.isin(known.scan, table.scans.scan) & (known.why != '')
@@ -204,7 +206,7 @@ def _size_and_region(known: examples_lib.Lesions, i: int) -> list[str]:
 
 
 def _worst(
-  material: Material, table: Table, threshold: float
+  material: Material, table: PredictionTable, threshold: float
 ) -> list[tables.Patch]:
   """Microbleeds that a strategy lost, then mimics that it kept."""
   p, known = table.predictions, material.lesions
