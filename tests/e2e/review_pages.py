@@ -57,7 +57,7 @@ class Reader:
 
   def items(self) -> list[dict]:
     """All candidates as the page knows them."""
-    return self.run('[...cmbjax.review.log.items.values()]')
+    return self.run('[...cmbjax.review.items.values()]')
 
   def choose(self, number: int):
     """Clicks a candidate in the list."""

@@ -133,7 +133,7 @@ def test_keys_of_other_keyboards_and_of_a_spoilt_file(room, tmp_path):
     stroke(reader, sign, place, **more)
     assert (reader.run('cmbjax.brush.mm') < before) == (sign == '[')
   stroke(reader, 'z', 'KeyY', ctrlKey=True)
-  reader.wait('cmbjax.review.log.items.get(1).certainty === null')
+  reader.wait('cmbjax.review.items.get(1).certainty === null')
   # Another alphabet: where the letter would be.
   reader.key('Escape')
   reader.run('cmbjax.choosing(2)')
@@ -169,7 +169,7 @@ def test_two_taps_and_floods(room):
   for name, count in (('+', 13), ('Delete', 12)):
     for _ in range(3):
       key(name)
-    reader.wait(f'cmbjax.review.log.items.size === {count}')
+    reader.wait(f'cmbjax.review.items.size === {count}')
     reader.saved()
     assert len(reader.items()) == count
   # A verdict while the pen is down: the stroke is the older one.
@@ -183,7 +183,7 @@ def test_two_taps_and_floods(room):
   browser.mouse('Moved', x + 70, y + 10)
   browser.mouse('Released', x + 70, y + 10)
   reader.saved()
-  nine = reader.run('cmbjax.review.log.items.get(9)')
+  nine = reader.run('cmbjax.review.items.get(9)')
   assert (nine['verdict'], nine['voxels'] > voxels) == ('reject', True)
   assert reader.banner() == ''
   # Keys between two cases are for neither.
@@ -221,7 +221,7 @@ def test_reload_in_a_stroke_a_second_tab_and_sleep(room):
   browser.call('Page.handleJavaScriptDialog', accept=True)  # "Leave?"
   browser.heard(browser_lib.LOADED, since=before)
   reader.ready()
-  assert reader.run('cmbjax.review.log.items.get(5).voxels') == painted
+  assert reader.run('cmbjax.review.items.get(5).voxels') == painted
   assert reader.banner() == ''
   browser.mouse('Released', x + 50, y + 10)
   # Another tab acts: this one follows, and its next action counts.
@@ -232,7 +232,7 @@ def test_reload_in_a_stroke_a_second_tab_and_sleep(room):
     'new BroadcastChannel("cmbjax-review:anna").postMessage('
     f'{{number: 0, rev: {answer["rev"]}}}), 0'
   )
-  reader.wait('cmbjax.review.log.items.get(7).verdict === "unsure"')
+  reader.wait('cmbjax.review.items.get(7).verdict === "unsure"')
   reader.choose(1)
   reader.key('a')
   reader.saved()
@@ -289,7 +289,7 @@ def test_a_repeat_looks_and_acts_as_any_other(room, tmp_path):
   reader.key('Escape')
   reader.saved()
   counts = (
-    f'[{first}, {again}].map(n => [cmbjax.review.log.items.get(n).voxels,'
+    f'[{first}, {again}].map(n => [cmbjax.review.items.get(n).voxels,'
     ' cmbjax.review.labels.voxels(n).length])'
   )
   (one, other), (drawn, shown) = reader.run(counts)

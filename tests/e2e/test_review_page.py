@@ -248,7 +248,7 @@ def test_two_tabs_do_not_overwrite_each_other(room):
   reader.key('Escape')
   reader.saved()
   assert reader.verdicts()[6] == 'accept'
-  assert reader.run('cmbjax.review.log.items.get(7).voxels') == painted
+  assert reader.run('cmbjax.review.items.get(7).voxels') == painted
   # The browser itself notices a second tab.
   reader.run('globalThis.other = window.open(location.href), 0')
   reader.wait('document.querySelector("[data-key=tabs]")')
@@ -288,7 +288,7 @@ def test_nothing_is_lost_when_the_server_is_killed(room, source, tmp_path):
     assert list(reader.verdicts().values())[:4] == [
       'accept', 'reject', 'unsure', None,
     ]  # fmt: skip
-    assert reader.run('cmbjax.review.log.items.get(4).voxels') == painted
+    assert reader.run('cmbjax.review.items.get(4).voxels') == painted
   state = journal.read(
     journal.folder_of(tmp_path, review_pages.RATER, 'sub-01')
   )
@@ -358,9 +358,9 @@ def test_the_unaided_reading_comes_first(room):
   assert reader.item['rating'] == 7
   reader.key('Escape')
   reader.key('Delete')
-  reader.wait('cmbjax.review.log.items.size === 0')
+  reader.wait('cmbjax.review.items.size === 0')
   reader.key('Control+z')
-  reader.wait('cmbjax.review.log.items.size === 1')
+  reader.wait('cmbjax.review.items.size === 1')
   reader.key('s')
   reader.key('Enter')
   reader.wait('cmbjax.sweep.share() > 0.2')
@@ -368,7 +368,7 @@ def test_the_unaided_reading_comes_first(room):
   reader.saved()
   reader.browser.click('#done-open')
   reader.browser.click('#done button[value=yes]')
-  reader.wait('cmbjax.review.log.items.size === 13')
+  reader.wait('cmbjax.review.items.size === 13')
   assert {item['origin'] for item in reader.items()} == {'model', 'reader'}
   rows = reader.run('document.getElementById("rows").innerText')
   assert 'Addition 1' in rows

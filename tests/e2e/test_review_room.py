@@ -137,9 +137,9 @@ def test_likeliest_first_and_definite_only_unless_blinded(room):
   # Labels without a table have no likelihood: neither is offered.
   assert {'score', 'definite'}.isdisjoint(reader.run(options))
   reader.run(
-    'cmbjax.review.log.items.forEach((i, n) => Object.assign(i,'
+    'cmbjax.review.items.forEach((i, n) => Object.assign(i,'
     ' {score: n / 20, status: n > 6 ? "definite" : "possible"})),'
-    'cmbjax.list.offer(cmbjax.review.log.items), cmbjax.show()'
+    'cmbjax.list.offer(cmbjax.review.items), cmbjax.show()'
   )
   assert {'score', 'definite'} <= set(reader.run(options))
   script = (

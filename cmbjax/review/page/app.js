@@ -15,12 +15,11 @@ import {CHOOSE, LOCKED, actionsOf, bindButtons} from './actions.js';
 import {fitPhones} from './phone.js';
 import {bracketed, listenToKeys, printButtons, restore} from './keys.js';
 import {nameAll, nameOf} from './names.js';
-import {makeViewer} from './viewer-api.js';
+import {Viewer} from './viewer.js';
 import {keepSettings, remember, remembered, watchTabs} from './memory.js';
 import {readout, protocol} from './readout.js';
 
-const PREFERENCES = {viewer: 'flat', radiological: true, smooth: false, fill: false,
-  advance: true, ask: false, slab: 10, brush: 3, sphere: true};
+const PREFERENCES = {radiological: true, smooth: false, fill: false, advance: true, ask: false, slab: 10, brush: 3, sphere: true};
 // Of what was kept, what is a preference and of its kind.
 const known = (kept) => Object.fromEntries(Object.entries(PREFERENCES)
   .filter(([name, value]) => typeof kept?.[name] === typeof value)
@@ -48,6 +47,13 @@ class App {
     this.review.addEventListener('notice', ({detail}) =>
       banner('notice', detail.text));
     this.review.addEventListener('reload', () => this.reloaded());
+    this.viewer = new Viewer($('viewer'), {
+      onMove: () => { this.sweep.moved(); readout(this); this.remember(); },
+      onWindow: () => { readout(this); this.remember(); },
+      onField: (mm) => { press($('field'), mm); this.remember(); },
+      onGrow: (point) => this.actions.growAt(point),
+      paint: (...stroke) => this.paint(...stroke),
+    });
     this.panel = new Panel(this);
     this.panel.build(this.session);
     this.list = new List((number) => this.choosing(number),
@@ -62,12 +68,6 @@ class App {
     this.printKeys();
     listenToKeys(this.actions, {
       ratings: this.session.ratings, busy: (digit) => this.opening || this.awaited(digit)});
-    const kind = this.wanted();
-    if (kind === 'niivue' && !location.search.includes('niivue')) {
-      location.search = '?viewer=niivue'; // its policy comes with the page
-      return;
-    }
-    await this.useViewer(kind);
     new ResizeObserver(() => this.list.reveal()).observe($('rows'));
     $('about').textContent =
       `Reader ${this.session.rater} · cmbjax ${this.session.version}`;
@@ -91,14 +91,6 @@ class App {
     await this.open(this.session.start || 0);
   }
 
-  // The address, the command line, or (auto) what the reader chose before.
-  wanted() {
-    const {viewer} = this.session;
-    const asked = new URLSearchParams(location.search).get('viewer') ||
-      (viewer === 'auto' ? this.prefs.viewer : viewer);
-    return asked === 'niivue' ? 'niivue' : 'flat';
-  }
-
   // The reader has bound other keys.
   bound(keys) {
     this.keys = keys;
@@ -116,34 +108,6 @@ class App {
 
   keepSettings() {
     keepSettings({prefs: this.prefs, keys: this.keys});
-  }
-
-  // NiiVue needs a page with a looser policy: the page is loaded again.
-  async changeViewer(kind) {
-    this.prefer({viewer: kind});
-    this.remember(true);
-    if (kind === 'flat') { await this.useViewer('flat'); return; }
-    if (await this.review.flush()) location.search = '?viewer=niivue';
-  }
-
-  async useViewer(wanted) {
-    const state = this.viewer && {position: this.viewer.position,
-      window: this.viewer.window, field: this.viewer.field};
-    this.viewer?.destroy();
-    const {viewer, kind, note} = await makeViewer(wanted, $('viewer'), {
-      onMove: () => { this.sweep.moved(); readout(this); this.remember(); },
-      onWindow: () => { readout(this); this.remember(); },
-      onField: (mm) => { press($('field'), mm); this.remember(); },
-      onActive: () => {},
-      onGrow: (point) => this.actions.growAt(point),
-      onLost: (reason) => this.useViewer('flat').then(() =>
-        banner('viewer', `${reason} The plain viewer is shown instead.`)),
-      paint: (...stroke) => this.paint(...stroke),
-    });
-    Object.assign(this, {viewer, kind});
-    document.body.dataset.viewer = kind;
-    if (note) banner('viewer', note);
-    if (this.review.meta) await this.fill(state);
   }
 
   // Keys and buttons are for a case that is there: none acts meanwhile.
@@ -172,7 +136,7 @@ class App {
         $('loaded').style.width = `${Math.round(share * 100)}%`;
       });
       this.sweep.reset();
-      await this.fill(null);
+      await this.fill();
       this.arrived();
     } catch (error) {
       $('loading').hidden = Boolean(this.review.meta);
@@ -188,10 +152,10 @@ class App {
     }
   }
 
-  // The viewer gets the case; `state` is what it showed before, or null.
-  async fill(state) {
+  // The viewer gets the case, where the reader has left it.
+  async fill() {
     const {meta, labels, items} = this.review;
-    const place = state || {...remembered(this.shelf), ...meta.place};
+    const place = {...remembered(this.shelf), ...meta.place};
     this.sequence = meta.sequences[0];
     this.firstWindow = this.sequence.window;
     this.judged = {...this.sequence, raw: this.review.images.get(
@@ -208,30 +172,26 @@ class App {
     this.viewer.setOverlay({shown: this.shows.overlay, fill: this.prefs.fill});
     this.viewer.setTool(null, this.brush.mm);
     await this.showSequence(0);
-    await this.viewer.ready;
     this.list.offer(items, {...place, quiet: meta.quiet});
     this.setSlab(Boolean(place.slab), true);
-    if (!state) {
-      const unread = [...items.values()].find((item) => !item.verdict);
-      const first = items.get(meta.first_unread) || unread ||
-        items.get(place.current) || items.values().next().value;
-      this.current = null;
-      this.judgedNow = null;
-      if (first) this.go(first.item, {field: place.field});
-      else {
-        if (place.position) this.viewer.jump(place.position);
-        if (place.field) this.viewer.setField(place.field);
-      }
-      // Where the reader was, when that is the very candidate.
-      if (first && place.current === first.item && place.position) {
-        this.viewer.jump(place.position);
-      }
-    } else {
-      this.viewer.jump(state.position);
-      if (state.field) this.viewer.setField(state.field);
-    }
+    this.begin(place);
     this.crops();
     this.show();
+  }
+
+  // At the first unread candidate; where the reader was, if that is the one.
+  begin(place) {
+    const {meta, items} = this.review;
+    const unread = [...items.values()].find((item) => !item.verdict);
+    const first = items.get(meta.first_unread) || unread ||
+      items.get(place.current) || items.values().next().value;
+    this.current = null;
+    this.judgedNow = null;
+    if (first) this.go(first.item, {field: place.field});
+    if (place.position && (!first || place.current === first.item)) {
+      this.viewer.jump(place.position);
+    }
+    if (!first && place.field) this.viewer.setField(place.field);
   }
 
   arrived() {

@@ -40,11 +40,6 @@ export class Dialogs {
       make('input', {type: 'checkbox', checked: prefs[key],
         onchange: (event) => app.prefer({[key]: event.target.checked})}),
       make('span', {}, words, make('small', {}, why)));
-    const viewer = make('select', {'aria-label': 'Viewer', onchange: (event) =>
-      app.changeViewer(event.target.value)},
-    make('option', {value: 'flat'}, 'Plain (Canvas2D)'),
-    make('option', {value: 'niivue'}, 'NiiVue (WebGL2)'));
-    viewer.value = app.kind;
     $('settings-body').replaceChildren(
       check('radiological', 'Radiological display',
         'Right of the patient on the left of the screen.'),
@@ -52,9 +47,7 @@ export class Dialogs {
       check('fill', 'Filled outlines', 'Tints the voxels as well.'),
       check('advance', 'Go on after a verdict', 'To the next unread one.'),
       check('ask', 'Stop for certainty and kind',
-        'A verdict waits for 1–8 before it goes on.'),
-      make('label', {class: 'setting'}, make('span', {}, 'Viewer',
-        make('small', {}, 'Both show the same voxels.')), viewer));
+        'A verdict waits for 1–8 before it goes on.'));
     $('settings').showModal();
   }
 

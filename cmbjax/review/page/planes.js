@@ -12,11 +12,6 @@ export const strides = (dim) => [1, dim[0], dim[0] * dim[1]];
 export const indexOf = (ijk, dim) =>
   ijk[0] + dim[0] * (ijk[1] + dim[1] * ijk[2]);
 
-export function voxelOf(index, dim) {
-  const rest = Math.floor(index / dim[0]);
-  return [index % dim[0], rest % dim[1], Math.floor(rest / dim[1])];
-}
-
 export const inside = (ijk, dim) =>
   ijk.every((one, axis) => one >= 0 && one < dim[axis]);
 
