@@ -7,6 +7,7 @@ it are skipped where there is none, and fail there if CI is set.
 import contextlib
 import os
 import shutil
+import time
 
 import pytest
 
@@ -50,6 +51,18 @@ class Heard:
   def _console(self, message):
     if message.type in ('error', 'warning'):
       self.complaints.append(message.text)
+
+
+def wait(page, script, *, timeout_s=20):
+  """Until an expression is true.
+
+  `page.wait_for_function` evaluates text within the page, which the policy of
+  the review page forbids.
+  """
+  end = time.monotonic() + timeout_s
+  while not page.evaluate(f'Boolean({script})'):
+    assert time.monotonic() < end, f'never true: {script}'
+    time.sleep(0.02)
 
 
 def check_file(page, path, *, width=1280, dark=False):

@@ -209,11 +209,11 @@ def test_saved_file_follows_the_schema_and_is_loaded_again(
     other.goto(path.as_uri())
     assert other.evaluate('localStorage.length') == 0
     other.set_input_files('#load-file', saved)
-    other.wait_for_function('localStorage.length')
+    browser.wait(other, 'localStorage.length')
     assert set(verdicts(other).values()) == {'accept', 'reject', 'unsure'}
     saved.write_text(json.dumps(found | {'result': '0' * 16}))
     other.set_input_files('#load-file', saved)
-    other.wait_for_function('message.textContent')
+    browser.wait(other, 'message.textContent')
     assert other.inner_text('#message').startswith(
       'These verdicts are about another result'
     )
