@@ -89,10 +89,12 @@ def decisions(reader, count: int):
   reader.page.evaluate('cmbjax.viewer.setSlab(0), cmbjax.viewer.setField(60)')
   shown, kept = [], []
   for number in range(count):
-    before = reader.page.evaluate('cmbjax.current')
+    before = reader.page.evaluate('cmbjax.reading.current')
     start = time.perf_counter()
     reader.page.keyboard.press('aru'[number % 3])
-    reader.wait(f'cmbjax.current !== {before} && !cmbjax.viewer.waiting')
+    reader.wait(
+      f'cmbjax.reading.current !== {before} && !cmbjax.viewer.waiting'
+    )
     shown.append(time.perf_counter() - start)
     reader.wait('cmbjax.review.state === "saved"')
     kept.append(time.perf_counter() - start)

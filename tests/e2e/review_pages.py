@@ -71,7 +71,7 @@ class Reader:
   @property
   def item(self) -> dict:
     """The current candidate."""
-    return self.run('cmbjax.item')
+    return self.run('cmbjax.reading.item')
 
   def items(self) -> list[dict]:
     """All candidates as the page knows them."""

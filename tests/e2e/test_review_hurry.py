@@ -115,15 +115,15 @@ def test_keys_of_other_keyboards_and_of_a_spoilt_file(room, tmp_path):
   # QWERTZ: Z lies elsewhere, brackets need AltGr (here Ctrl and Alt as well).
   reader.key('b')
   for sign, place in (('[', 'Digit8'), (']', 'Digit9')):
-    before = reader.run('cmbjax.brush.mm')
+    before = reader.run('cmbjax.painting.brush.mm')
     more = {'modifierAltGraph': True, 'ctrlKey': True, 'altKey': True}
     stroke(reader, sign, place, **more)
-    assert (reader.run('cmbjax.brush.mm') < before) == (sign == '[')
+    assert (reader.run('cmbjax.painting.brush.mm') < before) == (sign == '[')
   stroke(reader, 'z', 'KeyY', ctrlKey=True)
   reader.wait('cmbjax.review.items.get(1).certainty === null')
   # Another alphabet: where the letter would be.
   reader.key('Escape')
-  reader.run('cmbjax.choosing(2)')
+  reader.run('cmbjax.reading.choose(2)')
   stroke(reader, 'к', 'KeyR')
   reader.key('y')
   reader.saved()
@@ -147,7 +147,7 @@ def test_two_taps_and_floods(room):
   for letter in 'zy':
     for _ in range(12):  # more than there is to take back
       key(f'Control+{letter}')
-    reader.run('cmbjax.back')
+    reader.run('cmbjax.reading.turn')
     reader.saved()
     assert reader.banner() == ''
     found = reader.verdicts()

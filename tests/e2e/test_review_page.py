@@ -46,7 +46,7 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
   ).mimic_voxels[0]
   reader.run(f'cmbjax.viewer.jump({missed.tolist()})')
   key('+')
-  reader.wait('cmbjax.item.origin === "reader_after_model"')
+  reader.wait('cmbjax.reading.item.origin === "reader_after_model"')
   added = reader.item['item']
   assert added == 13
   grown = reader.item['voxels']
@@ -59,9 +59,9 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
   assert reader.run('cmbjax.review.state') == 'unsaved'
   reader.saved()
   key('Control+z')
-  reader.wait(f'cmbjax.item.voxels === {grown}')
+  reader.wait(f'cmbjax.reading.item.voxels === {grown}')
   key('Control+Shift+z')
-  reader.wait(f'cmbjax.item.voxels === {painted}')
+  reader.wait(f'cmbjax.reading.item.voxels === {painted}')
   reader.choose(12)
   key('0')
   reader.saved()
@@ -180,7 +180,7 @@ def test_what_is_painted_is_that_voxel_of_the_file(
       step[[0, 0, 1][pane]] = 1  # a neighbour in the plane is dark
       assert reader.grey(voxel + step, pane) < 200
       reader.drag([reader.at(voxel, pane)])
-      assert reader.run('cmbjax.brush.mm') == 1
+      assert reader.run('cmbjax.painting.brush.mm') == 1
     reader.key('Control+s')
     reader.wait('document.querySelector(".banner.good")')
     case = reader.run('cmbjax.review.meta.name')
@@ -340,7 +340,7 @@ def test_the_unaided_reading_comes_first(room):
   )
   assert reader.run('document.getElementById("case").clientWidth') > 100
   reader.key('+')
-  reader.wait('cmbjax.item')
+  reader.wait('cmbjax.reading.item')
   assert reader.item['origin'] == 'reader'
   reader.key('l')
   reader.key('7')

@@ -1,7 +1,7 @@
 // Settings, notes, the end of a case, and the keys.
 
 import {$, banner, make} from './dom.js';
-import {SAVE_MS, post} from './api.js';
+import {SAVE_MS, get, post} from './api.js';
 import {Bindings} from './bindings.js';
 import {printKeys} from './keys.js';
 
@@ -69,7 +69,7 @@ export class Dialogs {
     const items = [...review.items.values()];
     const of = (verdict) => items.filter((item) => item.verdict === verdict);
     const added = of('accept').filter((item) => item.origin !== 'model').length;
-    const unread = items.filter((item) => !item.verdict);
+    const {unread} = review;
     const rows = [['Accepted', `${of('accept').length}` +
       (added ? `, ${added} of them added by you` : '')],
     ['Rejected', of('reject').length], ['Unsure', of('unsure').length]];
@@ -96,7 +96,8 @@ export class Dialogs {
           open ? {} : strong),
         open ? button('Go to next unread', () => {
           $('finish').close();
-          app.choosing(app.list.unread(app.current) ?? unread[0].item);
+          app.reading.choose(app.list.unread(app.reading.current) ??
+            unread[0].item);
         }, strong) : ''));
     $('finish').showModal();
   }
@@ -123,7 +124,9 @@ export class Dialogs {
         actions: [['Close', () => banner('finish', '')]]});
       return;
     }
-    await app.refreshSession();
+    app.session.cases = (await get('api/session')).cases;
+    app.header.cases();
+    app.header.tags();
     const next = app.session.cases.find((one) =>
       one.case !== review.number && one.status !== 'completed');
     banner('finish', `${review.meta.name} is ${status}. ` +

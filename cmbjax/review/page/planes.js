@@ -26,6 +26,11 @@ export const world = (ijk, affine) => [0, 1, 2].map((row) =>
   affine[row][0] * ijk[0] + affine[row][1] * ijk[1] +
   affine[row][2] * ijk[2] + affine[row][3]);
 
+// Of a voxel, in mm3.
+export const volumeOf = ([a, b, c]) => Math.abs(
+  a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) +
+  a[2] * (b[0] * c[1] - b[1] * c[0]));
+
 // Slices in a slab: the odd integer >= 1 that is nearest to mm / spacing; as
 // in review/geometry.py, half-way the larger one wins.
 export function slabCount(mm, spacing) {

@@ -105,6 +105,16 @@ export class Viewer {
     this.jump(to);
   }
 
+  // A voxel in the direction of an arrow on the screen.
+  nudge(way) {
+    const {u, v} = PLANES[this.active];
+    const {flip} = this.map(this.panes[this.active]);
+    const to = [...this.position];
+    to[u] += flip * ((way === 'Right') - (way === 'Left'));
+    to[v] += (way === 'Up') - (way === 'Down');
+    this.jump(to);
+  }
+
   // Keeps the crosshair in sight when a part of the image is shown.
   follow() {
     const here = this.millimetres(this.position);
