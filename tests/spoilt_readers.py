@@ -37,7 +37,6 @@ class Reader(NamedTuple):
   make: Callable[[pathlib.Path], None]
   spoilt: tuple[str, ...]  # patterns below the folder
   read: Callable[[pathlib.Path], object]
-  slow: int = 1  # one input takes as long as so many
 
 
 class Outcome(NamedTuple):
@@ -517,7 +516,7 @@ _BIG = ('results/**/*_dseg.*', 'results/logs/*.json', 'results/*.json')
 READERS = (
   Reader('images', _images, ('*',), _read_images),
   Reader('magnitude and phase', _signal, ('**/*',), _read_signal),
-  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort, slow=10),
+  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort),
   Reader('tables of points', _points, ('*',), _read_points),
   Reader('flags and config', _config, ('*',), _read_config),
   Reader(
@@ -525,32 +524,29 @@ READERS = (
     _weights,
     ('packed/*',),
     functools.partial(_read_weights, 'packed'),
-    slow=20,
   ),
   Reader(
     'weights of a study',
     _weights,
     ('plain/**/*',),
     functools.partial(_read_weights, 'plain'),
-    slow=20,
   ),
   Reader('predictions', _run, ('predictions.npz',), _read_compare),
-  Reader('report', _run, ('results.json',), _read_report, slow=20),
+  Reader('report', _run, ('results.json',), _read_report),
   Reader(
     'results to evaluate',
     _detected,
     (*_BIG, 'scans/**/*'),
     _read_evaluate,
-    slow=2,
   ),
-  Reader('results to review', _detected, _BIG, _read_sources, slow=4),
-  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews, slow=20),
-  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged, slow=20),
+  Reader('results to review', _detected, _BIG, _read_sources),
+  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews),
+  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged),
   Reader('saved verdicts', _verdicts, ('verdicts.json',), _read_verdicts),
   Reader('atlas', _atlas, ('*',), _read_atlas),
   Reader('logs and caches', _logs, ('*',), _read_logs),
   Reader('data set', _metadata, ('*',), _read_metadata),
-  Reader('DICOM', _dicom, ('swi/*',), _read_dicom, slow=4),
+  Reader('DICOM', _dicom, ('swi/*',), _read_dicom),
 )
 
 

@@ -253,7 +253,6 @@ def test_ending_while_a_case_is_being_read(place):
 
 
 def test_eight_kills_lose_nothing(tmp_path):
-  """`benchmarks/review_kills.py` does a hundred."""
   forked = review_server.Forked
   count = review_kills.run(tmp_path, kills=8, seed=3, most_s=0.4, kind=forked)
   assert count.kills == 8

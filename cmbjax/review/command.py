@@ -33,7 +33,7 @@ _SOURCE = ('images', 'labels', 'participant_label', 'reviews', 'swi_pattern')
 _GOES_WITH = {  # sub-verb to its options
   OPEN: (
     *_SOURCE, 'rater', 'blind', 'order', 'seed', 'mode', 'repeat', 'least',
-    'ratings', 'port', 'no_browser', 'viewer', 'allow_host',
+    'ratings', 'port', 'no_browser', 'allow_host',
   ),
   'merge': (
     'reviews', 'raters', 'adjudicate', 'matching_mm', 'show_verdicts',
@@ -211,11 +211,6 @@ def _add_page(group) -> None:
     help='only print the address',
   )
   group.add_argument(
-    '--viewer',
-    choices=('flat', 'auto', 'niivue'),
-    help='flat works everywhere; niivue needs WebGL; default: flat',
-  )
-  group.add_argument(
     '--allow-host',
     action='append',
     metavar='HOST',
@@ -384,8 +379,6 @@ def _serve(args, table, gate, sock, folder) -> int:
 
   port = sock.getsockname()[1]
   address = f'http://{serve.ADDRESS}:{port}/?token={gate.token}'
-  if table.options.viewer != 'flat':
-    address += f'&viewer={table.options.viewer}'
   opened = []
 
   def ready():
@@ -436,7 +429,6 @@ def _options(args):
     'seed': args.seed,
     'repeat': args.repeat,
     'ratings': args.ratings,
-    'viewer': args.viewer,
   }
   given = {name: value for name, value in given.items() if value is not None}
   return desk.Options(blind=blind, **given)

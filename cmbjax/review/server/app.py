@@ -9,7 +9,6 @@ import html
 import io
 import pathlib
 import re
-import urllib.parse
 from typing import Any
 
 import flask
@@ -73,10 +72,7 @@ def _add_guard(app, guard):
 
   @app.after_request
   def forbid(response):
-    niivue = flask.request.args.get('viewer') == 'niivue'
-    is_page = flask.request.path == '/'
-    for name, value in guard.headers(niivue=niivue and is_page).items():
-      response.headers[name] = value
+    response.headers.update(guard.headers())
     return response
 
 
@@ -95,10 +91,9 @@ def _case(text) -> int:
 def _add_page(app, guard):
   @app.get('/')
   def page():
-    arguments = flask.request.args.copy()
-    token = arguments.pop('token', None)
+    token = flask.request.args.get('token')
     if token is not None:
-      return _let_in(guard, token, arguments)
+      return _let_in(guard, token)
     known = flask.request.cookies.get(guard.cookie)
     known = known or flask.request.headers.get('x-cmb-token')
     if not guard.knows(known):
@@ -114,25 +109,22 @@ def _add_page(app, guard):
     return flask.Response(pathlib.Path(path).read_bytes(), mimetype=kind)
 
 
-def _let_in(guard, token, arguments):
+def _let_in(guard, token):
   """The cookie, and an address without the token."""
   if not guard.knows(token):
     raise Refused(403, 'open the address that the terminal printed.')
-  rest = urllib.parse.urlencode(list(arguments.items(multi=True)))
-  place = './' + (f'?{rest}' if rest else '')
   if guard.is_proxied(flask.request.headers.get('host')):
     return _page(guard)
   if flask.request.headers.get('sec-fetch-site', 'none') != 'none':
     # A strict cookie is not sent after a redirect that began elsewhere, such
     # as in the file that opened the browser; a page of ours begins anew.
-    again = html.escape(place, quote=True)
     response = flask.Response(
       '<!doctype html><title>cmbjax review</title>'
-      f'<meta http-equiv="refresh" content="0; url={again}">',
+      '<meta http-equiv="refresh" content="0; url=./">',
       mimetype='text/html',
     )
   else:
-    response = flask.redirect(place, 303)
+    response = flask.redirect('./', 303)
   response.set_cookie(
     guard.cookie, guard.token, httponly=True, samesite='Strict'
   )

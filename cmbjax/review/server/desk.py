@@ -39,7 +39,6 @@ class Options(NamedTuple):
   repeat: float = 0.0
   least: float | str | None = None
   ratings: bool = False
-  viewer: str = 'flat'
 
 
 class Shown(NamedTuple):
@@ -221,7 +220,6 @@ class Desk:
       'version': cmbjax.__version__,
       'start': unread[0] if unread else 0,
       'mimics': list(record.MIMICS),
-      'viewer': options.viewer,
       'settings': _kept(self.root / self.rater / SETTINGS),
     }
 

@@ -1,16 +1,17 @@
-// The plain viewer: three planes on Canvas2D. No WebGL, no library.
+// Three planes of a volume on Canvas2D, and the crosshair that joins them.
+//
+// Rule: what changes asks for one drawing at the next frame (`later`); only
+// slices that have changed are cut and shaded again.
 
-import {colourOf, shownVerdict} from './viewer-api.js';
-import {edges, silhouette} from './labels.js';
-import {
-  PLANES, clamp, cut, greys, nearest, shade, slabCount, slabRange,
-} from './planes.js';
-import {annotate} from './flat-marks.js';
-import {listen} from './flat-input.js';
+import {drawOutlines} from './outlines.js';
+import {silhouette} from './labels.js';
+import {PLANES, clamp, cut, greys, nearest, shade, slabCount, slabRange} from './planes.js';
+import {annotate} from './marks.js';
+import {listen} from './pointer.js';
 
 const SIDES = [['L', 'R'], ['P', 'A'], ['I', 'S']]; // low end, high end
 
-export class FlatViewer {
+export class Viewer {
   constructor(host, hooks) {
     Object.assign(this, {
       host, hooks, position: [0, 0, 0], active: 0, slab: 0, field: null,
@@ -20,10 +21,9 @@ export class FlatViewer {
     });
     host.replaceChildren();
     this.panes = PLANES.map((plane, number) => this.pane(plane, number));
-    this.sizes = new ResizeObserver(() => this.resize());
-    this.panes.forEach(({canvas}) => this.sizes.observe(canvas.parentNode));
-    this.abort = new AbortController();
-    listen(this, this.abort.signal);
+    const sizes = new ResizeObserver(() => this.resize());
+    this.panes.forEach(({box}) => sizes.observe(box));
+    listen(this);
   }
 
   pane(plane, number) {
@@ -102,6 +102,16 @@ export class FlatViewer {
     const {w} = PLANES[number];
     const to = [...this.position];
     to[w] += by;
+    this.jump(to);
+  }
+
+  // A voxel in the direction of an arrow on the screen.
+  nudge(way) {
+    const {u, v} = PLANES[this.active];
+    const {flip} = this.map(this.panes[this.active]);
+    const to = [...this.position];
+    to[u] += flip * ((way === 'Right') - (way === 'Left'));
+    to[v] += (way === 'Up') - (way === 'Down');
     this.jump(to);
   }
 
@@ -253,7 +263,7 @@ export class FlatViewer {
     context.restore();
     const pixels = this.overlay.shown && this.labels
       ? silhouette(this.labels, pane.plane, shown, this.visible()) : new Map();
-    this.outlines(pane, map, pixels);
+    drawOutlines(this, pane, map, pixels);
     annotate(this, pane, map, shown, pixels);
     canvas.setAttribute('aria-label', `${pane.plane.name} slice ` +
       `${this.position[w] + 1} of ${this.grid.dim[w]}`);
@@ -287,77 +297,11 @@ export class FlatViewer {
     return items.has(current) ? [...numbers, current] : numbers;
   }
 
+  // The verdict that the images show: where it must not tell of another
+  // reading, that of the current candidate only.
   verdict(number) {
-    return shownVerdict(this.items.get(number), this.current,
-      this.options.quiet);
-  }
-
-  outlines(pane, map, pixels) {
-    const {context, plane} = pane;
-    const [du, dv] = [this.grid.spacing[plane.u], this.grid.spacing[plane.v]];
-    const nu = this.grid.dim[plane.u];
-    if (this.overlay.fill) {
-      context.globalAlpha = 0.38;
-      for (const [pixel, item] of pixels) {
-        const a = pixel % nu;
-        const b = (pixel - a) / nu;
-        const [x0, y0] = map.toScreen(a * du, b * dv);
-        const [x1, y1] = map.toScreen((a + 1) * du, (b + 1) * dv);
-        context.fillStyle = colourOf(this.verdict(item));
-        context.fillRect(Math.min(x0, x1), y1, Math.abs(x1 - x0), y0 - y1);
-      }
-      context.globalAlpha = 1;
-    }
-    if (!this.outlined(pane, map)) return; // brackets must do
-    const voxel = map.scale * Math.min(du, dv);
-    const inside = this.insides(pixels, map, plane);
-    for (const [item, path] of edges(pixels, nu)) {
-      const verdict = this.verdict(item);
-      const mine = item === this.current;
-      context.save();
-      // Beside the voxels, never on them: half of a double line is cut off.
-      context.clip(inside.get(item), 'evenodd');
-      context.strokeStyle = colourOf(verdict);
-      context.globalAlpha = mine ? 1 : 0.75;
-      context.lineWidth = 2 * clamp(voxel / 4, 0.7, mine ? 1.5 : 1);
-      context.lineCap = 'square';
-      context.setLineDash(verdict === 'reject' ? [3, 3.5] : []);
-      context.beginPath();
-      for (let i = 0; i < path.length; i += 4) {
-        context.moveTo(...map.toScreen(path[i] * du, path[i + 1] * dv));
-        context.lineTo(...map.toScreen(path[i + 2] * du, path[i + 3] * dv));
-      }
-      context.stroke();
-      context.restore();
-    }
-  }
-
-  // Lines around voxels of two pixels would hide what they mark; who draws
-  // must see them all the same.
-  outlined(pane, map) {
-    const {u, v} = pane.plane;
-    const {spacing} = this.grid;
-    return map.scale * Math.min(spacing[u], spacing[v]) >= 2 ||
-      ['brush', 'eraser', 'grow'].includes(this.tool);
-  }
-
-  // By number: the whole pane, and its voxels once more (they fall out).
-  insides(pixels, map, {u, v}) {
-    const [du, dv] = [this.grid.spacing[u], this.grid.spacing[v]];
-    const nu = this.grid.dim[u];
-    const found = new Map();
-    for (const [pixel, item] of pixels) {
-      if (!found.has(item)) {
-        found.set(item, new Path2D());
-        found.get(item).rect(-1e4, -1e4, 3e4, 3e4);
-      }
-      const a = pixel % nu;
-      const b = (pixel - a) / nu;
-      const [x0, y0] = map.toScreen(a * du, b * dv);
-      const [x1, y1] = map.toScreen((a + 1) * du, (b + 1) * dv);
-      found.get(item).rect(Math.min(x0, x1), y1, Math.abs(x1 - x0), y0 - y1);
-    }
-    return found;
+    return this.options.quiet && number !== this.current ? 'other'
+      : this.items.get(number)?.verdict;
   }
 
   // Letters at the left, right, bottom and top of a pane.
@@ -365,19 +309,5 @@ export class FlatViewer {
     const {u, v} = pane.plane;
     const [low, high] = map.flip > 0 ? [0, 1] : [1, 0];
     return [SIDES[u][low], SIDES[u][high], SIDES[v][0], SIDES[v][1]];
-  }
-
-  // The thickness that is really shown, in mm, of the plane worked on.
-  thickness(number = this.active) {
-    const {w} = PLANES[number];
-    const count = slabCount(this.slab, this.grid.spacing[w]);
-    return {count, mm: count * this.grid.spacing[w]};
-  }
-
-  destroy() {
-    this.abort.abort();
-    this.sizes.disconnect();
-    cancelAnimationFrame(this.waiting);
-    this.host.replaceChildren();
   }
 }

@@ -1,7 +1,7 @@
 // What stands on top of a slice: crosshair, letters, scale bar, captions,
 // the mark around the current candidate, and the brush.
 
-import {colourOf} from './viewer-api.js';
+import {colourOf, outlined} from './outlines.js';
 import {slabCount} from './planes.js';
 
 const INK = '#c9d1d9';
@@ -74,7 +74,7 @@ function brackets(viewer, pane, map, pixels) {
   const {context, plane} = pane;
   const {dim, spacing} = viewer.grid;
   const mine = viewer.current;
-  const others = !viewer.outlined(pane, map);
+  const others = !outlined(viewer, map, plane);
   for (const [number, box] of boxes(pixels, dim[plane.u])) {
     if (number !== mine && !others) continue;
     const [x0, y0] = map.toScreen(box[0] * spacing[plane.u],

@@ -1,15 +1,14 @@
-// Mouse, pen, touch and wheel on the plain viewer.
+// Mouse, pen, touch and wheel on the images.
 //
 // Left: crosshair, or the tool. Shift + left or middle: pan. Right: window.
 // Wheel: slices; Ctrl + wheel: zoom. One finger: tap for the crosshair, drag
 // to pan (slices when everything is in sight). Two fingers: zoom and pan.
 
-export function listen(viewer, signal) {
+export function listen(viewer) {
   for (const pane of viewer.panes) {
     const input = new Input(viewer, pane);
     const {canvas} = pane;
-    const on = (name, handler, more) =>
-      canvas.addEventListener(name, handler, {signal, ...more});
+    const on = (...how) => canvas.addEventListener(...how);
     on('pointerdown', (event) => input.down(event));
     on('pointermove', (event) => input.move(event));
     on('pointerup', (event) => input.up(event));
@@ -38,7 +37,6 @@ class Input {
     document.activeElement?.blur();
     pane.canvas.setPointerCapture(event.pointerId);
     viewer.active = pane.number;
-    viewer.hooks.onActive(pane.number);
     const [x, y] = this.place(event);
     if (event.pointerType === 'touch') {
       this.fingers.set(event.pointerId, [x, y]);
@@ -168,7 +166,6 @@ class Input {
     event.preventDefault();
     if (!viewer.image) return;
     viewer.active = pane.number;
-    viewer.hooks.onActive(pane.number);
     const unit = event.deltaMode === 1 ? 33 : event.deltaMode === 2 ? 400 : 1;
     const delta = event.deltaY * unit;
     if (event.ctrlKey || event.metaKey) {
