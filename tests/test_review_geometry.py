@@ -148,33 +148,6 @@ def test_window():
   assert geometry.window(np.full((3, 3, 3), -5.0)) == (-5, -4)
 
 
-@pytest.mark.parametrize(
-  ('mm', 'slice_mm', 'slices'),
-  [
-    (0, 2, 1),
-    (10, 2, 5),
-    (3.9, 2, 1),
-    (4, 2, 3),  # half-way: the larger one
-    (8, 2, 5),
-    (7.9, 2, 3),
-    (10, 1.5, 7),  # 6.67
-    (10, 1.2, 9),  # 8.33
-    (0.6, 0.3, 3),
-    (0.3, 0.1, 3),
-  ],
-)
-def test_slab(mm, slice_mm, slices):
-  assert geometry.slab_slices(mm, slice_mm) == slices
-
-
-def test_slab_is_the_nearest_odd_number():
-  for tenths in range(1, 300):
-    n = geometry.slab_slices(tenths / 10, 1.0)
-    assert n % 2 == 1
-    assert n >= 1
-    assert abs(n - tenths / 10) <= max(1, 1 - tenths / 10) + 1e-9
-
-
 def test_slab_axis_is_the_thick_one():
   def axis(*sides):
     affine = np.diag([*sides, 1.0])

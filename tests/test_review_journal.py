@@ -178,7 +178,7 @@ def test_least_by_status():
   rest = {k: reviews.header(0)[k] for k in ('grid', 'rater', 'case', 'source')}
   rest['image_sha256'] = ''
   for least, count in (('definite', 2), (0.0, 3), (0.99, 1), (None, 3)):
-    header = reviews.new_header(some, least=least, **rest)
+    header = reviews.new_header(some, terms=reviews.Terms(least=least), **rest)
     assert len(header['items']) == count
     assert len(header['below']) == 3 - count
     record = reviews.ReviewRecord(header)

@@ -33,9 +33,11 @@ def test_a_repeat_is_drawn_on_as_any_other():
   np.testing.assert_array_equal(state.voxels(2), np.sort([0, 1, *source[2:]]))
   np.testing.assert_array_equal(state.labels(), before[1])
   for _ in range(3):
-    assert state.undo().item == 2  # where the page goes back to
+    assert (
+      state.apply({'event': 'undo'}).item == 2
+    )  # where the page goes back to
   assert state.snapshot()['voxels'] == before[0]['voxels']
-  state.redo()
+  state.apply({'event': 'redo'})
   state.apply({'event': 'verdict', 'item': 2, 'value': 'reject'})
   with pytest.raises(InputError, match='item 2: is rejected'):
     state.apply({'event': 'edit', 'item': 2, 'set': [5]})

@@ -20,8 +20,7 @@ from cmbjax.data import cohort, truth
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, phase, regions, signal, volume
 from cmbjax.review.cases import grow, pieces
-from cmbjax.review.log import record
-from cmbjax.review.log.record import Candidate
+from cmbjax.review.log.items import REGIONS, Candidate
 
 _SCORES = ('likelihood', 'score', 'probability')  # columns, the first there is
 _NONE = np.zeros(0, np.int64)
@@ -283,9 +282,9 @@ def _candidate(row, name, index, ijk, voxels) -> Candidate:
 
 def _location(row) -> str:
   given = row.get('location', '').lower()
-  if given not in record.REGIONS:
+  if given not in REGIONS:
     given = row.get('region', '').lower()
-  return given if given in record.REGIONS else regions.location_of(given)
+  return given if given in REGIONS else regions.location_of(given)
 
 
 def _unique(candidates):

@@ -20,7 +20,8 @@ from cmbjax.review.cases.case import Case
 from cmbjax.review.log import composed, journal
 from cmbjax.review.log.geometry import View
 from cmbjax.review.log.items import MIMICS, VERDICTS
-from cmbjax.review.log.record import ReviewRecord, new_header
+from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.log.record import ReviewRecord
 
 SCHEMA = 'cmbjax-verdicts-1'
 _FOUND, _DROPPED = 'lesion-', 'candidate-'
@@ -224,7 +225,7 @@ def _header_and_actions(one: _File):
     labels_sha256=loaded.labels_sha256,
     model=one.case.fingerprint or None,
     simulated=one.case.simulated,
-    blind=(),
+    terms=Terms(blind=()),
   )
   content = one.content
   began = content.get('started')
@@ -364,7 +365,7 @@ def _additions(rows, record, image, exported) -> list[dict[str, Any]]:
         image.array, image.spacing_mm, ijk, free=free.__getitem__
       )
       free[tuple(view.ijk_of(grown.voxels).T)] = False
-      action |= {'set': grown.voxels, 'clear': [], 'tool': grown.tool}
+      action |= {'set': grown.voxels, 'tool': grown.tool}
     time = _utc(row.get('time') or exported)
     own = [action]
     if row['verdict'] == 'unsure':

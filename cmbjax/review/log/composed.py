@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from cmbjax import files
 from cmbjax.review.log import journal
-from cmbjax.review.log.record import Candidate, ReviewRecord, new_header
+from cmbjax.review.log.items import Candidate
+from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.log.record import ReviewRecord
 
 LAST = 'last'
 
@@ -36,14 +38,14 @@ def header_of(
     like: a reading of that image.
     candidates: that the other one is shown.
     rater: the other one.
-    blind: what is kept from him, see `record.new_header`.
+    blind: what is kept from him, see `opening.new_header`.
   """
   same = ('case', 'source', 'image_sha256', 'labels_sha256', 'model')
   return new_header(
     candidates,
     grid=like.view.to_json(),
     rater=rater,
-    blind=blind,
+    terms=Terms(blind=tuple(blind)),
     simulated=like.header['simulated'],
     **{name: like.header[name] for name in same},
   )
@@ -55,7 +57,7 @@ def compose(
   """Checks all actions, one after the other.
 
   Args:
-    header: of `record.new_header`, perhaps with more keys.
+    header: of `opening.new_header`, perhaps with more keys.
     actions: as `ReviewRecord.plan` takes them, each with 'time' (UTC); the
       item 'last' is the one with the highest number, just added.
 
@@ -69,7 +71,7 @@ def compose(
     time = action.pop('time')
     if action.get('item') == LAST:
       action['item'] = max(record.items)
-    line = dict(record.plan(action).line) | {'time': time}
+    line = record.plan(action)[0] | {'time': time}
     record.fold(line)
     lines.append(line)
   text = ''.join(json.dumps(line, allow_nan=False) + '\n' for line in lines)

@@ -22,10 +22,10 @@ import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.review.log import (
-  actions,
   checks,
+  events,
   geometry,
-  journal_checks,
+  header_checks,
   reader_mask,
 )
 from cmbjax.review.log.record import Change, ReviewRecord, Stale
@@ -228,7 +228,7 @@ class Journal:
 
     Args:
       folder: root/rater/case; hold the rater's folder before.
-      header: `record.new_header(...)` of the present files.
+      header: `opening.new_header(...)` of the present files.
 
     Raises:
       DiskFull: it could not be begun.
@@ -268,7 +268,7 @@ class Journal:
 
   @classmethod
   def _begin(cls, folder: pathlib.Path, header: Mapping[str, Any]) -> 'Journal':
-    line = {**header, 'time': actions.now(), **_software()}
+    line = {**header, 'time': events.now(), **_software()}
     record, data = ReviewRecord(line), _encoded(line)
     try:
       files.write_bytes(folder / EVENTS, data)
@@ -290,7 +290,7 @@ class Journal:
     """
     with self._lock:
       if isinstance(action, Mapping) and action.get('rev') is not None:
-        rev = checks.count('rev', action['rev'])
+        rev = checks.whole(0, 2**53)('rev', action['rev'])
         if rev != self.record.rev:
           raise Stale(self.record.rev)
       line, refused = self.record.plan(action)
@@ -336,7 +336,7 @@ class Journal:
 
   def _say(self, event: str, new: Mapping[str, Any]) -> None:
     """A line of the session, which matters less than to go on."""
-    line = actions.session_line(self.record, event, new)
+    line = events.session_line(self.record, event, new)
     with contextlib.suppress(DiskFull):
       self._take(line)
 
@@ -438,15 +438,14 @@ def _rebuilt(
 ) -> ReviewRecord:
   number = 1
   try:
-    journal_checks.check_header(known[0])
+    header_checks.check(known[0])
     record = ReviewRecord(known[0])
     for line in known[1:]:
       if until is not None and record.rev >= until:
         break
       number += 1
-      journal_checks.check_line(line)
+      events.check_line(line, record)
       record.fold(line)
-    journal_checks.check_state(record)
   except InputError as error:
     raise _damaged(path, number, str(error).rstrip('.')) from error
   except (KeyError, TypeError, ValueError, IndexError, OverflowError,

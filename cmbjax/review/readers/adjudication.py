@@ -11,13 +11,13 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.review.log import composed, journal
-from cmbjax.review.log.record import MODEL, Candidate, ReviewRecord
+from cmbjax.review.log import composed, events, journal
+from cmbjax.review.log.items import MODEL, Candidate
+from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import places
 from cmbjax.review.readers.places import Place
 
 NOTE = 'adjudication.json'
-_LOOKING = ('open', 'view', 'close')  # changes nothing that a reader said
 
 
 def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
@@ -171,5 +171,5 @@ def _untouched(folder: pathlib.Path) -> bool:
   header, *lines = journal.lines(folder)
   own = lines[header.get('prepared', 0) :]
   return 'adjudicates' in header and all(
-    line.get('event') in _LOOKING for line in own
+    not events.of(line).is_work for line in own
   )

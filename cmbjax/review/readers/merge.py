@@ -15,7 +15,8 @@ from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.review.log import checks, composed, journal, reader_mask
 from cmbjax.review.log.geometry import View, decode_runs
-from cmbjax.review.log.record import MODEL, Candidate, ReviewRecord
+from cmbjax.review.log.items import MODEL, Candidate
+from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import adjudication, places
 from cmbjax.review.readers.places import AGREED, DISAGREED, PENDING, Place
 
@@ -332,7 +333,7 @@ def _addition(one: Settled, view) -> list[dict[str, Any]]:
     ijk = own[away.sum(1).argmin()]
   action = {'event': 'add', 'ijk': [int(v) for v in ijk], 'ms': 0}
   if len(voxels):
-    action |= {'set': voxels.tolist(), 'clear': [], 'tool': {'name': 'merge'}}
+    action |= {'set': voxels.tolist(), 'tool': {'name': 'merge'}}
   base = {'item': composed.LAST, 'ms': 0}
   certainty = _certainty(one)
   sure = {'event': 'certainty', 'value': certainty}

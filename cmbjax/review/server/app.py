@@ -191,7 +191,7 @@ def _add_reading(app, desk):
 def _add_writing(app, desk):
   @app.post('/api/cases/<number>/events')
   def events(number):
-    action = bodies.check(bodies.read(_body()))
+    action = bodies.read(_body())
     with desk.use(_case(number)) as opened:
       return desk.act(opened, action)
 

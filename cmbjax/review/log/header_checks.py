@@ -1,38 +1,27 @@
-"""What a journal on disk says, checked like what a page sends.
+"""The first line of a journal on disk, checked field by field.
 
 Rule: a journal that was edited by hand, or damaged, is refused by name of the
-field; nothing of it is taken half.
+field; nothing of it is taken half. The other lines: `events.check_line`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cmbjax.errors import InputError
 from cmbjax.review.log import checks
 from cmbjax.review.log.geometry import View, decode_runs
-from cmbjax.review.log.items import (
-  AFTER,
-  BLINDS,
-  MODEL,
-  MODES,
-  ORDERS,
-  READER,
-  STATUSES,
-  VERDICTS,
-)
-
-if TYPE_CHECKING:
-  from cmbjax.review.log.record import ReviewRecord
+from cmbjax.review.log.items import BLINDS, MODES, ORDERS, REGIONS
 
 _MOST_AXIS = 4096  # voxels
+_WHOLE = checks.whole(0, 2**53 - 1)  # what every reader of JSON can hold
 _TEXTS = ('rater', 'case', 'source', 'image_sha256', 'cmbjax', 'time')
 _TEXTS_OR_NONE = ('labels_sha256', 'model')
 
 
-def check_header(header: Mapping[str, Any]) -> None:
+def check(header: Mapping[str, Any]) -> None:
   """The first line.
 
   Raises:
@@ -52,8 +41,8 @@ def check_header(header: Mapping[str, Any]) -> None:
   least = header.get('least')
   if least is not None and least != 'definite':
     _finite('least', least)
-  _whole('seed', header.get('seed'))
-  _whole('prepared', header.get('prepared', 0))
+  _WHOLE('seed', header.get('seed'))
+  _WHOLE('prepared', header.get('prepared', 0))
   merged = header.get('merged') or {}
   if not isinstance(merged, dict):
     raise InputError('merged: is no JSON object.')
@@ -62,52 +51,20 @@ def check_header(header: Mapping[str, Any]) -> None:
   view = _view(header.get('grid'))
   for row in _rows('items', header.get('items')):
     _check_candidate(row, view)
-    _whole('item', row.get('item'))
+    _WHOLE('item', row.get('item'))
     if row.get('repeat_of') is not None:
-      _whole('repeat_of', row['repeat_of'])
+      _WHOLE('repeat_of', row['repeat_of'])
   for row in _rows('below', header.get('below', [])):
     _check_candidate(row, view)
-
-
-def check_state(record: 'ReviewRecord') -> None:
-  """What all lines together came to.
-
-  Raises:
-    InputError: an item has a value that no reader could give.
-  """
-  checks.one_of('status', record.status, STATUSES)
-  checks.text('note', record.note)
-  _whole('ms', record.ms)
-  for number, item in record.items.items():
-    try:
-      checks.one_of('verdict', item.verdict, VERDICTS, none=True)
-      checks.one_of('origin', item.origin, (MODEL, READER, AFTER))
-      for name, check in checks.FIELDS.items():
-        check(name, getattr(item, name))
-      checks.voxel(item.ijk, record.view)
-      _whole('ms', item.ms)
-    except InputError as error:
-      raise InputError(f'item {number}: {error}') from error
-
-
-def check_line(line: Mapping[str, Any]) -> None:
-  """What every line has, whatever it says.
-
-  Raises:
-    InputError: its time or duration is none.
-  """
-  checks.text('time', line.get('time', ''))
-  if line.get('ms') is not None:
-    _finite('ms', line['ms'])
 
 
 def _check_candidate(row: Any, view: View) -> None:
   if not isinstance(row, dict):
     raise InputError('items: holds something that is no JSON object.')
   checks.text('id', row.get('id'))
-  _whole('index', row.get('index'))
-  checks.voxel(row.get('ijk'), view)
-  checks.FIELDS['region']('region', row.get('region'))
+  _WHOLE('index', row.get('index'))
+  checks.voxel('ijk', row.get('ijk'), view)
+  checks.one_of('region', row.get('region'), REGIONS)
   checks.one_of(
     'status', row.get('status'), ('definite', 'possible'), none=True
   )
@@ -144,11 +101,6 @@ def _rows(name: str, value: Any) -> Sequence:
   if not isinstance(value, list):
     raise InputError(f'{name}: {checks.short(value)} is no list.')
   return value
-
-
-def _whole(name: str, value: Any) -> None:
-  if type(value) is not int or not 0 <= value < 2**53:
-    raise InputError(f'{name}: {checks.short(value)} is no whole number.')
 
 
 def _finite(name: str, value: Any) -> None:
