@@ -11,7 +11,7 @@ import pytest
 
 from cmbjax import files
 from cmbjax.review.cases import sources
-from cmbjax.review.log import items, journal, opening, record
+from cmbjax.review.log import items, journal, opening
 from cmbjax.review.server import app, desk, guard
 from tests import review_server, small_cohorts
 from tests.review_server import TOKEN, Local

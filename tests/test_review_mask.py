@@ -9,8 +9,8 @@ import pytest
 
 from cmbjax.imaging import volume
 from cmbjax.review.log import geometry, reader_mask
-from cmbjax.review.log.journal import Journal
 from cmbjax.review.log.items import Candidate
+from cmbjax.review.log.journal import Journal
 from cmbjax.review.log.opening import new_header
 from cmbjax.review.log.record import ReviewRecord
 from tests import review_records as reviews

@@ -7,6 +7,7 @@ while it is planned; a planned line always fits the state it was planned for.
 """
 
 import datetime
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ _NOTHING = np.zeros(0, np.int64)
 _ON = {'mimic': ('reject',), 'certainty': ('accept', 'unsure')}
 
 Fields = Mapping[str, Check]
+_NONE: Fields = types.MappingProxyType({})
 Part = tuple[dict[str, Any], np.ndarray]  # of a line; refused linear indices
 
 
@@ -69,9 +71,9 @@ class Event(NamedTuple):
 
   plan: Callable[[Reading, Mapping[str, Any]], Part] | None
   put: Callable[..., Mapping[str, Any] | None]
-  needs: Fields = {}
-  may: Fields = {}
-  said: Fields = {}
+  needs: Fields = _NONE
+  may: Fields = _NONE
+  said: Fields = _NONE
   is_step: Callable[[Mapping[str, Any]], bool] = _never
   is_work: bool = True
 
