@@ -659,7 +659,7 @@ def test_a_disk_without_locks_says_so(tmp_path, monkeypatch):
 
   monkeypatch.setattr('fcntl.flock', never)
   with (
-    pytest.raises(InputError, match='takes no locks'),
+    pytest.raises(InputError, match='cannot be locked'),
     journal.hold(tmp_path, 'anna'),
   ):
     pass

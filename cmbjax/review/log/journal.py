@@ -6,7 +6,6 @@ files of a review can be made again from `events.jsonl`.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import filelock
 import numpy as np
 
 import cmbjax
@@ -106,33 +106,26 @@ def hold(root: pathlib.Path, rater: str) -> Iterator[pathlib.Path]:
   """
   folder = files.make_folder(pathlib.Path(root) / rater)
   path = folder / LOCK
+  lock = filelock.FileLock(path)
   try:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    lock.acquire(blocking=False)
+  except filelock.Timeout as error:
+    raise InputError(
+      f'{folder}: rater {rater} is reviewing already, {_holder(path)}; end '
+      'that one, or give another --rater.'
+    ) from error
   except OSError as error:
     raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another place '
-      'with --reviews.'
+      f'{folder}: cannot be locked ({error.strerror}); choose another '
+      'place with --reviews.'
     ) from error
   try:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise InputError(
-        f'{folder}: rater {rater} is reviewing already, '
-        f'{_holder(handle)}; end that one, or give another --rater.'
-      ) from error
-    except OSError as error:
-      raise InputError(
-        f'{folder}: its disk takes no locks ({error.strerror}); choose '
-        'another place with --reviews.'
-      ) from error
     about = {'pid': os.getpid(), 'host': socket.gethostname()}
     with contextlib.suppress(OSError):  # it only explains, the lock holds
-      os.ftruncate(handle, 0)
-      os.pwrite(handle, json.dumps(about).encode(), 0)
+      path.write_text(json.dumps(about))
     yield folder
   finally:
-    os.close(handle)
+    lock.release()
 
 
 def lines(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -549,12 +542,12 @@ def _differences(old: Mapping, new: Mapping) -> list[str]:
   return notices
 
 
-def _holder(handle: int) -> str:
+def _holder(path: pathlib.Path) -> str:
   """Who holds the lock, as its file says; it may say nothing."""
   try:
-    about = json.loads(os.pread(handle, 4096, 0))
+    about = json.loads(files.read_bytes(path, most=4096))
     return f'process {int(about["pid"])} on {str(about["host"])[:100]}'
-  except (OSError, ValueError, KeyError, TypeError):
+  except (InputError, ValueError, KeyError, TypeError):
     return 'in a process that did not say its number'
 
 
