@@ -1,5 +1,7 @@
-"""One compilation cache for the whole run, and small shared material."""
+"""One compilation cache for the whole run, small shared material, and what a
+run of the tests did not run."""
 
+import collections
 import os
 import pathlib
 import signal
@@ -8,6 +10,8 @@ import tempfile
 import jax
 import numpy as np
 import pytest
+
+from tests import messages
 
 # Compiled once, found again by the subprocesses of the end-to-end tests.
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f'cmbjax-test-{os.getuid()}'
@@ -22,6 +26,52 @@ jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 # A shell's background job ignores Ctrl-C, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What a machine of CI may lack; there, any other skipped test is a failure.
+MAY_LACK = ('cannot mount', 'no GPU', 'CMBJAX_REAL_DATA')
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    '--messages',
+    choices=('check', 'write'),
+    default='check',
+    help='compare messages with tests/messages.json, or write it',
+  )
+
+
+def pytest_configure(config):
+  messages.table.write = config.getoption('--messages') == 'write'
+
+
+def pytest_runtest_logstart(nodeid):
+  messages.table.start(nodeid)
+
+
+def pytest_sessionfinish(session):
+  if messages.table.write:
+    messages.table.save()
+  reasons = _not_run(session.config)
+  if os.environ.get('CI') and not all(r.startswith(MAY_LACK) for r in reasons):
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config):
+  """The last line: what did not run, and why."""
+  reasons = _not_run(config)
+  if reasons:
+    rows = [f'{count} ({why})' for why, count in sorted(reasons.items())]
+    print('\nnot run: ' + ', '.join(rows))
+
+
+def _not_run(config):
+  """Reason -> how many tests; a skipped file counts as one."""
+  reporter = config.pluginmanager.get_plugin('terminalreporter')
+  skipped = reporter.stats.get('skipped', []) if reporter else []
+  return collections.Counter(
+    report.longrepr[2].removeprefix('Skipped: ') for report in skipped
+  )
 
 
 @pytest.fixture(scope='session')
