@@ -8,7 +8,7 @@ import numpy as np
 from cmbjax.detect import chain, derivatives
 from cmbjax.imaging import bids, volume
 from cmbjax.review.cases import case as cases
-from cmbjax.review.log import composed, journal
+from cmbjax.review.log import composed, folders
 from cmbjax.review.log.geometry import View
 from cmbjax.review.log.items import Candidate
 from cmbjax.review.log.opening import Terms, new_header
@@ -78,7 +78,7 @@ def read(root, rater, said, *, case='sub-01', extra=(), finish=True, **how):
   actions += list(extra)
   if finish:
     actions.append(done())
-  folder = journal.folder_of(root, rater, case)
+  folder = folders.folder_of(root, rater, case)
   return composed.write(folder, header(rater, case, **how), actions)
 
 

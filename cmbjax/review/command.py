@@ -390,9 +390,9 @@ def rater_of(name: str | None) -> str:
   Raises:
     InputError: no label can be made of the name.
   """
-  from cmbjax.review.log import journal
+  from cmbjax.review.log import folders
 
-  return journal.rater_label(_login() if name is None else name)
+  return folders.rater_label(_login() if name is None else name)
 
 
 def _login() -> str:

@@ -7,7 +7,7 @@ import pathlib
 import nibabel as nib
 import numpy as np
 
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders
 from tests import browser as browser_lib
 from tests import small_cohorts
 
@@ -125,13 +125,13 @@ class Reader:
 
 def lines(root: pathlib.Path, case='sub-01') -> list[dict]:
   """The journal of a case."""
-  path = journal.folder_of(root, RATER, case) / 'events.jsonl'
+  path = folders.folder_of(root, RATER, case) / 'events.jsonl'
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def mask(root: pathlib.Path, case='sub-01') -> nib.Nifti1Image:
   """The mask that a reader has saved."""
-  (path,) = journal.folder_of(root, RATER, case).glob('*_dseg.nii.gz')
+  (path,) = folders.folder_of(root, RATER, case).glob('*_dseg.nii.gz')
   return nib.load(path)
 
 

@@ -17,7 +17,7 @@ from cmbjax.errors import InputError
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases import grow
 from cmbjax.review.cases.case import Case
-from cmbjax.review.log import composed, journal
+from cmbjax.review.log import composed, folders, journal
 from cmbjax.review.log.geometry import View
 from cmbjax.review.log.items import MIMICS, VERDICTS
 from cmbjax.review.log.opening import Terms, new_header
@@ -69,7 +69,7 @@ def bring(
   found = [_read(pathlib.Path(path), by_name, rater) for path in paths]
   targets: dict[pathlib.Path, pathlib.Path] = {}
   for one in found:
-    folder = journal.folder_of(root, one.rater, one.case.name)
+    folder = folders.folder_of(root, one.rater, one.case.name)
     if folder in targets:
       raise InputError(
         f'{one.path}: is about {one.case.name} by {one.rater}, and so is '
@@ -83,8 +83,8 @@ def bring(
     targets[folder] = one.path
   ready = [_composed(one) for one in found]
   for one, folder, made in zip(found, targets, ready):
-    with journal.hold(root, one.rater):
-      files.write_text(folder / journal.EVENTS, made.text)
+    with folders.hold(root, one.rater):
+      files.write_bytes(folder / journal.EVENTS, made.data)
   return list(targets)
 
 
@@ -108,7 +108,7 @@ def _read(path, by_name, rater) -> _File:
   if not isinstance(name, str) or not name.strip():
     raise InputError(f'{path}: does not say who read it; give --rater NAME.')
   _check_content(path, content)
-  return _File(path, case, journal.rater_label(name), content)
+  return _File(path, case, folders.rater_label(name), content)
 
 
 def _check_result(path, case: Case, result) -> None:

@@ -4,13 +4,13 @@ Rule: such a journal is like any other: the same checks, the same lines, and
 the state is what its lines say.
 """
 
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
 from cmbjax.review.log import journal
+from cmbjax.review.log import lines as lines_lib
 from cmbjax.review.log.items import Candidate
 from cmbjax.review.log.opening import Terms, new_header
 from cmbjax.review.log.record import ReviewRecord
@@ -22,7 +22,7 @@ class Composed(NamedTuple):
   """A journal that is not on the disk yet."""
 
   record: ReviewRecord  # the state that it tells
-  text: str  # of `events.jsonl`
+  data: bytes  # of `events.jsonl`
 
 
 def header_of(
@@ -74,8 +74,7 @@ def compose(
     line = record.plan(action)[0] | {'time': time}
     record.fold(line)
     lines.append(line)
-  text = ''.join(json.dumps(line, allow_nan=False) + '\n' for line in lines)
-  return Composed(record, text)
+  return Composed(record, lines_lib.encoded(lines))
 
 
 def write(
@@ -94,7 +93,7 @@ def write(
     InputError: an action that the record refuses; nothing is written.
   """
   made = compose(header, actions)
-  files.write_text(folder / journal.EVENTS, made.text)
+  files.write_bytes(folder / journal.EVENTS, made.data)
   return made.record
 
 

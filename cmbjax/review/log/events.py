@@ -1,9 +1,9 @@
 """Events: what a reader may do, and all that is known of each.
 
 Rule: an event is one entry of EVENTS with its two functions. What a request
-may hold (`checked`), what a line may hold (`check_line`), what undo takes back
-and what counts as work derive from that entry. What can be refused is refused
-while it is planned; a planned line always fits the state it was planned for.
+may hold, what undo takes back and what counts as work derive from that entry.
+What can be refused is refused while it is planned; a planned line always fits
+the state that it was planned for.
 """
 
 import datetime
@@ -64,7 +64,6 @@ class Event(NamedTuple):
     put: (reading, line, forward) makes a line happen, or with forward False
       unhappen; may give another line, which it was about.
     needs, may: fields of a request, each with its check.
-    said: what 'old' and 'new' of a line hold.
     is_step: whether a line did something that undo takes back.
     is_work: whether it is the work of a reader, not of a page or server.
   """
@@ -73,7 +72,6 @@ class Event(NamedTuple):
   put: Callable[..., Mapping[str, Any] | None]
   needs: Fields = _NONE
   may: Fields = _NONE
-  said: Fields = _NONE
   is_step: Callable[[Mapping[str, Any]], bool] = _never
   is_work: bool = True
 
@@ -143,30 +141,6 @@ def session_line(
     new: what it says.
   """
   return _line(reading, event) | {'new': dict(new)}
-
-
-def check_line(line: Mapping[str, Any], reading: Reading) -> None:
-  """A line of a journal, its values checked like those of a request.
-
-  Whether it follows from the state, and whether its runs of voxels are any,
-  is found out when it is put.
-
-  Raises:
-    InputError: a value that no reader could give.
-  """
-  event, view = of(line), reading.view
-  checks.text('time', line.get('time', ''))
-  whole(0, checks.DAY_MS)('ms', line.get('ms', 0))
-  for which in ('old', 'new'):
-    if which in line:
-      said = line[which]
-      if not isinstance(said, Mapping):  # of events that say one thing
-        said = dict.fromkeys(event.said, said)
-      for name, check in event.said.items():
-        check(name, said[name], view)
-  for name in ('what', 'slices', 'tool'):
-    if name in line:
-      event.may[name](name, line[name], view)
 
 
 def now() -> str:
@@ -411,7 +385,6 @@ _MIMIC = choice(*MIMICS, none=True)
 _RATING = whole(1, 10, none=True)
 _REGION = choice(*REGIONS)
 _STATUS = choice(*STATUSES[1:])  # nobody goes back to 'not started'
-_ORIGIN = choice(READER, AFTER)
 _ITEM = {'item': whole(0, 2**31)}
 _IJK = {'ijk': checks.voxel}
 _GROWN = {'radius_mm': checks.length}  # the server grows, and tells with what
@@ -420,13 +393,12 @@ _DRAWN = _PAINTED | {'clear': checks.indices}
 _ALWAYS = {'rev': whole(0, 2**53), 'ms': checks.milliseconds}
 
 
-def _field(name: str, check: Check) -> Event:
+def _field(check: Check) -> Event:
   """The event that sets one field of an item."""
   return Event(
     _plan_field,
     _put_field,
     needs=_ITEM | {'value': check},
-    said={name: check},
     is_step=_differs,
   )
 
@@ -437,19 +409,17 @@ EVENTS: dict[str, Event] = {
     _put_verdict,
     needs=_ITEM | {'value': _VERDICT},
     may={'certainty': _CERTAINTY, 'mimic': _MIMIC},
-    said={'verdict': _VERDICT, 'certainty': _CERTAINTY, 'mimic': _MIMIC},
     is_step=_differs,
   ),
-  'certainty': _field('certainty', _CERTAINTY),
-  'mimic': _field('mimic', _MIMIC),
-  'rating': _field('rating', _RATING),
-  'region': _field('region', _REGION),
-  'comment': _field('comment', checks.text),
+  'certainty': _field(_CERTAINTY),
+  'mimic': _field(_MIMIC),
+  'rating': _field(_RATING),
+  'region': _field(_REGION),
+  'comment': _field(checks.text),
   'note': Event(
     _plan_note,
     _put_note,
     needs={'value': checks.text},
-    said={'note': checks.text},
     is_step=_differs,
   ),
   'add': Event(
@@ -457,7 +427,6 @@ EVENTS: dict[str, Event] = {
     _put_add,
     needs=_IJK,
     may=_GROWN | _PAINTED | {'grow': checks.flag},
-    said=_IJK | {'origin': _ORIGIN, 'verdict': _VERDICT},
     is_step=_always,
   ),
   'remove': Event(_plan_remove, _put_remove, needs=_ITEM, is_step=_always),
@@ -465,7 +434,6 @@ EVENTS: dict[str, Event] = {
     _plan_move,
     _put_move,
     needs=_ITEM | _IJK,
-    said=_IJK,
     is_step=_differs,
   ),
   'edit': Event(
@@ -486,7 +454,6 @@ EVENTS: dict[str, Event] = {
     _plan_status,
     _put_status,
     needs={'value': _STATUS},
-    said={'status': choice(*STATUSES)},
   ),
   'done': Event(_plan_done, _put_done),
   'view': Event(

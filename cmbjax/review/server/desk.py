@@ -19,7 +19,7 @@ from cmbjax.errors import InputError
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases import grow
 from cmbjax.review.cases.case import Case
-from cmbjax.review.log import events, geometry, journal, record
+from cmbjax.review.log import events, folders, geometry, journal, record
 from cmbjax.review.log.items import MIMICS, STATUSES
 from cmbjax.review.log.opening import Terms, new_header
 
@@ -287,7 +287,7 @@ class Desk:
       raise Closed('the server is closing; nothing was changed.')
 
   def _folder(self, case) -> pathlib.Path:
-    return journal.folder_of(self.root, self.rater, case.name)
+    return folders.folder_of(self.root, self.rater, case.name)
 
   def _opened(self, number) -> Opened:
     self._check_open()

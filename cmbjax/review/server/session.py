@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.review.cases.case import Case
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders
 from cmbjax.review.log.items import BLINDS
 from cmbjax.review.log.opening import Terms
 from cmbjax.review.server import app, desk, guard
@@ -140,7 +140,7 @@ def serve(
     InputError: another process serves this reader, or the port is taken.
     NoInputError: an adjudicator has nothing to decide.
   """
-  with journal.hold(root, rater) as folder:
+  with folders.hold(root, rater) as folder:
     table = desk.Desk(
       cases,
       root,
