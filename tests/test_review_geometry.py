@@ -25,13 +25,12 @@ def test_every_axis_order_is_exact(order, flips, degrees):
   # Every voxel, by the number that the page gives it.
   index = np.arange(view.size)
   ijk = view.ijk_of(index)
-  sent = np.frombuffer(geometry.to_int16(scan.array).data(), '<i2')
+  sent = geometry.to_int16(scan.array).stored.ravel(order='F')
   np.testing.assert_array_equal(sent, scan.array[tuple(ijk.T)])
   np.testing.assert_array_equal(view.index_of(ijk), index)
 
   native = view.to_native(ijk)
   np.testing.assert_array_equal(array[tuple(native.T)], sent)
-  np.testing.assert_array_equal(view.from_native(native), ijk)
   world = native @ scan.native.affine[:3, :3].T + scan.native.affine[:3, 3]
   np.testing.assert_allclose(view.to_world(ijk), world, atol=1e-9)
   np.testing.assert_array_equal(view.to_ijk(world), ijk)

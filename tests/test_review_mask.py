@@ -106,7 +106,7 @@ def test_a_painted_voxel_is_that_voxel_in_the_mask(tmp_path, degrees):
       image_sha256='a',
     )
     state = ReviewRecord(header)
-    sent = np.frombuffer(geometry.to_int16(scan.array).data(), '<i2')
+    sent = geometry.to_int16(scan.array).stored.ravel(order='F')
     wanted = [41, 77, 103]
     painted = np.flatnonzero(np.isin(sent, wanted))
     state.apply({'event': 'edit', 'item': 1, 'set': painted.tolist()})

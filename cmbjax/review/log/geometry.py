@@ -31,10 +31,6 @@ class Int16(NamedTuple):
   slope: float
   intercept: float
 
-  def data(self) -> bytes:
-    """What `voxels/<sequence>` answers: 2 X Y Z bytes, x fastest."""
-    return self.stored.tobytes(order='F')
-
 
 @dataclasses.dataclass(frozen=True)
 class View:
@@ -148,16 +144,6 @@ class View:
       last = self.native_shape[axis] - 1
       native[..., axis] = value if sign > 0 else last - value
     return native
-
-  def from_native(self, native: np.ndarray) -> np.ndarray:
-    """Voxel [..., 3] of the file to voxel [..., 3] as shown."""
-    native = np.asarray(native, np.int64)
-    ijk = np.empty_like(native)
-    for axis, (shown, sign) in enumerate(self._orientation()):
-      value = native[..., axis]
-      last = self.native_shape[axis] - 1
-      ijk[..., shown] = value if sign > 0 else last - value
-    return ijk
 
   def to_world(self, ijk: np.ndarray) -> np.ndarray:
     """Voxel [..., 3] as shown to RAS world mm [..., 3]."""
