@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from cmbjax.detect import chain, derivatives
+from cmbjax.detect import chain, derivatives, records
 from cmbjax.imaging import bids, volume
 from cmbjax.review.cases import case as cases
 from cmbjax.review.log import composed, folders
@@ -94,10 +94,12 @@ def detected(folder, *, subjects=2, rejected=1):
     path.write_text(json.dumps(fields))
   derivatives.write_dataset(out, scans)
   for scan in bids.find_scans(scans):
-    found = chain.analyse(scan, None, chain.Options(regions=False), threads=1)
+    found = chain.analyse(
+      scan, None, chain.DetectOptions(regions=False), threads=1
+    )
     found = found._replace(result=_rejecting(found.result, rejected))
     written = derivatives.write_scan(out, found)
-    derivatives.write_record(out, found.result, 'm', written, scan=scan)
+    records.write_record(out, found.result, 'm', written, scan=scan)
   return out, made
 
 

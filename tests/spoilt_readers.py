@@ -37,7 +37,6 @@ class Reader(NamedTuple):
   make: Callable[[pathlib.Path], None]
   spoilt: tuple[str, ...]  # patterns below the folder
   read: Callable[[pathlib.Path], object]
-  mend: Callable[[pathlib.Path], None] = lambda folder: None  # after spoiling
   slow: int = 1  # one input takes as long as so many
 
 
@@ -70,7 +69,6 @@ def attempts(
   for _ in range(count):
     chosen = rng.choice(paths).relative_to(good)
     how = mutations.spoil(used / chosen, rng)
-    reader.mend(used)
     yield attempt(reader, used, chosen, how)
     _restore(good, used)
 
@@ -228,9 +226,9 @@ def _points(folder):
   for name, mark in (('a.csv', ','), ('b.csv', ';'), ('c.tsv', '\t')):
     text = '\n'.join(mark.join(row) for row in rows) + '\n'
     (folder / name).write_text(text)
-  from tests.test_importers import xlsx_by_hand
+  from tests.test_importers import xlsx
 
-  xlsx_by_hand(
+  xlsx(
     folder / 'd.xlsx', [(f'sub-0{n}', 1.5, float(n), -3.0) for n in range(1, 6)]
   )
 
@@ -262,28 +260,6 @@ def _weights(folder):
   packed.save(folder / 'packed', checkpoint.load_weights(plain), texts)
 
 
-def _reseal(folder):
-  """The checksums of what is there now, or nothing else would be read."""
-  from cmbjax.training import packed
-
-  listed = folder / 'packed' / packed.SUMS
-  if listed.is_file() and not listed.is_symlink():
-    with contextlib.suppress(Exception):
-      packed.write_sums(folder / 'packed')
-
-
-def _reseal_points(folder):
-  """The digest of what is there now, where it is still JSON."""
-  from cmbjax import files, sealed
-
-  path = folder / 'plain' / 'operating_points.json'
-  if path.is_file() and not path.is_symlink():
-    with contextlib.suppress(Exception):
-      found = files.read_object(path)
-      found.pop(sealed.SEAL, None)
-      sealed.write_json(path, found)
-
-
 def _read_weights(name, folder):
   from cmbjax.detect import classifier
 
@@ -291,7 +267,6 @@ def _read_weights(name, folder):
   found = classifier.load(folder / name)
   found.threshold('balanced')
   found.probability(np.array([0.1, 0.5]))
-  classifier.fingerprint(folder / name)
 
 
 def _run(folder):
@@ -337,10 +312,10 @@ def _detected(folder):
 
 
 def _read_evaluate(folder):
-  from cmbjax.detect import against_truth
+  from cmbjax.detect import against_truth, score_tables
 
   found = against_truth.read(folder / 'results', folder / 'scans')
-  against_truth.text(against_truth.evaluate(found))
+  score_tables.text(against_truth.evaluate(found))
 
 
 def _read_sources(folder):
@@ -468,7 +443,7 @@ def _logs(folder):
   for name in ('epochs.jsonl', 'speed.jsonl'):
     (folder / name).write_text(text)
   number = np.arange(3, dtype=np.int32)
-  table = tables.Table(
+  table = tables.CandidateTable(
     np.zeros((3, 3), np.int32), number.astype('f4'), number, {'a': 1}
   )
   tables.save_table(folder / 'table.npz', table)
@@ -550,7 +525,6 @@ READERS = (
     _weights,
     ('packed/*',),
     functools.partial(_read_weights, 'packed'),
-    mend=_reseal,
     slow=20,
   ),
   Reader(
@@ -558,7 +532,6 @@ READERS = (
     _weights,
     ('plain/**/*',),
     functools.partial(_read_weights, 'plain'),
-    mend=_reseal_points,
     slow=20,
   ),
   Reader('predictions', _run, ('predictions.npz',), _read_compare),

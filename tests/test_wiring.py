@@ -15,7 +15,7 @@ import pytest
 
 from cmbjax.data import augment, folds, sampler
 from cmbjax.data import examples as examples_lib
-from cmbjax.detect import learned
+from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings, predictions
 from cmbjax.models import contract
 from cmbjax.report import html, rows
@@ -47,7 +47,7 @@ SETTINGS = {
   'model.name': 'tests.own_parts:Wired',
   'model.convolution': 'native',
   'model.dtype': 'bfloat16',
-  'candidates': 'hessian',
+  'candidates': 'tests.own_parts:dark_spots',
   'strategies': ('first', 'second'),
   'tests': ('one', 'two'),
   'train.folds': 2,
@@ -121,7 +121,7 @@ WATCHED = [
   (sampler, 'order'),
   (checkpoint, 'save_weights'),
   (loop, '_Saver'),
-  (learned, 'store'),
+  (points, 'store'),
   (predictions, 'write'),
   (rows, 'make_row'),
   (rows, 'removed'),
@@ -250,7 +250,7 @@ def test_scans_are_simulated_as_they_were_asked_for(ran):
 def test_examples_are_built_as_they_were_asked_for(ran):
   calls, _, workdir = ran
   assert calls.of('examples.build', 'config', 'candidates', 'data_dir') == [
-    ('resampled_phase', 'hessian', workdir / 'examples')
+    ('resampled_phase', 'tests.own_parts:dark_spots', workdir / 'examples')
   ]
   assert calls.of('examples.load_as', 'config') == ['resampled_phase']
   assert calls.of('material.names', 'shared') == [False]
@@ -409,7 +409,7 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
       'bn_momentum': 0.9,
       'patches': 'resampled',
       'channels': ['swi', 'phase'],
-      'candidates': 'hessian',
+      'candidates': 'tests.own_parts:dark_spots',
       'threshold': 0.3,
       'start': starts,
       'epochs': 1 if starts else 2,
@@ -425,7 +425,7 @@ def test_predictions_are_made_as_they_were_asked_for(ran):
   calls = ran[0]
   assert calls.of('loop.predict', 'batch') == [32]
   assert calls.of('held_out.predict_each', 'batch') == [32]
-  assert calls.of('learned.store', 'threshold', 'mirrored') == [(0.3, True)]
+  assert calls.of('points.store', 'threshold', 'mirrored') == [(0.3, True)]
   # Two strategies on two test sets, and each once out of fold.
   assert len(calls.seen['augment.mirrored']) == 6
   assert len(calls.seen['loop.predict']) == 8 * 6

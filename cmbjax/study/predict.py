@@ -16,7 +16,7 @@ from cmbjax import files, sealed
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
-from cmbjax.detect import learned
+from cmbjax.detect import points
 from cmbjax.errors import InputError
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
@@ -189,7 +189,7 @@ def _store_points(
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
   material, evaluation = shop.material, judge.config.evaluation
-  learned.store(
+  points.store(
     shop.workdir / 'models' / judge.name,
     fingerprint=judge.networks.fingerprint,
     threshold=evaluation.threshold,

@@ -11,7 +11,7 @@ import numpy as np
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
-from cmbjax.detect import classifier
+from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
 from cmbjax.report import rows, tables
@@ -124,7 +124,7 @@ def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
 def _stored(study: Study, shop: Workshop, name: str) -> dict | None:
   """Operating points and calibration beside the weights of a strategy."""
   folder = study.recipes[name].folder or shop.workdir / 'models' / name
-  return classifier.stored_points(folder)
+  return points.stored(folder)
 
 
 def _removed(

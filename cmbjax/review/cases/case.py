@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import cohort, truth
+from cmbjax.data import cohort, truth, truth_files
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, phase, regions, signal, volume
 from cmbjax.review.cases import grow
@@ -255,7 +255,7 @@ def _outside(rows, image):
 
 def _of_points(path, image) -> list[Candidate]:
   """A point each, with the outline that grows from there."""
-  found = truth.load_truth(truth.TruthFiles('points', path), image)
+  found = truth.load_truth(truth_files.TruthFiles('points', path), image)
   result, spacing_mm = [], image.spacing_mm
   for number, (mm, row) in enumerate(zip(found.points_mm, _rows(path)), 1):
     place = _voxel(mm, image)
