@@ -374,8 +374,8 @@ def test_page_fits_and_asks_for_nothing(page, root, tmp_path):
 
 def test_none_of_it_needs_jax():
   code = (
-    'import sys; from cmbjax.review.readers import merge, report; '
-    'from cmbjax.review.export import cohort, verdicts_import; '
+    'import sys; from cmbjax.review.export import cohort, verdicts_import; '
+    'from cmbjax.review.readers import merge, report; '
     'assert "jax" not in sys.modules'
   )
   subprocess.run([sys.executable, '-c', code], check=True)

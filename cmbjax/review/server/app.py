@@ -6,7 +6,6 @@ whatever a request holds, the answer is never a traceback.
 
 import errno
 import html
-import io
 import pathlib
 import re
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
-from werkzeug.wsgi import wrap_file
 
 from cmbjax.errors import InputError
 from cmbjax.review.log import journal, record
@@ -29,7 +27,6 @@ from cmbjax.review.server.desk import (
 from cmbjax.review.server.guard import Guard, Refused
 
 STATIC = pathlib.Path(__file__).parents[1] / 'page'
-_BLOCK = 2**20
 _NEXT_AFTER_S = 3.0  # when this case is on the screen
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TYPES = {  # not left to the computer, which may call scripts plain text
@@ -183,7 +180,7 @@ def _add_reading(app, desk):
 def _add_writing(app, desk):
   @app.post('/api/cases/<number>/events')
   def events(number):
-    action = bodies.check(bodies.read(_body()))
+    action = bodies.read(_body())
     with desk.use(_case(number)) as opened:
       return desk.act(opened, action)
 
@@ -241,44 +238,12 @@ def _add_errors(app):
     return {'error': f'{error.name.lower()}.'}, error.code
 
 
-class _Voxels(io.RawIOBase):
-  """An array as a file whose pieces are views, not copies."""
-
-  def __init__(self, array):
-    super().__init__()
-    self._view = memoryview(array.T).cast('B')  # Fortran order: x fastest
-    self._at = 0
-
-  def __len__(self):
-    return len(self._view)
-
-  def readable(self):
-    return True
-
-  def seekable(self):
-    return True
-
-  def tell(self):
-    return self._at
-
-  def seek(self, offset, whence=io.SEEK_SET):
-    start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence, len(self))
-    self._at = min(max(start + offset, 0), len(self))
-    return self._at
-
-  def read(self, size=-1):
-    end = len(self) if size is None or size < 0 else self._at + size
-    part = self._view[self._at : end]
-    self._at += len(part)
-    return part
-
-
 def _stream(array):
   """[X, Y, Z] of a little-endian type as bytes, x fastest."""
-  file = _Voxels(array)
+  # Slice by slice: a copy of the whole might not fit beside what is open.
+  parts = (array[..., z].tobytes('F') for z in range(array.shape[2]))
   return flask.Response(
-    wrap_file(flask.request.environ, file, _BLOCK),
+    parts,
     mimetype='application/octet-stream',
-    headers={'Content-Length': str(len(file))},
-    direct_passthrough=True,
+    headers={'Content-Length': str(array.nbytes)},
   )
