@@ -498,7 +498,7 @@ def _config(folder):
 
 def _read_config(folder):
   from cmbjax import main
-  from cmbjax.study import config
+  from cmbjax.study import resolve
 
   path = folder / 'flags.txt'
   if not path.is_file() or path.stat().st_size > 1 << 20:
@@ -508,7 +508,7 @@ def _read_config(folder):
   argv = ['x', '--config=configs/smoke.py', *words]
   try:
     call = main.parse(argv)
-    config.points(call.config, call.sweep)
+    resolve.points(call.config, call.sweep)
   except SystemExit as error:
     raise AssertionError(f'{words}: ended with {error.code}') from error
 

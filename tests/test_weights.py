@@ -16,7 +16,7 @@ from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
-from cmbjax.study import train
+from cmbjax.study import networks, resolve
 from cmbjax.training import checkpoint, packed, replicas
 from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
@@ -320,7 +320,7 @@ def settings(name='finetune', **changes):
 
 def given(config):
   """{strategy: folder of its weights}, and what is trained."""
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   return {r.name: r.folder for r in study.given}, [
     r.name for r in study.trained
   ]
@@ -337,7 +337,7 @@ def test_only_fine_tuning_takes_the_shipped_weights():
 
 
 def check_given(config):
-  train.check_given(configs.study_of(config))
+  networks.check_given(resolve.study_of(config))
 
 
 def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
@@ -349,7 +349,7 @@ def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
     with pytest.raises(InputError, match=f'{message}.*pretrained=train'):
       check_given(settings(**change))
   with pytest.raises(NoInputError, match=r'7t, .* for bundled weights'):
-    configs.study_of(settings(pretrained='mine'))
+    resolve.study_of(settings(pretrained='mine'))
   mine = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
   check_given(mine)
   (copy / packed.ARRAYS).write_bytes(b'')
@@ -395,7 +395,7 @@ def test_nobody_of_the_pretraining_is_used_again(copy, mine, part):
   config = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
   held = (mine, 'sub-9') if part != 'training' else ('sub-9',)
   material = people([mine, 'sub-8', 'sub-9'], test=held)
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   if not part:
     material_lib.check_pretraining(study, material)
     return
@@ -409,7 +409,7 @@ def test_older_weights_know_labels_only(run, tmp_path):
   lesion_data.write_weights(folder, subjects=['sub-3T001'])
   config = settings(pretrained=str(folder), **{'model.name': lesion_data.MODEL})
   material = people(['sub-3T001@0', 'sub-8'])
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   with pytest.raises(InputError, match='sub-3T001'):
     material_lib.check_pretraining(study, material)
 

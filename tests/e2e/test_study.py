@@ -361,7 +361,6 @@ def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
     (['--config.train.folds=50'], 2, 'config.train.folds'),
     (['--config.test_subjects.btumor_3t=0'], 2, '1 or more'),
     (['--config.simulate.slab_mm=3'], 2, '8 to 200'),
-    (['--config.train.combined_start=7t'], 2, 'strategies.combined.starts now'),
     (['--config.evaluation.draws=1000000000000'], 2, '1 to 1,000,000'),
     (['--workdir=gs://bucket/run'], 2, 'is a remote address'),
     ([f'--config={ROOT}/configs/study.py'], 2, 'given twice'),
