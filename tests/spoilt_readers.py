@@ -250,26 +250,9 @@ def _read_points(folder):
 
 
 def _weights(folder):
-  from cmbjax.training import checkpoint, packed
   from tests import lesion_data
 
-  plain = folder / 'plain'
-  lesion_data.write_weights(plain, networks=2)
-  texts = {
-    name: (plain / name).read_text()
-    for name in ('weights.json', 'operating_points.json')
-  }
-  packed.save(folder / 'packed', checkpoint.load_weights(plain), texts)
-
-
-def _reseal(folder):
-  """The checksums of what is there now, or nothing else would be read."""
-  from cmbjax.training import packed
-
-  listed = folder / 'packed' / packed.SUMS
-  if listed.is_file() and not listed.is_symlink():
-    with contextlib.suppress(Exception):
-      packed.write_sums(folder / 'packed')
+  lesion_data.write_weights(folder / 'plain', networks=2)
 
 
 def _reseal_points(folder):
@@ -284,14 +267,14 @@ def _reseal_points(folder):
       sealed.write_json(path, found)
 
 
-def _read_weights(name, folder):
+def _read_weights(folder):
   from cmbjax.detect import classifier
 
-  classifier.check(folder / name, 'balanced', None)
-  found = classifier.load(folder / name)
+  classifier.check(folder / 'plain', 'balanced', None)
+  found = classifier.load(folder / 'plain')
   found.threshold('balanced')
   found.probability(np.array([0.1, 0.5]))
-  classifier.fingerprint(folder / name)
+  classifier.fingerprint(folder / 'plain')
 
 
 def _run(folder):
@@ -546,18 +529,10 @@ READERS = (
   Reader('tables of points', _points, ('*',), _read_points),
   Reader('flags and config', _config, ('*',), _read_config),
   Reader(
-    'packed weights',
-    _weights,
-    ('packed/*',),
-    functools.partial(_read_weights, 'packed'),
-    mend=_reseal,
-    slow=20,
-  ),
-  Reader(
     'weights of a study',
     _weights,
     ('plain/**/*',),
-    functools.partial(_read_weights, 'plain'),
+    _read_weights,
     mend=_reseal_points,
     slow=20,
   ),

@@ -205,7 +205,7 @@ def study_config():
   config.simulate.subjects.one, config.test_subjects.one = 4, 1
   config.simulate.subjects.two, config.test_subjects.two = 1, -1
   for key, value in SETTINGS.items():
-    configs.put(config, key, value)
+    config.update_from_flattened_dict({key: value})
   return config
 
 
@@ -303,7 +303,7 @@ def test_the_runner_is_made_as_it_was_asked_for(ran):
 
 def test_devices_that_share_a_batch_are_asked_for(monkeypatch):
   seen = []
-  monkeypatch.setattr(train, 'Runner', lambda *_, **how: seen.append(how))
+  monkeypatch.setattr(networks, 'Runner', lambda *_, **how: seen.append(how))
   config = study_config()
   config.train.data_parallel = 2
   networks.make_runner(config)
@@ -410,7 +410,7 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
     ('second', SECOND, 'first'),
   ):
     known = checkpoint.read_record(workdir / 'models' / name)
-    assert replicas.from_record(known['replicas']) == rows_
+    assert [replicas.Replica(**row) for row in known['replicas']] == [*rows_]
     expected = {
       'strategy': name,
       'label': name.capitalize(),

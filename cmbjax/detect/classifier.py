@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -327,28 +326,8 @@ def stored_points(folder: str | os.PathLike) -> dict[str, Any] | None:
   Raises:
     InputError: it is not what a study wrote.
   """
-  from cmbjax.training import packed
-
   path = pathlib.Path(folder) / POINTS_FILE
-  if not path.is_file():
-    return None
-  found = files.read_object(path)
-  if packed.is_packed(path.parent):  # SHA256SUMS has it
-    packed.check(path.parent)
-  elif sealed.SEAL in found or found.get('version') not in (None, 1):
-    return sealed.read_json(path)
-  else:
-    _note_unsealed(path)
-  return {name: found[name] for name in found if name != sealed.SEAL}
-
-
-@functools.cache
-def _note_unsealed(path: pathlib.Path) -> None:
-  print(
-    f'note: {path}: has no digest (an older cmbjax wrote it), so a change of '
-    'it may go unnoticed.',
-    file=sys.stderr,
-  )
+  return sealed.read_json(path) if path.is_file() else None
 
 
 def _known(folder: pathlib.Path, record: dict) -> dict:

@@ -111,13 +111,11 @@ def check_given(study: Study) -> None:
   config = study.config
   for recipe in study.given:
     known = recipe.known
+    seen = ' + '.join(known['channels']), ' + '.join(config.channels)
     wanted = {
-      'patches': (known.get('patches', 'native'), config.patches),
-      'channels': (
-        ' + '.join(known.get('channels', ('swi',))),
-        ' + '.join(config.channels),
-      ),
-      'candidates': (known.get('candidates', 'frst'), config.candidates),
+      'patches': (known['patches'], config.patches),
+      'channels': seen,
+      'candidates': (known['candidates'], config.candidates),
     }
     for other in study.trained:
       if other.strategy.starts == recipe.name:
@@ -129,7 +127,7 @@ def check_given(study: Study) -> None:
           f'config.{key} is {value}; make them equal, or set '
           '--config.pretrained=train to train others first.'
         )
-    if known.get('model_code', None) not in (None, code_of(recipe.config)):
+    if known['model_code'] != code_of(recipe.config):
       hosts.say(
         f'{recipe.name}: {known["model"]} is not the code that its weights '
         f'({recipe.folder}) were trained with; results may be off.'
@@ -150,7 +148,7 @@ def code_of(config: ConfigDict) -> str:
 def load_given(recipe: Recipe) -> Trained:
   """The networks of a strategy that is not trained here."""
   known, stage = recipe.known, recipe.config.candidates
-  if known.get('candidates_code') not in (None, stages.code(stage)):
+  if known['candidates_code'] != stages.code(stage):
     hosts.say(
       f'{recipe.name}: its weights learned from candidates of other code of '
       f'{stage}; likelihoods may be off.'

@@ -265,7 +265,7 @@ def _pretrained(study: Study) -> dict[str, str]:
     known = recipe.known
     bundled = recipe.folder in catalogue.shipped().values()
     owner = 'bundled with cmbjax' if bundled else 'given'
-    kind = 'simulated ' if known.get('simulated') else ''
+    kind = 'simulated ' if known['simulated'] else ''
     texts.append(
       f'The {recipe.strategy.label} weights are {owner}, trained on '
       f'{len(known["subjects"])} {kind}subjects (fingerprint '

@@ -59,17 +59,14 @@ class Replica(NamedTuple):
   warmup: float = 0.0
 
 
-def from_record(rows: Sequence[Sequence | Mapping]) -> tuple[Replica, ...]:
-  """The rows of `weights.json`: dicts, or lists of values as they once were.
+def from_record(rows: Sequence[Mapping[str, Any]]) -> tuple[Replica, ...]:
+  """The rows of `weights.json`.
 
   Raises:
     InputError: a row has other settings than a replica of this version.
   """
   try:
-    return tuple(
-      Replica(**row) if isinstance(row, Mapping) else Replica(*row)
-      for row in rows
-    )
+    return tuple(Replica(**row) for row in rows)
   except TypeError as error:
     raise InputError(
       f'replicas of weights.json: cannot be read ({shown(error)}); they may be '

@@ -308,14 +308,14 @@ def test_killed_and_run_again_gives_the_same_numbers(cohorts, tmp_path):
   assert errors.splitlines()[-1] == (
     'cmbjax: stopped and saved; run it again to go on.'
   )
-  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
+  assert list(killed.glob('models/7t/checkpoints/epoch-*.json'))
   record = json.loads((killed / 'record.json').read_text())
   assert record['status'] == 'incomplete'
   # Another setting deletes nothing of it.
   rate = '--config.train.learning_rate=3e-4'
   refused = call(killed, *given(cohorts), *SMALL, rate)
   assert_one_line(refused, 2, 'train.learning_rate was 0.0001, is 0.0003')
-  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
+  assert list(killed.glob('models/7t/checkpoints/epoch-*.json'))
   code, _ = interrupt(killed, signal.SIGKILL, *given(cohorts), *SMALL)
   assert code == -signal.SIGKILL
   again = call(killed, *given(cohorts), *SMALL)
