@@ -247,23 +247,16 @@ def _read_points(folder):
 
 
 def _weights(folder):
-  from cmbjax.training import checkpoint, packed
   from tests import lesion_data
 
-  plain = folder / 'plain'
-  lesion_data.write_weights(plain, networks=2)
-  texts = {
-    name: (plain / name).read_text()
-    for name in ('weights.json', 'operating_points.json')
-  }
-  packed.save(folder / 'packed', checkpoint.load_weights(plain), texts)
+  lesion_data.write_weights(folder / 'plain', networks=2)
 
 
-def _read_weights(name, folder):
+def _read_weights(folder):
   from cmbjax.detect import classifier
 
-  classifier.check(folder / name, 'balanced', None)
-  found = classifier.load(folder / name)
+  classifier.check(folder / 'plain', 'balanced', None)
+  found = classifier.load(folder / 'plain')
   found.threshold('balanced')
   found.probability(np.array([0.1, 0.5]))
 
@@ -472,7 +465,7 @@ def _config(folder):
 
 def _read_config(folder):
   from cmbjax import main
-  from cmbjax.study import config
+  from cmbjax.study import resolve
 
   path = folder / 'flags.txt'
   if not path.is_file() or path.stat().st_size > 1 << 20:
@@ -482,7 +475,7 @@ def _read_config(folder):
   argv = ['x', '--config=configs/smoke.py', *words]
   try:
     call = main.parse(argv)
-    config.points(call.config, call.sweep)
+    resolve.points(call.config, call.sweep)
   except SystemExit as error:
     raise AssertionError(f'{words}: ended with {error.code}') from error
 
@@ -520,16 +513,10 @@ READERS = (
   Reader('tables of points', _points, ('*',), _read_points),
   Reader('flags and config', _config, ('*',), _read_config),
   Reader(
-    'packed weights',
-    _weights,
-    ('packed/*',),
-    functools.partial(_read_weights, 'packed'),
-  ),
-  Reader(
     'weights of a study',
     _weights,
     ('plain/**/*',),
-    functools.partial(_read_weights, 'plain'),
+    _read_weights,
   ),
   Reader('predictions', _run, ('predictions.npz',), _read_compare),
   Reader('report', _run, ('results.json',), _read_report),

@@ -18,10 +18,10 @@ from cmbjax.report import rows, tables
 from cmbjax.study import predict, train
 from cmbjax.study.material import Material
 from cmbjax.study.plan import Planned
+from cmbjax.study.settings import plain
 from cmbjax.study.spec import Recipe, Study
 from cmbjax.study.train import Workshop
-from cmbjax.study.values import plain
-from cmbjax.training import checkpoint, record
+from cmbjax.training import record
 from cmbjax.weights import catalogue
 
 NUM_SHOWN = 6  # patches in a gallery of the report
@@ -244,7 +244,7 @@ def _study_record(
   config = study.config
   variants = {name: one.variant for name, one in chosen.items()}
   used = _as_used(study, chosen)
-  models = [train.network_of(used[n]).model.name for n in study.reported]
+  models = [used[n].config.model.name for n in study.reported]
   return {
     **options,
     'model': ', '.join(dict.fromkeys(models)),
@@ -264,10 +264,10 @@ def _pretrained(study: Study) -> dict[str, str]:
   """Where weights came from that this run did not train."""
   texts = []
   for recipe in study.given:
-    known = checkpoint.read_record(recipe.folder)
+    known = recipe.known
     bundled = recipe.folder in catalogue.shipped().values()
     owner = 'bundled with cmbjax' if bundled else 'given'
-    kind = 'simulated ' if known.get('simulated') else ''
+    kind = 'simulated ' if known['simulated'] else ''
     texts.append(
       f'The {recipe.strategy.label} weights are {owner}, trained on '
       f'{len(known["subjects"])} {kind}subjects (fingerprint '
