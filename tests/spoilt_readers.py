@@ -37,7 +37,6 @@ class Reader(NamedTuple):
   make: Callable[[pathlib.Path], None]
   spoilt: tuple[str, ...]  # patterns below the folder
   read: Callable[[pathlib.Path], object]
-  slow: int = 1  # one input takes as long as so many
 
 
 class Outcome(NamedTuple):
@@ -248,29 +247,22 @@ def _read_points(folder):
 
 
 def _weights(folder):
-  from cmbjax.training import checkpoint, packed
   from tests import lesion_data
 
-  plain = folder / 'plain'
-  lesion_data.write_weights(plain, networks=2)
-  texts = {
-    name: (plain / name).read_text()
-    for name in ('weights.json', 'operating_points.json')
-  }
-  packed.save(folder / 'packed', checkpoint.load_weights(plain), texts)
+  lesion_data.write_weights(folder / 'plain', networks=2)
 
 
-def _read_weights(name, folder):
+def _read_weights(folder):
   from cmbjax.detect import classifier
 
-  classifier.check(folder / name, 'balanced', None)
-  found = classifier.load(folder / name)
+  classifier.check(folder / 'plain', 'balanced', None)
+  found = classifier.load(folder / 'plain')
   found.threshold('balanced')
   found.probability(np.array([0.1, 0.5]))
 
 
 def _run(folder):
-  from cmbjax.evaluation import predictions
+  from cmbjax.evaluation import prediction_files
   from cmbjax.report import storage
   from tests.evaluation_data import rescored, table
   from tests.test_report import study_of
@@ -281,7 +273,7 @@ def _run(folder):
     predictions=(other := rescored(first.predictions, seed=1)),
     by_seed=other.probability[None],
   )
-  predictions.write(folder / 'predictions.npz', [first, second])
+  prediction_files.write(folder / 'predictions.npz', [first, second])
   storage.write_json(study_of(), folder / 'results.json')
 
 
@@ -292,10 +284,10 @@ def _read_compare(folder):
 
 
 def _read_report(folder):
-  from cmbjax.report import html, printed, storage
+  from cmbjax.report import printed, storage, study_page
 
   study = storage.read_json(folder)
-  html.page(study)
+  study_page.page(study)
   printed.print_rows(study)
 
 
@@ -473,7 +465,7 @@ def _config(folder):
 
 def _read_config(folder):
   from cmbjax import main
-  from cmbjax.study import config
+  from cmbjax.study import resolve
 
   path = folder / 'flags.txt'
   if not path.is_file() or path.stat().st_size > 1 << 20:
@@ -483,7 +475,7 @@ def _read_config(folder):
   argv = ['x', '--config=configs/smoke.py', *words]
   try:
     call = main.parse(argv)
-    config.points(call.config, call.sweep)
+    resolve.points(call.config, call.sweep)
   except SystemExit as error:
     raise AssertionError(f'{words}: ended with {error.code}') from error
 
@@ -517,40 +509,31 @@ _BIG = ('results/**/*_dseg.*', 'results/logs/*.json', 'results/*.json')
 READERS = (
   Reader('images', _images, ('*',), _read_images),
   Reader('magnitude and phase', _signal, ('**/*',), _read_signal),
-  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort, slow=10),
+  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort),
   Reader('tables of points', _points, ('*',), _read_points),
   Reader('flags and config', _config, ('*',), _read_config),
-  Reader(
-    'packed weights',
-    _weights,
-    ('packed/*',),
-    functools.partial(_read_weights, 'packed'),
-    slow=20,
-  ),
   Reader(
     'weights of a study',
     _weights,
     ('plain/**/*',),
-    functools.partial(_read_weights, 'plain'),
-    slow=20,
+    _read_weights,
   ),
   Reader('predictions', _run, ('predictions.npz',), _read_compare),
-  Reader('report', _run, ('results.json',), _read_report, slow=20),
+  Reader('report', _run, ('results.json',), _read_report),
   Reader(
     'results to evaluate',
     _detected,
     (*_BIG, 'scans/**/*'),
     _read_evaluate,
-    slow=2,
   ),
-  Reader('results to review', _detected, _BIG, _read_sources, slow=4),
-  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews, slow=20),
-  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged, slow=20),
+  Reader('results to review', _detected, _BIG, _read_sources),
+  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews),
+  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged),
   Reader('saved verdicts', _verdicts, ('verdicts.json',), _read_verdicts),
   Reader('atlas', _atlas, ('*',), _read_atlas),
   Reader('logs and caches', _logs, ('*',), _read_logs),
   Reader('data set', _metadata, ('*',), _read_metadata),
-  Reader('DICOM', _dicom, ('swi/*',), _read_dicom, slow=4),
+  Reader('DICOM', _dicom, ('swi/*',), _read_dicom),
 )
 
 

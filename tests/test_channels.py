@@ -21,7 +21,7 @@ from cmbjax.imaging import bids, phase_mask, swi
 from cmbjax.models import convolution
 from cmbjax.simulate import physics
 from cmbjax.study import config as configs
-from cmbjax.study import train
+from cmbjax.study import networks, resolve
 from tests import lesion_data, small_cohorts
 
 ALL = channels.CHANNELS
@@ -260,14 +260,14 @@ def test_weights_of_other_channels_end_before_any_work(weights):
   config.update_from_flattened_dict(changes)
   message = r'for swi \+ phase, config.channels is swi; make them equal'
   with pytest.raises(InputError, match=message):
-    train.check_given(configs.study_of(config))
+    networks.check_given(resolve.study_of(config))
   config.channels = ('swi', 'phase')
-  train.check_given(configs.study_of(config))
+  networks.check_given(resolve.study_of(config))
   for wrong in (('phase', 'swi'), ('swi', 'tof'), 'swi', ()):
     with config.ignore_type():
       config.channels = wrong
     with pytest.raises(InputError, match=r'config\.channels'):
-      configs.study_of(config)
+      resolve.study_of(config)
 
 
 def test_detect_gives_networks_what_they_learned_from(folder, weights):

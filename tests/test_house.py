@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -77,6 +78,13 @@ def test_imports_go_one_way(path):
   if room in ALLOWED:
     wrong = imported_rooms(path) - ALLOWED[room] - {room}
     assert not wrong, f'{room} must not import {sorted(wrong)}'
+
+
+def test_benchmarks_run_without_the_tests():
+  for path in ROOT.parent.glob('benchmarks/*.py'):
+    assert not re.search(
+      r"""(import|from) tests\b|'tests['/]""", path.read_text()
+    ), path.name
 
 
 def test_only_checkpoint_imports_orbax():

@@ -16,13 +16,28 @@ import pytest
 from cmbjax.data import augment, folds, sampler
 from cmbjax.data import examples as examples_lib
 from cmbjax.detect import points
-from cmbjax.evaluation import compare, metrics, orderings, predictions
+from cmbjax.evaluation import (
+  compare,
+  metrics,
+  orderings,
+  prediction_files,
+)
 from cmbjax.models import contract
-from cmbjax.report import html, rows
+from cmbjax.report import rows, study_page
 from cmbjax.simulate import cohort as simulator
-from cmbjax.study import Cohort, Strategy, material, run, tabulate, train
+from cmbjax.study import (
+  Cohort,
+  Strategy,
+  material,
+  networks,
+  resolve,
+  run,
+  tabulate,
+  train,
+)
 from cmbjax.study import config as configs
 from cmbjax.study import predict as predict_lib
+from cmbjax.study import settings as settings_lib
 from cmbjax.training import (
   checkpoint,
   held_out,
@@ -98,7 +113,7 @@ WATCHED = [
   (examples_lib, 'load_as'),
   (material, 'names'),
   (folds, 'make_folds'),
-  (train, 'get_model'),
+  (networks, 'get_model'),
   (contract, 'own'),
   (replicas, 'find_loss'),
   (replicas, 'first_weights'),
@@ -122,7 +137,7 @@ WATCHED = [
   (checkpoint, 'save_weights'),
   (loop, '_Saver'),
   (points, 'store'),
-  (predictions, 'write'),
+  (prediction_files, 'write'),
   (rows, 'make_row'),
   (rows, 'removed'),
   (compare, 'all_pairs'),
@@ -195,7 +210,7 @@ def study_config():
   config.simulate.subjects.one, config.test_subjects.one = 4, 1
   config.simulate.subjects.two, config.test_subjects.two = 1, -1
   for key, value in SETTINGS.items():
-    configs.put(config, key, value)
+    config.update_from_flattened_dict({key: value})
   return config
 
 
@@ -217,7 +232,9 @@ def ran(tmp_path_factory):
       writers, 'open_writers', lambda *a, **k: opened.append((a, k)) or []
     )
     # Drawing takes as long as all the rest, and is tested elsewhere.
-    patch.setattr(html, 'write', lambda found, workdir: workdir / 'a.html')
+    patch.setattr(
+      study_page, 'write', lambda found, workdir: workdir / 'a.html'
+    )
     for owner, name in WATCHED:
       calls.watch(patch, owner, name)
     found = run.study(study_config(), workdir)
@@ -229,9 +246,9 @@ def test_no_setting_has_its_default():
   config, base = study_config(), configs.load('configs/base.py')
   same = {
     key
-    for key in configs.keys(base)
+    for key in settings_lib.keys(base)
     if not key.startswith(OF_COHORTS)
-    and configs.get(base, key) == configs.get(config, key)
+    and settings_lib.get(base, key) == settings_lib.get(config, key)
   }
   assert same == ELSEWHERE
 
@@ -266,7 +283,7 @@ def test_folds_are_drawn_as_they_were_asked_for(ran):
 def test_the_network_is_made_as_it_was_asked_for(ran):
   calls = ran[0]
   wanted = SETTINGS['model.name'], 2
-  assert calls.of('train.get_model', 'name', 'channels') == [wanted]
+  assert calls.of('networks.get_model', 'name', 'channels') == [wanted]
   made = [c['network'] for c in calls.seen['Runner.__init__']]
   for one in made:
     inside = one.network
@@ -293,10 +310,10 @@ def test_the_runner_is_made_as_it_was_asked_for(ran):
 
 def test_devices_that_share_a_batch_are_asked_for(monkeypatch):
   seen = []
-  monkeypatch.setattr(train, 'Runner', lambda *_, **how: seen.append(how))
+  monkeypatch.setattr(networks, 'Runner', lambda *_, **how: seen.append(how))
   config = study_config()
   config.train.data_parallel = 2
-  train.make_runner(config)
+  networks.make_runner(config)
   assert [how['data_parallel'] for how in seen] == [2]
 
 
@@ -400,7 +417,7 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
     ('second', SECOND, 'first'),
   ):
     known = checkpoint.read_record(workdir / 'models' / name)
-    assert replicas.from_record(known['replicas']) == rows_
+    assert [replicas.Replica(**row) for row in known['replicas']] == [*rows_]
     expected = {
       'strategy': name,
       'label': name.capitalize(),
@@ -444,7 +461,7 @@ def test_intervals_are_made_as_they_were_asked_for(ran):
   assert calls.of('compare.worst_errors', 'threshold') == [0.3]
   for key, value in (HOW | {'threshold': 0.3}).items():
     assert found.record[key] == value
-  kept = next(t for (t,) in _each(calls, 'predictions.write', 'tables'))
+  kept = next(t for (t,) in _each(calls, 'prediction_files.write', 'tables'))
   kept = {(t.strategy, t.test): t.predictions for t in kept if t.networks}
   for row in found.rows:
     p = kept[row.strategy, row.test]
@@ -529,7 +546,7 @@ def test_likelihoods_before_and_after_keep_their_sides(monkeypatch):
     strategy_label='Second',
     predictions=p._replace(probability=low),
   )
-  study = configs.study_of(study_config())
+  study = resolve.study_of(study_config())
   monkeypatch.setattr(tabulate, '_seen', lambda *_: np.zeros((16, 16, 8)))
   tested = {('first', 'one'): before, ('second', 'one'): after}
   labels, found = tabulate._removed(study, None, tested)

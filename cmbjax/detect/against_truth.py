@@ -38,7 +38,7 @@ class MatchedScans(NamedTuple):
     unlabelled: names of scans without a truth.
   """
 
-  scans: tuple[detections.Scan, ...]
+  scans: tuple[detections.ScoredScan, ...]
   likelihood: dict[str, dict[int, float | None]]
   missing: tuple[str, ...]
   simulated: bool
@@ -127,14 +127,14 @@ def _label_image(folder, scan, ending) -> pathlib.Path | None:
   return None
 
 
-def _match(scan, path, only) -> tuple[detections.Scan, dict]:
+def _match(scan, path, only) -> tuple[detections.ScoredScan, dict]:
   image = volume.load(path)
   truth = truth_lib.load_truth(scan.truth, image)
   labels, rates = _taken(path, image.array.astype(np.int32), only)
   lesions = truth.labels
   if lesions is None:
     lesions = _spots(truth, image)
-  true = detections.Scan(
+  true = detections.ScoredScan(
     name=scan.name,
     subject=scan.subject,
     matched=detections.match(labels, lesions, image.spacing_mm),

@@ -179,9 +179,9 @@ def write_group(out: pathlib.Path, *, page: bool = True) -> pathlib.Path:
   path = out / 'group_cmb.tsv'
   files.write_text(path, tsv(GROUP, [record['row'] for record in found]))
   if page:
-    from cmbjax.report import scan_page
+    from cmbjax.report import group_page
 
-    scan_page.write_group([_page_row(out, record) for record in found], out)
+    group_page.write_group([_page_row(out, record) for record in found], out)
   else:
     (out / 'group.html').unlink(missing_ok=True)  # it tells other numbers
   return path

@@ -29,7 +29,7 @@ def lead(study: StudyTables) -> list[str]:
   return parts
 
 
-def _best(row: tables.Row, count: int) -> str:
+def _best(row: tables.ResultRow, count: int) -> str:
   found = row.metrics
   auc = tables.number(found['auc'].value, 'number')
   inside = tables.bounds(found['auc'], 'number')

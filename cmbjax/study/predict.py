@@ -18,12 +18,14 @@ from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.detect import points
 from cmbjax.errors import InputError
+from cmbjax.evaluation import prediction_files
 from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.study.material import Material
+from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Planned, source_of
 from cmbjax.study.spec import Study
-from cmbjax.study.train import Trained, Workshop, make_job, network_of
+from cmbjax.study.train import Workshop, make_job
 from cmbjax.training import held_out, hosts, loop, replicas
 
 SELECTION = (
@@ -52,7 +54,7 @@ def predict_all(
   shop: Workshop,
   chosen: Mapping[str, Planned],
   trained: Mapping[str, Trained],
-) -> list[Table]:
+) -> list[PredictionTable]:
   """Every strategy on every test set, and out of fold on its own subjects.
 
   Writes predictions.npz, and the operating points beside the weights.
@@ -68,7 +70,7 @@ def predict_all(
       name,
       recipe.strategy.label,
       trained[name],
-      chosen[name].recipe.config if name in chosen else network_of(recipe),
+      chosen[name].recipe.config if name in chosen else recipe.config,
       chosen.get(name),
     )
     for name, recipe in study.recipes.items()
@@ -82,11 +84,13 @@ def predict_all(
     if judge.planned is not None:
       tables += _held_out(study, shop, judge)
   if hosts.is_writer():
-    predictions_lib.write(shop.workdir / 'predictions.npz', tables)
+    prediction_files.write(shop.workdir / 'predictions.npz', tables)
   return tables
 
 
-def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
+def _ensemble(
+  study: Study, shop: Workshop, judge: Judge, test: str
+) -> PredictionTable:
   """One strategy on the test subjects of one cohort."""
   material = shop.material
   index = np.flatnonzero(
@@ -124,7 +128,9 @@ def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
   )
 
 
-def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
+def _held_out(
+  study: Study, shop: Workshop, judge: Judge
+) -> list[PredictionTable]:
   """One strategy on its training subjects: a table per cohort."""
   material = shop.material
   job = make_job(judge.planned, material)
@@ -225,12 +231,12 @@ def _table(
   scans: examples_lib.Scans,
   likelihood: np.ndarray,
   kind: str,
-) -> Table:
+) -> PredictionTable:
   """Likelihoods [R, n] of the examples `index` [n], with all they mean."""
   networks = _networks(judge, likelihood)
   by_seed = predictions_lib.by_seed(networks)
   some = examples_lib.select(material.examples, index)
-  return Table(
+  return PredictionTable(
     strategy=judge.name,
     test=test,
     strategy_label=judge.label,

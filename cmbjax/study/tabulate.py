@@ -13,15 +13,15 @@ from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings
-from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.report import rows, tables
 from cmbjax.study import predict, train
 from cmbjax.study.material import Material
 from cmbjax.study.plan import Planned
+from cmbjax.study.settings import plain
 from cmbjax.study.spec import Recipe, Study
 from cmbjax.study.train import Workshop
-from cmbjax.study.values import plain
-from cmbjax.training import checkpoint, record
+from cmbjax.training import record
 from cmbjax.weights import catalogue
 
 NUM_SHOWN = 6  # patches in a gallery of the report
@@ -30,7 +30,7 @@ NUM_SHOWN = 6  # patches in a gallery of the report
 def tabulate(
   study: Study,
   shop: Workshop,
-  predicted: Sequence[Table],
+  predicted: Sequence[PredictionTable],
   chosen: Mapping[str, Planned],
 ) -> tables.StudyTables:
   """Everything of the report.
@@ -165,7 +165,9 @@ def _misses(
   return out
 
 
-def _never_proposed(material: Material, table: Table) -> list[tables.Patch]:
+def _never_proposed(
+  material: Material, table: PredictionTable
+) -> list[tables.Patch]:
   """Lesions that no candidate reached, the largest first."""
   known = material.lesions
   mine = np.isin(known.scan, table.scans.scan) & (known.why != '')
@@ -204,7 +206,7 @@ def _size_and_region(known: examples_lib.Lesions, i: int) -> list[str]:
 
 
 def _worst(
-  material: Material, table: Table, threshold: float
+  material: Material, table: PredictionTable, threshold: float
 ) -> list[tables.Patch]:
   """Microbleeds that a strategy lost, then mimics that it kept."""
   p, known = table.predictions, material.lesions
@@ -242,7 +244,7 @@ def _study_record(
   config = study.config
   variants = {name: one.variant for name, one in chosen.items()}
   used = _as_used(study, chosen)
-  models = [train.network_of(used[n]).model.name for n in study.reported]
+  models = [used[n].config.model.name for n in study.reported]
   return {
     **options,
     'model': ', '.join(dict.fromkeys(models)),
@@ -262,10 +264,10 @@ def _pretrained(study: Study) -> dict[str, str]:
   """Where weights came from that this run did not train."""
   texts = []
   for recipe in study.given:
-    known = checkpoint.read_record(recipe.folder)
+    known = recipe.known
     bundled = recipe.folder in catalogue.shipped().values()
     owner = 'bundled with cmbjax' if bundled else 'given'
-    kind = 'simulated ' if known.get('simulated') else ''
+    kind = 'simulated ' if known['simulated'] else ''
     texts.append(
       f'The {recipe.strategy.label} weights are {owner}, trained on '
       f'{len(known["subjects"])} {kind}subjects (fingerprint '

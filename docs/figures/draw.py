@@ -214,11 +214,12 @@ def folds(_) -> None:
 def replicas(_) -> None:
   """The replica table of configs/study.py, and schedules per row."""
   from cmbjax.study import config as configs
+  from cmbjax.study import resolve
   from cmbjax.training import optim
 
   config = configs.load('configs/study.py')
   strategies = config.strategies
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   rows = [row for name in strategies for row in study.recipes[name].rows]
   figure, (left, right) = plt.subplots(
     1, 2, figsize=(8.0, 3.5), width_ratios=[1.15, 1]
