@@ -1,6 +1,6 @@
-"""`cmbjax doctor`: what this machine has, how quick it is, and what to mend.
+"""`cmbjax doctor`: what this machine has, how quick it is, and what to fix.
 
-Rule: every line that is not fine names the command that mends it; nothing is
+Rule: every line that is not fine names the command that fixes it; nothing is
 installed, downloaded or left behind.
 """
 
@@ -38,12 +38,12 @@ EXTRAS = {  # the modules or programs that have to be there; what they are for
 
 
 class Check(NamedTuple):
-  """One line: what was looked at, its state, what was found, and the mend."""
+  """One line: what was looked at, its state, what was found, and the fix."""
 
   name: str
   state: str
   found: str
-  mend: str = ''
+  fix: str = ''
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,11 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
 def line(check: Check) -> str:
   """A check as one or two lines of text."""
   text = f'{MARKS[check.state]} {check.name:<12s} {check.found}'
-  return f'{text}\n   {"":<12s} -> {check.mend}' if check.mend else text
+  return f'{text}\n   {"":<12s} -> {check.fix}' if check.fix else text
 
 
 def checks() -> Iterator[Check]:
-  """All of them, in the order in which one would mend them."""
+  """All of them, in the order in which one would fix them."""
   packages = _packages()
   yield _python()
   yield packages
@@ -105,7 +105,7 @@ def checks() -> Iterator[Check]:
       if packages.state == FINE:
         raise
       name, found = look.__name__.lstrip('_'), str(error).splitlines()[0]
-      yield Check(name, MISSING, found, packages.mend)
+      yield Check(name, MISSING, found, packages.fix)
 
 
 def _python() -> Check:
@@ -134,8 +134,8 @@ def _packages() -> Check:
       wanting.append(f'{wanted.name}{wanted.specifier}')
     seen.append((wanted.name, version))
   if wrong:
-    mend = shlex.join(['python', '-m', 'pip', 'install', *wanting])
-    return Check('packages', MISSING, '; '.join(wrong), mend)
+    fix = shlex.join(['python', '-m', 'pip', 'install', *wanting])
+    return Check('packages', MISSING, '; '.join(wrong), fix)
   shown = ('jax', 'flax', 'optax', 'nibabel', 'numpy')
   names = ', '.join(f'{n} {v}' for n, v in seen if n in shown)
   return Check('packages', FINE, f'{len(seen)} are there: {names}')
@@ -148,17 +148,17 @@ def _devices() -> Check:
     devices = jax.devices()
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
-    mend = 'JAX_PLATFORMS=cpu cmbjax doctor, then mend the driver'
-    return Check('devices', MISSING, reason, mend)
+    fix = 'JAX_PLATFORMS=cpu cmbjax doctor, then fix the driver'
+    return Check('devices', MISSING, reason, fix)
   kinds = ', '.join(sorted({d.device_kind for d in devices}))
   found = f'{len(devices)} x {kinds}; {workers.cores()} core(s)'
   nvidia = shutil.which('nvidia-smi') or pathlib.Path('/dev/nvidia0').exists()
   if nvidia and jax.default_backend() == 'cpu':
-    mend = "python -m pip install 'cmbjax[gpu]'"
-    return Check('devices', NOTE, f'{found}; a GPU that JAX cannot see', mend)
+    fix = "python -m pip install 'cmbjax[gpu]'"
+    return Check('devices', NOTE, f'{found}; a GPU that JAX cannot see', fix)
   if workers.cores() == 1 and jax.default_backend() == 'cpu':
-    mend = 'two are twice as fast: docker run --cpus=2, sbatch -c 2'
-    return Check('devices', NOTE, found, mend)
+    fix = 'two are twice as fast: docker run --cpus=2, sbatch -c 2'
+    return Check('devices', NOTE, found, fix)
   return Check('devices', FINE, found)
 
 
@@ -172,13 +172,13 @@ def _convolution() -> Check:
   if winograd.available():
     return Check('convolution', FINE, 'compiled for this processor')
   if os.environ.get('CMBJAX_COMPILE') == '0':
-    mend = 'unset CMBJAX_COMPILE, and training is about 3 times as fast'
-    return Check('convolution', NOTE, 'switched off', mend)
+    fix = 'unset CMBJAX_COMPILE, and training is about 3 times as fast'
+    return Check('convolution', NOTE, 'switched off', fix)
   cache = _cache()
   if cache.state != FINE:
-    return Check('convolution', NOTE, 'no cache to compile it to', cache.mend)
-  mend = 'apt-get install g++ (or another C++17 compiler): 3 times as fast'
-  return Check('convolution', NOTE, 'plain XLA, no C++ compiler', mend)
+    return Check('convolution', NOTE, 'no cache to compile it to', cache.fix)
+  fix = 'apt-get install g++ (or another C++17 compiler): 3 times as fast'
+  return Check('convolution', NOTE, 'plain XLA, no C++ compiler', fix)
 
 
 def _cache() -> Check:
@@ -190,8 +190,8 @@ def _cache() -> Check:
       pass
   except OSError as error:
     found = f'{folder}: {error.strerror}'
-    mend = 'export XDG_CACHE_HOME=a folder that you can write'
-    return Check('cache', NOTE, found, mend)
+    fix = 'export XDG_CACHE_HOME=a folder that you can write'
+    return Check('cache', NOTE, found, fix)
   return Check('cache', FINE, f'{folder} can be written')
 
 
@@ -202,8 +202,8 @@ def _memory() -> Check:
   found = f'{total:.1f} GB, {free:.1f} GB free'
   if free >= LEAST_MEMORY_GB:
     return Check('memory', FINE, found)
-  mend = f'close something: {LEAST_MEMORY_GB:g} GB are wanted; use --jobs 1'
-  return Check('memory', NOTE, found, mend)
+  fix = f'close something: {LEAST_MEMORY_GB:g} GB are wanted; use --jobs 1'
+  return Check('memory', NOTE, found, fix)
 
 
 def _disk() -> Check:
@@ -211,11 +211,11 @@ def _disk() -> Check:
   free = shutil.disk_usage(here).free / 1e9
   found = f'{free:.1f} GB free in {here}'
   if not os.access(here, os.W_OK):
-    mend = 'work in a folder that you can write'
-    return Check('disk', NOTE, f'{found}, which cannot be written', mend)
+    fix = 'work in a folder that you can write'
+    return Check('disk', NOTE, f'{found}, which cannot be written', fix)
   if free < LEAST_DISK_GB:
-    mend = f'free some space: a study wants {LEAST_DISK_GB:g} GB'
-    return Check('disk', NOTE, found, mend)
+    fix = f'free some space: a study wants {LEAST_DISK_GB:g} GB'
+    return Check('disk', NOTE, found, fix)
   return Check('disk', FINE, found)
 
 
@@ -225,9 +225,9 @@ def _weights() -> Check:
   try:
     known = classifier.load(None)
   except InputError as error:
-    mend = 'python -m pip install --force-reinstall --no-deps FILE, the wheel'
-    mend += ' or checkout that cmbjax came from'
-    return Check('weights', MISSING, str(error), mend)
+    fix = 'python -m pip install --force-reinstall --no-deps FILE, the wheel'
+    fix += ' or checkout that cmbjax came from'
+    return Check('weights', MISSING, str(error), fix)
   found = f'{known.name}, {len(known.table)} networks ({known.model})'
   if known.simulated:
     found += ', trained on simulated scans'
@@ -239,9 +239,9 @@ def _browser() -> Check:
   try:
     webbrowser.get()
   except webbrowser.Error:
-    mend = 'cmbjax review OUT --no-browser --port 8000, then on your own '
-    mend += 'computer: ssh -L 8000:127.0.0.1:8000 THIS_MACHINE'
-    return Check('browser', NOTE, 'none was found', mend)
+    fix = 'cmbjax review OUT --no-browser --port 8000, then on your own '
+    fix += 'computer: ssh -L 8000:127.0.0.1:8000 THIS_MACHINE'
+    return Check('browser', NOTE, 'none was found', fix)
   return Check('browser', FINE, 'cmbjax review opens it')
 
 
@@ -256,8 +256,8 @@ def _extras() -> Check:
   ]
   if not lacking:
     return Check('extras', FINE, found)
-  mend = "optional, python -m pip install 'cmbjax[NAME]': " + '; '.join(lacking)
-  return Check('extras', NOTE, found, mend)
+  fix = "optional, python -m pip install 'cmbjax[NAME]': " + '; '.join(lacking)
+  return Check('extras', NOTE, found, fix)
 
 
 def _print_speed(found: dict[str, Any]) -> None:

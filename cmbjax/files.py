@@ -95,7 +95,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   """The folder, made when missing.
 
   Raises:
-    InputError: it is no folder, or cannot be made.
+    InputError: it is not a folder, or cannot be made.
   """
   path = pathlib.Path(path)
   try:
@@ -227,7 +227,7 @@ def read_text(path: str | os.PathLike, *, most: int = MOST_BYTES) -> str:
   """The UTF-8 text of a file; a byte order mark goes.
 
   Raises:
-    InputError: as `read_bytes`, or it is no UTF-8.
+    InputError: as `read_bytes`, or it is not UTF-8.
   """
   try:
     return read_bytes(path, most=most).decode('utf-8-sig')

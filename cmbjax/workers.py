@@ -13,7 +13,7 @@ from typing import Any
 from cmbjax import plugins
 from cmbjax.errors import InputError
 
-_PATIENCE_S = 5.0  # for a process that was told to end
+_PATIENCE_S = 5.0  # for a process that is asked to end
 
 
 def spread(
@@ -83,7 +83,7 @@ def fit(gigabytes: float) -> int:
 
 
 def memory_gb() -> tuple[float | None, float | None]:
-  """All memory and what is free of it, in 1e9 bytes; None where not told."""
+  """All memory and what is free of it, in 1e9 bytes; None where not known."""
   try:  # Linux only
     text = pathlib.Path('/proc/meminfo').read_text()
     kib = dict(line.split()[:2] for line in text.splitlines())
@@ -101,10 +101,10 @@ def _in_order(work, items):
   Python forgets a KeyboardInterrupt that lands in a finalizer or a callback of
   C code, so whether there was one is also asked between two items.
   """
-  told = []
+  heard = []
 
   def note(number, frame):
-    told.append(number)
+    heard.append(number)
     signal.default_int_handler(number, frame)
 
   usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -114,7 +114,7 @@ def _in_order(work, items):
   try:
     for item in items:
       result = work(item)
-      if told:
+      if heard:
         raise KeyboardInterrupt
       yield result
   finally:

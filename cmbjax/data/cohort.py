@@ -268,7 +268,7 @@ def _with_channels(
   wanted: Sequence[str],
   rebuilt: swi.Swi | None,
 ) -> Image:
-  """The same with further channels; `rebuilt` is what the SWI came with."""
+  """The same with further channels; `rebuilt` is what the SWI was made with."""
   lacking, notes = _absent(found, wanted), ()
   wanted = [name for name in wanted if name not in lacking]
   if not wanted:

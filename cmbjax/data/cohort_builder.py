@@ -66,7 +66,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   Args:
     tables_dir: where candidate tables are kept between configs and runs;
-      None: they are made anew.
+      None: they are made again.
     jobs: threads; None: one per core.
     candidates: how they are found, see `candidates.stages`.
     runner: of Apache Beam, where scans are worked on; None: here.

@@ -3,7 +3,7 @@
 Every scan has a scaled image (`*scaled*`), the accepted mask
 (`*finalcorrected*` or `*final_usercorrected*`) and the mask of candidates that
 a person rejected (`*false_positives*`), in a folder per scan or all in one
-folder with common stems; a brain mask (`*brain*`) may lie beside them. Rule:
+folder with common stems; a brain mask (`*brain*`) may be beside them. Rule:
 their candidates ARE the components of both masks; what the tool never proposed
 is in neither, so misses are unknown.
 """
@@ -30,7 +30,7 @@ _MASKS = re.compile(
 
 
 def is_lupolab(folder: pathlib.Path) -> bool:
-  """Whether a mask of false positives or a scaled image lies below."""
+  """Whether a mask of false positives or a scaled image is below."""
   names = [path.name for path in images_below(folder)]
   return any(_REJECTED.search(name) or _is_scaled(name) for name in names)
 

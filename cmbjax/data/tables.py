@@ -4,7 +4,7 @@ Rule: a candidate is a microbleed ('cmb') when
 
 * label image: its region, grown by one voxel (26 neighbours), touches a truth
   lesion; of several, the one with most contacts;
-* points: its region holds a point, or its centre lies within 3 mm of one; of
+* points: its region holds a point, or its centre is within 3 mm of one; of
   several, the nearest;
 * finished review: it is a component of the accepted mask.
 

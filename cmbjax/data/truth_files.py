@@ -1,7 +1,7 @@
 """A scan of a folder to the file that says where its lesions are.
 
 Rule: of several files that could be the truth none is chosen, and what cmbjax
-detected is no truth unless a person went over it.
+detected counts only after a person reviewed it.
 """
 
 import dataclasses

@@ -185,7 +185,7 @@ def load(folder: str | os.PathLike | None) -> Classifier:
   """Reads the weights of one strategy.
 
   Args:
-    folder: the name of weights that came with the package, such as 'robust';
+    folder: the name of weights of the package, such as 'robust';
       the folder `models/NAME` of a finished run; None: the package's default.
 
   Raises:

@@ -21,7 +21,7 @@ _LARGEST_ML = 2200.0  # of an adult's brain and fluid
 
 TOP = 10  # rejected candidates that are listed
 
-_FEW_ML = 60.0  # a mask this small is no brain, whatever was seen
+_FEW_ML = 60.0  # a mask this small is not a brain, whatever was seen
 
 
 def ranges(scans: Any) -> dict[str, Any]:

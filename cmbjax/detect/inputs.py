@@ -1,7 +1,7 @@
 """What a person points at to the scans in it.
 
 A file, a folder of NIfTI files, a BIDS data set or a DICOM folder. Rule: one
-subject whose files cannot be told apart does not stop the others.
+subject whose files cannot be distinguished does not stop the others.
 """
 
 import dataclasses

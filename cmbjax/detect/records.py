@@ -64,7 +64,7 @@ def write_record(
     result: of the scan.
     mark: of its inputs and settings.
     written: the files of the result.
-    scan: its input, of which the record says where it lies, seen from `out`,
+    scan: its input, whose place the record holds, seen from `out`,
       so that a review finds what was judged.
   """
   _remove_stale(out, result.name, written)
