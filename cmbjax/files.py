@@ -71,7 +71,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.close(handle)
     temporary = pathlib.Path(name)
     yield temporary
-    _sync(temporary)
+    _sync(temporary)  # before the name: a crash must not leave it empty
     os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes 0600
     os.replace(temporary, path)
   except OSError as error:
@@ -343,6 +343,6 @@ def _sync(path: pathlib.Path) -> None:
 
 
 def _umask() -> int:
-  mask = os.umask(0)
+  mask = os.umask(0)  # there is no way to ask without setting it
   os.umask(mask)
   return mask

@@ -150,7 +150,7 @@ def _digest_of_arrays(path, arrays) -> str:
   import numpy as np
 
   parts: list[Any] = [pathlib.Path(path).name]
-  for name in sorted(arrays):
+  for name in sorted(arrays):  # an archive keeps no order
     array = np.ascontiguousarray(arrays[name])
     parts += [[name, array.dtype.str, array.shape], array.tobytes()]
   return files.digest(*parts)

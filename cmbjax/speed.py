@@ -93,7 +93,7 @@ def _made_up_brain():
 def _least(work: Callable[[], None], *, repeats: int) -> float:
   """Seconds of the quickest of several calls, after one that is not timed."""
   work()
-  taken = []
+  taken = []  # the least, not the mean: others use the machine too
   for _ in range(repeats):
     began = time.perf_counter()
     work()

@@ -158,6 +158,7 @@ def _stop(pool) -> None:
   a trace of Python's own clearing up.
   """
   processes = list((getattr(pool, '_processes', None) or {}).values())
+  # Python allows handlers of signals in the main thread only.
   is_main = threading.current_thread() is threading.main_thread()
   usual = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
   if is_main:

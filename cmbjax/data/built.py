@@ -193,13 +193,14 @@ def _prepare(builder, folder: pathlib.Path) -> None:
   """Runs the builder; what is there under the final name is complete."""
   import tensorflow_datasets as tfds
 
-  tfds.disable_progress_bar()
+  tfds.disable_progress_bar()  # ours counts scans
   settings = tfds.download.DownloadConfig(
     manual_dir=str(folder.absolute()), try_download_gcs=False
   )
   try:
     with (
       tempfile.TemporaryDirectory() as unused,
+      # It announces itself, and standard output is for the folder.
       contextlib.redirect_stdout(io.StringIO()),
     ):
       builder.download_and_prepare(

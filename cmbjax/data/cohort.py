@@ -23,7 +23,7 @@ from cmbjax.data.truth_files import TruthFiles, find_truth
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, brain, signal, swi, volume
 
-SMALLEST_MM = 10.0  # longest side of what may be a piece of a head
+SMALLEST_MM = 10.0  # longest side; below it the header is not in mm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -192,6 +192,7 @@ def assign(
 
 
 def _stream(seed: int, purpose: str, cohort: str) -> np.random.Generator:
+  # Not hash(): it differs from process to process.
   names = [zlib.crc32(name.encode()) for name in (purpose, cohort)]
   return np.random.default_rng([seed, *names])
 

@@ -228,7 +228,7 @@ def _only_table(source) -> pathlib.Path:
     for path in sorted(source.iterdir())
     if path.suffix.lower() in ('.csv', '.tsv', '.xlsx', '.xlsm')
     and path.name != 'participants.tsv'
-    and not path.name.startswith(('~', '.'))
+    and not path.name.startswith(('~', '.'))  # open in a spreadsheet
   ]
   if len(found) != 1:
     listed = ', '.join(p.name for p in found) or 'none'

@@ -36,6 +36,7 @@ def order(
   )
   shuffled = stream.permutation(members)
   steps = num_steps(fold_of, batch)
+  # np.resize starts over at the first one.
   return np.resize(shuffled, (steps, batch)).astype(np.int32)
 
 

@@ -183,7 +183,7 @@ def _nearest_point(centre, owner, voxels, loaded):
   away = np.linalg.norm(world[:, None] - truth.points_mm[None], axis=-1)
   inverse = np.linalg.inv(affine)
   place = np.rint(truth.points_mm @ inverse[:3, :3].T + inverse[:3, 3])
-  within = away <= POINT_REACH_MM
+  within = away <= POINT_REACH_MM  # readers click beside the centre
   for number, point in enumerate(place.astype(int)):
     within[owner[(voxels == point).all(1)], number] = True
   nearest = np.where(within, away, np.inf).argmin(1)

@@ -170,11 +170,13 @@ def _taken(path, labels, only):
     raise InputError(
       f'{table}: is not a table of `cmbjax detect` ({error!r}).'
     ) from error
+  # Else a cut table would make lesions vanish from the score.
   if listed != set(np.unique(labels[labels > 0]).tolist()):
     raise InputError(
       f'{table}: lists other lesions than {path.name} holds; run `cmbjax '
       'detect --overwrite` again.'
     )
+  # Detections that are not taken must not touch a lesion either.
   return np.where(np.isin(labels, list(rates)), labels, 0), rates
 
 

@@ -125,7 +125,8 @@ class Classifier:
         f'patches: have shape {shape}; give (N, 24, 24, 12) or (N, 16, 16, 8), '
         'and (..., C) behind it for several channels.'
       )
-    patches = self._checked(augment.with_channels(patches)).astype(np.float16)
+    patches = self._checked(augment.with_channels(patches))
+    patches = patches.astype(np.float16)  # data sets are stored in it
     if shape[1:4] == augment.PATCH:
       patches = augment.centre_crop(patches)
     images = augment.mirrored(patches) if self.mirrored else [patches]
@@ -154,6 +155,7 @@ class Classifier:
     out = np.zeros((len(self.table), len(patches)), np.float32)
     if not len(patches):
       return out
+    # Rows are independent, so what the last batch is filled with is cut off.
     padded = np.pad(patches, ((0, -len(patches) % BATCH), *beside), mode='edge')
     for r in range(len(self.table)):
       mine, parts = self.row(r), np.split(padded, len(padded) // BATCH)

@@ -30,7 +30,7 @@ DESCRIPTION = 'dataset_description.json'
 NAME = 'Cerebral microbleeds found by cmbjax (research use only)'
 RECONSTRUCTED = 'reconstructed'  # what Protocol.made says of such an SWI
 JUDGED = '_space-orig_desc-judged_swi.nii.gz'
-_WHITE = 4095
+_WHITE = 4095  # 12 bits, as scanners write; viewers window it well
 
 COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
   'x': 'Centre of mass, mm, RAS world',
@@ -131,6 +131,7 @@ def write_scan(
     rows = [dict(zip(names, line)) for line in lines]
     files.write_text(written[-1], tsv(names, rows))
   if result.protocol['made'] == RECONSTRUCTED:
+    # Nobody could look at it otherwise: the input holds its parts only.
     written += _judged(out, analysis)
   if steps:
     written += _steps(out, analysis)
@@ -152,6 +153,7 @@ def _cell(value: Any) -> str:
   if isinstance(value, bool | np.bool_):
     return 'true' if value else 'false'
   if isinstance(value, float | np.floating):
+    # 7 digits: all of a float32, so that tables of two machines are equal.
     return f'{value:.7g}' if np.isfinite(value) else 'n/a'
   if value is None or value == '':
     return 'n/a'

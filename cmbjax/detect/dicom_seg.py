@@ -162,6 +162,7 @@ def _segmentation(top, lesions, frames: Sequence[_Frame]):
       _segment(number, lesion, seed) for number, lesion in enumerate(lesions, 1)
     ],
     series_instance_uid=generate_uid(entropy_srcs=[*seed, 'series']),
+    # Far from the numbers that scanners give.
     series_number=9000 + int(first.get('SeriesNumber') or 0) % 900,
     sop_instance_uid=generate_uid(),
     instance_number=1,
@@ -192,11 +193,13 @@ def _segment(number, lesion, seed):
       version=cmbjax.__version__,
       family=codes.DCM.ArtificialIntelligence,
     ),
+    # Written again, the lesion is still the same one for an archive.
     tracking_uid=generate_uid(entropy_srcs=[*seed, lesion.id]),
     tracking_id=lesion.id,
     anatomic_regions=[codes.SCT.Brain],
   )
   shown = '' if lesion.likelihood is None else f' {lesion.likelihood:.2f}'
+  # 64 characters is all that DICOM allows here.
   made.SegmentDescription = f'{lesion.status}{shown}, {lesion.region}'[:64]
   return made
 
@@ -212,7 +215,7 @@ def _fitting(labels, paths) -> list[_Frame]:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       image = pydicom.dcmread(path, stop_before_pixels=True)
-    if int(image.get('NumberOfFrames') or 1) > 1:
+    if int(image.get('NumberOfFrames') or 1) > 1:  # places are per frame
       return []
     index = _index(image, inverse, labels.array.shape)
     if index is None:
@@ -224,7 +227,7 @@ def _fitting(labels, paths) -> list[_Frame]:
   if axis is None:
     return []
   needed = np.unique(np.nonzero(labels.array)[axis])
-  if set(needed.tolist()) - set(placed):
+  if set(needed.tolist()) - set(placed):  # a lesion would be cut
     return []
   return [placed[place] for place in sorted(placed)]
 

@@ -93,6 +93,7 @@ def top_rejected(
   seen = seen[np.argsort(-likelihood[seen], kind='stable')]
   unseen = np.flatnonzero(rejected & ~np.isfinite(likelihood))
   unseen = unseen[np.argsort(-score[unseen], kind='stable')]
+  # Where networks saw too few, gates fill up, and the other way round.
   half = max(limit - len(unseen), (limit + 1) // 2)
   chosen = [*seen[:half], *unseen][:limit]
   return tuple(

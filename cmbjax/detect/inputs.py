@@ -16,6 +16,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids
 
 _NIFTI = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
+# 'swi' is in the names of projections and masks too.
 _NOT_A_SCAN = re.compile(
   r'(^|[_-])(m(in)?ip|mask|dseg|probseg|label|seg)([_.-]|$)', re.IGNORECASE
 )
@@ -212,7 +213,7 @@ def _best(scans):
 
 def _joined(scan, signals):
   """An SWI with its magnitude and phase, where there is one pair."""
-  if len(signals) != 1:
+  if len(signals) != 1:  # which one belongs to the SWI is not known
     return scan
   (signal,) = signals
   return dataclasses.replace(
@@ -270,6 +271,7 @@ def _keep(found, source, participants, sessions):
     )
   long = tuple(scan for scan in scans if len(scan.name) > _LONGEST)
   scans = tuple(scan for scan in scans if len(scan.name) <= _LONGEST)
+  # Lower case: some file systems take sub-A and sub-a for one.
   names = [scan.name.lower() for scan in scans]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:

@@ -93,6 +93,7 @@ def _remove_stale(out: pathlib.Path, name: str, written: Sequence) -> None:
   """A page or a table of an earlier result does not outlive it."""
   root = out.resolve()
   for path in (root / former for former in _former(out, name)):
+    # A record may have been edited: nothing else is ever removed.
     is_ours = path.name.startswith(name) and root in path.resolve().parents
     if is_ours and path not in {each.resolve() for each in written}:
       path.unlink(missing_ok=True)
@@ -153,6 +154,7 @@ def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
   if not all((out / path).is_file() for path in record.get('files', ['?'])):
     return None
   for path, wanted in record.get('sums', {}).items():
+    # A person may have corrected an outline; a detection must not undo that.
     if sealed.sha256(out / path) != wanted:
       _say(
         f'{out / path}: is not as it was written; it is kept, --overwrite '

@@ -67,6 +67,7 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
       'microbleeds; check that it is no projection'
     )
   outside = image.array[~mask]
+  # Air is black in an SWI; where it is not, the image may be inverted.
   bright = outside.size and np.median(outside) > np.median(image.array[mask])
   corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
   if bright or corners.mean() > 0.5:

@@ -44,6 +44,7 @@ def write(result: Evaluation, folder: pathlib.Path) -> None:
   folder = files.make_folder(folder)
   head = ['rule', 'part', 'group', 'metric', 'value', 'low', 'high', 'note']
   head += ['count', 'simulated']
+  # In every row, as rows are copied into other tables.
   simulated = 'yes' if result.found.simulated else 'no'
   rows = [[*row, simulated] for row in _rows(result)]
   files.write_text(folder / 'evaluation.csv', _csv(head, rows))
@@ -182,6 +183,7 @@ def text(result: Evaluation) -> str:
   lines.append('')
   for rule, says in detections.RULES.items():
     name = {'touch': 'Touch', 'valdo': 'VALDO'}[rule]
+    # 96: with the two of the indent less than 100 columns.
     lines += textwrap.wrap(f'{name}: {says}.', 96, subsequent_indent='  ')
   return '\n'.join(line.rstrip() for line in lines) + '\n'
 
