@@ -133,10 +133,12 @@ def alone_in(
       f'{folder}: another run is using it; wait for it, or give another '
       '--workdir.'
     ) from error
-  except OSError as error:
-    if not (wait and error.errno in _NO_LOCKS):
+  except (OSError, NotImplementedError) as error:
+    code = getattr(error, 'errno', errno.ENOSYS)  # filelock 3 hides it
+    if not (wait and code in _NO_LOCKS):
       raise InputError(
-        f'{folder}: cannot be written ({error.strerror}); choose another one.'
+        f'{folder}: cannot be written ({os.strerror(code)}); choose another '
+        'one.'
       ) from error
   try:
     yield
