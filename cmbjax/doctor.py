@@ -88,7 +88,7 @@ def checks() -> Iterator[Check]:
   """All of them, in the order in which one would fix them."""
   packages = _packages()
   yield _python()
-  yield packages
+  yield packages  # before the others, which import them
   for look in (
     _devices,
     _convolution,
@@ -102,7 +102,7 @@ def checks() -> Iterator[Check]:
     try:
       yield look()
     except (ImportError, AttributeError) as error:
-      if packages.state == FINE:
+      if packages.state == FINE:  # then it is a bug of ours
         raise
       name, found = look.__name__.lstrip('_'), str(error).splitlines()[0]
       yield Check(name, MISSING, found, packages.fix)

@@ -62,7 +62,7 @@ def _networks(
   def infer():
     runner.logits(patches, state.learner.weights, pool, batch)
 
-  train()
+  train()  # compiles
   start = time.perf_counter() - began
   seen = len(rows) * batch * job.steps
   trained = seen / _least(train, repeats=3)

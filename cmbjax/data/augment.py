@@ -90,6 +90,7 @@ def find(name: str) -> Callable:
     InputError: there is none, or it returns something else.
   """
   found = plugins.find(name, key=_KEY, known=AUGMENTERS)
+  # Shapes only: nothing is computed, and nothing has to fit into memory.
   patch = jax.ShapeDtypeStruct((*PATCH, 1), jnp.float32)
   must = 'take (key, patch, strength) as JAX arrays'
   with plugins.tried(name, key=_KEY, must=must):

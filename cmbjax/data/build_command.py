@@ -119,7 +119,7 @@ def load_builder(folder: str) -> type:
   # TFDS names a data set after its module, reads README.md beside it, and
   # refuses a second module of one name.
   package = f'tfds_builders.{name}' if path.parent in homes else name
-  sys.path.insert(0, str(path.parent))
+  sys.path.insert(0, str(path.parent))  # only while it is imported
   try:
     module = importlib.import_module(f'{package}.{file.stem}')
   finally:

@@ -78,6 +78,7 @@ def find_scans(
 
 
 def _scan(root, scaled, beside):
+  # Alone in its folder a scan needs no common stem in the names.
   stems = [_stem(p) for p in beside if _is_scaled(p.name)]
   stem, alone = _stem(scaled), len(stems) == 1
   own = [p for p in beside if alone or _owner(p, stems) == stem]
@@ -89,6 +90,7 @@ def _scan(root, scaled, beside):
     (accepted, '*finalcorrected* or *final_usercorrected*'),
     (rejected, '*false_positives*'),
   ):
+    # No mask is not an empty one: misses would count as none.
     if len(paths) != 1:
       names = ', '.join(p.name for p in paths)
       raise InputError(
@@ -96,6 +98,7 @@ def _scan(root, scaled, beside):
         f'{f" ({names})" if names else ""}, expected one; a scan without '
         'such candidates needs an empty mask.'
       )
+  # Without it a brain mask is made, as for every other scan.
   outline = next(iter(_fitting(own, _BRAIN)), None)
   subject, session = _who(root, scaled, stem)
   name = f'{subject}_{session}' if session else subject

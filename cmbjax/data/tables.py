@@ -130,6 +130,7 @@ def lesion_of(
   """
   if not len(centre):
     return np.zeros(0, np.int32)
+  # The centre belongs to its region, even where that is empty.
   regions = [np.vstack([c, r]) for c, r in zip(centre, regions)]
   owner = np.repeat(np.arange(len(regions)), [len(r) for r in regions])
   voxels = np.vstack(regions)

@@ -76,6 +76,7 @@ def read(
   """
   if not folder.is_dir():
     raise NoInputError(f'{folder}: no such folder; run `cmbjax detect` first.')
+  # Swapped, each detection would be taken for a true lesion.
   if derivatives.is_ours(cohort) and not derivatives.is_ours(folder):
     raise InputError(
       f'{cohort}: holds results of `cmbjax detect`, {folder} does not; give '
@@ -93,6 +94,7 @@ def read(
       'give the folder that `cmbjax detect` wrote'
       + (' with --write-steps.' if only == 'candidates' else '.')
     )
+  # Those that failed may be the hard ones: without them scores are better.
   if missing and not partial:
     raise InputError(
       f'{folder}: {len(missing)} of {len(pairs)} scans have no result '
@@ -185,7 +187,7 @@ def _spots(truth, image) -> np.ndarray:
   labels = np.zeros(image.array.shape[:3], np.int32)
   index = np.rint(image.to_index(truth.points_mm)).astype(int)
   for number, place in zip(truth.lesions, index):
-    if labels[tuple(place)]:
+    if labels[tuple(place)]:  # the second would hide the first
       raise InputError(
         f'truth of {image.path.name}: two points lie in one voxel '
         f'({", ".join(map(str, place))}); remove one of them.'

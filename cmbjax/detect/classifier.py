@@ -129,6 +129,7 @@ class Classifier:
     patches = patches.astype(np.float16)  # data sets are stored in it
     if shape[1:4] == augment.PATCH:
       patches = augment.centre_crop(patches)
+    # One after the other, as all eight at once take eight times the memory.
     images = augment.mirrored(patches) if self.mirrored else [patches]
     rows = [self._run(image, likelihood=True) for image in images]
     return np.mean(rows, axis=0, dtype=np.float64)
@@ -141,6 +142,7 @@ class Classifier:
         f'{len(self.channels)} ({" + ".join(self.channels)}).'
       )
     low, high = patches.min(initial=0), patches.max(initial=0)
+    # Not `low < ...`: NaN has to be refused too.
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
       raise InputError(
         f'patches: hold {low:g} to {high:g}, networks take 0 to 1; '

@@ -79,6 +79,7 @@ def write_record(
     'seconds': dict(result.seconds),
     'software': dict(result.software),
   }
+  # Last: a kill before it leaves a scan that is not done.
   sealed.write_json(_record_path(out, result.name), record)
   return record
 

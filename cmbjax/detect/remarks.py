@@ -103,7 +103,7 @@ def of_scan(
       'slices are not axial; the candidate stage and the networks expect '
       'axial slices'
     )
-  if classifier is None:
+  if classifier is None:  # what follows is about networks
     yield 'no networks were used; every candidate is listed as possible'
     return
   if classifier.simulated and scan.sidecar.get('Simulated') is not True:
@@ -112,7 +112,7 @@ def of_scan(
       'they are on it is not known'
     )
   right = classifier.precision.get('high_precision', 1.0)
-  if right < 0.5:
+  if right < 0.5:  # more often wrong than right
     yield (
       f'"definite" was right for {right:.0%} only in the training of these '
       'networks, out of fold; they cannot tell microbleeds from mimics'

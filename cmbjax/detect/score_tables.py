@@ -216,7 +216,7 @@ def _cell(value: Interval, name: str) -> str:
   def shown(number):
     return f'{round(scale * number, digits) + 0.0:.{digits}f}'  # no -0.00
 
-  if value.low is None:
+  if value.low is None:  # too few subjects for an interval
     return shown(value.value) + unit
   ends = f'{shown(value.low)} to {shown(value.high)}'
   return f'{shown(value.value)}{unit} ({ends})'
