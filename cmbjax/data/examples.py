@@ -89,8 +89,8 @@ def build(
   after a kill, does not search again.
 
   Args:
-    cohort: any name of small letters, digits and '_'; or a builder of
-      `tfds_builders`, or your own.
+    cohort: any name of small letters, digits and '_', 'tfds_builders/NAME', or
+      a builder class of your own.
     folder: the scans and their truth, see `cohort.read_cohort`.
     data_dir: where data sets are kept.
     config: 'native', 'resampled', or with further channels, see
