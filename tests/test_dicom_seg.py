@@ -12,11 +12,12 @@ hd = pytest.importorskip('highdicom')
 pytest.importorskip('dcm2niix')
 
 from cmbjax.detect import dicom_seg  # noqa: E402
+from cmbjax.detect.derivatives import ListedLesion  # noqa: E402
 from tests import dicom_series as made_up  # noqa: E402
 
 LESIONS = (
-  dicom_seg.Segment(1, 'lesion-001', 'definite', 0.75, 'thalamus'),
-  dicom_seg.Segment(2, 'lesion-002', 'possible', None, 'unknown'),
+  ListedLesion(1, 'lesion-001', 'definite', 0.75, 'thalamus'),
+  ListedLesion(2, 'lesion-002', 'possible', None, 'unknown'),
 )
 
 
@@ -130,10 +131,10 @@ def test_from_the_files_of_detect(case):
   out, name = case.folder / 'out', case.scan.name
   stem = out / case.scan.subject / 'anat' / f'{name}_space-orig_seg-cmb_dseg'
   volume.save(f'{stem}.nii.gz', case.labels.array, case.labels)
-  header = 'index\tname\tx\tstatus\tlikelihood\tregion'
+  header = 'index\tname\tx\tstatus\tlikelihood\tregion\tcounted'
   rows = [
     f'{s.index}\t{s.id}\t0.5\t{s.status}\t'
-    f'{"n/a" if s.likelihood is None else s.likelihood}\t{s.region}'
+    f'{"n/a" if s.likelihood is None else s.likelihood}\t{s.region}\ttrue'
     for s in LESIONS
   ]
   stem.with_suffix('.tsv').write_text('\n'.join([header, *rows]) + '\n')

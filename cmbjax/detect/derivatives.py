@@ -3,10 +3,11 @@
 Rule: a file says how its numbers came about, and that they are for research.
 """
 
+import csv
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -140,6 +141,44 @@ def write_scan(
 
     written.append(pathlib.Path(scan_page.write_scan(result, out)))
   return written
+
+
+class ListedLesion(NamedTuple):
+  """A row of *_dseg.tsv, as far as other programs of ours need it."""
+
+  index: int  # value in the label image
+  id: str
+  status: str
+  likelihood: float | None
+  region: str
+  counted: bool = True
+
+
+def read_lesions(path: pathlib.Path) -> list[ListedLesion]:
+  """The rows of a *_dseg.tsv.
+
+  Raises:
+    InputError: it is not there, or is not such a table.
+  """
+  if not path.is_file():
+    raise InputError(f'{path}: not found; run `cmbjax detect` again.')
+  lines = files.read_text(path).splitlines()
+  try:
+    return [
+      ListedLesion(
+        int(row['index']),
+        row['name'],
+        row['status'],
+        None if row['likelihood'] == 'n/a' else float(row['likelihood']),
+        row['region'],
+        row['counted'] == 'true',
+      )
+      for row in csv.DictReader(lines, delimiter='\t')
+    ]
+  except (KeyError, TypeError, ValueError, csv.Error) as error:
+    raise InputError(
+      f'{path}: is not a table of `cmbjax detect` ({error!r}).'
+    ) from error
 
 
 def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,7 +5,6 @@ The file belongs to the patient of its source images and names them, as DICOM
 must; keep it with the images.
 """
 
-import csv
 import os
 import pathlib
 import warnings
@@ -16,6 +15,7 @@ import numpy as np
 
 import cmbjax
 from cmbjax import files
+from cmbjax.detect.derivatives import ListedLesion, read_lesions
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, dicom, volume
 
@@ -37,19 +37,9 @@ class _Frame(NamedTuple):
   labels: np.ndarray  # [rows, columns]
 
 
-class Segment(NamedTuple):
-  """What is said of a lesion."""
-
-  index: int  # value in the label image
-  id: str
-  status: str
-  likelihood: float | None
-  region: str
-
-
 def write_seg(
   labels: volume.Volume,
-  lesions: Sequence[Segment],
+  lesions: Sequence[ListedLesion],
   source: Sequence[pathlib.Path],
   path: str | os.PathLike,
 ) -> pathlib.Path | None:
@@ -122,25 +112,12 @@ def write_all(
       target.unlink(missing_ok=True)
       source = dicom.source_files(folder, out / 'sourcedata', scan)
       labels = volume.load(f'{stem}.nii.gz')
-      write_seg(labels, _read_table(f'{stem}.tsv'), source, target)
+      write_seg(
+        labels, read_lesions(pathlib.Path(f'{stem}.tsv')), source, target
+      )
     except InputError as error:
       failed[scan.name] = str(error)
   return failed
-
-
-def _read_table(path) -> list[Segment]:
-  text = pathlib.Path(path).read_text(encoding='utf-8')
-  rows = csv.DictReader(text.splitlines(), delimiter='\t')
-  return [
-    Segment(
-      int(row['index']),
-      row['name'],
-      row['status'],
-      None if row['likelihood'] == 'n/a' else float(row['likelihood']),
-      row['region'],
-    )
-    for row in rows
-  ]
 
 
 def _segmentation(top, lesions, frames: Sequence[_Frame]):
