@@ -102,21 +102,20 @@ def read(
       'out with --partial.'
     )
   done = [(scan, path) for scan, path in pairs if path is not None]
+  scans, likelihood = _match_all(done, only)
+  return MatchedScans(
+    scans, likelihood, missing, labelled.simulated, only, labelled.unlabelled
+  )
+
+
+def _match_all(done, only):
   scans, likelihood = [], {}
   with Progress('evaluate', len(done)) as progress:
     for scan, path in done:
-      one, rates = _match(scan, path, only)
+      one, likelihood[scan.name] = _match(scan, path, only)
       scans.append(one)
-      likelihood[scan.name] = rates
       progress.advance(note=scan.name)
-  return MatchedScans(
-    tuple(scans),
-    likelihood,
-    missing,
-    labelled.simulated,
-    only,
-    labelled.unlabelled,
-  )
+  return tuple(scans), likelihood
 
 
 def _label_image(folder, scan, ending) -> pathlib.Path | None:

@@ -75,24 +75,14 @@ def analyse(
   clock = _Clock()
   with clock('read'):
     seen = _read(scan, classifier, fallback)
-  image, spacing_mm = seen.found.volume, seen.found.volume.spacing_mm
+  image = seen.found.volume
   gates = detector.Gates(generator=stage_of(options, seen.classifier))
   with clock('candidates'):
     proposed = stages.propose(
-      seen.unit, spacing_mm, seen.mask, gates=gates, jobs=threads
+      seen.unit, image.spacing_mm, seen.mask, gates=gates, jobs=threads
     )
   with clock('classification'):
-    point = verdicts_lib.operating_point(
-      seen.classifier, options.operating_point, options.threshold
-    )
-    verdicts = verdicts_lib.judge(
-      seen.unit,
-      spacing_mm,
-      proposed,
-      seen.classifier,
-      point,
-      beside=[seen.found.beside[name] for name in seen.channels[1:]],
-    )
+    point, verdicts = _judge(seen, proposed, options)
   with clock('segmentation'):
     outlined = outlines.outline(
       proposed,
@@ -104,16 +94,7 @@ def analyse(
       threads=threads,
     )
   with clock('regions'):
-    lesions, unsure = outlined.lesions, ()
-    if options.regions:
-      lesions, unsure = places.locate(
-        lesions,
-        outlined.labels,
-        seen.unit,
-        seen.mask,
-        image,
-        atlas=options.atlas,
-      )
+    lesions, unsure = _located(seen, outlined, options)
   result = _result(
     scan,
     seen,
@@ -159,6 +140,36 @@ def _read(scan, classifier, fallback) -> _Seen:
       'microbleeds of 2 to 10 mm; check its header.'
     )
   return _Seen(found, unit, mask, classifier, instead)
+
+
+def _judge(seen, proposed, options):
+  """The operating point, and the verdicts at it."""
+  point = verdicts_lib.operating_point(
+    seen.classifier, options.operating_point, options.threshold
+  )
+  verdicts = verdicts_lib.judge(
+    seen.unit,
+    seen.found.volume.spacing_mm,
+    proposed,
+    seen.classifier,
+    point,
+    beside=[seen.found.beside[name] for name in seen.channels[1:]],
+  )
+  return point, verdicts
+
+
+def _located(seen, outlined, options):
+  """Lesions with their regions, and what is not sure."""
+  if not options.regions:
+    return outlined.lesions, ()
+  return places.locate(
+    outlined.lesions,
+    labels=outlined.labels,
+    swi=seen.unit,
+    mask=seen.mask,
+    image=seen.found.volume,
+    atlas=options.atlas,
+  )
 
 
 def _result(

@@ -19,11 +19,11 @@ from cmbjax.imaging import regions, registration, volume
 
 def locate(
   lesions: Sequence[Lesion],
+  *,
   labels: np.ndarray,
   swi: np.ndarray,
   mask: np.ndarray,
   image: volume.Volume,
-  *,
   atlas: pathlib.Path | None = None,
 ) -> tuple[tuple[Lesion, ...], tuple[str, ...]]:
   """The lesions with region, side, location; and what is not sure.
