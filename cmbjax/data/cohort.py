@@ -345,8 +345,8 @@ def _check_subjects(folder, subjects):
   table = folder / 'participants.tsv'
   if not table.is_file():
     return
-  rows = files.read_text(table).splitlines()[1:]
-  names = [row.split('\t')[0].strip() for row in rows if row.strip()]
+  rows = files.read_rows(table)[1:]
+  names = [row[0].strip() for row in rows if ''.join(row).strip()]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise InputError(
