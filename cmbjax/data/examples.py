@@ -153,17 +153,11 @@ def load_as(
   """
   made = pathlib.Path(builder_folder).resolve().parent.name
   examples, scans = load(builder_folder), load_scans(builder_folder)
-  kind, *beside = config.split('_')
-  made_kind, *made_beside = made.split('_')
-  if made_kind != kind:
+  if made != config:
     raise InputError(
-      f'{builder_folder}: holds {made} patches, config.patches is {kind}; '
-      'make them equal.'
-    )
-  if made_beside != beside:
-    raise InputError(
-      f'{builder_folder}: holds {_spoken(made_beside)}, config.channels is '
-      f'{_spoken(beside)}; make them equal, or build it with --config={config}.'
+      f'{builder_folder}: holds {made} patches, config.patches and '
+      f'config.channels ask for {config}; make them equal, or build it with '
+      f'--config={config}.'
     )
   stored = metadata(builder_folder)
   stage = stored['candidates']
@@ -182,10 +176,6 @@ def load_as(
     examples._replace(cohort=np.full(len(examples.key), cohort_name)),
     scans._replace(cohort=np.full(len(scans.scan), cohort_name)),
   )
-
-
-def _spoken(beside: Sequence[str]) -> str:
-  return ' + '.join(['swi', *beside])
 
 
 def load(builder_folder: str | pathlib.Path) -> Examples:
