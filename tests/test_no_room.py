@@ -201,7 +201,7 @@ def test_a_study_goes_on_when_there_is_room_again(
     for owner, name, left in (
       (examples_lib, 'build', 1 << 16),
       (checkpoint.Checkpoints, 'save', 1 << 19),
-      (html, 'write', 1 << 16),
+      (study_page, 'write', 1 << 16),
     ):
       capfd.readouterr()
       with monkeypatch.context() as patch:

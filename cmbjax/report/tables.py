@@ -20,6 +20,10 @@ DASH = '–'
 _MOST_DIGITS = 9  # single precision has no more
 
 
+# Its axes, each a list of numbers.
+Curve = tuple[list[float], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
   """How one metric is headed and written."""
@@ -144,15 +148,17 @@ class ResultRow:
   num_scans: int
   num_candidates: int
   num_lesions: int
-  roc: tuple | None
-  froc: tuple | None = None
-  reliability: tuple | None = None
+  roc: Curve | None
+  froc: Curve | None = None
+  reliability: Curve | None = None
   calibration: dict[str, Interval] = dataclasses.field(default_factory=dict)
   agreement: dict[str, Interval] = dataclasses.field(default_factory=dict)
-  grades: tuple = ()
+  grades: list[list[int]] = dataclasses.field(default_factory=list)
   bootstrap: dict[str, Interval] = dataclasses.field(default_factory=dict)
-  seeds: tuple = ()
-  parts: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
+  seeds: tuple[float | None, ...] = ()
+  parts: dict[str, dict[str, tuple[Interval, int]]] = dataclasses.field(
+    default_factory=dict
+  )
   kind: str = predictions_lib.ENSEMBLE
   calibrated_by: str = ''
   points: dict[str, ScoredPoint] = dataclasses.field(default_factory=dict)
