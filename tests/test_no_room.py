@@ -19,6 +19,7 @@ from cmbjax import cli, files, main
 from cmbjax.data import examples as examples_lib
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
+from cmbjax.report import study_page
 from cmbjax.review.cases import sources
 from cmbjax.training import checkpoint, packed
 from tests import mounted, readings, small_cohorts, spoilt_readers
