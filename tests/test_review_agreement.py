@@ -18,8 +18,7 @@ from cmbjax.evaluation.raters import Spread
 from cmbjax.review.log import composed, journal
 from cmbjax.review.readers import agreement, figures, merge, numbers
 from cmbjax.review.readers import report as agreement_report
-from tests import browser as browser_lib
-from tests import readings
+from tests import browser, readings
 
 NEW = (6, 15, 3)
 FAR = (20, 4, 9)
@@ -366,22 +365,17 @@ def test_drawings_hold_all_that_they_draw():
   assert (bar.get_x(), bar.get_width()) == (2.0, 3.0)
 
 
-@pytest.mark.skipif(browser_lib.find() is None, reason='no Chromium')
-def test_page_fits_and_asks_for_nothing(root, tmp_path):
+@browser.needed
+def test_page_fits_and_asks_for_nothing(page, root, tmp_path):
   path = agreement_report.write(root, None, tmp_path)
-  with browser_lib.opened() as browser:
-    for width in (1280, 400):
-      browser.open(path, width=width)
-      assert browser.run('document.documentElement.scrollWidth <= innerWidth')
-      asked = [a for a in browser.requests() if not a.startswith('data:')]
-      assert asked == [path.as_uri()]
-      assert browser.complaints() == []
+  for width in (1280, 400):
+    browser.check_file(page, path, width=width)
 
 
 def test_none_of_it_needs_jax():
   code = (
-    'import sys; from cmbjax.review.readers import merge, report; '
-    'from cmbjax.review.export import cohort, verdicts_import; '
+    'import sys; from cmbjax.review.export import cohort, verdicts_import; '
+    'from cmbjax.review.readers import merge, report; '
     'assert "jax" not in sys.modules'
   )
   subprocess.run([sys.executable, '-c', code], check=True)

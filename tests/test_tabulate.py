@@ -6,7 +6,7 @@ import pytest
 from cmbjax.data import examples
 from cmbjax.study import config as configs
 from cmbjax.study import plan as plan_lib
-from cmbjax.study import tabulate
+from cmbjax.study import resolve, tabulate
 
 LIKE = (7.0, 0.016, (0.5, 0.5, 2.0))
 
@@ -47,7 +47,7 @@ def test_patches_have_no_scans():
 
 def test_a_strategy_is_described_as_the_chosen_point_of_a_sweep_has_it():
   config = configs.load('configs/scratch.py')
-  points = configs.points(
+  points = resolve.points(
     config,
     [
       {'study.strategies.scratch.frozen': frozen, 'model.name': model}

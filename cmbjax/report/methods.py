@@ -157,8 +157,6 @@ def _data(study: StudyTables) -> str:
 _STAGES = {
   'frst': '2-D fast radial symmetry with 3-D region growing and geometric '
   'gates',
-  'hessian': 'the Hessian of the image at several scales with 3-D region '
-  'growing and geometric gates',
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files, plugins
-from cmbjax.study import config as configs
+from cmbjax.study import settings
 from cmbjax.study.spec import Point, Recipe
 
 # Part of every fingerprint: raise it when the same settings would give other
@@ -136,7 +136,7 @@ def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
     data,
     rows,
     recipe.epochs,
-    {key: configs.get(config, key) for key in decides},
+    {key: settings.get(config, key) for key in decides},
     {key: source_of(config, key) for key in PARTS},
     source,
   )
@@ -144,7 +144,7 @@ def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
 
 def source_of(config, key: str) -> str:
   """The source text of a part that is not built in; else ''."""
-  name = configs.get(config, key)
+  name = settings.get(config, key)
   if not plugins.is_plugin(name):
     return ''
   return plugins.source(name, plugins.find(name, key=f'config.{key}', known={}))
@@ -177,7 +177,7 @@ def _variant(point: Point, recipe: Recipe) -> str:
   wanted = [
     key for key in point.overrides if any(_matters(key, one) for one in chain)
   ]
-  return configs.title(point.overrides, wanted)
+  return settings.title(point.overrides, wanted)
 
 
 def _matters(key: str, recipe: Recipe) -> bool:

@@ -16,15 +16,16 @@ from cmbjax import files, sealed
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
-from cmbjax.detect import learned
+from cmbjax.detect import points
 from cmbjax.errors import InputError
 from cmbjax.evaluation import prediction_files
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.study.material import Material
+from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Planned, source_of
 from cmbjax.study.spec import Study
-from cmbjax.study.train import Trained, Workshop, make_job, network_of
+from cmbjax.study.train import Workshop, make_job
 from cmbjax.training import held_out, hosts, loop, replicas
 
 SELECTION = (
@@ -69,7 +70,7 @@ def predict_all(
       name,
       recipe.strategy.label,
       trained[name],
-      chosen[name].recipe.config if name in chosen else network_of(recipe),
+      chosen[name].recipe.config if name in chosen else recipe.config,
       chosen.get(name),
     )
     for name, recipe in study.recipes.items()
@@ -194,7 +195,7 @@ def _store_points(
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
   material, evaluation = shop.material, judge.config.evaluation
-  learned.store(
+  points.store(
     shop.workdir / 'models' / judge.name,
     fingerprint=judge.networks.fingerprint,
     threshold=evaluation.threshold,

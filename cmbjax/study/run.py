@@ -15,10 +15,9 @@ import jax
 from ml_collections import ConfigDict
 
 from cmbjax import files
-from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
+from cmbjax.study import networks, ready, resolve, settings, train
 from cmbjax.study import plan as plan_lib
-from cmbjax.study import ready, train, values
 from cmbjax.study import sweep as sweep_lib
 from cmbjax.study.spec import Point
 from cmbjax.training import hosts, record, watch, writers
@@ -53,8 +52,8 @@ def study(
     InputError: a cohort, label, split, weight or folder cannot be used.
   """
   workdir = ready.local(workdir)
-  points = configs.points(config, sweep)
-  same = {f'config.{key}': v for key, v in configs.flat(config).items()}
+  points = resolve.points(config, sweep)
+  same = {f'config.{key}': v for key, v in settings.flat(config).items()}
   del same['config.simulate.jobs']  # of one machine
   hosts.check_same(same | {'sweep()': list(sweep)} | record.versions())
   checked = ready.check(points, workdir, overwrite=overwrite)
@@ -81,14 +80,14 @@ def _run(
     ),
   )
   material_lib.check_pretraining(study, material)
-  given = {one.name: train.load_given(one) for one in study.given}
+  given = {one.name: networks.load_given(one) for one in study.given}
   plan = plan_lib.plan(
     points,
     lambda recipe: train.data_of(material, recipe),
     {name: one.fingerprint for name, one in given.items()},
   )
   hosts.check_same({'scans': [one.fingerprint for one in plan.trainings]})
-  log = record.RunRecord(workdir / 'record.json', values.plain(study.config))
+  log = record.RunRecord(workdir / 'record.json', settings.plain(study.config))
   log.write(
     setting=setting,
     fold_hash=material.folds.hash,
@@ -126,7 +125,7 @@ def _observer(
     yield watch.Observer()
     return
   opened = writers.open_writers(
-    config.writers, workdir, title=config.name, config=configs.flat(config)
+    config.writers, workdir, title=config.name, config=settings.flat(config)
   )
   observer = watch.Observer(
     workdir, writers=opened, profile=workdir / 'profile' if profile else None

@@ -12,6 +12,7 @@ import numpy as np
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.study import train
+from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Plan, Planned
 from cmbjax.training import checkpoint, held_out, hosts, replicas
 
@@ -19,7 +20,7 @@ _NOT_SHOWN = ('strategy', 'fold', 'seed')
 
 
 def choose(
-  plan: Plan, done: Mapping[str, train.Trained], shop: train.Workshop
+  plan: Plan, done: Mapping[str, Trained], shop: train.Workshop
 ) -> dict[str, Planned]:
   """Of each strategy the training with the smallest held-out loss.
 
@@ -70,7 +71,7 @@ def choose(
 
 
 def held_out_loss(
-  one: Planned, networks: train.Trained, shop: train.Workshop
+  one: Planned, networks: Trained, shop: train.Workshop
 ) -> float:
   """Mean cross-entropy of the training candidates, each out of fold.
 

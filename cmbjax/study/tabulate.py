@@ -11,17 +11,17 @@ import numpy as np
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
-from cmbjax.detect import classifier
+from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.report import rows, tables
 from cmbjax.study import predict, train
 from cmbjax.study.material import Material
 from cmbjax.study.plan import Planned
+from cmbjax.study.settings import plain
 from cmbjax.study.spec import Recipe, Study
 from cmbjax.study.train import Workshop
-from cmbjax.study.values import plain
-from cmbjax.training import checkpoint, record
+from cmbjax.training import record
 from cmbjax.weights import catalogue
 
 NUM_SHOWN = 6  # patches in a gallery of the report
@@ -124,7 +124,7 @@ def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
 def _stored(study: Study, shop: Workshop, name: str) -> dict | None:
   """Operating points and calibration beside the weights of a strategy."""
   folder = study.recipes[name].folder or shop.workdir / 'models' / name
-  return classifier.stored_points(folder)
+  return points.stored(folder)
 
 
 def _removed(
@@ -244,7 +244,7 @@ def _study_record(
   config = study.config
   variants = {name: one.variant for name, one in chosen.items()}
   used = _as_used(study, chosen)
-  models = [train.network_of(used[n]).model.name for n in study.reported]
+  models = [used[n].config.model.name for n in study.reported]
   return {
     **options,
     'model': ', '.join(dict.fromkeys(models)),
@@ -264,10 +264,10 @@ def _pretrained(study: Study) -> dict[str, str]:
   """Where weights came from that this run did not train."""
   texts = []
   for recipe in study.given:
-    known = checkpoint.read_record(recipe.folder)
+    known = recipe.known
     bundled = recipe.folder in catalogue.shipped().values()
     owner = 'bundled with cmbjax' if bundled else 'given'
-    kind = 'simulated ' if known.get('simulated') else ''
+    kind = 'simulated ' if known['simulated'] else ''
     texts.append(
       f'The {recipe.strategy.label} weights are {owner}, trained on '
       f'{len(known["subjects"])} {kind}subjects (fingerprint '

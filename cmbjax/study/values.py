@@ -11,18 +11,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cmbjax.data.channels import CHANNELS, in_order
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import claims
+from cmbjax.models import convolution
+from cmbjax.simulate.protocols import PROTOCOLS
+from cmbjax.study.settings import KINDS, get, keys
 from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study
-from cmbjax.training import writers
+from cmbjax.training import runner, writers
 
-KINDS = {
-  bool: 'true or false',
-  int: 'a whole number',
-  float: 'a number',
-  str: 'text',
-  tuple: 'a list such as "(1,2)"',
-}
 PATCHES = ('native', 'resampled')
 DTYPES = ('float32', 'bfloat16')
 INTERVALS = ('jackknife', 'bootstrap')
@@ -63,71 +60,6 @@ _BETWEEN_0_AND_1 = (
   'evaluation.level',
 )
 _MOST_SUBJECTS = 10**6
-
-
-def keys(config: ConfigDict, prefix: str = '') -> list[str]:
-  """All dotted names of values."""
-  out = []
-  for name, value in config.items():
-    if isinstance(value, ConfigDict):
-      out += keys(value, f'{prefix}{name}.')
-    else:
-      out.append(prefix + name)
-  return out
-
-
-def get(config: ConfigDict, key: str):
-  """The value of a dotted name."""
-  for part in key.split('.'):
-    config = config[part]
-  return config
-
-
-def flat(config: ConfigDict) -> dict[str, Any]:
-  """All values by dotted name."""
-  return {key: get(config, key) for key in keys(config)}
-
-
-def put(config: ConfigDict, key: str, value: Any) -> None:
-  """Changes the value of a dotted name.
-
-  Args:
-    config: is changed.
-    key: such as 'train.epochs'.
-    value: of the same kind.
-  """
-  section, _, last = key.rpartition('.')
-  (get(config, section) if section else config)[last] = value
-
-
-def assign(config: ConfigDict, key: str, value: Any, *, of: str) -> None:
-  """As `put`, for a value of the same kind.
-
-  Args:
-    config: that is changed.
-    key: dotted.
-    value: a whole number will do for a number.
-    of: whose value it is, for the message.
-
-  Raises:
-    InputError: it is of another kind.
-  """
-  kind = type(get(config, key))
-  value = float(value) if kind is float and type(value) is int else value
-  if type(value) is not kind:
-    raise InputError(f'{of}: {key} is {value!r}, must be {KINDS[kind]}.')
-  put(config, key, value)
-
-
-def plain(value: Any) -> Any:
-  """A config or a value of it as JSON takes it, for records."""
-  if hasattr(value, '_asdict'):
-    value = value._asdict()
-  if isinstance(value, ConfigDict | Mapping):
-    return {str(name): plain(value[name]) for name in value}
-  if isinstance(value, list | tuple):
-    return [plain(item) for item in value]
-  return value
 
 
 def check_kinds(config: ConfigDict, base: ConfigDict) -> None:
@@ -241,9 +173,6 @@ def check_numbers(config: ConfigDict) -> None:
   train = config.train
   _choices('train.output_bias', (train.output_bias,), OUTPUT_BIASES)
   _choices('model.dtype', (config.model.dtype,), DTYPES)
-  from cmbjax.models import convolution
-  from cmbjax.training import runner
-
   _choices('train.backend', (train.backend,), runner.BACKENDS)
   forms = ('auto', *convolution.FORMS)
   _choices('model.convolution', (config.model.convolution,), forms)
@@ -319,8 +248,6 @@ def _cohort(name: str, one: Cohort) -> None:
       'path, or leave it empty to simulate a cohort.'
     )
   if one.protocol and not one.folder:
-    from cmbjax.simulate.protocols import PROTOCOLS
-
     known = (*PROTOCOLS, PROTOCOL_OF_ALL)
     _choices(f'study.cohorts.{name}.protocol', (one.protocol,), known)
 
@@ -401,8 +328,6 @@ def _expression(key: str, text: str) -> None:
 
 
 def _channels(channels: Sequence[str]) -> None:
-  from cmbjax.data.channels import CHANNELS, in_order
-
   _choices('channels', channels, CHANNELS)
   if not in_order(channels):
     raise InputError(

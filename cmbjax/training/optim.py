@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # 2019, arXiv:1711.05101.
 OPTIMIZERS = {'adamw': optax.adamw}
 PLATEAU = 'plateau'
+_SCHEDULE = 'config.train.schedule'
 # What optax adds to `min_delta` must be above 0; this changes no comparison.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # Rate, steps, smallest rate and warm-up with which a schedule is tried.
@@ -90,17 +91,15 @@ def find_optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
   Raises:
     InputError: there is none, or it cannot be used so.
   """
-  found = plugins.find(name, key='config.train.optimizer', known=OPTIMIZERS)
-  try:
+  key = 'config.train.optimizer'
+  must = (
+    'take learning_rate as an array and return an optax.GradientTransformation'
+  )
+  found = plugins.find(name, key=key, known=OPTIMIZERS)
+  with plugins.tried(name, key=key, must=must):
     jax.eval_shape(
       functools.partial(_trial, found), jnp.float32(1), jnp.float32(0)
     )
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'config.train.optimizer: {shown(name)!r} cannot be used '
-      f'({type(error).__name__}: {_first_line(error)}); it must take '
-      'learning_rate as an array and return an optax.GradientTransformation.'
-    ) from error
   return found
 
 
@@ -116,7 +115,7 @@ def find_schedule(name: str) -> Callable[..., optax.Schedule]:
   Raises:
     InputError: there is none, or it gives no usable rates.
   """
-  found = plugins.find(name, key='config.train.schedule', known=SCHEDULES)
+  found = plugins.find(name, key=_SCHEDULE, known=SCHEDULES)
   _rates(name, found, *_TRIAL)
   return found
 
@@ -243,19 +242,14 @@ def _rates(
   warmup: float,
 ) -> np.ndarray:
   more = {'min_learning_rate': min_learning_rate, 'warmup': warmup}
-  try:
+  must = 'take (learning_rate, steps) and return an optax schedule'
+  with plugins.tried(name, key=_SCHEDULE, must=must):
     rule = schedule(learning_rate, steps, **plugins.accepted(schedule, more))
     out = np.asarray(jax.vmap(rule)(jnp.arange(steps)), np.float32)
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'config.train.schedule: {shown(name)!r} cannot be used '
-      f'({type(error).__name__}: {_first_line(error)}); it must take '
-      '(learning_rate, steps) and return an optax schedule.'
-    ) from error
   good = out.shape == (steps,) and np.isfinite(out).all() and (out >= 0).all()
   if not good:
     raise InputError(
-      f'config.train.schedule: {shown(name)!r} gives rates of shape '
+      f'{_SCHEDULE}: {shown(name)!r} gives rates of shape '
       f'{out.shape} from {np.min(out):g} to {np.max(out):g} for {steps} steps; '
       'it must give one finite number from 0 for each step.'
     )
@@ -286,7 +280,3 @@ def _share(least: float, rate: float) -> float:
   with np.errstate(divide='ignore', invalid='ignore'):
     share = np.float32(least) / np.float32(rate)
   return float(min(share, 1)) if np.isfinite(share) else 1.0
-
-
-def _first_line(error: Exception) -> str:
-  return shown(next(iter(str(error).splitlines()), ''))

@@ -59,17 +59,14 @@ class Replica(NamedTuple):
   warmup: float = 0.0
 
 
-def from_record(rows: Sequence[Sequence | Mapping]) -> tuple[Replica, ...]:
-  """The rows of `weights.json`: dicts, or lists of values as they once were.
+def from_record(rows: Sequence[Mapping[str, Any]]) -> tuple[Replica, ...]:
+  """The rows of `weights.json`.
 
   Raises:
     InputError: a row has other settings than a replica of this version.
   """
   try:
-    return tuple(
-      Replica(**row) if isinstance(row, Mapping) else Replica(*row)
-      for row in rows
-    )
+    return tuple(Replica(**row) for row in rows)
   except TypeError as error:
     raise InputError(
       f'replicas of weights.json: cannot be read ({shown(error)}); they may be '
@@ -266,19 +263,17 @@ def find_loss(name: str) -> Callable:
   Raises:
     InputError: there is none, or it gives something else.
   """
-  found = plugins.find(name, key='config.train.loss', known=LOSSES)
+  key, must = (
+    'config.train.loss',
+    'take logits [B] and labels [B] as JAX arrays',
+  )
+  found = plugins.find(name, key=key, known=LOSSES)
   some = jax.ShapeDtypeStruct((3,), jnp.float32)
-  try:
+  with plugins.tried(name, key=key, must=must):
     shape = getattr(jax.eval_shape(found, some, some), 'shape', None)
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'config.train.loss: {shown(name)!r} cannot be used '
-      f'({type(error).__name__}: {shown(error)}); it must take logits [B] and '
-      'labels [B] as JAX arrays.'
-    ) from error
   if shape != some.shape:
     raise InputError(
-      f'config.train.loss: {shown(name)!r} gives shape {shape} for logits and '
+      f'{key}: {shown(name)!r} gives shape {shape} for logits and '
       'labels of shape (3,); it must give the loss of each example, (3,).'
     )
   return found

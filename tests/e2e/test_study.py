@@ -309,14 +309,14 @@ def test_killed_and_run_again_gives_the_same_numbers(cohorts, tmp_path):
   assert errors.splitlines()[-1] == (
     'cmbjax: stopped and saved; run it again to go on.'
   )
-  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
+  assert list(killed.glob('models/7t/checkpoints/epoch-*.json'))
   record = json.loads((killed / 'record.json').read_text())
   assert record['status'] == 'incomplete'
   # Another setting deletes nothing of it.
   rate = '--config.train.learning_rate=3e-4'
   refused = call(killed, *given(cohorts), *SMALL, rate)
   assert_one_line(refused, 2, 'train.learning_rate was 0.0001, is 0.0003')
-  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
+  assert list(killed.glob('models/7t/checkpoints/epoch-*.json'))
   code, _ = interrupt(killed, signal.SIGKILL, *given(cohorts), *SMALL)
   assert code == -signal.SIGKILL
   again = call(killed, *given(cohorts), *SMALL)
@@ -362,7 +362,6 @@ def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
     (['--config.train.folds=50'], 2, 'config.train.folds'),
     (['--config.test_subjects.btumor_3t=0'], 2, '1 or more'),
     (['--config.simulate.slab_mm=3'], 2, '8 to 200'),
-    (['--config.train.combined_start=7t'], 2, 'strategies.combined.starts now'),
     (['--config.evaluation.draws=1000000000000'], 2, '1 to 1,000,000'),
     (['--workdir=gs://bucket/run'], 2, 'is a remote address'),
     ([f'--config={ROOT}/configs/study.py'], 2, 'given twice'),
