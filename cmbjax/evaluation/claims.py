@@ -126,7 +126,7 @@ def judge(
   if alone and not significant and side:
     start += f'; p {test.p:.3f} alone, {p_holm:.3f} after Holm'
     start += f' over {num_claims} claims'
-  return _lacking(claim, test, sizes, start, level, family)
+  return _lacking(claim, test, sizes, start=start, level=level, family=family)
 
 
 def _why_open(claim, gap, side, alone) -> str:
@@ -141,7 +141,15 @@ def _why_open(claim, gap, side, alone) -> str:
   return start
 
 
-def _lacking(claim, test, sizes, start, level, family) -> Judgement:
+def _lacking(
+  claim: Claim,
+  test: Test,
+  sizes: tuple[int, ...],
+  *,
+  start: str,
+  level: float,
+  family: int,
+) -> Judgement:
   """An undecided claim with the subjects that would decide it."""
   gap, size = test.difference, min(sizes)
   error = power.error_of(gap.low, gap.high, size, level=level)

@@ -94,26 +94,34 @@ def sensitivity_draws(
   np.add.at(count, where, np.asarray(scans.num_lesions, float))
   found = _cut(
     weights,
-    np.searchsorted(subject, predictions.subject[false]),
-    np.searchsorted(subject, scans.subject[place[rank]]),
-    above,
-    weights @ np.bincount(where, minlength=len(subject)).astype(float),
     rates,
+    false_owner=np.searchsorted(subject, predictions.subject[false]),
+    lesion_owner=np.searchsorted(subject, scans.subject[place[rank]]),
+    above=above,
+    scans=weights @ np.bincount(where, minlength=len(subject)).astype(float),
   )
   with np.errstate(invalid='ignore', divide='ignore'):
     return found / (weights @ count)
 
 
-def _cut(weights, false_owner, lesion_owner, above, scans, rates):
+def _cut(
+  weights: np.ndarray,
+  rates: Sequence[float],
+  *,
+  false_owner: np.ndarray,
+  lesion_owner: np.ndarray,
+  above: np.ndarray,
+  scans: np.ndarray,
+) -> np.ndarray:
   """Weighted lesions above the threshold of each rate, [rates, D].
 
   Args:
     weights: [D, S].
+    rates: false positives per scan that are allowed.
     false_owner: [F] subject of each mimic, the most likely first.
     lesion_owner: [L] subject of each lesion, the most likely first.
     above: [L] mimics that are as likely or more so.
     scans: [D] scans of each draw.
-    rates: false positives per scan that are allowed.
   """
   found = np.zeros((len(rates), len(weights)))
   budget = np.asarray(rates, float)[None] * scans[:, None] + 1e-9  # [D, rates]

@@ -5,7 +5,7 @@ them, whatever is shown.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -126,51 +126,61 @@ def orderings(
     for claim in here
     if claim.kind != MANY_REMOVED
   }
-  adjusted = dict(
-    zip(tested, permutation.holm([one.test.p for one in tested.values()]))
-  )
-  level = how.get('level', 0.95)
-  known = [p for p in adjusted.values() if p is not None]
-  # What the next claim has to reach, by Holm's steps.
-  left = sum(p > 1 - level for p in known)
+  tests = [one.test for one in tested.values()]
+  family = _Family(tests, how.get('level', 0.95))
+  adjusted = dict(zip(tested, family.adjusted))
   judged = []
   for claim in here:
-    what = {
-      'claim': claim.text + (' (our reading)' if claim.inferred else ''),
-      'rows': _rows(claim, numbers or {}, labels or {}),
-      'kind': claim.kind,
-      'margin': claim.margin,
-    }
     if claim.kind == MANY_REMOVED:
       found = _removed(claim, predictions, scans, threshold, how)
-      judged.append(Ordering(**what, **found))
-      continue
-    one = tested[claim]
-    found = judge(
-      claim,
-      one.test,
-      one.sizes,
-      level=level,
-      p_holm=adjusted[claim],
-      family=max(left, 1),
-      num_claims=len(known),
-    )
+    else:
+      found = family.judge(tested[claim], adjusted[claim])
+      found['by_seed'] = _seed_differences(claim, predictions, by_seed or {})
     judged.append(
       Ordering(
-        **what,
-        metric='auc',
-        difference=one.test.difference,
-        p=one.test.p,
-        p_holm=adjusted[claim],
-        fp_difference=one.fp,
-        design=one.test.assumption,
-        by_seed=_seed_differences(claim, predictions, by_seed or {}),
-        num_subjects=min(one.sizes),
-        bootstrap=one.drawn,
-        **found._asdict(),
+        claim=claim.text + (' (our reading)' if claim.inferred else ''),
+        rows=_rows(claim, numbers or {}, labels or {}),
+        kind=claim.kind,
+        margin=claim.margin,
+        **found,
       )
     )
   return judged
+
+
+class _Family:
+  """All claims about AUC together, which Holm's correction is over."""
+
+  def __init__(self, tests: Sequence[Test], level: float):
+    self.adjusted = permutation.holm([test.p for test in tests])
+    self._level = level
+    known = [p for p in self.adjusted if p is not None]
+    self._size = len(known)
+    # What the next claim has to reach, by Holm's steps.
+    self._left = max(sum(p > 1 - level for p in known), 1)
+
+  def judge(self, one: _Tested, p_holm: float | None) -> dict[str, Any]:
+    """Fields of `Ordering` for a claim about AUC."""
+    verdict = judge(
+      one.claim,
+      one.test,
+      one.sizes,
+      level=self._level,
+      p_holm=p_holm,
+      family=self._left,
+      num_claims=self._size,
+    )
+    return {
+      'metric': 'auc',
+      'difference': one.test.difference,
+      'p': one.test.p,
+      'p_holm': p_holm,
+      'fp_difference': one.fp,
+      'design': one.test.assumption,
+      'num_subjects': min(one.sizes),
+      'bootstrap': one.drawn,
+      **verdict._asdict(),
+    }
 
 
 def _test(claim, predictions, scans, threshold, how) -> _Tested:
@@ -257,7 +267,7 @@ def _regroup(first, second, *, seed) -> float | None:
   )
 
 
-def _removed(claim, predictions, scans, threshold, how) -> dict:
+def _removed(claim, predictions, scans, threshold, how) -> dict[str, Any]:
   """Fields of `Ordering` for a claim about the mimics that one row removes."""
   p, counts = predictions[claim.first], scans[claim.first[1]]
   share = metrics.evaluate(p, counts, threshold=threshold, **how)['fp_removed']

@@ -102,7 +102,9 @@ def crop(
     field_mm: at least so much is shown; the volume's edge may cut it.
     slab_mm: minimum over so thick a slab; 0 is one slice.
   """
-  part, box = _window(image, centre, spacing_mm, plane, field_mm, slab_mm)
+  part, box = _window(
+    image, centre, spacing_mm, plane, field_mm=field_mm, slab_mm=slab_mm
+  )
   return _placed(to_grey(shown(part.min(plane.normal))), box, spacing_mm, plane)
 
 
@@ -127,7 +129,7 @@ def outline(
 
   The path runs along voxel sides, in the frame of `crop`.
   """
-  part, box = _window(labels, centre, spacing_mm, plane, field_mm, 0.0)
+  part, box = _window(labels, centre, spacing_mm, plane, field_mm=field_mm)
   part = shown(part.min(plane.normal))
   if not part.any():
     return '', ''
@@ -161,7 +163,15 @@ def _runs(sides: np.ndarray) -> Iterator[tuple[int, int, int]]:
     yield int(row), int(start), int(end)
 
 
-def _window(array, centre, spacing_mm, plane, field_mm, slab_mm):
+def _window(
+  array: np.ndarray,
+  centre: Sequence[int],
+  spacing_mm: Sequence[float],
+  plane: Plane,
+  *,
+  field_mm: float,
+  slab_mm: float = 0.0,
+) -> tuple[np.ndarray, list[int]]:
   """The part of `array` that is shown; per axis first voxel - centre."""
   parts, firsts = [], []
   for axis in range(3):
