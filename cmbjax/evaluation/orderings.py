@@ -118,16 +118,14 @@ def orderings(
   here = [
     claim
     for claim in claims
-    if claim.first in predictions
-    and (claim.second is None or claim.second in predictions)
+    if {claim.first, claim.second or claim.first} <= set(predictions)
   ]
   tested = {
     claim: _test(claim, predictions, scans, threshold, how)
     for claim in here
     if claim.kind != MANY_REMOVED
   }
-  tests = [one.test for one in tested.values()]
-  family = _Family(tests, how.get('level', 0.95))
+  family = _Family(list(tested.values()), how.get('level', 0.95))
   adjusted = dict(zip(tested, family.adjusted))
   judged = []
   for claim in here:
@@ -151,8 +149,8 @@ def orderings(
 class _Family:
   """All claims about AUC together, which Holm's correction is over."""
 
-  def __init__(self, tests: Sequence[Test], level: float):
-    self.adjusted = permutation.holm([test.p for test in tests])
+  def __init__(self, tested: Sequence[_Tested], level: float):
+    self.adjusted = permutation.holm([one.test.p for one in tested])
     self._level = level
     known = [p for p in self.adjusted if p is not None]
     self._size = len(known)

@@ -67,7 +67,13 @@ def literal(text: str) -> str:
 
 
 def draw_roc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
-  """ROC curves of the strategies on one test set."""
+  """ROC curves of the strategies on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if row.roc is None:
@@ -84,7 +90,13 @@ def draw_roc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
 
 
 def draw_froc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
-  """Sensitivity of all lesions against FP per scan on one test set."""
+  """Sensitivity of all lesions against FP per scan on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   for row in rows:
     if row.froc is not None:
       ax.plot(
@@ -102,7 +114,13 @@ def draw_froc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
 
 
 def draw_reliability(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
-  """Share of microbleeds against likelihood on one test set."""
+  """Share of microbleeds against likelihood on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if not row.reliability or not row.reliability[0]:
@@ -118,7 +136,13 @@ def draw_reliability(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
 
 
 def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
-  """Candidates per scan of each cohort."""
+  """Candidates per scan of each cohort.
+
+  Args:
+    ax: where to draw.
+    cohorts: one bar for each of its two kinds of candidates.
+    look: labels and colours.
+  """
   for y, cohort in enumerate(cohorts):
     scans = max(cohort.num_scans, 1)
     colour = look.test_colour(cohort.name)
@@ -147,7 +171,14 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
 def draw_rows(
   ax: Axes, rows: Sequence[ResultRow], metric: Metric, look: Look
 ) -> None:
-  """One metric of all rows, coloured by test set."""
+  """One metric of all rows, coloured by test set.
+
+  Args:
+    ax: where to draw.
+    rows: from above downwards.
+    metric: what is drawn, and its kind.
+    look: labels and colours.
+  """
   for y, row in enumerate(rows):
     interval = row.metrics.get(metric.name)
     colour = look.test_colour(row.test)
@@ -172,14 +203,26 @@ def draw_rows(
 
 
 def draw_loss(ax: Axes, curves: Sequence[dict], look: Look) -> None:
-  """Validation loss of one strategy: each replica thin, the mean strong."""
+  """Validation loss of one strategy: each replica thin, the mean strong.
+
+  Args:
+    ax: where to draw.
+    curves: epochs of one strategy, see `StudyTables.learning`.
+    look: labels and colours.
+  """
   _draw_replicas(ax, curves, 'validation_loss', look)
   ax.set_ylabel('validation loss')
   ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
 
 
 def draw_rate(ax: Axes, curves: Sequence[dict], look: Look) -> None:
-  """Learning rate of each replica of one strategy."""
+  """Learning rate of each replica of one strategy.
+
+  Args:
+    ax: where to draw.
+    curves: epochs of one strategy, see `StudyTables.learning`.
+    look: labels and colours.
+  """
   _draw_replicas(ax, curves, 'learning_rate', look, mean=False)
   ax.set(yscale='log', xlabel='epoch', ylabel='learning rate')
   values = [c['learning_rate'] for c in curves if c.get('learning_rate')]

@@ -6,12 +6,12 @@ voxel unless the name says otherwise.
 """
 
 import base64
-import struct
-import zlib
+import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 
 class Plane(NamedTuple):
@@ -52,21 +52,10 @@ class Picture(NamedTuple):
 
 
 def png(grey: np.ndarray) -> bytes:
-  """[V, U] uint8 to an 8-bit grey PNG file; the smaller of two filters."""
-  height, width = grey.shape
-  rows = np.ascontiguousarray(grey, np.uint8)
-  plain = np.pad(rows, ((0, 0), (1, 0)))
-  up = np.diff(rows, axis=0, prepend=np.zeros((1, width), np.uint8))
-  up = np.pad(up, ((0, 0), (1, 0)), constant_values=2)
-  data = min((zlib.compress(a.tobytes(), 9) for a in (plain, up)), key=len)
-  head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
-  return b'\x89PNG\r\n\x1a\n' + b''.join(
-    struct.pack('>I', len(body))
-    + kind
-    + body
-    + struct.pack('>I', zlib.crc32(kind + body))
-    for kind, body in ((b'IHDR', head), (b'IDAT', data), (b'IEND', b''))
-  )
+  """[V, U] uint8 to an 8-bit grey PNG file."""
+  buffer = io.BytesIO()
+  Image.fromarray(np.ascontiguousarray(grey, np.uint8)).save(buffer, 'PNG')
+  return buffer.getvalue()
 
 
 def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
@@ -128,6 +117,17 @@ def outline(
   """Border of lesion `index`, and of all others, as SVG path data.
 
   The path runs along voxel sides, in the frame of `crop`.
+
+  Args:
+    labels: [X, Y, Z] int, 0 outside all lesions.
+    centre: voxel.
+    spacing_mm: voxel sizes.
+    plane: what is seen.
+    field_mm: as of `crop`.
+    index: label of the lesion; 0 for none.
+
+  Returns:
+    Path of the lesion and path of all others, '' for nothing.
   """
   part, box = _window(labels, centre, spacing_mm, plane, field_mm=field_mm)
   part = shown(part.min(plane.normal))
@@ -225,7 +225,13 @@ class BrainBox(NamedTuple):
 def frame(
   mask: np.ndarray, spacing_mm: Sequence[float], *, margin_mm: float = 4.0
 ) -> BrainBox:
-  """Bounding box of the brain and a margin; the whole grid when empty."""
+  """Bounding box of the brain and a margin; the whole grid when empty.
+
+  Args:
+    mask: [X, Y, Z] bool.
+    spacing_mm: voxel sizes.
+    margin_mm: round the brain, as far as the grid goes.
+  """
   box = []
   for axis in range(3):
     others = tuple(other for other in range(3) if other != axis)
@@ -244,7 +250,13 @@ def glass(
 ) -> Picture:
   """Mean through the brain, stretched to its range, on pixels of about 1 mm.
 
-  Fades where little brain lies behind a pixel.
+  Fades where little brain is behind a pixel.
+
+  Args:
+    image: [X, Y, Z] 0..1.
+    mask: [X, Y, Z] bool.
+    around: what is shown.
+    plane: from where.
   """
   inside = mask[around.box]
   brain = np.where(inside, image[around.box], 0).sum(plane.normal, dtype=float)
@@ -262,6 +274,11 @@ def slabs(
   image: np.ndarray, around: BrainBox, *, most: int = 20
 ) -> list[tuple[int, int, Picture]]:
   """Axial minimum projections that together show every slice once.
+
+  Args:
+    image: [X, Y, Z] 0..1.
+    around: what is shown.
+    most: projections; their thickness follows.
 
   Returns:
     First slice, last slice + 1 and picture (about 1 mm pixels), from above
