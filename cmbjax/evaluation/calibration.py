@@ -127,7 +127,7 @@ def scores(
 
 
 def _inside(found: Interval) -> Interval:
-  """Both scores lie in 0..1."""
+  """Both scores are in 0..1."""
   if found.low is None:
     return found
   return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))

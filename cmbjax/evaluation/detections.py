@@ -1,6 +1,6 @@
 """Outlined detections of whole scans against the truth, by both rules.
 
-Rule: touch and VALDO stand beside each other and are never added up; every
+Rule: touch and VALDO are shown beside each other and never added up; every
 true lesion counts, and so does every scan, empty ones too.
 """
 

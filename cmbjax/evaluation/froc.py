@@ -87,7 +87,7 @@ def sensitivity_draws(
   place = order[np.searchsorted(scans.scan[order], lesion_scan)]
   rank = np.argsort(-best, kind='stable')
   # A lesion is found when the threshold, a mimic, is strictly less likely:
-  # mimics of one likelihood stand above the same lesions, so come together.
+  # mimics of one likelihood are above the same lesions, so come together.
   above = np.searchsorted(-score[false], -best[rank], 'right')
   count = np.zeros(len(subject))
   where = np.searchsorted(subject, scans.subject)

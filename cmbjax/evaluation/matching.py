@@ -1,6 +1,6 @@
 """Detected and true label images to hits, misses and false positives.
 
-Rule: two rules exist, `touch` and `valdo`; their numbers never stand in one
+Rule: two rules exist, `touch` and `valdo`; their numbers are never in one
 table. Distances are in millimetres.
 """
 

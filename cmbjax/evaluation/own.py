@@ -25,7 +25,7 @@ _TAKES = (
 
 
 def find(name: str, *, key: str = _KEY) -> Metric:
-  """The metric that 'module:name' stands for, after a trial.
+  """The metric called 'module:name', after a trial.
 
   Args:
     name: of a function `(y [N], score [N], subject [N]) -> float`.

@@ -2,7 +2,7 @@
 
 Rule: planning takes an effect for granted. With the effect that was seen it
 is an order of magnitude; the smallest effect that these subjects can show
-does not depend on it, and stands beside it.
+does not depend on it, and is shown beside it.
 """
 
 import math

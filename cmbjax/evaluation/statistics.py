@@ -281,7 +281,7 @@ def ratio_interval(
     numerator: [S] sums per subject.
     denominator: [S] sums per subject.
     how: from `resampling`.
-    proportion: True when the ratio lies in 0..1.
+    proportion: True when the ratio is in 0..1.
     empty: the note when the denominator is zero.
   """
   total = denominator.sum()
@@ -312,7 +312,7 @@ def mean_interval(
 
   Args:
     values: [S] one per subject that has one.
-    proportion: True when values lie in 0..1.
+    proportion: True when values are in 0..1.
     empty: the note when there is no value.
     how: `method`, `draws`, `seed` and `level` of `resampling`.
   """

@@ -24,10 +24,10 @@ from cmbjax.report.tables import (
   ResultRow,
   StudyTables,
   headline,
-  likelihood_text,
   ordered,
   removed_head,
 )
+from cmbjax.report.texts import likelihood_text
 
 
 class _Plan(NamedTuple):
@@ -36,7 +36,7 @@ class _Plan(NamedTuple):
   Attributes:
     name: of the files.
     title: above it.
-    content: what is drawn; without any, there is no figure.
+    content: what is drawn; nothing to draw, no figure.
     shape: rows and columns of axes.
     size: inches.
     fill: draws on all axes.

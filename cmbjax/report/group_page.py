@@ -1,7 +1,6 @@
 """The results of all scans to one page with a table and a strip of counts.
 
-Rule: a scan that failed stands in the table with its reason, and is in no
-total.
+Rule: a scan that failed is listed with its reason, and counts in no total.
 """
 
 import collections
@@ -14,8 +13,8 @@ from typing import Any
 
 from cmbjax import files
 from cmbjax.report import pages
+from cmbjax.report.texts import DASH
 
-DASH = '–'
 LOCATIONS = ('lobar', 'deep', 'infratentorial')
 _STRIP = (640, 84)  # width and largest height of the strip, px
 _OFTEN = 3  # a warning of so many scans is written once, above the table
@@ -163,7 +162,7 @@ def _strip(done) -> dict[str, Any] | None:
 
 
 def _signs(done) -> dict[str, str]:
-  """Warnings that many scans have, with the sign that stands for each."""
+  """Warnings that many scans have, with the sign of each."""
   times = collections.Counter(
     text for row in done for text in dict.fromkeys(row.get('warnings') or ())
   )

@@ -7,10 +7,10 @@ known is a dash.
 import math
 from typing import Any
 
-from cmbjax.report import pictures, tables
+from cmbjax.report import pictures
 from cmbjax.report.pictures import AXIAL, PLANES, BrainBox
+from cmbjax.report.texts import DASH, likelihood_text
 
-DASH = '–'
 FIELD_MM = 24.0  # of a crop; zooming halves it
 SLAB_MM = 10.0  # of the minimum projection beside the slices
 # What a rejected candidate may be instead, as the review page names it.
@@ -43,7 +43,7 @@ def likelihood(lesion, result) -> str:
   point = result.operating_point
   ends = (point.get('threshold'), point.get('definite_threshold'))
   held = [float(end) for end in ends if end is not None]
-  return tables.likelihood_text(float(lesion.likelihood), *held)
+  return likelihood_text(float(lesion.likelihood), *held)
 
 
 def reason(lesion, result) -> str:

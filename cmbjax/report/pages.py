@@ -15,6 +15,7 @@ import jinja2
 import markupsafe
 
 import cmbjax
+from cmbjax.report.texts import DASH
 
 
 class Section(NamedTuple):
@@ -59,7 +60,7 @@ def _environment() -> jinja2.Environment:
     lstrip_blocks=True,
   )
   environment.globals |= {
-    'DASH': '–',
+    'DASH': DASH,
     'policy': _policy,
     'source': _source,
     'version': cmbjax.__version__,

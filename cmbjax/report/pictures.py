@@ -313,7 +313,7 @@ def _blocks(image: np.ndarray, around: BrainBox, plane: Plane) -> np.ndarray:
 
 
 def _whole(image, around: BrainBox, plane: Plane, *, levels: int) -> Picture:
-  """Blocks as a picture; what the last one lacks lies beyond left and top."""
+  """Blocks as a picture; what the last one lacks is beyond left and top."""
   sides = [around.spacing_mm[axis] for axis in (plane.right, plane.up)]
   extent = [
     count * size * side

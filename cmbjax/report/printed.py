@@ -10,18 +10,15 @@ from collections.abc import Callable
 from cmbjax.evaluation import metrics
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report.tables import (
-  DASH,
   METRICS,
-  Notes,
   StudyTables,
-  bounds,
   claims_head,
   headline,
-  number,
   numbered,
   ordered,
   own_head,
 )
+from cmbjax.report.texts import DASH, Notes, bounds, number
 
 _OWN_PER_LINE = 3  # own metrics beside each other
 

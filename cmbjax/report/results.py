@@ -1,6 +1,6 @@
 """Test rows to the tables of results, orderings, pairs and out of fold.
 
-Rule: an effect stands with its interval before any p value, and a test that
+Rule: the interval of an effect comes before any p value, and a test that
 takes candidates for independent says so.
 """
 
@@ -14,7 +14,7 @@ from cmbjax.evaluation import claims, permutation
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import methods, tables
+from cmbjax.report import methods, tables, texts
 from cmbjax.report.cells import (
   Cell,
   PageTable,
@@ -55,7 +55,7 @@ class _Column(NamedTuple):
 
 def results(study: StudyTables) -> dict[str, Any]:
   """Rows grouped and coloured by test set."""
-  look, notes, columns = look_of(study), tables.Notes(), _columns(study)
+  look, notes, columns = look_of(study), texts.Notes(), _columns(study)
   with_number = tables.numbered(study.rows)
 
   def cells(row):
@@ -125,7 +125,7 @@ def _seeds(study: StudyTables) -> PageTable:
   for row in tables.ordered(study.rows):
     known = [auc for auc in row.seeds if auc is not None]
     if len(known) > 1:
-      mean = tables.number(row.metrics['auc'].value, 'number')
+      mean = texts.number(row.metrics['auc'].value, 'number')
       every = ', '.join(f'{auc:.3f}' for auc in known)
       table.add(row, [mean, every, f'{np.std(known, ddof=1):.3f}'])
   return table
@@ -167,8 +167,8 @@ def _ordering(one: Ordering, extent: float) -> dict[str, Any]:
     if gap.low is not None:
       difference = difference._replace(track=track(gap, (-extent, extent)))
   else:
-    inside = tables.bounds(gap, 'percent')
-    difference = Cell(tables.number(gap.value, 'percent'), inside)
+    inside = texts.bounds(gap, 'percent')
+    difference = Cell(texts.number(gap.value, 'percent'), inside)
   return {
     'claim': one.claim,
     'rows': one.rows,
@@ -200,7 +200,7 @@ def _open(study: StudyTables) -> PageTable:
   for one in study.orderings:
     if one.verdict != claims.UNDECIDED or one.metric != 'auc':
       continue
-    least = needed = tables.DASH
+    least = needed = texts.DASH
     if one.detectable is not None:
       least = f'{one.detectable:.3f}'
     if one.needed is not None:
@@ -257,7 +257,7 @@ def _pair_cells(one: Comparison, holm: float | None, shown: Sequence):
       digits = 1 if metric == 'fp_per_scan' else 3
       yield signed(one.tests[metric].difference, digits)
     else:
-      yield tables.DASH
+      yield texts.DASH
   yield f'{p_value(one.tests["auc"].p)} ({p_value(holm)})'
   yield ', '.join(
     f'{head} {p_value(one.tests[test].p)}'

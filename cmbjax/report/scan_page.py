@@ -34,7 +34,8 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.report import brain_map, lesion_cards, pages, pictures
-from cmbjax.report.lesion_cards import DASH, number
+from cmbjax.report.lesion_cards import number
+from cmbjax.report.texts import DASH
 
 SCHEMA = 'cmbjax-verdicts-1'
 FIXED_REJECTED = 12  # rejected candidates that are always listed, if there are
