@@ -348,7 +348,7 @@ def _read_reviews(folder):
         failed = error
   for again in (
     lambda: agreement.measure(root, ['ann', 'ben']),
-    lambda: _opened(desk.Desk(found, root, 'ann', desk.Options())),
+    lambda: _opened(desk.Desk(found, root, 'ann')),
   ):
     try:
       again()

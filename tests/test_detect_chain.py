@@ -425,7 +425,7 @@ def test_networks_judge_the_candidates_they_learned_from(
   plain, mask, tmp_path, monkeypatch, learned, asked, used, told
 ):
   """Or the result says that they did not."""
-  known = {} if learned is None else {'candidates': learned}
+  known = {} if learned is None else stages.facts(learned)
   lesion_data.write_weights(tmp_path / 'w', networks=1, **known)
   networks = classifier.load(tmp_path / 'w')
   seen, propose = [], stages.propose
