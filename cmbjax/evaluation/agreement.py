@@ -68,6 +68,7 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   if bottom <= 0:
     return Interval(None, None, None, 'all counts are equal')
   value = (between - error) / bottom
+  # Rounding leaves a little where there is no error at all.
   if error <= 1e-12 * (between + raters):
     note = 'perfect agreement' if raters == 0 else 'a constant difference'
     return Interval(float(value), None, None, f'{note}: no interval')
@@ -152,7 +153,7 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:
   bias = float(gap.mean())
   if len(gap) < 2:
     return BlandAltman(bias, None, None)
-  half = 1.96 * float(gap.std(ddof=1))
+  half = 1.96 * float(gap.std(ddof=1))  # 95 % of normal differences
   return BlandAltman(bias, bias - half, bias + half)
 
 
@@ -272,6 +273,7 @@ def _kappa(found, true, at, how) -> Interval:
   if value == 1:
     return Interval(1.0, None, None, 'perfect agreement: no interval')
   draws = []
+  # One by one, as kappa is not a ratio of sums over subjects.
   for weight in how.weights.astype(int):
     times = weight[at]  # how often each scan is in this draw
     one = weighted_kappa(

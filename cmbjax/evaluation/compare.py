@@ -264,7 +264,7 @@ def _over_folds(a, b, fold_of, level) -> Test:
       gap = Interval(None, None, None, f'one class only in fold {fold}')
       return Test(gap, None, 'normal fold differences')
     scores.append(one)
-  share = 1 / max(len(folds) - 1, 1)
+  share = 1 / max(len(folds) - 1, 1)  # test over training subjects
   return classical.nadeau_bengio(
     *np.array(scores).T, test_over_train=share, level=level
   )

@@ -15,7 +15,7 @@ from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval
 
-_CHUNK = 2_000_000  # numbers per block of draws
+_CHUNK = 2_000_000  # numbers per block of draws: 16 MB
 _MORE = 100  # mimics looked at first, beyond half as many again as allowed
 
 
@@ -143,5 +143,5 @@ def _cut(
         over[np.searchsorted(todo, d)] = kept.max() == size
     if size == len(false_owner):
       break
-    todo, size = todo[over], 4 * size
+    todo, size = todo[over], 4 * size  # few draws come so far
   return found

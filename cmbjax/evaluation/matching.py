@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cmbjax.errors import InputError
 
-VALDO_DISTANCE_MM = 5.0  # centres must be strictly closer
+VALDO_DISTANCE_MM = 5.0  # of the challenge; centres must be strictly closer
 
 
 class Matches(NamedTuple):
@@ -73,6 +73,7 @@ def valdo(
   hit, useful = np.zeros(len(b), bool), np.zeros(len(a), bool)
   distance = np.linalg.norm(a[:, None] - b[None], axis=-1)  # [D, L]
   near = np.argwhere(distance < VALDO_DISTANCE_MM)
+  # Nearest first, or a far pair could take the place of a near one.
   order = np.argsort(distance[tuple(near.T)], kind='stable')
   for i, j in near[order]:
     if not useful[i] and not hit[j]:

@@ -227,7 +227,7 @@ def _unpaired(first, second, **how) -> tuple[Test, tuple[int, int]]:
     score = np.asarray(p.probability, np.float64)
     wins = ranking.pair_wins(score, p.label, at, size)
     classes = [np.bincount(at[p.label == k], minlength=size) for k in (1, 0)]
-    seed = 2 * how.get('seed', 0) + own_seed
+    seed = 2 * how.get('seed', 0) + own_seed  # never that of the other set
     parts.append(statistics.resampling(size, **how | {'seed': seed}))
     once = np.ones((1, size))
     values.append(ranking.auc_draws(wins, *classes, once)[0])

@@ -59,7 +59,8 @@ def subjects_needed(
   """
   shift = abs(difference) / error / math.sqrt(num_subjects)  # of one subject
   quantiles = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power)
-  count = math.ceil((quantiles / shift) ** 2 - 1e-9)  # z test: a lower bound
+  # The z test is a lower bound; the search goes up from there.
+  count = math.ceil((quantiles / shift) ** 2 - 1e-9)
   count = max(count, fewest(1 - level, paired=paired), 2)
   if count > _MANY:
     return count

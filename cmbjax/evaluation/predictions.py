@@ -334,6 +334,7 @@ def by_seed(networks: Networks) -> np.ndarray:
         f'folds: candidate {where} of seed {seed} was in the training of all '
         f'{len(mine)} networks, so none may judge it; hold out every fold.'
       )
+    # Not nanmean, which warns and allows a candidate without any.
     rows.append(np.where(known, mine, 0).sum(0) / known.sum(0))
   return np.stack(rows)
 

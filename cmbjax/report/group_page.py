@@ -134,7 +134,7 @@ def _strip(done) -> dict[str, Any] | None:
   """One dot per scan along its count; equal counts pile up."""
   known = [row for row in done if row.get('counted') is not None]
   if len(known) < 2:
-    return None
+    return None  # one dot says less than the table
   width, highest = _STRIP
   most = max(max(row['counted'] for row in known), 4)
   tallest = max(collections.Counter(row['counted'] for row in known).values())
@@ -156,6 +156,7 @@ def _strip(done) -> dict[str, Any] | None:
       }
     )
     piles[count] += 1
+  # At most a dozen numbers below the strip, or they run into each other.
   step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**9) if most / s <= 12)
   ticks = [(across(count), count) for count in range(0, most + 1, step)]
   return {'width': width, 'height': height, 'ticks': ticks, 'dots': dots}

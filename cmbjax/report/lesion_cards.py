@@ -11,8 +11,10 @@ from cmbjax.report import pictures
 from cmbjax.report.pictures import AXIAL, PLANES, BrainBox
 from cmbjax.report.texts import DASH, likelihood_text
 
-FIELD_MM = 24.0  # of a crop; zooming halves it
-SLAB_MM = 10.0  # of the minimum projection beside the slices
+# Of a crop: a microbleed is 2 to 10 mm, and a vessel is known by its course
+# over twice that. Zooming halves it.
+FIELD_MM = 24.0
+SLAB_MM = 10.0  # of the minimum projection, in which a vessel becomes a line
 # What a rejected candidate may be instead, as the review page names it.
 MIMICS = (
   ('vessel', 'vessel'),

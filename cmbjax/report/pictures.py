@@ -264,9 +264,12 @@ def glass(
   brain, depth = (_blocks(a, around, plane) for a in (brain, depth))
   mean = brain / np.maximum(depth, 1e-6)
   if depth.any():
+    # Thin edges of the brain are left aside, as their means are noise, and
+    # so are the ends of the rest; white is kept for the markers.
     low, high = np.percentile(mean[depth > 0.3 * depth.max()], (1, 99.5))
     mean = 0.12 + 0.78 * (mean - low) / max(high - low, 1e-6)
   fade = np.clip(depth / max(0.25 * depth.max(), 1e-6), 0, 1)
+  # Fewer grey levels make a smaller file.
   return _whole(np.clip(mean, 0, 1) * fade, around, plane, levels=64)
 
 
@@ -285,7 +288,7 @@ def slabs(
     downwards as the patient would be scrolled.
   """
   low, high = around.box[2].start, around.box[2].stop
-  thick = -(-(high - low) // most)
+  thick = -(-(high - low) // most)  # rounded up
   made = []
   for first in range(low, high, thick):
     stop = min(first + thick, high)
@@ -293,7 +296,7 @@ def slabs(
     part = _blocks(part, around, AXIAL)
     picture = _whole(part, around, AXIAL, levels=48)
     made.append((first, stop, picture))
-  return made[::-1]
+  return made[::-1]  # from the vertex down, as scans are read
 
 
 def _block(around: BrainBox, plane: Plane) -> list[int]:

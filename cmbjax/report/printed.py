@@ -20,7 +20,7 @@ from cmbjax.report.tables import (
 )
 from cmbjax.report.texts import DASH, Notes, bounds, number
 
-_OWN_PER_LINE = 3  # own metrics beside each other
+_OWN_PER_LINE = 3  # own metrics beside each other: more pass 120 columns
 
 
 def print_rows(study: StudyTables) -> str:

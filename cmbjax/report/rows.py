@@ -143,7 +143,7 @@ def _rises(curve: metrics.Froc):
   """The points of a step curve at which it rises, and its end."""
   y = curve.sensitivity
   keep = np.concatenate([[True], y[1:] > y[:-1]])
-  keep[-1] = True
+  keep[-1] = True  # where the detector ends, whether or not it rises there
   return curve.fp_per_scan[keep], y[keep]
 
 

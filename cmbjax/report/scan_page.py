@@ -39,7 +39,7 @@ from cmbjax.report.texts import DASH
 
 SCHEMA = 'cmbjax-verdicts-1'
 FIXED_REJECTED = 12  # rejected candidates that are always listed, if there are
-MOST_REJECTED = 40  # and never more than that
+MOST_REJECTED = 40  # and never more than that: each has four pictures
 LOCATIONS = ('lobar', 'deep', 'infratentorial', 'unknown')
 _GRADES = ('none', '1–4', '5–9', '10–19', '20 or more')
 _PATTERNS = {
@@ -82,6 +82,7 @@ def _plain_name(name: str) -> str:
 
 def result_hash(result) -> str:
   """16 hex digits that change when what is judged changes, and only then."""
+  # Rounded, so that a result that was written and read again has the same.
   lesions = [
     [
       lesion.id,

@@ -163,7 +163,7 @@ def _yes(value: bool) -> str:
 
 def write_json(study: StudyTables, path: str | os.PathLike) -> None:
   """results.json: everything that `read_json` needs to draw it again."""
-  fields = plain(study)
+  fields = plain(study)  # with a digest: numbers are never edited by hand
   files.write_json(path, {'digest': files.digest(fields), **fields})
 
 

@@ -231,6 +231,7 @@ def learning(study: StudyTables) -> dict[str, Any] | None:
         label=f'{what} of {label}',
       )
       for draw, size, what in (
+        # As wide as each other, so that their epochs are below each other.
         (figures.draw_loss, (4.4, 2.7), 'validation loss'),
         (figures.draw_rate, (4.4, 2.0), 'learning rate'),
       )

@@ -29,6 +29,7 @@ class Metric:
   kind: str  # 'number', 'percent' or 'count'
 
 
+# In the order of the columns; the first five fit a terminal.
 METRICS = (
   Metric(
     'auc',
