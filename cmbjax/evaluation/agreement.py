@@ -197,15 +197,12 @@ def counts(
     scans: M scans, those without candidates too.
     threshold: strictly above is kept.
   """
-  order = np.argsort(scans.scan)
-  names = scans.scan[order]
   lesion_scan, best = tables.lesions(predictions)
   kept = predictions.probability > threshold
   false = predictions.scan[kept & (predictions.label == 0)]
-  found = np.zeros(len(names), int)
+  found = np.zeros(len(scans.scan), int)
   for where in (lesion_scan[best > threshold], false):
-    if len(where):
-      np.add.at(found, order[np.searchsorted(names, where)], 1)
+    np.add.at(found, tables.places_of(where, scans), 1)
   return found, np.asarray(scans.num_lesions, int)
 
 

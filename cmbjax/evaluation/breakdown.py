@@ -131,9 +131,8 @@ def by_likelihood(
   size = len(subject)
   resampled = statistics.resampling(max(size, 1), **how)
   owner = np.searchsorted(subject, predictions.subject)
-  order = np.argsort(scans.scan)
   lesion_scan, best = tables.lesions(predictions)
-  place = order[np.searchsorted(scans.scan[order], lesion_scan)]
+  place = tables.places_of(lesion_scan, scans)
 
   def count(owners, mask):
     return np.bincount(owners[mask], minlength=max(size, 1)).astype(float)

@@ -83,8 +83,7 @@ def sensitivity_draws(
   false = np.flatnonzero(predictions.label == 0)
   false = false[np.argsort(-score[false], kind='stable')]
   lesion_scan, best = tables.lesions(predictions)
-  order = np.argsort(scans.scan)
-  place = order[np.searchsorted(scans.scan[order], lesion_scan)]
+  place = tables.places_of(lesion_scan, scans)
   rank = np.argsort(-best, kind='stable')
   # A lesion is found when the threshold, a mimic, is strictly less likely:
   # mimics of one likelihood are above the same lesions, so come together.

@@ -86,7 +86,7 @@ def clusters(
     return np.bincount(at, weights, minlength=size).astype(float)
 
   lesion_scan, best = tables.lesions(predictions)
-  owner = _subject_of(lesion_scan, scans)
+  owner = scans.subject[tables.places_of(lesion_scan, scans)]
   negative = predictions.label == 0
   false = negative & (predictions.probability > threshold)
   return Clusters(
@@ -314,10 +314,3 @@ def sensitivity_by(
     )
     result[str(name)] = (interval, int(inside.sum()))
   return result
-
-
-def _subject_of(scan: np.ndarray, scans: ScanCounts) -> np.ndarray:
-  if not len(scan):
-    return np.empty(0, np.asarray(scans.subject).dtype)
-  order = np.argsort(scans.scan)
-  return scans.subject[order][np.searchsorted(scans.scan[order], scan)]
