@@ -41,9 +41,8 @@ def touch(detected: np.ndarray, truth: np.ndarray) -> Matched:
     InputError: when the shapes differ.
   """
   _same_shape(detected, truth)
-  lesion, detection = (
-    np.unique(image[image > 0]) for image in (truth, detected)
-  )
+  lesion = np.unique(truth[truth > 0])
+  detection = np.unique(detected[detected > 0])
   both = (detected > 0) & (truth > 0)
   hit = np.isin(lesion, truth[both])
   return Matched(lesion, hit, detection, ~np.isin(detection, detected[both]))
@@ -71,7 +70,8 @@ def valdo(
   a, detection = _components(detected)
   b, lesion = _components(truth)
   hit, useful = np.zeros(len(b), bool), np.zeros(len(a), bool)
-  distance = np.linalg.norm((a[:, None] - b[None]) * spacing_mm, axis=-1)
+  a, b = a * spacing_mm, b * spacing_mm
+  distance = np.linalg.norm(a[:, None] - b[None], axis=-1)  # [D, L]
   near = np.argwhere(distance < VALDO_DISTANCE_MM)
   # Nearest first, or a far pair could take the place of a near one.
   order = np.argsort(distance[tuple(near.T)], kind='stable')
