@@ -106,6 +106,8 @@ def sensitivities(
     if head == 'size':
       names = [name for name in size_names() if name in by]
     else:
+      # By number, as regions have no order; equal ones by name, so that every
+      # run has the same.
       names = sorted(by, key=lambda n: (n == UNKNOWN, -by[n][1], n))
     found[head] = {name: by[name] for name in names}
   return found

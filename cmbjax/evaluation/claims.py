@@ -111,6 +111,7 @@ def judge(
   p_holm = test.p if p_holm is None else p_holm
   alpha = 1 - level
   alone = test.p is not None and test.p <= alpha
+  # Both: Holm's p is never below p alone, but p alone may be missing.
   significant = alone and p_holm <= alpha
   side = (gap.low > 0) - (gap.high < 0)
   if claim.kind == NOT_ABOVE and gap.high <= claim.margin:
@@ -163,6 +164,8 @@ def _lacking(
     needed = power.subjects_needed(
       seen, error, size, level=strict, paired=swapped
     )
+  # Few subjects have few permutations: then no effect, however large, would
+  # be decided, and no number for one is honest.
   smallest = power.smallest_p(*sizes)
   if not by_margin and smallest > 1 - strict:
     here = ' and '.join(str(n) for n in sizes)

@@ -96,6 +96,7 @@ def paired(
       continue
     drawn = gap.of(resampled.weights)
     interval = statistics.interval(float(value), drawn, resampled)
+    # One subject has two swaps, which give the same difference.
     p, swap = None, gap.swap()
     if swap is not None and size > 1:
       p = permutation.sign_flip(

@@ -245,6 +245,7 @@ def _unpaired(first, second, **how) -> tuple[Test, tuple[int, int]]:
 
 
 def _regroup(first, second, *, seed) -> float | None:
+  # A person in both sets is two subjects: the sets are taken for independent.
   names = np.concatenate(
     [
       np.char.add('1 ', first.subject.astype(str)),

@@ -62,6 +62,7 @@ def subjects_needed(
   # The z test is a lower bound; the search goes up from there.
   count = math.ceil((quantiles / shift) ** 2 - 1e-9)
   count = max(count, fewest(1 - level, paired=paired), 2)
+  # Where t is normal, the z test is exact, and the search below long.
   if count > _MANY:
     return count
   while found(shift * math.sqrt(count), count, level, paired=paired) < power:
@@ -109,6 +110,7 @@ def detectable(
     return found(shift, num_subjects, level, paired=paired) - power
 
   most = 1.0
+  # The root is between: power rises with the difference.
   while lacking(most) < 0:
     most *= 1.5
   return float(optimize.brentq(lacking, 1e-6, most) * error)

@@ -115,6 +115,7 @@ def track(interval: Interval, axis: tuple[float, float]) -> str:
 
 def _percent(number: float, axis: tuple[float, float]) -> str:
   share = (number - axis[0]) / (axis[1] - axis[0])
+  # An interval may pass the ends of its axis; the drawing may not.
   return f'{100 * min(max(share, 0.0), 1.0):.1f}%'
 
 

@@ -82,6 +82,7 @@ def card(lesion, result, brain: BrainBox) -> dict[str, Any]:
   Returns:
     Values of the template card.html.
   """
+  # What no network has judged is sorted behind all others.
   likely = -1.0 if lesion.likelihood is None else float(lesion.likelihood)
   return {
     'id': lesion.id,

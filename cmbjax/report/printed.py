@@ -61,6 +61,7 @@ def print_rows(study: StudyTables) -> str:
 def _lines(study: StudyTables, heads: list[str], values: Callable) -> list:
   """Which row it is, then some values of it; a heading first."""
   with_number = numbered(study.rows)
+  # 19 and 12: what is left of 120 columns beside five metrics.
   strategies = _clipped([row.strategy_label for row in study.rows], 19)
   tests = _clipped([row.test_label for row in study.rows], 12)
   table = [['Row'] * with_number + ['Strategy', 'Test set', *heads]]

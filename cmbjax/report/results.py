@@ -113,6 +113,7 @@ def _own(name: str, row: ResultRow) -> Interval | None:
 
 def _axis(rows: Sequence[ResultRow], of: Callable) -> tuple[float, float]:
   """From 0, or the smallest below it, to the largest of a column."""
+  # One axis for all test sets, or drawings below each other would not compare.
   found = [i for i in map(of, rows) if i is not None and i.value is not None]
   ends = [x for i in found for x in i[:3] if x is not None]
   return min([*ends, 0.0]), max([*ends, 1e-9])
@@ -241,6 +242,7 @@ def pairs(study: StudyTables) -> dict[str, Any] | None:
   """All pairs of strategies on one set of candidates, first minus second."""
   if not study.pairs:
     return None
+  # A family of its own, apart from that of the claims.
   adjusted = permutation.holm([one.tests['auc'].p for one in study.pairs])
   shown = (*_PAIR_HEADS, *_own_heads(study))
   heads = ('First minus second', *(head for _, head in shown))
@@ -254,6 +256,7 @@ def pairs(study: StudyTables) -> dict[str, Any] | None:
 def _pair_cells(one: Comparison, holm: float | None, shown: Sequence):
   for metric, _ in shown:
     if metric in one.tests:
+      # Rates are tens, shares are below 1.
       digits = 1 if metric == 'fp_per_scan' else 3
       yield signed(one.tests[metric].difference, digits)
     else:

@@ -167,6 +167,7 @@ def _rejected(result) -> list:
   if 'kept' not in table:
     return judged
   dropped = np.flatnonzero(~np.asarray(table['kept'], bool))
+  # Stable, so that a result makes the same page every time.
   order = np.argsort(-np.asarray(table['score'])[dropped], kind='stable')
   named = {row['id'] for row in getattr(result, 'top_rejected', ())}
   missing = max(FIXED_REJECTED - len(judged), 0)
@@ -189,6 +190,7 @@ def _dropped(result, row: int) -> Dropped:
     return float(table[name][row]) if name in table else default
 
   centre = np.array([value(f'{axis}_mm') for axis in 'xyz'])
+  # The table has millimetres only.
   index = np.linalg.inv(result.affine) @ np.append(centre, 1)
   return Dropped(
     id=_candidate(row),

@@ -176,6 +176,7 @@ def read_json(path: str | os.PathLike) -> StudyTables:
     raise NoInputError(f'{path}: not found; give the folder of a finished run.')
   value = files.read_object(path)
   digest = value.pop('digest', None)
+  # A number changed by hand would pass into a page as if it were measured.
   if digest is not None and digest != files.digest(value):
     raise InputError(
       f'{path}: was changed since the study wrote it; run the study again, '
@@ -195,6 +196,7 @@ def read_json(path: str | os.PathLike) -> StudyTables:
 def plain(value):
   """Dataclasses, tuples and arrays to JSON; not finite becomes null."""
   if isinstance(value, Patch):
+    # A page shows 256 grey levels, and eight bits are an eighth of the file.
     pixels = np.clip(np.round(255 * np.asarray(value.image)), 0, 255)
     image = {
       'shape': list(pixels.shape),
@@ -214,6 +216,7 @@ def plain(value):
     value = value.item()
   if isinstance(value, list | tuple):
     return [plain(v) for v in value]
+  # JSON has no NaN, and readers of it stop at one.
   if isinstance(value, float) and not np.isfinite(value):
     return None
   return value
