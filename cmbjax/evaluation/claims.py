@@ -111,7 +111,7 @@ def judge(
   p_holm = test.p if p_holm is None else p_holm
   alpha = 1 - level
   alone = test.p is not None and test.p <= alpha
-  # Both: Holm's p is never below p alone, but p alone may be missing.
+  # `alone` first: without a p there is none after Holm either.
   significant = alone and p_holm <= alpha
   side = (gap.low > 0) - (gap.high < 0)
   if claim.kind == NOT_ABOVE and gap.high <= claim.margin:

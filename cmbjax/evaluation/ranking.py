@@ -36,7 +36,8 @@ def pair_wins(
   negative = negative[np.lexsort((score[negative], subject[negative]))]
   # Per subject of the negatives, as any weight of it multiplies all its pairs.
   edges = np.searchsorted(subject[negative], np.arange(num_subjects + 1))
-  tied = np.isin(queries, score[negative]).any()  # rare: half the searches
+  # Without ties one search for each is enough.
+  tied = np.isin(queries, score[negative]).any()
   for t in range(num_subjects):
     other = score[negative[edges[t] : edges[t + 1]]]
     if len(other) and len(queries):

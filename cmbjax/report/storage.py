@@ -196,7 +196,7 @@ def read_json(path: str | os.PathLike) -> StudyTables:
 def plain(value):
   """Dataclasses, tuples and arrays to JSON; not finite becomes null."""
   if isinstance(value, Patch):
-    # A page shows 256 grey levels, and eight bits are an eighth of the file.
+    # A page shows no more than 256 grey levels.
     pixels = np.clip(np.round(255 * np.asarray(value.image)), 0, 255)
     image = {
       'shape': list(pixels.shape),
