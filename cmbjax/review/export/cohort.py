@@ -28,10 +28,11 @@ from cmbjax.review.cases.case import Case
 from cmbjax.review.export import images
 from cmbjax.review.export import labels as labels_lib
 from cmbjax.review.export.labels import Labels, Part
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders, journal
 from cmbjax.review.log.items import MODEL, READER, measure
+from cmbjax.review.log.reader_mask import tsv
 from cmbjax.review.log.record import ReviewRecord
-from cmbjax.review.readers import merge, places
+from cmbjax.review.readers import places
 
 TRUTH = 'derivatives/truth'
 COLUMNS = {
@@ -156,7 +157,7 @@ def _known(root, rater) -> str:
   merged = rater.startswith('merge_') and pathlib.Path(rater).name == rater
   if merged and (root / rater / 'merge.json').is_file():
     return rater
-  (name,) = merge.check_raters(root, [rater], least=1)
+  (name,) = folders.check_raters(root, [rater], least=1)
   return name
 
 
@@ -283,7 +284,7 @@ def _write_labels(
   array = flat.reshape(record.view.shape, order='F')
   volume.save(f'{stem}.nii.gz', array, like)
   rows = [_row(n, made.name, p, record) for n, p in enumerate(made.parts, 1)]
-  table = merge.tsv(['index', 'name', *COLUMNS], rows)
+  table = tsv(['index', 'name', *COLUMNS], rows)
   files.write_text(f'{stem}.tsv', table)
   known = {key: {'Description': text} for key, text in COLUMNS.items()}
   counts = {'Lesions': len(made.parts), 'LeftOut': made.left_out}
@@ -347,7 +348,7 @@ def _write_participants(folder, finished) -> None:
     | {column: rows[subject][verdict] for column, verdict in counted.items()}
     for subject in sorted(rows)
   ]
-  text = merge.tsv(['participant_id', *_PARTICIPANTS], table)
+  text = tsv(['participant_id', *_PARTICIPANTS], table)
   files.write_text(folder / 'participants.tsv', text)
   about = {k: {'Description': f'{v}.'} for k, v in _PARTICIPANTS.items()}
   files.write_json(folder / 'participants.json', about)
