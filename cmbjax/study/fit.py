@@ -21,7 +21,7 @@ from cmbjax.study import networks, plan, resolve, train, values
 from cmbjax.study import settings as keys
 from cmbjax.study.material import Material
 from cmbjax.study.spec import Cohort, Point, Strategy, Study
-from cmbjax.training import held_out
+from cmbjax.training import inference
 from cmbjax.weights import catalogue
 
 NAME = 'fitted'  # of the strategy, and of its folder in models/
@@ -94,7 +94,7 @@ def fit(
     )
     done = train.train_all(planned, shop, started)
     (one,) = planned.trainings
-    likelihood = held_out.predict(
+    likelihood = inference.out_of_fold(
       train.make_job(one, material),
       shop.patches,
       done[one.fingerprint].weights,

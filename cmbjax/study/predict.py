@@ -25,7 +25,7 @@ from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Planned, source_of
 from cmbjax.study.spec import Study
 from cmbjax.study.train import Workshop, make_job
-from cmbjax.training import held_out, hosts, loop, replicas
+from cmbjax.training import hosts, inference, loop, replicas
 
 SELECTION = (
   'The epoch of each fold model is the one with the smallest loss on its '
@@ -95,7 +95,7 @@ def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
   )
 
   def predict(seen):
-    return loop.predict(
+    return inference.predict(
       seen,
       judge.networks.weights,
       shop.runner(judge.config),
@@ -131,7 +131,7 @@ def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
   job = make_job(judge.planned, material)
 
   def predict(seen):
-    return held_out.predict_each(
+    return inference.out_of_fold_each(
       job,
       seen,
       judge.networks.weights,
