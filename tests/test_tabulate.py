@@ -40,11 +40,6 @@ def test_a_protocol_is_that_of_all_scans(facts, said):
   assert tabulate.protocol(scans_of(*facts)) == said
 
 
-def test_patches_have_no_scans():
-  found = tabulate.protocol(scans_of(LIKE, truth='patches'))
-  assert found == '7 T, TE 16 ms, patches without scans, 0.5 x 0.5 x 2 mm'
-
-
 def test_a_strategy_is_described_as_the_chosen_point_of_a_sweep_has_it():
   config = configs.load('configs/scratch.py')
   points = resolve.points(

@@ -126,17 +126,17 @@ def test_likelihoods_of_other_networks_are_never_taken(tmp_path):
   assert not made.called
 
 
-def test_inference_loss_is_the_mean_cross_entropy(monkeypatch, tmp_path):
+def test_held_out_loss_is_the_mean_cross_entropy(monkeypatch, tmp_path):
   likelihood = np.linspace(0.05, 0.9, 8)
   likelihood[0] = 0.0  # a microbleed: the logarithm is cut off
-  monkeypatch.setattr(inference, 'predict', lambda *_, **__: likelihood)
+  monkeypatch.setattr(inference, 'out_of_fold', lambda *_, **__: likelihood)
   monkeypatch.setattr(train, 'make_job', lambda *_: job_of('7t', [(0, 0)]))
   shop = shop_of(tmp_path)
   shop.material = types.SimpleNamespace(
     examples=types.SimpleNamespace(label=LABEL)
   )
   mine = networks.Trained(None, (), 'f')
-  found = sweep.inference_loss(planned('7t', [(0, 0)]), mine, shop)
+  found = sweep.held_out_loss(planned('7t', [(0, 0)]), mine, shop)
   each = [
     -np.log(max(p if y else 1 - p, 1e-12)) for p, y in zip(likelihood, LABEL)
   ]
@@ -154,7 +154,7 @@ def test_the_point_with_the_smallest_loss_is_chosen(monkeypatch, tmp_path):
   """Of each strategy for itself; nothing is compared without a sweep."""
   loss = {'a1': 0.5, 'a2': 0.3, 'a3': 0.4, 'b1': 0.2, 'b2': 0.6}
   monkeypatch.setattr(
-    sweep, 'inference_loss', lambda one, *_: loss[one.fingerprint]
+    sweep, 'held_out_loss', lambda one, *_: loss[one.fingerprint]
   )
   monkeypatch.setattr(sweep, 'learned', lambda _: True)
   written, published = [], []
@@ -196,7 +196,7 @@ def test_a_training_that_diverged_is_never_chosen(
     stored(folder, name)
   seen = {'good': 0.5, 'wild': 0.1}
   monkeypatch.setattr(
-    sweep, 'inference_loss', lambda one, *_: seen[one.fingerprint]
+    sweep, 'held_out_loss', lambda one, *_: seen[one.fingerprint]
   )
   monkeypatch.setattr(sweep, 'publish', lambda *_: None)
   chosen = sweep.choose(plan_of(points), dict.fromkeys(seen), shop)
@@ -322,9 +322,9 @@ def test_trainings_together_take_no_folder_of_a_strategy(tmp_path, monkeypatch):
   shop = shop_of(tmp_path)
   shop.runner = lambda config: types.SimpleNamespace(network=None)
 
-  def trained(jobs, *_, place, **__):
-    place.checkpoints.mkdir(parents=True)
-    for folder in place.logs:
+  def trained(jobs, *_, checkpoints, logs, **__):
+    checkpoints.mkdir(parents=True)
+    for folder in logs:
       folder.mkdir(parents=True, exist_ok=True)
       (folder / train.LOG).write_text('')
     return [weights_of(1) for _ in jobs]

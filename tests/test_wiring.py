@@ -23,6 +23,7 @@ from cmbjax.simulate import cohort as simulator
 from cmbjax.study import (
   Cohort,
   Strategy,
+  gallery,
   material,
   networks,
   resolve,
@@ -540,11 +541,11 @@ def test_likelihoods_before_and_after_keep_their_sides(monkeypatch):
     predictions=p._replace(probability=low),
   )
   study = resolve.study_of(study_config())
-  monkeypatch.setattr(tabulate, '_seen', lambda *_: np.zeros((16, 16, 8)))
+  monkeypatch.setattr(gallery, '_seen', lambda *_: np.zeros((16, 16, 8)))
   tested = {('first', 'one'): before, ('second', 'one'): after}
-  labels, found = tabulate._removed(study, None, tested)
+  labels, found = gallery.removed(study, None, tested)
   assert labels == (before.strategy_label, 'Second', before.test_label)
-  assert len(found) == tabulate.NUM_SHOWN
+  assert len(found) == gallery.NUM_SHOWN
   assert {(one.before, one.after) for one in found} == {(0.8, 0.1)}
 
 

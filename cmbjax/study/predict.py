@@ -48,6 +48,16 @@ class Judge(NamedTuple):
   planned: Planned | None  # None: they were given
 
 
+class Seen(NamedTuple):
+  """What the networks of one strategy say of one cohort."""
+
+  cohort: str
+  index: np.ndarray  # [n] positions in the examples
+  scans: examples_lib.Scans  # all of them, those without a candidate too
+  likelihood: np.ndarray  # [R, n]
+  kind: str  # ENSEMBLE or OUT_OF_FOLD
+
+
 def predict_all(
   study: Study,
   shop: Workshop,
@@ -120,9 +130,8 @@ def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
       f'config.test_subjects.{test}: is 0, so there is nothing to test on; '
       'set it to 1 or more, or take it out of config.tests.'
     )
-  return _table(
-    study, material, judge, test, index, scans, likelihood, ENSEMBLE
-  )
+  seen = Seen(test, index, scans, likelihood, ENSEMBLE)
+  return _table(study, material, judge, seen)
 
 
 def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
@@ -155,18 +164,8 @@ def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
     scans = examples_lib.select(
       material.scans, (material.scans.cohort == cohort) & in_folds
     )
-    tables.append(
-      _table(
-        study,
-        material,
-        judge,
-        cohort,
-        job.pool[mine],
-        scans,
-        likelihood[:, mine],
-        OUT_OF_FOLD,
-      )
-    )
+    seen = Seen(cohort, job.pool[mine], scans, likelihood[:, mine], OUT_OF_FOLD)
+    tables.append(_table(study, material, judge, seen))
   if hosts.is_writer():
     _store_points(shop, judge, job, likelihood)
   return tables
@@ -217,17 +216,9 @@ def _networks(judge: Judge, likelihood: np.ndarray):
   )
 
 
-def _table(
-  study: Study,
-  material: Material,
-  judge: Judge,
-  test: str,
-  index: np.ndarray,
-  scans: examples_lib.Scans,
-  likelihood: np.ndarray,
-  kind: str,
-) -> Table:
-  """Likelihoods [R, n] of the examples `index` [n], with all they mean."""
+def _table(study: Study, material: Material, judge: Judge, seen: Seen) -> Table:
+  """Likelihoods with all they mean."""
+  test, index, scans, likelihood, kind = seen
   networks = _networks(judge, likelihood)
   by_seed = predictions_lib.by_seed(networks)
   some = examples_lib.select(material.examples, index)

@@ -28,7 +28,12 @@ _SCHEDULE = 'config.train.schedule'
 # What optax adds to `min_delta` must be above 0; this changes no comparison.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # Rate, steps, smallest rate and warm-up with which a schedule is tried.
-_TRIAL = (1e-3, 8, 1e-6, 0.25)
+_TRIAL = {
+  'learning_rate': 1e-3,
+  'steps': 8,
+  'min_learning_rate': 1e-6,
+  'warmup': 0.25,
+}
 
 
 def constant(learning_rate: float, steps: int) -> optax.Schedule:
@@ -116,7 +121,7 @@ def find_schedule(name: str) -> Callable[..., optax.Schedule]:
     InputError: there is none, or it gives no usable rates.
   """
   found = plugins.find(name, key=_SCHEDULE, known=SCHEDULES)
-  _rates(name, found, *_TRIAL)
+  _rates(name, found, **_TRIAL)
   return found
 
 
@@ -173,8 +178,14 @@ def rates(row: 'Replica', steps: int) -> np.ndarray:
   Raises:
     InputError: a schedule gives something else than finite numbers from 0.
   """
-  settings = (row.learning_rate, steps, row.min_learning_rate, row.warmup)
-  return _rates(row.schedule, find_schedule(row.schedule), *settings)
+  return _rates(
+    row.schedule,
+    find_schedule(row.schedule),
+    learning_rate=row.learning_rate,
+    steps=steps,
+    min_learning_rate=row.min_learning_rate,
+    warmup=row.warmup,
+  )
 
 
 def plateau_init(num_replicas: int) -> Any:
@@ -236,6 +247,7 @@ def _plateau(factor: float, min_delta: float) -> Callable:
 def _rates(
   name: str,
   schedule: Callable,
+  *,
   learning_rate: float,
   steps: int,
   min_learning_rate: float,
