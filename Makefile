@@ -11,7 +11,7 @@ MALLOC := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 study: env
 	$(BIN)/python -m cmbjax.main --config=configs/finetune.py --workdir=$(WORKDIR)
 
-test: $(VENV)/.docs
+test: $(VENV)/.all
 	$(MALLOC) $(BIN)/python -m pytest
 
 lint: env
@@ -31,9 +31,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-# The notebooks are among the tests, and what runs them among the docs.
 $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# Every extra that a test needs: the notebooks' (docs), DICOM, Beam, validators.
+$(VENV)/.all: $(VENV)/.docs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[beam,dicom,validate]'
 	@touch $@
 
 clean:

@@ -8,7 +8,6 @@ file of a sensible size, or one sentence says why not.
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cmbjax.errors import InputError, shown
@@ -29,6 +28,9 @@ if TYPE_CHECKING:  # `--help` does without
 
 MOST_BYTES = 1 << 28  # of a text; the largest of ours have a tenth of it
 MOST_UNPACKED = 1 << 32  # of an array file
+
+# What a network disk without a lock service says.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 # Whatever zipfile and numpy make of a damaged file.
 _NO_ARRAYS = (
@@ -107,28 +109,39 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+def alone_in(
+  folder: str | os.PathLike, *, wait: bool = False
+) -> Iterator[None]:
   """Holds a folder; the system lets go when the process ends, however.
+
+  Args:
+    folder: made when missing.
+    wait: until whoever holds it is done. Such work may go on without a lock
+      where the disk has none.
 
   Raises:
     InputError: another process holds it, or it cannot be written.
   """
+  import filelock  # late: `--help` does without
+
   path = make_folder(folder) / '.lock'
+  lock = filelock.FileLock(path, timeout=-1 if wait else 0)
   try:
-    handle = path.open('w')
-  except OSError as error:
+    lock.acquire()
+  except filelock.Timeout as error:
     raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another one.'
+      f'{folder}: another run is using it; wait for it, or give another '
+      '--workdir.'
     ) from error
-  with handle:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+  except OSError as error:
+    if not (wait and error.errno in _NO_LOCKS):
       raise InputError(
-        f'{folder}: another run is using it; wait for it, or give another '
-        '--workdir.'
+        f'{folder}: cannot be written ({error.strerror}); choose another one.'
       ) from error
+  try:
     yield
+  finally:
+    lock.release()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -165,6 +178,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` as readable JSON; NaN is refused, keys keep their order."""
   text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
   write_text(path, text + '\n')
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
+  """Writes the cells of a table with tabs, for `read_rows`."""
+  write_text(path, ''.join('\t'.join(row) + '\n' for row in rows))
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:

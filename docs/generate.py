@@ -283,21 +283,22 @@ def _help(action) -> str:
 
 def write_api(folder: pathlib.Path) -> None:
   """A page per room: every module that has something public."""
-  there = [room for room in ROOMS if (ROOT / 'cmbjax' / room).is_dir()]
-  for room in there:
-    names = [
-      path.stem
-      for path in sorted((ROOT / 'cmbjax' / room).glob('*.py'))
-      if not path.stem.startswith('_') and not path.stem.endswith('_command')
+  for room, purpose in ROOMS.items():
+    paths = sorted((ROOT / 'cmbjax' / room).rglob('*.py'))
+    assert paths, f'ROOMS: cmbjax/{room} has no module'
+    modules = [
+      '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+      for path in paths
+      if not path.stem.startswith('_') and not path.stem.endswith('command')
     ]
-    lines = [f'# cmbjax.{room}', '', ROOMS[room], '']
-    for name in names:
-      module = f'cmbjax.{room}.{name}'
+    lines = [f'# cmbjax.{room}', '', purpose, '']
+    for module in modules:
       importlib.import_module(module)  # a module that is broken says so here
-      lines += [f'## {name}', '', '```{eval-rst}', f'.. automodule:: {module}']
+      title = module.removeprefix(f'cmbjax.{room}.')
+      lines += [f'## {title}', '', '```{eval-rst}', f'.. automodule:: {module}']
       lines += ['```', '']
     _write(folder / f'{room}.md', '\n'.join(lines))
-  _keep_only(folder, there)
+  _keep_only(folder, list(ROOMS))
 
 
 def write_cards(path: pathlib.Path) -> None:

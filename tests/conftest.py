@@ -1,5 +1,8 @@
-"""One compilation cache for the whole run, and small shared material."""
+"""One compilation cache for the whole run, small shared material, and what a
+run of the tests did not run."""
 
+import collections
+import contextlib
 import os
 import pathlib
 import signal
@@ -8,6 +11,8 @@ import tempfile
 import jax
 import numpy as np
 import pytest
+
+from tests import browser, messages
 
 # Compiled once, found again by the subprocesses of the end-to-end tests.
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f'cmbjax-test-{os.getuid()}'
@@ -22,6 +27,52 @@ jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 # A shell's background job ignores Ctrl-C, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What a machine of CI may lack; there, any other skipped test is a failure.
+MAY_LACK = ('cannot mount', 'no GPU', 'CMBJAX_REAL_DATA')
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    '--messages',
+    choices=('check', 'write'),
+    default='check',
+    help='compare messages with tests/messages.json, or write it',
+  )
+
+
+def pytest_configure(config):
+  messages.table.write = config.getoption('--messages') == 'write'
+
+
+def pytest_runtest_logstart(nodeid):
+  messages.table.start(nodeid)
+
+
+def pytest_sessionfinish(session):
+  if messages.table.write:
+    messages.table.save()
+  reasons = _not_run(session.config)
+  if os.environ.get('CI') and not all(r.startswith(MAY_LACK) for r in reasons):
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config):
+  """The last line: what did not run, and why."""
+  reasons = _not_run(config)
+  if reasons:
+    rows = [f'{count} ({why})' for why, count in sorted(reasons.items())]
+    print('\nnot run: ' + ', '.join(rows))
+
+
+def _not_run(config):
+  """Reason -> how many tests; a skipped file counts as one."""
+  reporter = config.pluginmanager.get_plugin('terminalreporter')
+  skipped = reporter.stats.get('skipped', []) if reporter else []
+  return collections.Counter(
+    report.longrepr[2].removeprefix('Skipped: ') for report in skipped
+  )
 
 
 @pytest.fixture(scope='session')
@@ -49,3 +100,16 @@ def toy():
   image = rng.uniform(0.6, 1.0, (40, 24, 24, 12)).astype(np.float32)
   image[label == 1, 8:16, 8:16, 3:9] = 0.0
   return image, label
+
+
+@pytest.fixture(scope='module')
+def chromium():
+  with browser.launched() as one:
+    yield one
+
+
+@pytest.fixture
+def page(chromium):
+  """A page of a reader who has never been here."""
+  with contextlib.closing(chromium.new_context()) as context:
+    yield context.new_page()

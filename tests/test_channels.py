@@ -17,7 +17,7 @@ from cmbjax.data import (
 )
 from cmbjax.detect import batch, chain, classifier
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, swi
+from cmbjax.imaging import bids, phase_mask, swi
 from cmbjax.models import convolution
 from cmbjax.simulate import physics
 from cmbjax.study import config as configs
@@ -77,7 +77,7 @@ def write_head(root, head, *, sign=1):
   magnitude, phase, brain = head
   affine = small_cohorts.affine_of(SPACING_MM, SHAPE)
   anat = root / 'sub-01' / 'anat'
-  weighted = swi.swi(magnitude, np.zeros(SHAPE, np.float32))
+  weighted = magnitude * phase_mask.phase_mask(np.zeros(SHAPE, np.float32))
   small_cohorts.save(anat / 'sub-01_swi.nii.gz', weighted, affine)
   small_cohorts.save(anat / 'sub-01_desc-brain_mask.nii.gz', brain, affine)
   write_signal(anat, 'sub-01', magnitude, sign * phase, affine)
@@ -275,7 +275,7 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
   two, one = (classifier.load(weights / name) for name in ('two', 'one'))
   assert (two.channels, one.channels) == (('swi', 'phase'), ('swi',))
   (scan,) = bids.find_scans(folder)
-  options = chain.Options(regions=False)
+  options = chain.DetectOptions(regions=False)
   with_phase = chain.analyse(scan, two, options, fallback=one, threads=1)
   table = with_phase.result.candidates
   kept = np.flatnonzero(table['kept'])

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -79,6 +80,13 @@ def test_imports_go_one_way(path):
     assert not wrong, f'{room} must not import {sorted(wrong)}'
 
 
+def test_benchmarks_run_without_the_tests():
+  for path in ROOT.parent.glob('benchmarks/*.py'):
+    assert not re.search(
+      r"""(import|from) tests\b|'tests['/]""", path.read_text()
+    ), path.name
+
+
 def test_only_checkpoint_imports_orbax():
   users = [p.name for p in SOURCES if 'orbax.checkpoint' in p.read_text()]
   assert users == ['checkpoint.py']
@@ -109,7 +117,7 @@ def test_nothing_of_ours_needs_tensorflow():
 # Rooms whose functions are called from Python, not by a command alone.
 LIBRARY = (
   *('candidates', 'data', 'detect', 'evaluation', 'imaging', 'models'),
-  *('study', 'training'),
+  *('simulate', 'study', 'training'),
 )
 
 

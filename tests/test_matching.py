@@ -67,24 +67,6 @@ def test_likelihoods_are_cut_at_one_half():
   assert matching.objects(soft, connectivity=6)[1] == 1
 
 
-def test_scores_are_pooled_and_per_scan():
-  hit = matching.touch(volume(A), volume(A, B))
-  empty = matching.touch(volume(), volume())
-  false = matching.touch(volume(FAR), volume())
-  found = matching.score([hit, empty, false])
-  assert found.sensitivity == 0.5
-  assert found.precision == 0.5
-  assert found.f1 == pytest.approx(2 / (2 + 2 - 1 + 1))
-  assert found.fp_per_scan == pytest.approx(1 / 3)
-  assert found.f1_per_scan == [pytest.approx(2 / 3), None, 0.0]
-
-
-def test_rules_are_never_mixed_and_shapes_must_be_equal():
-  touch = matching.touch(volume(A), volume(A))
-  valdo = matching.valdo(volume(A), volume(A), (1, 1, 1))
-  with pytest.raises(InputError, match='touch and valdo'):
-    matching.score([touch, valdo])
-  with pytest.raises(InputError, match='no scans'):
-    matching.score([])
+def test_shapes_must_be_equal():
   with pytest.raises(InputError, match=r'shape \(2, 2, 2\)'):
     matching.touch(np.zeros((2, 2, 2)), np.zeros((2, 2, 3)))

@@ -20,7 +20,7 @@ from cmbjax import cli, files, main
 from cmbjax.data import examples as examples_lib
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
-from cmbjax.report import html
+from cmbjax.report import study_page
 from cmbjax.review.cases import sources
 from cmbjax.training import checkpoint
 from cmbjax.weights import pack
@@ -206,7 +206,7 @@ def test_a_study_goes_on_when_there_is_room_again(
     for owner, name, left in (
       (examples_lib, 'build', 1 << 16),
       (checkpoint.Checkpoints, 'save', 1 << 19),
-      (html, 'write', 1 << 16),
+      (study_page, 'write', 1 << 16),
     ):
       capfd.readouterr()
       with monkeypatch.context() as patch:

@@ -44,7 +44,6 @@ def wait_for(process, folder, count):
 
 
 def test_killed_and_terminated(tmp_path):
-  """More kills are in benchmarks/kills.py."""
   process = begin(tmp_path / 'a')
   wait_for(process, tmp_path / 'a', 2)
   process.send_signal(signal.SIGKILL)

@@ -13,7 +13,7 @@ from cmbjax.imaging import volume
 from cmbjax.review.cases import sources
 from cmbjax.review.export import cohort as export
 from cmbjax.review.export import cohort_checks as export_checks
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders, journal, lines
 from cmbjax.review.log.geometry import View
 from cmbjax.review.readers import merge
 from cmbjax.review.server import desk
@@ -54,7 +54,7 @@ def cube(view, ijk, reach=1):
 def add(case, ijk, **more):
   view = View.of(volume.load(case.image))
   tool = {'name': 'brush', 'mm': 1.5}
-  drawn = {'set': cube(view, ijk), 'clear': [], 'tool': tool}
+  drawn = {'set': cube(view, ijk), 'tool': tool}
   return readings.action('add', ijk=list(ijk), **drawn, **more)
 
 
@@ -279,7 +279,7 @@ def test_adjudicator_opens_the_disagreements_and_settles_them(
   readings.read_case(root, 'ann', found[0], right(results[1]['sub-01']))
   readings.read_case(root, 'bob', found[0], lambda c: 'accept')
   merge.run_merge(root, ['ann', 'bob'], adjudicate='carl')
-  with journal.hold(root, 'carl'):
+  with folders.hold(root, 'carl'):
     table = desk.Desk(found, root, 'carl')
     assert [case.name for case in table.cases] == ['sub-01']
     with table.use(0) as opened:
@@ -341,7 +341,7 @@ def test_what_a_first_reader_found_first_is_one_lesion(found, tmp_path):
   case, root = found[0], tmp_path / 'reviews'
   loaded = export.cases_lib.load(case)
   first = loaded.candidates[0]
-  drawn = {'set': first.voxels[:2], 'clear': []}
+  drawn = {'set': first.voxels[:2]}
   extra = [
     readings.action('add', ijk=list(first.ijk), **drawn),
     add(case, EMPTY),
@@ -386,7 +386,7 @@ def test_native_voxels_sessions_and_scans_made_from_signal(tmp_path):
   view = View.of(image)
   ijk = (30, 8, 31)
   voxels = view.index_of(np.array([ijk, (31, 8, 31)]))
-  drawn = {'set': voxels, 'clear': [], 'tool': {'name': 'brush', 'mm': 1}}
+  drawn = {'set': voxels, 'tool': {'name': 'brush', 'mm': 1}}
   new = readings.action('add', ijk=list(ijk), **drawn)
   readings.read_case(tmp_path / 'r', 'ann', case, None, extra=[new])
   out = export.write_cohort([case], tmp_path / 'r', 'ann', tmp_path / 'c')
@@ -483,11 +483,10 @@ def test_another_image_or_result_than_reviewed_is_refused(
   root = tmp_path / 'reviews'
   case = found[0]
   readings.read_case(root, 'ann', case, lambda c: 'accept')
-  path = root / 'ann' / 'sub-01' / 'events.jsonl'
-  head, _, rest = path.read_text().partition('\n')
-  header = json.loads(head)
+  folder = root / 'ann' / 'sub-01'
+  header, *rest = journal.lines(folder)
   header['image_sha256' if what == 'image' else 'labels_sha256'] = 'ff' * 32
-  path.write_text(json.dumps(header) + '\n' + rest)
+  (folder / journal.EVENTS).write_bytes(lines.encoded([header, *rest]))
   with pytest.raises(InputError, match='is not the one that was reviewed'):
     export.write_cohort(found, root, 'ann', tmp_path / 'c')
   assert not (tmp_path / 'c').exists()

@@ -23,7 +23,7 @@ def test_a_magnitude_stays_one(tmp_path):
   assert case.is_magnitude
   ijk = tuple(map(int, one.lesion_voxels[0]))
   index = int(np.ravel_multi_index(ijk, one.swi.shape, order='F'))
-  drawn = {'set': [index], 'clear': [], 'tool': {'name': 'brush', 'mm': 1}}
+  drawn = {'set': [index], 'tool': {'name': 'brush', 'mm': 1}}
   new = readings.action('add', ijk=list(ijk), **drawn)
   readings.read_case(tmp_path / 'r', 'ann', case, None, extra=[new])
   out = export.write_cohort([case], tmp_path / 'r', 'ann', tmp_path / 'c')

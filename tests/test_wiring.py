@@ -15,10 +15,15 @@ import pytest
 
 from cmbjax.data import augment, folds, sampler
 from cmbjax.data import examples as examples_lib
-from cmbjax.detect import learned
-from cmbjax.evaluation import compare, metrics, orderings, predictions
+from cmbjax.detect import points
+from cmbjax.evaluation import (
+  compare,
+  metrics,
+  orderings,
+  prediction_files,
+)
 from cmbjax.models import contract
-from cmbjax.report import html, rows
+from cmbjax.report import rows, study_page
 from cmbjax.simulate import cohort as simulator
 from cmbjax.study import (
   Cohort,
@@ -58,7 +63,7 @@ SETTINGS = {
   'model.name': 'tests.own_parts:Wired',
   'model.convolution': 'native',
   'model.dtype': 'bfloat16',
-  'candidates': 'hessian',
+  'candidates': 'tests.own_parts:dark_spots',
   'strategies': ('first', 'second'),
   'tests': ('one', 'two'),
   'train.folds': 2,
@@ -132,8 +137,8 @@ WATCHED = [
   (sampler, 'order'),
   (checkpoint, 'save_weights'),
   (loop, '_Saver'),
-  (learned, 'store'),
-  (predictions, 'write'),
+  (points, 'store'),
+  (prediction_files, 'write'),
   (rows, 'make_row'),
   (rows, 'removed'),
   (compare, 'all_pairs'),
@@ -228,7 +233,9 @@ def ran(tmp_path_factory):
       writers, 'open_writers', lambda *a, **k: opened.append((a, k)) or []
     )
     # Drawing takes as long as all the rest, and is tested elsewhere.
-    patch.setattr(html, 'write', lambda found, workdir: workdir / 'a.html')
+    patch.setattr(
+      study_page, 'write', lambda found, workdir: workdir / 'a.html'
+    )
     for owner, name in WATCHED:
       calls.watch(patch, owner, name)
     found = run.study(study_config(), workdir)
@@ -261,7 +268,7 @@ def test_scans_are_simulated_as_they_were_asked_for(ran):
 def test_examples_are_built_as_they_were_asked_for(ran):
   calls, _, workdir = ran
   assert calls.of('examples.build', 'config', 'candidates', 'data_dir') == [
-    ('resampled_phase', 'hessian', workdir / 'examples')
+    ('resampled_phase', 'tests.own_parts:dark_spots', workdir / 'examples')
   ]
   assert calls.of('examples.load_as', 'config') == ['resampled_phase']
   assert calls.of('material.names', 'shared') == [False]
@@ -420,7 +427,7 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
       'bn_momentum': 0.9,
       'patches': 'resampled',
       'channels': ['swi', 'phase'],
-      'candidates': 'hessian',
+      'candidates': 'tests.own_parts:dark_spots',
       'threshold': 0.3,
       'start': starts,
       'epochs': 1 if starts else 2,
@@ -436,7 +443,7 @@ def test_predictions_are_made_as_they_were_asked_for(ran):
   calls = ran[0]
   assert calls.of('inference.predict', 'batch') == [32]
   assert calls.of('inference.out_of_fold_each', 'batch') == [32]
-  assert calls.of('learned.store', 'threshold', 'mirrored') == [(0.3, True)]
+  assert calls.of('points.store', 'threshold', 'mirrored') == [(0.3, True)]
   # Two strategies on two test sets, and each once out of fold.
   assert len(calls.seen['augment.mirrored']) == 6
   assert len(calls.seen['inference.predict']) == 8 * 6
@@ -455,7 +462,7 @@ def test_intervals_are_made_as_they_were_asked_for(ran):
   assert calls.of('compare.worst_errors', 'threshold') == [0.3]
   for key, value in (HOW | {'threshold': 0.3}).items():
     assert found.record[key] == value
-  kept = next(t for (t,) in _each(calls, 'predictions.write', 'tables'))
+  kept = next(t for (t,) in _each(calls, 'prediction_files.write', 'tables'))
   kept = {(t.strategy, t.test): t.predictions for t in kept if t.networks}
   for row in found.rows:
     p = kept[row.strategy, row.test]

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--candidates',
     metavar='STAGE',
-    help="how candidates are found: 'frst' (default), 'hessian', or a function "
+    help="how candidates are found: 'frst' (default), or a function "
     "of your own as 'module:function'",
   )
   parser.add_argument(

@@ -7,7 +7,6 @@ written: HASHES, written last, lists every file.
 
 import contextlib
 import errno
-import fcntl
 import functools
 import importlib
 import importlib.util
@@ -18,7 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cmbjax import files, sealed
@@ -31,13 +30,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def is_built(folder: str | pathlib.Path) -> bool:
   """Whether a folder is a data set that was built, not a cohort."""
   return (pathlib.Path(folder) / 'dataset_info.json').is_file()
-
-
-def candidates_of(builder_folder: str | pathlib.Path) -> str | None:
-  """The candidate stage of a data set; None: it was drawn without scans."""
-  stored = metadata(builder_folder)
-  # Before there was a choice, 'gates' had it.
-  return stored.get('candidates', stored.get('gates', {}).get('generator'))
 
 
 def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
@@ -64,8 +56,8 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
 @functools.cache
 def _note_unsealed(folder: pathlib.Path) -> None:
   print(
-    f'note: {folder}: has no {HASHES} (built by an older cmbjax, or without '
-    'its `build`), so damage of its files may go unnoticed.',
+    f'note: {folder}: has no {HASHES} (built without `cmbjax build`), '
+    'so damage of its files may go unnoticed.',
     file=sys.stderr,
   )
 
@@ -166,7 +158,7 @@ def write_once(
   """
   config_of(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
-  with _lock(home, '.lock'):
+  with files.alone_in(home, wait=True):
     if final.exists() and not overwrite:  # TFDS moves it there when whole
       why = sealed.damage(final / HASHES, final)
       if not why and metadata(final).get('fingerprint') == mark:
@@ -266,22 +258,6 @@ def damaged(folder: pathlib.Path, why: Any) -> InputError:
   return InputError(
     f'{folder}: is damaged ({first}); remove this folder and build again.'
   )
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path, name: str) -> Iterator[None]:
-  """One build at a time; the system lets go when a process is killed."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = (folder / name).open('w')
-  except OSError as error:
-    raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another folder.'
-    ) from error
-  with handle:
-    with contextlib.suppress(OSError):  # a file system without locks
-      fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
 
 
 def _check_name(cohort_name: str) -> None:

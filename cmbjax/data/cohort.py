@@ -18,13 +18,8 @@ from cmbjax import files
 from cmbjax.data import channels as channels_lib
 from cmbjax.data import lupolab, persons
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.data.truth import (
-  Truth,
-  TruthFiles,
-  check_grid,
-  find_truth,
-  load_truth,
-)
+from cmbjax.data.truth import Truth, check_grid, load_truth
+from cmbjax.data.truth_files import TruthFiles, find_truth
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, brain, signal, swi, volume
 
@@ -50,7 +45,7 @@ class Scan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cohort:
+class CohortFolder:
   """The labelled scans below one folder.
 
   Attributes:
@@ -64,11 +59,6 @@ class Cohort:
   simulated: bool
   scans: tuple[Scan, ...]
   unlabelled: tuple[str, ...] = ()
-
-  @property
-  def subjects(self) -> tuple[str, ...]:
-    """Sorted, each once."""
-    return tuple(sorted({scan.subject for scan in self.scans}))
 
 
 class LoadedScan(NamedTuple):
@@ -93,7 +83,7 @@ class Image(NamedTuple):
   lacking: Mapping[str, str] = {}  # channel: why it is not there
 
 
-def read_cohort(folder: str | pathlib.Path) -> Cohort:
+def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
   """Finds all scans that have a truth. Reads names, no voxels.
 
   Raises:
@@ -121,7 +111,7 @@ def read_cohort(folder: str | pathlib.Path) -> Cohort:
     )
   _check_subjects(folder, [scan.subject for scan in scans])
   unlabelled = tuple(s.name for s, t in pairs if not t)
-  return Cohort(folder, _is_simulated(folder), scans, unlabelled)
+  return CohortFolder(folder, _is_simulated(folder), scans, unlabelled)
 
 
 def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:

@@ -8,7 +8,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-import inspect
 import itertools
 import os
 import pathlib
@@ -18,12 +17,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmbjax import beam, candidates, files, imaging, workers
+from cmbjax import beam, candidates, data, files, imaging, workers
 from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
 from cmbjax.data import channels as channels_lib
 from cmbjax.data import cohort as cohorts
-from cmbjax.data import lupolab, patches, persons, tables, truth
+from cmbjax.data import patches, tables
 from cmbjax.data.channels import ONLY_SWI
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
@@ -94,7 +93,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     tables_dir: str | os.PathLike | None = None,
     jobs: int | None = None,
     candidates: str = stages.DEFAULT,
-    runner: beam.Runner | None = None,
+    runner: beam.BeamRunner | None = None,
     file_format: str | None = None,
     **kwargs,
   ):
@@ -208,7 +207,7 @@ def make_records(
 
 
 def fingerprint(
-  cohort: cohorts.Cohort,
+  cohort: cohorts.CohortFolder,
   *,
   gates: Gates,
   channels: Sequence[str] = ONLY_SWI,
@@ -248,10 +247,8 @@ def _how(gates: Gates) -> tuple:
 @functools.cache
 def code_digest() -> str:
   """Over the source of everything between a scan's files and its patches."""
-  modules = (channels_lib, cohorts, lupolab, patches, persons, tables, truth)
-  sources = [pathlib.Path(inspect.getfile(module)) for module in modules]
-  sources.append(pathlib.Path(__file__))
-  for room in (imaging, candidates):
+  sources = []
+  for room in (imaging, candidates, data):
     sources += sorted(pathlib.Path(room.__file__).parent.glob('*.py'))
   return files.digest(*sources)
 

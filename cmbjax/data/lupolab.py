@@ -12,7 +12,7 @@ import pathlib
 import re
 
 from cmbjax import files
-from cmbjax.data.truth import TruthFiles
+from cmbjax.data.truth_files import TruthFiles
 from cmbjax.errors import InputError
 from cmbjax.imaging.bids import ScanFiles
 

@@ -17,7 +17,7 @@ def order(
   """One epoch of training examples for one fold.
 
   Every example outside `fold` comes at least once. Folds of different size
-  get the same number of steps: the smaller ones start over (`num_wrapped`),
+  get the same number of steps: the smaller ones start over,
   nothing is padded and nothing is dropped.
 
   Args:
@@ -55,27 +55,10 @@ def training(fold_of: np.ndarray, fold: int) -> np.ndarray:
   return members
 
 
-def held_out(fold_of: np.ndarray, fold: int) -> np.ndarray:
-  """Index of the examples of `fold` itself, in order."""
-  return np.flatnonzero(np.asarray(fold_of) == fold)
-
-
 def num_steps(fold_of: np.ndarray, batch: int) -> int:
   """Steps per epoch, equal for all folds: ceil(largest training set / B)."""
   sizes = [training(fold_of, fold).size for fold in _folds(fold_of)]
   return -(-max(sizes) // batch)
-
-
-def num_wrapped(fold_of: np.ndarray, fold: int, *, batch: int) -> int:
-  """How many places of an epoch repeat an example of this fold.
-
-  Args:
-    fold_of: [N] fold of each example.
-    fold: the one that is held out.
-    batch: B.
-  """
-  seen = num_steps(fold_of, batch) * batch
-  return seen - training(fold_of, fold).size
 
 
 def _folds(fold_of: np.ndarray) -> range:

@@ -19,7 +19,7 @@ import cmbjax
 from cmbjax import files, workers
 from cmbjax.candidates import stages
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.detect import chain, classifier, derivatives
+from cmbjax.detect import chain, classifier, derivatives, records
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids
 
@@ -45,7 +45,9 @@ class Settings:
   weights: pathlib.Path | None  # None: those of the package
   fallback: pathlib.Path | None = None  # for scans without all its channels
   classify: bool = True
-  options: chain.Options = dataclasses.field(default_factory=chain.Options)
+  options: chain.DetectOptions = dataclasses.field(
+    default_factory=chain.DetectOptions
+  )
   candidates: bool = False  # also the table of all candidates
   steps: bool = False  # also the images on the way
   page: bool = True
@@ -69,12 +71,11 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
   channels, weights = ONLY_SWI, None
   stage = settings.options.candidates or stages.DEFAULT
   if settings.classify:
-    weights = classifier.fingerprint(settings.weights)
-    channels = classifier.channels_of(settings.weights)
-    if settings.options.candidates is None:
-      stage = classifier.candidates_of(settings.weights)
+    known = classifier.described(settings.weights)
+    weights, channels = known.fingerprint, known.channels
+    stage = chain.stage_of(settings.options, known)
   if len(channels) > 1 and settings.fallback is not None:
-    weights = [weights, classifier.fingerprint(settings.fallback)]
+    weights = [weights, classifier.described(settings.fallback).fingerprint]
   try:
     content = [
       [path.name, files.digest(path), _facts(bids.sidecar(path))]
@@ -148,7 +149,7 @@ def analyse(
     if networks and settings.fallback and len(networks.channels) > 1:
       fallback = load(settings.fallback)
     mark = mark_of(scan, settings)
-    derivatives.write_failure(settings.out, scan.name, 'was interrupted')
+    records.write_failure(settings.out, scan.name, 'was interrupted')
     analysis = chain.analyse(
       scan, networks, settings.options, fallback=fallback, threads=threads
     )
@@ -159,7 +160,7 @@ def analyse(
       steps=settings.steps,
       page=settings.page,
     )
-    record = derivatives.write_record(
+    record = records.write_record(
       settings.out, analysis.result, mark, written, scan=scan
     )
   except InputError as error:
@@ -171,7 +172,7 @@ def analyse(
 
 
 def _failed(settings, name, why, trace='') -> Outcome:
-  derivatives.write_failure(settings.out, name, why)
+  records.write_failure(settings.out, name, why)
   return Outcome(name, None, why, trace)
 
 

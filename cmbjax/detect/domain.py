@@ -35,7 +35,7 @@ def ranges(scans: Any) -> dict[str, Any]:
     JSON types; a fact that no scan has is left out.
   """
   mask_ml = np.asarray(scans.mask_ml, float)
-  mask_ml = np.where(mask_ml > 0, mask_ml, np.nan)  # patches have no brain
+  mask_ml = np.where(mask_ml > 0, mask_ml, np.nan)  # `fit` knows no brain
   columns = {
     'echo_time_s': scans.echo_time_s,
     'contrast': scans.contrast,

@@ -28,7 +28,7 @@ _ABSENT = (
 _LONGEST = 160  # letters of a name; file systems end at 255, endings included
 
 
-class Found(NamedTuple):
+class FoundScans(NamedTuple):
   """The scans of an input."""
 
   kind: str  # 'file', 'folder', 'bids' or 'dicom'
@@ -47,7 +47,7 @@ def find(
   swi_pattern: str | None = None,
   work: pathlib.Path | None = None,
   series: Sequence[int] = (),
-) -> Found:
+) -> FoundScans:
   """Finds the scans of `source`.
 
   Args:
@@ -65,7 +65,7 @@ def find(
   if not source.exists():
     raise NoInputError(f'{source}: no such file or folder; check the name.')
   if source.is_file():
-    found = Found('file', (_one_file(source, phase),), ())
+    found = FoundScans('file', (_one_file(source, phase),), ())
   elif phase:
     raise InputError('--phase: goes with one magnitude file, not a folder.')
   elif any(p.is_dir() for p in source.glob('sub-*')):
@@ -154,10 +154,10 @@ def _folder(source, work, series):
   )
   if images:
     scans = _best(list(_pair(images)))
-    return Found('folder', scans, (), _lone_phases(images, scans))
-  from cmbjax.imaging import dicom
+    return FoundScans('folder', scans, (), _lone_phases(images, scans))
+  from cmbjax.imaging import dicom, dicom_series
 
-  if not dicom.is_dicom(source):
+  if not dicom_series.is_dicom(source):
     raise NoInputError(
       f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
       'data set (sub-* folders) or a DICOM folder.'
@@ -169,7 +169,7 @@ def _folder(source, work, series):
     )
   broken: dict[str, str] = {}
   scans = dicom.convert(source, work, series=series, failures=broken)
-  return Found('dicom', tuple(scans), tuple(broken.items()))
+  return FoundScans('dicom', tuple(scans), tuple(broken.items()))
 
 
 def _pair(images):
@@ -242,7 +242,7 @@ def _bids(source, participants, swi_pattern):
     without = {_subject(n) for n in empty} - {_subject(n) for n in tried}
     broken += [(name, f'{name} {_ABSENT}.') for name in sorted(without)]
     empty = [name for name in empty if _subject(name) not in without]
-  return Found('bids', tuple(scans), tuple(broken), tuple(empty))
+  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty))
 
 
 def _subject(name):

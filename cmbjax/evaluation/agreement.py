@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cmbjax.errors import InputError
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation import statistics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
@@ -158,23 +157,19 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:
 
 
 def weighted_kappa(
-  first: np.ndarray,
-  second: np.ndarray,
-  *,
-  num_grades: int,
-  weights: str | np.ndarray = 'quadratic',
+  first: np.ndarray, second: np.ndarray, *, num_grades: int
 ) -> float | None:
-  """Cohen's weighted kappa (1968); None when there is nothing to gain.
+  """Cohen's kappa with quadratic weights (1968); None with nothing to gain.
 
   Args:
     first: [n] int grades 0..num_grades-1.
     second: [n] the same of the other rater.
     num_grades: number of grades.
-    weights: 'linear', 'quadratic', or what each disagreement costs, [G, G].
   """
-  cost = _cost(weights, num_grades)
   if not len(first):
     return None
+  grades = np.arange(num_grades)
+  cost = np.subtract.outer(grades, grades).astype(float) ** 2
   table = np.zeros((num_grades, num_grades))
   np.add.at(table, (np.asarray(first), np.asarray(second)), 1)
   chance = np.outer(table.sum(1), table.sum(0)) / table.sum()
@@ -182,25 +177,6 @@ def weighted_kappa(
   if expected == 0:
     return None
   return float(1 - np.sum(cost * table) / expected)
-
-
-def _cost(weights, num_grades: int) -> np.ndarray:
-  """Cost of each disagreement, [G, G], 0 on the diagonal."""
-  if not isinstance(weights, str):
-    cost = np.asarray(weights, float)
-    if cost.shape != (num_grades, num_grades) or np.diag(cost).any():
-      raise InputError(
-        f'kappa: costs must be {num_grades} x {num_grades} with zeros on the '
-        'diagonal.'
-      )
-    return cost
-  power = {'linear': 1, 'quadratic': 2}.get(weights)
-  if power is None:
-    raise InputError(
-      f"kappa: weights '{weights}' are not known; use linear or quadratic."
-    )
-  grade = np.arange(num_grades)
-  return np.abs(grade[:, None] - grade[None]).astype(float) ** power
 
 
 def grade(count: np.ndarray) -> np.ndarray:
@@ -241,13 +217,11 @@ def count_agreement(
 ) -> CountAgreement:
   """Agreement of the number of microbleeds per scan with the truth.
 
-  `how` is `method`, `draws`, `seed` and `level` of `statistics.resampling`.
-
   Args:
     predictions: N candidates.
     scans: M scans, those without candidates too.
     threshold: strictly above is kept.
-    **how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
+    how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   tables.check(predictions, scans)
   found, true = counts(predictions, scans, threshold=threshold)

@@ -13,8 +13,9 @@ from cmbjax.evaluation import calibration, levels
 from cmbjax.evaluation import compare as compare_lib
 from cmbjax.evaluation import metrics as metrics_lib
 from cmbjax.evaluation import own as own_metrics
+from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.statistics import Interval
 
 _OF_CANDIDATES = {
   'sensitivity': 'patch_sensitivity',

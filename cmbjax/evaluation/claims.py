@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cmbjax.errors import InputError
 from cmbjax.evaluation import power
-from cmbjax.evaluation.statistics import Test
+from cmbjax.evaluation.permutation import Test
 
 REPRODUCED = 'reproduced'
 NOT_REPRODUCED = 'not reproduced'

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from scipy import special, stats
 
-from cmbjax.evaluation import statistics
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation import ranking
+from cmbjax.evaluation.permutation import Test
+from cmbjax.evaluation.statistics import Interval
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -51,7 +52,7 @@ def delong(
     return Test(Interval(None, None, None, note), None, assumption)
   won, lost = [], []
   for score in (first, second):
-    a, b = statistics.margins(score[positive], score[negative])
+    a, b = ranking.margins(score[positive], score[negative])
     won.append(a / negative.sum())  # [P] share of mimics below
     lost.append(b / positive.sum())  # [N] share of microbleeds above
   covariance = np.cov(won) / positive.sum() + np.cov(lost) / negative.sum()

@@ -10,11 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import classical, metrics, power, statistics
+from cmbjax.evaluation import (
+  classical,
+  metrics,
+  permutation,
+  power,
+  ranking,
+  statistics,
+)
 from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as tables
+from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.statistics import Interval
 
 PAIRED = 'paired over subjects'
 UNPAIRED = 'different subjects'
@@ -91,7 +99,9 @@ def paired(
     interval = statistics.interval(float(value), drawn, how)
     p = None
     if contribution is not None and size > 1:
-      p = statistics.sign_flip(contribution, seed=seed, estimated=name == 'auc')
+      p = permutation.sign_flip(
+        contribution, seed=seed, estimated=name == 'auc'
+      )
     result[name] = Test(interval, p, PAIRED)
 
   curves = [_ranking(p, at, s) for p, s in zip((first, second), sums)]
@@ -104,7 +114,7 @@ def paired(
     swap = None
     if name == 'auc':
       scores = (first.probability, second.probability)
-      swap = statistics.swap_contributions(*scores, first.label, at, size)
+      swap = permutation.swap_contributions(*scores, first.label, at, size)
     add(name, value, drawn, swap)
   parts = [metrics.ratios(s) for s in sums]
   for name in ('sensitivity_lesions', 'precision', 'fp_per_scan'):
@@ -124,10 +134,10 @@ def paired(
 def _ranking(p, at, sums):
   """AUC and average precision as functions of subject weights."""
   score = np.asarray(p.probability, np.float64)
-  wins = statistics.pair_wins(score, p.label, at, len(sums.subject))
+  wins = ranking.pair_wins(score, p.label, at, len(sums.subject))
   return (
-    lambda w: statistics.auc_draws(wins, sums.positives, sums.negatives, w),
-    lambda w: statistics.average_precision_draws(score, p.label, at, w),
+    lambda w: ranking.auc_draws(wins, sums.positives, sums.negatives, w),
+    lambda w: ranking.average_precision_draws(score, p.label, at, w),
   )
 
 
@@ -137,8 +147,8 @@ def _ratio(weights, top, bottom):
 
 
 def compare(
-  first: tables.Table,
-  second: tables.Table,
+  first: tables.PredictionTable,
+  second: tables.PredictionTable,
   *,
   threshold: float = metrics.THRESHOLD,
   own: Mapping[str, own_metrics.Metric] | None = None,
@@ -239,7 +249,9 @@ def _over_folds(a, b, fold_of, level) -> Test:
   )
 
 
-def all_pairs(run: Sequence[tables.Table], **options) -> list[Comparison]:
+def all_pairs(
+  run: Sequence[tables.PredictionTable], **options
+) -> list[Comparison]:
   """`compare` of every two strategies with the same test set and kind."""
   return [
     compare(first, second, **options)

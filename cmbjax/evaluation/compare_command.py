@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
   """
   from cmbjax import files
   from cmbjax.errors import InputError
-  from cmbjax.evaluation import compare, metrics, predictions, statistics
+  from cmbjax.evaluation import compare, metrics, permutation, prediction_files
 
   if arguments.draws < 1 or arguments.seed < 0:
     raise InputError('--draws: must be 1 or more, and --seed 0 or more.')
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
   own = {name: metrics.own(name, key='--metric') for name in arguments.metric}
-  runs = [predictions.read(folder) for folder in arguments.run_folder]
+  runs = [prediction_files.read(folder) for folder in arguments.run_folder]
   found = pairs(runs, arguments)
   results = [
     compare.compare(
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for first, second in found
   ]
-  adjusted = statistics.holm([one.tests['auc'].p for one in results])
+  adjusted = permutation.holm([one.tests['auc'].p for one in results])
   sys.stdout.write(text(results, adjusted, own, runs=arguments.run_folder))
   if arguments.out:
     files.write_json(arguments.out, plain(results, adjusted))

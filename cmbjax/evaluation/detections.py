@@ -40,7 +40,7 @@ class Matched(NamedTuple):
   false: np.ndarray
 
 
-class Scan(NamedTuple):
+class ScoredScan(NamedTuple):
   """One scan with what is known of its lesions.
 
   Attributes:
@@ -141,7 +141,7 @@ def _owners(image: np.ndarray) -> np.ndarray:
   return owner
 
 
-def evaluate(scans: Sequence[Scan], rule: str, **how) -> Scores:
+def evaluate(scans: Sequence[ScoredScan], rule: str, **how) -> Scores:
   """Scores of all scans by one rule, with intervals over subjects.
 
   Args:
@@ -222,7 +222,7 @@ def _parts(scans, matched, how):
   )
 
 
-def counts(scans: Sequence[Scan], **how) -> CountAgreement:
+def counts(scans: Sequence[ScoredScan], **how) -> CountAgreement:
   """Number of detected against true lesions per scan; of no rule."""
   return agreement.of_counts(
     np.array([scan.num_found for scan in scans], int),

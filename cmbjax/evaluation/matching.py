@@ -18,26 +18,13 @@ class Matches(NamedTuple):
   """Objects of one scan, by one rule.
 
   Attributes:
-    rule: 'touch' or 'valdo'.
     lesion_hit: [L] bool, one per true lesion, in the order of its label.
     detection_false: [D] bool, one per detected object, True when it hits no
       lesion.
   """
 
-  rule: str
   lesion_hit: np.ndarray
   detection_false: np.ndarray
-
-
-class Scores(NamedTuple):
-  """Sums over scans; a score without denominator is None."""
-
-  rule: str
-  sensitivity: float | None
-  precision: float | None
-  f1: float | None
-  fp_per_scan: float | None
-  f1_per_scan: list[float | None]
 
 
 def touch(detected: np.ndarray, truth: np.ndarray) -> Matches:
@@ -58,7 +45,7 @@ def touch(detected: np.ndarray, truth: np.ndarray) -> Matches:
   hit, useful = np.zeros(num_b, bool), np.zeros(num_a, bool)
   hit[b[both] - 1] = True
   useful[a[both] - 1] = True
-  return Matches('touch', hit, ~useful)
+  return Matches(hit, ~useful)
 
 
 def valdo(
@@ -90,33 +77,7 @@ def valdo(
   for i, j in near[order]:
     if not useful[i] and not hit[j]:
       useful[i] = hit[j] = True
-  return Matches('valdo', hit, ~useful)
-
-
-def score(matches: list[Matches]) -> Scores:
-  """Pooled scores over scans, and the F1 of each scan.
-
-  The F1 of a scan with neither lesions nor detections is None: no published
-  rule says what it is.
-
-  Raises:
-    InputError: when the rules differ.
-  """
-  rules = {m.rule for m in matches}
-  if len(rules) != 1:
-    found = ' and '.join(sorted(rules)) or 'no scans'
-    raise InputError(f'matching: one rule for one table, found {found}.')
-  hits = sum(int(m.lesion_hit.sum()) for m in matches)
-  lesions = sum(len(m.lesion_hit) for m in matches)
-  false = sum(int(m.detection_false.sum()) for m in matches)
-  return Scores(
-    rule=rules.pop(),
-    sensitivity=_ratio(hits, lesions),
-    precision=_ratio(hits, hits + false),
-    f1=_ratio(2 * hits, hits + lesions + false),
-    fp_per_scan=_ratio(false, len(matches)),
-    f1_per_scan=[_f1(m) for m in matches],
-  )
+  return Matches(hit, ~useful)
 
 
 def objects(image: np.ndarray, *, connectivity: int) -> tuple[np.ndarray, int]:
@@ -148,15 +109,6 @@ def centres(labels: np.ndarray, count: int) -> np.ndarray:
   sums = [np.bincount(owner, axis, minlength=count) for axis in voxels]
   size = np.bincount(owner, minlength=count)
   return np.stack(sums, 1) / size[:, None]
-
-
-def _f1(match: Matches) -> float | None:
-  hits, false = match.lesion_hit.sum(), match.detection_false.sum()
-  return _ratio(2 * hits, hits + len(match.lesion_hit) + false)
-
-
-def _ratio(top, bottom) -> float | None:
-  return float(top / bottom) if bottom else None
 
 
 def _same_shape(detected, truth) -> None:

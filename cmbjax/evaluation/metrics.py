@@ -13,7 +13,7 @@ import numpy as np
 from cmbjax.errors import InputError
 from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as tables
-from cmbjax.evaluation import statistics
+from cmbjax.evaluation import ranking, statistics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval
 
@@ -179,17 +179,17 @@ def _ranking(predictions, sums, how):
   score = np.asarray(predictions.probability, np.float64)
   at = np.searchsorted(sums.subject, predictions.subject)
   size = len(sums.subject)
-  wins = statistics.pair_wins(score, predictions.label, at, size)
+  wins = ranking.pair_wins(score, predictions.label, at, size)
   fewer = sums.positives if positives <= negatives else sums.negatives
   result = {}
   for name, draw in (
     (
       'auc',
-      lambda w: statistics.auc_draws(wins, sums.positives, sums.negatives, w),
+      lambda w: ranking.auc_draws(wins, sums.positives, sums.negatives, w),
     ),
     (
       'average_precision',
-      lambda w: statistics.average_precision_draws(
+      lambda w: ranking.average_precision_draws(
         score, predictions.label, at, w
       ),
     ),
@@ -212,13 +212,13 @@ def auc(score: np.ndarray, label: np.ndarray) -> float | None:
   pairs = float(np.sum(label == 1)) * float(np.sum(label == 0))
   if pairs == 0:
     return None
-  return float(statistics.pair_wins(score, label, one, 1)[0, 0] / pairs)
+  return float(ranking.pair_wins(score, label, one, 1)[0, 0] / pairs)
 
 
 def average_precision(score: np.ndarray, label: np.ndarray) -> float | None:
   """Step-wise area under precision-recall; None without positives."""
   one = np.zeros(len(score), int)
-  value = statistics.average_precision_draws(
+  value = ranking.average_precision_draws(
     np.asarray(score, np.float64), np.asarray(label), one, np.ones((1, 1))
   )[0]
   return float(value) if np.isfinite(value) else None

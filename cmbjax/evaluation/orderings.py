@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation import metrics, permutation, ranking, statistics
 from cmbjax.evaluation.claims import (
   ABOVE,
   MANY,
@@ -23,8 +23,9 @@ from cmbjax.evaluation.claims import (
   judge,
 )
 from cmbjax.evaluation.compare import UNPAIRED, paired
+from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.statistics import Interval
 
 
 class Ordering(NamedTuple):
@@ -126,7 +127,7 @@ def orderings(
     if claim.kind != MANY_REMOVED
   }
   adjusted = dict(
-    zip(tested, statistics.holm([one.test.p for one in tested.values()]))
+    zip(tested, permutation.holm([one.test.p for one in tested.values()]))
   )
   level = how.get('level', 0.95)
   known = [p for p in adjusted.values() if p is not None]
@@ -216,13 +217,13 @@ def _unpaired(first, second, **how) -> tuple[Test, tuple[int, int]]:
     size = max(len(subject), 1)
     sizes.append(len(subject))
     score = np.asarray(p.probability, np.float64)
-    wins = statistics.pair_wins(score, p.label, at, size)
+    wins = ranking.pair_wins(score, p.label, at, size)
     classes = [np.bincount(at[p.label == k], minlength=size) for k in (1, 0)]
     seed = 2 * how.get('seed', 0) + own_seed
     parts.append(statistics.resampling(size, **how | {'seed': seed}))
     once = np.ones((1, size))
-    values.append(statistics.auc_draws(wins, *classes, once)[0])
-    drawn.append(statistics.auc_draws(wins, *classes, parts[-1].weights))
+    values.append(ranking.auc_draws(wins, *classes, once)[0])
+    drawn.append(ranking.auc_draws(wins, *classes, parts[-1].weights))
   value = float(values[0] - values[1])
   if not np.isfinite(value):
     gap = Interval(None, None, None, 'one class only in a test set')
@@ -246,12 +247,12 @@ def _regroup(first, second, *, seed) -> float | None:
   score = np.concatenate([first.probability, second.probability])
   subject, at = np.unique(names, return_inverse=True)
   size = len(subject)
-  wins = statistics.pair_wins(score.astype(np.float64), label, at, size)
+  wins = ranking.pair_wins(score.astype(np.float64), label, at, size)
   positives, negatives = (
     np.bincount(at[label == k], minlength=size) for k in (1, 0)
   )
   in_first = np.char.startswith(subject, '1 ')
-  return statistics.group_permutation(
+  return permutation.group_permutation(
     wins, positives, negatives, in_first, seed=seed
   )
 

@@ -12,12 +12,12 @@ import scipy.fft
 from scipy import ndimage
 
 from cmbjax.errors import InputError
+from cmbjax.imaging.swi_options import HIGH_PASSES
 
 HOMODYNE_SIGMA_MM = {1.5: 3.8, 3.0: 3.0, 7.0: 1.9}
 """Field strength in T to the width of the homodyne window in mm; these are
 windows of 48, 60 and 96 at a field of view of 240 mm."""
 
-HIGH_PASSES = ('homodyne', 'laplacian', 'laplacianslice', 'gaussian')
 BOUNDARIES = ('mirror', 'periodic')
 
 # A Hann window of full width w cycles per field of view smooths an image as a

@@ -5,14 +5,15 @@ page gets the same drawing with its colours turned into CSS variables, so
 that it follows the reader's light or dark setting.
 """
 
-import html
 import io
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ from cmbjax.report.looks import INK, MUTED, RULE, TOKENS, Look
 from cmbjax.report.tables import (
   CohortRow,
   Metric,
-  Row,
+  ResultRow,
 )
 
 _POINTS = 400  # of a curve on the page
@@ -65,7 +66,7 @@ def literal(text: str) -> str:
   return f' {text}' if text.startswith('_') else text
 
 
-def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
+def draw_roc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
   """ROC curves of the strategies on one test set."""
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
@@ -82,7 +83,7 @@ def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
   _finish(ax, [row.roc for row in rows], 'lower right')
 
 
-def draw_froc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
+def draw_froc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
   """Sensitivity of all lesions against FP per scan on one test set."""
   for row in rows:
     if row.froc is not None:
@@ -100,7 +101,7 @@ def draw_froc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
   _finish(ax, [row.froc for row in rows], 'upper left')
 
 
-def draw_reliability(ax: Axes, rows: Sequence[Row], look: Look) -> None:
+def draw_reliability(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
   """Share of microbleeds against likelihood on one test set."""
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
@@ -144,7 +145,7 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
 
 
 def draw_rows(
-  ax: Axes, rows: Sequence[Row], metric: Metric, look: Look
+  ax: Axes, rows: Sequence[ResultRow], metric: Metric, look: Look
 ) -> None:
   """One metric of all rows, coloured by test set."""
   for y, row in enumerate(rows):
@@ -251,10 +252,22 @@ def by_strategy(learning: Sequence[dict]) -> dict[str, list[dict]]:
   return groups
 
 
+class Drawing(NamedTuple):
+  """A drawing for a page.
+
+  Attributes:
+    label: read by screen readers.
+    svg: an SVG element behind its '<svg ' and our own attributes.
+  """
+
+  label: str
+  svg: Markup
+
+
 def inline(
   draw: Callable, *args, size: tuple[float, float], name: str, label: str
-) -> str:
-  """One panel as an SVG element for the page.
+) -> Drawing:
+  """One panel for the page.
 
   Args:
     draw: one of the functions above; called with Axes and `args`.
@@ -262,6 +275,9 @@ def inline(
     size: width and height in inches at 72 px.
     name: makes the ids inside unique on the page.
     label: read by screen readers.
+
+  Returns:
+    The drawing, whose text matplotlib has escaped.
   """
   with mpl.rc_context(STYLE):
     figure = Figure(figsize=size, layout='constrained')
@@ -272,19 +288,17 @@ def inline(
       ax.patch.set_visible(False)
     buffer = io.StringIO()
     figure.savefig(buffer, format='svg', metadata={'Date': None})
-  return _for_page(buffer.getvalue(), name, label)
+  return Drawing(label, Markup(_for_page(buffer.getvalue(), name)))
 
 
-def _for_page(svg: str, name: str, label: str) -> str:
+def _for_page(svg: str, name: str) -> str:
   """matplotlib's SVG file as an element that inherits colours and font."""
-  svg = svg[svg.index('<svg') :]
+  svg = svg[svg.index('<svg ') + len('<svg ') :]
   svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
-  svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', '', svg)
+  svg = re.sub(r'(^|\s)xmlns(:\w+)?="[^"]*"', '', svg)
   svg = re.sub(r'<!--.*?-->', '', svg, flags=re.DOTALL)
-  svg = svg.replace('id="', f'id="{name}-')
-  svg = svg.replace('url(#', f'url(#{name}-').replace(
-    'href="#', f'href="#{name}-'
-  )
+  svg = re.sub(r'\bid="', f'id="{name}-', svg)
+  svg = re.sub(r'(url\(|href=")#', rf'\1#{name}-', svg)
   # "font: bold 9px 'DejaVu Sans'" -> the family of the page.
   svg = re.sub(
     r'font: ((?:bold|\d{3}) )?([\d.]+px) [^;\"]*',
@@ -293,9 +307,7 @@ def _for_page(svg: str, name: str, label: str) -> str:
   )
   for colour, variable in TOKENS.items():
     svg = svg.replace(colour, f'var({variable})')
-  head = f'<svg role="img" aria-label="{html.escape(label)}" '
-  head += 'class="plot" '
-  return re.sub(r'\n\s*\n', '\n', head + svg[len('<svg ') :])
+  return re.sub(r'\n\s*\n', '\n', svg)
 
 
 def patch_png(image: np.ndarray, *, scale: int = 4, gap: int = 1) -> bytes:

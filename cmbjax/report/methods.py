@@ -29,7 +29,7 @@ def lead(study: StudyTables) -> list[str]:
   return parts
 
 
-def _best(row: tables.Row, count: int) -> str:
+def _best(row: tables.ResultRow, count: int) -> str:
   found = row.metrics
   auc = tables.number(found['auc'].value, 'number')
   inside = tables.bounds(found['auc'], 'number')
@@ -157,8 +157,6 @@ def _data(study: StudyTables) -> str:
 _STAGES = {
   'frst': '2-D fast radial symmetry with 3-D region growing and geometric '
   'gates',
-  'hessian': 'the Hessian of the image at several scales with 3-D region '
-  'growing and geometric gates',
 }
 
 

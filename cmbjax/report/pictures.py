@@ -6,7 +6,6 @@ voxel unless the name says otherwise.
 """
 
 import base64
-import html
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -46,16 +45,10 @@ class Picture(NamedTuple):
   width: float
   height: float
 
-  def element(self, kind: str = '') -> str:
-    """As an SVG image."""
-    data = base64.b64encode(png(self.grey)).decode()
-    kind = f' class="{html.escape(kind)}"' if kind else ''
-    return (
-      f'<image{kind} x="{self.left:.5g}" y="{self.top:.5g}" '
-      f'width="{self.width:.5g}" height="{self.height:.5g}" '
-      'preserveAspectRatio="none" '
-      f'href="data:image/png;base64,{data}"/>'
-    )
+  @property
+  def base64(self) -> str:
+    """As a PNG file in letters."""
+    return base64.b64encode(png(self.grey)).decode()
 
 
 def png(grey: np.ndarray) -> bytes:
@@ -193,7 +186,7 @@ def _placed(grey, firsts, spacing_mm, plane) -> Picture:
   return Picture(grey, corner[0], corner[1], extent[0], extent[1])
 
 
-class Frame(NamedTuple):
+class BrainBox(NamedTuple):
   """The box round the brain, in which projections and slices are shown.
 
   Attributes:
@@ -221,7 +214,7 @@ class Frame(NamedTuple):
 
 def frame(
   mask: np.ndarray, spacing_mm: Sequence[float], *, margin_mm: float = 4.0
-) -> Frame:
+) -> BrainBox:
   """Bounding box of the brain and a margin; the whole grid when empty."""
   box = []
   for axis in range(3):
@@ -233,11 +226,11 @@ def frame(
       continue
     stop = min(int(found[-1]) + more + 1, mask.shape[axis])
     box.append(slice(max(int(found[0]) - more, 0), stop))
-  return Frame(tuple(box), tuple(float(side) for side in spacing_mm))
+  return BrainBox(tuple(box), tuple(float(side) for side in spacing_mm))
 
 
 def glass(
-  image: np.ndarray, mask: np.ndarray, around: Frame, plane: Plane
+  image: np.ndarray, mask: np.ndarray, around: BrainBox, plane: Plane
 ) -> Picture:
   """Mean through the brain, stretched to its range, on pixels of about 1 mm.
 
@@ -256,7 +249,7 @@ def glass(
 
 
 def slabs(
-  image: np.ndarray, around: Frame, *, most: int = 20
+  image: np.ndarray, around: BrainBox, *, most: int = 20
 ) -> list[tuple[int, int, Picture]]:
   """Axial minimum projections that together show every slice once.
 
@@ -276,13 +269,13 @@ def slabs(
   return made[::-1]
 
 
-def _block(around: Frame, plane: Plane) -> list[int]:
+def _block(around: BrainBox, plane: Plane) -> list[int]:
   """Voxels of a pixel of about 1 mm, along both axes of the plane."""
   sides = (around.spacing_mm[axis] for axis in (plane.right, plane.up))
   return [max(1, round(1.0 / side)) for side in sides]
 
 
-def _blocks(image: np.ndarray, around: Frame, plane: Plane) -> np.ndarray:
+def _blocks(image: np.ndarray, around: BrainBox, plane: Plane) -> np.ndarray:
   """Means over pixels of about 1 mm; the last one may hold fewer voxels."""
   for axis, size in enumerate(_block(around, plane)):
     starts = np.arange(0, image.shape[axis], size)
@@ -292,7 +285,7 @@ def _blocks(image: np.ndarray, around: Frame, plane: Plane) -> np.ndarray:
   return image
 
 
-def _whole(image, around: Frame, plane: Plane, *, levels: int) -> Picture:
+def _whole(image, around: BrainBox, plane: Plane, *, levels: int) -> Picture:
   """Blocks as a picture; what the last one lacks lies beyond left and top."""
   sides = [around.spacing_mm[axis] for axis in (plane.right, plane.up)]
   extent = [

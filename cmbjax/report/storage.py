@@ -16,17 +16,18 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import statistics
+from cmbjax.evaluation import permutation
 from cmbjax.evaluation.breakdown import Bin
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.permutation import Test
+from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import tables
 from cmbjax.report.tables import (
   CohortRow,
   Patch,
-  Point,
-  Row,
+  ResultRow,
+  ScoredPoint,
   StrategyRow,
   StudyTables,
 )
@@ -57,7 +58,7 @@ def _write(path, head: str, lines) -> None:
   files.write_text(path, buffer.getvalue())
 
 
-def _rows(study: StudyTables) -> Iterator[tuple[list, Row]]:
+def _rows(study: StudyTables) -> Iterator[tuple[list, ResultRow]]:
   """Every row with the cells that say which one it is."""
   for row in (*tables.ordered(study.rows), *study.held_out):
     where = [row.number, row.strategy, row.test, row.kind]
@@ -139,7 +140,7 @@ def write_orderings(study: StudyTables, path: str | os.PathLike) -> None:
 
 def write_pairs(study: StudyTables, path: str | os.PathLike) -> None:
   """pairs.csv: every test of every pair of strategies, first minus second."""
-  adjusted = statistics.holm([one.tests['auc'].p for one in study.pairs])
+  adjusted = permutation.holm([one.tests['auc'].p for one in study.pairs])
   head = 'first second test kind simulated subjects difference_of value low'
   head += ' high note p p_holm assumption'
   _write(
@@ -158,7 +159,7 @@ def write_pairs(study: StudyTables, path: str | os.PathLike) -> None:
   )
 
 
-def _all_metrics(row: Row) -> dict[str, Interval]:
+def _all_metrics(row: ResultRow) -> dict[str, Interval]:
   counts = {f'count_{name}': one for name, one in row.agreement.items()}
   rates = {f'sensitivity_at_{name}': one for name, one in row.rates.items()}
   return row.metrics | row.own | row.levels | rates | row.calibration | counts
@@ -231,7 +232,7 @@ def _study(value: dict) -> StudyTables:
     return {name: Interval(**one) for name, one in items.items()}
 
   def point(item):
-    return Point(**item | {'metrics': intervals(item['metrics'])})
+    return ScoredPoint(**item | {'metrics': intervals(item['metrics'])})
 
   def bin_(item):
     names = ('share', 'of_lesions', 'fp_per_scan')
@@ -259,7 +260,7 @@ def _study(value: dict) -> StudyTables:
     }
     for name in ('roc', 'froc', 'reliability'):
       fields[name] = item[name] and tuple(item[name])
-    return Row(**{**item, **fields})
+    return ResultRow(**{**item, **fields})
 
   def patch(item):
     pixels = base64.b64decode(item['image']['uint8'])

@@ -78,7 +78,7 @@ METRICS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class ScoredPoint:
   """A threshold that was chosen out of fold, on a test set.
 
   Attributes:
@@ -98,7 +98,7 @@ POINT_METRICS += ('f1', 'fp_per_scan')
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ResultRow:
   """One strategy on one test set.
 
   Attributes:
@@ -155,7 +155,7 @@ class Row:
   parts: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
   kind: str = predictions_lib.ENSEMBLE
   calibrated_by: str = ''
-  points: dict[str, Point] = dataclasses.field(default_factory=dict)
+  points: dict[str, ScoredPoint] = dataclasses.field(default_factory=dict)
   levels: dict[str, Interval] = dataclasses.field(default_factory=dict)
   rates: dict[str, Interval] = dataclasses.field(default_factory=dict)
   likelihoods: list[breakdown.Bin] = dataclasses.field(default_factory=list)
@@ -264,13 +264,13 @@ class StudyTables:
   title: str
   simulated: bool
   cohorts: list[CohortRow]
-  rows: list[Row]
+  rows: list[ResultRow]
   learning: list[dict]
   record: dict
   orderings: list[Ordering] = dataclasses.field(default_factory=list)
   removed: list[Patch] = dataclasses.field(default_factory=list)
   misses: list[Patch] = dataclasses.field(default_factory=list)
-  held_out: list[Row] = dataclasses.field(default_factory=list)
+  held_out: list[ResultRow] = dataclasses.field(default_factory=list)
   pairs: list[Comparison] = dataclasses.field(default_factory=list)
   removed_by: tuple[str, str, str] = ('', '', '')
   paper: str = ''
@@ -304,7 +304,7 @@ def headline(study: StudyTables) -> str:
   return study.title + (', simulated data' if study.simulated else '')
 
 
-def ordered(rows: Sequence[Row]) -> list[Row]:
+def ordered(rows: Sequence[ResultRow]) -> list[ResultRow]:
   """Rows by their number in the paper; those without follow as given."""
   return sorted(rows, key=lambda row: (row.number is None, row.number or 0))
 
@@ -369,7 +369,7 @@ class Notes:
     return chr(ord('a') + index) if index < 26 else str(index)
 
 
-def numbered(rows: Sequence[Row]) -> bool:
+def numbered(rows: Sequence[ResultRow]) -> bool:
   """Whether any row has a number, so that a column of them says something."""
   return any(row.number is not None for row in rows)
 

@@ -11,7 +11,7 @@ from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data.tables import NEVER_PROPOSED
 from cmbjax.evaluation import compare
-from cmbjax.evaluation.predictions import Table
+from cmbjax.evaluation.predictions import PredictionTable
 from cmbjax.report import rows, tables
 from cmbjax.study.material import Material
 from cmbjax.study.spec import Study
@@ -71,7 +71,9 @@ def misses(
   return out
 
 
-def _never_proposed(material: Material, table: Table) -> list[tables.Patch]:
+def _never_proposed(
+  material: Material, table: PredictionTable
+) -> list[tables.Patch]:
   """Lesions that no candidate reached, the largest first."""
   known = material.lesions
   mine = np.isin(known.scan, table.scans.scan) & (known.why != '')
@@ -110,7 +112,7 @@ def _size_and_region(known: examples_lib.Lesions, i: int) -> list[str]:
 
 
 def _worst(
-  material: Material, table: Table, threshold: float
+  material: Material, table: PredictionTable, threshold: float
 ) -> list[tables.Patch]:
   """Microbleeds that a strategy lost, then mimics that it kept."""
   p, known = table.predictions, material.lesions

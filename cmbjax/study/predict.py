@@ -16,10 +16,11 @@ from cmbjax import files, sealed
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
-from cmbjax.detect import learned
+from cmbjax.detect import points
 from cmbjax.errors import InputError
+from cmbjax.evaluation import prediction_files
 from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.study.material import Material
 from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Planned, source_of
@@ -63,7 +64,7 @@ def predict_all(
   shop: Workshop,
   chosen: Mapping[str, Planned],
   trained: Mapping[str, Trained],
-) -> list[Table]:
+) -> list[PredictionTable]:
   """Every strategy on every test set, and out of fold on its own subjects.
 
   Writes predictions.npz, and the operating points beside the weights.
@@ -93,11 +94,13 @@ def predict_all(
     if judge.planned is not None:
       tables += _held_out(study, shop, judge)
   if hosts.is_writer():
-    predictions_lib.write(shop.workdir / 'predictions.npz', tables)
+    prediction_files.write(shop.workdir / 'predictions.npz', tables)
   return tables
 
 
-def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
+def _ensemble(
+  study: Study, shop: Workshop, judge: Judge, test: str
+) -> PredictionTable:
   """One strategy on the test subjects of one cohort."""
   material = shop.material
   index = np.flatnonzero(
@@ -134,7 +137,9 @@ def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
   return _table(study, material, judge, seen)
 
 
-def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
+def _held_out(
+  study: Study, shop: Workshop, judge: Judge
+) -> list[PredictionTable]:
   """One strategy on its training subjects: a table per cohort."""
   material = shop.material
   job = make_job(judge.planned, material)
@@ -189,7 +194,7 @@ def _store_points(
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
   material, evaluation = shop.material, judge.config.evaluation
-  learned.store(
+  points.store(
     shop.workdir / 'models' / judge.name,
     fingerprint=judge.networks.fingerprint,
     threshold=evaluation.threshold,
@@ -216,13 +221,15 @@ def _networks(judge: Judge, likelihood: np.ndarray):
   )
 
 
-def _table(study: Study, material: Material, judge: Judge, seen: Seen) -> Table:
+def _table(
+  study: Study, material: Material, judge: Judge, seen: Seen
+) -> PredictionTable:
   """Likelihoods with all they mean."""
   test, index, scans, likelihood, kind = seen
   networks = _networks(judge, likelihood)
   by_seed = predictions_lib.by_seed(networks)
   some = examples_lib.select(material.examples, index)
-  return Table(
+  return PredictionTable(
     strategy=judge.name,
     test=test,
     strategy_label=judge.label,

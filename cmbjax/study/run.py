@@ -98,7 +98,7 @@ def _run(
   with _observer(study.config, workdir, profile) as observer:
     done = train.train_all(plan, shop, given, observer)
   # Drawing and statistics import for a second: training does not wait.
-  from cmbjax.report import html, printed
+  from cmbjax.report import printed, study_page
   from cmbjax.study import predict, tabulate
 
   chosen = sweep_lib.choose(plan, done, shop)
@@ -108,7 +108,7 @@ def _run(
     hosts.barrier('report')
     return None
   found = tabulate.tabulate(study, shop, predicted, chosen)
-  page = html.write(found, workdir)
+  page = study_page.write(found, workdir)
   print(printed.print_rows(found), flush=True)
   log.write(status='done')
   hosts.say(f'report: {page}')

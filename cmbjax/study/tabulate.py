@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cmbjax.data import examples as examples_lib
-from cmbjax.detect import classifier
+from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings
-from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.report import rows, tables
 from cmbjax.study import gallery, predict, train
 from cmbjax.study.material import Material
@@ -26,7 +26,7 @@ from cmbjax.weights import catalogue
 def tabulate(
   study: Study,
   shop: Workshop,
-  predicted: Sequence[Table],
+  predicted: Sequence[PredictionTable],
   chosen: Mapping[str, Planned],
 ) -> tables.StudyTables:
   """Everything of the report.
@@ -122,7 +122,7 @@ def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
 def _stored(study: Study, shop: Workshop, name: str) -> dict | None:
   """Operating points and calibration beside the weights of a strategy."""
   folder = study.recipes[name].folder or shop.workdir / 'models' / name
-  return classifier.stored_points(folder)
+  return points.stored(folder)
 
 
 def _study_record(

@@ -15,7 +15,8 @@ import pytest
 
 from cmbjax.data import examples as examples_lib
 from cmbjax.detect import classifier
-from cmbjax.evaluation import predictions
+from cmbjax.evaluation import prediction_files
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD
 from tests import offline
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -94,17 +95,17 @@ def test_nothing_is_looked_up_anywhere(smoke):
 def test_predictions_hold_every_network_and_the_training_subjects(smoke):
   """Ensemble and out of fold; size and region of every true lesion."""
   workdir, _ = smoke
-  run = predictions.read(workdir)
+  run = prediction_files.read(workdir)
   kinds = {(one.strategy, one.test): one.kind for one in run}
-  assert kinds['finetuned', 'ccm_3t'] == predictions.ENSEMBLE
-  held = [one for one in run if one.kind == predictions.OUT_OF_FOLD]
+  assert kinds['finetuned', 'ccm_3t'] == ENSEMBLE
+  held = [one for one in run if one.kind == OUT_OF_FOLD]
   assert [(one.strategy, one.test) for one in held] == [
     ('7t', 'btumor_7t'),
     ('finetuned', 'btumor_3t'),
   ]
   tested = set()
   for one in run:
-    if one.kind == predictions.ENSEMBLE:
+    if one.kind == ENSEMBLE:
       tested |= set(one.scans.subject)
   for one in held:
     assert not tested & set(one.scans.subject)
@@ -195,8 +196,8 @@ def _judged(run, weights):
   """Likelihoods of the test set, which are those that detect would give."""
   (test,) = (
     table
-    for table in predictions.read(run / 'predictions.npz')
-    if table.kind == predictions.ENSEMBLE
+    for table in prediction_files.read(run / 'predictions.npz')
+    if table.kind == ENSEMBLE
   )
   (built,) = run.glob('examples/*/btumor_7t/resampled_phase/*')
   examples = examples_lib.load(built)

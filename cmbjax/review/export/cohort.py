@@ -19,7 +19,7 @@ import numpy as np
 
 import cmbjax
 from cmbjax import files
-from cmbjax.data import cohort, truth
+from cmbjax.data import cohort, truth, truth_files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, volume
 from cmbjax.progress import Progress
@@ -466,7 +466,7 @@ def _write_truth(folder, case, image, labels: Labels, about, record):
     known = {key: {'Description': text} for key, text in COLUMNS.items()}
     counts = {'Lesions': len(parts), 'LeftOut': labels.left_out}
     says = {'Description': what, **about, **counts, **known}
-    says[truth.ALL_CANDIDATES] = judged
+    says[truth_files.ALL_CANDIDATES] = judged
     files.write_json(f'{stem}.json', says)
     stems.append(stem)
   return stems

@@ -1,7 +1,7 @@
 // Settings, notes, the end of a case, and the keys.
 
 import {$, banner, make} from './dom.js';
-import {SAVE_MS, post} from './api.js';
+import {SAVE_MS, get, post} from './api.js';
 import {Bindings} from './bindings.js';
 import {printKeys} from './keys.js';
 
@@ -40,11 +40,6 @@ export class Dialogs {
       make('input', {type: 'checkbox', checked: prefs[key],
         onchange: (event) => app.prefer({[key]: event.target.checked})}),
       make('span', {}, words, make('small', {}, why)));
-    const viewer = make('select', {'aria-label': 'Viewer', onchange: (event) =>
-      app.changeViewer(event.target.value)},
-    make('option', {value: 'flat'}, 'Plain (Canvas2D)'),
-    make('option', {value: 'niivue'}, 'NiiVue (WebGL2)'));
-    viewer.value = app.kind;
     $('settings-body').replaceChildren(
       check('radiological', 'Radiological display',
         'Right of the patient on the left of the screen.'),
@@ -52,9 +47,7 @@ export class Dialogs {
       check('fill', 'Filled outlines', 'Tints the voxels as well.'),
       check('advance', 'Go on after a verdict', 'To the next unread one.'),
       check('ask', 'Stop for certainty and kind',
-        'A verdict waits for 1–8 before it goes on.'),
-      make('label', {class: 'setting'}, make('span', {}, 'Viewer',
-        make('small', {}, 'Both show the same voxels.')), viewer));
+        'A verdict waits for 1–8 before it goes on.'));
     $('settings').showModal();
   }
 
@@ -76,7 +69,7 @@ export class Dialogs {
     const items = [...review.items.values()];
     const of = (verdict) => items.filter((item) => item.verdict === verdict);
     const added = of('accept').filter((item) => item.origin !== 'model').length;
-    const unread = items.filter((item) => !item.verdict);
+    const {unread} = review;
     const rows = [['Accepted', `${of('accept').length}` +
       (added ? `, ${added} of them added by you` : '')],
     ['Rejected', of('reject').length], ['Unsure', of('unsure').length]];
@@ -103,7 +96,8 @@ export class Dialogs {
           open ? {} : strong),
         open ? button('Go to next unread', () => {
           $('finish').close();
-          app.choosing(app.list.unread(app.current) ?? unread[0].item);
+          app.reading.choose(app.list.unread(app.reading.current) ??
+            unread[0].item);
         }, strong) : ''));
     $('finish').showModal();
   }
@@ -130,7 +124,9 @@ export class Dialogs {
         actions: [['Close', () => banner('finish', '')]]});
       return;
     }
-    await app.refreshSession();
+    app.session.cases = (await get('api/session')).cases;
+    app.header.cases();
+    app.header.tags();
     const next = app.session.cases.find((one) =>
       one.case !== review.number && one.status !== 'completed');
     banner('finish', `${review.meta.name} is ${status}. ` +

@@ -60,7 +60,7 @@ export class Header {
   show() {
     const {review} = this.app;
     const all = [...review.items.values()];
-    const read = all.filter((item) => item.verdict).length;
+    const read = all.length - review.unread.length;
     $('progress').textContent = review.hidden
       ? `${all.length} marked` : `${read} of ${all.length} read`;
     $('meter').style.width = all.length ? `${100 * read / all.length}%` : '0';

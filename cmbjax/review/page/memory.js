@@ -29,8 +29,8 @@ export function remember(key, value, review = null) {
 let last = null; // of several, the last one counts
 let sending = false;
 
-export async function keepSettings(settings) {
-  last = settings;
+export async function keepSettings({prefs, keys}) {
+  last = {prefs, keys};
   if (sending) return;
   sending = true;
   while (last) {

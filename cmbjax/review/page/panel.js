@@ -22,16 +22,15 @@ const chosenBy = (values) => (values.some((_, at) =>
 const plain = (word) => word.replaceAll('_', ' ');
 
 export class Panel {
-  // `app` has: go, step, verdict, choose, set, removeItem, moveItem, rate
   constructor(app) {
     this.app = app;
     this.host = $('candidate');
     this.shown = null;
+    this.build();
   }
 
-  build(session) {
-    const {app} = this;
-    this.session = session;
+  build() {
+    const {reading, session} = this.app;
     const button = (words, run, more = {}) =>
       make('button', {onclick: run, ...more}, words);
     this.name = make('h2', {id: 'candidate-name'});
@@ -40,11 +39,11 @@ export class Panel {
     const sign = (id) => (shown(id) ? cap(shown(id)) : '');
     this.verdicts = VERDICTS.map(([value, words]) =>
       make('button', {class: `verdict ${value}`, data: {value},
-        'aria-keyshortcuts': shown(value), onclick: () => app.verdict(value)},
+        'aria-keyshortcuts': shown(value), onclick: () => reading.verdict(value)},
       words, sign(value)));
     this.whose = make('p', {class: 'whose', 'aria-hidden': 'true'});
     this.clear = make('button', {class: 'quiet', onclick: () =>
-      app.verdict(null)}, 'Clear ', sign('clear'));
+      reading.verdict(null)}, 'Clear ', sign('clear'));
     this.choice = make('div', {class: 'choice'});
     this.picture = make('canvas', {'aria-hidden': 'true'});
     this.last = make('div', {class: 'last', role: 'group', hidden: true,
@@ -52,23 +51,23 @@ export class Panel {
     this.facts = make('dl', {class: 'facts'});
     this.flags = make('ul', {class: 'flags', 'aria-label': 'Warnings'});
     this.region = make('select', {id: 'region', onchange: () =>
-      app.set('region', this.region.value)},
+      reading.set('region', this.region.value)},
     ...REGIONS.map((one) => make('option', {value: one}, one)));
     this.rating = make('div', {class: 'rating', role: 'group',
       'aria-label': 'Rating, 1 no microbleed to 10 surely one'},
     ...Array.from({length: 10}, (_, at) => make('button', {
-      data: {rating: at + 1}, onclick: () => app.rate(at + 1)},
+      data: {rating: at + 1}, onclick: () => reading.rate(at + 1)},
     String(at + 1))));
     this.comment = make('textarea', {id: 'comment', rows: 2, maxLength: 2000,
       placeholder: `Comment${bracketed('comment')}`, 'aria-label': 'Comment',
-      onchange: () => app.set('comment', this.comment.value)});
+      onchange: () => reading.set('comment', this.comment.value)});
     this.own = make('div', {class: 'own'},
-      button('Move to the crosshair', () => app.moveItem()),
-      make('button', {onclick: () => app.removeItem()}, 'Remove ',
+      button('Move to the crosshair', () => reading.move()),
+      make('button', {onclick: () => reading.remove()}, 'Remove ',
         sign('remove')));
-    this.before = button('‹', () => app.step(-1),
+    this.before = button('‹', () => reading.step(-1),
       {'aria-label': 'Previous candidate', title: `Previous${bracketed('previous')}`});
-    this.after = button('›', () => app.step(1),
+    this.after = button('›', () => reading.step(1),
       {'aria-label': 'Next candidate', title: `Next${bracketed('next')}`});
     this.body = make('div', {class: 'candidate-body'},
       make('div', {class: 'candidate-head'}, this.before,
@@ -137,7 +136,7 @@ export class Panel {
       : total ? `Press ${shown('next')} for the first candidate.`
         : `Nothing was found in this scan: ${search}.`;
     const done = make('button', {class: 'strong wide',
-      onclick: () => this.app.askDone()}, 'Done: show the candidates');
+      onclick: () => this.app.dialogs.askDone()}, 'Done: show the candidates');
     this.nothing.replaceChildren(make('h2', {id: 'candidate-name'},
       hidden ? 'Your own search' : 'No candidate chosen'),
     make('p', {}, words), hidden ? done : '');
@@ -178,7 +177,7 @@ export class Panel {
         make('p', {}, make('span', {class: 'label'}, 'Last decision'),
           make('strong', {}, `${nameOf(item)} · ${stateOf(item)}`)),
         make('button', {class: 'quiet', onclick: () =>
-          this.app.choosing(item.item)}, 'Back')),
+          this.app.reading.choose(item.item)}, 'Back')),
       ...(values.length ? this.question(item, chosenBy(values),
         'asked-last') : []));
     this.app.list.crops.now(this.picture, item.ijk);
@@ -189,7 +188,7 @@ export class Panel {
       return {field: 'certainty', values: CERTAINTIES, words: 'How sure?'};
     }
     return {field: 'mimic', words: 'What is it?',
-      values: verdict === 'reject' ? this.session.mimics : []};
+      values: verdict === 'reject' ? this.app.session.mimics : []};
   }
 
   question(item, hint, id) {
@@ -200,7 +199,7 @@ export class Panel {
       make('div', {class: 'chips', role: 'group', 'aria-labelledby': id},
         ...values.map((value, at) => {
           const chip = make('button', {class: 'chip', onclick: () =>
-            this.app.choose(item.item, field, value)},
+            this.app.reading.toggle(item.item, field, value)},
           make('i', {'aria-hidden': 'true'}, String(at + 1)), plain(value));
           press(chip, item[field] === value);
           return chip;

@@ -12,11 +12,6 @@ export const strides = (dim) => [1, dim[0], dim[0] * dim[1]];
 export const indexOf = (ijk, dim) =>
   ijk[0] + dim[0] * (ijk[1] + dim[1] * ijk[2]);
 
-export function voxelOf(index, dim) {
-  const rest = Math.floor(index / dim[0]);
-  return [index % dim[0], rest % dim[1], Math.floor(rest / dim[1])];
-}
-
 export const inside = (ijk, dim) =>
   ijk.every((one, axis) => one >= 0 && one < dim[axis]);
 
@@ -30,6 +25,11 @@ export const nearest = (ijk, dim) =>
 export const world = (ijk, affine) => [0, 1, 2].map((row) =>
   affine[row][0] * ijk[0] + affine[row][1] * ijk[1] +
   affine[row][2] * ijk[2] + affine[row][3]);
+
+// Of a voxel, in mm3.
+export const volumeOf = ([a, b, c]) => Math.abs(
+  a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) +
+  a[2] * (b[0] * c[1] - b[1] * c[0]));
 
 // Slices in a slab: the odd integer >= 1 that is nearest to mm / spacing; as
 // in review/geometry.py, half-way the larger one wins.

@@ -8,6 +8,7 @@
 import {Refused, bytes, get, post} from './api.js';
 import {Labels} from './labels.js';
 import {called} from './names.js';
+import {volumeOf} from './planes.js';
 
 const STROKE_MS = 1500;
 const WAITS_MS = [500, 1000, 2000, 4000, 8000];
@@ -94,6 +95,20 @@ export class Review extends EventTarget {
       images.set(name, new Int16Array(raw));
     }
     return images.get(name);
+  }
+
+  get unread() {
+    return [...this.items.values()].filter((item) => !item.verdict);
+  }
+
+  // Size at once, also for strokes that are not sent yet.
+  measure(number) {
+    const item = this.items.get(number);
+    const {length} = this.labels.voxels(number);
+    if (!item || length === item.voxels) return;
+    item.voxels = length;
+    item.volume_mm3 = length * volumeOf(this.meta.affine);
+    item.diameter_mm = Math.cbrt(6 * item.volume_mm3 / Math.PI);
   }
 
   get saved() { return !this.queue.length && !this.sending; }

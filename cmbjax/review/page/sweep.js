@@ -62,7 +62,7 @@ export class Sweep {
     this.since = performance.now();
     this.last = '';
     this.ticker = setInterval(() => this.tick(), TICK_MS);
-    this.app.arrange();
+    document.activeElement?.blur(); // to where keys are heard
     this.show();
     speak('Sweep. Arrow keys step through the slices.');
   }

@@ -15,7 +15,7 @@ from cmbjax.errors import NoInputError
 from cmbjax.evaluation import agreement as counts_lib
 from cmbjax.evaluation import raters as stats
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.review.log import journal, unaided
+from cmbjax.review.log import folders, journal, unaided
 from cmbjax.review.log.geometry import decode_runs
 from cmbjax.review.log.items import MODEL
 from cmbjax.review.log.record import ReviewRecord
@@ -157,8 +157,8 @@ def measure(
   names = merge.check_raters(root, names, least=1)
   records = {
     name: {
-      case: journal.read(journal.folder_of(root, name, case))
-      for case in journal.cases(root, name)
+      case: journal.read(folders.folder_of(root, name, case))
+      for case in folders.cases(root, name)
     }
     for name in names
   }
@@ -236,7 +236,7 @@ def _gain(root, name, records, how) -> unaided.Unaided | None:
   readings = {}
   for case, record in records.items():
     if record.done_rev is not None and merge.is_finished(record):
-      folder = journal.folder_of(root, name, case)
+      folder = folders.folder_of(root, name, case)
       alone = journal.read(folder, until=record.done_rev - 1)
       readings[case] = alone, record
   return unaided.compare(readings, subject_of, **how)

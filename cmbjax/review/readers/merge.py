@@ -13,9 +13,10 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review.log import checks, composed, journal, reader_mask
+from cmbjax.review.log import checks, composed, folders, journal, reader_mask
 from cmbjax.review.log.geometry import View, decode_runs
-from cmbjax.review.log.record import MODEL, Candidate, ReviewRecord
+from cmbjax.review.log.items import MODEL, Candidate
+from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import adjudication, places
 from cmbjax.review.readers.places import AGREED, DISAGREED, PENDING, Place
 
@@ -141,7 +142,7 @@ def check_raters(
     InputError: fewer than `least`.
     NoInputError: one has no reviews below `root`.
   """
-  names = sorted({journal.rater_label(name) for name in raters})
+  names = sorted({folders.rater_label(name) for name in raters})
   if len(names) < least:
     raise InputError(
       f'raters: found {", ".join(names) or "none"}; give at least {least} '
@@ -159,7 +160,7 @@ def check_raters(
 
 def readers(root: pathlib.Path) -> list[str]:
   """Names with reviews below `root`, without merged folders."""
-  return [name for name in journal.raters(root) if name.isalnum()]
+  return [name for name in folders.raters(root) if name.isalnum()]
 
 
 def shared_cases(root: pathlib.Path, raters: Sequence[str]) -> list[str]:
@@ -168,7 +169,7 @@ def shared_cases(root: pathlib.Path, raters: Sequence[str]) -> list[str]:
   Raises:
     NoInputError: there is none.
   """
-  begun = [set(journal.cases(root, name)) for name in raters]
+  begun = [set(folders.cases(root, name)) for name in raters]
   shared = sorted(set.intersection(*begun))
   if not shared:
     raise NoInputError(
@@ -183,7 +184,7 @@ def read_all(
 ) -> dict[str, ReviewRecord]:
   """Rater to record of one case."""
   return {
-    name: journal.read(journal.folder_of(root, name, case)) for name in raters
+    name: journal.read(folders.folder_of(root, name, case)) for name in raters
   }
 
 
@@ -332,7 +333,7 @@ def _addition(one: Settled, view) -> list[dict[str, Any]]:
     ijk = own[away.sum(1).argmin()]
   action = {'event': 'add', 'ijk': [int(v) for v in ijk], 'ms': 0}
   if len(voxels):
-    action |= {'set': voxels.tolist(), 'clear': [], 'tool': {'name': 'merge'}}
+    action |= {'set': voxels.tolist(), 'tool': {'name': 'merge'}}
   base = {'item': composed.LAST, 'ms': 0}
   certainty = _certainty(one)
   sure = {'event': 'certainty', 'value': certainty}

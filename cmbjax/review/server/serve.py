@@ -17,9 +17,6 @@ import webbrowser
 from collections.abc import Callable, Iterator
 
 import waitress.server
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.utilities import Error
 
 from cmbjax.errors import InputError
 from cmbjax.review.server import bodies
@@ -27,25 +24,6 @@ from cmbjax.review.server import bodies
 ADDRESS = '127.0.0.1'
 _THREADS = 6
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _LengthRequired(Error):
-  code, reason = 411, 'Length Required'
-
-
-class _Parser(HTTPRequestParser):
-  """Takes no body in chunks: how long it is has to be known before."""
-
-  def received(self, data):
-    consumed = super().received(data)
-    if self.chunked and self.headers_finished and self.error is None:
-      self.error = _LengthRequired('a Content-Length is needed.')
-      self.completed = True
-    return consumed
-
-
-class _Channel(HTTPChannel):
-  parser_class = _Parser
 
 
 def listen(port: int) -> socket.socket:
@@ -85,7 +63,6 @@ def run(app, sock: socket.socket, *, ready: Callable[[], None]) -> int:
     asyncore_loop_timeout=3600,  # it sleeps until somebody asks
     clear_untrusted_proxy_headers=True,
   )
-  server.channel_class = _Channel
   told: list[int] = []
 
   def stop(number, _):

@@ -1,0 +1,75 @@
+"""The exact words of every message that a test provokes, in one table.
+
+A test names the file or key that a message has to name, and its kind; the words
+are in messages.json, by test. After a sentence was changed on purpose,
+
+  python -m pytest --messages=write
+
+writes the table again (in one process), and the difference is to be read.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+
+import pytest
+
+TABLE = pathlib.Path(__file__).with_name('messages.json')
+ROOT = TABLE.parents[1]
+# What differs from one run or machine to the next.
+_CHANGING = (
+  (re.compile(r'(/[^\s\'",;:()]*)?/pytest-\d+(/popen-gw\d+)?/[^\s\'",;:()/]+'),
+   'TMP'),
+  (re.compile(re.escape(str(ROOT))), 'ROOT'),
+  (re.compile(r'0x[0-9a-f]{6,}'), '0x0'),
+)  # fmt: skip
+
+
+class Table:
+  """Sentences by test; `write` collects instead of comparing."""
+
+  def __init__(self):
+    self.write = False
+    self._known = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    self._met: dict[str, list[str]] = {}
+
+  def check(self, sentence: str) -> None:
+    """The next sentence of the test that runs is that of the table."""
+    test = os.environ['PYTEST_CURRENT_TEST'].rpartition(' (')[0]
+    for pattern, name in _CHANGING:
+      sentence = pattern.sub(name, sentence)
+    met = self._met.setdefault(test, [])
+    met.append(sentence)
+    if not self.write:
+      known = self._known.get(test, [])[len(met) - 1 : len(met)]
+      assert [sentence] == known, 'not the words of tests/messages.json'
+
+  def start(self, test: str) -> None:
+    """A test that runs again (a second phase, a repeat) starts at its first."""
+    self._met.pop(test, None)
+
+  def save(self) -> None:
+    """Keeps the rows of tests that did not run."""
+    rows = self._known | self._met
+    text = json.dumps(dict(sorted(rows.items())), indent=1, ensure_ascii=False)
+    TABLE.write_text(text + '\n', encoding='utf-8')
+
+
+table = Table()
+
+
+@contextlib.contextmanager
+def says(kind: type[BaseException], named: str = ''):
+  """As pytest.raises; the message has every word of `named`, and the table."""
+  with pytest.raises(kind) as caught:
+    yield caught
+  said(str(caught.value), named)
+
+
+def said(text: str, named: str = '') -> None:
+  """A message is that of the table, and has every word of `named`."""
+  for name in named.split():
+    assert name in text, f'{name} is not named in: {text}'
+  table.check(text)
