@@ -63,6 +63,7 @@ def misses(
     predicted: (strategy, test set) -> its table; the last strategy counts.
     threshold: a likelihood above it is a call.
   """
+  # One strategy is enough: the report is for looking, not for counting.
   last = {test: table for (_, test), table in predicted.items()}
   out = []
   for table in last.values():

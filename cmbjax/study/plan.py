@@ -111,6 +111,7 @@ def plan(
           wave=source.wave + 1 if source else 0,
         )
       at[recipe.name, point.name] = known[mark]
+  # What others start from comes first; sorting keeps the order within a wave.
   trainings = tuple(sorted(known.values(), key=lambda one: one.wave))
   calls: dict[tuple, list[Planned]] = {}
   for one in trainings:
@@ -152,6 +153,8 @@ def source_of(config, key: str) -> str:
 
 def program_of(config) -> tuple:
   """What decides a network and its step, as they are compiled."""
+  # Rates, weights and strengths are arrays of the program: they may differ
+  # between its rows without another compilation.
   return (
     config.model.name,
     config.model.dtype,

@@ -128,6 +128,7 @@ def _ensemble(
     (material.scans.cohort == test)
     & (material.folds.of(material.scans.subject) < 0),
   )
+  # Scans without a candidate count in a rate per scan, so scans are asked.
   if not len(scans.scan):
     raise InputError(
       f'config.test_subjects.{test}: is 0, so there is nothing to test on; '

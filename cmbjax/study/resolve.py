@@ -51,6 +51,7 @@ def points(
         settings.title(overrides, overrides), study_of(one), dict(overrides)
       )
     )
+  # A name is a folder: two points of one would overwrite each other.
   names = [point.name for point in out]
   if len(set(names)) < len(names) or '' in names:
     raise InputError('sweep(): yields the same point twice, or an empty one.')
@@ -155,6 +156,7 @@ def _given(
     if s.weights
   }
   if config.pretrained not in _TRAIN_FIRST:
+    # It names no strategy: there has to be one that it can mean.
     first = {
       s.starts for s in strategies.values() if s.starts and not s.weights
     }
@@ -211,7 +213,7 @@ def _needed(
       if strategies[name].starts and name not in given:
         todo.append(strategies[name].starts)
   out: list[str] = []
-  for name in strategies:
+  for name in strategies:  # so that tables keep the order of the config
     chain = []
     while name in needed and name not in out:
       chain.append(name)

@@ -92,6 +92,7 @@ def held_out_loss(
   )
   label = shop.material.examples.label[job.pool]
   right = np.where(label == 1, likelihood, 1 - likelihood)
+  # Cut off: one likelihood of 0 must not make all losses infinite alike.
   return float(-np.log(np.maximum(right, 1e-12)).mean())
 
 

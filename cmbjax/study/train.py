@@ -273,6 +273,7 @@ def _shares(job: loop.Job, material: Material) -> list[float]:
   """Of microbleeds among what each row trains on, its fold left out."""
   label = material.examples.label[job.pool]
   return [
+    # The logit of 0 or of 1 is infinite.
     float(np.clip(label[job.fold_of != row.fold].mean(), 0.01, 0.99))
     for row in job.replicas
   ]
@@ -282,6 +283,8 @@ def _partner(replica: replicas.Replica, table: tuple) -> int:
   """The row of `table` that a replica starts from: its fold, its seed."""
   same_fold = [i for i, r in enumerate(table) if r.fold == replica.fold]
   choices = same_fold or range(len(table))
+  # A seed that the source does not have starts from any of its seeds, always
+  # the same one.
   same = [i for i in choices if table[i].seed == replica.seed]
   if same:
     return same[0]

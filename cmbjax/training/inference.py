@@ -139,6 +139,7 @@ def validate(
     np.full(num, np.nan, np.float32),
   )
   for r, (mine, row) in enumerate(zip(held, rows_of(jobs))):
+    # In double precision: a best epoch must not hang on rounding.
     z, y = logits[r, : len(mine)].astype(np.float64), labels[mine]
     weight = replicas.class_weight(y, row.positive_weight)
     out.loss[r] = np.mean(weight * scores.losses(runner.loss, z, y))

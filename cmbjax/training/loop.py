@@ -109,7 +109,7 @@ def train_together(
       row that the optimizer or the schedule cannot use.
     Stopped: the program was asked to end; the state is saved.
   """
-  check(jobs, runner)
+  check(jobs, runner)  # before `start`, which may read and move weights
   kept = checkpoint.Checkpoints(checkpoints, fingerprint=fingerprint)
   weights = start()
   state, first = _begin(jobs, weights, runner, kept)
@@ -179,6 +179,7 @@ def _run(call: _Call, state: State) -> State:
       state, said = _epoch(call, state, epoch, active)
       call.saver.offer(epoch + 1, state, force=epoch + 1 == last)
       progress.advance(note=said)
+    # All rows may have stopped before the last epoch.
     call.saver.offer(epoch_after(call.first, call.logs), state, force=True)
   return state
 
@@ -192,7 +193,7 @@ def _epoch(
   turn = {'values': call.values, 'epoch': epoch, 'active': active}
   with call.observer.profile(epoch - call.first):
     state = run_epoch(jobs, state, call.patches, runner, **turn)
-  if _stop():
+  if _stop():  # what is done of this epoch is kept, see `Course`
     call.saver.stop(epoch, state)
   held = inference.validate(
     jobs, call.patches, runner, state, **call.validation
@@ -280,6 +281,7 @@ class _Saver:
     """`state` is where epoch number `epoch` begins, or goes on."""
     stop = hosts.agree(preemption.requested())
     due = time.monotonic() - self._last >= self._every_s
+    # All processes decide alike, because all of them write.
     if self._saved != epoch and hosts.agree(force or stop or due):
       self._checkpoints.save(epoch, saved(state, self._num))
       self._last, self._saved = time.monotonic(), epoch
@@ -288,7 +290,7 @@ class _Saver:
 
   def stop(self, epoch: int, state: State) -> None:
     """Saves in the middle of an epoch, and ends."""
-    self._saved = None
+    self._saved = None  # the epoch is saved, but not these steps of it
     self.offer(epoch, state, force=True)
     raise preemption.Stopped
 
@@ -312,6 +314,7 @@ def _check_finite(jobs: Sequence[Job], state: State) -> None:
     InputError: all of them.
   """
   table = rows_of(jobs)
+  # It begins as infinity, and only a finite loss takes its place.
   lost = ~np.isfinite(state.best_value[: len(table)])
   if lost.all() and not any(job.variant for job in jobs):
     raise InputError(

@@ -210,6 +210,7 @@ def plateau_step(
     The new state; `.scale` [R] multiplies the base rates.
   """
   values = np.where(np.isfinite(values), values, np.inf).astype(np.float32)
+  # The floor is a share of the rate, because the plateau scales the rate.
   patience = np.array([row.patience for row in table], np.int32)
   floor = np.array(
     [_share(row.min_learning_rate, row.learning_rate) for row in table],
@@ -228,7 +229,7 @@ def plateau_step(
   return state
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)  # one for each pair in a sweep
 def _plateau(factor: float, min_delta: float) -> Callable:
   def step(state, value, patience, min_scale):
     rule = optax.contrib.reduce_on_plateau(
@@ -243,7 +244,7 @@ def _plateau(factor: float, min_delta: float) -> Callable:
   return jax.jit(jax.vmap(step))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)  # asked for every row in every epoch
 def _rates(
   name: str,
   schedule: Callable,

@@ -200,6 +200,7 @@ class Runner:
       return np.zeros((num, 0), np.float32)
     if self._mesh is not None:  # each device takes its part of a batch
       batch = -(-batch // self._mesh.data) * self._mesh.data
+    # One size of batch, so that one program is compiled.
     padded = np.pad(index, ((0, 0), (0, -size % batch)), mode='edge')
     chunks = np.split(padded.astype(np.int32), padded.shape[1] // batch, axis=1)
     patches = self._share(patches)
