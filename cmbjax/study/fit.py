@@ -81,17 +81,14 @@ def fit(
   config = _config(settings or {}, given)
   material = _material(config, patches, label, subject)
   study = _study(config, None if start is None else catalogue.resolve(start))
-  networks.check_layers((Point('', study, {}),))
+  points = (Point('', study, {}),)
+  networks.check_layers(points)
   networks.check_given(study)
   workdir = pathlib.Path(workdir).expanduser()
   with files.alone_in(workdir):
     shop = train.Workshop(material, workdir)
     started = {one.name: networks.load_given(one) for one in study.given}
-    planned = plan.plan(
-      (Point('', study, {}),),
-      lambda recipe: train.data_of(material, recipe),
-      {name: one.fingerprint for name, one in started.items()},
-    )
+    planned = plan.plan(points, train.data_of(material, study))
     done = train.train_all(planned, shop, started)
     (one,) = planned.trainings
     likelihood = inference.out_of_fold(

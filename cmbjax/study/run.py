@@ -83,11 +83,7 @@ def _run(
   material_lib.check_pretraining(study, material)
   given = {one.name: networks.load_given(one) for one in study.given}
   # Now with the examples themselves, where `ready` knew their cohorts alone.
-  plan = plan_lib.plan(
-    points,
-    lambda recipe: train.data_of(material, recipe),
-    {name: one.fingerprint for name, one in given.items()},
-  )
+  plan = plan_lib.plan(points, train.data_of(material, study))
   hosts.check_same({'scans': [one.fingerprint for one in plan.trainings]})
   log = record.RunRecord(workdir / 'record.json', settings.plain(study.config))
   log.write(

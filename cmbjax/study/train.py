@@ -20,7 +20,7 @@ from cmbjax.errors import InputError
 from cmbjax.study.material import Material
 from cmbjax.study.networks import Trained, code_of, make_runner
 from cmbjax.study.plan import Plan, Planned, program_of
-from cmbjax.study.spec import Recipe
+from cmbjax.study.spec import Recipe, Study
 from cmbjax.training import (
   checkpoint,
   hosts,
@@ -229,14 +229,18 @@ def make_job(one: Planned, material: Material) -> loop.Job:
   )
 
 
-def data_of(material: Material, recipe: Recipe) -> list:
-  """What stands for the examples and folds of a training in its fingerprint."""
-  pool = material.trainable(recipe.strategy.learns)
-  return [
-    material.content(pool),
-    material.fold_of[pool].tolist(),
-    stages.facts(recipe.config.candidates),
-  ]
+def data_of(material: Material, study: Study) -> dict[tuple[str, ...], list]:
+  """What stands for examples and folds in fingerprints, by their cohorts."""
+  out = {}
+  for learns in {one.strategy.learns for one in study.trained}:
+    pool = material.trainable(learns)
+    facts = stages.facts(study.config.candidates)
+    out[learns] = [
+      material.content(pool),
+      material.fold_of[pool].tolist(),
+      facts,
+    ]
+  return out
 
 
 def first_weights(
