@@ -55,7 +55,9 @@ def _networks(
 
   def train():
     nonlocal state
-    state = loop.run_epoch((job,), state, patches, runner, values, 0, active)
+    state = loop.run_epoch(
+      (job,), state, patches, runner, values=values, epoch=0, active=active
+    )
     state = state._replace(course=begin(len(active)))
     jax.block_until_ready(state.learner)
 
