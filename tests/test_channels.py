@@ -190,7 +190,8 @@ def test_records_of_all_channels(kind, folder, tmp_path, monkeypatch):
     np.testing.assert_array_equal(seen[..., n], own.astype(np.float16))
   assert examples.load_as('x', built, config=config)[0].cohort[0] == 'x'
   other = channels.data_set(kind, ('swi', 'phase'))
-  with pytest.raises(InputError, match=f'{config} patches, config.*for {other};'):
+  message = f'{config} patches, config.*for {other};'
+  with pytest.raises(InputError, match=message):
     examples.load_as('x', built, config=other)
   assert scan.paths(ALL) > scan.paths()
 
