@@ -1,4 +1,7 @@
-"""Independent work to processes, which end with the one that started them."""
+"""Independent work to processes.
+
+Rule: they end with the process that started them, however that one ends.
+"""
 
 import concurrent.futures
 import multiprocessing

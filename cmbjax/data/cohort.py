@@ -72,7 +72,7 @@ class LoadedScan(NamedTuple):
   beside: tuple[np.ndarray, ...] = ()  # further channels, as `swi`
 
 
-class Image(NamedTuple):
+class ScanImage(NamedTuple):
   """The SWI of one scan, and where it is from."""
 
   volume: volume.Volume  # not scaled
@@ -142,7 +142,7 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
 
 def load_image(
   found: bids.ScanFiles, channels: Sequence[str] = ONLY_SWI
-) -> Image:
+) -> ScanImage:
   """The SWI of a scan, made where there is none, and its brain mask.
 
   Further channels are what the SWI is made of, or would be: the high-passed
@@ -162,7 +162,7 @@ def load_image(
   elif mask is None:
     with named(image.path):
       mask = brain.brain_mask(image.array, image.spacing_mm)
-  result = Image(image, mask, made, notes)
+  result = ScanImage(image, mask, made, notes)
   if len(channels) == 1:
     return result
   return _with_channels(result, found, channels[1:], rebuilt)
@@ -240,7 +240,7 @@ def named(path: pathlib.Path | None) -> Iterator[None]:
 
 
 def _reconstruct(
-  found: bids.ScanFiles, image: Image | None = None
+  found: bids.ScanFiles, image: ScanImage | None = None
 ) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
   """Magnitude and phase to all that an SWI is made of; on the grid of
   `image` and with its mask, where one is given."""
@@ -263,11 +263,11 @@ def _reconstruct(
 
 
 def _with_channels(
-  image: Image,
+  image: ScanImage,
   found: bids.ScanFiles,
   wanted: Sequence[str],
   rebuilt: swi.Swi | None,
-) -> Image:
+) -> ScanImage:
   """The same with further channels; `rebuilt` is what the SWI was made with."""
   lacking, notes = _absent(found, wanted), ()
   wanted = [name for name in wanted if name not in lacking]

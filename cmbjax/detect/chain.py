@@ -113,7 +113,7 @@ def analyse(
 class _Seen(NamedTuple):
   """A scan as it is analysed, and the networks that can see it."""
 
-  found: cohort.Image
+  found: cohort.ScanImage
   unit: np.ndarray  # [X, Y, Z] SWI in 0..1
   mask: np.ndarray  # bool [X, Y, Z], the brain
   classifier: Classifier | None
@@ -238,7 +238,7 @@ def files_of(
 
 
 def _networks(
-  found: cohort.Image,
+  found: cohort.ScanImage,
   classifier: Classifier | None,
   fallback: Classifier | None,
 ) -> tuple[Classifier | None, tuple[str, ...]]:

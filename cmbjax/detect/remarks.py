@@ -79,7 +79,7 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
 
 
 def of_scan(
-  found: cohort.Image,
+  found: cohort.ScanImage,
   scan: bids.ScanFiles,
   classifier: Classifier | None,
   stage: str,
