@@ -74,6 +74,6 @@ def check_interval(one, name, *, inside=True):
     assert one.value is None or np.isfinite(one.value), name
     return
   assert np.isfinite(one[:3]).all(), name
-  assert one.low - 1e-9 <= one.high, name
+  assert one.low - 1e-12 <= one.high, name
   if inside:
-    assert one.low - 1e-9 <= one.value <= one.high + 1e-9, name
+    assert one.low - 1e-12 <= one.value <= one.high + 1e-12, name
