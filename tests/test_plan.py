@@ -29,7 +29,7 @@ def config():
 def plan(config, sweep=()):
   """As the dry run makes it: examples are known by their cohorts alone."""
   points = resolve.points(config, sweep)
-  return plan_lib.plan(points, lambda recipe: recipe.strategy.learns, {})
+  return plan_lib.plan(points)
 
 
 def test_sixty_trainings_of_one_config_line(config):

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from cmbjax import main
+from cmbjax import main, sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
 from cmbjax.study import dryrun, ready, resolve, run
@@ -171,9 +171,9 @@ def test_each_strategy_is_checked_with_its_own_optimizer(tmp_path):
 def test_the_network_of_given_weights_is_found_before_any_work(tmp_path):
   folder = tmp_path / 'given'
   shutil.copytree(catalogue.folder('7t'), folder)
-  record = json.loads((folder / 'weights.json').read_text())
+  record = sealed.read_json(folder / 'weights.json')
   record['model'] = 'nowhere_at_all:Net'
-  (folder / 'weights.json').write_text(json.dumps(record))
+  sealed.write_json(folder / 'weights.json', record)
   config = configs.load('configs/finetune.py')
   config.pretrained = str(folder)
   with pytest.raises(InputError, match=r'nowhere_at_all:Net.*be imported'):

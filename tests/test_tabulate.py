@@ -40,11 +40,6 @@ def test_a_protocol_is_that_of_all_scans(facts, said):
   assert tabulate.protocol(scans_of(*facts)) == said
 
 
-def test_patches_have_no_scans():
-  found = tabulate.protocol(scans_of(LIKE, truth='patches'))
-  assert found == '7 T, TE 16 ms, patches without scans, 0.5 x 0.5 x 2 mm'
-
-
 def test_a_strategy_is_described_as_the_chosen_point_of_a_sweep_has_it():
   config = configs.load('configs/scratch.py')
   points = resolve.points(
@@ -54,7 +49,7 @@ def test_a_strategy_is_described_as_the_chosen_point_of_a_sweep_has_it():
       for frozen, model in (('^stage_a', 'resnet_v3'), ('^head', 'resnet_v2'))
     ],
   )
-  planned = plan_lib.plan(points, lambda one: one.strategy.learns, {})
+  planned = plan_lib.plan(points)
   study, best = points[0].study, planned.at['scratch', points[1].name]
   used = tabulate._as_used(study, {'scratch': best})
   text = tabulate._strategy_row(used['scratch'], study).text

@@ -13,7 +13,7 @@ from cmbjax.study import config as configs
 from cmbjax.study import networks, predict, ready, resolve, sweep, train
 from cmbjax.study.plan import Plan, Planned
 from cmbjax.study.spec import Recipe, Strategy
-from cmbjax.training import checkpoint, held_out, logs, loop, replicas
+from cmbjax.training import checkpoint, inference, logs, loop, replicas
 from cmbjax.training.replicas import Patches, Replica, Weights
 
 LABEL = np.array([1, 0, 0, 0, 1, 1, 0, 0], np.int8)
@@ -129,7 +129,7 @@ def test_likelihoods_of_other_networks_are_never_taken(tmp_path):
 def test_held_out_loss_is_the_mean_cross_entropy(monkeypatch, tmp_path):
   likelihood = np.linspace(0.05, 0.9, 8)
   likelihood[0] = 0.0  # a microbleed: the logarithm is cut off
-  monkeypatch.setattr(held_out, 'predict', lambda *_, **__: likelihood)
+  monkeypatch.setattr(inference, 'out_of_fold', lambda *_, **__: likelihood)
   monkeypatch.setattr(train, 'make_job', lambda *_: job_of('7t', [(0, 0)]))
   shop = shop_of(tmp_path)
   shop.material = types.SimpleNamespace(
@@ -322,9 +322,9 @@ def test_trainings_together_take_no_folder_of_a_strategy(tmp_path, monkeypatch):
   shop = shop_of(tmp_path)
   shop.runner = lambda config: types.SimpleNamespace(network=None)
 
-  def trained(jobs, *_, place, **__):
-    place.checkpoints.mkdir(parents=True)
-    for folder in place.logs:
+  def trained(jobs, *_, checkpoints, logs, **__):
+    checkpoints.mkdir(parents=True)
+    for folder in logs:
       folder.mkdir(parents=True, exist_ok=True)
       (folder / train.LOG).write_text('')
     return [weights_of(1) for _ in jobs]

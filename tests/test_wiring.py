@@ -28,6 +28,7 @@ from cmbjax.simulate import cohort as simulator
 from cmbjax.study import (
   Cohort,
   Strategy,
+  gallery,
   material,
   networks,
   resolve,
@@ -40,7 +41,7 @@ from cmbjax.study import predict as predict_lib
 from cmbjax.study import settings as settings_lib
 from cmbjax.training import (
   checkpoint,
-  held_out,
+  inference,
   loop,
   optim,
   replicas,
@@ -130,9 +131,9 @@ WATCHED = [
   (runner_lib.Runner, 'logits'),
   (runner_lib, 'Parts'),
   (loop, 'train_together'),
-  (loop, 'validate'),
-  (loop, 'predict'),
-  (held_out, 'predict_each'),
+  (inference, 'validate'),
+  (inference, 'predict'),
+  (inference, 'out_of_fold_each'),
   (sampler, 'order'),
   (checkpoint, 'save_weights'),
   (loop, '_Saver'),
@@ -399,7 +400,7 @@ def test_training_is_watched_and_saved_as_it_was_asked_for(ran):
   options = ('evaluation_batch', 'save_every_s', 'threshold')
   assert calls.of('loop.train_together', *options) == [(32, 5.0, 0.3)]
   assert calls.of('loop._Saver', 'every_s') == [5.0]
-  assert calls.of('loop.validate', 'batch', 'threshold') == [(32, 0.3)]
+  assert calls.of('inference.validate', 'batch', 'threshold') == [(32, 0.3)]
   assert calls.of('Runner.logits', 'batch') == [32]
   ((names, folder), more), *rest = calls.opened
   assert (names, folder, rest) == (('tensorboard',), workdir, [])
@@ -438,12 +439,12 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
 
 def test_predictions_are_made_as_they_were_asked_for(ran):
   calls = ran[0]
-  assert calls.of('loop.predict', 'batch') == [32]
-  assert calls.of('held_out.predict_each', 'batch') == [32]
+  assert calls.of('inference.predict', 'batch') == [32]
+  assert calls.of('inference.out_of_fold_each', 'batch') == [32]
   assert calls.of('points.store', 'threshold', 'mirrored') == [(0.3, True)]
   # Two strategies on two test sets, and each once out of fold.
   assert len(calls.seen['augment.mirrored']) == 6
-  assert len(calls.seen['loop.predict']) == 8 * 6
+  assert len(calls.seen['inference.predict']) == 8 * 6
 
 
 def test_intervals_are_made_as_they_were_asked_for(ran):
@@ -545,11 +546,11 @@ def test_likelihoods_before_and_after_keep_their_sides(monkeypatch):
     predictions=p._replace(probability=low),
   )
   study = resolve.study_of(study_config())
-  monkeypatch.setattr(tabulate, '_seen', lambda *_: np.zeros((16, 16, 8)))
+  monkeypatch.setattr(gallery, '_seen', lambda *_: np.zeros((16, 16, 8)))
   tested = {('first', 'one'): before, ('second', 'one'): after}
-  labels, found = tabulate._removed(study, None, tested)
+  labels, found = gallery.removed(study, None, tested)
   assert labels == (before.strategy_label, 'Second', before.test_label)
-  assert len(found) == tabulate.NUM_SHOWN
+  assert len(found) == gallery.NUM_SHOWN
   assert {(one.before, one.after) for one in found} == {(0.8, 0.1)}
 
 

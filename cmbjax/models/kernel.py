@@ -113,7 +113,12 @@ def run(words: list[str]) -> str:
   """
   try:
     done = subprocess.run(
-      words, capture_output=True, text=True, timeout=300, check=True
+      # Seconds on an idle machine; one that hangs must not hang us.
+      words,
+      capture_output=True,
+      text=True,
+      timeout=300,
+      check=True,
     )
   except (OSError, subprocess.SubprocessError) as error:
     reason = getattr(error, 'stderr', None) or error
@@ -139,6 +144,7 @@ def _as_built(library) -> bool:
       return False
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
       return False
+  # 64 hex digits begin the line; the name of the file follows.
   return _sums(library).read_bytes()[:64] == _sha256(library).encode()
 
 

@@ -38,7 +38,7 @@ class Unit(nn.Module):
     y = nn.relu(self.norm(name='norm_0')(y))
     y = self.conv(self.width, normalized=True, name='conv_1')(y)
     y = self.norm(name='norm_1')(y)
-    if self.project:
+    if self.project:  # widths differ where a stage begins
       x = self.conv(self.width, size=1, name='shortcut')(x)
     return nn.relu(x + y)
 
@@ -112,6 +112,7 @@ class Head(nn.Module):
     dense = functools.partial(
       nn.Dense, kernel_init=nn.initializers.glorot_uniform()
     )
+    # From here on in single precision: logits of bfloat16 have 8 bits.
     x = x.astype(jnp.float32)
     drop = functools.partial(Dropout, self.dropout, self.data_axis)
     for index, width in enumerate(self.widths):

@@ -21,7 +21,7 @@ from cmbjax.study import networks, plan, resolve, train, values
 from cmbjax.study import settings as keys
 from cmbjax.study.material import Material
 from cmbjax.study.spec import Cohort, Point, Strategy, Study
-from cmbjax.training import held_out
+from cmbjax.training import inference
 from cmbjax.weights import catalogue
 
 NAME = 'fitted'  # of the strategy, and of its folder in models/
@@ -81,20 +81,17 @@ def fit(
   config = _config(settings or {}, given)
   material = _material(config, patches, label, subject)
   study = _study(config, None if start is None else catalogue.resolve(start))
-  networks.check_layers((Point('', study, {}),))
+  points = (Point('', study, {}),)
+  networks.check_layers(points)
   networks.check_given(study)
   workdir = pathlib.Path(workdir).expanduser()
   with files.alone_in(workdir):
     shop = train.Workshop(material, workdir)
     started = {one.name: networks.load_given(one) for one in study.given}
-    planned = plan.plan(
-      (Point('', study, {}),),
-      lambda recipe: train.data_of(material, recipe),
-      {name: one.fingerprint for name, one in started.items()},
-    )
+    planned = plan.plan(points, train.data_of(material, study))
     done = train.train_all(planned, shop, started)
     (one,) = planned.trainings
-    likelihood = held_out.predict(
+    likelihood = inference.out_of_fold(
       train.make_job(one, material),
       shop.patches,
       done[one.fingerprint].weights,

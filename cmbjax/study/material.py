@@ -179,6 +179,7 @@ def gather(
   examples, scans, lesions = (
     _in_use([some[i] for some in rows.values()], folds) for i in range(3)
   )
+  # Labels can be wrong; the same image on both sides of a split never is right.
   pairs = examples_lib.shared_images(examples)
   if pairs:
     raise InputError(

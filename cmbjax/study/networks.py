@@ -79,7 +79,7 @@ def check_starts(points: Sequence[Point]) -> None:
       if start is None or not start.is_trained:
         continue
       names = [one.config.model.name for one in (start, recipe)]
-      if names[0] != names[1]:
+      if names[0] != names[1]:  # the same network always fits itself
         try:
           transfer(_shapes(recipe.config), _shapes(start.config))
         except InputError as error:

@@ -26,7 +26,7 @@ from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Planned, source_of
 from cmbjax.study.spec import Study
 from cmbjax.study.train import Workshop, make_job
-from cmbjax.training import held_out, hosts, loop, replicas
+from cmbjax.training import hosts, inference, loop, replicas
 
 SELECTION = (
   'The epoch of each fold model is the one with the smallest loss on its '
@@ -47,6 +47,16 @@ class Judge(NamedTuple):
   networks: Trained
   config: ConfigDict
   planned: Planned | None  # None: they were given
+
+
+class Seen(NamedTuple):
+  """What the networks of one strategy say of one cohort."""
+
+  cohort: str
+  index: np.ndarray  # [n] positions in the examples
+  scans: examples_lib.Scans  # all of them, those without a candidate too
+  likelihood: np.ndarray  # [R, n]
+  kind: str  # ENSEMBLE or OUT_OF_FOLD
 
 
 def predict_all(
@@ -98,7 +108,7 @@ def _ensemble(
   )
 
   def predict(seen):
-    return loop.predict(
+    return inference.predict(
       seen,
       judge.networks.weights,
       shop.runner(judge.config),
@@ -118,14 +128,14 @@ def _ensemble(
     (material.scans.cohort == test)
     & (material.folds.of(material.scans.subject) < 0),
   )
+  # Scans without a candidate count in a rate per scan, so scans are asked.
   if not len(scans.scan):
     raise InputError(
       f'config.test_subjects.{test}: is 0, so there is nothing to test on; '
       'set it to 1 or more, or take it out of config.tests.'
     )
-  return _table(
-    study, material, judge, test, index, scans, likelihood, ENSEMBLE
-  )
+  seen = Seen(test, index, scans, likelihood, ENSEMBLE)
+  return _table(study, material, judge, seen)
 
 
 def _held_out(
@@ -136,7 +146,7 @@ def _held_out(
   job = make_job(judge.planned, material)
 
   def predict(seen):
-    return held_out.predict_each(
+    return inference.out_of_fold_each(
       job,
       seen,
       judge.networks.weights,
@@ -160,18 +170,8 @@ def _held_out(
     scans = examples_lib.select(
       material.scans, (material.scans.cohort == cohort) & in_folds
     )
-    tables.append(
-      _table(
-        study,
-        material,
-        judge,
-        cohort,
-        job.pool[mine],
-        scans,
-        likelihood[:, mine],
-        OUT_OF_FOLD,
-      )
-    )
+    seen = Seen(cohort, job.pool[mine], scans, likelihood[:, mine], OUT_OF_FOLD)
+    tables.append(_table(study, material, judge, seen))
   if hosts.is_writer():
     _store_points(shop, judge, job, likelihood)
   return tables
@@ -223,16 +223,10 @@ def _networks(judge: Judge, likelihood: np.ndarray):
 
 
 def _table(
-  study: Study,
-  material: Material,
-  judge: Judge,
-  test: str,
-  index: np.ndarray,
-  scans: examples_lib.Scans,
-  likelihood: np.ndarray,
-  kind: str,
+  study: Study, material: Material, judge: Judge, seen: Seen
 ) -> PredictionTable:
-  """Likelihoods [R, n] of the examples `index` [n], with all they mean."""
+  """Likelihoods with all they mean."""
+  test, index, scans, likelihood, kind = seen
   networks = _networks(judge, likelihood)
   by_seed = predictions_lib.by_seed(networks)
   some = examples_lib.select(material.examples, index)

@@ -90,8 +90,7 @@ def check(
   for point in points:  # networks may differ between them
     networks.check_given(point.study)
   given = material.check_people(study)
-  marks = {one.name: one.known['fingerprint'] for one in study.given}
-  plan = plan_lib.plan(points, lambda one: one.strategy.learns, marks)
+  plan = plan_lib.plan(points)
   costs = cost.costs(study, plan.calls, workdir, given)
   cost.check_memory(costs)
   return Checked(setting, plan, costs)

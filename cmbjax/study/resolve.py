@@ -4,6 +4,7 @@ Rule: everything is decided here, once. A wrong value ends before any work
 starts, with the key, what was found and what is allowed.
 """
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,6 +51,7 @@ def points(
         settings.title(overrides, overrides), study_of(one), dict(overrides)
       )
     )
+  # A name is a folder: two points of one would overwrite each other.
   names = [point.name for point in out]
   if len(set(names)) < len(names) or '' in names:
     raise InputError('sweep(): yields the same point twice, or an empty one.')
@@ -154,6 +156,7 @@ def _given(
     if s.weights
   }
   if config.pretrained not in _TRAIN_FIRST:
+    # It names no strategy: there has to be one that it can mean.
     first = {
       s.starts for s in strategies.values() if s.starts and not s.weights
     }
@@ -210,7 +213,7 @@ def _needed(
       if strategies[name].starts and name not in given:
         todo.append(strategies[name].starts)
   out: list[str] = []
-  for name in strategies:
+  for name in strategies:  # so that tables keep the order of the config
     chain = []
     while name in needed and name not in out:
       chain.append(name)
@@ -243,7 +246,24 @@ def recipe(
   if folder is not None:
     known, config = checkpoint.read_record(folder), settings.copied(config)
     config.model.name = known['model']
-  train, tuned = config.train, bool(strategy.starts)
+  tuned = bool(strategy.starts)
+  epochs = config.train.finetune_epochs if tuned else config.train.epochs
+  return Recipe(
+    name=name,
+    strategy=strategy,
+    config=config,
+    folder=folder,
+    known=known,
+    rows=_replicas(name, strategy, config.train),
+    epochs=strategy.epochs or epochs,
+  )
+
+
+def _replicas(
+  name: str, strategy: Strategy, train: ConfigDict
+) -> tuple[Replica, ...]:
+  """The rows of the replica table: seeds x folds."""
+  tuned = bool(strategy.starts)
   rate = train.finetune_learning_rate if tuned else train.learning_rate
   if 0 < strategy.learning_rate < train.min_learning_rate:
     raise InputError(
@@ -251,33 +271,21 @@ def recipe(
       f'{strategy.learning_rate:g}, below config.train.min_learning_rate '
       f'({train.min_learning_rate:g}); raise it, or lower the other.'
     )
-  rows = tuple(
-    Replica(
-      strategy=name,
-      fold=fold,
-      seed=seed,
-      learning_rate=strategy.learning_rate or rate,
-      min_learning_rate=train.min_learning_rate,
-      weight_decay=train.weight_decay,
-      patience=train.plateau_patience,
-      plateau_factor=train.plateau_factor,
-      min_delta=train.plateau_min_delta,
-      positive_weight=train.positive_weight,
-      augmentation=train.augmentation,
-      frozen=strategy.frozen or (train.finetune_frozen if tuned else ''),
-      schedule=train.schedule,
-      warmup=train.warmup,
-    )
-    for seed in train.seeds
-    for fold in range(train.folds)
+  one = Replica(
+    strategy=name,
+    fold=0,
+    seed=0,
+    learning_rate=strategy.learning_rate or rate,
+    min_learning_rate=train.min_learning_rate,
+    weight_decay=train.weight_decay,
+    patience=train.plateau_patience,
+    plateau_factor=train.plateau_factor,
+    min_delta=train.plateau_min_delta,
+    positive_weight=train.positive_weight,
+    augmentation=train.augmentation,
+    frozen=strategy.frozen or (train.finetune_frozen if tuned else ''),
+    schedule=train.schedule,
+    warmup=train.warmup,
   )
-  epochs = train.finetune_epochs if tuned else train.epochs
-  return Recipe(
-    name=name,
-    strategy=strategy,
-    config=config,
-    folder=folder,
-    known=known,
-    rows=rows,
-    epochs=strategy.epochs or epochs,
-  )
+  pairs = itertools.product(train.seeds, range(train.folds))
+  return tuple(one._replace(seed=seed, fold=fold) for seed, fold in pairs)

@@ -79,13 +79,11 @@ def _run(
       study, material_lib.find_cohorts(study, workdir), workdir
     ),
   )
+  # Once more, by the people of the examples: those decide.
   material_lib.check_pretraining(study, material)
   given = {one.name: networks.load_given(one) for one in study.given}
-  plan = plan_lib.plan(
-    points,
-    lambda recipe: train.data_of(material, recipe),
-    {name: one.fingerprint for name, one in given.items()},
-  )
+  # Now with the examples themselves, where `ready` knew their cohorts alone.
+  plan = plan_lib.plan(points, train.data_of(material, study))
   hosts.check_same({'scans': [one.fingerprint for one in plan.trainings]})
   log = record.RunRecord(workdir / 'record.json', settings.plain(study.config))
   log.write(
@@ -141,6 +139,7 @@ def _compilation_cache(workdir: pathlib.Path) -> None:
   if jax.config.jax_compilation_cache_dir is None:
     cache = str((workdir / 'compiled').absolute())
     jax.config.update('jax_compilation_cache_dir', cache)
+    # Also quick and small programs: a resumed run compiles dozens of them.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
   # One that a full disk cut short is only compiled again.

@@ -14,7 +14,7 @@ from cmbjax.errors import InputError
 from cmbjax.study import train
 from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Plan, Planned
-from cmbjax.training import checkpoint, held_out, hosts, replicas
+from cmbjax.training import checkpoint, hosts, inference, replicas
 
 _NOT_SHOWN = ('strategy', 'fold', 'seed')
 
@@ -83,7 +83,7 @@ def held_out_loss(
     shop: examples and folders.
   """
   job = train.make_job(one, shop.material)
-  likelihood = held_out.predict(
+  likelihood = inference.out_of_fold(
     job,
     shop.patches,
     networks.weights,
@@ -92,6 +92,7 @@ def held_out_loss(
   )
   label = shop.material.examples.label[job.pool]
   right = np.where(label == 1, likelihood, 1 - likelihood)
+  # Cut off: one likelihood of 0 must not make all losses infinite alike.
   return float(-np.log(np.maximum(right, 1e-12)).mean())
 
 

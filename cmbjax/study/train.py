@@ -20,7 +20,7 @@ from cmbjax.errors import InputError
 from cmbjax.study.material import Material
 from cmbjax.study.networks import Trained, code_of, make_runner
 from cmbjax.study.plan import Plan, Planned, program_of
-from cmbjax.study.spec import Recipe
+from cmbjax.study.spec import Recipe, Study
 from cmbjax.training import (
   checkpoint,
   hosts,
@@ -127,7 +127,8 @@ def _train_group(
     jobs,
     shop.patches,
     runner,
-    place=loop.Place(common / 'checkpoints', folders),
+    checkpoints=common / 'checkpoints',
+    logs=folders,
     fingerprint=mark,
     start=start,
     evaluation_batch=config.evaluation.batch,
@@ -228,14 +229,18 @@ def make_job(one: Planned, material: Material) -> loop.Job:
   )
 
 
-def data_of(material: Material, recipe: Recipe) -> list:
-  """What stands for the examples and folds of a training in its fingerprint."""
-  pool = material.trainable(recipe.strategy.learns)
-  return [
-    material.content(pool),
-    material.fold_of[pool].tolist(),
-    stages.facts(recipe.config.candidates),
-  ]
+def data_of(material: Material, study: Study) -> dict[tuple[str, ...], list]:
+  """What stands for examples and folds in fingerprints, by their cohorts."""
+  out = {}
+  for learns in {one.strategy.learns for one in study.trained}:
+    pool = material.trainable(learns)
+    facts = stages.facts(study.config.candidates)
+    out[learns] = [
+      material.content(pool),
+      material.fold_of[pool].tolist(),
+      facts,
+    ]
+  return out
 
 
 def first_weights(
@@ -272,6 +277,7 @@ def _shares(job: loop.Job, material: Material) -> list[float]:
   """Of microbleeds among what each row trains on, its fold left out."""
   label = material.examples.label[job.pool]
   return [
+    # The logit of 0 or of 1 is infinite.
     float(np.clip(label[job.fold_of != row.fold].mean(), 0.01, 0.99))
     for row in job.replicas
   ]
@@ -281,6 +287,8 @@ def _partner(replica: replicas.Replica, table: tuple) -> int:
   """The row of `table` that a replica starts from: its fold, its seed."""
   same_fold = [i for i, r in enumerate(table) if r.fold == replica.fold]
   choices = same_fold or range(len(table))
+  # A seed that the source does not have starts from any of its seeds, always
+  # the same one.
   same = [i for i in choices if table[i].seed == replica.seed]
   if same:
     return same[0]

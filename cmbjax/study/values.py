@@ -31,7 +31,7 @@ PROTOCOL_OF_ALL = 'randomised'
 _RANGES: dict[str, tuple[float, float]] = {
   'seed': (0, 2**32 - 1),
   'simulate.jobs': (0, 4096),
-  'train.folds': (2, 1000),
+  'train.folds': (2, 1000),  # one to hold out, one to learn from
   'train.epochs': (1, 10**6),
   'train.finetune_epochs': (1, 10**6),
   'train.batch': (1, 65536),
@@ -260,6 +260,7 @@ def check_study(study: Study) -> None:
   folds, learned = study.config.train.folds, study.learned_from
   simulated: dict[tuple[str, int], str] = {}
   for name, one in study.cohorts.items():
+    # Before the folder: this is decided without a look at the scans.
     if one.test == 0 and name in study.tests:
       raise InputError(
         f'config.test_subjects.{name}: is 0, but config.tests holds {name}; '
@@ -310,6 +311,7 @@ def _choices(key: str, values: Any, allowed: Sequence[str] | Mapping) -> None:
 
 
 def _label(key: str, label: str) -> None:
+  # 60 signs fit a column of the report, and a legend.
   short = isinstance(label, str) and label.strip() and len(label) <= 60
   if not short or not label.isprintable():
     raise InputError(
@@ -343,6 +345,7 @@ def _number(config: ConfigDict, key: str, good, allowed: str) -> None:
 
 
 def _seeds(seeds: Sequence[int]) -> None:
+  # On the device a seed is a uint32.
   whole = all(type(s) is int and 0 <= s < 2**32 for s in seeds)
   if not seeds or not whole or len(set(seeds)) < len(seeds):
     raise InputError(

@@ -46,7 +46,7 @@ class Checkpoints:
     folder: of these jobs only.
     fingerprint: of everything that decides its numbers; epochs with another
       one are removed.
-    keep: epochs to keep.
+    keep: epochs to keep; with two, the newest one may be damaged.
   """
 
   def __init__(self, folder: pathlib.Path, *, fingerprint: str, keep: int = 2):
@@ -83,6 +83,7 @@ class Checkpoints:
           )
       if found is None:  # of another job, or cut short, or damaged
         useless.append(folder)
+    # Nobody removes what another process has still to look at.
     hosts.barrier('all have looked')
     if hosts.is_writer():
       for folder in useless:

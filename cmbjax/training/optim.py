@@ -28,7 +28,12 @@ _SCHEDULE = 'config.train.schedule'
 # What optax adds to `min_delta` must be above 0; this changes no comparison.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # Rate, steps, smallest rate and warm-up with which a schedule is tried.
-_TRIAL = (1e-3, 8, 1e-6, 0.25)
+_TRIAL = {
+  'learning_rate': 1e-3,
+  'steps': 8,
+  'min_learning_rate': 1e-6,
+  'warmup': 0.25,
+}
 
 
 def constant(learning_rate: float, steps: int) -> optax.Schedule:
@@ -116,7 +121,7 @@ def find_schedule(name: str) -> Callable[..., optax.Schedule]:
     InputError: there is none, or it gives no usable rates.
   """
   found = plugins.find(name, key=_SCHEDULE, known=SCHEDULES)
-  _rates(name, found, *_TRIAL)
+  _rates(name, found, **_TRIAL)
   return found
 
 
@@ -173,8 +178,14 @@ def rates(row: 'Replica', steps: int) -> np.ndarray:
   Raises:
     InputError: a schedule gives something else than finite numbers from 0.
   """
-  settings = (row.learning_rate, steps, row.min_learning_rate, row.warmup)
-  return _rates(row.schedule, find_schedule(row.schedule), *settings)
+  return _rates(
+    row.schedule,
+    find_schedule(row.schedule),
+    learning_rate=row.learning_rate,
+    steps=steps,
+    min_learning_rate=row.min_learning_rate,
+    warmup=row.warmup,
+  )
 
 
 def plateau_init(num_replicas: int) -> Any:
@@ -199,6 +210,7 @@ def plateau_step(
     The new state; `.scale` [R] multiplies the base rates.
   """
   values = np.where(np.isfinite(values), values, np.inf).astype(np.float32)
+  # The floor is a share of the rate, because the plateau scales the rate.
   patience = np.array([row.patience for row in table], np.int32)
   floor = np.array(
     [_share(row.min_learning_rate, row.learning_rate) for row in table],
@@ -217,7 +229,7 @@ def plateau_step(
   return state
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)  # one for each pair in a sweep
 def _plateau(factor: float, min_delta: float) -> Callable:
   def step(state, value, patience, min_scale):
     rule = optax.contrib.reduce_on_plateau(
@@ -232,10 +244,11 @@ def _plateau(factor: float, min_delta: float) -> Callable:
   return jax.jit(jax.vmap(step))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)  # asked for every row in every epoch
 def _rates(
   name: str,
   schedule: Callable,
+  *,
   learning_rate: float,
   steps: int,
   min_learning_rate: float,
