@@ -16,6 +16,7 @@ from cmbjax.report import pages
 from cmbjax.report.texts import DASH
 
 LOCATIONS = ('lobar', 'deep', 'infratentorial')
+_TABLE = 'group_cmb.tsv'
 _STRIP = (640, 84)  # width and largest height of the strip, px
 _OFTEN = 3  # a warning of so many scans is written once, above the table
 _PATTERNS = {'unknown': DASH, 'none': DASH}
@@ -32,8 +33,6 @@ _BANDS = {'none': 0, 'mild': 1, 'moderate': 2, 'severe': 3}
 def write_group(
   rows: Sequence[Mapping[str, Any]],
   folder: str | os.PathLike,
-  *,
-  table: str = 'group_cmb.tsv',
 ) -> pathlib.Path:
   """Writes the page of all scans.
 
@@ -42,15 +41,13 @@ def write_group(
       is a scan that failed. 'page' is the link to the scan's own page,
       relative to `folder`; the others are the columns of the group table,
       microbleeds by place, and 'warnings'.
-    folder: made when missing.
-    table: file beside the page that holds the same numbers; linked if it is
-      there.
+    folder: made when missing; a table of the same numbers in it is linked.
 
   Returns:
     Path of the page.
   """
   folder = files.make_folder(folder)
-  link = table if table and (folder / table).is_file() else ''
+  link = _TABLE if (folder / _TABLE).is_file() else ''
   files.write_text(folder / 'group.html', page(rows, table=link))
   return folder / 'group.html'
 

@@ -27,6 +27,7 @@ AXIAL = Plane('axial', 2, 0, 1)
 CORONAL = Plane('coronal', 1, 0, 2)
 SAGITTAL = Plane('sagittal', 0, 1, 2)
 PLANES = (AXIAL, CORONAL, SAGITTAL)
+_MOST_SLABS = 20  # projections of a scan; their thickness follows
 
 
 class Picture(NamedTuple):
@@ -274,21 +275,20 @@ def glass(
 
 
 def slabs(
-  image: np.ndarray, around: BrainBox, *, most: int = 20
+  image: np.ndarray, around: BrainBox
 ) -> list[tuple[int, int, Picture]]:
   """Axial minimum projections that together show every slice once.
 
   Args:
     image: [X, Y, Z] 0..1.
     around: what is shown.
-    most: projections; their thickness follows.
 
   Returns:
     First slice, last slice + 1 and picture (about 1 mm pixels), from above
     downwards as the patient would be scrolled.
   """
   low, high = around.box[2].start, around.box[2].stop
-  thick = -(-(high - low) // most)  # rounded up
+  thick = -(-(high - low) // _MOST_SLABS)  # rounded up
   made = []
   for first in range(low, high, thick):
     stop = min(first + thick, high)
