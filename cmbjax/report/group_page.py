@@ -191,4 +191,5 @@ def _address(row) -> str:
   page_name = row.get('page')
   if not page_name:
     return ''
+  # './' and quoted: a name such as 'javascript:...' is a file then.
   return './' + urllib.parse.quote(str(page_name).replace(os.sep, '/'))

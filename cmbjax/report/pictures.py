@@ -61,6 +61,7 @@ def png(grey: np.ndarray) -> bytes:
 
 def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
   """0..1 to uint8; fewer levels make smaller files. What is not finite is 0."""
+  # Scans hold such numbers outside the head, and a page must not fail on them.
   image = np.clip(np.nan_to_num(image, nan=0, posinf=1, neginf=0), 0, 1)
   if levels == 256:
     return np.round(255 * image).astype(np.uint8)
@@ -70,6 +71,8 @@ def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
 
 def shown(plane_image: np.ndarray) -> np.ndarray:
   """[U, V] in array order to [V, U] as it is shown."""
+  # RAS counts to the patient's right, front and top; a picture counts from the
+  # upper left, which is the patient's right, as radiologists look at it.
   return plane_image[::-1, ::-1].T
 
 
@@ -145,7 +148,7 @@ def border(inside: np.ndarray, frame: Picture) -> str:
     return ''
   height = frame.height / inside.shape[0]
   width = frame.width / inside.shape[1]
-  padded = np.pad(inside, 1)
+  padded = np.pad(inside, 1)  # a lesion may reach the edge of the crop
   parts = []
   for row, start, end in _runs(padded[1:, 1:-1] != padded[:-1, 1:-1]):
     x, y = frame.left + start * width, frame.top + row * height
@@ -179,7 +182,9 @@ def _window(
     if axis == plane.normal:
       reach = slab_reach(slab_mm, spacing_mm[axis])
     else:
+      # As many voxels on both sides, so that the lesion is in the middle.
       reach = int(np.ceil((field_mm / spacing_mm[axis] - 1) / 2))
+    # A centre of mass may round to a voxel beyond the edge.
     middle = min(max(int(centre[axis]), 0), array.shape[axis] - 1)
     first = max(middle - reach, 0)
     parts.append(slice(first, min(middle + reach + 1, array.shape[axis])))
