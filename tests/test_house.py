@@ -87,6 +87,12 @@ def test_benchmarks_run_without_the_tests():
     ), path.name
 
 
+def test_html_is_written_by_templates():
+  """Where all text is escaped; figures.py turns matplotlib's SVG round."""
+  users = [p.name for p in SOURCES if re.search(r'</[a-z]+>', p.read_text())]
+  assert users == ['figures.py']
+
+
 def test_only_checkpoint_imports_orbax():
   users = [p.name for p in SOURCES if 'orbax.checkpoint' in p.read_text()]
   assert users == ['checkpoint.py']

@@ -182,6 +182,7 @@ def weighted_kappa(
 
 def grade(count: np.ndarray) -> np.ndarray:
   """Burden grade of a count: 0, 1-4, 5-9, 10-19, >= 20 give 0..4."""
+  # A grade starts at its lower end, which 'right' puts inside.
   return np.searchsorted(GRADES, np.asarray(count), side='right') - 1
 
 

@@ -149,6 +149,7 @@ def by_likelihood(
   bins = []
   for low, high in itertools.pairwise(edges):
     inside, reached = (
+      # As a threshold: strictly above is kept, so the upper end is inside.
       (value <= high) & ((value > low) | (low == edges[0]))
       for value in (predictions.probability, best)
     )

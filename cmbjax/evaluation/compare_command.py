@@ -19,6 +19,7 @@ COLUMNS = (
   ('nadeau_bengio', 'AUC of the folds', 3),
 )
 _WIDTH = 100
+_ALPHA = 0.05  # of the intervals of 95 %
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -182,16 +183,16 @@ def text(
   return '\n'.join(lines)
 
 
-def undecided(results: list, adjusted: list, *, alpha: float = 0.05) -> dict:
+def undecided(results: list, adjusted: list) -> dict:
   """What each pair lacks whose AUC is not decided: id of it -> `Lacking`."""
   from cmbjax.evaluation import compare
 
-  family = max(sum(p is not None and p > alpha for p in adjusted), 1)
+  family = max(sum(p is not None and p > _ALPHA for p in adjusted), 1)
   found = {}
   for one, p in zip(results, adjusted):
     gap = one.tests['auc'].difference
     clear = gap.low is not None and (gap.low > 0 or gap.high < 0)
-    if p is None or p > alpha or not clear:
+    if p is None or p > _ALPHA or not clear:
       lack = compare.lacking(one, family=family)
       if lack is not None:
         found[id(one)] = lack

@@ -121,14 +121,11 @@ def _scan_auc(score, positive, at, size, how) -> Interval:
   resampled = statistics.resampling(size, **how)
   wins = ranking.pair_wins(score, label, at, size)
   classes = [np.bincount(at[label == k], minlength=size) for k in (1, 0)]
-  value = float(ranking.auc_draws(wins, *classes, np.ones((1, size)))[0])
-  if size > 1 and value in (0.0, 1.0):
-    fewer = min(classes, key=np.sum)
-    return statistics.end_of_range(
-      value, fewer.astype(float), resampled.level, proportion=True
-    )
-  draws = ranking.auc_draws(wins, *classes, resampled.weights)
-  return statistics.interval(value, draws, resampled, scale='logit')
+  return metrics.ranked(
+    lambda weights: ranking.auc_draws(wins, *classes, weights),
+    min(classes, key=np.sum).astype(float),
+    resampled,
+  )
 
 
 def _subject(predictions, scans, threshold, how):

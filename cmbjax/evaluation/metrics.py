@@ -5,7 +5,7 @@ above the threshold; sensitivity counts lesions, each once, and its final
 form divides by all lesions, those without a candidate too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation import ranking, statistics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation.statistics import Interval, Resampling
 
 # The reference threshold (Chen 2019, ISMRM #0671).
 THRESHOLD = 0.1
@@ -182,29 +182,37 @@ def _ranking(predictions, sums, how):
   size = len(sums.subject)
   wins = ranking.pair_wins(score, predictions.label, at, size)
   fewer = sums.positives if positives <= negatives else sums.negatives
-  result = {}
-  for name, draw in (
-    (
-      'auc',
-      lambda w: ranking.auc_draws(wins, sums.positives, sums.negatives, w),
-    ),
-    (
-      'average_precision',
-      lambda w: ranking.average_precision_draws(
-        score, predictions.label, at, w
-      ),
-    ),
-  ):
-    value = float(draw(np.ones((1, size)))[0])
-    # Every draw of a perfect ranking is perfect: resampling says nothing.
-    if size > 1 and value in (0.0, 1.0):
-      result[name] = statistics.end_of_range(
-        value, fewer, how.level, proportion=True
-      )
-    else:
-      draws = draw(how.weights)
-      result[name] = statistics.interval(value, draws, how, scale='logit')
-  return result
+
+  def auc(weights):
+    return ranking.auc_draws(wins, sums.positives, sums.negatives, weights)
+
+  def average_precision(weights):
+    return ranking.average_precision_draws(
+      score, predictions.label, at, weights
+    )
+
+  found = (ranked(draw, fewer, how) for draw in (auc, average_precision))
+  return dict(zip(names, found))
+
+
+def ranked(
+  draw: Callable[[np.ndarray], np.ndarray], fewer: np.ndarray, how: Resampling
+) -> Interval:
+  """Interval of a ranking, whose values are in 0..1.
+
+  Args:
+    draw: [D, S] weights of the subjects to [D] values.
+    fewer: [S] units of the rarer class.
+    how: from `statistics.resampling`.
+
+  Returns:
+    The exact bound where the ranking is perfect: every draw of it is perfect,
+    so that resampling says nothing.
+  """
+  value = float(draw(np.ones((1, len(fewer))))[0])
+  if len(fewer) > 1 and value in (0.0, 1.0):
+    return statistics.end_of_range(value, fewer, how.level, proportion=True)
+  return statistics.interval(value, draw(how.weights), how, scale='logit')
 
 
 def auc(score: np.ndarray, label: np.ndarray) -> float | None:

@@ -80,11 +80,12 @@ def points(
     raise InputError('operating point: the training scans have no lesions.')
   hits = curve.sensitivity * scans.num_lesions.sum()
   false = curve.fp_per_scan * len(scans.scan)
-  found = np.maximum(hits + false, 1e-12)
+  found = np.maximum(hits + false, 1e-12)  # nothing found: a precision of 0
   precision, recall = hits / found, curve.sensitivity
   best = int(np.argmax(_f(precision, recall, 1.0)))
   good = np.flatnonzero((precision >= PRECISION) & (hits > 0))
   if len(good):
+    # The curve goes to lower thresholds: the last good point keeps the most.
     sure, why = good[-1], f'lowest with precision >= {PRECISION:g}'
   else:
     sure, why = int(np.argmax(_f(precision, recall, 0.5))), 'best F0.5'

@@ -248,7 +248,7 @@ def lesions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
   name, scan = np.unique(predictions.scan[hit], return_inverse=True)
   pair = np.stack([scan, predictions.lesion[hit]], 1)
   pair, which = np.unique(pair, axis=0, return_inverse=True)
-  best = np.zeros(len(pair))
+  best = np.zeros(len(pair))  # no likelihood is below
   np.maximum.at(best, which.ravel(), predictions.probability[hit])
   return name[pair[:, 0]], best
 

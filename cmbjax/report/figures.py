@@ -218,7 +218,7 @@ def draw_loss(ax: Axes, curves: Sequence[dict], look: Look) -> None:
   """
   _draw_replicas(ax, curves, 'validation_loss', look)
   ax.set_ylabel('validation loss')
-  ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
+  ax.set_ylim(0, 1.06 * ax.get_ylim()[1])  # from 0: a small fall looks small
 
 
 def draw_rate(ax: Axes, curves: Sequence[dict], look: Look) -> None:
@@ -347,6 +347,7 @@ def _for_page(svg: str, name: str) -> str:
   svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
   svg = re.sub(r'(^|\s)xmlns(:\w+)?="[^"]*"', '', svg)
   svg = re.sub(r'<!--.*?-->', '', svg, flags=re.DOTALL)
+  # Several drawings are on one page, and matplotlib gives all the same ids.
   svg = re.sub(r'\bid="', f'id="{name}-', svg)
   svg = re.sub(r'(url\(|href=")#', rf'\1#{name}-', svg)
   # "font: bold 9px 'DejaVu Sans'" -> the family of the page.

@@ -16,6 +16,7 @@ from cmbjax.report import pages
 from cmbjax.report.texts import DASH
 
 LOCATIONS = ('lobar', 'deep', 'infratentorial')
+_TABLE = 'group_cmb.tsv'
 _STRIP = (640, 84)  # width and largest height of the strip, px
 _OFTEN = 3  # a warning of so many scans is written once, above the table
 _PATTERNS = {'unknown': DASH, 'none': DASH}
@@ -29,55 +30,26 @@ _SUMMED = ('definite', 'possible', *LOCATIONS, 'volume_mm3')
 _BANDS = {'none': 0, 'mild': 1, 'moderate': 2, 'severe': 3}
 
 
-def row_of(result) -> dict[str, Any]:
-  """A `ScanResult` as a row of the group page (and of its table)."""
-  counts = result.counts
-  places = counts.get('by_location', {})
-  row = {
-    'name': result.name,
-    'simulated': bool(result.simulated),
-    'field_t': result.protocol.get('field_t'),
-    'echo_time_s': result.protocol.get('echo_time_s'),
-    'spacing_mm': tuple(result.spacing_mm),
-    'warnings': tuple(result.warnings),
-    'page': None,
-    'error': '',
-  }
-  for name in ('definite', 'possible', 'counted', 'too_large', 'volume_mm3'):
-    row[name] = counts.get(name)
-  for name in ('grade', 'aria_h', 'pattern'):
-    row[name] = counts.get(name)
-  for name in LOCATIONS:
-    entry = places.get(name, 0)
-    row[name] = sum(entry.values()) if hasattr(entry, 'values') else entry
-  return row
-
-
 def write_group(
   rows: Sequence[Mapping[str, Any]],
   folder: str | os.PathLike,
-  *,
-  table: str = 'group_cmb.tsv',
-  name: str = 'group.html',
 ) -> pathlib.Path:
   """Writes the page of all scans.
 
   Args:
-    rows: one mapping per scan, see `row_of`; only 'name' must be there. A row
-      with 'error' is a scan that failed. 'page' is the link to the scan's own
-      page, relative to `folder`.
-    folder: made when missing.
-    table: file beside the page that holds the same numbers; linked if it is
-      there.
-    name: file name of the page.
+    rows: one mapping per scan; only 'name' must be there. A row with 'error'
+      is a scan that failed. 'page' is the link to the scan's own page,
+      relative to `folder`; the others are the columns of the group table,
+      microbleeds by place, and 'warnings'.
+    folder: made when missing; a table of the same numbers in it is linked.
 
   Returns:
     Path of the page.
   """
   folder = files.make_folder(folder)
-  link = table if table and (folder / table).is_file() else ''
-  files.write_text(folder / name, page(rows, table=link))
-  return folder / name
+  link = _TABLE if (folder / _TABLE).is_file() else ''
+  files.write_text(folder / 'group.html', page(rows, table=link))
+  return folder / 'group.html'
 
 
 def page(rows: Sequence[Mapping[str, Any]], *, table: str = '') -> str:
@@ -219,4 +191,5 @@ def _address(row) -> str:
   page_name = row.get('page')
   if not page_name:
     return ''
+  # './' and quoted: a name such as 'javascript:...' is a file then.
   return './' + urllib.parse.quote(str(page_name).replace(os.sep, '/'))

@@ -109,6 +109,7 @@ def _chance(lesion, result) -> dict[str, str] | None:
   if lesion.likelihood is None:
     return None
   value, spread = float(lesion.likelihood), float(lesion.spread or 0)
+  # A spread is symmetric, a likelihood is not beyond 0 or 1.
   ends = (max(value - spread, 0), min(value + spread, 1), value)
   threshold = float(result.operating_point.get('threshold') or 0)
   spots = zip('lhvt', (*ends, threshold))
@@ -175,6 +176,7 @@ def _views(lesion, result) -> list[dict[str, Any]]:
     result.swi, *where, AXIAL, field_mm=FIELD_MM, slab_mm=SLAB_MM
   )
   side = result.spacing_mm[2]
+  # Whole slices, so the caption says how thick it became.
   thick_mm = (2 * pictures.slab_reach(SLAB_MM, side) + 1) * side
   caption = f'minIP {thick_mm:.3g} mm'
   return [*made, {'picture': slab, 'caption': caption, 'own': '', 'other': ''}]

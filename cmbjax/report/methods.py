@@ -74,6 +74,7 @@ def reading(study: StudyTables) -> str:
 def family(study: StudyTables) -> str:
   """How a claim is decided."""
   level = study.record.get('level', 0.95)
+  # A claim without a p was not tested, and is not in Holm's family.
   count = sum(one.p is not None for one in study.orderings)
   tests = f'The claims are one family of {counted(count, "test")}: one'
   if not count:

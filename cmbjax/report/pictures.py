@@ -27,6 +27,7 @@ AXIAL = Plane('axial', 2, 0, 1)
 CORONAL = Plane('coronal', 1, 0, 2)
 SAGITTAL = Plane('sagittal', 0, 1, 2)
 PLANES = (AXIAL, CORONAL, SAGITTAL)
+_MOST_SLABS = 20  # projections of a scan; their thickness follows
 
 
 class Picture(NamedTuple):
@@ -60,6 +61,7 @@ def png(grey: np.ndarray) -> bytes:
 
 def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
   """0..1 to uint8; fewer levels make smaller files. What is not finite is 0."""
+  # Scans hold such numbers outside the head, and a page must not fail on them.
   image = np.clip(np.nan_to_num(image, nan=0, posinf=1, neginf=0), 0, 1)
   if levels == 256:
     return np.round(255 * image).astype(np.uint8)
@@ -69,6 +71,8 @@ def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
 
 def shown(plane_image: np.ndarray) -> np.ndarray:
   """[U, V] in array order to [V, U] as it is shown."""
+  # RAS counts to the patient's right, front and top; a picture counts from the
+  # upper left, which is the patient's right, as radiologists look at it.
   return plane_image[::-1, ::-1].T
 
 
@@ -144,7 +148,7 @@ def border(inside: np.ndarray, frame: Picture) -> str:
     return ''
   height = frame.height / inside.shape[0]
   width = frame.width / inside.shape[1]
-  padded = np.pad(inside, 1)
+  padded = np.pad(inside, 1)  # a lesion may reach the edge of the crop
   parts = []
   for row, start, end in _runs(padded[1:, 1:-1] != padded[:-1, 1:-1]):
     x, y = frame.left + start * width, frame.top + row * height
@@ -178,7 +182,9 @@ def _window(
     if axis == plane.normal:
       reach = slab_reach(slab_mm, spacing_mm[axis])
     else:
+      # As many voxels on both sides, so that the lesion is in the middle.
       reach = int(np.ceil((field_mm / spacing_mm[axis] - 1) / 2))
+    # A centre of mass may round to a voxel beyond the edge.
     middle = min(max(int(centre[axis]), 0), array.shape[axis] - 1)
     first = max(middle - reach, 0)
     parts.append(slice(first, min(middle + reach + 1, array.shape[axis])))
@@ -274,21 +280,20 @@ def glass(
 
 
 def slabs(
-  image: np.ndarray, around: BrainBox, *, most: int = 20
+  image: np.ndarray, around: BrainBox
 ) -> list[tuple[int, int, Picture]]:
   """Axial minimum projections that together show every slice once.
 
   Args:
     image: [X, Y, Z] 0..1.
     around: what is shown.
-    most: projections; their thickness follows.
 
   Returns:
     First slice, last slice + 1 and picture (about 1 mm pixels), from above
     downwards as the patient would be scrolled.
   """
   low, high = around.box[2].start, around.box[2].stop
-  thick = -(-(high - low) // most)  # rounded up
+  thick = -(-(high - low) // _MOST_SLABS)  # rounded up
   made = []
   for first in range(low, high, thick):
     stop = min(first + thick, high)

@@ -45,7 +45,6 @@ def make_row(
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   p, scans = table.predictions, table.scans
-  curve = metrics.froc(p, scans)
   stored = stored or {}
   counted = agreement.count_agreement(p, scans, threshold=threshold, **how)
   return ResultRow(
@@ -62,7 +61,7 @@ def make_row(
     num_candidates=len(p.key),
     num_lesions=int(np.sum(scans.num_lesions)),
     roc=_curve(metrics.roc(p.probability, p.label)),
-    froc=_curve(curve and _rises(curve)),
+    froc=_curve(_rises(metrics.froc(p, scans))),
     reliability=_curve(calibration.reliability(p.probability, p.label)),
     calibration=_calibration(p, stored.get('calibration'), how),
     calibrated_by=stored.get('calibration', {}).get('kind', ''),
@@ -141,8 +140,10 @@ def _bias(found: agreement.BlandAltman) -> Interval:
   return Interval(*found, note)
 
 
-def _rises(curve: metrics.Froc):
+def _rises(curve: metrics.Froc | None):
   """The points of a step curve at which it rises, and its end."""
+  if curve is None:
+    return None
   y = curve.sensitivity
   keep = np.concatenate([[True], y[1:] > y[:-1]])
   keep[-1] = True  # where the detector ends, whether or not it rises there

@@ -244,7 +244,7 @@ def _summary(result) -> dict[str, Any]:
 
 def _grade(counts) -> tuple[str, str]:
   grade = counts.get('grade')
-  if grade is None:
+  if grade is None:  # a count of candidates would be read as one of lesions
     return DASH, 'Candidates that no network has judged have no grade'
   text = f'{_GRADES[grade]} definite'
   more = counts.get('grade_with_possible')

@@ -25,18 +25,15 @@ def number(value: float | None, kind: str) -> str:
   return f'{value:.3f}'.replace('-', '−')
 
 
-def likelihood_text(
-  likelihood: float, *thresholds: float, digits: int = 2
-) -> str:
+def likelihood_text(likelihood: float, *thresholds: float) -> str:
   """A likelihood as text on its own side of the thresholds.
 
   Args:
     likelihood: 0 to 1.
     thresholds: what it is held against.
-    digits: behind the point; more where rounding would cross a threshold.
   """
   side = np.sign(np.subtract(likelihood, thresholds))
-  for more in range(digits, _MOST_DIGITS):
+  for more in range(2, _MOST_DIGITS):
     text = f'{likelihood:.{more}f}'
     if np.array_equal(np.sign(np.subtract(float(text), thresholds)), side):
       return text
