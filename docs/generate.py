@@ -99,7 +99,7 @@ def config_keys(path: pathlib.Path) -> list[Group]:
 def study_keys(comment: str) -> list[Group]:
   """The keys of `config.study`; fields of its parts from their docstrings."""
   from cmbjax.study import spec
-  from cmbjax.study.config import OF_COHORT
+  from cmbjax.study.settings import OF_COHORT
 
   known = attributes(spec.Study)
   whole = [
@@ -158,6 +158,7 @@ def split_comment(code: str) -> tuple[str, str]:
 def write_configs(path: pathlib.Path) -> None:
   """The tables of all keys, with the paper's scale where it differs."""
   from cmbjax.study import config as configs
+  from cmbjax.study import settings as settings_lib
 
   name = str(ROOT / 'configs/base.py')
   small, paper = configs.load(name), configs.load(f'{name}:paper')
@@ -169,11 +170,11 @@ def write_configs(path: pathlib.Path) -> None:
     for key in group.keys:
       told = [_plain(_sentence(key.comment))] if key.comment else []
       if NAME not in key.name and not key.name.startswith('study.'):
-        big = configs.get(paper, key.name)
-        if big != configs.get(small, key.name):
+        big = settings_lib.get(paper, key.name)
+        if big != settings_lib.get(small, key.name):
           told.append(f'`:paper` has `{big!r}`.')
       field = key.name.removeprefix(f'study.strategies.{NAME}.')
-      if key.name in configs.SWEPT or field in configs._SWEPT_FIELDS:
+      if key.name in settings_lib.SWEPT or field in settings_lib.SWEPT_FIELDS:
         told.append('*Sweep.*')
       lines += _defined(f'`{key.name}` = `{key.default}`', ' '.join(told))
     if group.name == f'study.strategies.{NAME}':
@@ -282,21 +283,22 @@ def _help(action) -> str:
 
 def write_api(folder: pathlib.Path) -> None:
   """A page per room: every module that has something public."""
-  there = [room for room in ROOMS if (ROOT / 'cmbjax' / room).is_dir()]
-  for room in there:
-    names = [
-      path.stem
-      for path in sorted((ROOT / 'cmbjax' / room).glob('*.py'))
-      if not path.stem.startswith('_') and not path.stem.endswith('_command')
+  for room, purpose in ROOMS.items():
+    paths = sorted((ROOT / 'cmbjax' / room).rglob('*.py'))
+    assert paths, f'ROOMS: cmbjax/{room} has no module'
+    modules = [
+      '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+      for path in paths
+      if not path.stem.startswith('_') and not path.stem.endswith('command')
     ]
-    lines = [f'# cmbjax.{room}', '', ROOMS[room], '']
-    for name in names:
-      module = f'cmbjax.{room}.{name}'
+    lines = [f'# cmbjax.{room}', '', purpose, '']
+    for module in modules:
       importlib.import_module(module)  # a module that is broken says so here
-      lines += [f'## {name}', '', '```{eval-rst}', f'.. automodule:: {module}']
+      title = module.removeprefix(f'cmbjax.{room}.')
+      lines += [f'## {title}', '', '```{eval-rst}', f'.. automodule:: {module}']
       lines += ['```', '']
     _write(folder / f'{room}.md', '\n'.join(lines))
-  _keep_only(folder, there)
+  _keep_only(folder, list(ROOMS))
 
 
 def write_cards(path: pathlib.Path) -> None:

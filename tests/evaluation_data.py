@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from cmbjax.evaluation.predictions import Predictions, ScanCounts, Table
+from cmbjax.evaluation.predictions import (
+  Predictions,
+  PredictionTable,
+  ScanCounts,
+)
 from tests.claims import COHORT_LABELS, LABELS
 
 
@@ -39,9 +43,9 @@ def make(
 
 
 def table(strategy='7t', test='btumor_3t', *, fold_hash='f0', **options):
-  """A `Table` of `make` with one seed and the labels of the paper."""
+  """A `PredictionTable` of `make` with one seed and the labels of the paper."""
   p, scans = make(**options)
-  return Table(
+  return PredictionTable(
     strategy,
     test,
     p,

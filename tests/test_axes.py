@@ -21,7 +21,7 @@ def test_outside_nothing_happens():
   assert axes.alike(x)[0] is x
 
 
-@pytest.mark.parametrize('form', ['auto', 'composed', 'fast', 'native'])
+@pytest.mark.parametrize('form', ['auto', 'composed', 'native'])
 @pytest.mark.parametrize('replicated', [True, False])
 def test_gradients(mesh, form, replicated):
   """Parameters that are replicated, or that vary as the batch does."""

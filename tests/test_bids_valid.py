@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmbjax import cli
-from cmbjax.data import importers
+from cmbjax.data import import_sources, importers
 from cmbjax.simulate import cohort as simulated
 from tests import small_cohorts
 from tests.bids_validator import assert_valid, errors_and_warnings
@@ -65,7 +65,9 @@ def test_imported_cohorts(tmp_path):
   for layout in ('lupolab', 'points'):
     out = tmp_path / f'{layout}-out'
     importers.import_cohort(
-      tmp_path / layout, out, importers.Options(layout, suffix='T2starw')
+      tmp_path / layout,
+      out,
+      import_sources.ImportOptions(layout, suffix='T2starw'),
     )
     assert_valid(out)
     assert_valid(out / 'derivatives' / 'truth')

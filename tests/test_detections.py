@@ -20,7 +20,7 @@ def image(*spots, shape=(20, 20, 10)):
 def scan(name, detected, truth, *, subject=None, sizes=None, regions=None):
   lesion = np.unique(truth[truth > 0])
   found = np.unique(detected[detected > 0])
-  return detections.Scan(
+  return detections.ScoredScan(
     name=name,
     subject=subject or name,
     matched=detections.match(detected, truth, SPACING_MM),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cmbjax.training import held_out, loop, replicas
+from cmbjax.training import inference, replicas
 from cmbjax.training.runner import Runner
 from tests.test_replicas import Tiny, job_of, start
 
@@ -19,8 +19,10 @@ def test_out_of_fold_by_hand(toy, backend):
   patches = replicas.on_device(*toy)
   runner = Runner(Tiny(), backend=backend)
   weights = start(job)
-  found = held_out.predict(job, patches, weights, runner, batch=4)
-  everyone = loop.predict(patches, weights, runner, pool, batch=4)  # [R, n]
+  found = inference.out_of_fold(job, patches, weights, runner, batch=4)
+  everyone = inference.predict(
+    patches, weights, runner, pool, batch=4
+  )  # [R, n]
   for n, fold in enumerate(job.fold_of):
     mine = [r for r, row in enumerate(job.replicas) if row.fold == fold]
     assert len(mine) == 2

@@ -107,31 +107,6 @@ def test_majority_of_the_voxels_and_ties():
   assert regions.region_of_lesions([], SAME) == []
 
 
-def test_the_map_of_a_scan_agrees_with_its_points():
-  affine = np.diag([3.0, 3.0, 4.0, 1.0])
-  affine[:3, 3] = (-70, -105, -60)
-  shape = (48, 60, 34)
-  rng = np.random.default_rng(0)
-  mask = rng.random(shape) < 0.02
-  to_mni = np.eye(4)
-  to_mni[:3, 3] = (1, -2, 3)
-  found = regions.region_map(shape, affine, mask, to_mni)
-  index = np.argwhere(mask)
-  places = regions.region_of(index @ affine[:3, :3].T + affine[:3, 3], to_mni)
-  assert (found.labels[~mask] == 0).all()
-  for i, place in zip(index, places):
-    name = found.names[int(found.labels[tuple(i)])]
-    if place.region == 'outside' or place.side == 'midline':
-      continue  # the map has no places that are too far
-    unpaired = place.region in ('brainstem', 'corpus callosum')
-    assert name == (
-      place.region if unpaired else f'{place.side} {place.region}'
-    )
-    assert found.margin_mm[tuple(i)] == pytest.approx(place.margin_mm)
-  with pytest.raises(InputError, match='one grid'):
-    regions.region_map((4, 4, 4), affine, mask, to_mni)
-
-
 def own_atlas(folder, table=None):
   labels = np.zeros((20, 20, 20), np.int16)
   labels[:10], labels[10:] = 1, 7

@@ -3,7 +3,7 @@
 import pytest
 
 from cmbjax.evaluation import compare
-from cmbjax.report import html
+from cmbjax.report import study_page
 from cmbjax.report.rows import make_row
 from tests import browser
 from tests.evaluation_data import table
@@ -26,7 +26,7 @@ def report(tmp_path_factory):
     pairs=compare.all_pairs(held),
   )
   folder = tmp_path_factory.mktemp('report')
-  return html.write(study, folder)
+  return study_page.write(study, folder)
 
 
 @pytest.mark.parametrize('width', [1280, 400])

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cmbjax.report import lesion_cards, scan_page
+from cmbjax.report import group_page, lesion_cards, scan_page
 from tests import browser, scan_results
 
 pytestmark = browser.needed
@@ -45,7 +45,7 @@ def test_pages_fit_and_ask_for_nothing(page, folder, width, dark):
   pages = [
     folder / 'sub-01.html',
     scan_page.write_scan(wide, folder),
-    scan_page.write_group(
+    group_page.write_group(
       [
         {'name': LONG, 'definite': 3, 'counted': 3, 'warnings': (LONG,)},
         {'name': 'sub-02', 'definite': 0, 'counted': 0},

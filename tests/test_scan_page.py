@@ -313,7 +313,7 @@ def rows_of(result):
 def test_group_page_has_totals_links_and_failures(result, tmp_path):
   rows = rows_of(result)
   (tmp_path / 'group_cmb.tsv').write_text('scan\n')
-  path = scan_page.write_group(rows, tmp_path)
+  path = group_page.write_group(rows, tmp_path)
   text = path.read_text(encoding='utf-8')
   page = Page(text)
   assert page.targets.count('./sub-01.html') == 2  # strip and table
@@ -336,7 +336,7 @@ def test_group_page_without_table_or_rows_or_safe_text(tmp_path):
     {'name': EVIL, 'page': 'javascript:alert(1)', 'warnings': (EVIL,)},
     {'name': EVIL, 'error': EVIL},
   ]
-  path = scan_page.write_group(rows, tmp_path)
+  path = group_page.write_group(rows, tmp_path)
   text = path.read_text(encoding='utf-8')
   page = Page(text)
   assert text.count('<script') == 1

@@ -17,7 +17,7 @@ from cmbjax import cli, errors, files
 from cmbjax.data import cohort, point_table
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, dicom_series, regions, volume
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders, journal
 from cmbjax.study import config
 from tests import readings, spoilt_readers
 
@@ -202,12 +202,14 @@ def test_an_atlas_of_another_space_or_a_scan_is_refused(tmp_path):
 
 def test_a_journal_changed_by_hand_is_refused(tmp_path):
   readings.read(tmp_path, 'ann', ['accept', 'reject', 'unsure'])
-  folder = journal.folder_of(tmp_path, 'ann', 'sub-01')
+  folder = folders.folder_of(tmp_path, 'ann', 'sub-01')
   path = folder / journal.EVENTS
   text = path.read_text()
-  path.write_text(text.replace('"verdict": "accept"', '"verdict": "perhaps"'))
-  with pytest.raises(InputError, match="item 1: verdict: 'perhaps' is none"):
-    journal.read(folder)
+  for word in ('perhaps', 'reject'):  # also what a reader might have said
+    spoilt = text.replace('"verdict":"accept"', f'"verdict":"{word}"')
+    path.write_text(spoilt)
+    with pytest.raises(InputError, match='line 2 is damaged'):
+      journal.read(folder)
   path.write_text(text)
   journal.read(folder)
   (folder / journal.STATE).write_text('{"case": {"status": "completed"}}')

@@ -34,7 +34,6 @@ _SAME_ECHO_S = 2e-5  # sidecars round
 _HIGHEST_FIELD_T = 25.0
 _MOST_NEGATIVE = 0.01  # part of a magnitude that interpolation may push below 0
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
-
 FIX_GE = ('auto', 'on', 'off')
 
 

@@ -11,66 +11,27 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import echoes, polarity, resample
-from cmbjax.imaging import magnitude as magnitude_module
+from cmbjax.imaging import polarity
 from cmbjax.imaging.brain import brain_mask
-from cmbjax.imaging.phase import (
-  HOMODYNE_SIGMA_MM,
-  default_sigma_mm,
-  high_pass,
-  homodyne,
-)
+from cmbjax.imaging.phase import default_sigma_mm, high_pass
 
-__all__ = [
-  'HOMODYNE_SIGMA_MM',
-  'MASK_KINDS',
-  'MASK_RANGES',
-  'MODES',
-  'Options',
-  'Swi',
-  'default_sigma_mm',
-  'homodyne',
-  'min_ip',
-  'phase_mask',
-  'reconstruct',
-  'resampled',
-  'scale_to_unit',
-  'swi',
-  'unit_factor',
-]
-
-MASK_KINDS = (
-  'negative',
-  'positive',
-  'triangular',
-  'threshold',
-  'cosine',
-  'tanh',
-  'negativetanh',
-)
-MASK_RANGES = ('pi', 'robust')
-MODES = ('postavg', 'freq')
-
+MASK_KINDS = ('negative', 'positive', 'triangular')
 _THICK = 1.2  # a voxel side this much longer than the others is the slice
+# The echo time at which a linear mask reaches 0 at pi, times the field: 16 ms
+# at 7 T, the single-echo protocol of the reference study.
+_REFERENCE_T_S = 0.016 * 7.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class SwiOptions:
   """How an SWI is made; the defaults are those of the reference study."""
 
-  high_pass: str = 'homodyne'  # one of phase.HIGH_PASSES
   sigma_mm: float | None = None  # high-pass width; None: by field strength
-  boundary: str = 'mirror'  # of the Laplacian unwrapping
   mask_kind: str = 'negative'  # one of MASK_KINDS
-  mask_power: float = 4.0  # repeats of the mask; steepness of the tanh kinds
+  mask_power: float = 4.0  # how often the mask is multiplied
   mask_threshold_rad: float | None = None  # None: pi, less for short echoes
-  mask_range: str = 'pi'  # one of MASK_RANGES
   phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
-  mode: str = 'postavg'  # one of MODES, for several echoes
   echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
-  mag_combine: str = 'average'  # one of echoes.MAG_COMBINES, in mode freq
-  sensitivity: str = 'off'  # one of magnitude.SENSITIVITIES, divides the SWI
-  softplus: bool = False  # press dark noise towards 0 (CLEAR-SWI)
   mip_mm: float = 10.0  # thickness of the minimum projection
 
 
@@ -95,23 +56,15 @@ def phase_mask(
   *,
   power: float = 4.0,
   threshold_rad: float = np.pi,
-  reach: str = 'pi',
-  inside: np.ndarray | None = None,
 ) -> np.ndarray:
   """Weights in 0..1 that darken voxels by their phase.
 
   Args:
     phi: high-passed phase in rad, any shape; veins negative.
-    kind: 'negative' darkens negative phase, 'positive' positive,
-      'triangular' both, 'threshold' as 'negative' (down to 0 at
-      `threshold_rad`), 'tanh' a smooth step over negative phase and
-      'negativetanh' over positive; 'cosine' is 'negative' with a round shape
-      (Quinn et al. 2014).
-    power: how often the weight is multiplied; for the tanh kinds the steepness.
-    threshold_rad: the phase at which the weight reaches 0; not for tanh.
-    reach: 'pi' (0 to `threshold_rad`) or 'robust': 1 to 0 over what the phase
-      of the darkened side spans in this image (1 % and 99 % quantiles).
-    inside: voxels that set the tanh scale and the robust span; None: all.
+    kind: 'negative' darkens negative phase, 'positive' positive, 'triangular'
+      both.
+    power: how often the weight is multiplied.
+    threshold_rad: the phase at which the weight reaches 0.
 
   Returns:
     float32, the shape of `phi`.
@@ -119,13 +72,8 @@ def phase_mask(
   Raises:
     InputError: unknown kind, or a number that is not positive.
 
-  Source: Haacke et al. 2004 (linear masks); Eckstein et al. 2021 (CLEAR-SWI:
-  tanh kinds, robust span).
+  Source: Haacke et al. 2004.
   """
-  if reach not in MASK_RANGES:
-    raise InputError(
-      f'mask range: found {reach!r}; give one of {", ".join(MASK_RANGES)}.'
-    )
   if kind not in MASK_KINDS:
     raise InputError(
       f'mask kind: found {kind!r}; give one of {", ".join(MASK_KINDS)}.'
@@ -135,45 +83,15 @@ def phase_mask(
       f'phase mask: found power {power:g} and threshold {threshold_rad:g}; '
       'give finite numbers above 0.'
     )
-  if kind.endswith('tanh'):
-    return _tanh_mask(phi if kind == 'negativetanh' else -phi, power, inside)
   drop = {'positive': phi, 'triangular': np.abs(phi)}.get(kind, -phi)
-  start, width = 0.0, threshold_rad
-  if reach == 'robust':
-    start, width = _robust_span(drop, inside)
-  weight = drop - np.float32(start)
-  weight *= np.float32(-1 / width)
+  weight = drop * np.float32(-1 / threshold_rad)
   weight += 1
   np.clip(weight, 0, 1, out=weight)
-  if reach == 'robust':
-    weight[drop <= 0] = 1
-  if kind == 'cosine':
-    weight = 0.5 - 0.5 * np.cos(np.float32(np.pi) * weight)
   if power == 4:  # numpy's power is ten times slower than two squares
     weight *= weight
     weight *= weight
     return weight.astype(np.float32, copy=False)
   return (weight**power).astype(np.float32)
-
-
-def swi(
-  magnitude: np.ndarray,
-  phase_hp: np.ndarray,
-  *,
-  kind: str = 'negative',
-  power: float = 4.0,
-) -> np.ndarray:
-  """Magnitude times phase mask, float32 [X, Y, Z]; veins negative.
-
-  Args:
-    magnitude: [X, Y, Z].
-    phase_hp: [X, Y, Z] rad, high-passed.
-    kind: of the mask, as for `phase_mask`.
-    power: how often the mask is multiplied.
-  """
-  weight = phase_mask(phase_hp, kind, power=power)
-  weight *= magnitude
-  return weight
 
 
 def scale_to_unit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -206,41 +124,6 @@ def unit_factor(image: np.ndarray, mask: np.ndarray) -> float:
       'image and mask.'
     )
   return top
-
-
-def resampled(
-  made: Swi,
-  spacing_mm: tuple[float, float, float],
-  new_mm: tuple[float, float, float],
-  *,
-  mip_mm: float,
-) -> Swi:
-  """The same scan with voxels of `new_mm`, each the mean of what it covers.
-
-  The minimum projection is made again from the new SWI; a voxel belongs to
-  the brain when half of it does.
-
-  Args:
-    made: what `reconstruct` gave.
-    spacing_mm: its voxel sizes.
-    new_mm: voxel sizes of the result.
-    mip_mm: thickness of the minimum projection.
-  """
-  # A phase near pi and one near -pi are alike, so their phasors are averaged.
-  parts = np.sin(made.phase), np.cos(made.phase)
-  swi_, mag, sine, cosine, mask, tof = (
-    None if a is None else resample.to_spacing(a, spacing_mm, new_mm)
-    for a in (made.swi, made.magnitude, *parts, made.mask, made.tof)
-  )
-  axis = made.slice_axis
-  return made._replace(
-    swi=swi_,
-    min_ip=min_ip(swi_, new_mm[axis], thickness_mm=mip_mm, axis=axis),
-    magnitude=mag,
-    phase=np.arctan2(sine, cosine),
-    mask=mask >= 0.5,
-    tof=tof,
-  )
 
 
 def min_ip(
@@ -283,12 +166,11 @@ def reconstruct(
   magnitude: np.ndarray,
   phase: np.ndarray,
   spacing_mm: tuple[float, float, float],
-  options: Options = Options(),
+  options: SwiOptions | None = None,
   *,
   echo_times_s: Sequence[float] | None = None,
   field_t: float | None = None,
   mask: np.ndarray | None = None,
-  sensitivity: np.ndarray | None = None,
 ) -> Swi:
   """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
 
@@ -300,27 +182,21 @@ def reconstruct(
     magnitude: [X, Y, Z], [X, Y, Z, E] or [X, Y, Z, E, C].
     phase: rad, the same shape.
     spacing_mm: voxel sizes along x, y, z.
-    options: see `Options`.
+    options: None: the defaults of `SwiOptions`.
     echo_times_s: E ascending numbers; needed for more than one echo.
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
-    sensitivity: [X, Y, Z], a receive field to divide by; None: as the options
-      say.
 
   Raises:
     InputError: options that do not fit the data.
   """
+  options = options or SwiOptions()
   magnitude, phase = _five_axes(magnitude, phase)
   axis = slice_axis(spacing_mm)
-  if axis != 2:  # filters and projection work along the acquired slices
-    magnitude, phase = (np.swapaxes(a, axis, 2) for a in (magnitude, phase))
-    mask, sensitivity = (
-      None if a is None else np.swapaxes(a, axis, 2)
-      for a in (mask, sensitivity)
-    )
-    spacing_mm = tuple(
-      spacing_mm[{axis: 2, 2: axis}.get(i, i)] for i in range(3)
-    )
+  # Filters and projection work along the acquired slices.
+  magnitude, phase, mask = _swapped((magnitude, phase, mask), axis)
+  order = [{axis: 2, 2: axis}.get(i, i) for i in range(3)]
+  spacing_mm = tuple(spacing_mm[i] for i in order)
   # Slice after slice in memory: everything below is quicker so.
   magnitude, phase = np.asfortranarray(magnitude), np.asfortranarray(phase)
   sigma = _sigma(options, field_t)
@@ -329,20 +205,26 @@ def reconstruct(
     mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
   mask = np.asfortranarray(mask, bool)
   mags, local = _combined_coils(
-    magnitude, phase, used, spacing_mm, options, sigma, mask
+    magnitude, phase, used, spacing_mm, sigma_mm=sigma
   )
   found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
   if found.sign < 0:
     local = [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
-  mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
-  image, mag, shown = _weighted(mags, local, times, field_t, mask, options)
+  image, mag, shown = _weighted(
+    mags, local, times=times, field_t=field_t, options=options
+  )
   projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
   tof = _coil_sum(magnitude[..., 0, :]) if magnitude.shape[3] > 1 else None
   arrays = (image, projection, mag, shown, mask, tof)
-  if axis != 2:
-    arrays = (None if a is None else np.swapaxes(a, axis, 2) for a in arrays)
-  return Swi(*arrays, found, sigma, used, axis)
+  return Swi(*_swapped(arrays, axis), found, sigma, used, axis)
+
+
+def _swapped(arrays, axis):
+  """Each array with one axis in the place of z, and z in its place."""
+  if axis == 2:
+    return arrays
+  return [None if a is None else np.swapaxes(a, axis, 2) for a in arrays]
 
 
 def _five_axes(magnitude, phase):
@@ -359,8 +241,7 @@ def _five_axes(magnitude, phase):
 
 
 def _sigma(options, field_t):
-  """The width of the high-pass, after a look at the other options."""
-  echoes.parse_combination(options.mag_combine)
+  """The width of the high-pass."""
   if options.sigma_mm is None:
     return default_sigma_mm(field_t)
   if not 0 < options.sigma_mm < np.inf:
@@ -372,10 +253,6 @@ def _sigma(options, field_t):
 
 def _used_echoes(options, num_echoes, echo_times_s):
   """Numbers from 1 of the echoes that make the SWI."""
-  if options.mode not in MODES:
-    raise InputError(
-      f'mode: found {options.mode!r}; give one of {", ".join(MODES)}.'
-    )
   used = options.echoes or tuple(range(min(2, num_echoes), num_echoes + 1))
   if not all(1 <= e <= num_echoes for e in used) or len(set(used)) < len(used):
     raise InputError(
@@ -396,13 +273,13 @@ def _used_echoes(options, num_echoes, echo_times_s):
 
 
 def _coil_sum(magnitude):
-  """[X, Y, Z, C] to [X, Y, Z]."""
+  """[X, Y, Z, C] to [X, Y, Z], root of the sum of squares."""
   if magnitude.shape[-1] == 1:
     return magnitude[..., 0]
-  return echoes.root_sum_of_squares(magnitude)
+  return np.sqrt(np.einsum('...c,...c->...', magnitude, magnitude))
 
 
-def _combined_coils(magnitude, phase, used, spacing_mm, options, sigma, mask):
+def _combined_coils(magnitude, phase, used, spacing_mm, *, sigma_mm):
   """Magnitudes and high-passed phases [X, Y, Z], one of each per echo."""
   mags, local = [], []
   for echo in used:
@@ -413,10 +290,7 @@ def _combined_coils(magnitude, phase, used, spacing_mm, options, sigma, mask):
         part,
         phase[..., echo - 1, coil],
         spacing_mm,
-        kind=options.high_pass,
-        sigma_mm=sigma,
-        mask=mask,
-        boundary=options.boundary,
+        sigma_mm=sigma_mm,
       )
       if magnitude.shape[4] > 1:
         turned = part * np.exp(1j * angle)
@@ -434,49 +308,42 @@ def _polarity(mags, local, spacing_mm, mask, sign):
   return found if sign is None else found._replace(sign=sign)
 
 
-def _flattened(mags, mask, spacing_mm, options, sensitivity):
-  """Magnitudes after the receive field and the softplus scaling, if wanted."""
-  if sensitivity is None and options.sensitivity != 'off':
-    sensitivity = magnitude_module.sensitivity(
-      _mean(mags), mask, spacing_mm, options.sensitivity
-    )
-  if sensitivity is not None:
-    mags = [m / sensitivity for m in mags]
-  if options.softplus:
-    mags = [magnitude_module.softplus(m, mask) for m in mags]
-  return mags
-
-
-def _weighted(mags, local, times, field_t, mask, options):
+def _weighted(mags, local, *, times, field_t, options):
   """(SWI, magnitude, phase) of all used echoes together."""
-  if options.mode == 'freq' and len(mags) > 1:
-    mean = echoes.MeanFrequency()
-    for m, p, t in zip(mags, local, times):
-      mean.add(m, p, t)
-    mag = echoes.combine_magnitude(
-      np.stack(mags, -1), options.mag_combine, echo_times_s=times
-    )
-    shown = mean.phase()
-    return _masked(mag, shown, options, mask, np.pi), mag, shown
   images = []
   for number, (m, p) in enumerate(zip(mags, local)):
     limit = np.pi
     if len(mags) > 1:
-      limit = echoes.mask_threshold_rad(
+      limit = mask_threshold_rad(
         times[number], longest_s=times[-1], field_t=field_t
       )
-    images.append(_masked(m, p, options, mask, limit))
+    images.append(_masked(m, p, options, limit))
   return _mean(images), _mean(mags), local[-1]
 
 
-def _masked(magnitude, local, options, mask, limit):
+def mask_threshold_rad(
+  echo_time_s: float, *, longest_s: float, field_t: float | None
+) -> float:
+  """Phase at which the mask of one echo reaches 0.
+
+  Short echoes mask at the same frequency offset as the reference echo, so
+  their smaller phase counts as much; beyond the reference it is pi.
+
+  Args:
+    echo_time_s: of the echo.
+    longest_s: the longest echo time of the scan.
+    field_t: None where it is not known.
+  """
+  reference = _REFERENCE_T_S / (field_t or 7.0)
+  return float(np.pi * min(1.0, echo_time_s / min(reference, longest_s)))
+
+
+def _masked(magnitude, local, options, limit):
   weight = phase_mask(
     local,
     options.mask_kind,
     power=options.mask_power,
     threshold_rad=options.mask_threshold_rad or limit,
-    reach=options.mask_range,
-    inside=mask,
   )
   weight *= magnitude
   return weight
@@ -487,23 +354,3 @@ def _mean(arrays):
   for array in arrays[1:]:
     total = total + array
   return total if len(arrays) == 1 else total / np.float32(len(arrays))
-
-
-def _robust_span(drop, inside):
-  """Start and width of the side that is darkened, without its outliers."""
-  chosen = drop > 0 if inside is None else (drop > 0) & inside
-  if not chosen.any():
-    return 0.0, np.pi
-  low, high = np.quantile(drop[chosen], (0.01, 0.99))
-  width = max(float(high - low) / 0.98, 1e-6)
-  return float(low) - 0.01 * width, width
-
-
-def _tanh_mask(x, steepness, inside):
-  chosen = x > 0
-  if inside is not None:
-    chosen &= inside
-    x = np.where(inside, x, 0)
-  values = x[chosen]
-  middle = float(np.median(values)) * 10 / steepness if values.size else 1.0
-  return ((1 + np.tanh(1 - x / np.float32(middle))) / 2).astype(np.float32)

@@ -127,6 +127,7 @@ def _forward(epsilon, data_axis, x, scale, bias, given):
   num = _count(x, data_axis)
   total, squares = _sums(x, x, data_axis)
   mean = total / num
+  # Two sums in one pass; rounding can make their difference negative.
   var = jnp.maximum(squares / num - mean * mean, 0.0)
   used_mean, used_var = mean, var
   if given is not None:

@@ -32,7 +32,7 @@ REAL_COUNTS = {
 WITHIN = 0.15  # the three middle quantiles should agree this well
 
 
-class Check(NamedTuple):
+class RealismCheck(NamedTuple):
   """Simulated against real.
 
   Attributes:
@@ -55,7 +55,7 @@ class Check(NamedTuple):
   text: str
 
 
-def check(folder: str | os.PathLike) -> Check:
+def check(folder: str | os.PathLike) -> RealismCheck:
   """Reads the truth of a simulated cohort and compares it with real lesions.
 
   Raises:
@@ -113,7 +113,7 @@ def _intensity(swi, labels, mask, index) -> float:
   return float(np.median(inside) / max(np.median(around), 1e-6))
 
 
-def _compare(rows, cohort, num_subjects) -> Check:
+def _compare(rows, cohort, num_subjects) -> RealismCheck:
   def column(name):
     return np.array([float(row[name]) for row in rows])
 
@@ -126,7 +126,7 @@ def _compare(rows, cohort, num_subjects) -> Check:
   where = [row['region'] for row in rows]
   shares = {name: where.count(name) / len(where) for name in REGION_SHARES}
   off = diameter[1:4] / REAL_DIAMETER_MM[1:4] - 1
-  result = Check(
+  result = RealismCheck(
     diameter,
     intensity,
     elongation,
@@ -139,7 +139,7 @@ def _compare(rows, cohort, num_subjects) -> Check:
   return result._replace(text=_text(result, cohort, len(rows), num_subjects))
 
 
-def _text(result: Check, cohort, count, num_subjects) -> str:
+def _text(result: RealismCheck, cohort, count, num_subjects) -> str:
   def row(name, values, form='{:8.2f}'):
     return f'{name:<38}' + ''.join(form.format(v) for v in values)
 

@@ -117,6 +117,7 @@ class Recipe:
     folder: of the weights, where they are given and not trained.
     rows: of the replica table, seeds x folds.
     epochs: passes over its examples.
+    known: `weights.json` of the given weights; `config` has their network.
   """
 
   name: str
@@ -125,6 +126,7 @@ class Recipe:
   folder: pathlib.Path | None
   rows: 'tuple[Replica, ...]'
   epochs: int
+  known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def is_trained(self) -> bool:

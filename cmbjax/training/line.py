@@ -26,7 +26,7 @@ from cmbjax.training.peer import HELLO_S, Peer, listening
 MEET_S = 300.0  # queues start the tasks of a job up to minutes apart
 _GRACE_S = 5.0  # for the main thread to tidy up, before it is cut off
 _SETTLE_S = 2.0  # an error of JAX may come before the word of who caused it
-_RETRY_S = 0.1
+_RETRY_S = 0.1  # process 0 may start later than the others
 _WAIT_SAID_S = 10.0
 _END = 'all is done'
 _STOPPED = 'stopped and saved; run it again to go on.'

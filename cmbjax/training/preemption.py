@@ -24,7 +24,7 @@ class Stopped(BaseException):
 _noted = threading.Event()
 _deferred = threading.Event()
 _raised = threading.Event()
-_AGAIN_S = 0.05
+_AGAIN_S = 0.05  # the finalizer that swallowed it has then returned
 
 
 def requested() -> bool:

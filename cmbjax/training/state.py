@@ -122,8 +122,9 @@ def end_epoch(
     runner: how replicas are run.
   """
   num = len(active)
+  # What is not finite is a bad epoch, and never the best one.
   value = np.where(active & np.isfinite(value), value, np.inf)
-  better = value < state.best_value
+  better = value < state.best_value  # of equal epochs the first one stays
   stepped = optim.plateau_step(filled_rows(jobs, num), state.plateau, value)
   plateau = jax.tree.map(
     lambda n, o: np.where(active, n, o), stepped, state.plateau

@@ -206,7 +206,7 @@ def summary(value: np.ndarray, speed: float) -> str:
 
 def memory_gb() -> dict[str, float]:
   """Peak memory of this process, and of its devices where they tell."""
-  unit = 1 if sys.platform == 'darwin' else 1024
+  unit = 1 if sys.platform == 'darwin' else 1024  # Linux counts KiB
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
   out = {'host': round(peak / 1e9, 3)}
   stats = [d.memory_stats() or {} for d in jax.local_devices()]

@@ -140,6 +140,7 @@ class Mlflow:
   def __init__(self, library: Any, folder: pathlib.Path, title: str, config):
     self._library, self._folder, self._title = library, folder, title
     self._client = library.MlflowClient()
+    # Older servers of MLflow refuse longer values.
     self._params = {key: str(value)[:500] for key, value in config.items()}
     known = self._client.get_experiment_by_name('cmbjax')
     self._experiment = (

@@ -60,10 +60,3 @@ def shipped() -> dict[str, pathlib.Path]:
     for name in NAMES
     if (HOME / name / 'weights.json').is_file()
   }
-
-
-def problems(home: pathlib.Path) -> list[str]:
-  """What is wrong with a packed folder, one line each; empty when whole."""
-  from cmbjax.training import packed  # late: --help needs no numpy
-
-  return packed.problems(home)

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders
 from tests import browser, small_cohorts
 
 SHAPE = (96, 90, 24)
@@ -152,13 +152,13 @@ class Reader:
 
 def lines(root: pathlib.Path, case='sub-01') -> list[dict]:
   """The journal of a case."""
-  path = journal.folder_of(root, RATER, case) / 'events.jsonl'
+  path = folders.folder_of(root, RATER, case) / 'events.jsonl'
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def mask(root: pathlib.Path, case='sub-01') -> nib.Nifti1Image:
   """The mask that a reader has saved."""
-  (path,) = journal.folder_of(root, RATER, case).glob('*_dseg.nii.gz')
+  (path,) = folders.folder_of(root, RATER, case).glob('*_dseg.nii.gz')
   return nib.load(path)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cmbjax import cli
 from cmbjax.data import cohort as cohort_lib
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders, journal
 from tests import browser, review_server, small_cohorts
 from tests.e2e import review_pages
 from tests.e2e.review_pages import lines
@@ -90,7 +90,7 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
   server.end()
 
   state = journal.read(
-    journal.folder_of(tmp_path, review_pages.RATER, 'sub-01')
+    folders.folder_of(tmp_path, review_pages.RATER, 'sub-01')
   )
   assert state.status == 'completed'
   assert len(state.voxels(added)) == painted
@@ -277,7 +277,7 @@ def test_nothing_is_lost_when_the_server_is_killed(room, source, tmp_path):
     ]  # fmt: skip
     assert reader.run('cmbjax.review.items.get(4).voxels') == painted
   state = journal.read(
-    journal.folder_of(tmp_path, review_pages.RATER, 'sub-01')
+    folders.folder_of(tmp_path, review_pages.RATER, 'sub-01')
   )
   assert len(state.voxels(4)) == painted
   assert [state.items[n].verdict for n in (1, 2, 3)] == [

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders
 from tests import browser, review_server
 from tests.e2e import review_pages
 
@@ -110,7 +110,7 @@ def test_the_way_back_and_the_last_decision(room):
 
 
 def test_a_damaged_case_is_named_and_the_rest_can_be_read(room, tmp_path):
-  folder = journal.folder_of(tmp_path, review_pages.RATER, 'sub-02')
+  folder = folders.folder_of(tmp_path, review_pages.RATER, 'sub-02')
   folder.mkdir(parents=True)
   (folder / 'events.jsonl').write_text('not a journal\nat all\n')
   reader, _ = room()

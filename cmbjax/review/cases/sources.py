@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
-from cmbjax.data import lupolab, truth
+from cmbjax.data import lupolab, truth, truth_files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, volume
 from cmbjax.review.cases import case as cases_lib
@@ -247,7 +247,7 @@ def _is_simulated(root):
 
 def _held(root, scan) -> dict[str, Any]:
   """The candidates of a scan: a truth, else our detection, else any labels."""
-  found = truth.find_truth(root, scan)
+  found = truth_files.find_truth(root, scan)
   if found is not None and found.kind == 'points':
     return {'points': found.path}
   if found is not None:

@@ -1,35 +1,22 @@
-"""Who owns which voxel, and how voxels change hands.
+"""Voxels that change hands: what of a drawing can happen, and its effect.
 
-Rule: a voxel belongs to at most one item, and what a line gives it takes from
-nobody but those it names.
+Rule: what a line gives an item it takes from nobody but those it names.
 """
 
-import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cmbjax.errors import InputError
 from cmbjax.review.log import geometry
-
-if TYPE_CHECKING:
-  from cmbjax.review.log.record import ReviewRecord
-
-_NOTHING = np.zeros(0, np.int64)
-
-
-class Hands(NamedTuple):
-  """The voxels of a line that change hands; sorted linear indices."""
-
-  gained: np.ndarray
-  lost: np.ndarray
-  taken: tuple[tuple[int, np.ndarray], ...]  # of `gained`, from which item
+from cmbjax.review.log.reading import Reading
 
 
 def plan(
-  record: 'ReviewRecord',
+  reading: Reading,
   number: int,
+  *,
   wanted: np.ndarray,
   unwanted: np.ndarray,
 ) -> tuple[dict[str, Any], np.ndarray]:
@@ -39,7 +26,7 @@ def plan(
   with their owner.
 
   Args:
-    record: the present state.
+    reading: the present state.
     number: of the item, which may be a new one.
     wanted: [n] sorted, distinct linear indices that it should have.
     unwanted: the same, that it should not have.
@@ -48,13 +35,13 @@ def plan(
     Part of a line (set, clear, taken, refused, voxels_sha256), and the
     indices that stay with another item.
   """
-  owner, theirs = (record.owner(some, number) for some in (wanted, unwanted))
-  known = record.items.get(number)
+  owner, theirs = (reading.owner(some, number) for some in (wanted, unwanted))
+  known = reading.items.get(number)
   over = known is not None and known.repeat_of is not None  # takes nothing
   gain = owner == 0
   taken = {}
   for other in np.unique(owner[~gain & (owner != number)]).tolist():
-    if record.items[other].locked:
+    if reading.items[other].locked:
       gain |= owner == other
       if not over:
         taken[str(other)] = geometry.encode_runs(wanted[owner == other])
@@ -68,49 +55,42 @@ def plan(
     part['taken'] = taken
   if foreign.size:
     part['refused'] = int(foreign.size)
-  before = _NOTHING if known is None else known.voxels
-  part['voxels_sha256'] = digest(joined(without(before, lost), wanted[gain]))
+  before = np.zeros(0, np.int64) if known is None else known.voxels
+  after = geometry.joined(geometry.without(before, lost), wanted[gain])
+  part['voxels_sha256'] = geometry.digest(after)
   kept = unwanted[(theirs != 0) & (theirs != number)]
   return part, np.sort(np.concatenate([foreign, kept]))
 
 
-def hands(line: Mapping[str, Any], size: int) -> Hands:
-  """The voxels of a line of a journal.
+def put(reading: Reading, line: Mapping[str, Any], *, forward: bool) -> None:
+  """The voxels of a line change hands, or go back.
 
   Args:
+    reading: the present state.
     line: with or without set, clear and taken.
-    size: number of voxels of the image.
+    forward: False: the line is undone.
 
   Raises:
-    InputError: its runs are damaged.
+    InputError: its runs are damaged, or do not follow from the state.
   """
-  return Hands(
-    geometry.decode_runs(line.get('set', ()), size),
-    geometry.decode_runs(line.get('clear', ()), size),
-    tuple(
-      (int(other), geometry.decode_runs(runs, size))
-      for other, runs in line.get('taken', {}).items()
-    ),
-  )
-
-
-def joined(voxels: np.ndarray, more: np.ndarray) -> np.ndarray:
-  """Two sorted lists without a common voxel, as one."""
-  return np.insert(voxels, np.searchsorted(voxels, more), more)
-
-
-def without(voxels: np.ndarray, less: np.ndarray) -> np.ndarray:
-  """A sorted list without some of its own voxels."""
-  return np.delete(voxels, np.searchsorted(voxels, less))
-
-
-def digest(voxels: np.ndarray) -> str:
-  """16 hex digits of SHA-256 over sorted little-endian int64 indices."""
-  return hashlib.sha256(voxels.astype('<i8').tobytes()).hexdigest()[:16]
-
-
-def verify(line: Mapping[str, Any], voxels: np.ndarray) -> None:
-  """InputError where an item has other voxels than the line says."""
+  number, size = line['item'], reading.view.size
+  gained = geometry.decode_runs(line.get('set', ()), size)
+  lost = geometry.decode_runs(line.get('clear', ()), size)
+  taken = [
+    (int(other), geometry.decode_runs(runs, size))
+    for other, runs in line.get('taken', {}).items()
+  ]
+  reading.touch(number)
+  if not forward:  # in the opposite order: a voxel never has two owners
+    reading.lose(number, gained)
+    reading.gain(number, lost)
+    for other, voxels in taken:
+      reading.gain(other, voxels)
+    return
+  for other, voxels in taken:
+    reading.lose(other, voxels)
+  reading.lose(number, lost)
+  reading.gain(number, gained)
   wanted = line.get('voxels_sha256')
-  if wanted and digest(voxels) != wanted:
-    raise InputError(f'leaves item {line["item"]} with other voxels than then')
+  if wanted and geometry.digest(reading.voxels(number)) != wanted:
+    raise InputError(f'leaves item {number} with other voxels than then')

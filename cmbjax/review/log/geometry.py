@@ -5,6 +5,7 @@ this module knows how the file counts them.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,10 +30,6 @@ class Int16(NamedTuple):
   stored: np.ndarray
   slope: float
   intercept: float
-
-  def data(self) -> bytes:
-    """What `voxels/<sequence>` answers: 2 X Y Z bytes, x fastest."""
-    return self.stored.tobytes(order='F')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,16 +145,6 @@ class View:
       native[..., axis] = value if sign > 0 else last - value
     return native
 
-  def from_native(self, native: np.ndarray) -> np.ndarray:
-    """Voxel [..., 3] of the file to voxel [..., 3] as shown."""
-    native = np.asarray(native, np.int64)
-    ijk = np.empty_like(native)
-    for axis, (shown, sign) in enumerate(self._orientation()):
-      value = native[..., axis]
-      last = self.native_shape[axis] - 1
-      ijk[..., shown] = value if sign > 0 else last - value
-    return ijk
-
   def to_world(self, ijk: np.ndarray) -> np.ndarray:
     """Voxel [..., 3] as shown to RAS world mm [..., 3]."""
     return np.asarray(ijk) @ self.affine[:3, :3].T + self.affine[:3, 3]
@@ -243,16 +230,6 @@ def window(array: np.ndarray) -> tuple[float, float]:
   return (low, float(high)) if high > low else (low, low + 1.0)
 
 
-def slab_slices(mm: float, slice_mm: float) -> int:
-  """Slices of a slab: the odd number nearest to mm / slice_mm, at least 1.
-
-  Half-way the larger one wins: 2 * floor(mm / slice_mm / 2) + 1. The true
-  thickness, for the caption, is that number times `slice_mm`.
-  """
-  # Rounded, so that 0.6 / 0.3 is 2 also where it is 1.9999999999999998.
-  return 2 * int(np.floor(round(mm / slice_mm, 9) / 2)) + 1
-
-
 def oblique_deg(affine: np.ndarray) -> float:
   """Largest angle in degrees between a voxel axis and its world axis."""
   matrix = np.asarray(affine, float)[:3, :3]
@@ -266,6 +243,21 @@ def distinct(indices: np.ndarray) -> np.ndarray:
   """Sorted int64 without repetition; quicker than np.unique, which hashes."""
   ordered = np.sort(np.asarray(indices, np.int64))
   return ordered[np.diff(ordered, prepend=-1) != 0]
+
+
+def joined(voxels: np.ndarray, more: np.ndarray) -> np.ndarray:
+  """Two sorted lists without a common voxel, as one."""
+  return np.insert(voxels, np.searchsorted(voxels, more), more)
+
+
+def without(voxels: np.ndarray, less: np.ndarray) -> np.ndarray:
+  """A sorted list without some of its own voxels."""
+  return np.delete(voxels, np.searchsorted(voxels, less))
+
+
+def digest(voxels: np.ndarray) -> str:
+  """16 hex digits of SHA-256 over sorted little-endian int64 indices."""
+  return hashlib.sha256(voxels.astype('<i8').tobytes()).hexdigest()[:16]
 
 
 def encode_runs(indices: np.ndarray) -> list[list[int]]:

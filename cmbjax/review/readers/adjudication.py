@@ -11,13 +11,13 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.review.log import composed, journal
-from cmbjax.review.log.record import MODEL, Candidate, ReviewRecord
+from cmbjax.review.log import composed, events, folders, journal
+from cmbjax.review.log.items import MODEL, Candidate
+from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import places
 from cmbjax.review.readers.places import Place
 
 NOTE = 'adjudication.json'
-_LOOKING = ('open', 'view', 'close')  # changes nothing that a reader said
 
 
 def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
@@ -27,7 +27,7 @@ def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
     InputError: a reader of the same scans, or somebody with reviews of their
       own here.
   """
-  label = journal.rater_label(name)
+  label = folders.rater_label(name)
   if label in raters:
     raise InputError(
       f'adjudicate: {label} is one of the readers; name somebody else.'
@@ -54,8 +54,8 @@ def _decides(root: pathlib.Path, name: str, raters: Sequence[str]) -> bool:
   So a merge that was stopped half-way can be run again.
   """
   headers = [
-    journal.lines(journal.folder_of(root, name, case))[0]
-    for case in journal.cases(root, name)
+    journal.lines(folders.folder_of(root, name, case))[0]
+    for case in folders.cases(root, name)
   ]
   return all(h.get('adjudicates') == list(raters) for h in headers)
 
@@ -93,7 +93,7 @@ def prepare(
     time: UTC, of the readers' last action; so that nothing hangs on now.
   """
   first = records[min(records)]
-  folder = journal.folder_of(root, name, first.header['case'])
+  folder = folders.folder_of(root, name, first.header['case'])
   header = composed.header_of(
     first,
     _candidates(disagreements),
@@ -107,7 +107,7 @@ def prepare(
     found = journal.read(folder)
     if journal.lines(folder)[0] == header or not _untouched(folder):
       return found
-  with journal.hold(root, name):
+  with folders.hold(root, name):
     return composed.write(folder, header, actions)
 
 
@@ -171,5 +171,5 @@ def _untouched(folder: pathlib.Path) -> bool:
   header, *lines = journal.lines(folder)
   own = lines[header.get('prepared', 0) :]
   return 'adjudicates' in header and all(
-    line.get('event') in _LOOKING for line in own
+    not events.of(line).is_work for line in own
   )

@@ -5,8 +5,6 @@ whatever a request holds, the answer is never a traceback.
 """
 
 import errno
-import html
-import io
 import pathlib
 import re
 from typing import Any
@@ -14,9 +12,9 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
-from werkzeug.wsgi import wrap_file
 
 from cmbjax.errors import InputError
+from cmbjax.report import pages
 from cmbjax.review.log import journal, record
 from cmbjax.review.server import bodies
 from cmbjax.review.server.desk import (
@@ -29,7 +27,6 @@ from cmbjax.review.server.desk import (
 from cmbjax.review.server.guard import Guard, Refused
 
 STATIC = pathlib.Path(__file__).parents[1] / 'page'
-_BLOCK = 2**20
 _NEXT_AFTER_S = 3.0  # when this case is on the screen
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TYPES = {  # not left to the computer, which may call scripts plain text
@@ -45,7 +42,9 @@ _STATUS = {NotThere: 404, Closed: 503, record.Stale: 409, journal.DiskFull: 507}
 
 def make(desk: Desk, guard: Guard) -> flask.Flask:
   """The application of one reader."""
-  app = flask.Flask('cmbjax.review', static_folder=None)
+  app = flask.Flask(
+    'cmbjax.review', static_folder=None, template_folder=str(STATIC)
+  )
   app.config['MAX_CONTENT_LENGTH'] = bodies.MOST_BYTES
   app.config['PROVIDE_AUTOMATIC_OPTIONS'] = False
   app.json.sort_keys = False
@@ -118,11 +117,7 @@ def _let_in(guard, token):
   if flask.request.headers.get('sec-fetch-site', 'none') != 'none':
     # A strict cookie is not sent after a redirect that began elsewhere, such
     # as in the file that opened the browser; a page of ours begins anew.
-    response = flask.Response(
-      '<!doctype html><title>cmbjax review</title>'
-      '<meta http-equiv="refresh" content="0; url=./">',
-      mimetype='text/html',
-    )
+    response = flask.make_response(pages.render('forward.html', address='./'))
   else:
     response = flask.redirect('./', 303)
   response.set_cookie(
@@ -132,9 +127,7 @@ def _let_in(guard, token):
 
 
 def _page(guard):
-  text = (STATIC / 'page.html').read_text(encoding='utf-8')
-  text = text.replace('{{ token }}', html.escape(guard.token))
-  return flask.Response(text, mimetype='text/html')
+  return flask.render_template('page.html', token=guard.token)
 
 
 def _add_reading(app, desk):
@@ -183,7 +176,7 @@ def _add_reading(app, desk):
 def _add_writing(app, desk):
   @app.post('/api/cases/<number>/events')
   def events(number):
-    action = bodies.check(bodies.read(_body()))
+    action = bodies.read(_body())
     with desk.use(_case(number)) as opened:
       return desk.act(opened, action)
 
@@ -241,44 +234,12 @@ def _add_errors(app):
     return {'error': f'{error.name.lower()}.'}, error.code
 
 
-class _Voxels(io.RawIOBase):
-  """An array as a file whose pieces are views, not copies."""
-
-  def __init__(self, array):
-    super().__init__()
-    self._view = memoryview(array.T).cast('B')  # Fortran order: x fastest
-    self._at = 0
-
-  def __len__(self):
-    return len(self._view)
-
-  def readable(self):
-    return True
-
-  def seekable(self):
-    return True
-
-  def tell(self):
-    return self._at
-
-  def seek(self, offset, whence=io.SEEK_SET):
-    start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence, len(self))
-    self._at = min(max(start + offset, 0), len(self))
-    return self._at
-
-  def read(self, size=-1):
-    end = len(self) if size is None or size < 0 else self._at + size
-    part = self._view[self._at : end]
-    self._at += len(part)
-    return part
-
-
 def _stream(array):
   """[X, Y, Z] of a little-endian type as bytes, x fastest."""
-  file = _Voxels(array)
+  # Slice by slice: a copy of the whole might not fit beside what is open.
+  parts = (array[..., z].tobytes('F') for z in range(array.shape[2]))
   return flask.Response(
-    wrap_file(flask.request.environ, file, _BLOCK),
+    parts,
     mimetype='application/octet-stream',
-    headers={'Content-Length': str(len(file))},
-    direct_passthrough=True,
+    headers={'Content-Length': str(array.nbytes)},
   )
