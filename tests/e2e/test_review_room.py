@@ -168,9 +168,9 @@ def test_unread_ones_come_before_the_end(room):
   reader, _ = room()
   reader.key('a')
   reader.click('#finish-open')
-  strong = 'document.querySelector("#finish-body .strong").innerText'
+  strong = 'document.querySelector("#finish .strong").innerText'
   assert reader.run(strong) == 'Go to next unread'
-  reader.click('#finish-body .strong')
+  reader.click('#finish .strong')
   assert reader.item['verdict'] is None
   assert not reader.run('document.getElementById("finish").open')
 

@@ -86,7 +86,7 @@ class App {
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'hidden') {
         this.settle();
-        review.hurry();
+        review.retry();
         this.reading.spend();
       } else {
         this.reading.since = performance.now();

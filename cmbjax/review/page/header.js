@@ -3,8 +3,7 @@
 import {$, banner, make, speak} from './dom.js';
 import {renew} from './api.js';
 
-const WORDS = {saved: 'Saved', saving: 'Saving', unsaved: 'Unsaved',
-  failed: 'Not saved'};
+const WORDS = {saved: 'Saved', saving: 'Saving', failed: 'Not saved'};
 
 export class Header {
   constructor(app) {

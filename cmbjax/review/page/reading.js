@@ -222,7 +222,7 @@ export class Reading {
       speak(`Nothing to ${which}.`);
       return;
     }
-    const answer = await review[which]();
+    const answer = await review.act({event: which});
     if (!answer) return;
     this.judged = null;
     viewer.refresh();
