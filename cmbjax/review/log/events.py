@@ -14,29 +14,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.review.log import checks, drawing, geometry, reveal
+from cmbjax.review.log import checks, drawing, reveal
 from cmbjax.review.log.checks import Check, choice, whole
 from cmbjax.review.log.items import (
-  AFTER,
   CERTAINTIES,
   JUDGED,
   MIMICS,
-  MODEL,
-  READER,
   REGIONS,
   STATUSES,
   VERDICTS,
-  Item,
 )
-from cmbjax.review.log.opening import MOST_ITEMS, UNAIDED
-from cmbjax.review.log.reading import Reading
+from cmbjax.review.log.reading import Part, Reading
 
 _NOTHING = np.zeros(0, np.int64)
 _ON = {'mimic': ('reject',), 'certainty': ('accept', 'unsure')}
 
 Fields = Mapping[str, Check]
 _NONE: Fields = types.MappingProxyType({})
-Part = tuple[dict[str, Any], np.ndarray]  # of a line; refused linear indices
 
 
 def _differs(line: Mapping[str, Any]) -> bool:
@@ -195,111 +189,6 @@ def _check_belongs(name: str, value: Any, verdict: str | None) -> None:
   )
 
 
-# What a reader adds, moves and draws.
-
-
-def _plan_add(reading: Reading, action) -> Part:
-  number = _next_number(reading)
-  wanted = action.get('set', _NOTHING)
-  drawn, refused = drawing.plan(
-    reading, number, wanted=wanted, unwanted=_NOTHING
-  )
-  unaided = reading.hidden or not any(
-    item.origin == MODEL for item in reading.items.values()
-  )
-  new = {
-    'ijk': action['ijk'],
-    'origin': READER if unaided else AFTER,
-    'verdict': 'accept',
-  }
-  return {'item': number, 'new': new, **drawn, **_tool(action)}, refused
-
-
-def _next_number(reading: Reading) -> int:
-  """The numbers of unaided additions do not tell how many are hidden."""
-  known = reading.items
-  if reading.hidden:
-    number = max([n for n in known if n <= UNAIDED], default=0) + 1
-    full = number > UNAIDED
-  else:
-    number = max(known, default=0) + 1
-    full = number > MOST_ITEMS
-  if full:
-    raise InputError('there are too many items in this case to add another.')
-  return number
-
-
-def _put_add(reading: Reading, line, *, forward: bool) -> None:
-  """An addition keeps its number and its time, also while it is undone."""
-  number, new = line['item'], line['new']
-  if number not in reading.items:
-    reading.items[number] = Item(
-      number, new['origin'], tuple(new['ijk']), verdict=new['verdict']
-    )
-  _come_or_go(reading, number, here=forward)
-  drawing.put(reading, line, forward=forward)
-
-
-def _plan_remove(reading: Reading, action) -> Part:
-  item = reading.items[action['item']]
-  if item.origin == MODEL:
-    raise InputError(
-      f'item {item.number}: was not added by the reader; reject it instead.'
-    )
-  runs = geometry.encode_runs(item.voxels)
-  return {'item': item.number, 'clear': runs}, _NOTHING
-
-
-def _put_remove(reading: Reading, line, *, forward: bool) -> None:
-  _come_or_go(reading, line['item'], here=not forward)
-  drawing.put(reading, line, forward=forward)
-
-
-def _come_or_go(reading: Reading, number: int, *, here: bool) -> None:
-  reading.items[number].present = here
-  if not here:
-    reading.touched.removed.add(number)
-
-
-def _plan_move(reading: Reading, action) -> Part:
-  item = _drawable(reading, action)
-  old, new = list(item.ijk), action['ijk']
-  return {'item': item.number, 'old': old, 'new': new}, _NOTHING
-
-
-def _put_move(reading: Reading, line, *, forward: bool) -> None:
-  ijk = tuple(line['new' if forward else 'old'])
-  reading.touch(line['item']).ijk = ijk
-
-
-def _plan_drawn(reading: Reading, action) -> Part:
-  item = _drawable(reading, action)
-  if 'set' not in action and 'clear' not in action:
-    raise InputError(f'{action["event"]}: needs voxels to set or to clear.')
-  both = {
-    'wanted': action.get('set', _NOTHING),
-    'unwanted': action.get('clear', _NOTHING),
-  }
-  if np.intersect1d(*both.values(), assume_unique=True).size:
-    raise InputError('a voxel stands in both set and clear; name it once.')
-  drawn, refused = drawing.plan(reading, item.number, **both)
-  return {'item': item.number, **drawn, **_tool(action)}, refused
-
-
-def _drawable(reading: Reading, action) -> Item:
-  item = reading.items[action['item']]
-  if item.locked:
-    raise InputError(
-      f'item {item.number}: is rejected, so its outline is locked; clear the '
-      'verdict first.'
-    )
-  return item
-
-
-def _tool(action) -> dict[str, Any]:
-  return {'tool': action['tool']} if 'tool' in action else {}
-
-
 # What a reader says of the case.
 
 
@@ -317,14 +206,6 @@ def _plan_status(reading: Reading, action) -> Part:
 
 def _put_status(reading: Reading, line, *, forward: bool) -> None:
   reading.said_status = line['new']
-
-
-def _plan_done(reading: Reading, action) -> Part:
-  return reveal.plan(reading), _NOTHING
-
-
-def _put_done(reading: Reading, line, *, forward: bool) -> None:
-  reveal.put(reading, line)
 
 
 def _plan_view(reading: Reading, action) -> Part:
@@ -423,29 +304,31 @@ EVENTS: dict[str, Event] = {
     is_step=_differs,
   ),
   'add': Event(
-    _plan_add,
-    _put_add,
+    drawing.plan_add,
+    drawing.put_add,
     needs=_IJK,
     may=_GROWN | _PAINTED | {'grow': checks.flag},
     is_step=_always,
   ),
-  'remove': Event(_plan_remove, _put_remove, needs=_ITEM, is_step=_always),
+  'remove': Event(
+    drawing.plan_remove, drawing.put_remove, needs=_ITEM, is_step=_always
+  ),
   'move': Event(
-    _plan_move,
-    _put_move,
+    drawing.plan_move,
+    drawing.put_move,
     needs=_ITEM | _IJK,
     is_step=_differs,
   ),
   'edit': Event(
-    _plan_drawn,
-    drawing.put,
+    drawing.plan_strokes,
+    drawing.put_strokes,
     needs=_ITEM,
     may=_DRAWN,
     is_step=_draws,
   ),
   'grow': Event(
-    _plan_drawn,
-    drawing.put,
+    drawing.plan_strokes,
+    drawing.put_strokes,
     needs=_ITEM | _IJK,
     may=_GROWN | _DRAWN,
     is_step=_draws,
@@ -455,7 +338,7 @@ EVENTS: dict[str, Event] = {
     _put_status,
     needs={'value': _STATUS},
   ),
-  'done': Event(_plan_done, _put_done),
+  'done': Event(reveal.plan, reveal.put),
   'view': Event(
     _plan_view,
     _put_view,

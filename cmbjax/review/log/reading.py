@@ -13,6 +13,10 @@ from cmbjax.errors import InputError
 from cmbjax.review.log import checks, geometry
 from cmbjax.review.log.items import MODEL, SCHEMA, Item
 
+# Of an event that is planned: its part of a line, and the linear indices that
+# it asks for in vain, because they belong to another item.
+Part = tuple[dict[str, Any], np.ndarray]
+
 
 class Touched(NamedTuple):
   """What one line changed.

@@ -9,13 +9,15 @@ is `journal.read(folder, until=done_rev - 1)`.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from cmbjax.errors import InputError
 from cmbjax.review.log import geometry, matching
 from cmbjax.review.log.items import JUDGED, MODEL
-from cmbjax.review.log.reading import Reading
+from cmbjax.review.log.reading import Part, Reading
 
 
-def plan(reading: Reading) -> dict[str, Any]:
+def plan(reading: Reading, action: Mapping[str, Any]) -> Part:
   """The pairs, as part of a line.
 
   Raises:
@@ -29,11 +31,17 @@ def plan(reading: Reading) -> dict[str, Any]:
   known = {candidate for _, candidate in found}
   again = [n for n, original in reading.repeats.items() if original in known]
   # Asked again alone, it would stand out: all others he marked are judged.
-  return {'found': found} | ({'dropped': again} if again else {})
+  pairs = {'found': found} | ({'dropped': again} if again else {})
+  return pairs, np.zeros(0, np.int64)
 
 
-def put(reading: Reading, line: Mapping[str, Any]) -> None:
-  """Shows the candidates.
+def put(reading: Reading, line: Mapping[str, Any], *, forward: bool) -> None:
+  """Shows the candidates; nothing undoes that.
+
+  Args:
+    reading: the present state.
+    line: with the pairs.
+    forward: always.
 
   Raises:
     InputError: a pair that cannot be.

@@ -15,7 +15,7 @@ from cmbjax.review.log import composed, events, folders, journal
 from cmbjax.review.log.items import MODEL, Candidate
 from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import places
-from cmbjax.review.readers.places import Place
+from cmbjax.review.readers.places import MarkedPlace
 
 NOTE = 'adjudication.json'
 
@@ -72,7 +72,7 @@ def prepare(
   root: pathlib.Path,
   name: str,
   records: Mapping[str, ReviewRecord],
-  disagreements: Sequence[Place],
+  disagreements: Sequence[MarkedPlace],
   *,
   finished: Mapping[str, bool],
   show_verdicts: bool,
@@ -130,7 +130,7 @@ def _prepared(header, disagreements, finished, time, show_verdicts):
   ]
 
 
-def _candidates(disagreements: Sequence[Place]) -> list[Candidate]:
+def _candidates(disagreements: Sequence[MarkedPlace]) -> list[Candidate]:
   taken = np.zeros(0, np.int64)
   found = []
   for place in disagreements:
@@ -155,7 +155,7 @@ def _candidates(disagreements: Sequence[Place]) -> list[Candidate]:
   return found
 
 
-def _said(place: Place, finished: Mapping[str, bool]) -> str:
+def _said(place: MarkedPlace, finished: Mapping[str, bool]) -> str:
   """'a: accept (definite); b: reject (vessel)'."""
   parts = []
   for name in sorted(finished):

@@ -127,7 +127,7 @@ class _Scan(NamedTuple):
 
   subject: str
   finished: bool
-  places: list[places.Place]
+  places: list[places.MarkedPlace]
   records: dict[str, ReviewRecord]
 
 
@@ -312,7 +312,7 @@ def _verdicts(scans, one, two, allowed, how) -> stats.VerdictAgreement:
   )
 
 
-def _took(place: places.Place, name: str) -> bool:
+def _took(place: places.MarkedPlace, name: str) -> bool:
   mark = place.marks.get(name)
   return mark is not None and mark.verdict == 'accept'
 

@@ -15,7 +15,7 @@ from cmbjax.review.log.geometry import View, decode_runs
 from cmbjax.review.log.items import Candidate
 from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import places
-from cmbjax.review.readers.places import Place
+from cmbjax.review.readers.places import MarkedPlace
 
 SETTLED = 'adjudicated'
 
@@ -30,7 +30,7 @@ class Settled(NamedTuple):
     by: the adjudicator's mark, where that settled it.
   """
 
-  place: Place
+  place: MarkedPlace
   outcome: str
   verdict: str
   by: places.Mark | None = None

@@ -18,7 +18,7 @@ from cmbjax.review.log.reader_mask import tsv
 from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import adjudication, consensus, places
 from cmbjax.review.readers.consensus import SETTLED, Settled
-from cmbjax.review.readers.places import AGREED, DISAGREED, PENDING, Place
+from cmbjax.review.readers.places import AGREED, DISAGREED, PENDING, MarkedPlace
 
 SCHEMA = 'cmbjax-merge-1'
 _COLUMNS = ('case', 'place', 'x', 'y', 'z', 'outcome', 'verdict')
@@ -178,7 +178,7 @@ def _with_third(settled, third: ReviewRecord, name: str) -> list[Settled]:
   for mark in marks:
     if mark.item.origin != MODEL:
       key = f'added-{name}-{mark.item.number:03d}'
-      place = Place(key, False, {name: mark})
+      place = MarkedPlace(key, False, {name: mark})
       outcome = SETTLED if mark.verdict else DISAGREED  # she took it back
       found.append(Settled(place, outcome, mark.verdict or '', mark))
   return found
