@@ -135,17 +135,7 @@ def _study(config, start: pathlib.Path | None) -> Study:
     recipes[_START] = resolve.recipe(config, _START, one, start)
   mine = Strategy(NAME, learns=(_COHORT,), starts=first)
   recipes[NAME] = resolve.recipe(config, NAME, mine)
-  return Study(
-    config=config,
-    recipes=recipes,
-    reported=(NAME,),
-    cohorts={},
-    labels={},
-    tests=(),
-    numbers={},
-    claims=(),
-    paper='',
-  )
+  return Study(config, recipes, reported=(NAME,))
 
 
 def _material(config, patches, label, subject) -> Material:
