@@ -155,7 +155,7 @@ def _fields(one: Strategy | Cohort, key: str = '') -> ConfigDict:
         f'{key}.settings: is {shown(repr(one.settings))}, must be a dict of '
         "dotted keys, for example {'train.batch': 8}."
       )
-    # Dotted keys are no keys of a ConfigDict, so pairs.
+    # A ConfigDict takes no key with a dot, so these are pairs.
     out.settings = tuple(sorted(one.settings.items(), key=repr))
   return out
 

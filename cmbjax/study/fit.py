@@ -57,7 +57,7 @@ def fit(
 ) -> Fitted:
   """Trains a network for each fold and seed on your own patches.
 
-  Run again with the same arguments it goes on where it was, or takes what is
+  Run again with the same arguments it continues where it was, or takes what is
   there.
 
   Args:
@@ -68,7 +68,7 @@ def fit(
     workdir: gets models/fitted, which `cmbjax.load` and `cmbjax detect
       --weights` take, and the state of an unfinished training.
     settings: dotted keys of configs/base.py, such as {'train.epochs': 3}.
-    start: weights to go on from, fold by fold, as `cmbjax.load` takes them;
+    start: weights to start from, fold by fold, as `cmbjax.load` takes them;
       nobody of these patches may be among those they learned from, which you
       have to know: arrays have no names of people. None: fresh weights.
 

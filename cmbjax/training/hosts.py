@@ -34,7 +34,7 @@ class _Place(NamedTuple):
 def together(
   coordinator: str = '', processes: int = 0, index: int = -1
 ) -> Iterator[None]:
-  """Meets the other processes; inside, all go on or all end.
+  """Meets the other processes; inside, all continue or all end.
 
   An error in one ends the others within seconds, with its sentence and its
   exit code; so does a process that is killed. Enter it before anything else

@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 class RunRecord:
-  """`record.json` of a run: what, with what, on what, and how it stands.
+  """`record.json` of a run: what, with what, on what, and whether it is done.
 
   Args:
     path: the file.

@@ -263,7 +263,7 @@ def find_loss(name: str) -> Callable:
       microbleeds multiplies it afterwards.
 
   Raises:
-    InputError: there is none, or it gives something else.
+    InputError: it does not exist, or gives something else.
   """
   key, must = (
     'config.train.loss',

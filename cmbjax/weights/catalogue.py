@@ -1,4 +1,4 @@
-"""Which weights came with cmbjax, where they lie, and which are taken.
+"""Which weights are bundled with cmbjax, where they are, and the default.
 
 Rule: a name of `NAMES` always means the shipped weights, anything else is a
 folder; nothing is ever downloaded.
