@@ -79,7 +79,7 @@ def run(
       _ = (
         pipeline
         | apache_beam.Create(list(enumerate(items)))
-        | apache_beam.Reshuffle()
+        | apache_beam.Reshuffle()  # else one worker may get them all
         | apache_beam.Map(_store, work=work, folder=str(shared))
       )
     for number in range(len(items)):

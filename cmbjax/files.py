@@ -71,7 +71,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.close(handle)
     temporary = pathlib.Path(name)
     yield temporary
-    _sync(temporary)
+    _sync(temporary)  # before the name: a crash must not leave it empty
     os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes 0600
     os.replace(temporary, path)
   except OSError as error:
@@ -95,7 +95,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   """The folder, made when missing.
 
   Raises:
-    InputError: it is no folder, or cannot be made.
+    InputError: it is not a folder, or cannot be made.
   """
   path = pathlib.Path(path)
   try:
@@ -133,10 +133,12 @@ def alone_in(
       f'{folder}: another run is using it; wait for it, or give another '
       '--workdir.'
     ) from error
-  except OSError as error:
-    if not (wait and error.errno in _NO_LOCKS):
+  except (OSError, NotImplementedError) as error:
+    code = getattr(error, 'errno', errno.ENOSYS)  # filelock 3 hides it
+    if not (wait and code in _NO_LOCKS):
       raise InputError(
-        f'{folder}: cannot be written ({error.strerror}); choose another one.'
+        f'{folder}: cannot be written ({os.strerror(code)}); choose another '
+        'one.'
       ) from error
   try:
     yield
@@ -227,7 +229,7 @@ def read_text(path: str | os.PathLike, *, most: int = MOST_BYTES) -> str:
   """The UTF-8 text of a file; a byte order mark goes.
 
   Raises:
-    InputError: as `read_bytes`, or it is no UTF-8.
+    InputError: as `read_bytes`, or it is not UTF-8.
   """
   try:
     return read_bytes(path, most=most).decode('utf-8-sig')
@@ -343,6 +345,6 @@ def _sync(path: pathlib.Path) -> None:
 
 
 def _umask() -> int:
-  mask = os.umask(0)
+  mask = os.umask(0)  # there is no way to ask without setting it
   os.umask(mask)
   return mask

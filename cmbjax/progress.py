@@ -95,10 +95,11 @@ class Progress:
     """The line of a terminal."""
     from tqdm import tqdm  # late: `--help` does without
 
-    # Else tqdm starts a thread, and a process for a lock between processes.
-    tqdm.monitor_interval = 0
-    tqdm.set_lock(threading.RLock())
-    return tqdm(
+    class Line(tqdm):  # a class of ours: others may use tqdm as it is
+      monitor_interval = 0  # no thread
+
+    Line.set_lock(threading.RLock())  # no process for one between processes
+    return Line(
       desc=self._line(''),
       total=self._total,
       initial=self._done,

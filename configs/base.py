@@ -55,15 +55,6 @@ def get_config(preset: str = '') -> ConfigDict:
   # from blood), magnitude, or both; every scan has to have them.
   config.channels = ('swi',)
 
-  _model_and_training(config)
-  _evaluation(config)
-  if preset == 'paper':
-    _paper_scale(config)
-  return config
-
-
-def _model_and_training(config: ConfigDict) -> None:
-  """What is trained, from which candidates, and how."""
   config.model = ConfigDict()
   # Main block of [code]; 47k is resnet_v1. Own ones: 'module:Net'.
   config.model.name = 'resnet_v4'
@@ -115,9 +106,6 @@ def _model_and_training(config: ConfigDict) -> None:
   config.train.save_every_s = 10.0  # seconds between checkpoints [ours]
   config.train.bn_momentum = 0.99  # Keras' default [code]
 
-
-def _evaluation(config: ConfigDict) -> None:
-  """What is reported, and how."""
   # Where scalars go beside the JSON lines: tensorboard, wandb, mlflow.
   config.writers = ()
 
@@ -133,6 +121,10 @@ def _evaluation(config: ConfigDict) -> None:
   config.evaluation.intervals = 'jackknife'  # or bootstrap [ours]
   config.evaluation.draws = 2000  # bootstrap draws over subjects [ours]
   config.evaluation.level = 0.95  # of the intervals
+
+  if preset == 'paper':
+    _paper_scale(config)
+  return config
 
 
 def _paper_scale(config: ConfigDict) -> None:

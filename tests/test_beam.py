@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cmbjax import beam
-from cmbjax.data import built, examples
+from cmbjax.data import examples
 from cmbjax.errors import InputError
 from cmbjax.simulate import cohort
 
@@ -66,9 +66,7 @@ class TestWithBeam:
     assert found == [0, 2, 4]
 
   def test_builder_writes_the_same_bytes(self, tmp_path):
-    build = functools.partial(
-      examples.build_with, built.builder_class_of('btumor_7t'), DUMMY
-    )
+    build = functools.partial(examples.build, 'btumor_7t', DUMMY, apart=False)
     plain = build(tmp_path / 'plain')
     on_beam = build(tmp_path / 'beam', runner=RUNNER)
     assert digests(plain) == digests(on_beam)

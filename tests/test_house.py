@@ -117,6 +117,7 @@ def test_nothing_of_ours_needs_tensorflow():
 # Rooms whose functions are called from Python, not by a command alone.
 LIBRARY = (
   *('candidates', 'data', 'detect', 'evaluation', 'imaging', 'models'),
+  'report',
   *('simulate', 'study', 'training'),
 )
 

@@ -440,6 +440,19 @@ def test_damaged_workbooks_give_a_sentence(tmp_path):
     point_table.read(path)
 
 
+@pytest.mark.parametrize(
+  ('limit', 'value', 'message'),
+  [('_MOST_BYTES', 999, 'unpacks to too much'), ('_MOST_ROWS', 2, 'readable')],
+)
+def test_workbooks_that_are_too_large(
+  tmp_path, monkeypatch, limit, value, message
+):
+  xlsx(tmp_path / 'points', [('imgA', 1.0, 2.0, 3.0)])
+  monkeypatch.setattr(point_table, limit, value)
+  with pytest.raises(InputError, match=message):
+    point_table.read(tmp_path / 'points.xlsx')
+
+
 def test_wrong_use(tmp_path):
   (tmp_path / 'in').mkdir()
   for layout, message in (

@@ -22,6 +22,7 @@ from cmbjax.report import (
   printed,
   storage,
   tables,
+  texts,
 )
 from cmbjax.report import study_page as page_lib
 from cmbjax.report.rows import learning_rows, make_row
@@ -589,15 +590,15 @@ def test_a_single_epoch_has_a_whole_axis_and_no_loss_is_cut_off():
 
 
 def test_numbers_and_bounds_as_text():
-  assert tables.number(None, 'percent') == '–'
-  assert tables.number(0.934, 'percent') == '93\N{NO-BREAK SPACE}%'
-  assert tables.bounds(Interval(0.9, 0.85, 1.0), 'number') == '.850–1.000'
-  assert tables.bounds(Interval(0.9, None, None), 'number') == ''
+  assert texts.number(None, 'percent') == '–'
+  assert texts.number(0.934, 'percent') == '93\N{NO-BREAK SPACE}%'
+  assert texts.bounds(Interval(0.9, 0.85, 1.0), 'number') == '.850–1.000'
+  assert texts.bounds(Interval(0.9, None, None), 'number') == ''
   below = Interval(0.2, -0.15, 0.5)
-  assert tables.bounds(below, 'number') == '−.150 to .500'
+  assert texts.bounds(below, 'number') == '−.150 to .500'
   far = Interval(15.0, 10.25, 20.5)  # mm, whose zeros are not dropped
-  assert tables.bounds(far, 'number') == '10.250–20.500'
-  assert tables.number(-0.093, 'number') == '−0.093'
+  assert texts.bounds(far, 'number') == '10.250–20.500'
+  assert texts.number(-0.093, 'number') == '−0.093'
   assert cells.signed(Interval(-0.01, -0.02, 0.03), 2) == cells.Cell(
     '−0.01', '−0.02 to +0.03'
   )
@@ -649,4 +650,4 @@ def test_tiny_cohorts_make_a_whole_page(seed):
   ],
 )
 def test_a_shown_likelihood_is_on_its_own_side(likelihood, thresholds, text):
-  assert tables.likelihood_text(likelihood, *thresholds) == text
+  assert texts.likelihood_text(likelihood, *thresholds) == text

@@ -20,6 +20,7 @@ from cmbjax.report import (
   storage,
   study_page,
   tables,
+  texts,
 )
 from cmbjax.report.rows import make_row
 from tests.claims import COHORT_LABELS, LABELS
@@ -101,7 +102,7 @@ def test_rows_without_numbers_are_whole_rows_everywhere(study, folder):
       for one in text.splitlines()
       if row.strategy_label in one and row.test_label in one and auc in one
     )
-    assert not line.startswith(tables.DASH)
+    assert not line.startswith(texts.DASH)
     assert f'<span class="value">{auc}' in page
     assert f'{row.strategy_label}  {auc}' in page  # legend of the ROC curves
     mine = [

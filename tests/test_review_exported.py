@@ -9,8 +9,8 @@ from cmbjax.imaging import registration, volume
 from cmbjax.review.cases import case as cases
 from cmbjax.review.cases import sources
 from cmbjax.review.export import cohort as export
+from cmbjax.review.export import located
 from cmbjax.review.log.items import AFTER, MODEL, Item
-from cmbjax.review.server import located
 from tests import readings, small_cohorts, test_registration
 from tests.lesion_data import read_table
 

@@ -634,7 +634,7 @@ def test_one_server_per_rater(tmp_path):
     with folders.hold(tmp_path, 'bert') as folder:
       assert folder == tmp_path / 'bert'
     # Others may read all the same.
-    assert folders.raters(tmp_path) == []
+    assert folders.readers(tmp_path) == []
   finally:
     other.kill()
     other.join()
@@ -717,7 +717,7 @@ def test_who_has_reviewed_what(tmp_path):
     Journal.open(folder, reviews.header(1, rater=rater, case=case)).close()
   (tmp_path / 'c').mkdir()
   (tmp_path / 'c' / '.lock').touch()
-  assert folders.raters(tmp_path) == ['a', 'b']
+  assert folders.readers(tmp_path) == ['a', 'b']
   assert folders.cases(tmp_path, 'a') == ['sub-01', 'sub-01_ses-1']
   assert folders.cases(tmp_path, 'c') == []
   with pytest.raises(NoInputError, match='no such review'):

@@ -132,7 +132,7 @@ def test_the_browser_is_given_a_file_that_only_this_user_reads(
   serve_threads()
   assert stat.S_IMODE(path.stat().st_mode) == 0o600
   assert asked == [path.resolve().as_uri()]
-  assert 'token=a&amp;viewer=&quot;x' in path.read_text()
+  assert 'token=a&amp;viewer=&#34;x' in path.read_text()
 
 
 def serve_threads():

@@ -11,13 +11,11 @@ from scipy import ndimage
 from cmbjax.errors import InputError
 from cmbjax.imaging import (
   phase,
-  phase_mask,
   signal,
   swi,
-  swi_options,
   volume,
 )
-from cmbjax.imaging.swi_options import SwiOptions
+from cmbjax.imaging.swi import SwiOptions
 from tests import heads
 
 SPACING = heads.SPACING_MM
@@ -64,77 +62,25 @@ def _darkening(image, magnitude, head):
     ('negative', [0, 0.25, 1, 1, 1]),
     ('positive', [1, 1, 1, 0.25, 0]),
     ('triangular', [0, 0.25, 1, 0.25, 0]),
-    ('threshold', [0, 0.25, 1, 1, 1]),
-    ('cosine', [0, 0.25, 1, 1, 1]),
   ],
 )
 def test_masks_by_hand(kind, expected):
   phi = np.array([-1, -0.5, 0, 0.5, 1], np.float32) * np.pi
-  found = phase_mask.phase_mask(phi, kind, power=2)
+  found = swi.phase_mask(phi, kind, power=2)
   np.testing.assert_allclose(found, expected, atol=1e-6)
   assert found.dtype == np.float32
 
 
-def test_linear_and_cosine_masks_differ_between():
-  phi = np.float32([-np.pi / 4, -3 * np.pi / 4])
-  np.testing.assert_allclose(
-    phase_mask.phase_mask(phi, 'negative', power=1), [0.75, 0.25], atol=1e-6
-  )
-  np.testing.assert_allclose(
-    phase_mask.phase_mask(phi, 'cosine', power=1),
-    [0.5 + 0.5 * np.cos(np.pi / 4), 0.5 + 0.5 * np.cos(3 * np.pi / 4)],
-    atol=1e-6,
-  )
-
-
 def test_threshold_moves_the_zero():
   phi = np.float32([-0.5, -1.0, -3.0])
-  found = phase_mask.phase_mask(phi, 'threshold', power=1, threshold_rad=1.0)
+  found = swi.phase_mask(phi, power=1, threshold_rad=1.0)
   np.testing.assert_allclose(found, [0.5, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize('power', [1, 3, 4, 4.5])
 def test_power_repeats_the_mask(power):
-  found = phase_mask.phase_mask(np.float32([-np.pi / 2]), power=power)
+  found = swi.phase_mask(np.float32([-np.pi / 2]), power=power)
   assert found[0] == pytest.approx(0.5**power)
-
-
-def test_tanh_masks_by_hand():
-  phi = np.float32([-2, -1, -0.5, 0, 1])
-  # x = -phi; the positive ones are 0.5, 1, 2: median 1, times 10 / 4.
-  expected = (1 + np.tanh(1 + phi / 2.5)) / 2
-  np.testing.assert_allclose(
-    phase_mask.phase_mask(phi, 'tanh'), expected, rtol=1e-5
-  )
-  np.testing.assert_allclose(
-    phase_mask.phase_mask(-phi, 'negativetanh'), expected, rtol=1e-5
-  )
-  assert phase_mask.phase_mask(phi, 'tanh')[3] == pytest.approx(0.88, abs=1e-2)
-  inside = np.array([False, True, True, True, True])
-  scaled = phase_mask.phase_mask(phi, 'tanh', inside=inside)  # median of 0.5, 1
-  assert scaled[1] == pytest.approx((1 + np.tanh(1 - 1 / 1.875)) / 2)
-
-
-@pytest.mark.parametrize('kind', ['negative', 'positive', 'triangular'])
-def test_robust_masks_span_the_phase_of_the_image(kind):
-  rng = np.random.default_rng(0)
-  phi = rng.normal(size=(20, 20, 20)).astype(np.float32) * 0.2
-  phi[0, 0, 0] = -3 if kind != 'positive' else 3  # an outlier sets nothing
-  inside = np.ones(phi.shape, bool)
-  inside[10:] = False
-  found = phase_mask.phase_mask(
-    phi, kind, power=2, reach='robust', inside=inside
-  )
-  side = {'negative': -phi, 'positive': phi, 'triangular': np.abs(phi)}[kind]
-  low, high = np.quantile(side[inside & (side > 0)], (0.01, 0.99))
-  span = (high - low) / 0.98
-  start = low - 0.01 * span
-  expected = np.clip(1 - (side - start) / span, 0, 1) ** 2
-  expected[side <= 0] = 1
-  np.testing.assert_allclose(found, expected, atol=1e-5)
-  assert found[0, 0, 0] == 0
-  with pytest.raises(InputError, match='pi, robust'):
-    phase_mask.phase_mask(phi, kind, reach='wide')
 
 
 @pytest.mark.parametrize(
@@ -147,7 +93,7 @@ def test_robust_masks_span_the_phase_of_the_image(kind):
 )
 def test_wrong_masks_are_refused(kind, options, message):
   with pytest.raises(InputError, match=message):
-    phase_mask.phase_mask(np.zeros(3), kind, **options)
+    swi.phase_mask(np.zeros(3), kind, **options)
 
 
 def test_unit_scale_by_hand():
@@ -193,11 +139,8 @@ def test_min_ip_along_another_axis():
     swi.min_ip(image, 1, thickness_mm=0)
 
 
-@pytest.mark.parametrize('high_pass', swi_options.HIGH_PASSES)
-def test_veins_get_darker(head, high_pass):
-  found = swi.reconstruct(
-    head.magnitude, head.phase, SPACING, SwiOptions(high_pass=high_pass)
-  )
+def test_veins_get_darker(head):
+  found = swi.reconstruct(head.magnitude, head.phase, SPACING)
   assert _darkening(found.swi, head.magnitude, head) < 0.6
   assert found.min_ip.shape == found.swi.shape == head.magnitude.shape
   assert found.swi.dtype == found.phase.dtype == np.float32
@@ -300,15 +243,13 @@ def test_slices_along_x_are_filtered_and_projected_along_x(head):
     )
 
 
-@pytest.mark.parametrize('mode', swi_options.MODES)
 @pytest.mark.parametrize('sign', [1, -1])
-def test_uneven_echoes_make_one_swi_and_a_tof(head, mode, sign):
+def test_uneven_echoes_make_one_swi_and_a_tof(head, sign):
   mags, phases = _echoes(head, sign=sign)
   found = swi.reconstruct(
     mags,
     phases,
     SPACING,
-    SwiOptions(mode=mode),
     echo_times_s=TIMES_S,
     field_t=7,
   )
@@ -322,20 +263,19 @@ def test_uneven_echoes_make_one_swi_and_a_tof(head, mode, sign):
   assert _darkening(found.swi, found.magnitude, head) < 0.5
 
 
-def test_frequency_mode_equals_its_formula(head):
-  mags, phases = _echoes(head)
-  found = swi.reconstruct(
-    mags,
-    phases,
-    SPACING,
-    SwiOptions(mode='freq', phase_sign=1),
-    echo_times_s=TIMES_S,
-  )
-  hz = -found.phase / (2 * np.pi * np.mean(TIMES_S[1:]))  # veins positive
-  limit = 1000 / (2 * 1000 * np.mean(TIMES_S[1:]))
-  mask = np.clip(1 - hz / limit, 0, 1)
-  expected = mags[..., 1:].mean(-1) * mask**4
-  np.testing.assert_allclose(found.swi, expected, atol=1e-4)
+@pytest.mark.parametrize(
+  ('echo', 'field', 'expected'),
+  [
+    (0.008, 7.0, np.pi / 2),
+    (0.016, 7.0, np.pi),
+    (0.0209, 7.0, np.pi),
+    (0.008, None, np.pi / 2),
+    (0.0104, 3.0, np.pi * 0.0104 / 0.0209),  # longest echo is the reference
+  ],
+)
+def test_threshold_masks_at_one_frequency(echo, field, expected):
+  found = swi.mask_threshold_rad(echo, longest_s=0.0209, field_t=field)
+  assert found == pytest.approx(expected)
 
 
 def test_post_average_equals_its_formula(head):
@@ -369,8 +309,6 @@ def test_chosen_echoes_and_missing_times(head):
     swi.reconstruct(mags, phases, SPACING, SwiOptions(echoes=(5,)))
   with pytest.raises(InputError, match='found 2 for 4'):
     swi.reconstruct(mags, phases, SPACING, echo_times_s=(0.01, 0.02))
-  with pytest.raises(InputError, match='postavg, freq'):
-    swi.reconstruct(mags, phases, SPACING, SwiOptions(mode='mean'))
   with pytest.raises(InputError, match='name each once'):
     swi.reconstruct(
       mags, phases, SPACING, SwiOptions(echoes=(2, 2)), echo_times_s=TIMES_S
@@ -380,10 +318,6 @@ def test_chosen_echoes_and_missing_times(head):
       swi.reconstruct(
         mags[..., 0], phases[..., 0], SPACING, SwiOptions(sigma_mm=sigma)
       )
-  with pytest.raises(InputError, match='mag-combine'):
-    swi.reconstruct(
-      mags[..., 0], phases[..., 0], SPACING, SwiOptions(mag_combine='mean')
-    )
   with pytest.raises(InputError, match='one shape'):
     swi.reconstruct(mags, phases[..., 0], SPACING)
 
@@ -407,38 +341,6 @@ def test_coils_need_no_phase_offsets(head):
   change = np.abs(found.phase - single.phase)[head.brain]
   assert np.median(change) < 0.05
   assert np.median(found.phase[head.veins]) < -0.4
-
-
-def test_resampled_phase_does_not_wrap_to_zero(head):
-  made = swi.reconstruct(head.magnitude, head.phase, SPACING)
-  turned = np.full(made.phase.shape, 3.1, np.float32)
-  turned[:, :, 1::2] = -3.1  # 0.08 rad apart
-  thick = (*SPACING[:2], 2 * SPACING[2])
-  found = swi.resampled(made._replace(phase=turned), SPACING, thick, mip_mm=12)
-  np.testing.assert_allclose(np.abs(found.phase), np.pi, atol=1e-5)
-
-
-@pytest.mark.parametrize('axis', [2, 0])
-def test_resampled_to_thicker_slices(head, axis):
-  arrays = [np.swapaxes(a, axis, 2) for a in (head.magnitude, head.phase)]
-  spacing, new = list(SPACING), list(SPACING)
-  if axis == 0:
-    spacing.reverse()
-    new.reverse()
-  new[axis] = 4.0
-  made = swi.reconstruct(*arrays, tuple(spacing))
-  found = swi.resampled(made, tuple(spacing), tuple(new), mip_mm=12)
-  moved = np.moveaxis(made.swi, axis, 2)
-  expected = (moved[..., ::2] + moved[..., 1::2]) / 2
-  np.testing.assert_allclose(
-    np.moveaxis(found.swi, axis, 2), expected, rtol=1e-5
-  )
-  np.testing.assert_array_equal(
-    found.min_ip, swi.min_ip(found.swi, 4.0, thickness_mm=12, axis=axis)
-  )
-  assert found.mask.dtype == bool
-  assert found.mask.shape == found.swi.shape == found.phase.shape
-  assert 2 * found.mask.sum() == pytest.approx(made.mask.sum(), rel=0.1)
 
 
 def test_parallel_vein_has_the_phase_of_its_formula():
@@ -498,7 +400,7 @@ def test_options_are_needed_only_once(head):
     head.magnitude, head.phase, SPACING, SwiOptions(phase_sign=1)
   )
   np.testing.assert_allclose(
-    head.magnitude * phase_mask.phase_mask(local), whole.swi, atol=1e-6
+    head.magnitude * swi.phase_mask(local), whole.swi, atol=1e-6
   )
 
 
@@ -508,27 +410,24 @@ def crop(real_data):
   return signal.read([paths[0]], [paths[1]], echo_times_s=(0.004, 0.008, 0.012))
 
 
-@pytest.mark.parametrize('high_pass', swi_options.HIGH_PASSES)
 @pytest.mark.parametrize('echo', [1, 2, 3])
-def test_real_veins_are_positive_in_every_echo(crop, echo, high_pass):
+def test_real_veins_are_positive_in_every_echo(crop, echo):
   found = swi.reconstruct(
     crop.magnitude,
     crop.phase,
     crop.grid.spacing_mm,
-    SwiOptions(echoes=(echo,), high_pass=high_pass, sigma_mm=2),
+    SwiOptions(echoes=(echo,), sigma_mm=2),
     echo_times_s=crop.echo_times_s,
   )
   assert found.polarity.certain
   assert found.polarity.sign == -1
 
 
-@pytest.mark.parametrize('mode', swi_options.MODES)
-def test_real_veins_get_darker_than_in_the_magnitude(crop, mode):
+def test_real_veins_get_darker_than_in_the_magnitude(crop):
   found = swi.reconstruct(
     crop.magnitude,
     crop.phase,
     crop.grid.spacing_mm,
-    SwiOptions(mode=mode),
     echo_times_s=crop.echo_times_s,
     field_t=7,
   )

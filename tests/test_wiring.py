@@ -233,9 +233,7 @@ def ran(tmp_path_factory):
       writers, 'open_writers', lambda *a, **k: opened.append((a, k)) or []
     )
     # Drawing takes as long as all the rest, and is tested elsewhere.
-    patch.setattr(
-      study_page, 'write', lambda found, workdir: workdir / 'a.html'
-    )
+    patch.setattr(study_page, 'write', lambda _, folder: folder / 'a.html')
     for owner, name in WATCHED:
       calls.watch(patch, owner, name)
     found = run.study(study_config(), workdir)

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from cmbjax import plugins
+from cmbjax.data.patches import PATCH
 from cmbjax.errors import InputError, shown
 
-PATCH = (24, 24, 12)  # X Y Z, what is stored; the candidate is at (12, 12, 6)
 SEEN = (16, 16, 8)  # X Y Z, what a network sees
 _FIRST = tuple((full - seen) // 2 for full, seen in zip(PATCH, SEEN))
 _MIDDLE = (PATCH[0] - 1) / 2  # the plane turns about this point
@@ -90,6 +90,7 @@ def find(name: str) -> Callable:
     InputError: there is none, or it returns something else.
   """
   found = plugins.find(name, key=_KEY, known=AUGMENTERS)
+  # Shapes only: nothing is computed, and nothing has to fit into memory.
   patch = jax.ShapeDtypeStruct((*PATCH, 1), jnp.float32)
   must = 'take (key, patch, strength) as JAX arrays'
   with plugins.tried(name, key=_KEY, must=must):

@@ -62,23 +62,34 @@ def _note_unsealed(folder: pathlib.Path) -> None:
   )
 
 
-def builder_class_of(cohort_name: str) -> type:
-  """The builder in tfds_builders, or a plain one of the given name.
+def builder_class_of(given: str) -> type:
+  """The builder of 'tfds_builders/NAME', or of a name; else a plain one.
 
   Raises:
+    NoInputError: there is no such folder of a builder.
     InputError: the name holds other characters than small letters, digits, _.
   """
   from cmbjax.data import cohort_builder
 
-  _check_name(cohort_name)
-  home = importlib.util.find_spec('tfds_builders')
-  for folder in home.submodule_search_locations if home else ():
-    stem = f'{cohort_name}_dataset_builder'
-    if pathlib.Path(folder, cohort_name, f'{stem}.py').is_file():
-      name = f'tfds_builders.{cohort_name}.{stem}'
-      return importlib.import_module(name).Builder
+  name, room = pathlib.Path(given).name, pathlib.Path(given).parent.name
+  stem = f'{name}_dataset_builder'
+  (home,) = importlib.util.find_spec('tfds_builders').submodule_search_locations
+  if room in ('', 'tfds_builders') and (
+    pathlib.Path(home, name, f'{stem}.py').is_file()
+  ):
+    return importlib.import_module(f'tfds_builders.{name}.{stem}').Builder
+  if name != given:
+    raise NoInputError(
+      f'{given}: holds no {stem}.py; give a builder folder such as '
+      'tfds_builders/NAME.'
+    )
+  if not re.fullmatch('[a-z][a-z0-9_]*', name):
+    raise InputError(
+      f'cohort name: found {name!r}; use small letters, digits and _, a letter '
+      'first.'
+    )
   base = cohort_builder.CohortBuilder
-  names = {'name': cohort_name, '__module__': base.__module__}
+  names = {'name': name, '__module__': base.__module__}
   return type(base)('Builder', (base,), names, skip_registration=True)
 
 
@@ -193,13 +204,14 @@ def _prepare(builder, folder: pathlib.Path) -> None:
   """Runs the builder; what is there under the final name is complete."""
   import tensorflow_datasets as tfds
 
-  tfds.disable_progress_bar()
+  tfds.disable_progress_bar()  # ours counts scans
   settings = tfds.download.DownloadConfig(
     manual_dir=str(folder.absolute()), try_download_gcs=False
   )
   try:
     with (
       tempfile.TemporaryDirectory() as unused,
+      # It announces itself, and standard output is for the folder.
       contextlib.redirect_stdout(io.StringIO()),
     ):
       builder.download_and_prepare(
@@ -258,11 +270,3 @@ def damaged(folder: pathlib.Path, why: Any) -> InputError:
   return InputError(
     f'{folder}: is damaged ({first}); remove this folder and build again.'
   )
-
-
-def _check_name(cohort_name: str) -> None:
-  if not re.fullmatch('[a-z][a-z0-9_]*', cohort_name):
-    raise InputError(
-      f'cohort name: found {cohort_name!r}; use small letters, digits and _, '
-      'a letter first.'
-    )

@@ -23,7 +23,7 @@ from cmbjax.data.truth_files import TruthFiles, find_truth
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, brain, signal, swi, volume
 
-SMALLEST_MM = 10.0  # longest side of what may be a piece of a head
+SMALLEST_MM = 10.0  # longest side; below it the header is not in mm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
     )
   _check_subjects(folder, [scan.subject for scan in scans])
   unlabelled = tuple(s.name for s, t in pairs if not t)
-  return CohortFolder(folder, _is_simulated(folder), scans, unlabelled)
+  return CohortFolder(folder, bids.is_simulated(folder), scans, unlabelled)
 
 
 def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
@@ -208,7 +208,7 @@ def _image(found: bids.ScanFiles) -> tuple:
     given = _of_a_head(volume.load(found.swi))
     return given, None, 'given', given.notes, None
   if found.phase is None:
-    longest = _of_a_head(volume.load(_files(found.magnitude)[-1]))
+    longest = _of_a_head(volume.load(bids.as_paths(found.magnitude)[-1]))
     return longest, None, 'magnitude', longest.notes, None
   made, grid, notes = _reconstruct(found)
   image = dataclasses.replace(grid, array=made.swi)
@@ -244,10 +244,10 @@ def _reconstruct(
 ) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
   """Magnitude and phase to all that an SWI is made of; on the grid of
   `image` and with its mask, where one is given."""
-  read = signal.read(_files(found.magnitude), _files(found.phase))
+  read = signal.read(bids.as_paths(found.magnitude), bids.as_paths(found.phase))
   if image is not None:
     check_grid(read.grid, image.volume)
-  with named(_files(found.magnitude)[0]):
+  with named(bids.as_paths(found.magnitude)[0]):
     made = swi.reconstruct(
       read.magnitude,
       read.phase,
@@ -268,7 +268,7 @@ def _with_channels(
   wanted: Sequence[str],
   rebuilt: swi.Swi | None,
 ) -> Image:
-  """The same with further channels; `rebuilt` is what the SWI came with."""
+  """The same with further channels; `rebuilt` is what the SWI was made with."""
   lacking, notes = _absent(found, wanted), ()
   wanted = [name for name in wanted if name not in lacking]
   if not wanted:
@@ -277,7 +277,7 @@ def _with_channels(
     if rebuilt is None and found.phase is not None:
       rebuilt, _, notes = _reconstruct(found, image)
     if rebuilt is None:
-      given = volume.load(_files(found.magnitude)[-1])
+      given = volume.load(bids.as_paths(found.magnitude)[-1])
       check_grid(given, image.volume)
       magnitude, notes = given.array, given.notes
     else:
@@ -321,14 +321,7 @@ def signal_files(
   """Magnitude and phase where they are read: without an SWI, or as channels."""
   if found.swi is not None and len(channels) == 1:
     return ()
-  return (*_files(found.magnitude), *_files(found.phase))
-
-
-def _files(some) -> tuple[pathlib.Path, ...]:
-  """ScanFiles gives None, one path, or one per echo."""
-  if some is None:
-    return ()
-  return some if isinstance(some, tuple) else (some,)
+  return (*bids.as_paths(found.magnitude), *bids.as_paths(found.phase))
 
 
 def _is_bids(folder):
@@ -337,12 +330,6 @@ def _is_bids(folder):
     or any(folder.glob('sub-*/ses-*/anat/'))
     or any(folder.glob('sub-*/swi/'))
   )
-
-
-def _is_simulated(folder):
-  path = folder / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
-  return content.get('Simulated') is True
 
 
 def _check_subjects(folder, subjects):

@@ -66,7 +66,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   Args:
     tables_dir: where candidate tables are kept between configs and runs;
-      None: they are made anew.
+      None: they are made again.
     jobs: threads; None: one per core.
     candidates: how they are found, see `candidates.stages`.
     runner: of Apache Beam, where scans are worked on; None: here.
@@ -117,7 +117,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           # 'bytes' reads ten times faster than the default encoding.
           'image': tfds.features.Tensor(
             shape=(*patches.PATCH, count) if count > 1 else patches.PATCH,
-            dtype=np.float16,
+            dtype=np.float16,  # half the disk; its steps are below the noise
             encoding='bytes',
           ),
           'label': tfds.features.ClassLabel(names=list(LABELS)),
@@ -268,7 +268,7 @@ def in_order(
     try:
       for item in items:
         waiting.append(pool.submit(function, item))
-        if len(waiting) > at_once:
+        if len(waiting) > at_once:  # finished scans wait in memory
           yield waiting.popleft().result()
       while waiting:
         yield waiting.popleft().result()
@@ -291,7 +291,7 @@ class _Seen:
       if key in self._keys:
         raise InputError(f'{key}: this candidate is there twice.')
       self._keys.add(key)
-      if image.min() < image.max():
+      if image.min() < image.max():  # empty patches are all alike
         self._check(files.digest(image.tobytes()), record['subject'], key)
 
   def _check(self, digest, subject, name):

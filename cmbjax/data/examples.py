@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import beam, files
 from cmbjax.candidates import stages
 from cmbjax.data import built
 from cmbjax.data.built import metadata
@@ -72,92 +72,61 @@ class Lesions(NamedTuple):
 
 
 def build(
-  cohort_name: str,
+  cohort: str | type,
   folder: str | pathlib.Path,
   data_dir: str | pathlib.Path,
   *,
   config: str = 'native',
-  candidates: str = 'frst',
+  candidates: str = stages.DEFAULT,
   jobs: int | None = None,
+  apart: bool = True,
+  overwrite: bool = False,
+  runner: beam.BeamRunner | None = None,
 ) -> pathlib.Path:
   """Builds a cohort's patches once, and finds them the next time.
 
-  The result is data_dir/FINGERPRINT/COHORT/CONFIG/VERSION. Candidate tables
-  are in data_dir/tables, so that another config, or a run after a kill, does
-  not search again. A build of which a file was changed is made again, with a
-  word on standard error.
+  Candidate tables are in data_dir/tables, so that another config, or a run
+  after a kill, does not search again.
 
   Args:
-    cohort_name: any name of small letters, digits and '_'.
+    cohort: any name of small letters, digits and '_', 'tfds_builders/NAME', or
+      a builder class of your own.
     folder: the scans and their truth, see `cohort.read_cohort`.
     data_dir: where data sets are kept.
     config: 'native', 'resampled', or with further channels, see
       `channels.data_set`.
-    candidates: how they are found: 'frst' or 'module:function',
-      see `candidates.stages`.
+    candidates: how they are found, see `candidates.stages`.
     jobs: threads; None: one per core.
+    apart: to data_dir/FINGERPRINT/COHORT/CONFIG/VERSION, beside those of other
+      files or code; a damaged one is built again, with a word. Else to the
+      usual place of TFDS, data_dir/COHORT/CONFIG/VERSION.
+    overwrite: what was built there may be replaced.
+    runner: of Apache Beam; None: threads here.
 
   Returns:
     The folder for `load`.
 
   Raises:
-    InputError: whatever is wrong with the cohort; nothing is left behind.
+    InputError: whatever is wrong with the cohort, and nothing is left behind;
+      or another or a damaged data set is in its place.
   """
-  builder_class = built.builder_class_of(cohort_name)
-  channels = built.config_of(builder_class, config).channels
+  builder = (
+    built.builder_class_of(cohort) if isinstance(cohort, str) else cohort
+  )
+  channels = built.config_of(builder, config).channels
   mark = built.fingerprint(folder, channels, candidates)
   data_dir = pathlib.Path(data_dir)
   return built.write_once(
-    builder_class,
+    builder,
     folder,
-    data_dir / mark,
+    data_dir / mark if apart else data_dir,
     mark=mark,
     config=config,
-    again=True,
+    overwrite=overwrite,
+    again=apart,
     tables_dir=data_dir / 'tables',
     candidates=candidates,
     jobs=jobs,
-  )
-
-
-def build_with(
-  builder_class: type,
-  folder: str | pathlib.Path,
-  data_dir: str | pathlib.Path,
-  *,
-  config: str = 'native',
-  candidates: str = 'frst',
-  jobs: int | None = None,
-  overwrite: bool = False,
-  runner=None,
-) -> pathlib.Path:
-  """As `build`, but to the usual place of TFDS, data_dir/NAME/CONFIG/VERSION.
-
-  Args:
-    builder_class: of `tfds_builders`, or your own.
-    folder: the scans and their truth.
-    data_dir: of TFDS.
-    config: as for `build`.
-    candidates: as for `build`.
-    jobs: threads; None: one per core.
-    overwrite: what was built there may be replaced.
-    runner: of Apache Beam; None: threads here.
-
-  Raises:
-    InputError: also when another cohort, or other code, was built there, or
-      what was built there is damaged, and `overwrite` is not set.
-  """
-  channels = built.config_of(builder_class, config).channels
-  return built.write_once(
-    builder_class,
-    folder,
-    pathlib.Path(data_dir),
-    mark=built.fingerprint(folder, channels, candidates),
-    config=config,
-    tables_dir=pathlib.Path(data_dir) / 'tables',
-    candidates=candidates,
-    jobs=jobs,
-    overwrite=overwrite,
     runner=runner,
   )
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax import files
 from cmbjax.data import lupolab, point_table
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids
@@ -171,13 +170,7 @@ def _find_images(source, options, failed) -> list[SourceScan]:
   """A BIDS data set, else all NIfTI files below, one scan each."""
   if any(p.is_dir() for p in source.glob('sub-*')):
     return [_of_bids(scan) for scan in bids.find_scans(source)]
-  images = sorted(
-    path
-    for path in source.rglob('*.nii*')
-    if path.name.endswith(('.nii', '.nii.gz'))
-    and path.is_file()
-    and not files.is_hidden(path)
-  )
+  images = lupolab.images_below(source)
   if not images:
     raise NoInputError(
       f'{source}: holds no NIfTI image (.nii, .nii.gz); give the folder of '
@@ -196,9 +189,8 @@ def _find_images(source, options, failed) -> list[SourceScan]:
 
 def _of_bids(scan: bids.ScanFiles) -> SourceScan:
   images = [(scan.swi, 'swi')] if scan.swi is not None else []
-  parts = [('mag', scan.magnitude), ('phase', scan.phase)]
-  for part, some in parts:
-    some = () if some is None else some if isinstance(some, tuple) else (some,)
+  for part, some in (('mag', scan.magnitude), ('phase', scan.phase)):
+    some = bids.as_paths(some)
     for number, path in enumerate(some, 1):
       stem = f'part-{part}_T2starw' if scan.phase is not None else 'T2starw'
       if len(some) > 1:
@@ -236,7 +228,7 @@ def _only_table(source) -> pathlib.Path:
     for path in sorted(source.iterdir())
     if path.suffix.lower() in ('.csv', '.tsv', '.xlsx', '.xlsm')
     and path.name != 'participants.tsv'
-    and not path.name.startswith(('~', '.'))
+    and not path.name.startswith(('~', '.'))  # open in a spreadsheet
   ]
   if len(found) != 1:
     listed = ', '.join(p.name for p in found) or 'none'

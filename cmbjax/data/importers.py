@@ -127,6 +127,7 @@ def _import_one(item: SourceScan, out, options: ImportOptions) -> bool:
 def _mark_of(item: SourceScan, options) -> str:
   paths = [p for p, _ in item.images] + [*item.truth]
   paths += [item.mask] if item.mask is not None else []
+  # Not their bytes: gigabytes would be read to find that nothing changed.
   states = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
   states += [[stem, bids.sidecar(p)] for p, stem in item.images]
   points = None if item.points is None else item.points.tolist()
@@ -214,7 +215,7 @@ def _write_truth(item: SourceScan, folder, options, scan) -> None:
 def _labels(path, scan) -> np.ndarray:
   """Connected components of a mask, int32 [X, Y, Z]."""
   mask = load_labels(path, scan) > 0
-  if mask.mean() > 0.5:
+  if mask.mean() > 0.5:  # no mask of lesions covers half of the image
     raise InputError(
       f'{path}: marks {mask.mean():.0%} of all voxels; it looks inverted, so '
       'check it.'
@@ -318,7 +319,7 @@ def _write_top(source, out, options) -> None:
     raise InputError(
       f'{out}: holds scans that were not imported; choose another folder.'
     )
-  if _is_simulated(source):
+  if bids.is_simulated(source):
     top['Simulated'] = True
   name = _NAMES[options.layout]
   bids.write_description(out, name, extra=top)
@@ -327,12 +328,6 @@ def _write_top(source, out, options) -> None:
   )
   files.write_text(out / '.bidsignore', '*_swi.*\n.partial-*\n')
   files.write_text(out / 'README', _README.format(name=name))
-
-
-def _is_simulated(source) -> bool:
-  path = source / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
-  return content.get('Simulated') is True
 
 
 _README = """{name}, brought into BIDS by cmbjax import.

@@ -31,11 +31,13 @@ def order(
     index int32 [steps, B] into the N examples.
   """
   members = training(fold_of, fold)
+  # A word in the seed keeps it apart from the streams of other draws.
   stream = np.random.default_rng(
     [seed, zlib.crc32(b'order'), int(fold), int(epoch)]
   )
   shuffled = stream.permutation(members)
   steps = num_steps(fold_of, batch)
+  # np.resize starts over at the first one.
   return np.resize(shuffled, (steps, batch)).astype(np.int32)
 
 

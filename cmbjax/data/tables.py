@@ -4,7 +4,7 @@ Rule: a candidate is a microbleed ('cmb') when
 
 * label image: its region, grown by one voxel (26 neighbours), touches a truth
   lesion; of several, the one with most contacts;
-* points: its region holds a point, or its centre lies within 3 mm of one; of
+* points: its region holds a point, or its centre is within 3 mm of one; of
   several, the nearest;
 * finished review: it is a component of the accepted mask.
 
@@ -130,6 +130,7 @@ def lesion_of(
   """
   if not len(centre):
     return np.zeros(0, np.int32)
+  # The centre belongs to its region, even where that is empty.
   regions = [np.vstack([c, r]) for c, r in zip(centre, regions)]
   owner = np.repeat(np.arange(len(regions)), [len(r) for r in regions])
   voxels = np.vstack(regions)
@@ -183,7 +184,7 @@ def _nearest_point(centre, owner, voxels, loaded):
   away = np.linalg.norm(world[:, None] - truth.points_mm[None], axis=-1)
   inverse = np.linalg.inv(affine)
   place = np.rint(truth.points_mm @ inverse[:3, :3].T + inverse[:3, 3])
-  within = away <= POINT_REACH_MM
+  within = away <= POINT_REACH_MM  # readers click beside the centre
   for number, point in enumerate(place.astype(int)):
     within[owner[(voxels == point).all(1)], number] = True
   nearest = np.where(within, away, np.inf).argmin(1)

@@ -33,7 +33,7 @@ class Truth(NamedTuple):
   region: tuple[str, ...] = ()  # L names, '' unknown; () when none is known
 
   def region_of(self, lesion: int) -> str:
-    """Where a lesion lies, as its table says; '' where not known."""
+    """Where a lesion is, as its table says; '' where not known."""
     at = int(np.searchsorted(self.lesions, lesion))
     return self.region[at] if self.region else ''
 

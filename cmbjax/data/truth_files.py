@@ -1,7 +1,7 @@
 """A scan of a folder to the file that says where its lesions are.
 
 Rule: of several files that could be the truth none is chosen, and what cmbjax
-detected is no truth unless a person went over it.
+detected counts only after a person reviewed it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ ALL_CANDIDATES = 'AllCandidatesReviewed'  # in the JSON of a label image
 _OWN_OUTPUT = 'cmbjax'  # derivatives of ours: a truth only when reviewed
 
 
-_SIMULATED = 'truth'  # where the simulator writes
+_OWN_TRUTH = 'truth'  # where simulate, import and review export write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +63,14 @@ def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
     InputError: more than one file fits.
   """
   found = [path for path in _near(root, scan) if _is_truth(root, path)]
-  simulated = [p for p in found if _derivative(root, p) == _SIMULATED]
+  first = [p for p in found if _derivative(root, p) == _OWN_TRUTH]
   for kind, fits in (
     ('labels', _is_label_image),
     ('mask', _is_mask),
     ('points', _is_table),
   ):
-    fitting = [path for path in simulated or found if fits(path)]
-    if len(fitting) > 1:
+    fitting = [path for path in first or found if fits(path)]
+    if len(fitting) > 1:  # two readers, or two versions: nobody says which
       raise InputError(
         f'{scan.name}: {len(fitting)} files could be its truth ('
         + ', '.join(_inside(root, p) for p in fitting)

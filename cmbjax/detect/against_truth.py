@@ -3,16 +3,16 @@
 Rule: a scan that was not detected is never taken for one without lesions.
 """
 
-import csv
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files, sealed
+from cmbjax import sealed
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import truth as truth_lib
 from cmbjax.detect import derivatives
+from cmbjax.detect.result import DEFINITE
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import agreement, detections
 from cmbjax.imaging import volume
@@ -76,6 +76,7 @@ def read(
   """
   if not folder.is_dir():
     raise NoInputError(f'{folder}: no such folder; run `cmbjax detect` first.')
+  # Swapped, each detection would be taken for a true lesion.
   if derivatives.is_ours(cohort) and not derivatives.is_ours(folder):
     raise InputError(
       f'{cohort}: holds results of `cmbjax detect`, {folder} does not; give '
@@ -93,6 +94,7 @@ def read(
       'give the folder that `cmbjax detect` wrote'
       + (' with --write-steps.' if only == 'candidates' else '.')
     )
+  # Those that failed may be the hard ones: without them scores are better.
   if missing and not partial:
     raise InputError(
       f'{folder}: {len(missing)} of {len(pairs)} scans have no result '
@@ -152,29 +154,18 @@ def _taken(path, labels, only):
     index = np.unique(labels)
     return labels, dict.fromkeys(index[index > 0].tolist())
   table = path.with_name(path.name.removesuffix('.nii.gz') + '.tsv')
-  if not table.is_file():
-    raise InputError(f'{table}: not found; run `cmbjax detect` again.')
-  lines = files.read_text(table).splitlines()
-  rates, listed = {}, set()
-  try:
-    for row in csv.DictReader(lines, delimiter='\t'):
-      index = int(row['index'])
-      listed.add(index)
-      if only == 'definite' and row['status'] != 'definite':
-        continue
-      if only == 'counted' and row['counted'] != 'true':
-        continue
-      text = row['likelihood']
-      rates[index] = None if text == 'n/a' else float(text)
-  except (KeyError, TypeError, ValueError, csv.Error) as error:
-    raise InputError(
-      f'{table}: is not a table of `cmbjax detect` ({error!r}).'
-    ) from error
-  if listed != set(np.unique(labels[labels > 0]).tolist()):
+  listed = derivatives.read_lesions(table)
+  taken = [x for x in listed if only != 'definite' or x.status == DEFINITE]
+  taken = [x for x in taken if only != 'counted' or x.counted]
+  rates = {lesion.index: lesion.likelihood for lesion in taken}
+  # Else a cut table would make lesions vanish from the score.
+  indices = {lesion.index for lesion in listed}
+  if indices != set(np.unique(labels[labels > 0]).tolist()):
     raise InputError(
       f'{table}: lists other lesions than {path.name} holds; run `cmbjax '
       'detect --overwrite` again.'
     )
+  # Detections that are not taken must not touch a lesion either.
   return np.where(np.isin(labels, list(rates)), labels, 0), rates
 
 
@@ -183,7 +174,7 @@ def _spots(truth, image) -> np.ndarray:
   labels = np.zeros(image.array.shape[:3], np.int32)
   index = np.rint(image.to_index(truth.points_mm)).astype(int)
   for number, place in zip(truth.lesions, index):
-    if labels[tuple(place)]:
+    if labels[tuple(place)]:  # the second would hide the first
       raise InputError(
         f'truth of {image.path.name}: two points lie in one voxel '
         f'({", ".join(map(str, place))}); remove one of them.'

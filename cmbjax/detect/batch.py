@@ -86,6 +86,7 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
       f'{error.filename}: cannot be read ({error.strerror}).'
     ) from error
   options = dataclasses.asdict(settings.options)
+  # Of a file the content counts, not its name.
   options['atlas'] = _atlas(settings.options.atlas)
   options['candidates'] = [stage, stages.code(stage)]
   return files.digest(
@@ -149,6 +150,7 @@ def analyse(
     if networks and settings.fallback and len(networks.channels) > 1:
       fallback = load(settings.fallback)
     mark = mark_of(scan, settings)
+    # A kill from here on leaves no older result that looks finished.
     records.write_failure(settings.out, scan.name, 'was interrupted')
     analysis = chain.analyse(
       scan, networks, settings.options, fallback=fallback, threads=threads
@@ -195,6 +197,7 @@ class Log:
     """Appends one line."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
     line = json.dumps({'time': now, 'event': event, **fields}, default=str)
+    # On the disk at once: a run that is killed is understood by its log.
     files.append_text(self.path, line + '\n')
 
 
@@ -239,5 +242,6 @@ def _compilation_cache() -> None:
     home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     cache = pathlib.Path(home) / 'cmbjax' / 'compiled'
     jax.config.update('jax_compilation_cache_dir', str(cache))
+    # The networks compile in seconds; small programs are not worth a file.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)

@@ -28,6 +28,7 @@ from cmbjax.errors import InputError
 from cmbjax.imaging import bids, swi, volume
 
 COARSEST_MM = 4.0  # in plane; beyond it there is nothing to grow
+# Whose versions a result repeats: what numbers may depend on.
 PACKAGES = ('jax', 'flax', 'numpy', 'scipy', 'nibabel')
 
 
@@ -179,6 +180,7 @@ def _result(
   facts['candidates_per_litre'] = float(proposed.kept.sum()) / litres
   unusual = domain.warnings(facts, classifier.domain if classifier else {})
   found_any = any(lesion.status != REJECTED for lesion in lesions)
+  # Of a usual scan with lesions nobody needs to see what was rejected.
   top = () if found_any and not unusual else domain.top_rejected(table)
   tally = counts.count(lesions, classified=classifier is not None)
   return ScanResult(
@@ -265,6 +267,7 @@ def columns(
   world = image.to_world(proposed.centre).reshape(-1, 3)
   native = image.to_native_index(proposed.centre).reshape(-1, 3)
   table = {'candidate': np.arange(1, len(proposed) + 1)}
+  # + 0.0: a table with -0.0 would differ between machines.
   table |= {f'{a}_mm': world[:, n] + 0.0 for n, a in enumerate('xyz')}
   table |= {a: native[:, n] for n, a in enumerate('ijk')}
   return table | {

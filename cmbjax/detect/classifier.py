@@ -125,9 +125,11 @@ class Classifier:
         f'patches: have shape {shape}; give (N, 24, 24, 12) or (N, 16, 16, 8), '
         'and (..., C) behind it for several channels.'
       )
-    patches = self._checked(augment.with_channels(patches)).astype(np.float16)
+    patches = self._checked(augment.with_channels(patches))
+    patches = patches.astype(np.float16)  # data sets are stored in it
     if shape[1:4] == augment.PATCH:
       patches = augment.centre_crop(patches)
+    # One after the other, as all eight at once take eight times the memory.
     images = augment.mirrored(patches) if self.mirrored else [patches]
     rows = [self._run(image, likelihood=True) for image in images]
     return np.mean(rows, axis=0, dtype=np.float64)
@@ -140,6 +142,7 @@ class Classifier:
         f'{len(self.channels)} ({" + ".join(self.channels)}).'
       )
     low, high = patches.min(initial=0), patches.max(initial=0)
+    # Not `low < ...`: NaN has to be refused too.
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
       raise InputError(
         f'patches: hold {low:g} to {high:g}, networks take 0 to 1; '
@@ -154,6 +157,7 @@ class Classifier:
     out = np.zeros((len(self.table), len(patches)), np.float32)
     if not len(patches):
       return out
+    # Rows are independent, so what the last batch is filled with is cut off.
     padded = np.pad(patches, ((0, -len(patches) % BATCH), *beside), mode='edge')
     for r in range(len(self.table)):
       mine, parts = self.row(r), np.split(padded, len(padded) // BATCH)
@@ -185,7 +189,7 @@ def load(folder: str | os.PathLike | None) -> Classifier:
   """Reads the weights of one strategy.
 
   Args:
-    folder: the name of weights that came with the package, such as 'robust';
+    folder: the name of weights of the package, such as 'robust';
       the folder `models/NAME` of a finished run; None: the package's default.
 
   Raises:

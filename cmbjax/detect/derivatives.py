@@ -3,10 +3,11 @@
 Rule: a file says how its numbers came about, and that they are for research.
 """
 
+import csv
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +31,7 @@ DESCRIPTION = 'dataset_description.json'
 NAME = 'Cerebral microbleeds found by cmbjax (research use only)'
 RECONSTRUCTED = 'reconstructed'  # what Protocol.made says of such an SWI
 JUDGED = '_space-orig_desc-judged_swi.nii.gz'
-_WHITE = 4095
+_WHITE = 4095  # 12 bits, as scanners write; viewers window it well
 
 COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
   'x': 'Centre of mass, mm, RAS world',
@@ -131,6 +132,7 @@ def write_scan(
     rows = [dict(zip(names, line)) for line in lines]
     files.write_text(written[-1], tsv(names, rows))
   if result.protocol['made'] == RECONSTRUCTED:
+    # Nobody could look at it otherwise: the input holds its parts only.
     written += _judged(out, analysis)
   if steps:
     written += _steps(out, analysis)
@@ -139,6 +141,44 @@ def write_scan(
 
     written.append(pathlib.Path(scan_page.write_scan(result, out)))
   return written
+
+
+class ListedLesion(NamedTuple):
+  """A row of *_dseg.tsv, as far as other programs of ours need it."""
+
+  index: int  # value in the label image
+  id: str
+  status: str
+  likelihood: float | None
+  region: str
+  counted: bool = True
+
+
+def read_lesions(path: pathlib.Path) -> list[ListedLesion]:
+  """The rows of a *_dseg.tsv.
+
+  Raises:
+    InputError: it is not there, or is not such a table.
+  """
+  if not path.is_file():
+    raise InputError(f'{path}: not found; run `cmbjax detect` again.')
+  lines = files.read_text(path).splitlines()
+  try:
+    return [
+      ListedLesion(
+        int(row['index']),
+        row['name'],
+        row['status'],
+        None if row['likelihood'] == 'n/a' else float(row['likelihood']),
+        row['region'],
+        row['counted'] == 'true',
+      )
+      for row in csv.DictReader(lines, delimiter='\t')
+    ]
+  except (KeyError, TypeError, ValueError, csv.Error) as error:
+    raise InputError(
+      f'{path}: is not a table of `cmbjax detect` ({error!r}).'
+    ) from error
 
 
 def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -152,6 +192,7 @@ def _cell(value: Any) -> str:
   if isinstance(value, bool | np.bool_):
     return 'true' if value else 'false'
   if isinstance(value, float | np.floating):
+    # 7 digits: all of a float32, so that tables of two machines are equal.
     return f'{value:.7g}' if np.isfinite(value) else 'n/a'
   if value is None or value == '':
     return 'n/a'

@@ -123,6 +123,7 @@ def _scratch(work) -> pathlib.Path:
   from cmbjax.imaging import dicom
 
   scratch = pathlib.Path(tempfile.mkdtemp(prefix='cmbjax-'))
+  # At the end: its files are read until then.
   atexit.register(shutil.rmtree, scratch, ignore_errors=True)
   if (work / dicom.KEY_FILE).is_file():
     shutil.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
@@ -135,6 +136,7 @@ def _settings(args, out):
   classify = (args.weights or '').lower() != 'none'
   weights = catalogue.resolve(args.weights or None) if classify else None
   fallback = None
+  # Who names weights wants those: a scan without a channel is an error then.
   if classify and not args.weights:
     fallback = catalogue.folder(catalogue.SWI_ONLY)
   atlas = pathlib.Path(args.atlas) if args.atlas else None
@@ -255,7 +257,7 @@ def _work(args, settings, todo, ready, broken) -> int:
           if total <= SHOWN:
             _tell_warnings(end)
           log.add('done', name=end.name, **end.record)
-  except BaseException as error:
+  except BaseException as error:  # Ctrl-C too is in the log
     log.add('stopped', error=type(error).__name__)
     raise
   log.add('end', failed=failed)

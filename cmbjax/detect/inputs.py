@@ -1,7 +1,7 @@
 """What a person points at to the scans in it.
 
 A file, a folder of NIfTI files, a BIDS data set or a DICOM folder. Rule: one
-subject whose files cannot be told apart does not stop the others.
+subject whose files cannot be distinguished does not stop the others.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids
 
 _NIFTI = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
+# 'swi' is in the names of projections and masks too.
 _NOT_A_SCAN = re.compile(
   r'(^|[_-])(m(in)?ip|mask|dseg|probseg|label|seg)([_.-]|$)', re.IGNORECASE
 )
@@ -76,16 +77,10 @@ def find(
     raise InputError(
       f'--series: is for a DICOM folder, and {source} is none; leave it out.'
     )
-  if found.kind == 'bids' and _is_simulated(source):
+  if found.kind == 'bids' and bids.is_simulated(source):
     found = found._replace(scans=tuple(map(_simulated, found.scans)))
   found = _keep(found, source, participants, sessions)
   return found if mask is None else _masked(found, mask)
-
-
-def _is_simulated(root):
-  path = root / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
-  return content.get('Simulated') is True
 
 
 def _simulated(scan):
@@ -218,7 +213,7 @@ def _best(scans):
 
 def _joined(scan, signals):
   """An SWI with its magnitude and phase, where there is one pair."""
-  if len(signals) != 1:
+  if len(signals) != 1:  # which one belongs to the SWI is not known
     return scan
   (signal,) = signals
   return dataclasses.replace(
@@ -276,6 +271,7 @@ def _keep(found, source, participants, sessions):
     )
   long = tuple(scan for scan in scans if len(scan.name) > _LONGEST)
   scans = tuple(scan for scan in scans if len(scan.name) <= _LONGEST)
+  # Lower case: some file systems take sub-A and sub-a for one.
   names = [scan.name.lower() for scan in scans]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:

@@ -48,6 +48,7 @@ def outline(
     threads: None: one per core.
   """
   order = order_of(verdicts.likelihood, proposed.score)
+  # Lesion 1 is the most likely one, in the image and in every table.
   kept = [int(n) for n in order if proposed.kept[n]]
   found = [n for n in kept if verdicts.status[n] != REJECTED]
   drawn = segmentation.segment(

@@ -47,7 +47,7 @@ def store(
     likelihood: [n] out of fold.
   """
   path = folder / FILE
-  try:
+  try:  # they are written again all the same; a change is worth a word
     if path.is_file():
       sealed.read_json(path)
   except InputError as error:

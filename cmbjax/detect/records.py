@@ -64,7 +64,7 @@ def write_record(
     result: of the scan.
     mark: of its inputs and settings.
     written: the files of the result.
-    scan: its input, of which the record says where it lies, seen from `out`,
+    scan: its input, whose place the record holds, seen from `out`,
       so that a review finds what was judged.
   """
   _remove_stale(out, result.name, written)
@@ -79,6 +79,7 @@ def write_record(
     'seconds': dict(result.seconds),
     'software': dict(result.software),
   }
+  # Last: a kill before it leaves a scan that is not done.
   sealed.write_json(_record_path(out, result.name), record)
   return record
 
@@ -93,6 +94,7 @@ def _remove_stale(out: pathlib.Path, name: str, written: Sequence) -> None:
   """A page or a table of an earlier result does not outlive it."""
   root = out.resolve()
   for path in (root / former for former in _former(out, name)):
+    # A record may have been edited: nothing else is ever removed.
     is_ours = path.name.startswith(name) and root in path.resolve().parents
     if is_ours and path not in {each.resolve() for each in written}:
       path.unlink(missing_ok=True)
@@ -104,8 +106,8 @@ def _images(out, scan, written) -> dict[str, list[str]]:
   known = {'swi': scan.swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
   found = {'swi': [str(path.relative_to(out)) for path in judged]}
   for name, some in known.items():
-    paths = some if isinstance(some, tuple) else (some,) if some else ()
-    found[name] = found.get(name) or [_seen_from(out, path) for path in paths]
+    paths = [_seen_from(out, path) for path in bids.as_paths(some)]
+    found[name] = found.get(name) or paths
   if not found['swi']:  # no phase: the longest echo is what was judged
     found['swi'] = found['magnitude'][-1:]
   return found
@@ -153,6 +155,7 @@ def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
   if not all((out / path).is_file() for path in record.get('files', ['?'])):
     return None
   for path, wanted in record.get('sums', {}).items():
+    # A person may have corrected an outline; a detection must not undo that.
     if sealed.sha256(out / path) != wanted:
       _say(
         f'{out / path}: is not as it was written; it is kept, --overwrite '

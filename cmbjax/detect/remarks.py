@@ -67,6 +67,7 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
       'microbleeds; check that it is no projection'
     )
   outside = image.array[~mask]
+  # Air is black in an SWI; where it is not, the image may be inverted.
   bright = outside.size and np.median(outside) > np.median(image.array[mask])
   corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
   if bright or corners.mean() > 0.5:
@@ -102,7 +103,7 @@ def of_scan(
       'slices are not axial; the candidate stage and the networks expect '
       'axial slices'
     )
-  if classifier is None:
+  if classifier is None:  # what follows is about networks
     yield 'no networks were used; every candidate is listed as possible'
     return
   if classifier.simulated and scan.sidecar.get('Simulated') is not True:
@@ -111,7 +112,7 @@ def of_scan(
       'they are on it is not known'
     )
   right = classifier.precision.get('high_precision', 1.0)
-  if right < 0.5:
+  if right < 0.5:  # more often wrong than right
     yield (
       f'"definite" was right for {right:.0%} only in the training of these '
       'networks, out of fold; they cannot tell microbleeds from mimics'

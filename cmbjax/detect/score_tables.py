@@ -44,6 +44,7 @@ def write(result: Evaluation, folder: pathlib.Path) -> None:
   folder = files.make_folder(folder)
   head = ['rule', 'part', 'group', 'metric', 'value', 'low', 'high', 'note']
   head += ['count', 'simulated']
+  # In every row, as rows are copied into other tables.
   simulated = 'yes' if result.found.simulated else 'no'
   rows = [[*row, simulated] for row in _rows(result)]
   files.write_text(folder / 'evaluation.csv', _csv(head, rows))
@@ -111,10 +112,6 @@ def _lesion_rows(result: Evaluation) -> list[list]:
 
 
 def _plain(result: Evaluation) -> dict[str, Any]:
-  def numbers(value: Interval, count: int | None = None) -> dict:
-    extra = {} if count is None else {'count': count}
-    return value._asdict() | extra
-
   return {
     'simulated': result.found.simulated,
     'detections': ONLY[result.found.only],
@@ -129,18 +126,13 @@ def _plain(result: Evaluation) -> dict[str, Any]:
         'hit': scores.num_hit,
         'detections': scores.num_detections,
         'false': scores.num_false,
-        'pooled': {n: numbers(v) for n, v in scores.pooled.items()},
-        'mean_of_subjects': {
-          n: numbers(v, count) for n, (v, count) in scores.per_subject.items()
-        },
-        'parts': {
-          part: {n: numbers(v, count) for n, (v, count) in groups.items()}
-          for part, groups in scores.parts.items()
-        },
+        'pooled': _numbers(scores.pooled),
+        'mean_of_subjects': _numbers(scores.per_subject),
+        'parts': _numbers(scores.parts),
       }
       for rule, scores in result.scores.items()
     },
-    'counts': {n: numbers(v) for n, v in _count_rows(result.counts).items()},
+    'counts': _numbers(_count_rows(result.counts)),
     'grades': {
       'lower_ends': list(agreement.GRADES),
       'true_by_found': result.counts.grades.tolist(),
@@ -150,6 +142,16 @@ def _plain(result: Evaluation) -> dict[str, Any]:
       for s in result.found.scans
     ],
   }
+
+
+def _numbers(value: Any) -> dict[str, Any]:
+  """Tables of intervals, of which some have a count, as JSON."""
+  if isinstance(value, Interval):
+    return value._asdict()
+  if isinstance(value, tuple):
+    interval, count = value
+    return interval._asdict() | {'count': count}
+  return {name: _numbers(one) for name, one in value.items()}
 
 
 def text(result: Evaluation) -> str:
@@ -181,6 +183,7 @@ def text(result: Evaluation) -> str:
   lines.append('')
   for rule, says in detections.RULES.items():
     name = {'touch': 'Touch', 'valdo': 'VALDO'}[rule]
+    # 96: with the two of the indent less than 100 columns.
     lines += textwrap.wrap(f'{name}: {says}.', 96, subsequent_indent='  ')
   return '\n'.join(line.rstrip() for line in lines) + '\n'
 
@@ -213,7 +216,7 @@ def _cell(value: Interval, name: str) -> str:
   def shown(number):
     return f'{round(scale * number, digits) + 0.0:.{digits}f}'  # no -0.00
 
-  if value.low is None:
+  if value.low is None:  # too few subjects for an interval
     return shown(value.value) + unit
   ends = f'{shown(value.low)} to {shown(value.high)}'
   return f'{shown(value.value)}{unit} ({ends})'

@@ -68,6 +68,7 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   if bottom <= 0:
     return Interval(None, None, None, 'all counts are equal')
   value = (between - error) / bottom
+  # Rounding leaves a little where there is no error at all.
   if error <= 1e-12 * (between + raters):
     note = 'perfect agreement' if raters == 0 else 'a constant difference'
     return Interval(float(value), None, None, f'{note}: no interval')
@@ -152,7 +153,7 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:
   bias = float(gap.mean())
   if len(gap) < 2:
     return BlandAltman(bias, None, None)
-  half = 1.96 * float(gap.std(ddof=1))
+  half = 1.96 * float(gap.std(ddof=1))  # 95 % of normal differences
   return BlandAltman(bias, bias - half, bias + half)
 
 
@@ -196,15 +197,12 @@ def counts(
     scans: M scans, those without candidates too.
     threshold: strictly above is kept.
   """
-  order = np.argsort(scans.scan)
-  names = scans.scan[order]
   lesion_scan, best = tables.lesions(predictions)
   kept = predictions.probability > threshold
   false = predictions.scan[kept & (predictions.label == 0)]
-  found = np.zeros(len(names), int)
+  found = np.zeros(len(scans.scan), int)
   for where in (lesion_scan[best > threshold], false):
-    if len(where):
-      np.add.at(found, order[np.searchsorted(names, where)], 1)
+    np.add.at(found, tables.places_of(where, scans), 1)
   return found, np.asarray(scans.num_lesions, int)
 
 
@@ -272,6 +270,7 @@ def _kappa(found, true, at, how) -> Interval:
   if value == 1:
     return Interval(1.0, None, None, 'perfect agreement: no interval')
   draws = []
+  # One by one, as kappa is not a ratio of sums over subjects.
   for weight in how.weights.astype(int):
     times = weight[at]  # how often each scan is in this draw
     one = weighted_kappa(

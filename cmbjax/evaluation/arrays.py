@@ -126,6 +126,7 @@ def _tables(y, subject, **scores) -> tuple[Predictions, ScanCounts]:
     scan=subject,
     cohort=np.full(len(label), ''),
     label=label,
+    # Nothing is known of which share a lesion.
     lesion=np.where(label == 1, np.cumsum(label), 0),
     probability=score,
   )

@@ -59,7 +59,7 @@ def delong(
   contrast = np.array([1.0, -1.0])
   variance = float(contrast @ covariance @ contrast)
   value = float(np.mean(won[0]) - np.mean(won[1]))
-  if variance <= 1e-15:
+  if variance <= 1e-15:  # rounding: both give every candidate the same rank
     note = 'both models order the candidates alike'
     return Test(Interval(value, None, None, note), 1.0, assumption)
   error = math.sqrt(variance)

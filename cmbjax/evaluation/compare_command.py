@@ -111,45 +111,35 @@ def pairs(runs: list, arguments: argparse.Namespace) -> list[tuple]:
   if len(runs) > 2:
     raise InputError(f'compare: give one or two runs, not {len(runs)}.')
   first, last = runs[0], runs[-1]
-  if arguments.strategies:
-    a, b = arguments.strategies
-    both = [
-      (x, y)
-      for x, y in itertools.product(first, last)
-      if _where(x) == _where(y) and (x.strategy, y.strategy) == (a, b)
-    ]
-  elif len(runs) == 1:
-    both = [
-      (x, y)
-      for x, y in itertools.combinations(first, 2)
-      if _where(x) == _where(y)
-    ]
-  else:
-    both = [
-      (x, y)
-      for x, y in itertools.product(first, last)
-      if (x.strategy, *_where(x)) == (y.strategy, *_where(y))
-    ]
-  if arguments.test:
-    both = [pair for pair in both if pair[0].test == arguments.test]
-  if not both:
-    have = sorted(
-      {
-        f'{t.strategy} on {t.test}'
-        + (' out of fold' if t.kind == 'out of fold' else '')
-        for run in runs
-        for t in run
-      }
-    )
-    raise InputError(
-      'compare: the runs have no pair of strategies on one test set; found '
-      f'{", ".join(have)}.'
-    )
-  return both
+  asked = tuple(arguments.strategies or ())
+  # Of one run every two strategies, unless two are named.
+  alone = len(runs) == 1 and not asked
 
+  def fit(x, y):
+    names = (x.strategy, y.strategy)
+    return (
+      (x.test, x.kind) == (y.test, y.kind)
+      and arguments.test in (None, x.test)
+      and (alone or names == (asked or (x.strategy, x.strategy)))
+    )
 
-def _where(table) -> tuple[str, str]:
-  return table.test, table.kind
+  every = itertools.product(first, last)
+  if alone:
+    every = itertools.combinations(first, 2)
+  if both := [pair for pair in every if fit(*pair)]:
+    return both
+  have = sorted(
+    {
+      f'{t.strategy} on {t.test}'
+      + (' out of fold' if t.kind == 'out of fold' else '')
+      for run in runs
+      for t in run
+    }
+  )
+  raise InputError(
+    'compare: the runs have no pair of strategies on one test set; found '
+    f'{", ".join(have)}.'
+  )
 
 
 def text(

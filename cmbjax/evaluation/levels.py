@@ -107,11 +107,9 @@ _NO_CLEAN = 'no scan is without microbleeds'
 
 def scan_likelihood(predictions: Predictions, scans: ScanCounts) -> np.ndarray:
   """Largest likelihood of each scan's candidates, [M]; 0 without any."""
-  order = np.argsort(scans.scan)
   best = np.zeros(len(scans.scan))
-  if len(predictions.scan):
-    at = order[np.searchsorted(scans.scan[order], predictions.scan)]
-    np.maximum.at(best, at, predictions.probability)
+  at = tables.places_of(predictions.scan, scans)
+  np.maximum.at(best, at, predictions.probability)
   return best
 
 

@@ -21,7 +21,8 @@ from cmbjax.evaluation.statistics import Interval
 THRESHOLD = 0.1
 # 'module:name' to a metric of the user.
 own = own_metrics.find
-# FP per scan at which FROC sensitivities are read.
+# FP per scan at which FROC sensitivities are read: doublings, from one in two
+# scans to more than anybody would look through.
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -85,7 +86,7 @@ def clusters(
     return np.bincount(at, weights, minlength=size).astype(float)
 
   lesion_scan, best = tables.lesions(predictions)
-  owner = _subject_of(lesion_scan, scans)
+  owner = scans.subject[tables.places_of(lesion_scan, scans)]
   negative = predictions.label == 0
   false = negative & (predictions.probability > threshold)
   return Clusters(
@@ -195,6 +196,7 @@ def _ranking(predictions, sums, how):
     ),
   ):
     value = float(draw(np.ones((1, size)))[0])
+    # Every draw of a perfect ranking is perfect: resampling says nothing.
     if size > 1 and value in (0.0, 1.0):
       result[name] = statistics.end_of_range(
         value, fewer, how.level, proportion=True
@@ -237,7 +239,7 @@ def roc(score: np.ndarray, label: np.ndarray) -> Roc | None:
   tp = np.concatenate([[0], np.cumsum(label[order] == 1)[last]])
   fp = np.concatenate([[0], np.cumsum(label[order] == 0)[last]])
   dx, dy = np.diff(fp), np.diff(tp)
-  bend = dx[1:] * dy[:-1] != dx[:-1] * dy[1:]
+  bend = dx[1:] * dy[:-1] != dx[:-1] * dy[1:]  # whole numbers, so exact
   keep = np.concatenate([[True], bend, [True]])
   return Roc(fp[keep] / fp[-1], tp[keep] / tp[-1])
 
@@ -254,6 +256,7 @@ def froc(predictions: Predictions, scans: ScanCounts) -> Froc | None:
   _, best = tables.lesions(predictions)
   score = np.asarray(predictions.probability, np.float64)
   false = score[predictions.label == 0]
+  # A threshold between two likelihoods gives what the lower one gives.
   values = np.unique(np.concatenate([best, false]))[::-1]
   threshold = np.concatenate([values, [-1.0]])  # -1: nothing is excluded
   hit = len(best) - np.searchsorted(np.sort(best), threshold, 'right')
@@ -297,6 +300,7 @@ def sensitivity_by(
   if not len(names):
     return {}
   how = statistics.resampling(len(names), **how)
+  # A lesion that no candidate reached is missed at any threshold.
   hit = np.nan_to_num(np.asarray(likelihood, float), nan=-1.0) > threshold
   result = {}
   for name in dict.fromkeys(group.tolist()):
@@ -310,10 +314,3 @@ def sensitivity_by(
     )
     result[str(name)] = (interval, int(inside.sum()))
   return result
-
-
-def _subject_of(scan: np.ndarray, scans: ScanCounts) -> np.ndarray:
-  if not len(scan):
-    return np.empty(0, np.asarray(scans.subject).dtype)
-  order = np.argsort(scans.scan)
-  return scans.subject[order][np.searchsorted(scans.scan[order], scan)]

@@ -15,7 +15,8 @@ from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 
 HIGH_SENSITIVITY = 0.1  # Chen et al., ISMRM 2019 #0671
-PRECISION = 0.9  # of the high-precision point, if it can be had
+# Of the high-precision point, if it can be had: one in ten is false [ours].
+PRECISION = 0.9
 
 _FEW = 30  # of either class: one parameter is all that can be fitted
 
@@ -87,6 +88,7 @@ def points(
     sure, why = good[-1], f'lowest with precision >= {PRECISION:g}'
   else:
     sure, why = int(np.argmax(_f(precision, recall, 0.5))), 'best F0.5'
+  # The points are named by their order, so they must have it.
   middle = max(float(curve.threshold[best]), threshold)
   high = max(float(curve.threshold[sure]), middle)
   rules = {
@@ -132,7 +134,7 @@ def fit(
       scores[kind] = calibration.brier(value[scored], label[scored])
   if not scores:
     return {'kind': 'none', 'brier': {}}
-  best = min(scores, key=scores.get)
+  best = min(scores, key=scores.get)  # of equals the simplest
   return {**_fit(best, likelihood, label), 'brier': scores}
 
 

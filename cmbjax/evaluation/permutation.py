@@ -89,6 +89,7 @@ def sign_flip(
       The test is exact without; with ranks its level is 5-6 % instead of 5 %
       for few subjects, so the swapped sums are widened by sqrt(S / (S - 1)).
   """
+  # Who adds nothing has the same sum under both signs.
   c = contribution[contribution != 0]
   if not np.all(np.isfinite(c)):
     return None

@@ -51,6 +51,7 @@ def check_table(table: PredictionTable) -> None:
   means = np.asarray(table.by_seed, np.float64)
   if means.ndim != 2 or means.shape[1] != len(p.key):
     raise InputError(f'{name}: by_seed is not one row of candidates per seed.')
+  # Networks are stored in single precision, hence 1e-6.
   if not np.allclose(ensemble(means), p.probability, atol=1e-6):
     raise InputError(f'{name}: the likelihoods are not the mean over seeds.')
   if table.networks is not None:
@@ -94,6 +95,7 @@ def write(path: str | os.PathLike, tables: Sequence[PredictionTable]) -> None:
     for name in _COLUMNS:
       if getattr(table, name) is not None:
         arrays[f'{i}/{name}'] = np.asarray(getattr(table, name))
+  # As bytes: numpy would pickle a dictionary.
   arrays['tables'] = np.frombuffer(json.dumps(heads).encode(), np.uint8)
   with files.whole(path) as temporary, temporary.open('wb') as handle:
     np.savez_compressed(handle, **arrays)

@@ -179,27 +179,24 @@ def _check_values(predictions: Predictions) -> None:
 
 
 def _check_scans(predictions: Predictions, scans: ScanCounts) -> None:
-  names, first = np.unique(scans.scan, return_index=True)
-  if len(names) < len(scans.scan):
+  if len(np.unique(scans.scan)) < len(scans.scan):
     raise InputError('scans: a scan name occurs more than once.')
-  unknown = ~np.isin(predictions.scan, names)
+  unknown = ~np.isin(predictions.scan, scans.scan)
   if unknown.any():
     raise InputError(
       f'predictions: scans {_some(np.unique(predictions.scan[unknown]))} are '
       'not in the list of scans of this test set.'
     )
-  if len(predictions.scan):
-    at = first[np.searchsorted(names, predictions.scan)]
-    wrong = scans.subject[at] != predictions.subject
-    if wrong.any():
-      raise InputError(
-        f'predictions: {_some(predictions.key[wrong])} belong to another '
-        'subject than their scan.'
-      )
+  wrong = scans.subject[places_of(predictions.scan, scans)]
+  wrong = wrong != predictions.subject
+  if wrong.any():
+    raise InputError(
+      f'predictions: {_some(predictions.key[wrong])} belong to another '
+      'subject than their scan.'
+    )
   lesion_scan, _ = lesions(predictions)
   found = np.zeros(len(scans.scan), int)
-  if len(lesion_scan):
-    np.add.at(found, first[np.searchsorted(names, lesion_scan)], 1)
+  np.add.at(found, places_of(lesion_scan, scans), 1)
   wrong = found + scans.num_missed > scans.num_lesions
   if wrong.any():
     i = int(np.flatnonzero(wrong)[0])
@@ -230,6 +227,14 @@ def counts_of(scans) -> ScanCounts:
     num_lesions=scans.num_lesions.astype(int),
     num_missed=scans.num_missed.astype(int),
   )
+
+
+def places_of(names: np.ndarray, scans: ScanCounts) -> np.ndarray:
+  """Row of each scan of `names` in `scans`, all of which must be there."""
+  order = np.argsort(scans.scan)
+  if not len(names):
+    return np.empty(0, int)
+  return order[np.searchsorted(scans.scan[order], names)]
 
 
 def lesions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -334,6 +339,7 @@ def by_seed(networks: Networks) -> np.ndarray:
         f'folds: candidate {where} of seed {seed} was in the training of all '
         f'{len(mine)} networks, so none may judge it; hold out every fold.'
       )
+    # Not nanmean, which warns and allows a candidate without any.
     rows.append(np.where(known, mine, 0).sum(0) / known.sum(0))
   return np.stack(rows)
 

@@ -34,7 +34,9 @@ def pair_wins(
   owner, queries = subject[positive], score[positive]
   negative = np.flatnonzero(label == 0)
   negative = negative[np.lexsort((score[negative], subject[negative]))]
+  # Per subject of the negatives, as any weight of it multiplies all its pairs.
   edges = np.searchsorted(subject[negative], np.arange(num_subjects + 1))
+  # Without ties one search for each is enough.
   tied = np.isin(queries, score[negative]).any()
   for t in range(num_subjects):
     other = score[negative[edges[t] : edges[t + 1]]]

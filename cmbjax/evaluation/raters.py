@@ -198,7 +198,7 @@ def spearman(
     how: of `statistics.resampling`.
   """
   x, y = np.asarray(x, float), np.asarray(y, float)
-  if len(x) < 3:
+  if len(x) < 3:  # two points always make a line
     return Interval(None, None, None, 'needs three items')
   value = _rank_correlation(x, y)
   if np.isnan(value):

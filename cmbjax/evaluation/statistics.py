@@ -90,7 +90,7 @@ def resampling(
     InputError: for another method.
   """
   if method == 'jackknife':
-    weights = np.ones((num_subjects, num_subjects)) - np.eye(num_subjects)
+    weights = 1 - np.eye(num_subjects)  # all but one
   elif method == 'bootstrap':
     weights = subject_weights(num_subjects, draws=draws, seed=seed)
   else:
@@ -156,7 +156,7 @@ def jackknife_interval(
     error, freedom = spread(forward(left_out))
   if error == 0 and scale == 'plain' and value == 0:
     return Interval(0.0, 0.0, 0.0, 'the same in every subject')
-  if error <= 1e-12:
+  if error <= 1e-12:  # the rounding of sums, not a spread
     note = 'no variation between subjects, so no interval'
     return Interval(float(value), None, None, note)
   half = special.stdtrit(freedom, 0.5 + level / 2) * error
@@ -185,6 +185,8 @@ def spread(left_out: np.ndarray) -> tuple[float, float]:
   if fourth == 0:
     return error, size - 1.0
   freedom = 3 * np.sum(d**2) ** 2 / fourth - 2
+  # With fewer than 2 the t interval has no variance; more than S - 1 there
+  # cannot be.
   return error, float(min(max(freedom, 2.0), size - 1.0))
 
 
@@ -281,13 +283,15 @@ def ratio_interval(
     numerator: [S] sums per subject.
     denominator: [S] sums per subject.
     how: from `resampling`.
-    proportion: True when the ratio lies in 0..1.
+    proportion: True when the ratio is in 0..1.
     empty: the note when the denominator is zero.
   """
   total = denominator.sum()
   if total == 0:
     return Interval(None, None, None, empty)
   value = float(numerator.sum() / total)
+  # A subject without any units says nothing, and leaving it out changes
+  # nothing: it must not count as one that agrees.
   used = denominator > 0
   if used.sum() > 1:
     if numerator.sum() == 0:
@@ -312,7 +316,7 @@ def mean_interval(
 
   Args:
     values: [S] one per subject that has one.
-    proportion: True when values lie in 0..1.
+    proportion: True when values are in 0..1.
     empty: the note when there is no value.
     how: `method`, `draws`, `seed` and `level` of `resampling`.
   """
@@ -323,7 +327,7 @@ def mean_interval(
   if len(values) > 1 and np.ptp(values) < 1e-12:
     note = 'no variation between subjects, so no interval'
     return Interval(value, None, None, note)
-  total = np.maximum(drawn.weights.sum(1), 1)
+  total = np.maximum(drawn.weights.sum(1), 1)  # one subject, left out
   found = interval(value, drawn.weights @ values / total, drawn)
   if found.low is None or not proportion:
     return found

@@ -4,19 +4,35 @@ Rule: veins and microbleeds come out darker than in the magnitude, never
 brighter; the phase sign is chosen so, and the choice is on record.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import echoes, polarity, resample
+from cmbjax.imaging import polarity
 from cmbjax.imaging.brain import brain_mask
 from cmbjax.imaging.phase import default_sigma_mm, high_pass
-from cmbjax.imaging.phase_mask import phase_mask
-from cmbjax.imaging.swi_options import MODES, SwiOptions
 
+MASK_KINDS = ('negative', 'positive', 'triangular')
 _THICK = 1.2  # a voxel side this much longer than the others is the slice
+# The echo time at which a linear mask reaches 0 at pi, times the field: 16 ms
+# at 7 T, the single-echo protocol of the reference study.
+_REFERENCE_T_S = 0.016 * 7.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SwiOptions:
+  """How an SWI is made; the defaults are those of the reference study."""
+
+  sigma_mm: float | None = None  # high-pass width; None: by field strength
+  mask_kind: str = 'negative'  # one of MASK_KINDS
+  mask_power: float = 4.0  # how often the mask is multiplied
+  mask_threshold_rad: float | None = None  # None: pi, less for short echoes
+  phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
+  echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
+  mip_mm: float = 10.0  # thickness of the minimum projection
 
 
 class Swi(NamedTuple):
@@ -32,6 +48,50 @@ class Swi(NamedTuple):
   sigma_mm: float
   echoes: tuple[int, ...]  # the echoes used, from 1
   slice_axis: int
+
+
+def phase_mask(
+  phi: np.ndarray,
+  kind: str = 'negative',
+  *,
+  power: float = 4.0,
+  threshold_rad: float = np.pi,
+) -> np.ndarray:
+  """Weights in 0..1 that darken voxels by their phase.
+
+  Args:
+    phi: high-passed phase in rad, any shape; veins negative.
+    kind: 'negative' darkens negative phase, 'positive' positive, 'triangular'
+      both.
+    power: how often the weight is multiplied.
+    threshold_rad: the phase at which the weight reaches 0.
+
+  Returns:
+    float32, the shape of `phi`.
+
+  Raises:
+    InputError: unknown kind, or a number that is not positive.
+
+  Source: Haacke et al. 2004.
+  """
+  if kind not in MASK_KINDS:
+    raise InputError(
+      f'mask kind: found {kind!r}; give one of {", ".join(MASK_KINDS)}.'
+    )
+  if not 0 < power < np.inf or not 0 < threshold_rad < np.inf:
+    raise InputError(
+      f'phase mask: found power {power:g} and threshold {threshold_rad:g}; '
+      'give finite numbers above 0.'
+    )
+  drop = {'positive': phi, 'triangular': np.abs(phi)}.get(kind, -phi)
+  weight = drop * np.float32(-1 / threshold_rad)
+  weight += 1
+  np.clip(weight, 0, 1, out=weight)
+  if power == 4:  # numpy's power is ten times slower than two squares
+    weight *= weight
+    weight *= weight
+    return weight.astype(np.float32, copy=False)
+  return (weight**power).astype(np.float32)
 
 
 def scale_to_unit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -64,41 +124,6 @@ def unit_factor(image: np.ndarray, mask: np.ndarray) -> float:
       'image and mask.'
     )
   return top
-
-
-def resampled(
-  made: Swi,
-  spacing_mm: tuple[float, float, float],
-  new_mm: tuple[float, float, float],
-  *,
-  mip_mm: float,
-) -> Swi:
-  """The same scan with voxels of `new_mm`, each the mean of what it covers.
-
-  The minimum projection is made again from the new SWI; a voxel belongs to
-  the brain when half of it does.
-
-  Args:
-    made: what `reconstruct` gave.
-    spacing_mm: its voxel sizes.
-    new_mm: voxel sizes of the result.
-    mip_mm: thickness of the minimum projection.
-  """
-  # A phase near pi and one near -pi are alike, so their phasors are averaged.
-  parts = np.sin(made.phase), np.cos(made.phase)
-  swi_, mag, sine, cosine, mask, tof = (
-    None if a is None else resample.to_spacing(a, spacing_mm, new_mm)
-    for a in (made.swi, made.magnitude, *parts, made.mask, made.tof)
-  )
-  axis = made.slice_axis
-  return made._replace(
-    swi=swi_,
-    min_ip=min_ip(swi_, new_mm[axis], thickness_mm=mip_mm, axis=axis),
-    magnitude=mag,
-    phase=np.arctan2(sine, cosine),
-    mask=mask >= 0.5,
-    tof=tof,
-  )
 
 
 def min_ip(
@@ -180,15 +205,14 @@ def reconstruct(
     mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
   mask = np.asfortranarray(mask, bool)
   mags, local = _combined_coils(
-    magnitude, phase, used=used, spacing_mm=spacing_mm, options=options,
-    sigma_mm=sigma, mask=mask,
-  )  # fmt: skip
+    magnitude, phase, used, spacing_mm, sigma_mm=sigma
+  )
   found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
   if found.sign < 0:
     local = [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
   image, mag, shown = _weighted(
-    mags, local, times=times, field_t=field_t, mask=mask, options=options
+    mags, local, times=times, field_t=field_t, options=options
   )
   projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
   tof = _coil_sum(magnitude[..., 0, :]) if magnitude.shape[3] > 1 else None
@@ -217,8 +241,7 @@ def _five_axes(magnitude, phase):
 
 
 def _sigma(options, field_t):
-  """The width of the high-pass, after a look at the other options."""
-  echoes.parse_combination(options.mag_combine)
+  """The width of the high-pass."""
   if options.sigma_mm is None:
     return default_sigma_mm(field_t)
   if not 0 < options.sigma_mm < np.inf:
@@ -230,10 +253,6 @@ def _sigma(options, field_t):
 
 def _used_echoes(options, num_echoes, echo_times_s):
   """Numbers from 1 of the echoes that make the SWI."""
-  if options.mode not in MODES:
-    raise InputError(
-      f'mode: found {options.mode!r}; give one of {", ".join(MODES)}.'
-    )
   used = options.echoes or tuple(range(min(2, num_echoes), num_echoes + 1))
   if not all(1 <= e <= num_echoes for e in used) or len(set(used)) < len(used):
     raise InputError(
@@ -254,15 +273,13 @@ def _used_echoes(options, num_echoes, echo_times_s):
 
 
 def _coil_sum(magnitude):
-  """[X, Y, Z, C] to [X, Y, Z]."""
+  """[X, Y, Z, C] to [X, Y, Z], root of the sum of squares."""
   if magnitude.shape[-1] == 1:
     return magnitude[..., 0]
-  return echoes.root_sum_of_squares(magnitude)
+  return np.sqrt(np.einsum('...c,...c->...', magnitude, magnitude))
 
 
-def _combined_coils(
-  magnitude, phase, *, used, spacing_mm, options, sigma_mm, mask
-):
+def _combined_coils(magnitude, phase, used, spacing_mm, *, sigma_mm):
   """Magnitudes and high-passed phases [X, Y, Z], one of each per echo."""
   mags, local = [], []
   for echo in used:
@@ -273,10 +290,7 @@ def _combined_coils(
         part,
         phase[..., echo - 1, coil],
         spacing_mm,
-        kind=options.high_pass,
         sigma_mm=sigma_mm,
-        mask=mask,
-        boundary=options.boundary,
       )
       if magnitude.shape[4] > 1:
         turned = part * np.exp(1j * angle)
@@ -294,36 +308,42 @@ def _polarity(mags, local, spacing_mm, mask, sign):
   return found if sign is None else found._replace(sign=sign)
 
 
-def _weighted(mags, local, *, times, field_t, mask, options):
+def _weighted(mags, local, *, times, field_t, options):
   """(SWI, magnitude, phase) of all used echoes together."""
-  if options.mode == 'freq' and len(mags) > 1:
-    mean = echoes.MeanFrequency()
-    for m, p, t in zip(mags, local, times):
-      mean.add(m, p, t)
-    mag = echoes.combine_magnitude(
-      np.stack(mags, -1), options.mag_combine, echo_times_s=times
-    )
-    shown = mean.phase()
-    return _masked(mag, shown, options, mask, np.pi), mag, shown
   images = []
   for number, (m, p) in enumerate(zip(mags, local)):
     limit = np.pi
     if len(mags) > 1:
-      limit = echoes.mask_threshold_rad(
+      limit = mask_threshold_rad(
         times[number], longest_s=times[-1], field_t=field_t
       )
-    images.append(_masked(m, p, options, mask, limit))
+    images.append(_masked(m, p, options, limit))
   return _mean(images), _mean(mags), local[-1]
 
 
-def _masked(magnitude, local, options, mask, limit):
+def mask_threshold_rad(
+  echo_time_s: float, *, longest_s: float, field_t: float | None
+) -> float:
+  """Phase at which the mask of one echo reaches 0.
+
+  Short echoes mask at the same frequency offset as the reference echo, so
+  their smaller phase counts as much; beyond the reference it is pi.
+
+  Args:
+    echo_time_s: of the echo.
+    longest_s: the longest echo time of the scan.
+    field_t: None where it is not known.
+  """
+  reference = _REFERENCE_T_S / (field_t or 7.0)
+  return float(np.pi * min(1.0, echo_time_s / min(reference, longest_s)))
+
+
+def _masked(magnitude, local, options, limit):
   weight = phase_mask(
     local,
     options.mask_kind,
     power=options.mask_power,
     threshold_rad=options.mask_threshold_rad or limit,
-    reach=options.mask_range,
-    inside=mask,
   )
   weight *= magnitude
   return weight

@@ -14,7 +14,7 @@ import scipy
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, resample, swi, volume
+from cmbjax.imaging import bids, swi, volume
 
 # Fields of the magnitude's sidecar that are true of its SWI too.
 _KEPT = (
@@ -26,24 +26,10 @@ _KEPT = (
 )
 
 
-def resampled(result, grid, args):
-  """The result and its grid with voxels of another size.
-
-  Args:
-    result: of `swi.reconstruct`.
-    grid: the volume that it was made from.
-    args: of the command; `resample` has the voxel sizes in mm.
-  """
-  new_mm = tuple(args.resample)
-  result = swi.resampled(result, grid.spacing_mm, new_mm, mip_mm=args.mip_mm)
-  return result, resample.to_spacing_volume(grid, new_mm)
-
-
-def notes_of(args, scan, result, options):
+def notes_of(scan, result, options):
   """What a person has to know of this SWI, sentence by sentence.
 
   Args:
-    args: of the command.
     scan: what was read.
     result: of `swi.reconstruct`.
     options: how it was made.
@@ -61,11 +47,6 @@ def notes_of(args, scan, result, options):
       f'--phase-sign {asked} goes against the image, where veins '
       f'have a phase of {found.median_rad:.2f} rad'
     )
-  one = len(result.echoes) == 1
-  if options.mag_combine != 'average' and (one or options.mode != 'freq'):
-    yield '--mag-combine has no effect: it needs --multi-echo freq and echoes'
-  if options.mode == 'freq' and one:
-    yield '--multi-echo freq has no effect: one echo is used'
   if scan.field_t is None and options.sigma_mm is None:
     yield (
       'the field strength is not known, so the high-pass is that of 3 T, '
@@ -118,7 +99,7 @@ def _start(path):
   return ''.join(f'{k}-{v}_' for k, v in parts.without('part', 'echo'))
 
 
-def settings_of(args, scan, result, *, options, voxel_mm, notes):
+def settings_of(args, scan, result, *, options, notes):
   """All that decided how the SWI looks.
 
   Args:
@@ -126,7 +107,6 @@ def settings_of(args, scan, result, *, options, voxel_mm, notes):
     scan: what was read.
     result: of `swi.reconstruct`.
     options: how it was made.
-    voxel_mm: of the results.
     notes: what was said of it.
   """
   return {
@@ -148,7 +128,7 @@ def settings_of(args, scan, result, *, options, voxel_mm, notes):
     'MagneticFieldStrength': scan.field_t,
     'HighPassSigmaMm': result.sigma_mm,
     'SliceAxis': 'xyz'[result.slice_axis],
-    'VoxelMm': list(voxel_mm),
+    'VoxelMm': list(scan.grid.spacing_mm),
     'PhaseSign': {
       'Used': result.polarity.sign,
       'Measured': options.phase_sign is None,

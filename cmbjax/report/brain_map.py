@@ -63,6 +63,7 @@ def _markers(lesions, result, brain, plane, least) -> list[dict[str, Any]]:
   made = []
   for lesion in reversed(lesions):
     x, y = brain.place(lesion.centre_index, plane)
+    # A ring round the lesion, not on it.
     radius = max(lesion_cards.size_mm(lesion) / 2 + 0.9, least)
     title = f'{lesion.id}, {lesion.status}'
     if lesion.likelihood is not None:

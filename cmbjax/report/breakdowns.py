@@ -136,7 +136,7 @@ def points(study: StudyTables) -> dict[str, Any] | None:
     for row in rows:
       for name, point in row.points.items():
         if point.threshold == threshold:
-          continue  # that is the table of results
+          continue  # those numbers are in the table of results
         which = (row.strategy_label, _POINTS.get(name, name), point.rule)
         values = table.values(point.metrics, _POINT_COLUMNS)
         table.add(which, [f'{point.threshold:.3g}', *values])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import figures, methods, tables
+from cmbjax.report import figures, methods, texts
 from cmbjax.report.looks import look_of
 from cmbjax.report.tables import ResultRow, StudyTables
 
@@ -49,7 +49,7 @@ class PageTable:
   lines: list[tuple[Any, Sequence[Cell | str]]] = dataclasses.field(
     default_factory=list
   )
-  notes: tables.Notes = dataclasses.field(default_factory=tables.Notes)
+  notes: texts.Notes = dataclasses.field(default_factory=texts.Notes)
 
   def add(self, name: Any, cells: Sequence[Cell | str]) -> None:
     """One line."""
@@ -67,23 +67,23 @@ class PageTable:
 
 
 def value(
-  interval: Interval | None, kind: str, notes: tables.Notes
+  interval: Interval | None, kind: str, notes: texts.Notes
 ) -> Cell | str:
   """A number with its interval and the letter of its note.
 
   Args:
     interval: None is a dash.
     kind: as in `tables.Metric`.
-    notes: of the table where it stands.
+    notes: of the table that it is in.
 
   Returns:
     The cell.
   """
   if interval is None:
-    return tables.DASH
+    return texts.DASH
   return Cell(
-    tables.number(interval.value, kind),
-    tables.bounds(interval, kind),
+    texts.number(interval.value, kind),
+    texts.bounds(interval, kind),
     notes.mark(interval.note),
   )
 
@@ -91,7 +91,7 @@ def value(
 def signed(gap: Interval | None, digits: int) -> Cell:
   """A difference and its interval with signs."""
   if gap is None or gap.value is None:
-    return Cell(tables.DASH)
+    return Cell(texts.DASH)
   if gap.low is None:
     return Cell(sign(gap.value, digits))
   low, high = sign(gap.low, digits), sign(gap.high, digits)
@@ -115,13 +115,14 @@ def track(interval: Interval, axis: tuple[float, float]) -> str:
 
 def _percent(number: float, axis: tuple[float, float]) -> str:
   share = (number - axis[0]) / (axis[1] - axis[0])
+  # An interval may pass the ends of its axis; the drawing may not.
   return f'{100 * min(max(share, 0.0), 1.0):.1f}%'
 
 
 def p_value(p: float | None) -> str:
   """'0.012', '<0.001' or a dash."""
   if p is None:
-    return tables.DASH
+    return texts.DASH
   return '<0.001' if p < 0.001 else f'{p:.3f}'
 
 

@@ -25,7 +25,9 @@ from cmbjax.report.tables import (
   ResultRow,
 )
 
-_POINTS = 400  # of a curve on the page
+# Of a curve on the page, which is a panel of some 300 pixels; a study of many
+# candidates would fill megabytes with points that nobody can tell apart.
+_POINTS = 400
 
 STYLE = {
   'font.family': 'sans-serif',
@@ -50,8 +52,8 @@ STYLE = {
   'legend.frameon': False,
   'legend.fontsize': 8.5,
   'legend.labelcolor': INK,
-  'svg.fonttype': 'none',
-  'svg.hashsalt': 'cmbjax',
+  'svg.fonttype': 'none',  # text stays text: it is read aloud and found
+  'svg.hashsalt': 'cmbjax',  # the same ids, so the same file, in every run
   'figure.dpi': 160,
 }
 
@@ -67,7 +69,13 @@ def literal(text: str) -> str:
 
 
 def draw_roc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
-  """ROC curves of the strategies on one test set."""
+  """ROC curves of the strategies on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if row.roc is None:
@@ -78,13 +86,20 @@ def draw_roc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
       label=literal(f'{row.strategy_label}  {area:.3f}'),
       **look.line(row.strategy),
     )
+  # A little beyond 0 and 1, or a curve along the edge is cut in half.
   ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
   ax.set(xlabel='false positive rate', ylabel='sensitivity of candidates')
   _finish(ax, [row.roc for row in rows], 'lower right')
 
 
 def draw_froc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
-  """Sensitivity of all lesions against FP per scan on one test set."""
+  """Sensitivity of all lesions against FP per scan on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   for row in rows:
     if row.froc is not None:
       ax.plot(
@@ -95,6 +110,8 @@ def draw_froc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
       )
   ax.set(ylim=(0, 1.01), xlabel='false positives per scan')
   ax.set(ylabel='sensitivity of all lesions')
+  # Curves reach hundreds per scan, and are compared at a few: logarithmic,
+  # but for the part below 1, as 0 has no logarithm.
   ax.set_xscale('symlog', linthresh=1, linscale=0.5)
   ax.set_xlim(left=0)
   ax.xaxis.set_major_formatter('{x:g}')
@@ -102,7 +119,13 @@ def draw_froc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
 
 
 def draw_reliability(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
-  """Share of microbleeds against likelihood on one test set."""
+  """Share of microbleeds against likelihood on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if not row.reliability or not row.reliability[0]:
@@ -110,7 +133,7 @@ def draw_reliability(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
     likelihood, share, count = (np.asarray(v) for v in row.reliability)
     line = look.line(row.strategy)
     ax.plot(likelihood, share, label=literal(row.strategy_label), **line)
-    area = 6 + 60 * count / count.sum()
+    area = 6 + 60 * count / count.sum()  # never so small that it is lost
     ax.scatter(likelihood, share, s=area, color=line['color'], zorder=3)
   ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
   ax.set(xlabel='likelihood', ylabel='share of microbleeds')
@@ -118,7 +141,13 @@ def draw_reliability(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
 
 
 def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
-  """Candidates per scan of each cohort."""
+  """Candidates per scan of each cohort.
+
+  Args:
+    ax: where to draw.
+    cohorts: one bar for each of its two kinds of candidates.
+    look: labels and colours.
+  """
   for y, cohort in enumerate(cohorts):
     scans = max(cohort.num_scans, 1)
     colour = look.test_colour(cohort.name)
@@ -140,6 +169,7 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
   ax.invert_yaxis()
   ax.spines['left'].set_visible(False)
   ax.tick_params(axis='y', length=0)
+  # Room for the numbers behind the bars.
   ax.set_xlim(0, 1.18 * max(ax.get_xlim()[1], 1))
   ax.set_xlabel('candidates per scan')
 
@@ -147,7 +177,14 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
 def draw_rows(
   ax: Axes, rows: Sequence[ResultRow], metric: Metric, look: Look
 ) -> None:
-  """One metric of all rows, coloured by test set."""
+  """One metric of all rows, coloured by test set.
+
+  Args:
+    ax: where to draw.
+    rows: from above downwards.
+    metric: what is drawn, and its kind.
+    look: labels and colours.
+  """
   for y, row in enumerate(rows):
     interval = row.metrics.get(metric.name)
     colour = look.test_colour(row.test)
@@ -172,14 +209,26 @@ def draw_rows(
 
 
 def draw_loss(ax: Axes, curves: Sequence[dict], look: Look) -> None:
-  """Validation loss of one strategy: each replica thin, the mean strong."""
+  """Validation loss of one strategy: each replica thin, the mean strong.
+
+  Args:
+    ax: where to draw.
+    curves: epochs of one strategy, see `StudyTables.learning`.
+    look: labels and colours.
+  """
   _draw_replicas(ax, curves, 'validation_loss', look)
   ax.set_ylabel('validation loss')
   ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
 
 
 def draw_rate(ax: Axes, curves: Sequence[dict], look: Look) -> None:
-  """Learning rate of each replica of one strategy."""
+  """Learning rate of each replica of one strategy.
+
+  Args:
+    ax: where to draw.
+    curves: epochs of one strategy, see `StudyTables.learning`.
+    look: labels and colours.
+  """
   _draw_replicas(ax, curves, 'learning_rate', look, mean=False)
   ax.set(yscale='log', xlabel='epoch', ylabel='learning rate')
   values = [c['learning_rate'] for c in curves if c.get('learning_rate')]
@@ -283,6 +332,7 @@ def inline(
     figure = Figure(figsize=size, layout='constrained')
     FigureCanvasAgg(figure)
     draw(figure.add_subplot(), *args)
+    # The paper is that of the page, light or dark.
     figure.patch.set_visible(False)
     for ax in figure.axes:
       ax.patch.set_visible(False)

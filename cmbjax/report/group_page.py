@@ -1,7 +1,6 @@
 """The results of all scans to one page with a table and a strip of counts.
 
-Rule: a scan that failed stands in the table with its reason, and is in no
-total.
+Rule: a scan that failed is listed with its reason, and counts in no total.
 """
 
 import collections
@@ -14,8 +13,8 @@ from typing import Any
 
 from cmbjax import files
 from cmbjax.report import pages
+from cmbjax.report.texts import DASH
 
-DASH = '–'
 LOCATIONS = ('lobar', 'deep', 'infratentorial')
 _STRIP = (640, 84)  # width and largest height of the strip, px
 _OFTEN = 3  # a warning of so many scans is written once, above the table
@@ -135,7 +134,7 @@ def _strip(done) -> dict[str, Any] | None:
   """One dot per scan along its count; equal counts pile up."""
   known = [row for row in done if row.get('counted') is not None]
   if len(known) < 2:
-    return None
+    return None  # one dot says less than the table
   width, highest = _STRIP
   most = max(max(row['counted'] for row in known), 4)
   tallest = max(collections.Counter(row['counted'] for row in known).values())
@@ -157,13 +156,14 @@ def _strip(done) -> dict[str, Any] | None:
       }
     )
     piles[count] += 1
+  # At most a dozen numbers below the strip, or they run into each other.
   step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**9) if most / s <= 12)
   ticks = [(across(count), count) for count in range(0, most + 1, step)]
   return {'width': width, 'height': height, 'ticks': ticks, 'dots': dots}
 
 
 def _signs(done) -> dict[str, str]:
-  """Warnings that many scans have, with the sign that stands for each."""
+  """Warnings that many scans have, with the sign of each."""
   times = collections.Counter(
     text for row in done for text in dict.fromkeys(row.get('warnings') or ())
   )

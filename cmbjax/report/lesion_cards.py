@@ -7,12 +7,14 @@ known is a dash.
 import math
 from typing import Any
 
-from cmbjax.report import pictures, tables
+from cmbjax.report import pictures
 from cmbjax.report.pictures import AXIAL, PLANES, BrainBox
+from cmbjax.report.texts import DASH, likelihood_text
 
-DASH = '–'
-FIELD_MM = 24.0  # of a crop; zooming halves it
-SLAB_MM = 10.0  # of the minimum projection beside the slices
+# Of a crop: a microbleed is 2 to 10 mm, and a vessel is known by its course
+# over twice that. Zooming halves it.
+FIELD_MM = 24.0
+SLAB_MM = 10.0  # of the minimum projection, in which a vessel becomes a line
 # What a rejected candidate may be instead, as the review page names it.
 MIMICS = (
   ('vessel', 'vessel'),
@@ -43,7 +45,7 @@ def likelihood(lesion, result) -> str:
   point = result.operating_point
   ends = (point.get('threshold'), point.get('definite_threshold'))
   held = [float(end) for end in ends if end is not None]
-  return tables.likelihood_text(float(lesion.likelihood), *held)
+  return likelihood_text(float(lesion.likelihood), *held)
 
 
 def reason(lesion, result) -> str:
@@ -80,6 +82,7 @@ def card(lesion, result, brain: BrainBox) -> dict[str, Any]:
   Returns:
     Values of the template card.html.
   """
+  # What no network has judged is sorted behind all others.
   likely = -1.0 if lesion.likelihood is None else float(lesion.likelihood)
   return {
     'id': lesion.id,

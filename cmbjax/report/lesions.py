@@ -24,6 +24,7 @@ _COUNTS = (
 
 def froc(study: StudyTables) -> dict[str, Any] | None:
   """FROC, and sensitivity at fixed rates."""
+  # Without lesions there is no sensitivity of all lesions.
   if not any(row.froc for row in study.rows):
     return None
   rates = [f'{rate:g}' for rate in metrics.FROC_RATES]

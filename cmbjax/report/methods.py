@@ -4,7 +4,7 @@ Rule: a sentence states only what the record or the rows hold.
 """
 
 from cmbjax.evaluation import claims, metrics
-from cmbjax.report import tables
+from cmbjax.report import tables, texts
 from cmbjax.report.tables import StudyTables
 
 
@@ -31,11 +31,11 @@ def lead(study: StudyTables) -> list[str]:
 
 def _best(row: tables.ResultRow, count: int) -> str:
   found = row.metrics
-  auc = tables.number(found['auc'].value, 'number')
-  inside = tables.bounds(found['auc'], 'number')
+  auc = texts.number(found['auc'].value, 'number')
+  inside = texts.bounds(found['auc'], 'number')
   inside = f' ({inside})' if inside else ''
-  kept = tables.number(found['sensitivity_lesions'].value, 'percent')
-  rate = tables.number(found['fp_per_scan'].value, 'count')
+  kept = texts.number(found['sensitivity_lesions'].value, 'percent')
+  rate = texts.number(found['fp_per_scan'].value, 'count')
   place = f', the highest of {count},' if count > 1 else ''
   return (
     f'{row.test_label}: {row.strategy_label}{place} has AUC {auc}{inside} and '
@@ -168,8 +168,8 @@ def _stage(record: dict) -> str:
 
 def _strategies(study: StudyTables) -> str:
   """What each strategy learns on, starts from and keeps."""
-  told = [f'{one.label} {one.text}' for one in study.strategies if one.text]
-  return f'Strategies: {"; ".join(told)}.' if told else ''
+  said = [f'{one.label} {one.text}' for one in study.strategies if one.text]
+  return f'Strategies: {"; ".join(said)}.' if said else ''
 
 
 def counted(count: int, name: str) -> str:

@@ -15,6 +15,7 @@ import jinja2
 import markupsafe
 
 import cmbjax
+from cmbjax.report.texts import DASH
 
 
 class Section(NamedTuple):
@@ -49,17 +50,17 @@ def render(template: str, **values) -> str:
   return _environment().get_template(template).render(values)
 
 
-@functools.cache
+@functools.cache  # templates are compiled once, also for many scans
 def _environment() -> jinja2.Environment:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('cmbjax.report'),
-    autoescape=True,
+    autoescape=True,  # names come from configs and files of anybody
     undefined=jinja2.StrictUndefined,  # a slip is an error, not a gap
     trim_blocks=True,
     lstrip_blocks=True,
   )
   environment.globals |= {
-    'DASH': '–',
+    'DASH': DASH,
     'policy': _policy,
     'source': _source,
     'version': cmbjax.__version__,
@@ -80,6 +81,7 @@ def _policy(script: str) -> markupsafe.Markup:
   """Content security policy: inline styles, data images, this one script."""
   allowed = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
   if script:
+    # Of the whole text: a changed or added script does not run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest())
     allowed += f"script-src 'sha256-{digest.decode()}'; "
   return markupsafe.Markup(allowed + "base-uri 'none'; form-action 'none'")

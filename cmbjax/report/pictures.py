@@ -6,12 +6,12 @@ voxel unless the name says otherwise.
 """
 
 import base64
-import struct
-import zlib
+import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 
 class Plane(NamedTuple):
@@ -52,21 +52,10 @@ class Picture(NamedTuple):
 
 
 def png(grey: np.ndarray) -> bytes:
-  """[V, U] uint8 to an 8-bit grey PNG file; the smaller of two filters."""
-  height, width = grey.shape
-  rows = np.ascontiguousarray(grey, np.uint8)
-  plain = np.pad(rows, ((0, 0), (1, 0)))
-  up = np.diff(rows, axis=0, prepend=np.zeros((1, width), np.uint8))
-  up = np.pad(up, ((0, 0), (1, 0)), constant_values=2)
-  data = min((zlib.compress(a.tobytes(), 9) for a in (plain, up)), key=len)
-  head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
-  return b'\x89PNG\r\n\x1a\n' + b''.join(
-    struct.pack('>I', len(body))
-    + kind
-    + body
-    + struct.pack('>I', zlib.crc32(kind + body))
-    for kind, body in ((b'IHDR', head), (b'IDAT', data), (b'IEND', b''))
-  )
+  """[V, U] uint8 to an 8-bit grey PNG file."""
+  buffer = io.BytesIO()
+  Image.fromarray(np.ascontiguousarray(grey, np.uint8)).save(buffer, 'PNG')
+  return buffer.getvalue()
 
 
 def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
@@ -102,7 +91,9 @@ def crop(
     field_mm: at least so much is shown; the volume's edge may cut it.
     slab_mm: minimum over so thick a slab; 0 is one slice.
   """
-  part, box = _window(image, centre, spacing_mm, plane, field_mm, slab_mm)
+  part, box = _window(
+    image, centre, spacing_mm, plane, field_mm=field_mm, slab_mm=slab_mm
+  )
   return _placed(to_grey(shown(part.min(plane.normal))), box, spacing_mm, plane)
 
 
@@ -126,8 +117,19 @@ def outline(
   """Border of lesion `index`, and of all others, as SVG path data.
 
   The path runs along voxel sides, in the frame of `crop`.
+
+  Args:
+    labels: [X, Y, Z] int, 0 outside all lesions.
+    centre: voxel.
+    spacing_mm: voxel sizes.
+    plane: what is seen.
+    field_mm: as of `crop`.
+    index: label of the lesion; 0 for none.
+
+  Returns:
+    Path of the lesion and path of all others, '' for nothing.
   """
-  part, box = _window(labels, centre, spacing_mm, plane, field_mm, 0.0)
+  part, box = _window(labels, centre, spacing_mm, plane, field_mm=field_mm)
   part = shown(part.min(plane.normal))
   if not part.any():
     return '', ''
@@ -161,7 +163,15 @@ def _runs(sides: np.ndarray) -> Iterator[tuple[int, int, int]]:
     yield int(row), int(start), int(end)
 
 
-def _window(array, centre, spacing_mm, plane, field_mm, slab_mm):
+def _window(
+  array: np.ndarray,
+  centre: Sequence[int],
+  spacing_mm: Sequence[float],
+  plane: Plane,
+  *,
+  field_mm: float,
+  slab_mm: float = 0.0,
+) -> tuple[np.ndarray, list[int]]:
   """The part of `array` that is shown; per axis first voxel - centre."""
   parts, firsts = [], []
   for axis in range(3):
@@ -215,7 +225,13 @@ class BrainBox(NamedTuple):
 def frame(
   mask: np.ndarray, spacing_mm: Sequence[float], *, margin_mm: float = 4.0
 ) -> BrainBox:
-  """Bounding box of the brain and a margin; the whole grid when empty."""
+  """Bounding box of the brain and a margin; the whole grid when empty.
+
+  Args:
+    mask: [X, Y, Z] bool.
+    spacing_mm: voxel sizes.
+    margin_mm: round the brain, as far as the grid goes.
+  """
   box = []
   for axis in range(3):
     others = tuple(other for other in range(3) if other != axis)
@@ -234,7 +250,13 @@ def glass(
 ) -> Picture:
   """Mean through the brain, stretched to its range, on pixels of about 1 mm.
 
-  Fades where little brain lies behind a pixel.
+  Fades where little brain is behind a pixel.
+
+  Args:
+    image: [X, Y, Z] 0..1.
+    mask: [X, Y, Z] bool.
+    around: what is shown.
+    plane: from where.
   """
   inside = mask[around.box]
   brain = np.where(inside, image[around.box], 0).sum(plane.normal, dtype=float)
@@ -242,9 +264,12 @@ def glass(
   brain, depth = (_blocks(a, around, plane) for a in (brain, depth))
   mean = brain / np.maximum(depth, 1e-6)
   if depth.any():
+    # Thin edges of the brain are left aside, as their means are noise, and
+    # so are the ends of the rest; white is kept for the markers.
     low, high = np.percentile(mean[depth > 0.3 * depth.max()], (1, 99.5))
     mean = 0.12 + 0.78 * (mean - low) / max(high - low, 1e-6)
   fade = np.clip(depth / max(0.25 * depth.max(), 1e-6), 0, 1)
+  # Fewer grey levels make a smaller file.
   return _whole(np.clip(mean, 0, 1) * fade, around, plane, levels=64)
 
 
@@ -253,12 +278,17 @@ def slabs(
 ) -> list[tuple[int, int, Picture]]:
   """Axial minimum projections that together show every slice once.
 
+  Args:
+    image: [X, Y, Z] 0..1.
+    around: what is shown.
+    most: projections; their thickness follows.
+
   Returns:
     First slice, last slice + 1 and picture (about 1 mm pixels), from above
     downwards as the patient would be scrolled.
   """
   low, high = around.box[2].start, around.box[2].stop
-  thick = -(-(high - low) // most)
+  thick = -(-(high - low) // most)  # rounded up
   made = []
   for first in range(low, high, thick):
     stop = min(first + thick, high)
@@ -266,7 +296,7 @@ def slabs(
     part = _blocks(part, around, AXIAL)
     picture = _whole(part, around, AXIAL, levels=48)
     made.append((first, stop, picture))
-  return made[::-1]
+  return made[::-1]  # from the vertex down, as scans are read
 
 
 def _block(around: BrainBox, plane: Plane) -> list[int]:
@@ -286,7 +316,7 @@ def _blocks(image: np.ndarray, around: BrainBox, plane: Plane) -> np.ndarray:
 
 
 def _whole(image, around: BrainBox, plane: Plane, *, levels: int) -> Picture:
-  """Blocks as a picture; what the last one lacks lies beyond left and top."""
+  """Blocks as a picture; what the last one lacks is beyond left and top."""
   sides = [around.spacing_mm[axis] for axis in (plane.right, plane.up)]
   extent = [
     count * size * side

@@ -1,6 +1,6 @@
 """Test rows to the tables of results, orderings, pairs and out of fold.
 
-Rule: an effect stands with its interval before any p value, and a test that
+Rule: the interval of an effect comes before any p value, and a test that
 takes candidates for independent says so.
 """
 
@@ -14,7 +14,7 @@ from cmbjax.evaluation import claims, permutation
 from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report import methods, tables
+from cmbjax.report import methods, tables, texts
 from cmbjax.report.cells import (
   Cell,
   PageTable,
@@ -55,7 +55,7 @@ class _Column(NamedTuple):
 
 def results(study: StudyTables) -> dict[str, Any]:
   """Rows grouped and coloured by test set."""
-  look, notes, columns = look_of(study), tables.Notes(), _columns(study)
+  look, notes, columns = look_of(study), texts.Notes(), _columns(study)
   with_number = tables.numbered(study.rows)
 
   def cells(row):
@@ -113,6 +113,7 @@ def _own(name: str, row: ResultRow) -> Interval | None:
 
 def _axis(rows: Sequence[ResultRow], of: Callable) -> tuple[float, float]:
   """From 0, or the smallest below it, to the largest of a column."""
+  # One axis for all test sets, or drawings below each other would not compare.
   found = [i for i in map(of, rows) if i is not None and i.value is not None]
   ends = [x for i in found for x in i[:3] if x is not None]
   return min([*ends, 0.0]), max([*ends, 1e-9])
@@ -125,7 +126,7 @@ def _seeds(study: StudyTables) -> PageTable:
   for row in tables.ordered(study.rows):
     known = [auc for auc in row.seeds if auc is not None]
     if len(known) > 1:
-      mean = tables.number(row.metrics['auc'].value, 'number')
+      mean = texts.number(row.metrics['auc'].value, 'number')
       every = ', '.join(f'{auc:.3f}' for auc in known)
       table.add(row, [mean, every, f'{np.std(known, ddof=1):.3f}'])
   return table
@@ -167,8 +168,8 @@ def _ordering(one: Ordering, extent: float) -> dict[str, Any]:
     if gap.low is not None:
       difference = difference._replace(track=track(gap, (-extent, extent)))
   else:
-    inside = tables.bounds(gap, 'percent')
-    difference = Cell(tables.number(gap.value, 'percent'), inside)
+    inside = texts.bounds(gap, 'percent')
+    difference = Cell(texts.number(gap.value, 'percent'), inside)
   return {
     'claim': one.claim,
     'rows': one.rows,
@@ -200,7 +201,7 @@ def _open(study: StudyTables) -> PageTable:
   for one in study.orderings:
     if one.verdict != claims.UNDECIDED or one.metric != 'auc':
       continue
-    least = needed = tables.DASH
+    least = needed = texts.DASH
     if one.detectable is not None:
       least = f'{one.detectable:.3f}'
     if one.needed is not None:
@@ -241,6 +242,7 @@ def pairs(study: StudyTables) -> dict[str, Any] | None:
   """All pairs of strategies on one set of candidates, first minus second."""
   if not study.pairs:
     return None
+  # A family of its own, apart from that of the claims.
   adjusted = permutation.holm([one.tests['auc'].p for one in study.pairs])
   shown = (*_PAIR_HEADS, *_own_heads(study))
   heads = ('First minus second', *(head for _, head in shown))
@@ -254,10 +256,11 @@ def pairs(study: StudyTables) -> dict[str, Any] | None:
 def _pair_cells(one: Comparison, holm: float | None, shown: Sequence):
   for metric, _ in shown:
     if metric in one.tests:
+      # Rates are tens, shares are below 1.
       digits = 1 if metric == 'fp_per_scan' else 3
       yield signed(one.tests[metric].difference, digits)
     else:
-      yield tables.DASH
+      yield texts.DASH
   yield f'{p_value(one.tests["auc"].p)} ({p_value(holm)})'
   yield ', '.join(
     f'{head} {p_value(one.tests[test].p)}'

@@ -53,6 +53,7 @@ def make_row(
     test=table.test,
     number=number,
     metrics=metrics.evaluate(p, scans, threshold=threshold, **how),
+    # Reviewers know it better; the page has the one that covers better.
     bootstrap=metrics.evaluate(
       p, scans, threshold=threshold, **{**how, 'method': 'bootstrap'}
     ),
@@ -135,6 +136,7 @@ def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
 def _bias(found: agreement.BlandAltman) -> Interval:
   if found.bias is None:
     return Interval(None, None, None, 'no scans')
+  # Its bounds are limits of agreement, not an interval of the bias.
   note = '' if found.low is not None else 'one scan, so no limits'
   return Interval(*found, note)
 
@@ -143,7 +145,7 @@ def _rises(curve: metrics.Froc):
   """The points of a step curve at which it rises, and its end."""
   y = curve.sensitivity
   keep = np.concatenate([[True], y[1:] > y[:-1]])
-  keep[-1] = True
+  keep[-1] = True  # where the detector ends, whether or not it rises there
   return curve.fp_per_scan[keep], y[keep]
 
 

@@ -34,11 +34,12 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.report import brain_map, lesion_cards, pages, pictures
-from cmbjax.report.lesion_cards import DASH, number
+from cmbjax.report.lesion_cards import number
+from cmbjax.report.texts import DASH
 
 SCHEMA = 'cmbjax-verdicts-1'
 FIXED_REJECTED = 12  # rejected candidates that are always listed, if there are
-MOST_REJECTED = 40  # and never more than that
+MOST_REJECTED = 40  # and never more than that: each has four pictures
 LOCATIONS = ('lobar', 'deep', 'infratentorial', 'unknown')
 _GRADES = ('none', '1–4', '5–9', '10–19', '20 or more')
 _PATTERNS = {
@@ -81,6 +82,7 @@ def _plain_name(name: str) -> str:
 
 def result_hash(result) -> str:
   """16 hex digits that change when what is judged changes, and only then."""
+  # Rounded, so that a result that was written and read again has the same.
   lesions = [
     [
       lesion.id,
@@ -165,6 +167,7 @@ def _rejected(result) -> list:
   if 'kept' not in table:
     return judged
   dropped = np.flatnonzero(~np.asarray(table['kept'], bool))
+  # Stable, so that a result makes the same page every time.
   order = np.argsort(-np.asarray(table['score'])[dropped], kind='stable')
   named = {row['id'] for row in getattr(result, 'top_rejected', ())}
   missing = max(FIXED_REJECTED - len(judged), 0)
@@ -187,6 +190,7 @@ def _dropped(result, row: int) -> Dropped:
     return float(table[name][row]) if name in table else default
 
   centre = np.array([value(f'{axis}_mm') for axis in 'xyz'])
+  # The table has millimetres only.
   index = np.linalg.inv(result.affine) @ np.append(centre, 1)
   return Dropped(
     id=_candidate(row),

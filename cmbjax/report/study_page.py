@@ -24,6 +24,7 @@ from cmbjax.report import (
   results,
   storage,
   tables,
+  texts,
 )
 from cmbjax.report.looks import look_of
 from cmbjax.report.tables import Patch, StudyTables
@@ -138,7 +139,7 @@ def _cohort_cells(cohort: tables.CohortRow) -> list[str]:
       return f'{count}'
     return f'{count} ({count / cohort.num_scans:.1f})'
 
-  ratio = tables.DASH
+  ratio = texts.DASH
   if cohort.num_fp:
     ratio = f'{cohort.num_cmb / cohort.num_fp:.2f}'
   missed = str(cohort.num_missed)
@@ -186,7 +187,7 @@ def _patches(patches: Sequence[Patch], threshold: float) -> list[dict]:
       png = base64.b64encode(figures.patch_png(patch.image)).decode()
     values = ((patch.before, 'c-before'), (patch.after, 'c-after'))
     numbers = [
-      (tables.likelihood_text(value, threshold), colour)
+      (texts.likelihood_text(value, threshold), colour)
       for value, colour in values
       if value is not None
     ]
@@ -207,7 +208,7 @@ def calibration(study: StudyTables) -> dict[str, Any] | None:
   heads = ['Strategy', *(head for _, head, _ in columns)]
   table = cells.PageTable('Calibration', heads + ['Calibrated by'] * calibrated)
   for row in tables.ordered(study.rows):
-    by = [row.calibrated_by or tables.DASH] * calibrated
+    by = [row.calibrated_by or texts.DASH] * calibrated
     table.add(row, table.values(row.calibration, columns) + by)
   made = cells.panels(study, figures.draw_reliability, 'reliability')
   return {'figures': made, 'scores': table}
@@ -230,6 +231,7 @@ def learning(study: StudyTables) -> dict[str, Any] | None:
         label=f'{what} of {label}',
       )
       for draw, size, what in (
+        # As wide as each other, so that their epochs are below each other.
         (figures.draw_loss, (4.4, 2.7), 'validation loss'),
         (figures.draw_rate, (4.4, 2.0), 'learning rate'),
       )

@@ -141,7 +141,7 @@ def test_true_microbleeds_are_among_the_outlines(analysed, simulated):
   (found,) = out.glob('sub-*/anat/*_seg-cmb_dseg.nii.gz')
   (truth,) = simulated.glob('derivatives/truth/sub-*/anat/*cmb_dseg.nii.gz')
   match = matching.touch(lesion_data.load(found), lesion_data.load(truth))
-  assert match.lesion_hit.mean() > 0.6
+  assert match.hit.mean() > 0.6
 
 
 def test_the_table_of_candidates_has_reasons_and_features(analysed):

@@ -67,7 +67,7 @@ def test_keys_can_be_bound(room, tmp_path):
     shown = reader.run('document.querySelector(".verdicts").innerText')
     assert shown.split() == ['Accept', 'R', 'Reject', 'D', 'Unsure', 'U']
     assert reader.run(
-      'document.querySelector("[data-value=reject]")'
+      'document.querySelector(".verdict.reject")'
       '.getAttribute("aria-keyshortcuts")'
     ) == 'D'  # fmt: skip
     key('?')

@@ -475,7 +475,7 @@ def test_everybody_can_use_it(room):
   reader.choose(3)
   reader.run('document.querySelector(".skip").focus()')
   for _ in range(60):
-    if reader.run('document.activeElement.dataset.value === "unsure"'):
+    if reader.run('document.activeElement.dataset.key === "unsure"'):
       break
     reader.key('Tab')
   reader.key('Space')

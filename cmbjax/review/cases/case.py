@@ -18,7 +18,7 @@ import numpy as np
 from cmbjax import files
 from cmbjax.data import cohort, truth, truth_files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, phase, regions, signal, volume
+from cmbjax.imaging import bids, brain, phase, regions, signal, volume
 from cmbjax.review.cases import grow
 from cmbjax.review.log.items import REGIONS, Candidate
 
@@ -372,3 +372,20 @@ def mask_of(case: Case) -> pathlib.Path | None:
   except InputError:
     return None  # the image was found another way
   return next((scan.mask for scan in found if scan.name == case.name), None)
+
+
+def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:
+  """The brain on the grid of an image: bool [X, Y, Z].
+
+  Args:
+    image: what was judged.
+    path: mask that came with it; None: it is found.
+
+  Raises:
+    InputError: a mask that is damaged or on another grid, or no brain found.
+  """
+  if path is None:
+    return brain.brain_mask(image.array, image.spacing_mm)
+  given = volume.load(path)
+  truth.check_grid(given, image)
+  return given.array > 0

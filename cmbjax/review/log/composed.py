@@ -95,9 +95,3 @@ def write(
   made = compose(header, actions)
   files.write_bytes(folder / journal.EVENTS, made.data)
   return made.record
-
-
-def last_time(folder: pathlib.Path) -> str:
-  """When a journal was last written to, as its lines say; '' where not."""
-  found = journal.lines(folder)
-  return max((line.get('time') or '' for line in found), default='')

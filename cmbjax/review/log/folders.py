@@ -10,12 +10,12 @@ import os
 import pathlib
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import filelock
 
 from cmbjax import files
-from cmbjax.errors import InputError
+from cmbjax.errors import InputError, NoInputError
 from cmbjax.review.log import checks
 from cmbjax.review.log.lines import EVENTS
 
@@ -58,10 +58,36 @@ def folder_of(root: pathlib.Path, rater: str, case: str) -> pathlib.Path:
   return pathlib.Path(root) / rater / case
 
 
-def raters(root: pathlib.Path) -> list[str]:
-  """Labels of the raters with at least one journal below `root`, sorted."""
-  found = pathlib.Path(root).glob(f'*/*/{EVENTS}')
-  return sorted({path.parts[-3] for path in found})
+def readers(root: pathlib.Path) -> list[str]:
+  """Labels of those with a journal below `root`, sorted; no merged folders,
+  whose names no label can have."""
+  found = {path.parts[-3] for path in pathlib.Path(root).glob(f'*/*/{EVENTS}')}
+  return sorted(name for name in found if name.isalnum())
+
+
+def check_raters(
+  root: pathlib.Path, raters: Sequence[str], *, least: int = 2
+) -> list[str]:
+  """The names, sorted, each once.
+
+  Raises:
+    InputError: fewer than `least`.
+    NoInputError: one has no reviews below `root`.
+  """
+  names = sorted({rater_label(name) for name in raters})
+  if len(names) < least:
+    raise InputError(
+      f'raters: found {", ".join(names) or "none"}; give at least {least} '
+      'different names.'
+    )
+  known = readers(root)
+  for name in names:
+    if name not in known:
+      listed = ', '.join(known) or 'nobody'
+      raise NoInputError(
+        f'{root}: {name} has no reviews here; there are those of {listed}.'
+      )
+  return names
 
 
 def cases(root: pathlib.Path, rater: str) -> list[str]:

@@ -102,6 +102,11 @@ class Reading:
     return self.said_status or ('in progress' if self.begun else 'not started')
 
   @property
+  def is_completed(self) -> bool:
+    """Whether the reader called the case completed (a flagged one is not)."""
+    return self.status == 'completed'
+
+  @property
   def repeats(self) -> dict[int, int]:
     """Number of each hidden repeat to the number of its original."""
     return {

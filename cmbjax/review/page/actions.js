@@ -1,6 +1,6 @@
 // What keys and buttons do: the name of an action in keys.js to a function.
 
-import {$, banner, press, speak} from './dom.js';
+import {$, banner, onClick, press, speak} from './dom.js';
 import {SAVE_MS, post} from './api.js';
 
 const FIELD_MM = 60;
@@ -82,19 +82,17 @@ async function save({review}) {
   }
 }
 
-const BUTTONS = ['minip', 'field', 'window', 'brush', 'eraser', 'grow', 'add',
-  'sweep', 'undo', 'redo', 'smaller', 'larger'];
-
+// A button says in `data-key` which action it is.
 export function bindButtons(app) {
-  for (const id of BUTTONS) {
-    $(id).addEventListener('click', () => app.actions[id]());
-  }
-  $('outline').addEventListener('click', () => app.actions.overlay());
+  addEventListener('click', ({target}) => {
+    const button = target.closest?.('button[data-key]');
+    if (button) app.actions[button.dataset.key]();
+  });
   $('slab').addEventListener('change', () => {
     app.prefer({slab: Number($('slab').value)});
     app.setSlab(true);
   });
-  $('window-reset').addEventListener('click', () => {
+  onClick('window-reset', () => {
     app.viewer.setWindow(...app.sequence.window);
     app.viewer.hooks.onWindow();
   });

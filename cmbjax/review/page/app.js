@@ -7,7 +7,7 @@ import {$, banner, press, speak} from './dom.js';
 import {Header} from './header.js';
 import {bracketed, listenToKeys, printButtons, restore} from './keys.js';
 import {List} from './list.js';
-import {keepSettings, remember, remembered, watchTabs} from './memory.js';
+import {keepPlace, keepSettings, watchTabs} from './memory.js';
 import {nameAll, nameOf} from './names.js';
 import {Painting} from './painting.js';
 import {Panel} from './panel.js';
@@ -32,8 +32,7 @@ class App {
   async start() {
     this.session = await get('api/session');
     const {settings} = this.session;
-    this.prefs = {...PREFERENCES, ...remembered('prefs'),
-      ...known(settings?.prefs)};
+    this.prefs = {...PREFERENCES, ...known(settings?.prefs)};
     this.shows = {overlay: true, crosshair: true};
     this.keys = settings?.keys || {};
     const odd = restore(this.keys);
@@ -102,7 +101,7 @@ class App {
   bound(keys) {
     this.keys = keys;
     keepSettings(this);
-    this.panel.build();
+    this.panel.keys();
     this.printKeys();
     this.sequences.buttons();
     this.show();
@@ -159,7 +158,7 @@ class App {
   async fill() {
     const {review, viewer} = this;
     const {meta, labels, items} = review;
-    const place = {...remembered(this.shelf), ...meta.place};
+    const place = meta.place || {};
     this.sequence = meta.sequences[0];
     this.firstWindow = this.sequence.window;
     this.judged = {...this.sequence,
@@ -295,7 +294,6 @@ class App {
 
   prefer(change) {
     Object.assign(this.prefs, change);
-    remember('prefs', this.prefs);
     keepSettings(this);
     this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair});
     this.viewer.setOverlay({fill: this.prefs.fill});
@@ -312,21 +310,17 @@ class App {
     this.reading.goOn();
   }
 
-  get shelf() {
-    return `place:${this.session.rater}:${this.review.meta?.name}`;
-  }
-
   remember(now = false) {
     if (!this.review.meta || !this.viewer.image || this.opening) return;
     clearTimeout(this.remembering);
     const keep = () => {
       const {viewer, list} = this;
       const own = this.sequence === this.review.meta.sequences[0];
-      remember(this.shelf, {
+      keepPlace(this.review, {
         window: own ? viewer.window : this.windows.get(this.judged.name),
         field: viewer.field, slab: viewer.slab, position: viewer.position,
         current: this.reading.current, sort: list.sort, filter: list.filter,
-      }, this.review);
+      });
     };
     if (now) keep();
     else this.remembering = setTimeout(keep, QUIET_MS);

@@ -1,6 +1,6 @@
 // Settings, notes, the end of a case, and the keys.
 
-import {$, banner, make} from './dom.js';
+import {$, banner, make, onClick} from './dom.js';
 import {SAVE_MS, get, post} from './api.js';
 import {Bindings} from './bindings.js';
 import {printKeys} from './keys.js';
@@ -10,11 +10,10 @@ const count = (number, word) => `${number} ${word}${number === 1 ? '' : 's'}`;
 export class Dialogs {
   constructor(app) {
     this.app = app;
-    $('help-open').addEventListener('click', () => $('help').showModal());
-    $('settings-open').addEventListener('click', () => this.settings());
-    $('notes-open').addEventListener('click', () => this.notes());
-    $('finish-open').addEventListener('click', () => this.finish());
-    $('done-open').addEventListener('click', () => this.askDone());
+    onClick('settings-open', () => this.settings());
+    onClick('notes-open', () => this.notes());
+    onClick('finish-open', () => this.finish());
+    onClick('done-open', () => $('done').showModal());
     $('note').addEventListener('change', () => this.note());
     $('notes').addEventListener('close', () => this.note());
     $('done').addEventListener('close', () => {
@@ -24,7 +23,7 @@ export class Dialogs {
     this.bindings = new Bindings(app.session.ratings, (keys) =>
       app.bound(keys));
     for (const id of ['keys-change', 'settings-keys']) {
-      $(id).addEventListener('click', () => {
+      onClick(id, () => {
         document.querySelector('dialog[open]').close();
         this.bindings.open();
       });
@@ -134,7 +133,5 @@ export class Dialogs {
       (next ? '' : 'Every case has been read.'), {kind: 'good',
       actions: next ? [[`Next: ${next.name}`, () => app.open(next.case)]] : []});
   }
-
-  askDone() { $('done').showModal(); }
 }
 

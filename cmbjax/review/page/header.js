@@ -12,8 +12,6 @@ export class Header {
     this.last = '';
     $('case').addEventListener('change', () => app.open(
       Number($('case').value)));
-    $('case-before').addEventListener('click', () => app.stepCase(-1));
-    $('case-after').addEventListener('click', () => app.stepCase(1));
   }
 
   cases() {

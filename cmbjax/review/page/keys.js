@@ -307,5 +307,6 @@ export function printButtons(root = document) {
   }
   for (const place of root.querySelectorAll('[data-cap]')) {
     place.textContent = shown(place.dataset.cap) || 'the button';
+    place.hidden = place.tagName === 'KBD' && !shown(place.dataset.cap);
   }
 }

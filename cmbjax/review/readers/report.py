@@ -9,7 +9,7 @@ from typing import Any
 
 from cmbjax import files
 from cmbjax.evaluation.raters import Spread
-from cmbjax.report import cells, pages, tables
+from cmbjax.report import cells, pages, texts
 from cmbjax.report.figures import inline
 from cmbjax.review.readers import agreement, figures, merge, numbers
 from cmbjax.review.readers.agreement import VERDICTS, Agreement, Pair
@@ -113,10 +113,10 @@ def _lead(found: Agreement) -> list[str]:
       continue
     said.append(
       f'{_both(pair)} agree on '
-      f'{tables.number(some.observed.value, "percent")} of '
+      f'{texts.number(some.observed.value, "percent")} of '
       f'{int(some.table.sum())} candidates that both accepted or rejected: '
-      f'kappa {tables.number(some.kappa.value, "number")}, AC1 '
-      f'{tables.number(some.ac1.value, "number")}.'
+      f'kappa {texts.number(some.kappa.value, "number")}, AC1 '
+      f'{texts.number(some.ac1.value, "number")}.'
     )
     if pair.positive.value is not None:
       said.append(
@@ -153,7 +153,7 @@ def _readers(found: Agreement) -> dict[str, Any]:
 
 def _spread(some: Spread) -> cells.Cell:
   if some.median is None:
-    return cells.Cell(tables.DASH, 'no time was logged')
+    return cells.Cell(texts.DASH, 'no time was logged')
   inside = f'{_seconds(some.low)}–{_seconds(some.high)}'
   return cells.Cell(_seconds(some.median), inside)
 
@@ -329,6 +329,6 @@ def _differences(found: Agreement) -> dict[str, Any] | None:
     count += 1
     if count <= _MOST_LISTED:
       where = ', '.join(f'{row[axis]:.1f}' for axis in 'xyz')
-      said = [text or tables.DASH for text in said]
+      said = [text or texts.DASH for text in said]
       table.add(row, [*said, where.replace('-', '−')])
   return {'table': table, 'count': count, 'agreed': AGREED}

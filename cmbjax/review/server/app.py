@@ -5,7 +5,6 @@ whatever a request holds, the answer is never a traceback.
 """
 
 import errno
-import html
 import pathlib
 import re
 from typing import Any
@@ -15,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
 
 from cmbjax.errors import InputError
+from cmbjax.report import pages
 from cmbjax.review.log import journal, record
 from cmbjax.review.server import bodies
 from cmbjax.review.server.desk import (
@@ -42,7 +42,9 @@ _STATUS = {NotThere: 404, Closed: 503, record.Stale: 409, journal.DiskFull: 507}
 
 def make(desk: Desk, guard: Guard) -> flask.Flask:
   """The application of one reader."""
-  app = flask.Flask('cmbjax.review', static_folder=None)
+  app = flask.Flask(
+    'cmbjax.review', static_folder=None, template_folder=str(STATIC)
+  )
   app.config['MAX_CONTENT_LENGTH'] = bodies.MOST_BYTES
   app.config['PROVIDE_AUTOMATIC_OPTIONS'] = False
   app.json.sort_keys = False
@@ -115,11 +117,7 @@ def _let_in(guard, token):
   if flask.request.headers.get('sec-fetch-site', 'none') != 'none':
     # A strict cookie is not sent after a redirect that began elsewhere, such
     # as in the file that opened the browser; a page of ours begins anew.
-    response = flask.Response(
-      '<!doctype html><title>cmbjax review</title>'
-      '<meta http-equiv="refresh" content="0; url=./">',
-      mimetype='text/html',
-    )
+    response = flask.make_response(pages.render('forward.html', address='./'))
   else:
     response = flask.redirect('./', 303)
   response.set_cookie(
@@ -129,9 +127,7 @@ def _let_in(guard, token):
 
 
 def _page(guard):
-  text = (STATIC / 'page.html').read_text(encoding='utf-8')
-  text = text.replace('{{ token }}', html.escape(guard.token))
-  return flask.Response(text, mimetype='text/html')
+  return flask.render_template('page.html', token=guard.token)
 
 
 def _add_reading(app, desk):

@@ -83,9 +83,8 @@ class Opened:
     Raises:
       InputError: there is none, or its mask does not fit.
     """
-    from cmbjax.review.server import located
-
-    found = located.brain_of(self.image, cases_lib.mask_of(self.case))
+    mask = cases_lib.mask_of(self.case)
+    found = cases_lib.brain_of(self.image, mask)
     return np.asfortranarray(found, np.uint8)
 
   def is_present(self, rev: int) -> bool:

@@ -5,7 +5,6 @@ request to stop writes what is open and ends.
 """
 
 import contextlib
-import html
 import logging
 import os
 import pathlib
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 import waitress.server
 
 from cmbjax.errors import InputError
+from cmbjax.report import pages
 from cmbjax.review.server import bodies
 
 ADDRESS = '127.0.0.1'
@@ -102,12 +102,7 @@ def open_browser(address: str, folder: pathlib.Path) -> pathlib.Path | None:
   path.unlink(missing_ok=True)
   handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   with open(handle, 'w', encoding='utf-8') as file:
-    place = html.escape(address, quote=True)
-    file.write(
-      '<!doctype html><meta charset="utf-8"><title>cmbjax review</title>'
-      f'<meta http-equiv="refresh" content="0; url={place}">'
-      f'<p><a href="{place}">cmbjax review</a></p>\n'
-    )
+    file.write(pages.render('forward.html', address=address))
   where = path.resolve().as_uri()
   threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()
   return path

@@ -1,4 +1,4 @@
-"""Lesions that a reader added to where they lie, for the tables of an export.
+"""Lesions that a reader added to where they are, for the tables of an export.
 
 Rule: what the reader or the detection said of a place is never changed, and a
 place that cannot be known stays unknown.
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cmbjax.data import truth
 from cmbjax.errors import InputError
-from cmbjax.imaging import brain, regions, registration, volume
+from cmbjax.imaging import regions, registration, volume
+from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.log.items import MODEL, Item
 
 UNKNOWN = 'unknown'
@@ -66,28 +66,12 @@ def _world(image, place):
   return image.to_world(np.stack(place, 1))
 
 
-def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:
-  """The brain on the grid of an image: bool [X, Y, Z].
-
-  Args:
-    image: what was judged.
-    path: mask that came with it; None: it is found.
-
-  Raises:
-    InputError: a mask that is damaged or on another grid, or no brain found.
-  """
-  if path is None:
-    return brain.brain_mask(image.array, image.spacing_mm)
-  given = volume.load(path)
-  truth.check_grid(given, image)
-  return given.array > 0
-
-
 def _registered(image, path) -> np.ndarray | None:
   """World mm to MNI mm; None where that is not to be trusted."""
-  mask = None if path is None else brain_of(image, path)  # or a damaged one
+  # A mask that was given and is damaged is said, not replaced.
+  mask = None if path is None else cases_lib.brain_of(image, path)
   try:
-    mask = brain_of(image, None) if mask is None else mask
+    mask = cases_lib.brain_of(image, None) if mask is None else mask
     found = registration.register(image.array, mask, image.affine)
   except InputError:
     return None
