@@ -187,6 +187,7 @@ def _examples(patches, label, subject) -> examples.Examples:
     subject=subject,
     scan=subject,
     key=np.array(keys, str),
+    # Of places and sizes nothing is known, and training asks for none.
     centre=np.zeros((count, 3), np.int32),
     centre_mm=np.full((count, 3), np.nan, np.float32),
     spacing_mm=np.full((count, 3), np.nan, np.float32),

@@ -236,6 +236,7 @@ def frozen_norms(may_change: Weights) -> dict:
   flat = traverse_util.flatten_dict(may_change.batch_stats)
   return traverse_util.unflatten_dict(
     {
+      # 1 is frozen, where the mask says what may change.
       (*path[:-1], 'norm'): 1.0 - mask.astype(jnp.float32)
       for path, mask in flat.items()
     }

@@ -43,6 +43,7 @@ def resolve(given: str | os.PathLike | None) -> pathlib.Path:
   """
   if given is None:
     return folder(DEFAULT)
+  # A folder of that name is meant by './7t'.
   if isinstance(given, str) and given in NAMES:
     return folder(given)
   if not pathlib.Path(given).exists():
