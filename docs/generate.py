@@ -63,12 +63,12 @@ class Group(NamedTuple):
 
 
 def config_keys(path: pathlib.Path) -> list[Group]:
-  """Every `config.KEY = VALUE` of get_config with its comments, in order.
+  """Every `config.KEY = VALUE` with its comments, in order.
 
   What has a value for each strategy or cohort is there once, as NAME.
   """
   text = path.read_text(encoding='utf-8')
-  body = text.partition('def get_config')[2].partition('if preset ==')[0]
+  body = text.partition('def get_config')[2].partition('def _paper_scale')[0]
   groups = [Group('', '', [])]
   above: list[str] = []
   for line in body.splitlines():

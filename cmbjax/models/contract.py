@@ -59,7 +59,7 @@ def own(name: str, network: Any, *, channels: int) -> Own:
     channels: C of its patches.
 
   Raises:
-    InputError: it is no such module, cannot be called as it has to be, or
+    InputError: it is another kind of object, cannot be called as needed, or
       gives or keeps something else.
   """
   key = f'{KEY}: {shown(name)!r}'

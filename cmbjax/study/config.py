@@ -68,6 +68,7 @@ def load(name: str) -> ConfigDict:
   for key in found:
     if key not in known:
       raise InputError(f'--config={name}: {key}: {_no_such_key(key, known)}')
+  # Nothing is filled in silently: a config shows all that it means.
   for key in known:
     if key not in found:
       raise InputError(
@@ -109,6 +110,7 @@ def lay_out(config: ConfigDict) -> None:
           table[name] = _fields(one, f'study.{part}.{name}')
         for key, field in OF_COHORT.items() if kind is Cohort else ():
           if name not in get(config, key):
+            # A flag has one type, so 'all' is -1 on the command line.
             value = getattr(one, field)
             get(config, key)[name] = -1 if value == ALL else value
       elif set(one if isinstance(one, ConfigDict) else ()) != _names(kind):
@@ -155,7 +157,7 @@ def _fields(one: Strategy | Cohort, key: str = '') -> ConfigDict:
         f'{key}.settings: is {shown(repr(one.settings))}, must be a dict of '
         "dotted keys, for example {'train.batch': 8}."
       )
-    # Dotted keys are no keys of a ConfigDict, so pairs.
+    # A ConfigDict takes no key with a dot, so these are pairs.
     out.settings = tuple(sorted(one.settings.items(), key=repr))
   return out
 
@@ -258,6 +260,7 @@ def _no_such_key(key: str, known: Sequence[str]) -> str:
   for table, field in OF_COHORT.items():
     if found := re.fullmatch(rf'study\.cohorts\.(\w+)\.{field}', key):
       return f'there is no such key; it is {table}.{found[1]}.'
+  # Below 0.4 the nearest keys have nothing to do with it.
   near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
   if near:
     return f'there is no such key; did you mean {" or ".join(near)}?'

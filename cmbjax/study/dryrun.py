@@ -79,6 +79,7 @@ def describe(
     f'Time: about {costs.seconds:.0f} s, {readable(costs.seconds)}, for the '
     f'training ({costs.measured}).',
   ]
+  # Times were measured on idle cores.
   load, cores = os.getloadavg()[0], os.cpu_count() or 1
   if cost.on_cpu() and load > cores / 2:
     out.append(

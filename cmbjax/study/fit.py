@@ -57,7 +57,7 @@ def fit(
 ) -> Fitted:
   """Trains a network for each fold and seed on your own patches.
 
-  Run again with the same arguments it goes on where it was, or takes what is
+  Run again with the same arguments it continues where it was, or takes what is
   there.
 
   Args:
@@ -68,7 +68,7 @@ def fit(
     workdir: gets models/fitted, which `cmbjax.load` and `cmbjax detect
       --weights` take, and the state of an unfinished training.
     settings: dotted keys of configs/base.py, such as {'train.epochs': 3}.
-    start: weights to go on from, fold by fold, as `cmbjax.load` takes them;
+    start: weights to start from, fold by fold, as `cmbjax.load` takes them;
       nobody of these patches may be among those they learned from, which you
       have to know: arrays have no names of people. None: fresh weights.
 
@@ -135,17 +135,7 @@ def _study(config, start: pathlib.Path | None) -> Study:
     recipes[_START] = resolve.recipe(config, _START, one, start)
   mine = Strategy(NAME, learns=(_COHORT,), starts=first)
   recipes[NAME] = resolve.recipe(config, NAME, mine)
-  return Study(
-    config=config,
-    recipes=recipes,
-    reported=(NAME,),
-    cohorts={},
-    labels={},
-    tests=(),
-    numbers={},
-    claims=(),
-    paper='',
-  )
+  return Study(config, recipes, reported=(NAME,))
 
 
 def _material(config, patches, label, subject) -> Material:
@@ -197,6 +187,7 @@ def _examples(patches, label, subject) -> examples.Examples:
     subject=subject,
     scan=subject,
     key=np.array(keys, str),
+    # Of places and sizes nothing is known, and training asks for none.
     centre=np.zeros((count, 3), np.int32),
     centre_mm=np.full((count, 3), np.nan, np.float32),
     spacing_mm=np.full((count, 3), np.nan, np.float32),

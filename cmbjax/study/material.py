@@ -1,4 +1,4 @@
-"""Cohorts to examples, and to who may be used for what.
+"""Cohorts to examples, and to which of them may be used for what.
 
 Rule: a person is on one side of every split, in all cohorts and in the
 pretraining too. Who is one person: the same simulated subject of one seed; of
@@ -22,7 +22,7 @@ from cmbjax.training import hosts
 
 
 class Material(NamedTuple):
-  """All examples of all cohorts, and who may be used for what."""
+  """All examples of all cohorts, and which may be used for what."""
 
   examples: examples_lib.Examples
   scans: examples_lib.Scans
@@ -69,7 +69,7 @@ def find_cohorts(
 
 
 def check_people(study: Study) -> dict[str, int]:
-  """Refuses people who do not fit, before anything is simulated or built.
+  """Refuses people on two sides of a split, before anything is made.
 
   Returns:
     How many subjects each cohort has.

@@ -63,7 +63,7 @@ def check_layers(points: Sequence[Point]) -> None:
   """
   for point in points:
     for recipe in point.study.trained:
-      if recipe.rows[0].frozen:
+      if recipe.rows[0].frozen:  # the same in all rows of a recipe
         replicas.trainable(recipe.rows, _shapes(recipe.config))
 
 
@@ -132,6 +132,7 @@ def check_given(study: Study) -> None:
         f'{recipe.name}: {known["model"]} is not the code that its weights '
         f'({recipe.folder}) were trained with; results may be off.'
       )
+    # Last, because it reads all of the files.
     checkpoint.check_weights(recipe.folder)
 
 

@@ -78,8 +78,8 @@ def plan(
 
   Args:
     points: see `resolve.points`.
-    data: what stands for the examples and folds of some cohorts, by their
-      names; None: the names do.
+    data: content of the examples and folds of some cohorts, by their names;
+      None: the names are enough.
   """
   at: dict[tuple[str, str], Planned] = {}
   known: dict[str, Planned] = {}
@@ -121,7 +121,7 @@ def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
 
   Args:
     recipe: what is trained.
-    data: what stands for its examples and folds.
+    data: content of its examples and folds, or names of its cohorts.
     source: fingerprint of the weights that it starts from; None: fresh ones.
   """
   config = recipe.config

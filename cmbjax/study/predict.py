@@ -283,6 +283,7 @@ def _kept(
 ) -> np.ndarray:
   """What was predicted before by the same networks, or `predict` of now."""
   path = shop.workdir / 'predictions' / f'{name}.npz'
+  # The form of the convolution is left out: it changes the last bits alone.
   how = config.evaluation.mirrored, config.model.name, config.model.dtype
   mark = files.digest(*mark, how, source_of(config, 'model.name'))
   likelihood = _known_likelihood(path, mark)

@@ -90,6 +90,7 @@ def check(
   for point in points:  # networks may differ between them
     networks.check_given(point.study)
   given = material.check_people(study)
+  # Examples are known by their cohorts alone: none is built yet.
   plan = plan_lib.plan(points)
   costs = cost.costs(study, plan.calls, workdir, given)
   cost.check_memory(costs)

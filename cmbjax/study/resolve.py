@@ -148,7 +148,7 @@ def _given(
 ) -> dict[str, pathlib.Path]:
   """Folders of the strategies whose weights are given.
 
-  `config.pretrained` stands for the one that others start from.
+  `config.pretrained` gives those of the one that others start from.
   """
   given = {
     n: (f'study.strategies.{n}.weights', s.weights)

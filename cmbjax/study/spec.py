@@ -153,12 +153,14 @@ class Study:
   config: 'ConfigDict'
   recipes: Mapping[str, Recipe]
   reported: tuple[str, ...]
-  cohorts: Mapping[str, Cohort]
-  labels: Mapping[str, str]
-  tests: tuple[str, ...]
-  numbers: Mapping[tuple[str, str], int]
-  claims: tuple[Claim, ...]
-  paper: str
+  cohorts: Mapping[str, Cohort] = dataclasses.field(default_factory=dict)
+  labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  tests: tuple[str, ...] = ()
+  numbers: Mapping[tuple[str, str], int] = dataclasses.field(
+    default_factory=dict
+  )
+  claims: tuple[Claim, ...] = ()
+  paper: str = ''
 
   @property
   def trained(self) -> tuple[Recipe, ...]:

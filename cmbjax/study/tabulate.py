@@ -193,6 +193,7 @@ def protocol(scans: examples_lib.Scans) -> str:
     different ones and the range of each value: '12 protocols: 1.5–7 T, ...'.
   """
   facts = np.column_stack([scans.field_t, scans.echo_time_s, scans.spacing_mm])
+  # Rounded: headers differ in the last digits from scan to scan.
   different = len({tuple(f'{v:.3g}' for v in scan) for scan in facts})
   parts = [
     _range('{} T', scans.field_t),

@@ -141,7 +141,7 @@ def _train_group(
     if hosts.is_writer():
       known['log'] = sealed.sha256(folder / LOG)
     checkpoint.save_weights(folder, mine, known)
-  if hosts.is_writer():  # the weights are there: nothing to go on from
+  if hosts.is_writer():  # the weights are there: nothing is left to resume
     shutil.rmtree(common / 'checkpoints', ignore_errors=True)
     if len(group) > 1:
       shutil.rmtree(common)
@@ -230,7 +230,7 @@ def make_job(one: Planned, material: Material) -> loop.Job:
 
 
 def data_of(material: Material, study: Study) -> dict[tuple[str, ...], list]:
-  """What stands for examples and folds in fingerprints, by their cohorts."""
+  """Content of examples and folds for fingerprints, by their cohorts."""
   out = {}
   for learns in {one.strategy.learns for one in study.trained}:
     pool = material.trainable(learns)
@@ -250,7 +250,7 @@ def first_weights(
   material: Material,
   source: Trained | None,
 ) -> replicas.Weights:
-  """Fresh weights, or transferred ones: fold k goes on from fold k.
+  """Fresh weights, or transferred ones: fold k starts from fold k.
 
   Args:
     network: the Flax module.

@@ -30,7 +30,7 @@ _BESIDE_BYTES = 1 << 18  # names, shapes and places of the arrays
 
 
 class Restored(NamedTuple):
-  """The state where an epoch begins, or goes on; leaves are numpy."""
+  """The state where an epoch begins, or is resumed; leaves are numpy."""
 
   epoch: int
   state: Any
@@ -122,7 +122,7 @@ def read_record(folder: pathlib.Path) -> dict:
   """`weights.json` of a weights folder.
 
   Raises:
-    NoInputError: there is no such folder, or it holds no weights.
+    NoInputError: the folder does not exist, or holds no weights.
     InputError: it is not what was written.
   """
   path = _list_of(pathlib.Path(folder) / 'weights')
@@ -153,8 +153,8 @@ def check_weights(folder: pathlib.Path) -> None:
 def load_weights(folder: pathlib.Path) -> Weights:
   """All arrays of a weights folder as numpy, with their own shapes.
 
-  Those that came with cmbjax are stored in half precision, see `weights.pack`,
-  and are given in single precision as all others.
+  The bundled ones are stored in half precision, see `weights.pack`, and are
+  returned in single precision as all others.
 
   Raises:
     InputError: a file is missing or is not what was written.

@@ -66,7 +66,7 @@ def out_of_fold(
   a little better than likelihoods of new subjects.
 
   Args:
-    job: who was held out of what.
+    job: its folds, and the rows that held them out.
     patches: all examples, on the device.
     weights: of the job's R replicas, leaves [R, ...].
     runner: how replicas are run.
@@ -87,7 +87,7 @@ def out_of_fold_each(
   """As `out_of_fold`, each network alone: [R, n], NaN where it was trained.
 
   Args:
-    job: who was held out of what.
+    job: its folds, and the rows that held them out.
     patches: all examples, on the device.
     weights: of the job's R replicas, leaves [R, ...].
     runner: how replicas are run.

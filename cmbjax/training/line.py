@@ -1,4 +1,4 @@
-"""A line between the processes of one run: all go on, or all end.
+"""A line between the processes of one run: all continue, or all end.
 
 Rule: process 0 holds one TCP connection to each of the others. Whoever fails
 says why before it ends; a connection that breaks without a word means that a
@@ -301,7 +301,9 @@ class Line:
       self._over = value[0] == _END  # before anyone can be gone
     full = [values[i] for i in range(self._processes)]
     self._send({'round': number, 'values': full})
-    self._fill(number, full)  # now the main thread goes on, perhaps to the end
+    self._fill(
+      number, full
+    )  # now the main thread continues, perhaps to the end
 
   def _fill(self, number: int, values: list) -> None:
     with self._changed:

@@ -85,7 +85,7 @@ def train_together(
   save_every_s: float = 0.0,
   observer: watch.Observer | None = None,
 ) -> list[Weights]:
-  """Trains the rows of all jobs in one program, or goes on where it was.
+  """Trains the rows of all jobs in one program, or resumes them.
 
   Args:
     jobs: what to train; all have the same batch size.
@@ -234,7 +234,7 @@ def run_epoch(
 
   Args:
     jobs: what is trained.
-    state: where the epoch begins, or goes on.
+    state: where the epoch begins, or is resumed.
     patches: all examples, on the device.
     runner: how replicas are run.
     values: what steers each row.
@@ -278,7 +278,7 @@ class _Saver:
     self._last, self._saved = time.monotonic(), saved
 
   def offer(self, epoch: int, state: State, *, force: bool) -> None:
-    """`state` is where epoch number `epoch` begins, or goes on."""
+    """`state` is where epoch number `epoch` begins, or is resumed."""
     stop = hosts.agree(preemption.requested())
     due = time.monotonic() - self._last >= self._every_s
     # All processes decide alike, because all of them write.
@@ -308,7 +308,7 @@ def epoch_after(first: int, logs: Sequence[EpochLog]) -> int:
 def _check_finite(jobs: Sequence[Job], state: State) -> None:
   """Says which rows learned nothing.
 
-  Points of a sweep are only said: the others go on, and these are not chosen.
+  Points of a sweep are only named: the others continue.
 
   Raises:
     InputError: all of them.

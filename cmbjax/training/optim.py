@@ -94,7 +94,7 @@ def find_optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
       has one, `weight_decay`; both are traced numbers inside the step.
 
   Raises:
-    InputError: there is none, or it cannot be used so.
+    InputError: it does not exist, or cannot be used like this.
   """
   key = 'config.train.optimizer'
   must = (
@@ -118,7 +118,7 @@ def find_schedule(name: str) -> Callable[..., optax.Schedule]:
       of the replica where it takes them by name.
 
   Raises:
-    InputError: there is none, or it gives no usable rates.
+    InputError: it does not exist, or gives no usable rates.
   """
   found = plugins.find(name, key=_SCHEDULE, known=SCHEDULES)
   _rates(name, found, **_TRIAL)

@@ -236,6 +236,7 @@ def frozen_norms(may_change: Weights) -> dict:
   flat = traverse_util.flatten_dict(may_change.batch_stats)
   return traverse_util.unflatten_dict(
     {
+      # 1 is frozen, where the mask says what may change.
       (*path[:-1], 'norm'): 1.0 - mask.astype(jnp.float32)
       for path, mask in flat.items()
     }
@@ -263,7 +264,7 @@ def find_loss(name: str) -> Callable:
       microbleeds multiplies it afterwards.
 
   Raises:
-    InputError: there is none, or it gives something else.
+    InputError: it does not exist, or gives something else.
   """
   key, must = (
     'config.train.loss',

@@ -72,7 +72,7 @@ def rates_of(jobs: Sequence[Job], state: State, epoch: int) -> np.ndarray:
   """Learning rates of the steps of one epoch, float32 [num, most steps].
 
   They follow from the number of the step and from the plateau alone, so that
-  a training that goes on has the same.
+  a resumed training has the same.
 
   Args:
     jobs: what is trained.

@@ -134,7 +134,7 @@ def forward(network: Any) -> Callable:
 
   def run(patches, weights, index):
     image = patches.image[index].astype(jnp.float32)
-    image = augment.centre_crop(image)
+    image = augment.centre_crop(image)  # what no augmentation leaves
     return network.apply(weights._asdict(), image, train=False)
 
   return run

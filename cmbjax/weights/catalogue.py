@@ -1,4 +1,4 @@
-"""Which weights came with cmbjax, where they lie, and which are taken.
+"""Which weights are bundled with cmbjax, where they are, and the default.
 
 Rule: a name of `NAMES` always means the shipped weights, anything else is a
 folder; nothing is ever downloaded.
@@ -43,6 +43,7 @@ def resolve(given: str | os.PathLike | None) -> pathlib.Path:
   """
   if given is None:
     return folder(DEFAULT)
+  # A folder of that name is meant by './7t'.
   if isinstance(given, str) and given in NAMES:
     return folder(given)
   if not pathlib.Path(given).exists():

@@ -114,6 +114,7 @@ def in_half(weights: Weights) -> Weights:
       raise InputError(f'params/{name}: does not fit into float16.')
     return half
 
+  # Statistics are few, and a variance can be beyond float16.
   params = jax.tree_util.tree_map_with_path(rounded, weights.params)
   return weights._replace(params=params)
 

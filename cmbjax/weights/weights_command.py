@@ -1,4 +1,4 @@
-"""`cmbjax weights`: which networks came with cmbjax, and are they whole."""
+"""`cmbjax weights`: which networks are bundled, and are they whole."""
 
 import argparse
 import pathlib
