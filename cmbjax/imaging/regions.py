@@ -1,6 +1,6 @@
 """Points of a scan to the rating regions of MARS, with how sure that is.
 
-Rule: a region is told together with its distance to the next one; where
+Rule: a region is given together with its distance to the next one; where
 registration could have put a lesion on the wrong side of a border between
 lobar, deep and infratentorial, it is not certain.
 
@@ -72,7 +72,7 @@ class Atlas(NamedTuple):
 
 
 class Place(NamedTuple):
-  """Where one lesion lies.
+  """Where one lesion is.
 
   Attributes:
     region: name of the region, or 'outside'.
@@ -301,7 +301,7 @@ def _place(voxels_mm, world_to_mni, atlas: Atlas, margin_mm) -> Place:
   location_mm = float(atlas.to_location_mm[at][0])
   agrees = atlas.labels[at][0] == label
   known = atlas.locations[label] != 'unknown'
-  if not agrees:  # a hollow or bent lesion: its middle lies across a border
+  if not agrees:  # a hollow or bent lesion: its middle is across a border
     region_mm = 0.0
     if (
       not known

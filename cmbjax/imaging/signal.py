@@ -43,7 +43,7 @@ class Signal:
 
   magnitude: np.ndarray  # float32
   phase: np.ndarray  # float32 rad
-  grid: volume.Volume  # where it lies; results are written like this
+  grid: volume.Volume  # where it is; results are written like this
   echo_times_s: tuple[float, ...] | None  # ascending
   field_t: float | None
   notes: tuple[str, ...]  # what was repaired or assumed
