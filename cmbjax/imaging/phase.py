@@ -118,9 +118,9 @@ def _homodyne(magnitude, phase, spacing_mm, sigma_mm):
 def _low_pass(image, spacing_mm, sigma_mm):
   """Hann window along y and x of a real slab [z, Y, X].
 
-  The cosine transform continues beyond the edges like a mirror, so tissue that a
-  field of view cuts off never meets that of the other side. Waves outside the
-  window are not computed at all.
+  The cosine transform continues beyond the edges like a mirror, so tissue that
+  a field of view cuts off never meets that of the other side. Waves outside
+  the window are not computed at all.
   """
   sizes = image.shape[1:]
   windows = [
