@@ -38,15 +38,21 @@ PLACES = [
 ]
 
 
+def region_of(points_mm, world_to_mni, **how):
+  """Places of points, each a lesion of one voxel."""
+  points = np.reshape(points_mm, (-1, 1, 3))
+  return regions.region_of_lesions(list(points), world_to_mni, **how)
+
+
 @pytest.mark.parametrize(('point', 'region', 'location'), PLACES)
 def test_textbook_places(point, region, location):
-  place = regions.region_of(point, SAME)[0]
+  place = region_of(point, SAME)[0]
   assert (place.region, place.location) == (region, location)
   side = (
     'midline' if abs(point[0]) <= 2 else 'right' if point[0] > 0 else 'left'
   )
   assert place.side == side
-  mirrored = regions.region_of(np.array(point) * [-1, 1, 1], SAME)[0]
+  mirrored = region_of(np.array(point) * [-1, 1, 1], SAME)[0]
   assert mirrored.region == region
   assert mirrored.margin_mm == pytest.approx(place.margin_mm)
 
@@ -77,15 +83,15 @@ def test_margin_is_the_distance_to_the_next_region():
 
 
 def test_uncertain_near_a_border_of_another_location():
-  deep = regions.region_of((26, 2, 2), SAME, margin_mm=3.0)[0]
+  deep = region_of((26, 2, 2), SAME, margin_mm=3.0)[0]
   assert deep.certain
   assert deep.margin_mm < deep.location_margin_mm  # external capsule first
-  wide = regions.region_of((26, 2, 2), SAME, margin_mm=25.0)[0]
+  wide = region_of((26, 2, 2), SAME, margin_mm=25.0)[0]
   assert not wide.certain
 
 
 def test_outside_of_the_brain():
-  near, far, lost = regions.region_of(
+  near, far, lost = region_of(
     [(20, -108, 2), (0, 0, 300), (np.nan, 0, 0)], SAME
   )
   assert near.region == 'occipital'
@@ -121,7 +127,7 @@ def own_atlas(folder, table=None):
 def test_a_map_of_ones_own(tmp_path):
   table = 'index\tname\tlocation\n1\tRight half\tlobar\n7\tLeft half\tdeep\n'
   atlas = regions.load_atlas(own_atlas(tmp_path, table))
-  right, left, border = regions.region_of(
+  right, left, border = region_of(
     [(20, 0, 0), (-20, 0, 0), (1, 0, 0)], SAME, atlas=atlas
   )
   assert (right.region, right.location) == ('Right half', 'lobar')
@@ -133,7 +139,7 @@ def test_a_map_of_ones_own(tmp_path):
 
 def test_a_map_without_names(tmp_path):
   atlas = regions.load_atlas(own_atlas(tmp_path))
-  place = regions.region_of((-20, 0, 0), SAME, atlas=atlas)[0]
+  place = region_of((-20, 0, 0), SAME, atlas=atlas)[0]
   assert (place.region, place.location) == ('label 7', 'unknown')
   assert place.certain  # of its region
 
@@ -201,7 +207,7 @@ def test_agreement_with_the_mars_atlas(real_data):
 def test_iron_nuclei_lie_in_their_region(real_data, numbers, region):
   path = real_data('deep_grey/7TAmi_DGN_0.5_MNI_nlin_SyN.nii.gz')
   for number in numbers:
-    assert regions.region_of(_centres(path)[number], SAME)[0].region == region
+    assert region_of(_centres(path)[number], SAME)[0].region == region
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cmbjax.candidates import growing
 from cmbjax.candidates.detector import flatten
 from cmbjax.candidates.gates import Gates
 
-LARGEST_MM = 10.0  # above this it is no microbleed (Gregoire 2009, MARS)
+LARGEST_MM = 10.0  # above this it is not a microbleed (Gregoire 2009, MARS)
 REACH_MM = 12.0  # how far a lesion larger than that is followed
 MICROBLEED, LARGE = 'microbleed', 'macro or cavernoma'
 
@@ -182,7 +182,7 @@ def _grow(image, mask, *, centre, spacing_mm, gates, jobs):
 
 
 _FULL = 0.4  # of the growth sphere: more than any vessel through it fills
-_INSIDE = 0.5  # of the local brain: so dark a shell lies within a lesion
+_INSIDE = 0.5  # of the local brain: so dark a shell is within a lesion
 
 
 _RIM = 1.5  # from core to half maximum, in voxels or mm, the larger ones

@@ -1,7 +1,7 @@
 """A folder of DICOM files to a BIDS folder of scans without names.
 
 Rule: no name, number or date of a person is in anything that is written. A
-subject is called by a keyed digest; the key lies in the result's
+subject is called by a keyed digest; the key is in the result's
 `.dicom-key`, so that a second run gives the same names. Delete it before the
 folder is given away.
 """
@@ -33,7 +33,7 @@ def convert(
 ) -> list[ScanFiles]:
   """Converts the susceptibility-weighted scans below a DICOM folder.
 
-  Magnitude, phase and finished SWI of each examination are told apart by
+  Magnitude, phase and finished SWI of each examination are distinguished by
   ImageType and the names that GE, Siemens and Philips give them, and those on
   one grid belong together. A person with several examinations gets sessions,
   in the order of time.

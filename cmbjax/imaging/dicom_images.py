@@ -62,7 +62,7 @@ def converted(tool: str, series: Series, folder: pathlib.Path) -> list[Image]:
   Args:
     tool: path of dcm2niix.
     series: it may share its folder with others.
-    folder: does not exist yet; what is written lies in it and beside it.
+    folder: does not exist yet; what is written is in it and beside it.
 
   Raises:
     InputError: nothing came out.

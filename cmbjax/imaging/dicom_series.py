@@ -243,7 +243,7 @@ def _walk(folder):
     folders.sort()
     for name in sorted(names):
       path = pathlib.Path(root, name)
-      # A pipe has no end; a link that leads nowhere is no file.
+      # A pipe has no end; a link that leads nowhere is not a file.
       if name != 'DICOMDIR' and not name.startswith('.') and path.is_file():
         yield path
 

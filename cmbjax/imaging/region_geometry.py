@@ -181,7 +181,7 @@ def _draw_deep(region, x, y, z, *, template, middle) -> None:
   # Tissue moves the edge of a nucleus by up to 2.5 mm.
   grow = 2.5 * (template.grey[middle:] - white)
   _set(region, cortical & (z > -22), 'deep white matter')
-  # Nothing lobar lies between the midline and the insula, nor within the
+  # Nothing lobar is between the midline and the insula, nor within the
   # callosal arc.
   medial = x < np.interp(y, (-28, -10, 10, 24), (30, 32, 31, 22))
   heart = medial & (z > -8) & (z < 22) & (y > -28) & (y < 24)

@@ -1,6 +1,6 @@
 """Points of a scan to the rating regions of MARS, with how sure that is.
 
-Rule: a region is told together with its distance to the next one; where
+Rule: a region is given together with its distance to the next one; where
 registration could have put a lesion on the wrong side of a border between
 lobar, deep and infratentorial, it is not certain.
 
@@ -72,7 +72,7 @@ class Atlas(NamedTuple):
 
 
 class Place(NamedTuple):
-  """Where one lesion lies.
+  """Where one lesion is.
 
   Attributes:
     region: name of the region, or 'outside'.
@@ -238,28 +238,6 @@ def _to_border(labels, spacing) -> np.ndarray:
   return (away + float(spacing.min()) / 2).astype(np.float32)
 
 
-def region_of(
-  points_mm: np.ndarray,
-  world_to_mni: np.ndarray,
-  *,
-  atlas: Atlas | None = None,
-  margin_mm: float = MARGIN_MM,
-) -> list[Place]:
-  """Regions of points.
-
-  Args:
-    points_mm: [N, 3] world mm of the scan (RAS).
-    world_to_mni: [4, 4] of the registration; the identity for MNI points.
-    atlas: None: the drawn map.
-    margin_mm: a border nearer than this makes a place uncertain.
-  """
-  points_mm = np.asarray(points_mm, float).reshape(-1, 3)
-  groups = points_mm[:, None, :]
-  return region_of_lesions(
-    list(groups), world_to_mni, atlas=atlas, margin_mm=margin_mm
-  )
-
-
 def region_of_lesions(
   lesions_mm: list[np.ndarray],
   world_to_mni: np.ndarray,
@@ -271,7 +249,9 @@ def region_of_lesions(
 
   Args:
     lesions_mm: [n, 3] world mm of the voxels, one array per lesion.
-    world_to_mni, atlas, margin_mm: as of `region_of`.
+    world_to_mni: [4, 4] of the registration; the identity for MNI points.
+    atlas: None: the drawn map.
+    margin_mm: a border nearer than this makes a place uncertain.
 
   Returns:
     One place per lesion; of equal shares infratentorial goes before deep
@@ -301,7 +281,7 @@ def _place(voxels_mm, world_to_mni, atlas: Atlas, margin_mm) -> Place:
   location_mm = float(atlas.to_location_mm[at][0])
   agrees = atlas.labels[at][0] == label
   known = atlas.locations[label] != 'unknown'
-  if not agrees:  # a hollow or bent lesion: its middle lies across a border
+  if not agrees:  # a hollow or bent lesion: its middle is across a border
     region_mm = 0.0
     if (
       not known

@@ -157,7 +157,7 @@ def min_ip(
 
 
 def slice_axis(spacing_mm: Sequence[float]) -> int:
-  """The axis with the thickest voxels; z when no other stands out."""
+  """The axis with the thickest voxels; z when no other is much thicker."""
   longest = int(np.argmax(spacing_mm))
   return longest if spacing_mm[longest] > _THICK * spacing_mm[2] else 2
 

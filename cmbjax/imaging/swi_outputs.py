@@ -1,6 +1,6 @@
 """An SWI to its files, and to the settings that make it again.
 
-Rule: what lies beside the SWI is enough to make it again.
+Rule: what is beside the SWI is enough to make it again.
 """
 
 import dataclasses

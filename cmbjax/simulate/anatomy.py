@@ -1,6 +1,6 @@
 """The tissue atlas to one person's head: size, pose, folds, iron.
 
-Rule: a head is drawn on a 1 mm grid whose node (i, j, k) lies at i, j, k mm
+Rule: a head is drawn on a 1 mm grid whose node (i, j, k) is at i, j, k mm
 of the grid frame; features are placed in MNI mm and carried over by the same
 warp as the tissue.
 """
@@ -27,7 +27,7 @@ class SimulatedHead:
     iron_ppm: [X, Y, Z] float32 susceptibility of the nuclei.
     region: [X, Y, Z] uint8.
     mni: [3, X, Y, Z] float32 MNI mm of each node.
-    frame: how the person lies over the templates.
+    frame: the place of the person over the templates.
     b0: unit vector of the main field in the grid frame.
   """
 
@@ -53,7 +53,7 @@ class SimulatedHead:
     ) + self._beyond(points_mm)
 
   def _beyond(self, points_mm) -> np.ndarray:
-    # Outside the grid the affine part goes on.
+    # Outside the grid the affine part continues.
     last = np.array(self.mask.shape, np.float32) - 1
     return (points_mm - np.clip(points_mm, 0, last)) @ self.matrix.T
 
@@ -110,7 +110,7 @@ def displacement(knots, shape, *, origin, step=1.0) -> np.ndarray:
 
 
 class HeadFrame(NamedTuple):
-  """How one person lies over the templates."""
+  """The place of one person over the templates."""
 
   matrix: np.ndarray  # [3, 3], grid mm to MNI mm
   knots: np.ndarray  # of the displacement

@@ -114,34 +114,31 @@ def _intensity(swi, labels, mask, index) -> float:
 
 
 def _compare(rows, cohort, num_subjects) -> RealismCheck:
-  def column(name):
-    return np.array([float(row[name]) for row in rows])
-
   popcorn = np.array(['popcorn' in row['type'] for row in rows])
   small = ~popcorn if (~popcorn).any() else popcorn
-  diameter = np.quantile(column('diameter_mm')[small], QUANTILES)
-  intensity = np.quantile(column('intensity')[small], QUANTILES)
-  elongation = np.quantile(column('elongation')[small], QUANTILES)
-  flatness = np.quantile(column('flatness')[small], QUANTILES)
+
+  def quantiles(name):
+    values = np.array([float(row[name]) for row in rows])
+    return np.quantile(values[small], QUANTILES)
+
+  diameter = quantiles('diameter_mm')
   where = [row['region'] for row in rows]
-  shares = {name: where.count(name) / len(where) for name in REGION_SHARES}
-  off = diameter[1:4] / REAL_DIAMETER_MM[1:4] - 1
   result = RealismCheck(
-    diameter,
-    intensity,
-    elongation,
-    flatness,
-    shares,
-    len(rows) / num_subjects,
-    off,
-    '',
+    diameter_mm=diameter,
+    intensity=quantiles('intensity'),
+    elongation=quantiles('elongation'),
+    flatness=quantiles('flatness'),
+    shares={n: where.count(n) / len(where) for n in REGION_SHARES},
+    per_subject=len(rows) / num_subjects,
+    off=diameter[1:4] / REAL_DIAMETER_MM[1:4] - 1,
+    text='',
   )
   return result._replace(text=_text(result, cohort, len(rows), num_subjects))
 
 
 def _text(result: RealismCheck, cohort, count, num_subjects) -> str:
-  def row(name, values, form='{:8.2f}'):
-    return f'{name:<38}' + ''.join(form.format(v) for v in values)
+  def row(name, values):
+    return f'{name:<38}' + ''.join(f'{v:8.2f}' for v in values)
 
   lines = [
     f'Simulated cohort {cohort}: {count} lesions in {num_subjects} subjects',

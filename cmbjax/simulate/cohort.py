@@ -1,7 +1,7 @@
 """A cohort of simulated subjects as a BIDS folder, one subject per process.
 
 Rule: subject n is the same whether 10 or 100 are made, and a subject folder
-is either whole or absent, so a run that was stopped goes on where it ended.
+is either whole or absent, so a run that was stopped continues where it ended.
 Every subject has a list of the hashes of its files, and is compared with it
 before it is used again.
 """

@@ -81,7 +81,7 @@ def trilinear(images, index):
 def cubic_matrix(num_out, num_in, *, step, offset=0.0) -> np.ndarray:
   """Keys cubic interpolation [num_out, num_in] from nodes 0, 1, 2, ...
 
-  Output i lies at i * step + offset; beyond the border the edge is repeated.
+  Output i is at i * step + offset; beyond the border the edge is repeated.
 
   Args:
     num_out: nodes of the result.

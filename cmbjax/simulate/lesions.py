@@ -167,7 +167,7 @@ def effect(
     echo_times_s: of all echoes.
 
   Returns:
-    The box and its factors; None when it lies outside the grid.
+    The box and its factors; None when it is outside the grid.
   """
   spacing = np.asarray(spacing_mm, np.float32)
   spheres = deposit.spheres
@@ -252,7 +252,7 @@ class Placer:
   def __init__(
     self, head: anatomy.SimulatedHead, *, low_mm, high_mm, dose=None
   ):
-    """z of centres lies within low_mm..high_mm; `dose` is a 2 mm weight."""
+    """z of centres is within low_mm..high_mm; `dose` is a 2 mm weight."""
     edge = ndimage.distance_transform_edt(head.mask[::2, ::2, ::2]) * 2
     allowed = edge > 3.0
     allowed &= head.csf[::2, ::2, ::2] < 0.25

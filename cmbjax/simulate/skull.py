@@ -1,6 +1,6 @@
-"""What lies round the brain: skull, scalp, muscles, eyes, air, face, neck.
+"""What is round the brain: skull, scalp, muscles, eyes, air, face, neck.
 
-Rule: the shells follow the distance to this person's brain, the rest stands
+Rule: the shells follow the distance to this person's brain, the rest is
 in MNI mm; signal and susceptibility come from the same shares of tissue.
 """
 
@@ -71,7 +71,7 @@ class Surroundings(NamedTuple):
 class SkullPlan(NamedTuple):
   """What one person's surroundings are drawn from.
 
-  Images are [X, Y, Z] on the 2 mm grid; node 0 lies at `-PAD * STEP_MM`.
+  Images are [X, Y, Z] on the 2 mm grid; node 0 is at `-PAD * STEP_MM`.
   """
 
   mni: np.ndarray  # [3, X, Y, Z]
@@ -94,7 +94,7 @@ def draw_plan(rng, head) -> SkullPlan:
   soft = ndimage.map_coordinates(atlas.mask, index, order=1)
   brain = soft > 0.5
   far = ndimage.distance_transform_edt(~brain).astype(np.float32) * STEP_MM
-  # The edge of a binary image lies half a step outside of its nodes.
+  # The edge of a binary image is half a step outside of its nodes.
   depth = ndimage.gaussian_filter(far, 0.8) - np.float32(0.7)
   smooth = ndimage.gaussian_filter(np.minimum(far[::2, ::2, ::2], 40), 2.0)
   smooth = grids.refine(smooth, shape, step=(0.5,) * 3)

@@ -1,7 +1,7 @@
 """A head to maps of signal, decay and field on the fine grid.
 
 Rule: everything is noise-free and in the grid frame, whose node (i, j, k)
-of the fine grid lies at (i, j, k) * fine_mm.
+of the fine grid is at (i, j, k) * fine_mm.
 """
 
 from typing import NamedTuple
