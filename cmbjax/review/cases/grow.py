@@ -85,7 +85,13 @@ def grow(
     own = np.zeros_like(own)
   index = np.argwhere(own).reshape(-1, 3) + [b.start for b in box]
   voxels = np.ravel_multi_index(tuple(index.T), shape, order='F')
-  tool = {
+  tool = _tool(gates, radius_mm, least_contrast)
+  tool |= {'contrast': round(contrast, 4), 'ijk': [int(v) for v in ijk]}
+  return Grown(np.sort(voxels), tool)
+
+
+def _tool(gates, radius_mm, least_contrast) -> dict[str, Any]:
+  return {
     'name': 'grow',
     'radius_mm': float(radius_mm),
     'level': gates.level,
@@ -93,10 +99,7 @@ def grow(
     'seed_mm': gates.seed_mm,
     'shell_mm': list(gates.shell_mm),
     'least_contrast': float(least_contrast),
-    'contrast': round(contrast, 4),
-    'ijk': [int(v) for v in ijk],
   }
-  return Grown(np.sort(voxels), tool)
 
 
 def _box(ijk, shape, spacing_mm, reach_mm):
