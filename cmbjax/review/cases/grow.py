@@ -15,8 +15,8 @@ from cmbjax.candidates import segmentation
 from cmbjax.candidates.gates import Gates
 from cmbjax.errors import InputError
 
-RADIUS_MM = 6.0  # default
-RADII_MM = (1.0, 15.0)
+RADIUS_MM = 6.0  # default; microbleeds are up to 10 mm wide (Greenberg 2009)
+RADII_MM = (1.0, 15.0)  # below it is one voxel, above it is no microbleed
 LEAST_CONTRAST = Gates().min_contrast  # of a candidate, too
 _AROUND_MM = 14.0  # of tissue, for its usual brightness
 _DARK = 0.3  # of that: not tissue, when there is much of it
@@ -53,7 +53,7 @@ def grow(
       has no outline that means anything; 0: always one, of a voxel or more.
 
   Raises:
-    InputError: the voxel lies outside, is not free, or the radius is not
+    InputError: the voxel is outside, is not free, or the radius is not
       allowed.
   """
   low, high = RADII_MM
@@ -127,6 +127,7 @@ def _within(own, seed, spacing_mm, radius_mm):
   """What of the outline is in the sphere and hangs together there."""
   axes = np.ogrid[tuple(slice(n) for n in own.shape)]
   squares = [((a - s) * d) ** 2 for a, s, d in zip(axes, seed, spacing_mm)]
+  # A little more, or a voxel on the sphere is in on one computer only.
   own = own & (sum(squares) <= (radius_mm + 1e-6) ** 2)
   pieces, count = ndimage.label(own)
   if count == 0:

@@ -36,6 +36,7 @@ def rater_label(name: str) -> str:
       f'--rater: {checks.short(name)} has a letter outside A-Z, a-z, 0-9; '
       'spell it with these.'
     )
+  # A BIDS label: the mask of this reader has it in its name.
   label = re.sub('[^A-Za-z0-9]', '', name)
   if not label:
     raise InputError(

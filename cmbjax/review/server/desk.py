@@ -24,9 +24,10 @@ from cmbjax.review.log.opening import Terms, new_header
 from cmbjax.review.server import opened as opened_lib
 from cmbjax.review.server.opened import NotThere, Opened
 
-MOST_OPEN = 3  # cases whose voxels are kept
+MOST_OPEN = 3  # cases whose voxels are kept; each has some 300 MB
 PLACE, SETTINGS = 'place.json', 'settings.json'
 ADJUDICATION = 'adjudication.json'
+# What a page remembers for itself is a few numbers, not a store.
 MOST_PLACE_BYTES = 4096
 MOST_SETTINGS_BYTES = 16_384
 
@@ -106,7 +107,7 @@ class Desk:
         known = number in self._open or number in self._ready
       if known or self.closing:
         return
-      with contextlib.suppress(InputError):  # who opens it will be told
+      with contextlib.suppress(InputError):  # who opens it sees why
         loaded = cases_lib.load(self.cases[number])
         with self._order:
           self._ready = {number: loaded}  # one, so that memory stays small

@@ -61,7 +61,7 @@ class Opened:
       return self.shown[name]
 
   def brain(self) -> np.ndarray:
-    """The brain, uint8 [X, Y, Z]; found anew each time, in some seconds.
+    """The brain, uint8 [X, Y, Z]; found each time, in some seconds.
 
     Raises:
       InputError: there is none, or its mask does not fit.
