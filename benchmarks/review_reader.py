@@ -3,7 +3,7 @@
   python benchmarks/review_reader.py [--candidates 300] [--decisions 100]
 
 A scripted reader opens one made-up scan of 512 x 512 x 144 voxels with many
-candidates in a real headless Chromium without WebGL and without a GPU, on a
+candidates in a real headless Chromium without a GPU, on a
 real `cmbjax review`, and judges them by keyboard. Nothing here says how long a
 person needs to look; it is what the program adds to that.
 """

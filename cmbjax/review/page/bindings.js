@@ -69,7 +69,7 @@ export class Bindings {
   hear(event) {
     if (!this.waiting) return;
     const bare = !event.ctrlKey && !event.metaKey && !event.altKey;
-    if (event.key === 'Tab' && bare) { // goes on, as everywhere
+    if (event.key === 'Tab' && bare) { // moves on, as everywhere
       this.wait(null);
       this.say(HINT);
       return;

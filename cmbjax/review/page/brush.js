@@ -1,4 +1,4 @@
-// Painting in millimetres: one stroke is what lies between pen down and pen
+// Painting in millimetres: one stroke is what comes between pen down and pen
 // up, whatever the number of pointer events.
 
 import {indexOf, inside, nearest} from './planes.js';

@@ -1,4 +1,4 @@
-// What stands above the images: case, progress, and whether all is saved.
+// What is above the images: case, progress, and whether all is saved.
 
 import {$, banner, make, speak} from './dom.js';
 import {renew} from './api.js';

@@ -1,4 +1,4 @@
-// What stands on top of a slice: crosshair, letters, scale bar, captions,
+// What is drawn on top of a slice: crosshair, letters, scale bar, captions,
 // the mark around the current candidate, and the brush.
 
 import {colourOf, outlined} from './outlines.js';
@@ -58,13 +58,18 @@ function points(viewer, {context, plane}, map, [first, last]) {
     const mm = viewer.millimetres(item.ijk);
     const [x, y] = map.toScreen(mm[plane.u], mm[plane.v]);
     const verdict = viewer.verdict(number);
-    context.strokeStyle = colourOf(verdict);
     context.lineWidth = number === viewer.current ? 1.75 : 1.1;
-    context.setLineDash(verdict === 'reject' ? [3, 2.5] : []);
-    context.beginPath();
-    context.arc(x, y, Math.max(5, 2 * map.scale), 0, 7);
-    context.stroke();
+    ring(context, [x, y], Math.max(5, 2 * map.scale), colourOf(verdict),
+      verdict === 'reject' ? [3, 2.5] : []);
   }
+}
+
+function ring(context, centre, radius, colour, dashes) {
+  context.strokeStyle = colour;
+  context.setLineDash(dashes);
+  context.beginPath();
+  context.arc(...centre, radius, 0, 7); // more than all the way round
+  context.stroke();
   context.setLineDash([]);
 }
 
@@ -165,12 +170,7 @@ function brush(viewer, pane, map) {
   if (tool !== 'brush' && tool !== 'eraser') return;
   const {context} = pane;
   const erase = tool === 'eraser' || pointer.erase;
-  context.strokeStyle = erase ? '#ff9a94' : '#fff';
   context.lineWidth = 1.2;
-  context.setLineDash(erase ? [3, 3] : []);
-  context.beginPath();
-  context.arc(pointer.x, pointer.y, Math.max(2, viewer.mm / 2 * map.scale), 0,
-    7);
-  context.stroke();
-  context.setLineDash([]);
+  ring(context, [pointer.x, pointer.y], Math.max(2, viewer.mm / 2 * map.scale),
+    erase ? '#ff9a94' : '#fff', erase ? [3, 3] : []);
 }

@@ -35,7 +35,7 @@ export class Panel {
     this.keys();
   }
 
-  // The keys that are bound, where a reader is told of them.
+  // The keys that are bound, where the panel says them.
   keys() {
     for (const button of document.querySelectorAll('.verdict')) {
       button.setAttribute('aria-keyshortcuts', shown(button.dataset.key));

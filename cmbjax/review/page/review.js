@@ -71,7 +71,7 @@ export class Review extends EventTarget {
   // Another tab has acted; what waits here finds out by itself.
   follow({number, rev}) {
     if (number === this.number && rev > this.rev && this.saved) {
-      this.reload().catch(() => {}); // its next action will be told
+      this.reload().catch(() => {}); // its next action finds out
     }
   }
 

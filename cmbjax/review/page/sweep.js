@@ -1,6 +1,6 @@
 // Search of the whole scan: slices with a slab, and what has been seen.
 //
-// Seen is a block of 8 mm that stood on the screen, in the slab and in the
+// Seen is a block of 8 mm that was on the screen, in the slab and in the
 // visible part of the pane of the slices, for at least one tick.
 
 import {bytes} from './api.js';

@@ -174,7 +174,7 @@ export class Viewer {
     return at;
   }
 
-  // Where a voxel's centre stands on the page (for tests and other tools).
+  // Where a voxel's centre is on the page (for tests and other tools).
   onPage(ijk, number = 0) {
     const pane = this.panes[number];
     const mm = this.millimetres(ijk);
@@ -289,7 +289,7 @@ export class Viewer {
     pane.key = key;
   }
 
-  // The current one last, so that its outline lies on top.
+  // The current one last, so that its outline is on top.
   visible() {
     const {current, items, labels} = this;
     const numbers = labels.items().filter((one) => items.has(one) &&
