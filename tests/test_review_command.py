@@ -16,7 +16,7 @@ import pytest
 from cmbjax import cli
 from cmbjax.review import command as review_command
 from cmbjax.review.cases import sources
-from cmbjax.review.log import journal
+from cmbjax.review.log import folders, journal
 from cmbjax.review.server import desk
 from tests import lesion_data, review_kills, review_server, small_cohorts
 
@@ -175,7 +175,7 @@ def test_a_port_that_is_taken_is_one_line(scan, tmp_path, capsys):
 
 def test_the_login_name_is_the_rater(monkeypatch):
   monkeypatch.setenv('LOGNAME', 'Jan.de-Vries 3')
-  assert review_command.rater_of(None) == 'JandeVries3'
+  assert folders.label_or_login(None) == 'JandeVries3'
 
 
 # A real server.

@@ -293,11 +293,14 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(args) -> int:
+  from cmbjax.review.log import folders
   from cmbjax.review.server import session
 
   options = session.options(args)
   found, root = _found(args)
-  return session.serve(found.cases, root, rater_of(args.rater), options)
+  return session.serve(
+    found.cases, root, folders.label_or_login(args.rater), options
+  )
 
 
 def _merge(args) -> int:
@@ -346,10 +349,11 @@ def _export(args) -> int:
 
 def _import(args) -> int:
   from cmbjax.review.export import verdicts_import
+  from cmbjax.review.log import folders
 
   found, root = _found(args)
   # Without a name, each file says whose it is.
-  rater = None if args.rater is None else rater_of(args.rater)
+  rater = None if args.rater is None else folders.label_or_login(args.rater)
   for path in verdicts_import.bring(args.files, found.cases, root, rater):
     print(path)
   return 0
@@ -376,26 +380,6 @@ def _reviews(args) -> pathlib.Path:
   from cmbjax.review.cases import sources
 
   return args.reviews or sources.reviews_of(pathlib.Path(args.source))
-
-
-def rater_of(name: str | None) -> str:
-  """The label of a reader; None: of the login name.
-
-  Raises:
-    InputError: no label can be made of the name.
-  """
-  from cmbjax.review.log import folders
-
-  return folders.rater_label(_login() if name is None else name)
-
-
-def _login() -> str:
-  import getpass
-
-  try:
-    return getpass.getuser()
-  except (OSError, KeyError, ImportError):  # no name for this number
-    return 'reader'
 
 
 def _say(text: str) -> None:

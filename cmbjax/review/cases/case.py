@@ -87,7 +87,7 @@ class Case:
 
   @functools.cached_property
   def rows(self) -> tuple[Mapping[str, str], ...]:
-    """The tables beside the labels or of points, texts as they stand there."""
+    """The tables beside the labels or of points, texts as they are there."""
     images = [p for p in (self.labels, *self.others) if p is not None]
     tables = [*(_beside(path, '.tsv') for path in images), self.points]
     return tuple(row for path in tables if path for row in _rows(path))
@@ -107,7 +107,7 @@ def load(case: Case) -> Loaded:
   """Reads the image that is judged, and the candidates.
 
   Raises:
-    InputError: a file is damaged, or labels lie on another grid.
+    InputError: a file is damaged, or labels are on another grid.
   """
   with futures.ThreadPoolExecutor(1) as pool:  # beside the image
     reading = pool.submit(_read_labels, case)
@@ -360,7 +360,7 @@ def last(some) -> pathlib.Path | None:
 
 
 def mask_of(case: Case) -> pathlib.Path | None:
-  """The brain mask that came with the scan; None where there is none."""
+  """The brain mask of the scan; None where there is none."""
   if case.signal is not None and case.signal.mask is not None:
     return case.signal.mask
   image = case.image or last(case.signal.magnitude)
@@ -379,7 +379,7 @@ def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:
 
   Args:
     image: what was judged.
-    path: mask that came with it; None: it is found.
+    path: mask beside it; None: it is found.
 
   Raises:
     InputError: a mask that is damaged or on another grid, or no brain found.

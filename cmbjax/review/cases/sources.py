@@ -23,6 +23,7 @@ from cmbjax.review.cases.case import Case
 REVIEWS = 'sourcedata/review'
 _OWN = 'derivatives/cmbjax'
 _IMAGE = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
+# Masks of a data set that are not of lesions.
 _BRAIN = re.compile(r'brain|detect|bet|tissue', re.IGNORECASE)
 
 
@@ -30,7 +31,7 @@ class Source(NamedTuple):
   """The cases of a source."""
 
   cases: tuple[Case, ...]
-  reviews: pathlib.Path  # where readers' files go, unless told otherwise
+  reviews: pathlib.Path  # where readers' files go by default
   left_out: tuple[str, ...]  # sentences: who is not there, and why
 
 
@@ -103,7 +104,7 @@ def _check_options(source, images, labels, swi_pattern) -> None:
 
 
 def reviews_of(source: pathlib.Path) -> pathlib.Path:
-  """Where the readers' folders of a source are, unless told otherwise.
+  """Where the readers' folders of a source are by default.
 
   Raises:
     NoInputError: there is no such source.

@@ -25,8 +25,8 @@ from cmbjax.review.log.record import ReviewRecord
 
 SCHEMA = 'cmbjax-verdicts-1'
 _DROPPED = 'candidate-'  # names what no network took for a lesion
-_MOST_COMMENT = 5_000
-_MOST_MS = 30 * 24 * 3600 * 1000
+_MOST_COMMENT = 5_000  # letters
+_MOST_MS = 30 * 24 * 3600 * 1000  # a page left open over a holiday
 _MOST_MM = 1e5  # of a place in a scanner's room
 
 

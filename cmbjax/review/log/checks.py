@@ -16,7 +16,7 @@ from cmbjax.errors import InputError
 from cmbjax.review.log.geometry import View, distinct
 
 MOST_VOXELS = 500_000  # of one action; a 20 mm ball at 0.5 mm has 34,000
-LONGEST_TEXT = 10_000
+LONGEST_TEXT = 10_000  # letters
 DAY_MS = 86_400_000  # a computer that slept overnight was not reading
 _MOST_TOOL = 2_000  # characters of JSON; what grew a lesion needs 300
 _SCALAR = str | int | float | bool | None

@@ -5,6 +5,7 @@ in it; no name leads anywhere else.
 """
 
 import contextlib
+import getpass
 import json
 import os
 import pathlib
@@ -35,12 +36,27 @@ def rater_label(name: str) -> str:
       f'--rater: {checks.short(name)} has a letter outside A-Z, a-z, 0-9; '
       'spell it with these.'
     )
+  # A BIDS label: the mask of this reader has it in its name.
   label = re.sub('[^A-Za-z0-9]', '', name)
   if not label:
     raise InputError(
       f'--rater: {checks.short(name)} has no letter or digit of A-Z, a-z, 0-9.'
     )
   return label
+
+
+def label_or_login(name: str | None) -> str:
+  """The label of a reader; without a name, of who is logged in.
+
+  Raises:
+    InputError: no label can be made of the name.
+  """
+  if name is not None:
+    return rater_label(name)
+  try:
+    return rater_label(getpass.getuser())
+  except (OSError, KeyError, ImportError):  # no name for this number
+    return 'reader'
 
 
 def folder_of(root: pathlib.Path, rater: str, case: str) -> pathlib.Path:

@@ -23,7 +23,7 @@ from cmbjax.review.log.lines import EVENTS, DiskFull, LineFile, Lines
 from cmbjax.review.log.record import Change, ReviewRecord, Stale
 
 STATE = 'state.json'
-SNAPSHOT_EVERY = 20  # events
+SNAPSHOT_EVERY = 20  # events; a page lists hundreds of cases by snapshots
 
 
 def lines(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -102,11 +102,13 @@ class Journal:
     self.notices = tuple(said)
     self._lock = threading.RLock()
     self._file = file
-    self._sound = True  # whether the state is that of the lines on disk
+    # Whether the state is that of the lines on disk; not so when Ctrl-C came
+    # between the two.
+    self._sound = True
 
   @classmethod
   def open(cls, folder: pathlib.Path, header: Mapping[str, Any]) -> 'Journal':
-    """Begins a journal with this header, or goes on with the one there.
+    """Begins a journal with this header, or continues the one there.
 
     What an existing journal was begun with (order, seed, repeats, mode,
     hidden masks) stays; a difference becomes a notice. A journal in which the

@@ -18,6 +18,7 @@ from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 
 EVENTS = 'events.jsonl'
+# EIO too: a disk that fails while it writes has taken nothing, either.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -50,6 +51,7 @@ def sealed(line: Mapping[str, Any], before: str) -> tuple[bytes, str]:
   """A line as it is written, and its seal, behind a line with the seal
   `before`; '' for the first one."""
   text = dumped(line)
+  # 64 bits: it is to find damage, not to stop a forger.
   seal = hashlib.sha256((before + text).encode()).hexdigest()[:16]
   return f'{text[:-1]},"seal":"{seal}"}}\n'.encode(), seal
 
@@ -115,7 +117,7 @@ def last(path: pathlib.Path) -> dict[str, Any]:
       start = whole.rfind(b'\n', 0, -1)
       if start >= 0 or step >= end:
         return json.loads(whole[start + 1 :])
-      step *= 8
+      step *= 8  # a line with a large outline is long
 
 
 class LineFile:

@@ -14,7 +14,7 @@ from scipy import optimize
 from cmbjax.review.log.geometry import View
 from cmbjax.review.log.items import Item
 
-MATCHING_MM = 5.0
+MATCHING_MM = 5.0  # half of the widest microbleed
 _FORBIDDEN = 1e6  # mm; more than all allowed distances together
 
 

@@ -1,7 +1,7 @@
 """Candidates to the first line of a journal: what a reader is going to see.
 
 Rule: order and repeats are drawn once, from named streams of one seed, and
-stand in that line; nothing draws them again.
+are in that line; nothing draws them again.
 """
 
 import zlib
@@ -22,7 +22,9 @@ from cmbjax.review.log.items import (
   Candidate,
 )
 
-UNAIDED = 1000  # numbers kept for what a first reader adds unaided
+# Numbers kept for what a first reader adds unaided: if candidates began at 1,
+# the number of the first addition would tell how many are hidden.
+UNAIDED = 1000
 MOST_ITEMS = 60_000  # labels are uint16, and the reader adds some
 
 
@@ -79,7 +81,7 @@ def new_header(
     terms: how the reader reads; None: as usual.
 
   Raises:
-    InputError: an option is none of the allowed, a candidate lies outside
+    InputError: an option is none of the allowed, a candidate is outside
       the image, or two candidates share a voxel.
   """
   terms, every = terms or Terms(), list(candidates)
@@ -197,6 +199,7 @@ def _with_repeats(
   end of the list would be nothing but repeats.
   """
   count = len(places)
+  # At least one, so that a small list has a measure of agreement at all.
   again = round(count * percent / 100)
   if percent > 0 and count:
     again = max(again, 1)
@@ -205,6 +208,8 @@ def _with_repeats(
   drawn = np.log(rng.uniform(size=count)) / np.maximum(room, 1e-9)
   chosen = np.argsort(-drawn, kind='stable')[:again]
   keyed = [(float(place), row, False) for place, row in enumerate(places)]
+  # Half a list later the reader has seen enough others to judge it again
+  # without remembering what he said.
   for place in chosen:
     late = place + count / 2 + rng.uniform(0, max(room[place], 0.5))
     keyed.append((float(late), places[place], True))

@@ -77,6 +77,7 @@ class Reading:
     self.steps: list[Mapping[str, Any]] = []
     self.undone: list[Mapping[str, Any]] = []
     self.touched = Touched(set(), set(), [])
+    # One image of owners, so that no stroke has to ask every item.
     self._labels = np.zeros(self.view.shape, np.uint16, order='F')
     self._flat = self._labels.reshape(-1, order='F')  # shares its memory
     for item in self.items.values():
@@ -137,7 +138,7 @@ class Reading:
   def owner(self, voxels: np.ndarray, number: int = 0) -> np.ndarray:
     """[n] uint16: the items that have the voxels [n]; 0 where none has.
 
-    With `number` as that item finds them: a repeat lies over its original and
+    With `number` as that item finds them: a repeat covers its original and
     sees itself there.
     """
     item, owner = self.items.get(number), self._flat[voxels]
@@ -194,7 +195,7 @@ class Reading:
     self._note(item.number, item.voxels)
 
   def _mark(self, item: Item, voxels: np.ndarray, value: int) -> None:
-    """Whose the voxels are now; a repeat lies over what is there."""
+    """Whose the voxels are now; a repeat covers what is there."""
     if item.repeat_of is None:
       self._flat[voxels] = value
 

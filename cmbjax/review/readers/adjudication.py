@@ -1,7 +1,7 @@
 """Disagreements of readers to a review of those alone, by a third reader.
 
 Rule: the adjudicator's own work is never overwritten; a review that nobody
-has touched may be prepared anew.
+has touched may be prepared again.
 """
 
 import pathlib

@@ -82,7 +82,7 @@ def write(
 def candidates_of(header: Mapping[str, Any]) -> list[Candidate]:
   """The candidates of a journal as the source has them, by name.
 
-  They stand in its first line with their outlines, shown or not.
+  They are in its first line with their outlines, shown or not.
   """
   size = View.from_json(header['grid']).size
   found = [

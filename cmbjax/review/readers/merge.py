@@ -154,7 +154,7 @@ def shared_cases(root: pathlib.Path, raters: Sequence[str]) -> list[str]:
 
 
 def _last_time(root, raters, case) -> str:
-  """When one of them last wrote; it stands for now, so that a second run
+  """When one of them last wrote; instead of now, so that a second run
   writes the same."""
   lines = (
     line

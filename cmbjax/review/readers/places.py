@@ -1,7 +1,7 @@
 """Several readers' records of one scan to the places that they marked.
 
 Rule: the order of the readers changes nothing. Candidates are one place by
-their name in the source; added lesions are one place when their centres lie
+their name in the source; added lesions are one place when their centres are
 within some millimetres or their outlines overlap, matched one to one.
 """
 

@@ -27,7 +27,8 @@ from cmbjax.review.server.desk import (
 from cmbjax.review.server.guard import Guard, Refused
 
 STATIC = pathlib.Path(__file__).parents[1] / 'page'
-_NEXT_AFTER_S = 3.0  # when this case is on the screen
+# The next case is read when this one is on the screen, not while it loads.
+_NEXT_AFTER_S = 3.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TYPES = {  # not left to the computer, which may call scripts plain text
   '.html': 'text/html; charset=utf-8',
@@ -116,7 +117,7 @@ def _let_in(guard, token):
     return _page(guard)
   if flask.request.headers.get('sec-fetch-site', 'none') != 'none':
     # A strict cookie is not sent after a redirect that began elsewhere, such
-    # as in the file that opened the browser; a page of ours begins anew.
+    # as in the file that opened the browser; a page of ours asks once more.
     response = flask.make_response(pages.render('forward.html', address='./'))
   else:
     response = flask.redirect('./', 303)

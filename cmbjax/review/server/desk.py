@@ -9,7 +9,7 @@ import contextlib
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,93 +17,23 @@ import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.review.cases import case as cases_lib
-from cmbjax.review.cases import grow
 from cmbjax.review.cases.case import Case
 from cmbjax.review.log import events, folders, geometry, journal, record
 from cmbjax.review.log.items import MIMICS, STATUSES
 from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.server import opened as opened_lib
+from cmbjax.review.server.opened import NotThere, Opened
 
-MOST_OPEN = 3  # cases whose voxels are kept
+MOST_OPEN = 3  # cases whose voxels are kept; each has some 300 MB
 PLACE, SETTINGS = 'place.json', 'settings.json'
 ADJUDICATION = 'adjudication.json'
+# What a page remembers for itself is a few numbers, not a store.
 MOST_PLACE_BYTES = 4096
 MOST_SETTINGS_BYTES = 16_384
 
 
-class Shown(NamedTuple):
-  """One sequence as the page gets it."""
-
-  voxels: geometry.Int16
-  window: tuple[float, float]
-
-
-class NotThere(InputError):
-  """No case or sequence of this name. HTTP 404."""
-
-
 class Closed(InputError):
   """The server is shutting down. HTTP 503."""
-
-
-class Opened:
-  """One case with its voxels and its journal."""
-
-  def __init__(self, case: Case, loaded: cases_lib.Loaded, book):
-    self.case, self.image, self.book = case, loaded.image, book
-    self.notices = (*loaded.notices, *book.notices)
-    self.shown: dict[str, Shown] = {}
-    self._reading = threading.Lock()
-    lines = reversed(journal.lines(book.folder)[1:])
-    worked = (line['rev'] for line in lines if events.of(line).is_work)
-    self._worked = next(worked, 0)
-
-  def sequence(self, name: str) -> Shown:
-    """Voxels of a sequence, read when first asked for.
-
-    Needs no hold of the case: verdicts go on while a phase is filtered.
-
-    Raises:
-      NotThere: there is none of this name.
-      InputError: it cannot be read.
-    """
-    if name not in [sequence.name for sequence in self.case.sequences]:
-      raise NotThere('this case has no such sequence.')
-    with self._reading:
-      if name not in self.shown:
-        array = self.image.array
-        if name != self.case.sequences[0].name:
-          array = cases_lib.read_sequence(self.case, name, self.image)
-        shown = Shown(geometry.to_int16(array), geometry.window(array))
-        self.shown[name] = shown
-      return self.shown[name]
-
-  def brain(self) -> np.ndarray:
-    """The brain, uint8 [X, Y, Z]; found anew each time, in some seconds.
-
-    Raises:
-      InputError: there is none, or its mask does not fit.
-    """
-    mask = cases_lib.mask_of(self.case)
-    found = cases_lib.brain_of(self.image, mask)
-    return np.asfortranarray(found, np.uint8)
-
-  def is_present(self, rev: int) -> bool:
-    """Whether a page with this revision knows all that was done.
-
-    Putting a case away and opening it again is in the journal as well, but
-    does not part a page from its review.
-    """
-    return self._worked <= rev <= self.book.record.rev
-
-  def apply(self, action: Mapping[str, Any]) -> record.Change:
-    """One line more; see `journal.Journal.apply`."""
-    if not self.is_present(action['rev']):
-      raise record.Stale(self.book.record.rev)
-    rev = self.book.record.rev
-    change = self.book.apply({**action, 'rev': rev})
-    if events.of(action).is_work:
-      self._worked = self.book.record.rev
-    return change
 
 
 class Desk:
@@ -177,7 +107,7 @@ class Desk:
         known = number in self._open or number in self._ready
       if known or self.closing:
         return
-      with contextlib.suppress(InputError):  # who opens it will be told
+      with contextlib.suppress(InputError):  # who opens it sees why
         loaded = cases_lib.load(self.cases[number])
         with self._order:
           self._ready = {number: loaded}  # one, so that memory stays small
@@ -226,7 +156,9 @@ class Desk:
       'affine': np.asarray(view.affine).tolist(),
       'oblique_deg': view.oblique_deg,
       'slab_axis': view.slab_axis,
-      'sequences': [_sequence_json(opened, s) for s in case.sequences],
+      'sequences': [
+        opened_lib.sequence_json(opened, s) for s in case.sequences
+      ],
       'protocol': dict(case.protocol),
       **state.case_json(),
       'items': state.view_items(self._blind(state)),
@@ -249,7 +181,7 @@ class Desk:
     if not opened.is_present(action['rev']):  # before anything is grown
       raise record.Stale(book.record.rev)
     if action['event'] == 'grow' or action.pop('grow', False):
-      action = _grown(opened, action)
+      action = opened_lib.grown(opened, action)
     change = opened.apply(action)
     answer = book.record.answer(change, self._blind(book.record))
     is_end = action['event'] == 'status' and action['value'] == 'completed'
@@ -364,46 +296,6 @@ class Desk:
     unknown = is_first or more or not case.rows
     count = None if unknown else len(case.rows)
     return {'status': STATUSES[0], 'items': count, 'read': 0}
-
-
-def _grown(opened, action) -> dict[str, Any]:
-  """A `grow` or `add` with the voxels that come and go."""
-  state, image = opened.book.record, opened.image
-  labels, item = state.labels(), action.get('item', 0)
-  under = state.repeats.get(item, item)
-  found = grow.grow(
-    image.array,
-    image.spacing_mm,
-    action['ijk'],
-    radius_mm=action.get('radius_mm', grow.RADIUS_MM),
-    free=lambda box: np.isin(labels[box], (0, item, under)),
-  )
-  if action['event'] == 'add':  # without outline where nothing is dark
-    return action | {'set': found.voxels, 'tool': found.tool}
-  if not found.voxels.size:
-    raise InputError(
-      'ijk: nothing there is darker than what is around it; click the darkest '
-      'place, or paint the lesion.'
-    )
-  old = state.voxels(item)
-  return action | {
-    'set': np.setdiff1d(found.voxels, old),
-    'clear': np.setdiff1d(old, found.voxels),
-    'tool': found.tool,
-  }
-
-
-def _sequence_json(opened, sequence) -> dict[str, Any]:
-  first = sequence is opened.case.sequences[0]
-  found = {'name': sequence.name, 'label': sequence.label}
-  if not first and sequence.name not in opened.shown:
-    return found | dict.fromkeys(('slope', 'intercept', 'window'))
-  shown = opened.shown.get(sequence.name) or opened.sequence(sequence.name)
-  return found | {
-    'slope': shown.voxels.slope,
-    'intercept': shown.voxels.intercept,
-    'window': list(shown.window),
-  }
 
 
 def _kept(path):

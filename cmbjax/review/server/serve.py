@@ -22,8 +22,13 @@ from cmbjax.report import pages
 from cmbjax.review.server import bodies
 
 ADDRESS = '127.0.0.1'
-_THREADS = 6
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_THREADS = 6  # as many as a browser asks at once
+# Windows has no SIGHUP.
+_SIGNALS = tuple(
+  getattr(signal, name)
+  for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
+  if hasattr(signal, name)
+)
 
 
 def listen(port: int) -> socket.socket:
@@ -46,7 +51,7 @@ def listen(port: int) -> socket.socket:
 
 
 def run(app, sock: socket.socket, *, ready: Callable[[], None]) -> int:
-  """Serves until told to stop; the number of the signal.
+  """Serves until a signal stops it; the number of the signal.
 
   Args:
     app: WSGI.
