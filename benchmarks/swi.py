@@ -65,11 +65,11 @@ def _grid(shape, spacing_mm):
 
 
 def thick(image, truth, spacing_mm):
-  """(image, truth, spacing) with slices of about 4 mm."""
-  factors = (1, 1, max(1, round(4 / spacing_mm[2])))
-  new = (*spacing_mm[:2], spacing_mm[2] * factors[2])
+  """(image, truth, spacing) with slices of 4 mm."""
+  new = (*spacing_mm[:2], 4.0)
   mean, share = (
-    resample.block_mean(a, factors) for a in (image, truth.astype(np.float32))
+    resample.to_spacing(a, spacing_mm, new)
+    for a in (image, truth.astype(np.float32))
   )
   return mean, share > 0.5, new
 

@@ -17,7 +17,7 @@ from cmbjax.data import (
 )
 from cmbjax.detect import batch, chain, classifier
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, swi
+from cmbjax.imaging import bids, phase_mask, swi
 from cmbjax.models import convolution
 from cmbjax.simulate import physics
 from cmbjax.study import config as configs
@@ -77,7 +77,7 @@ def write_head(root, head, *, sign=1):
   magnitude, phase, brain = head
   affine = small_cohorts.affine_of(SPACING_MM, SHAPE)
   anat = root / 'sub-01' / 'anat'
-  weighted = magnitude * swi.phase_mask(np.zeros(SHAPE, np.float32))
+  weighted = magnitude * phase_mask.phase_mask(np.zeros(SHAPE, np.float32))
   small_cohorts.save(anat / 'sub-01_swi.nii.gz', weighted, affine)
   small_cohorts.save(anat / 'sub-01_desc-brain_mask.nii.gz', brain, affine)
   write_signal(anat, 'sub-01', magnitude, sign * phase, affine)

@@ -9,7 +9,6 @@ from scipy import ndimage
 from cmbjax.candidates import background, growing
 from cmbjax.candidates.detector import Gates, flatten, propose
 from cmbjax.candidates.gates import judge, score
-from cmbjax.imaging import resample
 
 SPACING = (0.5, 0.5, 2.0)
 
@@ -346,6 +345,6 @@ def test_a_region_touches_where_its_next_voxel_lies_beyond(radius_mm, touches):
 
 def test_blocks_are_stretched_between_their_middles():
   ramp = np.arange(24, dtype=np.float32)[:, None, None] * np.ones((1, 4, 2))
-  blocks = resample.block_sums(ramp, (4, 2, 1)) / 8
+  blocks = background._block_sums(ramp, (4, 2, 1)) / 8
   found = background._stretch(blocks, (4, 2, 1), ramp.shape)
   np.testing.assert_allclose(found[2:-2], ramp[2:-2], atol=1e-5)

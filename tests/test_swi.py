@@ -11,11 +11,12 @@ from scipy import ndimage
 from cmbjax.errors import InputError
 from cmbjax.imaging import (
   phase,
+  phase_mask,
   signal,
   swi,
   volume,
 )
-from cmbjax.imaging.swi import SwiOptions
+from cmbjax.imaging.swi_options import SwiOptions
 from tests import heads
 
 SPACING = heads.SPACING_MM
@@ -66,20 +67,20 @@ def _darkening(image, magnitude, head):
 )
 def test_masks_by_hand(kind, expected):
   phi = np.array([-1, -0.5, 0, 0.5, 1], np.float32) * np.pi
-  found = swi.phase_mask(phi, kind, power=2)
+  found = phase_mask.phase_mask(phi, kind, power=2)
   np.testing.assert_allclose(found, expected, atol=1e-6)
   assert found.dtype == np.float32
 
 
 def test_threshold_moves_the_zero():
   phi = np.float32([-0.5, -1.0, -3.0])
-  found = swi.phase_mask(phi, power=1, threshold_rad=1.0)
+  found = phase_mask.phase_mask(phi, power=1, threshold_rad=1.0)
   np.testing.assert_allclose(found, [0.5, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize('power', [1, 3, 4, 4.5])
 def test_power_repeats_the_mask(power):
-  found = swi.phase_mask(np.float32([-np.pi / 2]), power=power)
+  found = phase_mask.phase_mask(np.float32([-np.pi / 2]), power=power)
   assert found[0] == pytest.approx(0.5**power)
 
 
@@ -93,7 +94,7 @@ def test_power_repeats_the_mask(power):
 )
 def test_wrong_masks_are_refused(kind, options, message):
   with pytest.raises(InputError, match=message):
-    swi.phase_mask(np.zeros(3), kind, **options)
+    phase_mask.phase_mask(np.zeros(3), kind, **options)
 
 
 def test_unit_scale_by_hand():
@@ -343,6 +344,38 @@ def test_coils_need_no_phase_offsets(head):
   assert np.median(found.phase[head.veins]) < -0.4
 
 
+def test_resampled_phase_does_not_wrap_to_zero(head):
+  made = swi.reconstruct(head.magnitude, head.phase, SPACING)
+  turned = np.full(made.phase.shape, 3.1, np.float32)
+  turned[:, :, 1::2] = -3.1  # 0.08 rad apart
+  thick = (*SPACING[:2], 2 * SPACING[2])
+  found = swi.resampled(made._replace(phase=turned), SPACING, thick, mip_mm=12)
+  np.testing.assert_allclose(np.abs(found.phase), np.pi, atol=1e-5)
+
+
+@pytest.mark.parametrize('axis', [2, 0])
+def test_resampled_to_thicker_slices(head, axis):
+  arrays = [np.swapaxes(a, axis, 2) for a in (head.magnitude, head.phase)]
+  spacing, new = list(SPACING), list(SPACING)
+  if axis == 0:
+    spacing.reverse()
+    new.reverse()
+  new[axis] = 4.0
+  made = swi.reconstruct(*arrays, tuple(spacing))
+  found = swi.resampled(made, tuple(spacing), tuple(new), mip_mm=12)
+  moved = np.moveaxis(made.swi, axis, 2)
+  expected = (moved[..., ::2] + moved[..., 1::2]) / 2
+  np.testing.assert_allclose(
+    np.moveaxis(found.swi, axis, 2), expected, rtol=1e-5
+  )
+  np.testing.assert_array_equal(
+    found.min_ip, swi.min_ip(found.swi, 4.0, thickness_mm=12, axis=axis)
+  )
+  assert found.mask.dtype == bool
+  assert found.mask.shape == found.swi.shape == found.phase.shape
+  assert 2 * found.mask.sum() == pytest.approx(made.mask.sum(), rel=0.1)
+
+
 def test_parallel_vein_has_the_phase_of_its_formula():
   # Inside a cylinder along B0: f = gamma B0 dchi / 3; the phase is -2 pi f TE.
   # Oxygen extraction leaves about 0.45 ppm at 3 T and 20 ms: -2.41 rad.
@@ -400,7 +433,7 @@ def test_options_are_needed_only_once(head):
     head.magnitude, head.phase, SPACING, SwiOptions(phase_sign=1)
   )
   np.testing.assert_allclose(
-    head.magnitude * swi.phase_mask(local), whole.swi, atol=1e-6
+    head.magnitude * phase_mask.phase_mask(local), whole.swi, atol=1e-6
   )
 
 

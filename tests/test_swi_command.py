@@ -206,6 +206,23 @@ def _scan(files):
   ]
 
 
+def test_resampled_files_lie_where_the_scan_lies(files, tmp_path):
+  _run(*_scan(files), '--out', tmp_path / 'a')
+  _run(*_scan(files), '--resample', '2', '1', '4', '--out', tmp_path / 'b')
+  first, second = (
+    volume.load(tmp_path / f / 'sub-1_label-brain_mask.nii.gz') for f in 'ab'
+  )
+  assert second.spacing_mm == (2, 1, 4)
+  centres = [
+    v.to_world(np.argwhere(v.array > 0)).mean(0) for v in (first, second)
+  ]
+  np.testing.assert_allclose(*centres, atol=0.15)
+  header = nib.load(tmp_path / 'b' / 'sub-1_swi.nii.gz')
+  assert nib.aff2axcodes(header.affine) == nib.aff2axcodes(AFFINE)
+  settings = json.loads((tmp_path / 'b/sub-1_settings.json').read_text())
+  assert settings['VoxelMm'] == [2, 1, 4]
+
+
 def test_coils_of_two_echoes_in_two_files(files, tmp_path):
   head = heads.draw()
   words = {'mag': [], 'phase': []}
@@ -236,6 +253,7 @@ def test_coils_of_two_echoes_in_two_files(files, tmp_path):
     (['--phase-scaling-strength', 'inf'], 'above 0'),
     (['--filter-size', '0'], 'filter size'),
     (['--field', '3000'], 'give tesla'),
+    (['--resample', '1', '1', '0'], 'resample'),
     (['--echoes', '2'], 'echoes 1 to 1'),
     (['--phase-scaling-strength', 'nan'], 'above 0'),
   ],

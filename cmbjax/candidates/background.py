@@ -10,7 +10,6 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.candidates.gates import Gates
-from cmbjax.imaging import resample
 
 
 def flatten(
@@ -48,7 +47,7 @@ def flatten(
   ]
 
   def smooth(values):
-    blocks = resample.block_sums(values, factors)
+    blocks = _block_sums(values, factors)
     return ndimage.gaussian_filter(blocks, sigma, mode='constant', truncate=3)
 
   weight = smooth(usual.astype(np.float32))
@@ -59,6 +58,14 @@ def flatten(
   local = _stretch(local, factors, image.shape)
   flat = np.minimum(image / local, np.float32(gates.clip))
   return np.where(mask, flat, np.float32(1))
+
+
+def _block_sums(values, factors):
+  """Sums over blocks; the last ones may be cut short."""
+  for axis, factor in enumerate(factors):
+    starts = np.arange(0, values.shape[axis], factor)
+    values = np.add.reduceat(values, starts, axis)
+  return values
 
 
 def _stretch(blocks, factors, shape):

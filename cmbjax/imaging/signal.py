@@ -16,6 +16,7 @@ from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from cmbjax.imaging.phase import wrap
+from cmbjax.imaging.swi_options import FIX_GE
 
 _TURN = 2 * np.pi
 _NEAR_RAD = 0.1
@@ -34,7 +35,6 @@ _SAME_ECHO_S = 2e-5  # sidecars round
 _HIGHEST_FIELD_T = 25.0
 _MOST_NEGATIVE = 0.01  # part of a magnitude that interpolation may push below 0
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
-FIX_GE = ('auto', 'on', 'off')
 
 
 @dataclasses.dataclass(frozen=True)

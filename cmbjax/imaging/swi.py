@@ -4,35 +4,22 @@ Rule: veins and microbleeds come out darker than in the magnitude, never
 brighter; the phase sign is chosen so, and the choice is on record.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import polarity
+from cmbjax.imaging import polarity, resample
 from cmbjax.imaging.brain import brain_mask
 from cmbjax.imaging.phase import default_sigma_mm, high_pass
+from cmbjax.imaging.phase_mask import phase_mask
+from cmbjax.imaging.swi_options import SwiOptions
 
-MASK_KINDS = ('negative', 'positive', 'triangular')
 _THICK = 1.2  # a voxel side this much longer than the others is the slice
 # The echo time at which a linear mask reaches 0 at pi, times the field: 16 ms
 # at 7 T, the single-echo protocol of the reference study.
 _REFERENCE_T_S = 0.016 * 7.0
-
-
-@dataclasses.dataclass(frozen=True)
-class SwiOptions:
-  """How an SWI is made; the defaults are those of the reference study."""
-
-  sigma_mm: float | None = None  # high-pass width; None: by field strength
-  mask_kind: str = 'negative'  # one of MASK_KINDS
-  mask_power: float = 4.0  # how often the mask is multiplied
-  mask_threshold_rad: float | None = None  # None: pi, less for short echoes
-  phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
-  echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
-  mip_mm: float = 10.0  # thickness of the minimum projection
 
 
 class Swi(NamedTuple):
@@ -48,50 +35,6 @@ class Swi(NamedTuple):
   sigma_mm: float
   echoes: tuple[int, ...]  # the echoes used, from 1
   slice_axis: int
-
-
-def phase_mask(
-  phi: np.ndarray,
-  kind: str = 'negative',
-  *,
-  power: float = 4.0,
-  threshold_rad: float = np.pi,
-) -> np.ndarray:
-  """Weights in 0..1 that darken voxels by their phase.
-
-  Args:
-    phi: high-passed phase in rad, any shape; veins negative.
-    kind: 'negative' darkens negative phase, 'positive' positive, 'triangular'
-      both.
-    power: how often the weight is multiplied.
-    threshold_rad: the phase at which the weight reaches 0.
-
-  Returns:
-    float32, the shape of `phi`.
-
-  Raises:
-    InputError: unknown kind, or a number that is not positive.
-
-  Source: Haacke et al. 2004.
-  """
-  if kind not in MASK_KINDS:
-    raise InputError(
-      f'mask kind: found {kind!r}; give one of {", ".join(MASK_KINDS)}.'
-    )
-  if not 0 < power < np.inf or not 0 < threshold_rad < np.inf:
-    raise InputError(
-      f'phase mask: found power {power:g} and threshold {threshold_rad:g}; '
-      'give finite numbers above 0.'
-    )
-  drop = {'positive': phi, 'triangular': np.abs(phi)}.get(kind, -phi)
-  weight = drop * np.float32(-1 / threshold_rad)
-  weight += 1
-  np.clip(weight, 0, 1, out=weight)
-  if power == 4:  # numpy's power is ten times slower than two squares
-    weight *= weight
-    weight *= weight
-    return weight.astype(np.float32, copy=False)
-  return (weight**power).astype(np.float32)
 
 
 def scale_to_unit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -124,6 +67,41 @@ def unit_factor(image: np.ndarray, mask: np.ndarray) -> float:
       'image and mask.'
     )
   return top
+
+
+def resampled(
+  made: Swi,
+  spacing_mm: tuple[float, float, float],
+  new_mm: tuple[float, float, float],
+  *,
+  mip_mm: float,
+) -> Swi:
+  """The same scan with voxels of `new_mm`, each the mean of what it covers.
+
+  The minimum projection is made again from the new SWI; a voxel belongs to
+  the brain when half of it does.
+
+  Args:
+    made: what `reconstruct` gave.
+    spacing_mm: its voxel sizes.
+    new_mm: voxel sizes of the result.
+    mip_mm: thickness of the minimum projection.
+  """
+  # A phase near pi and one near -pi are alike, so their phasors are averaged.
+  parts = np.sin(made.phase), np.cos(made.phase)
+  swi_, mag, sine, cosine, mask, tof = (
+    None if a is None else resample.to_spacing(a, spacing_mm, new_mm)
+    for a in (made.swi, made.magnitude, *parts, made.mask, made.tof)
+  )
+  axis = made.slice_axis
+  return made._replace(
+    swi=swi_,
+    min_ip=min_ip(swi_, new_mm[axis], thickness_mm=mip_mm, axis=axis),
+    magnitude=mag,
+    phase=np.arctan2(sine, cosine),
+    mask=mask >= 0.5,
+    tof=tof,
+  )
 
 
 def min_ip(

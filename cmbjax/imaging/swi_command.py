@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from cmbjax.errors import InputError
+from cmbjax.imaging import swi_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--writesteps', action='store_true', help='also the phase of every echo'
   )
   _add_scan(parser.add_argument_group('scan'))
-  _add_method(parser.add_argument_group('method'))
+  method = parser.add_argument_group('method')
+  _add_phase(method)
+  _add_magnitude(method)
 
 
 def _add_scan(scan) -> None:
@@ -76,14 +78,14 @@ def _add_scan(scan) -> None:
   )
   scan.add_argument(
     '--fix-ge-phase',
-    choices=('auto', 'on', 'off'),
+    choices=swi_options.FIX_GE,
     default='auto',
     help='undo a phase that flips every second slice',
   )
 
 
-def _add_method(method) -> None:
-  """High-pass, mask and projection."""
+def _add_phase(method) -> None:
+  """High-pass and mask."""
   method.add_argument(
     '--filter-size',
     type=float,
@@ -92,7 +94,7 @@ def _add_method(method) -> None:
   )
   method.add_argument(
     '--phase-scaling-type',
-    choices=('negative', 'positive', 'triangular'),
+    choices=swi_options.MASK_KINDS,
     default='negative',
     help='shape of the phase mask; default: negative',
   )
@@ -108,6 +110,18 @@ def _add_method(method) -> None:
     type=float,
     metavar='RAD',
     help='phase at which the mask reaches 0; default: pi, less at short echoes',
+  )
+
+
+def _add_magnitude(method) -> None:
+  """Echoes, the magnitude that is weighted, and the projection."""
+  method.add_argument(
+    '--resample',
+    nargs=3,
+    type=float,
+    metavar=('DX', 'DY', 'DZ'),
+    help='voxel size in mm of the results (x: left-right), means of the voxels '
+    'they cover; default: as acquired',
   )
   method.add_argument(
     '-s',
@@ -128,21 +142,21 @@ def run(args: argparse.Namespace) -> int:
   Raises:
     InputError, NoInputError: files or options that do not fit.
   """
-  from cmbjax.imaging import signal, swi, swi_outputs
+  from cmbjax.imaging import signal, swi, swi_inputs, swi_outputs
 
-  first, second, cartesian = _inputs(args)
+  first, second, cartesian = swi_inputs.inputs(args)
   scan = signal.read(
     first,
     second,
-    echo_times_s=_seconds(args.echo_times),
+    echo_times_s=swi_inputs.seconds(args.echo_times),
     field_t=args.field,
     cartesian=cartesian,
     coils=args.coils,
     rescale=not args.no_phase_rescale,
     fix_ge=args.fix_ge_phase,
   )
-  options = _options_of(args)
-  mask = _read_mask(args.mask, scan.grid) if args.mask else None
+  options = swi_inputs.options_of(args)
+  mask = swi_inputs.read_mask(args.mask, scan.grid) if args.mask else None
   result = swi.reconstruct(
     scan.magnitude,
     scan.phase,
@@ -152,6 +166,9 @@ def run(args: argparse.Namespace) -> int:
     field_t=scan.field_t,
     mask=None if mask is None else mask.array > 0.5,
   )
+  grid = scan.grid
+  if args.resample:
+    result, grid = swi_outputs.resampled(result, grid, args)
   notes = [
     *scan.notes,
     *(mask.notes if mask else ()),
@@ -160,73 +177,12 @@ def run(args: argparse.Namespace) -> int:
   for note in notes:
     print(f'note: {note}', file=sys.stderr)
   written = swi_outputs.write_images(
-    args, result, grid=scan.grid, inputs=first + second
+    args, result, grid=grid, inputs=first + second
   )
   settings = swi_outputs.settings_of(
-    args, scan, result, options=options, notes=notes
+    args, scan, result, options=options, voxel_mm=grid.spacing_mm, notes=notes
   )
   swi_outputs.write_settings(args, settings, written, first=first[0])
   for path in written.values():
     print(path)
   return 0
-
-
-def _inputs(args):
-  """(magnitude or real files, phase or imaginary files, which)."""
-  polar, cartesian = (args.mag, args.phase), (args.real, args.imag)
-  for pair, other, flag in (
-    (polar, cartesian, False),
-    (cartesian, polar, True),
-  ):
-    if all(pair) and not any(other):
-      return list(pair[0]), list(pair[1]), flag
-  raise InputError(
-    'input: give --mag and --phase, or --real and --imag (both of one pair).'
-  )
-
-
-def _seconds(texts):
-  """'2.7 10.4' or CLEAR-SWI's '[2.7,10.4]' in ms to seconds."""
-  if texts is None:
-    return None
-  words = ' '.join(texts).replace('[', ' ').replace(']', ' ').replace(',', ' ')
-  try:
-    times = [float(w) for w in words.split()]
-  except ValueError as error:
-    raise InputError(
-      f'--echo-times: found {" ".join(texts)}; give numbers in ms, for example '
-      '2.7 10.4.'
-    ) from error
-  if not times or not all(0.5 <= t <= 500 for t in times):
-    raise InputError(
-      f'--echo-times: found {" ".join(texts)}; give ms between 0.5 and 500.'
-    )
-  return [t / 1000 for t in times]
-
-
-def _options_of(args):
-  """The options, by the names that they have here."""
-  from cmbjax.imaging.swi import SwiOptions
-
-  return SwiOptions(
-    sigma_mm=args.filter_size,
-    mask_kind=args.phase_scaling_type,
-    mask_power=args.phase_scaling_strength,
-    mask_threshold_rad=args.phase_scaling_threshold,
-    phase_sign=None if args.phase_sign == 'auto' else int(args.phase_sign),
-    echoes=tuple(args.echoes) if args.echoes else None,
-    mip_mm=args.mip_mm,
-  )
-
-
-def _read_mask(path, grid):
-  """A brain mask of a person's own, on the grid of the scan."""
-  from cmbjax.imaging import volume
-
-  mask = volume.load(path)
-  if not volume.same_grid(mask, grid):
-    raise InputError(
-      f'{path}: is not on the grid of {grid.path} '
-      f'{grid.array.shape[:3]}; give a mask of the same scan.'
-    )
-  return mask

@@ -14,7 +14,7 @@ import scipy
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, swi, volume
+from cmbjax.imaging import bids, resample, swi, volume
 
 # Fields of the magnitude's sidecar that are true of its SWI too.
 _KEPT = (
@@ -24,6 +24,19 @@ _KEPT = (
   'MagneticFieldStrength',
   'Simulated',
 )
+
+
+def resampled(result, grid, args):
+  """The result and its grid with voxels of another size.
+
+  Args:
+    result: of `swi.reconstruct`.
+    grid: the volume that it was made from.
+    args: of the command; `resample` has the voxel sizes in mm.
+  """
+  new_mm = tuple(args.resample)
+  result = swi.resampled(result, grid.spacing_mm, new_mm, mip_mm=args.mip_mm)
+  return result, resample.to_spacing_volume(grid, new_mm)
 
 
 def notes_of(scan, result, options):
@@ -99,7 +112,7 @@ def _start(path):
   return ''.join(f'{k}-{v}_' for k, v in parts.without('part', 'echo'))
 
 
-def settings_of(args, scan, result, *, options, notes):
+def settings_of(args, scan, result, *, options, voxel_mm, notes):
   """All that decided how the SWI looks.
 
   Args:
@@ -107,6 +120,7 @@ def settings_of(args, scan, result, *, options, notes):
     scan: what was read.
     result: of `swi.reconstruct`.
     options: how it was made.
+    voxel_mm: of the results.
     notes: what was said of it.
   """
   return {
@@ -128,7 +142,7 @@ def settings_of(args, scan, result, *, options, notes):
     'MagneticFieldStrength': scan.field_t,
     'HighPassSigmaMm': result.sigma_mm,
     'SliceAxis': 'xyz'[result.slice_axis],
-    'VoxelMm': list(scan.grid.spacing_mm),
+    'VoxelMm': list(voxel_mm),
     'PhaseSign': {
       'Used': result.polarity.sign,
       'Measured': options.phase_sign is None,

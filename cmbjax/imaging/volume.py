@@ -269,6 +269,22 @@ def to_native(array: np.ndarray, like: Volume) -> np.ndarray:
   return orientations.apply_orientation(array, change)
 
 
+def with_order_of(changed: Volume, like: Volume) -> Volume:
+  """A volume of another RAS grid that is written in the voxel order of `like`.
+
+  Args:
+    changed: its array and affine are right, its native grid is not.
+    like: the volume whose native axes (which, and which way) are kept.
+  """
+  change = orientations.io_orientation(
+    np.linalg.inv(like.native.affine) @ like.affine
+  )
+  native = orientations.apply_orientation(changed.array, change)
+  to_ras = orientations.inv_ornt_aff(change, changed.array.shape[:3])
+  grid = Grid(tuple(map(int, native.shape[:3])), changed.affine @ to_ras)
+  return dataclasses.replace(changed, native=grid)
+
+
 def same_grid(first: Volume, second: Volume, *, atol_mm: float = 1e-2) -> bool:
   """Whether both have one shape and (nearly) one affine.
 

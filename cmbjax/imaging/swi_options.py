@@ -1,0 +1,23 @@
+"""What a person may choose of an SWI, by name.
+
+Rule: nothing is computed here and nothing large imported, so that `--help`
+shows the choices at once.
+"""
+
+import dataclasses
+
+MASK_KINDS = ('negative', 'positive', 'triangular')
+FIX_GE = ('auto', 'on', 'off')
+
+
+@dataclasses.dataclass(frozen=True)
+class SwiOptions:
+  """How an SWI is made; the defaults are those of the reference study."""
+
+  sigma_mm: float | None = None  # high-pass width; None: by field strength
+  mask_kind: str = 'negative'  # one of MASK_KINDS
+  mask_power: float = 4.0  # how often the mask is multiplied
+  mask_threshold_rad: float | None = None  # None: pi, less for short echoes
+  phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
+  echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
+  mip_mm: float = 10.0  # thickness of the minimum projection
