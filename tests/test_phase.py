@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import phase
+from cmbjax.imaging import phase, swi_options
 from tests import heads
 
 SPACING = heads.SPACING_MM
@@ -101,7 +101,8 @@ def test_homodyne_refuses_a_window_as_wide_as_the_matrix(head):
     phase.homodyne(_signal(head), SPACING, sigma_mm=0.7)
 
 
-def test_high_pass_shows_veins_and_removes_background(head):
+@pytest.mark.parametrize('kind', swi_options.HIGH_PASSES)
+def test_every_high_pass_shows_veins_and_removes_background(head, kind):
   x, y, z = _coordinates(head.phase.shape)
   smooth = 0.1 * x + 0.02 * y + 0.2 * z + 0.002 * (x**2 - y**2)
   wrapped = phase.wrap((head.phase + smooth).astype(np.float32))
@@ -109,12 +110,54 @@ def test_high_pass_shows_veins_and_removes_background(head):
     head.magnitude,
     wrapped,
     SPACING,
+    kind=kind,
     sigma_mm=3,
+    mask=head.brain,
   )
   assert local.dtype == np.float32
   rest = head.brain & ~head.veins
   assert np.median(local[head.veins]) < -0.4
   assert abs(np.median(local[rest])) < 0.1
+
+
+def test_unknown_high_pass_is_refused(head):
+  with pytest.raises(InputError, match='homodyne, laplacian, '):
+    phase.high_pass(
+      head.magnitude, head.phase, SPACING, kind='romeo', sigma_mm=3
+    )
+
+
+@pytest.mark.parametrize('boundary', phase.BOUNDARIES)
+def test_unwrapping_finds_a_smooth_phase_again(boundary):
+  x, y, z = _coordinates((40, 48, 16))
+  if boundary == 'mirror':
+    truth = 0.5 * x + 0.02 * y**2 + 0.1 * z + 0.01 * x * y
+  else:
+    truth = 8 * np.cos(2 * np.pi * x / 40) * np.sin(2 * np.pi * y / 48) + 0 * z
+  assert np.ptp(truth) > 4 * np.pi
+  found = phase.laplacian_unwrap(
+    phase.wrap(truth.astype(np.float32)), (1, 1, 2.5), boundary=boundary
+  )
+  np.testing.assert_allclose(
+    found - found.mean(), truth - truth.mean(), atol=2e-3
+  )
+
+
+def test_slices_can_be_unwrapped_alone(head):
+  turn = np.arange(head.phase.shape[2], dtype=np.float32) ** 2
+  whole, part = (
+    phase.high_pass(
+      head.magnitude[..., z],
+      phase.wrap(head.phase + turn)[..., z],
+      SPACING,
+      kind='laplacianslice',
+      sigma_mm=3,
+      mask=head.brain[..., z],
+    )
+    for z in (slice(None), slice(9, 10))
+  )
+  # Slices may differ by any constant; their neighbours change nothing.
+  np.testing.assert_allclose(whole[..., 9:10], part, atol=2e-3)
 
 
 def test_low_pass_is_a_sum_over_mirrored_waves():
@@ -131,6 +174,11 @@ def test_low_pass_is_a_sum_over_mirrored_waves():
     smooth.append(basis * (0.5 + 0.5 * np.cos(np.pi * relative)) @ basis.T)
   expected = np.einsum('zyx,ya,xb->zab', image, *smooth)
   np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_unknown_boundary_is_refused():
+  with pytest.raises(InputError, match='mirror, periodic'):
+    phase.laplacian_unwrap(np.zeros((4, 4, 4)), (1, 1, 1), boundary='zero')
 
 
 @pytest.mark.parametrize(
@@ -161,11 +209,16 @@ def test_slices_are_independent(head):
   assert change[head.brain[..., 9:14]].max() < 1e-4
 
 
-def test_x_and_y_have_their_own_voxel_sizes(head):
+@pytest.mark.parametrize('kind', swi_options.HIGH_PASSES)
+def test_x_and_y_have_their_own_voxel_sizes(head, kind):
   def local(turn, spacing_mm):
-    arrays = (turn(a) for a in (head.magnitude, head.phase))
-    magnitude, angle = arrays
-    return turn(phase.high_pass(magnitude, angle, spacing_mm, sigma_mm=4))
+    arrays = (turn(a) for a in (head.magnitude, head.phase, head.brain))
+    magnitude, angle, mask = arrays
+    return turn(
+      phase.high_pass(
+        magnitude, angle, spacing_mm, kind=kind, sigma_mm=4, mask=mask
+      )
+    )
 
   along, across = (
     local(lambda a: a, (0.6, 1.8, 2.0)),
@@ -173,3 +226,34 @@ def test_x_and_y_have_their_own_voxel_sizes(head):
   )
   away = np.abs(phase.wrap(along - across))[head.brain]
   assert np.quantile(away, 0.99) < 0.02
+
+
+def test_unwrapping_is_the_least_squares_fit_of_weighted_steps():
+  shape, spacing = (4, 3, 3), np.array((0.5, 1.0, 2.0))
+  wrapped = np.random.default_rng(4).uniform(-3, 3, shape)
+  number = np.arange(wrapped.size).reshape(shape)
+  rows, steps = [], []
+  for axis in range(3):  # a step counts by one over its squared length
+    first = np.delete(number, -1, axis).ravel()
+    last = np.delete(number, 0, axis).ravel()
+    row = np.zeros((len(first), wrapped.size))
+    row[range(len(first)), last], row[range(len(first)), first] = 1, -1
+    step = phase.wrap(wrapped.ravel()[last] - wrapped.ravel()[first])
+    rows.append(row / spacing[axis])
+    steps.append(step / spacing[axis])
+  expected, *_ = np.linalg.lstsq(
+    np.concatenate(rows), np.concatenate(steps), rcond=None
+  )
+  found = phase.laplacian_unwrap(wrapped, tuple(spacing)).ravel()
+  np.testing.assert_allclose(
+    found - found.mean(), expected - expected.mean(), atol=1e-4
+  )
+
+
+def test_smoothing_is_as_wide_in_mm_along_x_as_along_y():
+  slab = np.zeros((1, 61, 61), np.float32)
+  slab[0, 30, 30] = 1
+  found = phase._smooth(slab, (0.5, 2.0, 3.0), 3.0)[0]  # Y X
+  y, x = ((np.arange(61) - 30) * side for side in (2.0, 0.5))
+  wide = [found.sum(1) @ y**2, found.sum(0) @ x**2] / found.sum()
+  np.testing.assert_allclose(wide**0.5, 3, rtol=0.03)

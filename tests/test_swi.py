@@ -14,6 +14,7 @@ from cmbjax.imaging import (
   phase_mask,
   signal,
   swi,
+  swi_options,
   volume,
 )
 from cmbjax.imaging.swi_options import SwiOptions
@@ -140,8 +141,11 @@ def test_min_ip_along_another_axis():
     swi.min_ip(image, 1, thickness_mm=0)
 
 
-def test_veins_get_darker(head):
-  found = swi.reconstruct(head.magnitude, head.phase, SPACING)
+@pytest.mark.parametrize('high_pass', swi_options.HIGH_PASSES)
+def test_veins_get_darker(head, high_pass):
+  found = swi.reconstruct(
+    head.magnitude, head.phase, SPACING, SwiOptions(high_pass=high_pass)
+  )
   assert _darkening(found.swi, head.magnitude, head) < 0.6
   assert found.min_ip.shape == found.swi.shape == head.magnitude.shape
   assert found.swi.dtype == found.phase.dtype == np.float32
@@ -443,13 +447,14 @@ def crop(real_data):
   return signal.read([paths[0]], [paths[1]], echo_times_s=(0.004, 0.008, 0.012))
 
 
+@pytest.mark.parametrize('high_pass', swi_options.HIGH_PASSES)
 @pytest.mark.parametrize('echo', [1, 2, 3])
-def test_real_veins_are_positive_in_every_echo(crop, echo):
+def test_real_veins_are_positive_in_every_echo(crop, echo, high_pass):
   found = swi.reconstruct(
     crop.magnitude,
     crop.phase,
     crop.grid.spacing_mm,
-    SwiOptions(echoes=(echo,), sigma_mm=2),
+    SwiOptions(echoes=(echo,), high_pass=high_pass, sigma_mm=2),
     echo_times_s=crop.echo_times_s,
   )
   assert found.polarity.certain

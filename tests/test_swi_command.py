@@ -223,6 +223,18 @@ def test_resampled_files_lie_where_the_scan_lies(files, tmp_path):
   assert settings['VoxelMm'] == [2, 1, 4]
 
 
+@pytest.mark.parametrize(
+  ('words', 'key', 'value'),
+  [
+    (['--unwrapping-algorithm', 'laplacianslice'], 'high_pass', None),
+  ],
+)
+def test_options_of_established_tools(files, tmp_path, words, key, value):
+  _run(*_scan(files), *words, '--out', tmp_path)
+  settings = json.loads((tmp_path / 'sub-1_settings.json').read_text())
+  assert settings['Options'][key] == (value or words[1])
+
+
 def test_coils_of_two_echoes_in_two_files(files, tmp_path):
   head = heads.draw()
   words = {'mag': [], 'phase': []}

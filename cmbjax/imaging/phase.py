@@ -9,13 +9,16 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.fft
+from scipy import ndimage
 
 from cmbjax.errors import InputError
+from cmbjax.imaging.swi_options import HIGH_PASSES
 
 HOMODYNE_SIGMA_MM = {1.5: 3.8, 3.0: 3.0, 7.0: 1.9}
 """Field strength in T to the width of the homodyne window in mm; these are
 windows of 48, 60 and 96 at a field of view of 240 mm."""
 
+BOUNDARIES = ('mirror', 'periodic')
 
 # A Hann window of full width w cycles per field of view smooths an image as a
 # Gaussian of sigma = 0.75 FOV / w does, so it ends at 0.375 / sigma per mm.
@@ -41,19 +44,46 @@ def high_pass(
   phase: np.ndarray,
   spacing_mm: tuple[float, float, float],
   *,
+  kind: str = 'homodyne',
   sigma_mm: float,
+  mask: np.ndarray | None = None,
+  boundary: str = 'mirror',
 ) -> np.ndarray:
-  """Local phase, float32 [X, Y, Z] rad; see `homodyne`.
+  """Local phase, float32 [X, Y, Z] rad, by one of `HIGH_PASSES`.
 
   Args:
     magnitude: [X, Y, Z], any unit.
     phase: [X, Y, Z] rad, wrapped or not.
     spacing_mm: voxel sizes.
+    kind: 'homodyne'; 'laplacian' (unwrap, then masked Gaussian high-pass);
+      'laplacianslice' (the same, every slice unwrapped alone); 'gaussian'
+      (homodyne with a masked Gaussian, for skull-stripped fields of view).
     sigma_mm: width of the low-pass.
+    mask: bool [X, Y, Z] for the masked kinds; None: everywhere.
+    boundary: of the Laplacian unwrapping.
   """
-  _check_sigma(sigma_mm, spacing_mm)
-  return _by_slab(
-    lambda m, p: _homodyne(m, p, spacing_mm, sigma_mm), magnitude, phase
+  if kind == 'homodyne':
+    _check_sigma(sigma_mm, spacing_mm)
+    return _by_slab(
+      lambda m, p: _homodyne(m, p, spacing_mm, sigma_mm), magnitude, phase
+    )
+  inside = np.ones(phase.shape, bool) if mask is None else mask
+  if kind == 'gaussian':
+    return _by_slab(
+      lambda m, p, i: _gaussian(_complex(m, p), i, spacing_mm, sigma_mm),
+      magnitude,
+      phase,
+      inside,
+    )
+  if kind in ('laplacian', 'laplacianslice'):
+    if kind == 'laplacianslice':  # steps to a slice infinitely far off are 0
+      spacing_mm = (*spacing_mm[:2], np.inf)
+    smooth = laplacian_unwrap(phase, spacing_mm, boundary=boundary)
+    return _by_slab(
+      lambda p, i: p - _masked_mean(p, i, spacing_mm, sigma_mm), smooth, inside
+    )
+  raise InputError(
+    f'high-pass: found {kind!r}; give one of {", ".join(HIGH_PASSES)}.'
   )
 
 
@@ -86,6 +116,70 @@ def homodyne(
     lambda s: _homodyne(np.abs(s), np.angle(s), spacing_mm, sigma_mm),
     np.asarray(signal, np.complex64),
   )
+
+
+def laplacian_unwrap(
+  phase: np.ndarray,
+  spacing_mm: tuple[float, float, float],
+  *,
+  boundary: str = 'mirror',
+) -> np.ndarray:
+  """Unwrapped phase whose Laplacian fits that of the wrapped one best.
+
+  Args:
+    phase: [X, Y, Z] rad.
+    spacing_mm: voxel sizes; steps over thick slices count less.
+    boundary: 'mirror' (cosine transform) or 'periodic' (Fourier).
+
+  Returns:
+    float32 [X, Y, Z] rad with mean 0; exact where true steps stay below pi.
+
+  Source: Ghiglia and Romero 1994 (wrapped steps, cosine transform); Schofield
+  and Zhu 2003 (Fourier).
+  """
+  if boundary not in BOUNDARIES:
+    raise InputError(
+      f'boundary: found {boundary!r}; give one of {", ".join(BOUNDARIES)}.'
+    )
+  mirror = boundary == 'mirror'
+  phase = np.asarray(phase, np.float32)
+  source = np.zeros(phase.shape, np.float32)
+  symbol = np.zeros((1, 1, 1), np.float32)
+  for axis, size in enumerate(phase.shape):
+    weight = np.float32((min(spacing_mm) / spacing_mm[axis]) ** 2)
+    _add_divergence(source, phase, axis, weight, mirror=mirror)
+    angle = np.arange(size) * (np.pi if mirror else 2 * np.pi) / size
+    row = (weight * (2 * np.cos(angle) - 2)).astype(np.float32)
+    symbol = symbol + row.reshape([-1 if a == axis else 1 for a in range(3)])
+  flat = symbol == 0  # the mean, which no step tells
+  inverse = np.where(flat, 0, 1 / np.where(flat, 1, symbol))
+  if mirror:
+    spectrum = scipy.fft.dctn(source, workers=_THREADS, overwrite_x=True)
+    spectrum *= inverse
+    return scipy.fft.idctn(spectrum, workers=_THREADS, overwrite_x=True)
+  spectrum = scipy.fft.fftn(source, workers=_THREADS) * inverse
+  return scipy.fft.ifftn(spectrum, workers=_THREADS, overwrite_x=True).real
+
+
+def _add_divergence(source, phase, axis, weight, *, mirror):
+  """Adds the second difference of wrapped steps along one axis."""
+  if phase.shape[axis] < 2:
+    return
+  step = wrap(np.diff(phase, axis=axis)) * weight
+  later, earlier = (
+    tuple(part if a == axis else slice(None) for a in range(3))
+    for part in (slice(1, None), slice(None, -1))
+  )
+  source[earlier] += step
+  source[later] -= step
+  if not mirror:
+    first, last = (
+      tuple([end] if a == axis else slice(None) for a in range(3))
+      for end in (0, -1)
+    )
+    step = wrap(phase[first] - phase[last]) * weight
+    source[last] += step
+    source[first] -= step
 
 
 def wrap(phase: np.ndarray) -> np.ndarray:
@@ -140,6 +234,29 @@ def _hann(size, spacing, sigma_mm):
   count = min(int(np.ceil(edge)), size)
   wave = np.arange(max(count, 1), dtype=np.float32)
   return 0.5 + 0.5 * np.cos(wave * np.float32(np.pi / edge))
+
+
+def _gaussian(signal, inside, spacing_mm, sigma_mm):
+  signal = signal * inside
+  # The angle is blind to the positive weight that a masked mean divides by.
+  low = _smooth(signal, spacing_mm, sigma_mm)
+  np.conjugate(low, out=low)
+  low *= signal
+  return np.arctan2(low.imag, low.real)
+
+
+def _masked_mean(image, inside, spacing_mm, sigma_mm):
+  weight, total = (
+    _smooth(a, spacing_mm, sigma_mm)
+    for a in (inside.astype(np.float32), image * inside)
+  )
+  return total / np.maximum(weight, 1e-6)
+
+
+def _smooth(image, spacing_mm, sigma_mm):
+  """Gaussian within the slices of a slab [z, Y, X]."""
+  sigma = (0, sigma_mm / spacing_mm[1], sigma_mm / spacing_mm[0])
+  return ndimage.gaussian_filter(image, sigma, mode='constant', truncate=3)
 
 
 def _background(magnitude, phase):

@@ -183,8 +183,9 @@ def reconstruct(
     mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
   mask = np.asfortranarray(mask, bool)
   mags, local = _combined_coils(
-    magnitude, phase, used, spacing_mm, sigma_mm=sigma
-  )
+    magnitude, phase, used=used, spacing_mm=spacing_mm, options=options,
+    sigma_mm=sigma, mask=mask,
+  )  # fmt: skip
   found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
   if found.sign < 0:
     local = [-p for p in local]
@@ -257,7 +258,9 @@ def _coil_sum(magnitude):
   return np.sqrt(np.einsum('...c,...c->...', magnitude, magnitude))
 
 
-def _combined_coils(magnitude, phase, used, spacing_mm, *, sigma_mm):
+def _combined_coils(
+  magnitude, phase, *, used, spacing_mm, options, sigma_mm, mask
+):
   """Magnitudes and high-passed phases [X, Y, Z], one of each per echo."""
   mags, local = [], []
   for echo in used:
@@ -268,7 +271,10 @@ def _combined_coils(magnitude, phase, used, spacing_mm, *, sigma_mm):
         part,
         phase[..., echo - 1, coil],
         spacing_mm,
+        kind=options.high_pass,
         sigma_mm=sigma_mm,
+        mask=mask,
+        boundary=options.boundary,
       )
       if magnitude.shape[4] > 1:
         turned = part * np.exp(1j * angle)

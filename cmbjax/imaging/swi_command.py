@@ -87,6 +87,14 @@ def _add_scan(scan) -> None:
 def _add_phase(method) -> None:
   """High-pass and mask."""
   method.add_argument(
+    '--high-pass',
+    '--unwrapping-algorithm',
+    dest='high_pass',
+    choices=swi_options.HIGH_PASSES,
+    default='homodyne',
+    help='default: homodyne',
+  )
+  method.add_argument(
     '--filter-size',
     type=float,
     metavar='MM',

@@ -44,6 +44,7 @@ def seconds(texts):
 def options_of(args) -> SwiOptions:
   """The options, by the names that they have here."""
   return SwiOptions(
+    high_pass=args.high_pass,
     sigma_mm=args.filter_size,
     mask_kind=args.phase_scaling_type,
     mask_power=args.phase_scaling_strength,

@@ -6,6 +6,7 @@ shows the choices at once.
 
 import dataclasses
 
+HIGH_PASSES = ('homodyne', 'laplacian', 'laplacianslice', 'gaussian')
 MASK_KINDS = ('negative', 'positive', 'triangular')
 FIX_GE = ('auto', 'on', 'off')
 
@@ -14,7 +15,9 @@ FIX_GE = ('auto', 'on', 'off')
 class SwiOptions:
   """How an SWI is made; the defaults are those of the reference study."""
 
+  high_pass: str = 'homodyne'  # one of HIGH_PASSES
   sigma_mm: float | None = None  # high-pass width; None: by field strength
+  boundary: str = 'mirror'  # of the Laplacian unwrapping
   mask_kind: str = 'negative'  # one of MASK_KINDS
   mask_power: float = 4.0  # how often the mask is multiplied
   mask_threshold_rad: float | None = None  # None: pi, less for short echoes
