@@ -64,6 +64,8 @@ def _darkening(image, magnitude, head):
     ('negative', [0, 0.25, 1, 1, 1]),
     ('positive', [1, 1, 1, 0.25, 0]),
     ('triangular', [0, 0.25, 1, 0.25, 0]),
+    ('threshold', [0, 0.25, 1, 1, 1]),
+    ('cosine', [0, 0.25, 1, 1, 1]),
   ],
 )
 def test_masks_by_hand(kind, expected):
@@ -73,9 +75,21 @@ def test_masks_by_hand(kind, expected):
   assert found.dtype == np.float32
 
 
+def test_linear_and_cosine_masks_differ_between():
+  phi = np.float32([-np.pi / 4, -3 * np.pi / 4])
+  np.testing.assert_allclose(
+    phase_mask.phase_mask(phi, 'negative', power=1), [0.75, 0.25], atol=1e-6
+  )
+  np.testing.assert_allclose(
+    phase_mask.phase_mask(phi, 'cosine', power=1),
+    [0.5 + 0.5 * np.cos(np.pi / 4), 0.5 + 0.5 * np.cos(3 * np.pi / 4)],
+    atol=1e-6,
+  )
+
+
 def test_threshold_moves_the_zero():
   phi = np.float32([-0.5, -1.0, -3.0])
-  found = phase_mask.phase_mask(phi, power=1, threshold_rad=1.0)
+  found = phase_mask.phase_mask(phi, 'threshold', power=1, threshold_rad=1.0)
   np.testing.assert_allclose(found, [0.5, 0, 0], atol=1e-6)
 
 
@@ -83,6 +97,44 @@ def test_threshold_moves_the_zero():
 def test_power_repeats_the_mask(power):
   found = phase_mask.phase_mask(np.float32([-np.pi / 2]), power=power)
   assert found[0] == pytest.approx(0.5**power)
+
+
+def test_tanh_masks_by_hand():
+  phi = np.float32([-2, -1, -0.5, 0, 1])
+  # x = -phi; the positive ones are 0.5, 1, 2: median 1, times 10 / 4.
+  expected = (1 + np.tanh(1 + phi / 2.5)) / 2
+  np.testing.assert_allclose(
+    phase_mask.phase_mask(phi, 'tanh'), expected, rtol=1e-5
+  )
+  np.testing.assert_allclose(
+    phase_mask.phase_mask(-phi, 'negativetanh'), expected, rtol=1e-5
+  )
+  assert phase_mask.phase_mask(phi, 'tanh')[3] == pytest.approx(0.88, abs=1e-2)
+  inside = np.array([False, True, True, True, True])
+  scaled = phase_mask.phase_mask(phi, 'tanh', inside=inside)  # median of 0.5, 1
+  assert scaled[1] == pytest.approx((1 + np.tanh(1 - 1 / 1.875)) / 2)
+
+
+@pytest.mark.parametrize('kind', ['negative', 'positive', 'triangular'])
+def test_robust_masks_span_the_phase_of_the_image(kind):
+  rng = np.random.default_rng(0)
+  phi = rng.normal(size=(20, 20, 20)).astype(np.float32) * 0.2
+  phi[0, 0, 0] = -3 if kind != 'positive' else 3  # an outlier sets nothing
+  inside = np.ones(phi.shape, bool)
+  inside[10:] = False
+  found = phase_mask.phase_mask(
+    phi, kind, power=2, reach='robust', inside=inside
+  )
+  side = {'negative': -phi, 'positive': phi, 'triangular': np.abs(phi)}[kind]
+  low, high = np.quantile(side[inside & (side > 0)], (0.01, 0.99))
+  span = (high - low) / 0.98
+  start = low - 0.01 * span
+  expected = np.clip(1 - (side - start) / span, 0, 1) ** 2
+  expected[side <= 0] = 1
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  assert found[0, 0, 0] == 0
+  with pytest.raises(InputError, match='pi, robust'):
+    phase_mask.phase_mask(phi, kind, reach='wide')
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_the_settings_make_the_same_image_again(files, tmp_path):
   words = [
     *_scan(files),
     '--phase-scaling-type',
-    'triangular',
+    'tanh',
     '--filter-size',
     '2.5',
     '--phase-sign',
@@ -226,6 +226,7 @@ def test_resampled_files_lie_where_the_scan_lies(files, tmp_path):
 @pytest.mark.parametrize(
   ('words', 'key', 'value'),
   [
+    (['--phase-scaling-range', 'robust'], 'mask_range', 'robust'),
     (['--unwrapping-algorithm', 'laplacianslice'], 'high_pass', None),
   ],
 )

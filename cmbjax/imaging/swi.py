@@ -191,7 +191,7 @@ def reconstruct(
     local = [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
   image, mag, shown = _weighted(
-    mags, local, times=times, field_t=field_t, options=options
+    mags, local, times=times, field_t=field_t, mask=mask, options=options
   )
   projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
   tof = _coil_sum(magnitude[..., 0, :]) if magnitude.shape[3] > 1 else None
@@ -292,7 +292,7 @@ def _polarity(mags, local, spacing_mm, mask, sign):
   return found if sign is None else found._replace(sign=sign)
 
 
-def _weighted(mags, local, *, times, field_t, options):
+def _weighted(mags, local, *, times, field_t, mask, options):
   """(SWI, magnitude, phase) of all used echoes together."""
   images = []
   for number, (m, p) in enumerate(zip(mags, local)):
@@ -301,7 +301,7 @@ def _weighted(mags, local, *, times, field_t, options):
       limit = mask_threshold_rad(
         times[number], longest_s=times[-1], field_t=field_t
       )
-    images.append(_masked(m, p, options, limit))
+    images.append(_masked(m, p, options, mask, limit))
   return _mean(images), _mean(mags), local[-1]
 
 
@@ -322,12 +322,14 @@ def mask_threshold_rad(
   return float(np.pi * min(1.0, echo_time_s / min(reference, longest_s)))
 
 
-def _masked(magnitude, local, options, limit):
+def _masked(magnitude, local, options, mask, limit):
   weight = phase_mask(
     local,
     options.mask_kind,
     power=options.mask_power,
     threshold_rad=options.mask_threshold_rad or limit,
+    reach=options.mask_range,
+    inside=mask,
   )
   weight *= magnitude
   return weight

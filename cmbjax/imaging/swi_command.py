@@ -111,13 +111,19 @@ def _add_phase(method) -> None:
     type=float,
     default=4.0,
     metavar='N',
-    help='power of the mask; default: 4',
+    help='power of the mask, steepness of the tanh kinds; default: 4',
   )
   method.add_argument(
     '--phase-scaling-threshold',
     type=float,
     metavar='RAD',
     help='phase at which the mask reaches 0; default: pi, less at short echoes',
+  )
+  method.add_argument(
+    '--phase-scaling-range',
+    choices=swi_options.MASK_RANGES,
+    default='pi',
+    help='robust: mask over the span of the image, as CLEAR-SWI does',
   )
 
 

@@ -51,6 +51,7 @@ def options_of(args) -> SwiOptions:
     mask_threshold_rad=args.phase_scaling_threshold,
     phase_sign=None if args.phase_sign == 'auto' else int(args.phase_sign),
     echoes=tuple(args.echoes) if args.echoes else None,
+    mask_range=args.phase_scaling_range,
     mip_mm=args.mip_mm,
   )
 

@@ -7,7 +7,16 @@ shows the choices at once.
 import dataclasses
 
 HIGH_PASSES = ('homodyne', 'laplacian', 'laplacianslice', 'gaussian')
-MASK_KINDS = ('negative', 'positive', 'triangular')
+MASK_KINDS = (
+  'negative',
+  'positive',
+  'triangular',
+  'threshold',
+  'cosine',
+  'tanh',
+  'negativetanh',
+)
+MASK_RANGES = ('pi', 'robust')
 FIX_GE = ('auto', 'on', 'off')
 
 
@@ -19,8 +28,9 @@ class SwiOptions:
   sigma_mm: float | None = None  # high-pass width; None: by field strength
   boundary: str = 'mirror'  # of the Laplacian unwrapping
   mask_kind: str = 'negative'  # one of MASK_KINDS
-  mask_power: float = 4.0  # how often the mask is multiplied
+  mask_power: float = 4.0  # repeats of the mask; steepness of the tanh kinds
   mask_threshold_rad: float | None = None  # None: pi, less for short echoes
+  mask_range: str = 'pi'  # one of MASK_RANGES
   phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
   echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
   mip_mm: float = 10.0  # thickness of the minimum projection
