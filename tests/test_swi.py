@@ -300,13 +300,15 @@ def test_slices_along_x_are_filtered_and_projected_along_x(head):
     )
 
 
+@pytest.mark.parametrize('mode', swi_options.MODES)
 @pytest.mark.parametrize('sign', [1, -1])
-def test_uneven_echoes_make_one_swi_and_a_tof(head, sign):
+def test_uneven_echoes_make_one_swi_and_a_tof(head, mode, sign):
   mags, phases = _echoes(head, sign=sign)
   found = swi.reconstruct(
     mags,
     phases,
     SPACING,
+    SwiOptions(mode=mode),
     echo_times_s=TIMES_S,
     field_t=7,
   )
@@ -320,19 +322,20 @@ def test_uneven_echoes_make_one_swi_and_a_tof(head, sign):
   assert _darkening(found.swi, found.magnitude, head) < 0.5
 
 
-@pytest.mark.parametrize(
-  ('echo', 'field', 'expected'),
-  [
-    (0.008, 7.0, np.pi / 2),
-    (0.016, 7.0, np.pi),
-    (0.0209, 7.0, np.pi),
-    (0.008, None, np.pi / 2),
-    (0.0104, 3.0, np.pi * 0.0104 / 0.0209),  # longest echo is the reference
-  ],
-)
-def test_threshold_masks_at_one_frequency(echo, field, expected):
-  found = swi.mask_threshold_rad(echo, longest_s=0.0209, field_t=field)
-  assert found == pytest.approx(expected)
+def test_frequency_mode_equals_its_formula(head):
+  mags, phases = _echoes(head)
+  found = swi.reconstruct(
+    mags,
+    phases,
+    SPACING,
+    SwiOptions(mode='freq', phase_sign=1),
+    echo_times_s=TIMES_S,
+  )
+  hz = -found.phase / (2 * np.pi * np.mean(TIMES_S[1:]))  # veins positive
+  limit = 1000 / (2 * 1000 * np.mean(TIMES_S[1:]))
+  mask = np.clip(1 - hz / limit, 0, 1)
+  expected = mags[..., 1:].mean(-1) * mask**4
+  np.testing.assert_allclose(found.swi, expected, atol=1e-4)
 
 
 def test_post_average_equals_its_formula(head):
@@ -366,6 +369,8 @@ def test_chosen_echoes_and_missing_times(head):
     swi.reconstruct(mags, phases, SPACING, SwiOptions(echoes=(5,)))
   with pytest.raises(InputError, match='found 2 for 4'):
     swi.reconstruct(mags, phases, SPACING, echo_times_s=(0.01, 0.02))
+  with pytest.raises(InputError, match='postavg, freq'):
+    swi.reconstruct(mags, phases, SPACING, SwiOptions(mode='mean'))
   with pytest.raises(InputError, match='name each once'):
     swi.reconstruct(
       mags, phases, SPACING, SwiOptions(echoes=(2, 2)), echo_times_s=TIMES_S
@@ -375,6 +380,10 @@ def test_chosen_echoes_and_missing_times(head):
       swi.reconstruct(
         mags[..., 0], phases[..., 0], SPACING, SwiOptions(sigma_mm=sigma)
       )
+  with pytest.raises(InputError, match='mag-combine'):
+    swi.reconstruct(
+      mags[..., 0], phases[..., 0], SPACING, SwiOptions(mag_combine='mean')
+    )
   with pytest.raises(InputError, match='one shape'):
     swi.reconstruct(mags, phases[..., 0], SPACING)
 
@@ -513,11 +522,13 @@ def test_real_veins_are_positive_in_every_echo(crop, echo, high_pass):
   assert found.polarity.sign == -1
 
 
-def test_real_veins_get_darker_than_in_the_magnitude(crop):
+@pytest.mark.parametrize('mode', swi_options.MODES)
+def test_real_veins_get_darker_than_in_the_magnitude(crop, mode):
   found = swi.reconstruct(
     crop.magnitude,
     crop.phase,
     crop.grid.spacing_mm,
+    SwiOptions(mode=mode),
     echo_times_s=crop.echo_times_s,
     field_t=7,
   )

@@ -228,12 +228,15 @@ def test_resampled_files_lie_where_the_scan_lies(files, tmp_path):
   [
     (['--phase-scaling-range', 'robust'], 'mask_range', 'robust'),
     (['--unwrapping-algorithm', 'laplacianslice'], 'high_pass', None),
+    (['--mag-combine', 'SE', '16'], 'mag_combine', 'SE 16'),
   ],
 )
 def test_options_of_established_tools(files, tmp_path, words, key, value):
   _run(*_scan(files), *words, '--out', tmp_path)
   settings = json.loads((tmp_path / 'sub-1_settings.json').read_text())
   assert settings['Options'][key] == (value or words[1])
+  ignored = any('--mag-combine has no effect' in n for n in settings['Notes'])
+  assert ignored == (key == 'mag_combine')
 
 
 def test_coils_of_two_echoes_in_two_files(files, tmp_path):
@@ -269,6 +272,7 @@ def test_coils_of_two_echoes_in_two_files(files, tmp_path):
     (['--resample', '1', '1', '0'], 'resample'),
     (['--echoes', '2'], 'echoes 1 to 1'),
     (['--phase-scaling-strength', 'nan'], 'above 0'),
+    (['--mag-combine', 'mean'], 'mag-combine'),
   ],
 )
 def test_odd_numbers_are_refused_and_nothing_is_written(

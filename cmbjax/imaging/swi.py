@@ -10,16 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import polarity, resample
+from cmbjax.imaging import echoes, polarity, resample
 from cmbjax.imaging.brain import brain_mask
 from cmbjax.imaging.phase import default_sigma_mm, high_pass
 from cmbjax.imaging.phase_mask import phase_mask
-from cmbjax.imaging.swi_options import SwiOptions
+from cmbjax.imaging.swi_options import MODES, SwiOptions
 
 _THICK = 1.2  # a voxel side this much longer than the others is the slice
-# The echo time at which a linear mask reaches 0 at pi, times the field: 16 ms
-# at 7 T, the single-echo protocol of the reference study.
-_REFERENCE_T_S = 0.016 * 7.0
 
 
 class Swi(NamedTuple):
@@ -220,7 +217,8 @@ def _five_axes(magnitude, phase):
 
 
 def _sigma(options, field_t):
-  """The width of the high-pass."""
+  """The width of the high-pass, after a look at the other options."""
+  echoes.parse_combination(options.mag_combine)
   if options.sigma_mm is None:
     return default_sigma_mm(field_t)
   if not 0 < options.sigma_mm < np.inf:
@@ -232,6 +230,10 @@ def _sigma(options, field_t):
 
 def _used_echoes(options, num_echoes, echo_times_s):
   """Numbers from 1 of the echoes that make the SWI."""
+  if options.mode not in MODES:
+    raise InputError(
+      f'mode: found {options.mode!r}; give one of {", ".join(MODES)}.'
+    )
   used = options.echoes or tuple(range(min(2, num_echoes), num_echoes + 1))
   if not all(1 <= e <= num_echoes for e in used) or len(set(used)) < len(used):
     raise InputError(
@@ -252,10 +254,10 @@ def _used_echoes(options, num_echoes, echo_times_s):
 
 
 def _coil_sum(magnitude):
-  """[X, Y, Z, C] to [X, Y, Z], root of the sum of squares."""
+  """[X, Y, Z, C] to [X, Y, Z]."""
   if magnitude.shape[-1] == 1:
     return magnitude[..., 0]
-  return np.sqrt(np.einsum('...c,...c->...', magnitude, magnitude))
+  return echoes.root_sum_of_squares(magnitude)
 
 
 def _combined_coils(
@@ -294,32 +296,24 @@ def _polarity(mags, local, spacing_mm, mask, sign):
 
 def _weighted(mags, local, *, times, field_t, mask, options):
   """(SWI, magnitude, phase) of all used echoes together."""
+  if options.mode == 'freq' and len(mags) > 1:
+    mean = echoes.MeanFrequency()
+    for m, p, t in zip(mags, local, times):
+      mean.add(m, p, t)
+    mag = echoes.combine_magnitude(
+      np.stack(mags, -1), options.mag_combine, echo_times_s=times
+    )
+    shown = mean.phase()
+    return _masked(mag, shown, options, mask, np.pi), mag, shown
   images = []
   for number, (m, p) in enumerate(zip(mags, local)):
     limit = np.pi
     if len(mags) > 1:
-      limit = mask_threshold_rad(
+      limit = echoes.mask_threshold_rad(
         times[number], longest_s=times[-1], field_t=field_t
       )
     images.append(_masked(m, p, options, mask, limit))
   return _mean(images), _mean(mags), local[-1]
-
-
-def mask_threshold_rad(
-  echo_time_s: float, *, longest_s: float, field_t: float | None
-) -> float:
-  """Phase at which the mask of one echo reaches 0.
-
-  Short echoes mask at the same frequency offset as the reference echo, so
-  their smaller phase counts as much; beyond the reference it is pi.
-
-  Args:
-    echo_time_s: of the echo.
-    longest_s: the longest echo time of the scan.
-    field_t: None where it is not known.
-  """
-  reference = _REFERENCE_T_S / (field_t or 7.0)
-  return float(np.pi * min(1.0, echo_time_s / min(reference, longest_s)))
 
 
 def _masked(magnitude, local, options, mask, limit):

@@ -130,6 +130,20 @@ def _add_phase(method) -> None:
 def _add_magnitude(method) -> None:
   """Echoes, the magnitude that is weighted, and the projection."""
   method.add_argument(
+    '--multi-echo',
+    choices=swi_options.MODES,
+    default='postavg',
+    help='mean of the SWIs, or one SWI of the mean frequency',
+  )
+  method.add_argument(
+    '--mag-combine',
+    nargs='+',
+    default=['average'],
+    metavar=('HOW', 'VALUE'),
+    help='magnitude with --multi-echo freq: SNR, average, last, echo N, '
+    'SE MS (as a single echo at that time) or closest MS; default: average',
+  )
+  method.add_argument(
     '--resample',
     nargs=3,
     type=float,
@@ -186,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
   notes = [
     *scan.notes,
     *(mask.notes if mask else ()),
-    *swi_outputs.notes_of(scan, result, options),
+    *swi_outputs.notes_of(args, scan, result, options),
   ]
   for note in notes:
     print(f'note: {note}', file=sys.stderr)

@@ -50,8 +50,10 @@ def options_of(args) -> SwiOptions:
     mask_power=args.phase_scaling_strength,
     mask_threshold_rad=args.phase_scaling_threshold,
     phase_sign=None if args.phase_sign == 'auto' else int(args.phase_sign),
+    mode=args.multi_echo,
     echoes=tuple(args.echoes) if args.echoes else None,
     mask_range=args.phase_scaling_range,
+    mag_combine=' '.join(args.mag_combine),
     mip_mm=args.mip_mm,
   )
 

@@ -17,6 +17,7 @@ MASK_KINDS = (
   'negativetanh',
 )
 MASK_RANGES = ('pi', 'robust')
+MODES = ('postavg', 'freq')
 FIX_GE = ('auto', 'on', 'off')
 
 
@@ -32,5 +33,7 @@ class SwiOptions:
   mask_threshold_rad: float | None = None  # None: pi, less for short echoes
   mask_range: str = 'pi'  # one of MASK_RANGES
   phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
+  mode: str = 'postavg'  # one of MODES, for several echoes
   echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
+  mag_combine: str = 'average'  # one of echoes.MAG_COMBINES, in mode freq
   mip_mm: float = 10.0  # thickness of the minimum projection

@@ -39,10 +39,11 @@ def resampled(result, grid, args):
   return result, resample.to_spacing_volume(grid, new_mm)
 
 
-def notes_of(scan, result, options):
+def notes_of(args, scan, result, options):
   """What a person has to know of this SWI, sentence by sentence.
 
   Args:
+    args: of the command.
     scan: what was read.
     result: of `swi.reconstruct`.
     options: how it was made.
@@ -60,6 +61,11 @@ def notes_of(scan, result, options):
       f'--phase-sign {asked} goes against the image, where veins '
       f'have a phase of {found.median_rad:.2f} rad'
     )
+  one = len(result.echoes) == 1
+  if options.mag_combine != 'average' and (one or options.mode != 'freq'):
+    yield '--mag-combine has no effect: it needs --multi-echo freq and echoes'
+  if options.mode == 'freq' and one:
+    yield '--multi-echo freq has no effect: one echo is used'
   if scan.field_t is None and options.sigma_mm is None:
     yield (
       'the field strength is not known, so the high-pass is that of 3 T, '
