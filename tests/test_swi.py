@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import (
+  magnitude,
   phase,
   phase_mask,
   signal,
@@ -407,6 +408,55 @@ def test_coils_need_no_phase_offsets(head):
   change = np.abs(found.phase - single.phase)[head.brain]
   assert np.median(change) < 0.05
   assert np.median(found.phase[head.veins]) < -0.4
+
+
+def test_sensitivity_correction_flattens_a_bias(head):
+  x = np.linspace(-1, 1, head.brain.shape[0], dtype=np.float32)[:, None, None]
+  biased = head.magnitude * np.exp(0.6 * x)
+  spread = []
+  for kind in ('off', 'gaussian', 'boxsegment'):
+    found = swi.reconstruct(
+      biased,
+      head.phase,
+      SPACING,
+      SwiOptions(sensitivity=kind, phase_sign=1),
+      mask=head.brain,
+    )
+    rest = found.swi[head.brain & ~head.veins]
+    low, high = np.percentile(rest, (10, 90))
+    spread.append(high / low)
+    assert _darkening(found.swi, biased, head) < 0.6
+  assert max(spread[1:]) < 0.75 * spread[0]
+
+
+def test_softplus_and_a_given_field_change_the_magnitude_only(head):
+  plain, soft = (
+    swi.reconstruct(
+      head.magnitude,
+      head.phase,
+      SPACING,
+      SwiOptions(phase_sign=1, softplus=on),
+      mask=head.brain,
+    )
+    for on in (False, True)
+  )
+  np.testing.assert_array_equal(plain.phase, soft.phase)
+  expected = magnitude.softplus(head.magnitude, head.brain)
+  np.testing.assert_allclose(soft.magnitude, expected, rtol=1e-6)
+  field = np.linspace(0.5, 2, 96, dtype=np.float32)[:, None, None] + 0 * (
+    head.magnitude
+  )
+  flat = swi.reconstruct(
+    head.magnitude * field,
+    head.phase,
+    SPACING,
+    SwiOptions(phase_sign=1),
+    mask=head.brain,
+    sensitivity=field,
+  )
+  np.testing.assert_allclose(flat.magnitude, head.magnitude, rtol=1e-5)
+  change = np.abs(flat.swi - plain.swi)[head.brain]
+  assert np.median(change) < 0.01
 
 
 def test_resampled_phase_does_not_wrap_to_zero(head):

@@ -223,9 +223,30 @@ def test_resampled_files_lie_where_the_scan_lies(files, tmp_path):
   assert settings['VoxelMm'] == [2, 1, 4]
 
 
+def test_sensitivity_from_a_file(files, tmp_path):
+  field = np.linspace(0.5, 2, 96, dtype=np.float32)[:, None, None] * np.ones(
+    (96, 112, 24), np.float32
+  )
+  nib.save(nib.Nifti1Image(field, AFFINE), tmp_path / 'field.nii')
+  flag = '--mag-sensitivity-correction'
+  _run(
+    *_scan(files), flag, tmp_path / 'field.nii', '--writesteps',
+    '--out', tmp_path / 'a',
+  )  # fmt: skip
+  name = 'sub-1_desc-combined_magnitude.nii.gz'
+  found = np.asarray(nib.load(tmp_path / 'a' / name).dataobj)
+  given = np.asarray(nib.load(files / 'sub-1_part-mag_T2starw.nii.gz').dataobj)
+  np.testing.assert_allclose(found, given / field, rtol=1e-5)
+  for value, message in (('x', 'NIfTI file'), (files / 'mask.nii', 'above 0')):
+    with pytest.raises(InputError, match=message):
+      _run(*_scan(files), flag, value, '--out', tmp_path / 'b')
+
+
 @pytest.mark.parametrize(
   ('words', 'key', 'value'),
   [
+    (['--mag-sensitivity-correction', 'on'], 'sensitivity', 'boxsegment'),
+    (['--mag-softplus-scaling', 'on'], 'softplus', True),
     (['--phase-scaling-range', 'robust'], 'mask_range', 'robust'),
     (['--unwrapping-algorithm', 'laplacianslice'], 'high_pass', None),
     (['--mag-combine', 'SE', '16'], 'mag_combine', 'SE 16'),

@@ -11,6 +11,7 @@ import numpy as np
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import echoes, polarity, resample
+from cmbjax.imaging import magnitude as magnitude_module
 from cmbjax.imaging.brain import brain_mask
 from cmbjax.imaging.phase import default_sigma_mm, high_pass
 from cmbjax.imaging.phase_mask import phase_mask
@@ -146,6 +147,7 @@ def reconstruct(
   echo_times_s: Sequence[float] | None = None,
   field_t: float | None = None,
   mask: np.ndarray | None = None,
+  sensitivity: np.ndarray | None = None,
 ) -> Swi:
   """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
 
@@ -161,6 +163,8 @@ def reconstruct(
     echo_times_s: E ascending numbers; needed for more than one echo.
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
+    sensitivity: [X, Y, Z], a receive field to divide by; None: as the options
+      say.
 
   Raises:
     InputError: options that do not fit the data.
@@ -169,7 +173,9 @@ def reconstruct(
   magnitude, phase = _five_axes(magnitude, phase)
   axis = slice_axis(spacing_mm)
   # Filters and projection work along the acquired slices.
-  magnitude, phase, mask = _swapped((magnitude, phase, mask), axis)
+  magnitude, phase, mask, sensitivity = _swapped(
+    (magnitude, phase, mask, sensitivity), axis
+  )
   order = [{axis: 2, 2: axis}.get(i, i) for i in range(3)]
   spacing_mm = tuple(spacing_mm[i] for i in order)
   # Slice after slice in memory: everything below is quicker so.
@@ -187,6 +193,7 @@ def reconstruct(
   if found.sign < 0:
     local = [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
+  mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
   image, mag, shown = _weighted(
     mags, local, times=times, field_t=field_t, mask=mask, options=options
   )
@@ -292,6 +299,19 @@ def _polarity(mags, local, spacing_mm, mask, sign):
   votes = [polarity.detect(m, p, spacing_mm, mask) for m, p in zip(mags, local)]
   found = polarity.combine(votes)
   return found if sign is None else found._replace(sign=sign)
+
+
+def _flattened(mags, mask, spacing_mm, options, sensitivity):
+  """Magnitudes after the receive field and the softplus scaling, if wanted."""
+  if sensitivity is None and options.sensitivity != 'off':
+    sensitivity = magnitude_module.sensitivity(
+      _mean(mags), mask, spacing_mm, options.sensitivity
+    )
+  if sensitivity is not None:
+    mags = [m / sensitivity for m in mags]
+  if options.softplus:
+    mags = [magnitude_module.softplus(m, mask) for m in mags]
+  return mags
 
 
 def _weighted(mags, local, *, times, field_t, mask, options):

@@ -144,6 +144,19 @@ def _add_magnitude(method) -> None:
     'SE MS (as a single echo at that time) or closest MS; default: average',
   )
   method.add_argument(
+    '--mag-sensitivity-correction',
+    default='off',
+    metavar='off|gaussian|boxsegment|FILE',
+    help='divide by a receive field: from the magnitude ("on" is boxsegment) '
+    'or from a file; default: off',
+  )
+  method.add_argument(
+    '--mag-softplus-scaling',
+    choices=('on', 'off'),
+    default='off',
+    help='press dark noise of the magnitude towards 0; default: off',
+  )
+  method.add_argument(
     '--resample',
     nargs=3,
     type=float,
@@ -185,6 +198,7 @@ def run(args: argparse.Namespace) -> int:
   )
   options = swi_inputs.options_of(args)
   mask = swi_inputs.read_mask(args.mask, scan.grid) if args.mask else None
+  field = swi_inputs.read_field(args.mag_sensitivity_correction, scan.grid)
   result = swi.reconstruct(
     scan.magnitude,
     scan.phase,
@@ -193,13 +207,14 @@ def run(args: argparse.Namespace) -> int:
     echo_times_s=scan.echo_times_s,
     field_t=scan.field_t,
     mask=None if mask is None else mask.array > 0.5,
+    sensitivity=None if field is None else field.array,
   )
   grid = scan.grid
   if args.resample:
     result, grid = swi_outputs.resampled(result, grid, args)
   notes = [
     *scan.notes,
-    *(mask.notes if mask else ()),
+    *(note for given in (mask, field) if given for note in given.notes),
     *swi_outputs.notes_of(args, scan, result, options),
   ]
   for note in notes:

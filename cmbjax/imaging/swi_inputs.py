@@ -4,7 +4,7 @@ Rule: what does not belong to the scan is refused before anything is computed.
 """
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import magnitude, volume
 from cmbjax.imaging.swi_options import SwiOptions
 
 
@@ -54,8 +54,39 @@ def options_of(args) -> SwiOptions:
     echoes=tuple(args.echoes) if args.echoes else None,
     mask_range=args.phase_scaling_range,
     mag_combine=' '.join(args.mag_combine),
+    sensitivity=_sensitivity_kind(args.mag_sensitivity_correction),
+    softplus=args.mag_softplus_scaling == 'on',
     mip_mm=args.mip_mm,
   )
+
+
+def _sensitivity_kind(text):
+  """'on' is the method of CLEAR-SWI; a file is not made here."""
+  text = 'boxsegment' if text == 'on' else text
+  return text if text in magnitude.SENSITIVITIES else 'off'
+
+
+def read_field(text, grid):
+  """The receive field of a file, None for the words."""
+  if text in (*magnitude.SENSITIVITIES, 'on'):
+    return None
+  if not text.endswith(('.nii', '.nii.gz')):
+    raise InputError(
+      f'--mag-sensitivity-correction: found {text!r}; give off, gaussian, '
+      'boxsegment or a NIfTI file.'
+    )
+  field = volume.load(text)
+  if not volume.same_grid(field, grid):
+    raise InputError(
+      f'{text}: is not on the grid of {grid.path} {grid.array.shape[:3]}; give '
+      'a sensitivity map of the same scan.'
+    )
+  if not field.array.min() > 0:
+    raise InputError(
+      f'{text}: a sensitivity map must be above 0 everywhere, its smallest '
+      f'value is {field.array.min():g}.'
+    )
+  return field
 
 
 def read_mask(path, grid):

@@ -36,4 +36,6 @@ class SwiOptions:
   mode: str = 'postavg'  # one of MODES, for several echoes
   echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
   mag_combine: str = 'average'  # one of echoes.MAG_COMBINES, in mode freq
+  sensitivity: str = 'off'  # one of magnitude.SENSITIVITIES, divides the SWI
+  softplus: bool = False  # press dark noise towards 0 (CLEAR-SWI)
   mip_mm: float = 10.0  # thickness of the minimum projection
