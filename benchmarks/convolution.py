@@ -19,7 +19,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-JAX_SIDES = ('auto', 'composed', 'cat2d', 'native')
+JAX_SIDES = ('auto', 'composed', 'native')
 TORCH_SIDES = ('channels_last_3d', 'contiguous')
 ALLOCATOR = {  # large temporaries are kept, not mapped anew in every step
   'MALLOC_MMAP_THRESHOLD_': '4294967296',

@@ -23,7 +23,7 @@ import pathlib
 import numpy as np
 
 from cmbjax import files
-from cmbjax.evaluation import froc, metrics, statistics
+from cmbjax.evaluation import froc, metrics, permutation
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.progress import Progress
 
@@ -128,13 +128,13 @@ def type_one(num_subjects: int, *, repeats: int, level: float = 0.05) -> dict:
     for repeat in range(repeats):
       p, scans, second = simulate(num_subjects, [2, num_subjects, repeat])
       at = np.searchsorted(scans.subject, p.subject)
-      swap = statistics.swap_contributions(
+      swap = permutation.swap_contributions(
         p.probability, second, p.label, at, num_subjects
       )
       fp = [(s > THRESHOLD) & (p.label == 0) for s in (p.probability, second)]
       gap = np.bincount(at, fp[0].astype(float) - fp[1], minlength=num_subjects)
       for k, contribution in enumerate((swap, gap)):
-        p_value = statistics.sign_flip(
+        p_value = permutation.sign_flip(
           contribution, draws=1999, seed=repeat, estimated=k == 0
         )
         small[k] += p_value <= level

@@ -15,9 +15,9 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.candidates import (
+  blobness,
   candidates,
   growing,
-  hessian,
   radial_symmetry,
   segmentation,
 )
@@ -95,10 +95,6 @@ def steps(swi, mask, centres, repeats):
     repeats,
   )
   report('radial symmetry, 4 radii (no cropping)', seconds)
-  _, seconds = smallest(
-    lambda: hessian.blobness(image, SPACING, mask=mask), repeats
-  )
-  report('Hessian, 4 diameters (no cropping)', seconds)
   peak, seconds = smallest(
     lambda: candidates.peaks(
       image,
@@ -121,7 +117,7 @@ def steps(swi, mask, centres, repeats):
   )
   report('shapes', seconds)
   _, seconds = smallest(
-    lambda: hessian.blobness_at(image, peak, SPACING), repeats
+    lambda: blobness.blobness_at(image, peak, SPACING), repeats
   )
   report('blobness and roundness at the peaks', seconds)
   found, seconds = smallest(

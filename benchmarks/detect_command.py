@@ -97,7 +97,7 @@ def write_weights(folder: pathlib.Path) -> None:
       'model': MODEL,
       'patches': 'native',
       'threshold': 0.1,
-      'replicas': [list(row) for row in table],
+      'replicas': [row._asdict() for row in table],
       'subjects': [],
       'fingerprint': 'untrained',
     },

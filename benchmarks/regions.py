@@ -89,6 +89,11 @@ def simulate(name, seed) -> dict:
   }
 
 
+def _each(points_mm):
+  """Points [N, 3] as lesions of one voxel."""
+  return list(np.reshape(points_mm, (-1, 1, 3)))
+
+
 def read_mars(path) -> regions.Atlas:
   """The MARS atlas as a region map: its values are squared labels."""
   image = volume.load(path)
@@ -125,10 +130,12 @@ def measure(head, cut, kind, mars) -> dict:
   row['floor'] = np.linalg.norm(best - true, axis=1)
   world, true, keep = within('lesion')
   same = np.eye(4)
-  row['got'] = regions.region_of(world, found.world_to_mni)
-  row['true'] = regions.region_of(true, same)
+  row['got'] = regions.region_of_lesions(_each(world), found.world_to_mni)
+  row['true'] = regions.region_of_lesions(_each(true), same)
   row['drawn'] = head['lesion_region'][keep]
-  row['mars'] = regions.region_of(true, same, atlas=mars) if mars else []
+  row['mars'] = (
+    regions.region_of_lesions(_each(true), same, atlas=mars) if mars else []
+  )
   return row
 
 

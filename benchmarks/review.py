@@ -9,7 +9,6 @@ and the memory of the server. The scan is noise and balls, no head.
 """
 
 import argparse
-import gzip
 import json
 import os
 import pathlib
@@ -17,36 +16,8 @@ import sys
 import tempfile
 import time
 
-import nibabel as nib
 import numpy as np
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests import review_server  # noqa: E402
-
-
-def write(folder, shape, count, rng, *, mask):
-  """An int16 image of noise with `count` dark balls, and their labels."""
-  image = rng.normal(900, 60, shape).astype(np.int16)
-  labels = np.zeros(shape, np.uint16)
-  side = np.ogrid[-5:6, -5:6, -3:4]
-  ball = sum((a * s) ** 2 for a, s in zip(side, (0.5, 0.5, 1.0))) <= 4
-  for number in range(1, count + 1):
-    place = [
-      int(rng.integers(h + 1, n - h - 1)) for n, h in zip(shape, (5, 5, 3))
-    ]
-    box = tuple(slice(p - h, p + h + 1) for p, h in zip(place, (5, 5, 3)))
-    image[box][ball] //= 4
-    labels[box][ball & (labels[box] == 0)] = number
-  if mask:
-    labels = (labels > 0).astype(np.uint8)
-  affine = np.diag([0.5, 0.5, 1.0, 1.0])
-  paths = folder / 'sub-01_swi.nii.gz', folder / 'sub-01_dseg.nii.gz'
-  for path, array in zip(paths, (image, labels)):
-    data = nib.Nifti1Image(array, affine).to_bytes()
-    path.write_bytes(gzip.compress(data, 6 if array is image else 1))
-  return paths
+import served
 
 
 class Watch:
@@ -60,9 +31,9 @@ class Watch:
     waits, before = [], processor_s(self.server.process)
     for fields in actions:
       start = time.perf_counter()
-      status, answer = self.server.client.act(rev=self.rev, **fields)
+      body = {'rev': self.rev, **fields}
+      answer = self.server.json('/api/cases/0/events', body)
       waits.append(1000 * (time.perf_counter() - start))
-      assert status == 200, answer
       self.rev = answer['rev']
     spent = processor_s(self.server.process) - before
     print(
@@ -87,19 +58,16 @@ def memory_mb(process, field):
 
 def first_picture(server):
   """Seconds from the click on the address to all that is drawn."""
-  client, start = server.client, time.perf_counter()
-  client.get('/api/session')
-  case = client.get('/api/cases/0')
+  start = time.perf_counter()
+  server.json('/api/session')
+  case = server.json('/api/cases/0')
   known = time.perf_counter() - start
-  client.link.request(
-    'GET', '/api/cases/0/voxels/swi', headers={'x-cmb-token': client.token}
-  )
-  answer = client.link.getresponse()
+  answer = server.ask('/api/cases/0/voxels/swi')
   answer.read(1)
   first = time.perf_counter() - start
   answer.read()
   whole = time.perf_counter() - start
-  client.ask('GET', '/api/cases/0/labels')
+  server.ask('/api/cases/0/labels').read()
   print(
     f'case known {known:.2f} s, first byte {first:.2f} s, all voxels '
     f'{whole:.2f} s, labels too {time.perf_counter() - start:.2f} s; the '
@@ -157,14 +125,12 @@ def main() -> int:
   rng = np.random.default_rng(0)
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    image, labels = write(
-      folder, tuple(args.shape), args.candidates, rng, mask=args.mask
+    image, labels = served.write_scan(
+      folder, args.shape, args.candidates, mask=args.mask
     )
     print(f'{image.stat().st_size / 1e6:.0f} MB .nii.gz, {args.shape}')
     start = time.perf_counter()
-    with review_server.running(
-      image, '--labels', labels, '--reviews', folder / 'r', '--rater', 'a'
-    ) as server:
+    with served.running(image, labels, folder / 'r') as server:
       print(f'address printed after {time.perf_counter() - start:.2f} s')
       case = first_picture(server)
       fields = json.dumps(case)
@@ -175,8 +141,7 @@ def main() -> int:
         f'{memory_mb(server.process, "VmHWM"):.0f} MB'
       )
       start = time.perf_counter()
-      server.end()
-      print(f'closed in {time.perf_counter() - start:.2f} s')
+    print(f'closed in {time.perf_counter() - start:.2f} s')
   return 0
 
 

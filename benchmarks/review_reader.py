@@ -3,29 +3,24 @@
   python benchmarks/review_reader.py [--candidates 300] [--decisions 100]
 
 A scripted reader opens one made-up scan of 512 x 512 x 144 voxels with many
-candidates in a real headless Chromium without WebGL and without a GPU, on a
+candidates in a real headless Chromium without a GPU, on a
 real `cmbjax review`, and judges them by keyboard. Nothing here says how long a
 person needs to look; it is what the program adds to that.
 """
 
 import argparse
 import pathlib
+import shutil
 import statistics
 import sys
 import tempfile
 import time
 
-import nibabel as nib
 import numpy as np
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-
-from tests import browser as browser_lib
-from tests import review_server
-from tests.e2e import review_pages
+import served
+from playwright import sync_api
 
 SHAPE = (512, 512, 144)
-SPACING_MM = (0.45, 0.45, 1.0)
 _FRAMES = """
 (() => {
   const v = cmbjax.viewer, found = [];
@@ -42,30 +37,31 @@ _FRAMES = """
 """
 
 
-def write_scan(folder: pathlib.Path, count: int):
-  """Noise with dark balls at the corners of a grid; (image, labels)."""
-  rng = np.random.default_rng(0)
-  image = rng.integers(150, 200, SHAPE).astype(np.int16)
-  labels = np.zeros(SHAPE, np.uint16)
-  side = int(np.ceil(count ** (1 / 3)))
-  axes = [np.linspace(0.2, 0.8, side) * n for n in SHAPE]
-  grid = np.stack(np.meshgrid(*axes, indexing='ij'), -1).reshape(-1, 3)
-  offsets = np.argwhere(np.ones((7, 7, 3))) - (3, 3, 1)
-  ball = offsets[np.linalg.norm(offsets * SPACING_MM, axis=1) <= 1.3]
-  for number, centre in enumerate(grid[:count].astype(int), 1):
-    where = tuple((centre + ball).T)
-    image[where] = 30
-    labels[where] = number
-  affine = np.diag([*SPACING_MM, 1.0])
-  paths = folder / 'scan.nii', folder / 'scan_dseg.nii.gz'
-  for path, array in zip(paths, (image, labels)):
-    nib.save(nib.Nifti1Image(array, affine), path)
-  return paths
+class Reader:
+  """A window of the review page."""
+
+  def __init__(self, playwright):
+    browser = playwright.chromium.launch(
+      executable_path=shutil.which('chromium'),
+      args=['--disable-gpu', '--disable-3d-apis'],
+    )
+    self.page = browser.new_page(viewport={'width': 1920, 'height': 1080})
+    self.devtools = self.page.context.new_cdp_session(self.page)
+    self.devtools.send('Performance.enable', {'timeDomain': 'threadTicks'})
+
+  def wait(self, script: str):
+    """Until an expression is true; the page's policy forbids other ways."""
+    while not self.page.evaluate(f'Boolean({script})'):
+      time.sleep(0.002)
+
+  def ready(self):
+    """Until a case is shown."""
+    self.wait('document.body && document.body.dataset.ready')
 
 
-def processor_ms(browser) -> float:
+def processor_ms(reader) -> float:
   """Processor time of the page so far: other programs do not count."""
-  found = browser.call('Performance.getMetrics')['metrics']
+  found = reader.devtools.send('Performance.getMetrics')['metrics']
   return 1000 * {row['name']: row['value'] for row in found}['TaskDuration']
 
 
@@ -76,6 +72,38 @@ def told(name: str, values, unit: str):
   print(f'p95 {high:.3g} {unit} ({len(values)})', flush=True)
 
 
+def frames(reader):
+  """How long a step to another slice takes, by slab and field of view."""
+  for slab in (0, 10):
+    for field in ('null', 60):
+      begun = processor_ms(reader)
+      found = reader.page.evaluate(_FRAMES % (slab, field))
+      used = (processor_ms(reader) - begun) / len(found)
+      told(f'frame, slab {slab} mm, field {field} mm', found, 'ms')
+      print(f'  processor time: mean {used:.1f} ms', flush=True)
+
+
+def decisions(reader, count: int):
+  """How long a verdict takes to the next candidate, and to the disk."""
+  begun = processor_ms(reader)
+  reader.page.evaluate('cmbjax.viewer.setSlab(0), cmbjax.viewer.setField(60)')
+  shown, kept = [], []
+  for number in range(count):
+    before = reader.page.evaluate('cmbjax.reading.current')
+    start = time.perf_counter()
+    reader.page.keyboard.press('aru'[number % 3])
+    reader.wait(
+      f'cmbjax.reading.current !== {before} && !cmbjax.viewer.waiting'
+    )
+    shown.append(time.perf_counter() - start)
+    reader.wait('cmbjax.review.state === "saved"')
+    kept.append(time.perf_counter() - start)
+  used = (processor_ms(reader) - begun) / count
+  print(f'processor time of the page: {used:.0f} ms per decision')
+  told('key to next candidate on the screen', shown, 's')
+  told('key to the decision on the disk', kept, 's')
+
+
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--candidates', type=int, default=300)
@@ -83,42 +111,22 @@ def main() -> int:
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    image, labels = write_scan(folder, args.candidates)
-    given = (image, '--labels', labels, '--reviews', folder / 'r')
+    image, labels = served.write_scan(folder, SHAPE, args.candidates)
     with (
-      review_server.running(*given, '--rater', 'robot') as server,
-      browser_lib.opened(*review_pages.PLAIN) as browser,
+      served.running(image, labels, folder / 'r') as server,
+      sync_api.sync_playwright() as playwright,
     ):
-      reader = review_pages.Reader(browser)
-      browser.call('Performance.enable', timeDomain='threadTicks')
+      reader = Reader(playwright)
       start = time.perf_counter()
-      reader.open(server.address, width=1920, height=1080)
+      reader.page.goto(server.address)
+      reader.ready()
       print(f'first picture: {time.perf_counter() - start:.2f} s from the link')
       start = time.perf_counter()
-      reader.reload()
+      reader.page.reload()
+      reader.ready()
       print(f'again (case open): {time.perf_counter() - start:.2f} s')
-      for slab in (0, 10):
-        for field in ('null', 60):
-          begun = processor_ms(browser)
-          frames = reader.run(_FRAMES % (slab, field))
-          used = (processor_ms(browser) - begun) / len(frames)
-          told(f'frame, slab {slab} mm, field {field} mm', frames, 'ms')
-          print(f'  processor time: mean {used:.1f} ms', flush=True)
-      begun = processor_ms(browser)
-      reader.run('cmbjax.viewer.setSlab(0), cmbjax.viewer.setField(60)')
-      shown, kept = [], []
-      for number in range(args.decisions):
-        before = reader.item['item']
-        start = time.perf_counter()
-        reader.key('aru'[number % 3])
-        reader.wait(f'cmbjax.current !== {before} && !cmbjax.viewer.waiting')
-        shown.append(time.perf_counter() - start)
-        reader.saved()
-        kept.append(time.perf_counter() - start)
-      used = (processor_ms(browser) - begun) / args.decisions
-      print(f'processor time of the page: {used:.0f} ms per decision')
-      told('key to next candidate on the screen', shown, 's')
-      told('key to the decision on the disk', kept, 's')
+      frames(reader)
+      decisions(reader, args.decisions)
   return 0
 
 

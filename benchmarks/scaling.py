@@ -160,7 +160,7 @@ def child(args, out, address, processes, index) -> None:
   import numpy as np
 
   from cmbjax.models import get_model
-  from cmbjax.training import loop, replicas
+  from cmbjax.training import inference, loop, replicas
   from cmbjax.training.runner import Runner
 
   # A few steps are enough for the statistics that predictions use.
@@ -181,7 +181,9 @@ def child(args, out, address, processes, index) -> None:
 
   def epoch(number):
     nonlocal state
-    state = loop.run_epoch(jobs, state, patches, runner, values, number, active)
+    state = loop.run_epoch(
+      jobs, state, patches, runner, values=values, epoch=number, active=active
+    )
     jax.block_until_ready(state.learner)
     value = state.course.total / STEPS
     state = loop.end_epoch(jobs, state, value, active, runner)
@@ -198,7 +200,7 @@ def child(args, out, address, processes, index) -> None:
     rows = slice(at, at + len(job.replicas))
     at = rows.stop
     own = jax.tree.map(lambda leaf, rows=rows: leaf[rows], weights)
-    found[job.strategy] = loop.predict(
+    found[job.strategy] = inference.predict(
       patches, own, runner, np.arange(64), batch=64
     )
     for number, leaf in enumerate(jax.tree.leaves(own)):

@@ -128,9 +128,9 @@ def _together(name, processes):
 
 def _one(name, subject):
   begin = time.perf_counter()
-  from cmbjax.simulate import anatomy, cohort
+  from cmbjax.simulate import cohort, tissue_atlas
 
-  anatomy.load_atlas()
+  tissue_atlas.load()
   start, busy = time.perf_counter(), time.process_time()
   with tempfile.TemporaryDirectory() as folder:
     cohort.simulate(name, subjects=1, first=subject, out=folder, seed=0, jobs=1)

@@ -39,12 +39,14 @@ def main() -> None:
 
 def measure(rounds: int = 2) -> dict[str, list[dict]]:
   """{'cold': stages, 'cached': stages}; of cached the quickest of `rounds`."""
-  sys.path.insert(0, str(ROOT))
-  from tests import small_cohorts
-
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    small_cohorts.write_cohort(folder / 'cohort', subjects=3, simulated=True)
+    simulate = ('simulate', '--cohort', 'btumor_3t', '--subjects', '3')
+    subprocess.run(
+      [sys.executable, '-m', 'cmbjax.cli', *simulate, '--slab', '20', '--out',
+       str(folder / 'cohort')],
+      cwd=ROOT, check=True,
+    )  # fmt: skip
     (folder / 'tiny.py').write_text(CONFIG)
     _run(folder, 'none')  # builds the examples, and the compiled convolution
     out = {'cold': _run(folder, 'cache')}

@@ -23,7 +23,7 @@ import sys
 from cmbjax import files
 from cmbjax.data import channels
 from cmbjax.data import examples as examples_lib
-from cmbjax.detect import classifier
+from cmbjax.detect import classifier, points
 from cmbjax.evaluation import calibration, metrics
 from cmbjax.evaluation.predictions import counts_of, of_examples
 from cmbjax.simulate import cohort as simulator
@@ -130,7 +130,7 @@ def _command(*words) -> None:
 
 def _trained_on(weights: str, protocol: str) -> bool:
   folder = catalogue.folder(weights)
-  known = files.read_json(folder / classifier.POINTS_FILE)['cohorts']
+  known = files.read_json(folder / points.FILE)['cohorts']
   start = files.read_json(folder / 'weights.json').get('start')
   return protocol in known or (start == '7t' and protocol == 'btumor_7t')
 

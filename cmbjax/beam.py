@@ -14,7 +14,7 @@ from cmbjax import files
 from cmbjax.errors import InputError
 
 
-class Runner(NamedTuple):
+class BeamRunner(NamedTuple):
   """Where to run, as given by --beam_runner and --beam_options."""
 
   name: str  # DirectRunner, FlinkRunner, SparkRunner, ...
@@ -38,7 +38,7 @@ def add_arguments(parser) -> None:
   )
 
 
-def runner_of(arguments) -> Runner | None:
+def runner_of(arguments) -> BeamRunner | None:
   """What the flags say; None: no Beam.
 
   Raises:
@@ -50,13 +50,13 @@ def runner_of(arguments) -> Runner | None:
         '--beam_options: found without --beam_runner; give both.'
       )
     return None
-  runner = Runner(arguments.beam_runner, arguments.beam_options)
+  runner = BeamRunner(arguments.beam_runner, arguments.beam_options)
   _pipeline(runner)  # a wrong name ends here
   return runner
 
 
 def run(
-  work: Callable, items: Sequence, *, runner: Runner, folder: pathlib.Path
+  work: Callable, items: Sequence, *, runner: BeamRunner, folder: pathlib.Path
 ) -> Iterator[Any]:
   """`map(work, items)` on a runner, in order.
 
@@ -79,7 +79,7 @@ def run(
       _ = (
         pipeline
         | apache_beam.Create(list(enumerate(items)))
-        | apache_beam.Reshuffle()
+        | apache_beam.Reshuffle()  # else one worker may get them all
         | apache_beam.Map(_store, work=work, folder=str(shared))
       )
     for number in range(len(items)):
@@ -104,7 +104,7 @@ def _store(numbered, *, work, folder) -> None:
   )
 
 
-def _pipeline(runner: Runner):
+def _pipeline(runner: BeamRunner):
   try:
     import apache_beam
     from apache_beam.options import pipeline_options

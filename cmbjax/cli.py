@@ -37,7 +37,7 @@ HELP = {
   'compare': 'compare the predictions of finished runs',
   'report': 'draw the report of a finished run again',
   'weights': 'networks that came with cmbjax: list, verify, path, pack',
-  'doctor': 'what this machine has, how quick it is, and what to mend',
+  'doctor': 'what this machine has, how quick it is, and what to fix',
 }
 
 

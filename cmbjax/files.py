@@ -8,7 +8,6 @@ file of a sensible size, or one sentence says why not.
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cmbjax.errors import InputError, shown
@@ -29,6 +28,9 @@ if TYPE_CHECKING:  # `--help` does without
 
 MOST_BYTES = 1 << 28  # of a text; the largest of ours have a tenth of it
 MOST_UNPACKED = 1 << 32  # of an array file
+
+# What a network disk without a lock service says.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 # Whatever zipfile and numpy make of a damaged file.
 _NO_ARRAYS = (
@@ -69,7 +71,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.close(handle)
     temporary = pathlib.Path(name)
     yield temporary
-    _sync(temporary)
+    _sync(temporary)  # before the name: a crash must not leave it empty
     os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes 0600
     os.replace(temporary, path)
   except OSError as error:
@@ -93,7 +95,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   """The folder, made when missing.
 
   Raises:
-    InputError: it is no folder, or cannot be made.
+    InputError: it is not a folder, or cannot be made.
   """
   path = pathlib.Path(path)
   try:
@@ -107,28 +109,41 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def alone_in(folder: str | os.PathLike) -> Iterator[None]:
+def alone_in(
+  folder: str | os.PathLike, *, wait: bool = False
+) -> Iterator[None]:
   """Holds a folder; the system lets go when the process ends, however.
+
+  Args:
+    folder: made when missing.
+    wait: until whoever holds it is done. Such work may go on without a lock
+      where the disk has none.
 
   Raises:
     InputError: another process holds it, or it cannot be written.
   """
+  import filelock  # late: `--help` does without
+
   path = make_folder(folder) / '.lock'
+  lock = filelock.FileLock(path, timeout=-1 if wait else 0)
   try:
-    handle = path.open('w')
-  except OSError as error:
+    lock.acquire()
+  except filelock.Timeout as error:
     raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another one.'
+      f'{folder}: another run is using it; wait for it, or give another '
+      '--workdir.'
     ) from error
-  with handle:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+  except (OSError, NotImplementedError) as error:
+    code = getattr(error, 'errno', errno.ENOSYS)  # filelock 3 hides it
+    if not (wait and code in _NO_LOCKS):
       raise InputError(
-        f'{folder}: another run is using it; wait for it, or give another '
-        '--workdir.'
+        f'{folder}: cannot be written ({os.strerror(code)}); choose another '
+        'one.'
       ) from error
+  try:
     yield
+  finally:
+    lock.release()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -165,6 +180,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` as readable JSON; NaN is refused, keys keep their order."""
   text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
   write_text(path, text + '\n')
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
+  """Writes the cells of a table with tabs, for `read_rows`."""
+  write_text(path, ''.join('\t'.join(row) + '\n' for row in rows))
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:
@@ -209,7 +229,7 @@ def read_text(path: str | os.PathLike, *, most: int = MOST_BYTES) -> str:
   """The UTF-8 text of a file; a byte order mark goes.
 
   Raises:
-    InputError: as `read_bytes`, or it is no UTF-8.
+    InputError: as `read_bytes`, or it is not UTF-8.
   """
   try:
     return read_bytes(path, most=most).decode('utf-8-sig')
@@ -325,6 +345,6 @@ def _sync(path: pathlib.Path) -> None:
 
 
 def _umask() -> int:
-  mask = os.umask(0)
+  mask = os.umask(0)  # there is no way to ask without setting it
   os.umask(mask)
   return mask

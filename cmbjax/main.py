@@ -65,7 +65,7 @@ def parse(argv: list[str]) -> Call:
     raise InputError(f'{left[1]}: is not a flag; values go behind "=".')
   if known.workdir == '':
     raise InputError('--workdir: is empty; give a folder or leave it out.')
-  path, preset = configs.resolve(name)
+  path, preset = configs.locate(name)
   stem = f'{path.stem}-{preset}' if preset else path.stem
   workdir = pathlib.Path('runs', stem)
   if known.workdir:

@@ -65,6 +65,29 @@ def find(name: str, *, key: str, known: Mapping[str, Any]) -> Any:
   return found
 
 
+@contextlib.contextmanager
+def tried(name: str, *, key: str, must: str, verb: str = 'used') -> Iterator:
+  """A block that calls a part, whose errors become one sentence.
+
+  Args:
+    name: of the part, as the config gives it.
+    key: of the config, for example 'config.train.loss'.
+    must: what the part has to do, behind 'it must'.
+    verb: what could not be done with it.
+
+  Raises:
+    InputError: anything was raised inside.
+  """
+  try:
+    yield
+  # Whatever somebody's own code raises; one that ends must not end us.
+  except (Exception, SystemExit) as error:
+    raise InputError(
+      f'{key}: {shown(name)!r} cannot be {verb} ({type(error).__name__}: '
+      f'{shown(error)}); it must {must}.'
+    ) from error
+
+
 def _imported(module: str) -> Any:
   """A module by the rule; one of another config may have the same name."""
   top = module.partition('.')[0]

@@ -40,25 +40,15 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def write_arrays(
-  path: str | os.PathLike,
-  arrays: Mapping[str, 'np.ndarray'],
-  *,
-  compressed: bool = False,
+  path: str | os.PathLike, arrays: Mapping[str, 'np.ndarray']
 ) -> None:
-  """Writes arrays as `.npz` with their digest, for `read_arrays`.
-
-  Args:
-    path: of the file.
-    arrays: by name; no objects.
-    compressed: smaller and slower.
-  """
+  """Writes arrays by name, no objects, as `.npz` for `read_arrays`."""
   import numpy as np
 
   known = {name: np.asarray(array) for name, array in arrays.items()}
   seal = np.array(_digest_of_arrays(path, known))
-  save = np.savez_compressed if compressed else np.savez
   with files.whole(path) as temporary, temporary.open('wb') as handle:
-    save(handle, **known, **{SEAL: seal})
+    np.savez(handle, **known, **{SEAL: seal})
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, 'np.ndarray']:
@@ -150,7 +140,7 @@ def _digest_of_arrays(path, arrays) -> str:
   import numpy as np
 
   parts: list[Any] = [pathlib.Path(path).name]
-  for name in sorted(arrays):
+  for name in sorted(arrays):  # an archive keeps no order
     array = np.ascontiguousarray(arrays[name])
     parts += [[name, array.dtype.str, array.shape], array.tobytes()]
   return files.digest(*parts)

@@ -1,4 +1,7 @@
-"""Independent work to processes, which end with the one that started them."""
+"""Independent work to processes.
+
+Rule: they end with the process that started them, however that one ends.
+"""
 
 import concurrent.futures
 import multiprocessing
@@ -13,7 +16,7 @@ from typing import Any
 from cmbjax import plugins
 from cmbjax.errors import InputError
 
-_PATIENCE_S = 5.0  # for a process that was told to end
+_PATIENCE_S = 5.0  # for a process that is asked to end
 
 
 def spread(
@@ -76,13 +79,23 @@ def fit(gigabytes: float) -> int:
   Args:
     gigabytes: that one of them needs.
   """
-  try:
-    lines = pathlib.Path('/proc/meminfo').read_text().splitlines()
-    found = [line.split()[1] for line in lines if 'MemAvailable' in line]
-    free = int(found[0]) * 1024 / 1e9
-  except (OSError, IndexError):  # not Linux: it does not tell
+  free = memory_gb()[1]
+  if free is None:
     return cores()
   return max(1, min(cores(), int(free / gigabytes)))
+
+
+def memory_gb() -> tuple[float | None, float | None]:
+  """All memory and what is free of it, in 1e9 bytes; None where not known."""
+  try:  # Linux only
+    text = pathlib.Path('/proc/meminfo').read_text()
+    kib = dict(line.split()[:2] for line in text.splitlines())
+    total, free = (
+      1024 * int(kib[name]) / 1e9 for name in ('MemTotal:', 'MemAvailable:')
+    )
+  except (OSError, KeyError):
+    return None, None
+  return total, free
 
 
 def _in_order(work, items):
@@ -91,10 +104,10 @@ def _in_order(work, items):
   Python forgets a KeyboardInterrupt that lands in a finalizer or a callback of
   C code, so whether there was one is also asked between two items.
   """
-  told = []
+  heard = []
 
   def note(number, frame):
-    told.append(number)
+    heard.append(number)
     signal.default_int_handler(number, frame)
 
   usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -104,7 +117,7 @@ def _in_order(work, items):
   try:
     for item in items:
       result = work(item)
-      if told:
+      if heard:
         raise KeyboardInterrupt
       yield result
   finally:
@@ -148,6 +161,7 @@ def _stop(pool) -> None:
   a trace of Python's own clearing up.
   """
   processes = list((getattr(pool, '_processes', None) or {}).values())
+  # Python allows handlers of signals in the main thread only.
   is_main = threading.current_thread() is threading.main_thread()
   usual = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
   if is_main:

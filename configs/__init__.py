@@ -1,1 +1,1 @@
-"""Configs. Every default stands once, in base.py."""
+"""Configs. Every default is in base.py, once."""

@@ -6,7 +6,7 @@ python benchmarks/weights.py --out runs/fresh
 cmbjax weights pack cmbjax/weights --out cmbjax/weights --results benchmarks/results/weights.json
 
 Whole simulated heads, so that candidates come as often as in a whole scan;
-'combined' goes on from '7t' and learns from all three cohorts. About half an
+'combined' starts from '7t' and learns from all three cohorts. About half an
 hour on 2 idle cores, two thirds of it for the scans. Seed 5000: 9000 to 9099
 are for tuning, 9100 to 9199 for reports, and no other config uses it.
 """

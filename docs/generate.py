@@ -63,12 +63,12 @@ class Group(NamedTuple):
 
 
 def config_keys(path: pathlib.Path) -> list[Group]:
-  """Every `config.KEY = VALUE` of get_config with its comments, in order.
+  """Every `config.KEY = VALUE` with its comments, in order.
 
   What has a value for each strategy or cohort is there once, as NAME.
   """
   text = path.read_text(encoding='utf-8')
-  body = text.partition('def get_config')[2].partition('if preset ==')[0]
+  body = text.partition('def get_config')[2].partition('def _paper_scale')[0]
   groups = [Group('', '', [])]
   above: list[str] = []
   for line in body.splitlines():
@@ -99,7 +99,7 @@ def config_keys(path: pathlib.Path) -> list[Group]:
 def study_keys(comment: str) -> list[Group]:
   """The keys of `config.study`; fields of its parts from their docstrings."""
   from cmbjax.study import spec
-  from cmbjax.study.config import OF_COHORT
+  from cmbjax.study.settings import OF_COHORT
 
   known = attributes(spec.Study)
   whole = [
@@ -158,6 +158,7 @@ def split_comment(code: str) -> tuple[str, str]:
 def write_configs(path: pathlib.Path) -> None:
   """The tables of all keys, with the paper's scale where it differs."""
   from cmbjax.study import config as configs
+  from cmbjax.study import settings as settings_lib
 
   name = str(ROOT / 'configs/base.py')
   small, paper = configs.load(name), configs.load(f'{name}:paper')
@@ -169,11 +170,11 @@ def write_configs(path: pathlib.Path) -> None:
     for key in group.keys:
       told = [_plain(_sentence(key.comment))] if key.comment else []
       if NAME not in key.name and not key.name.startswith('study.'):
-        big = configs.get(paper, key.name)
-        if big != configs.get(small, key.name):
+        big = settings_lib.get(paper, key.name)
+        if big != settings_lib.get(small, key.name):
           told.append(f'`:paper` has `{big!r}`.')
       field = key.name.removeprefix(f'study.strategies.{NAME}.')
-      if key.name in configs.SWEPT or field in configs._SWEPT_FIELDS:
+      if key.name in settings_lib.SWEPT or field in settings_lib.SWEPT_FIELDS:
         told.append('*Sweep.*')
       lines += _defined(f'`{key.name}` = `{key.default}`', ' '.join(told))
     if group.name == f'study.strategies.{NAME}':

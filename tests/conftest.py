@@ -2,6 +2,7 @@
 run of the tests did not run."""
 
 import collections
+import contextlib
 import os
 import pathlib
 import signal
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import messages
+from tests import browser, messages
 
 # Compiled once, found again by the subprocesses of the end-to-end tests.
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f'cmbjax-test-{os.getuid()}'
@@ -50,11 +51,18 @@ def pytest_runtest_logstart(nodeid):
 
 
 def pytest_sessionfinish(session):
-  if messages.table.write:
+  if hasattr(session.config, 'workeroutput'):  # one of several processes
+    session.config.workeroutput['messages'] = messages.table.met
+  elif messages.table.write:
     messages.table.save()
   reasons = _not_run(session.config)
   if os.environ.get('CI') and not all(r.startswith(MAY_LACK) for r in reasons):
     session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+  messages.table.met |= getattr(node, 'workeroutput', {}).get('messages', {})
 
 
 def pytest_unconfigure(config):
@@ -99,3 +107,16 @@ def toy():
   image = rng.uniform(0.6, 1.0, (40, 24, 24, 12)).astype(np.float32)
   image[label == 1, 8:16, 8:16, 3:9] = 0.0
   return image, label
+
+
+@pytest.fixture(scope='module')
+def chromium():
+  with browser.launched() as one:
+    yield one
+
+
+@pytest.fixture
+def page(chromium):
+  """A page of a reader who has never been here."""
+  with contextlib.closing(chromium.new_context()) as context:
+    yield context.new_page()

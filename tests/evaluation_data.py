@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from cmbjax.evaluation.predictions import Predictions, ScanCounts, Table
+from cmbjax.evaluation.predictions import (
+  Predictions,
+  PredictionTable,
+  ScanCounts,
+)
 from tests.claims import COHORT_LABELS, LABELS
 
 
@@ -39,9 +43,9 @@ def make(
 
 
 def table(strategy='7t', test='btumor_3t', *, fold_hash='f0', **options):
-  """A `Table` of `make` with one seed and the labels of the paper."""
+  """A `PredictionTable` of `make` with one seed and the labels of the paper."""
   p, scans = make(**options)
-  return Table(
+  return PredictionTable(
     strategy,
     test,
     p,
@@ -60,3 +64,16 @@ def rescored(predictions, *, seed, noise=0.8, lift=0.0):
   logit = np.log(p / (1 - p)) + lift * predictions.label
   logit = logit + noise * rng.normal(size=len(p))
   return predictions._replace(probability=1 / (1 + np.exp(-logit)))
+
+
+def check_interval(one, name, *, inside=True):
+  """Finite and in order, or without a bound and with a reason."""
+  if one.value is None or one.low is None:
+    assert one.note, name
+    assert one.low is one.high is None, name
+    assert one.value is None or np.isfinite(one.value), name
+    return
+  assert np.isfinite(one[:3]).all(), name
+  assert one.low - 1e-12 <= one.high, name
+  if inside:
+    assert one.low - 1e-12 <= one.value <= one.high + 1e-12, name

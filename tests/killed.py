@@ -1,4 +1,4 @@
-"""Run by test_resume.py and benchmarks/kills.py: trains, may be killed.
+"""Run by test_resume.py: trains, may be killed.
 
   python tests/killed.py FOLDER EPOCHS
 

@@ -39,10 +39,21 @@ def write_weights(folder, *, networks=2, points=POINTS, first_seed=0, **record):
   known = {
     'strategy': 'untrained',
     'model': MODEL,
+    'model_code': '',
+    'optimizer': 'adamw',
     'patches': 'native',
+    'channels': ['swi'],
+    'candidates': 'frst',
+    'candidates_code': '',
     'threshold': 0.1,
-    'replicas': [list(row) for row in table],
+    'replicas': [row._asdict() for row in table],
+    'start': '',
+    'epochs': 1,
+    'batch': 16,
     'subjects': [],
+    'persons': [],
+    'simulated': False,
+    'environment': {'cmbjax': '0', 'git': 'none', 'time': '2026-01-01T00:00'},
     'fingerprint': f'untrained {networks} {first_seed}',
   }
   checkpoint.save_weights(folder, weights, known | record)

@@ -5,7 +5,7 @@ are in messages.json, by test. After a sentence was changed on purpose,
 
   python -m pytest --messages=write
 
-writes the table again (in one process), and the difference is to be read.
+writes the table again, and the difference is to be read.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ class Table:
   def __init__(self):
     self.write = False
     self._known = json.loads(TABLE.read_text()) if TABLE.exists() else {}
-    self._met: dict[str, list[str]] = {}
+    self.met: dict[str, list[str]] = {}
 
   def check(self, sentence: str) -> None:
     """The next sentence of the test that runs is that of the table."""
     test = os.environ['PYTEST_CURRENT_TEST'].rpartition(' (')[0]
     for pattern, name in _CHANGING:
       sentence = pattern.sub(name, sentence)
-    met = self._met.setdefault(test, [])
+    met = self.met.setdefault(test, [])
     met.append(sentence)
     if not self.write:
       known = self._known.get(test, [])[len(met) - 1 : len(met)]
@@ -48,11 +48,11 @@ class Table:
 
   def start(self, test: str) -> None:
     """A test that runs again (a second phase, a repeat) starts at its first."""
-    self._met.pop(test, None)
+    self.met.pop(test, None)
 
   def save(self) -> None:
     """Keeps the rows of tests that did not run."""
-    rows = self._known | self._met
+    rows = self._known | self.met
     text = json.dumps(dict(sorted(rows.items())), indent=1, ensure_ascii=False)
     TABLE.write_text(text + '\n', encoding='utf-8')
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from cmbjax.models import normalization, resnet
-from cmbjax.training import loop, replicas
+from cmbjax.training import inference, loop, replicas, step
 from cmbjax.training.runner import Runner
 
 EXAMPLES, BATCH = 16, 4
@@ -84,8 +84,10 @@ def train(some, runner):
   values = loop.values_of(some, start(table), runner)
   for epoch in range(max(job.epochs for job in some)):
     active = loop.active_rows(some, state, epoch)
-    state = loop.run_epoch(some, state, PATCHES, runner, values, epoch, active)
-    held = loop.validate(some, PATCHES, runner, state, 8)
+    state = loop.run_epoch(
+      some, state, PATCHES, runner, values=values, epoch=epoch, active=active
+    )
+    held = inference.validate(some, PATCHES, runner, state, batch=8)
     state = loop.end_epoch(some, state, held.loss, active, runner)
   rows = slice(len(table))
   return jax.tree.map(lambda a: np.asarray(a)[rows], state.learner.weights)
@@ -121,12 +123,14 @@ def collectives(runner):
     runner._share(PATCHES),
     state.learner,
     place(np.zeros(num, np.float32)),
-    runner._batch(np.zeros((num, BATCH), np.int32)),
-    place(np.zeros((num, 2), np.uint32)),
     np.int32(0),
-    place(np.zeros(num, np.float32)),
-    place(values),
-    place(np.ones(num, bool)),
+    step.Turn(
+      runner._batch(np.zeros((num, BATCH), np.int32)),
+      place(np.zeros((num, 2), np.uint32)),
+      place(np.zeros(num, np.float32)),
+      place(values),
+      place(np.ones(num, bool)),
+    ),
   ).compile()
   return [m.group(0) for m in COLLECTIVE.finditer(compiled.as_text())]
 

@@ -22,7 +22,7 @@ SENTENCE = 'epochs.jsonl: cannot be written (No space left on device).'
 
 def predictions(out):
   """Likelihoods of every job, trained in folder `out`."""
-  from cmbjax.training import loop
+  from cmbjax.training import inference, loop
   from cmbjax.training.runner import Runner
   from tests import on_devices
 
@@ -33,12 +33,13 @@ def predictions(out):
     jobs,
     on_devices.PATCHES,
     runner,
-    place=loop.Place(out / 'common', tuple(out / name for name in names)),
+    checkpoints=out / 'common',
+    logs=[out / name for name in names],
     fingerprint='f',
     start=lambda: on_devices.start(loop.rows_of(jobs)),
   )
   return {
-    name: loop.predict(on_devices.PATCHES, one, runner, np.arange(11))
+    name: inference.predict(on_devices.PATCHES, one, runner, np.arange(11))
     for name, one in zip(names, weights)
   }
 

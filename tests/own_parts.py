@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy import ndimage
 
 from cmbjax.data import augment
 
@@ -36,6 +37,14 @@ def share_above_half(y, score, subject):
   """Share above one half."""
   del y, subject
   return float(np.mean(score > 0.5))
+
+
+def dark_spots(swi, spacing_mm, mask):
+  """A candidate stage: dark voxels that are the darkest within 2 mm."""
+  size = [2 * round(2 / side) + 1 for side in spacing_mm]
+  lowest = swi == ndimage.minimum_filter(swi, size)
+  dark = swi < 0.6 * np.median(swi[mask]) if mask.any() else mask
+  return np.argwhere(lowest & dark & mask)
 
 
 class Wired(nn.Module):

@@ -5,12 +5,13 @@ import json
 
 import numpy as np
 
-from cmbjax.detect import chain, derivatives
+from cmbjax.detect import chain, derivatives, records
 from cmbjax.imaging import bids, volume
 from cmbjax.review.cases import case as cases
-from cmbjax.review.log import composed, journal
+from cmbjax.review.log import composed, folders
 from cmbjax.review.log.geometry import View
-from cmbjax.review.log.record import Candidate, new_header
+from cmbjax.review.log.items import Candidate
+from cmbjax.review.log.opening import Terms, new_header
 from tests import small_cohorts
 
 SHAPE = (24, 20, 12)
@@ -47,7 +48,7 @@ def header(rater, case='sub-01', some=None, **how):
     image_sha256='ab' * 32,
     labels_sha256='cd' * 32,
     simulated=True,
-    **how,
+    terms=Terms(**how),
   ) | {'time': TIME}
 
 
@@ -63,7 +64,7 @@ def verdict(item, value, **more):
 
 def added(ijk, *, voxels=None, **more):
   voxels = cube(ijk) if voxels is None else voxels
-  drawn = {'set': voxels, 'clear': [], 'tool': {'name': 'brush', 'mm': 2}}
+  drawn = {'set': voxels, 'tool': {'name': 'brush', 'mm': 2}}
   return action('add', ijk=list(ijk), **drawn, **more)
 
 
@@ -77,7 +78,7 @@ def read(root, rater, said, *, case='sub-01', extra=(), finish=True, **how):
   actions += list(extra)
   if finish:
     actions.append(done())
-  folder = journal.folder_of(root, rater, case)
+  folder = folders.folder_of(root, rater, case)
   return composed.write(folder, header(rater, case, **how), actions)
 
 
@@ -93,10 +94,12 @@ def detected(folder, *, subjects=2, rejected=1):
     path.write_text(json.dumps(fields))
   derivatives.write_dataset(out, scans)
   for scan in bids.find_scans(scans):
-    found = chain.analyse(scan, None, chain.Options(regions=False), threads=1)
+    found = chain.analyse(
+      scan, None, chain.DetectOptions(regions=False), threads=1
+    )
     found = found._replace(result=_rejecting(found.result, rejected))
     written = derivatives.write_scan(out, found)
-    derivatives.write_record(out, found.result, 'm', written, scan=scan)
+    records.write_record(out, found.result, 'm', written, scan=scan)
   return out, made
 
 
@@ -126,7 +129,7 @@ def read_case(root, rater, case, judge, *, extra=(), finish=True, **how):
     image_sha256=loaded.image_sha256,
     labels_sha256=loaded.labels_sha256,
     simulated=case.simulated,
-    **how,
+    terms=Terms(**how),
   ) | {'time': TIME}
   by_id = {one.id: one for one in loaded.candidates}
   said = [(row['item'], judge(by_id[row['id']])) for row in first['items']]

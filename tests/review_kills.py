@@ -1,4 +1,4 @@
-"""Random readers whose server is killed; run by tests and by a benchmark.
+"""Random readers whose server is killed; run by a test.
 
 Rule: the client remembers what every answer said. After a kill the journal,
 up to the last revision that was answered, must say the same, and hold at most
@@ -146,7 +146,6 @@ def run(
   seed: int,
   most_s: float = 0.5,
   kind=review_server.Server,
-  tell=None,
 ) -> Count:
   """Kills a real server `kills` times between and during random actions.
 
@@ -156,7 +155,6 @@ def run(
     seed: of the actions.
     most_s: the server lives up to so long after its case was opened.
     kind: how it is started, `Server` or `Forked`.
-    tell: called with the number of kills and the count after each.
 
   Raises:
     AssertionError: something that was acknowledged is gone.
@@ -165,7 +163,7 @@ def run(
   image, labels, _ = review_server.write_scan(folder)
   rng, count, reader = random.Random(seed), Count(), None
   own = folder / 'reviews' / 'anna' / 'sub-01'
-  for number in range(kills):
+  for _ in range(kills):
     server = kind(
       image, '--labels', labels, '--reviews', own.parent.parent,
       '--rater', 'anna',
@@ -182,6 +180,4 @@ def run(
       if server.process.poll() is None:
         server.end(signal.SIGKILL)
     count.kills += 1
-    if tell is not None:
-      tell(number + 1, count)
   return count

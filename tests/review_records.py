@@ -18,15 +18,15 @@ import numpy as np
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
 from cmbjax.review.log import geometry, journal
-from cmbjax.review.log.record import (
+from cmbjax.review.log.items import (
   CERTAINTIES,
   MIMICS,
   REGIONS,
   VERDICTS,
   Candidate,
-  ReviewRecord,
-  new_header,
 )
+from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.log.record import ReviewRecord
 
 SHAPE = (12, 10, 8)
 AFFINE = np.array(
@@ -78,9 +78,14 @@ def header(count=3, **changed):
     'source': 'sub-01_swi.nii.gz',
     'image_sha256': 'a' * 64,
     'labels_sha256': 'b' * 64,
-    'order': 'position',
   }
-  return new_header(candidates(count), **(known | changed))
+  terms = {'order': 'position'}
+  for name in Terms._fields:
+    if name in changed:
+      terms[name] = changed.pop(name)
+  return new_header(
+    candidates(count), **(known | changed), terms=Terms(**terms)
+  )
 
 
 def record(count=3, **changed):
@@ -112,6 +117,7 @@ def random_action(rng, state):
     {
       'event': 'grow',
       'item': item,
+      'ijk': ijk,
       'set': np.setdiff1d(some[0], near),
       'clear': near,
       'tool': {'name': 'grow', 'radius_mm': 3.5},

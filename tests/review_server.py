@@ -15,6 +15,7 @@ import numpy as np
 
 from cmbjax import cli
 from cmbjax.review.cases import sources
+from cmbjax.review.log import opening
 from cmbjax.review.server import app, desk, guard
 from tests import small_cohorts
 
@@ -49,12 +50,13 @@ def write_results(out, *, records, rows):
 class Local:
   """The application, asked without a port; a desk on a phantom."""
 
-  def __init__(self, folder, *, hosts=(), **options):
+  def __init__(self, folder, *, hosts=(), ratings=False, **terms):
     image, labels, self.phantom = write_scan(folder)
     found = sources.find(image, labels=labels)
     self.root = folder / 'reviews'
+    terms = opening.Terms(**terms)
     self.desk = desk.Desk(
-      found.cases, self.root, 'anna', desk.Options(**options)
+      found.cases, self.root, 'anna', terms, ratings=ratings
     )
     self.guard = guard.Guard(PORT, token=TOKEN, hosts=hosts)
     self.app = app.make(self.desk, self.guard)

@@ -1,10 +1,11 @@
 """Made-up results of one scan, for tests of what shows and stores them."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
-from cmbjax.detect import counts
+from cmbjax.detect import counts, records
 from cmbjax.detect.result import Lesion, ScanResult
 
 REGIONS = (
@@ -97,7 +98,8 @@ def make(
       'kept': np.arange(dropped) < len(statuses),
       'reason': np.array([''] * len(statuses) + gates),
     },
-    'counts': counts.count(lesions, classified=True) | {'proposed': dropped},
+    'counts': counts.count(lesions, classified=True)
+    | {'proposed': dropped, 'candidates': len(statuses)},
     'warnings': (),
     'operating_point': {
       'name': 'high_sensitivity',
@@ -115,6 +117,13 @@ def make(
     'affine': affine,
   }
   return ScanResult(**fields | more)
+
+
+def group_row(result: ScanResult) -> dict:
+  """What the group page gets of a result, as `detect` gives it."""
+  warnings = list(result.warnings)
+  record = {'row': records.group_row(result), 'warnings': warnings}
+  return records._page_row(pathlib.Path('nowhere'), record)
 
 
 def changed(result: ScanResult, **more) -> ScanResult:

@@ -124,18 +124,19 @@ def write_cohort(
 
 def phantom_scan(seed):
   """What `simulate.scan.make_scan` gives, of a phantom."""
+  from cmbjax.simulate import labels as labels_lib
   from cmbjax.simulate import scan
 
   one = phantom(seed, shape=(96, 90, 24))
   rows = [
     [
-      scan.Finding(n, 'round', 'thalamus', np.zeros(3), 1.0, 0.5)
+      labels_lib.Finding(n, 'round', 'thalamus', np.zeros(3), 1.0, 0.5)
       for n in range(1, labels.max() + 1)
     ]
     for labels in (one.lesions, one.mimics)
   ]
   phase = np.random.default_rng(seed).uniform(-np.pi, np.pi, one.swi.shape)
-  return scan.Scan(
+  return scan.SimulatedScan(
     magnitude=[one.swi],
     phase=[phase.astype(np.float32)],
     swi=one.swi,

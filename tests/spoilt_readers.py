@@ -37,8 +37,6 @@ class Reader(NamedTuple):
   make: Callable[[pathlib.Path], None]
   spoilt: tuple[str, ...]  # patterns below the folder
   read: Callable[[pathlib.Path], object]
-  mend: Callable[[pathlib.Path], None] = lambda folder: None  # after spoiling
-  slow: int = 1  # one input takes as long as so many
 
 
 class Outcome(NamedTuple):
@@ -70,7 +68,6 @@ def attempts(
   for _ in range(count):
     chosen = rng.choice(paths).relative_to(good)
     how = mutations.spoil(used / chosen, rng)
-    reader.mend(used)
     yield attempt(reader, used, chosen, how)
     _restore(good, used)
 
@@ -228,9 +225,9 @@ def _points(folder):
   for name, mark in (('a.csv', ','), ('b.csv', ';'), ('c.tsv', '\t')):
     text = '\n'.join(mark.join(row) for row in rows) + '\n'
     (folder / name).write_text(text)
-  from tests.test_importers import xlsx_by_hand
+  from tests.test_importers import xlsx
 
-  xlsx_by_hand(
+  xlsx(
     folder / 'd.xlsx', [(f'sub-0{n}', 1.5, float(n), -3.0) for n in range(1, 6)]
   )
 
@@ -250,52 +247,22 @@ def _read_points(folder):
 
 
 def _weights(folder):
-  from cmbjax.training import checkpoint, packed
   from tests import lesion_data
 
-  plain = folder / 'plain'
-  lesion_data.write_weights(plain, networks=2)
-  texts = {
-    name: (plain / name).read_text()
-    for name in ('weights.json', 'operating_points.json')
-  }
-  packed.save(folder / 'packed', checkpoint.load_weights(plain), texts)
+  lesion_data.write_weights(folder / 'plain', networks=2)
 
 
-def _reseal(folder):
-  """The checksums of what is there now, or nothing else would be read."""
-  from cmbjax.training import packed
-
-  listed = folder / 'packed' / packed.SUMS
-  if listed.is_file() and not listed.is_symlink():
-    with contextlib.suppress(Exception):
-      packed.write_sums(folder / 'packed')
-
-
-def _reseal_points(folder):
-  """The digest of what is there now, where it is still JSON."""
-  from cmbjax import files, sealed
-
-  path = folder / 'plain' / 'operating_points.json'
-  if path.is_file() and not path.is_symlink():
-    with contextlib.suppress(Exception):
-      found = files.read_object(path)
-      found.pop(sealed.SEAL, None)
-      sealed.write_json(path, found)
-
-
-def _read_weights(name, folder):
+def _read_weights(folder):
   from cmbjax.detect import classifier
 
-  classifier.check(folder / name, 'balanced', None)
-  found = classifier.load(folder / name)
+  classifier.check(folder / 'plain', 'balanced', None)
+  found = classifier.load(folder / 'plain')
   found.threshold('balanced')
   found.probability(np.array([0.1, 0.5]))
-  classifier.fingerprint(folder / name)
 
 
 def _run(folder):
-  from cmbjax.evaluation import predictions
+  from cmbjax.evaluation import prediction_files
   from cmbjax.report import storage
   from tests.evaluation_data import rescored, table
   from tests.test_report import study_of
@@ -306,7 +273,7 @@ def _run(folder):
     predictions=(other := rescored(first.predictions, seed=1)),
     by_seed=other.probability[None],
   )
-  predictions.write(folder / 'predictions.npz', [first, second])
+  prediction_files.write(folder / 'predictions.npz', [first, second])
   storage.write_json(study_of(), folder / 'results.json')
 
 
@@ -317,10 +284,10 @@ def _read_compare(folder):
 
 
 def _read_report(folder):
-  from cmbjax.report import html, printed, storage
+  from cmbjax.report import printed, storage, study_page
 
   study = storage.read_json(folder)
-  html.page(study)
+  study_page.page(study)
   printed.print_rows(study)
 
 
@@ -337,10 +304,10 @@ def _detected(folder):
 
 
 def _read_evaluate(folder):
-  from cmbjax.detect import against_truth
+  from cmbjax.detect import against_truth, score_tables
 
   found = against_truth.read(folder / 'results', folder / 'scans')
-  against_truth.text(against_truth.evaluate(found))
+  score_tables.text(against_truth.evaluate(found))
 
 
 def _read_sources(folder):
@@ -381,7 +348,7 @@ def _read_reviews(folder):
         failed = error
   for again in (
     lambda: agreement.measure(root, ['ann', 'ben']),
-    lambda: _opened(desk.Desk(found, root, 'ann', desk.Options())),
+    lambda: _opened(desk.Desk(found, root, 'ann')),
   ):
     try:
       again()
@@ -468,7 +435,7 @@ def _logs(folder):
   for name in ('epochs.jsonl', 'speed.jsonl'):
     (folder / name).write_text(text)
   number = np.arange(3, dtype=np.int32)
-  table = tables.Table(
+  table = tables.CandidateTable(
     np.zeros((3, 3), np.int32), number.astype('f4'), number, {'a': 1}
   )
   tables.save_table(folder / 'table.npz', table)
@@ -498,7 +465,7 @@ def _config(folder):
 
 def _read_config(folder):
   from cmbjax import main
-  from cmbjax.study import config
+  from cmbjax.study import resolve
 
   path = folder / 'flags.txt'
   if not path.is_file() or path.stat().st_size > 1 << 20:
@@ -508,7 +475,7 @@ def _read_config(folder):
   argv = ['x', '--config=configs/smoke.py', *words]
   try:
     call = main.parse(argv)
-    config.points(call.config, call.sweep)
+    resolve.points(call.config, call.sweep)
   except SystemExit as error:
     raise AssertionError(f'{words}: ended with {error.code}') from error
 
@@ -542,42 +509,31 @@ _BIG = ('results/**/*_dseg.*', 'results/logs/*.json', 'results/*.json')
 READERS = (
   Reader('images', _images, ('*',), _read_images),
   Reader('magnitude and phase', _signal, ('**/*',), _read_signal),
-  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort, slow=10),
+  Reader('cohort and truth', _cohort, ('**/*',), _read_cohort),
   Reader('tables of points', _points, ('*',), _read_points),
   Reader('flags and config', _config, ('*',), _read_config),
-  Reader(
-    'packed weights',
-    _weights,
-    ('packed/*',),
-    functools.partial(_read_weights, 'packed'),
-    mend=_reseal,
-    slow=20,
-  ),
   Reader(
     'weights of a study',
     _weights,
     ('plain/**/*',),
-    functools.partial(_read_weights, 'plain'),
-    mend=_reseal_points,
-    slow=20,
+    _read_weights,
   ),
   Reader('predictions', _run, ('predictions.npz',), _read_compare),
-  Reader('report', _run, ('results.json',), _read_report, slow=20),
+  Reader('report', _run, ('results.json',), _read_report),
   Reader(
     'results to evaluate',
     _detected,
     (*_BIG, 'scans/**/*'),
     _read_evaluate,
-    slow=2,
   ),
-  Reader('results to review', _detected, _BIG, _read_sources, slow=4),
-  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews, slow=20),
-  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged, slow=20),
+  Reader('results to review', _detected, _BIG, _read_sources),
+  Reader('reviews', _reviews, ('reviews/**/*.json*',), _read_reviews),
+  Reader('merges', _merged, ('reviews/**/*.json*',), _read_merged),
   Reader('saved verdicts', _verdicts, ('verdicts.json',), _read_verdicts),
   Reader('atlas', _atlas, ('*',), _read_atlas),
   Reader('logs and caches', _logs, ('*',), _read_logs),
   Reader('data set', _metadata, ('*',), _read_metadata),
-  Reader('DICOM', _dicom, ('swi/*',), _read_dicom, slow=4),
+  Reader('DICOM', _dicom, ('swi/*',), _read_dicom),
 )
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from cmbjax import beam
-from cmbjax.data import built, examples
+from cmbjax.data import examples
 from cmbjax.errors import InputError
 from cmbjax.simulate import cohort
 
-RUNNER = beam.Runner('DirectRunner')
+RUNNER = beam.BeamRunner('DirectRunner')
 DUMMY = pathlib.Path('tfds_builders/btumor_7t/dummy_data')
 
 
@@ -58,17 +58,15 @@ class TestWithBeam:
 
   def test_an_unknown_runner_is_refused(self):
     with pytest.raises(InputError, match='NoSuchRunner'):
-      beam._pipeline(beam.Runner('NoSuchRunner'))
+      beam._pipeline(beam.BeamRunner('NoSuchRunner'))
 
   def test_options_reach_the_runner(self, tmp_path):
-    runner = beam.Runner('DirectRunner', 'direct_num_workers=2')
+    runner = beam.BeamRunner('DirectRunner', 'direct_num_workers=2')
     found = list(beam.run(double, range(3), runner=runner, folder=tmp_path))
     assert found == [0, 2, 4]
 
   def test_builder_writes_the_same_bytes(self, tmp_path):
-    build = functools.partial(
-      examples.build_with, built.builder_class_of('btumor_7t'), DUMMY
-    )
+    build = functools.partial(examples.build, 'btumor_7t', DUMMY, apart=False)
     plain = build(tmp_path / 'plain')
     on_beam = build(tmp_path / 'beam', runner=RUNNER)
     assert digests(plain) == digests(on_beam)

@@ -1,11 +1,9 @@
 """Everything that we call BIDS passes the BIDS validator."""
 
-import numpy as np
 import pytest
 
 from cmbjax import cli
-from cmbjax.data import importers
-from cmbjax.simulate import cohort as simulated
+from cmbjax.data import import_sources, importers
 from tests import small_cohorts
 from tests.bids_validator import assert_valid, errors_and_warnings
 from tests.small_cohorts import phantom
@@ -65,7 +63,9 @@ def test_imported_cohorts(tmp_path):
   for layout in ('lupolab', 'points'):
     out = tmp_path / f'{layout}-out'
     importers.import_cohort(
-      tmp_path / layout, out, importers.Options(layout, suffix='T2starw')
+      tmp_path / layout,
+      out,
+      import_sources.ImportOptions(layout, suffix='T2starw'),
     )
     assert_valid(out)
     assert_valid(out / 'derivatives' / 'truth')
@@ -82,9 +82,3 @@ def test_converted_dicom(tmp_path):
     dicom_series.write_series(tmp_path / 'in', array, kind=kind, number=number)
   dicom.convert(tmp_path / 'in', tmp_path / 'out')
   assert_valid(tmp_path / 'out')
-
-
-def test_meanings_fit_the_columns():
-  explained = simulated._explained()
-  assert list(explained) == simulated._COLUMNS[2:]
-  assert np.all([e['Description'] for e in explained.values()])

@@ -17,11 +17,11 @@ from cmbjax.data import (
 )
 from cmbjax.detect import batch, chain, classifier
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, swi
+from cmbjax.imaging import bids, phase_mask, swi
 from cmbjax.models import convolution
 from cmbjax.simulate import physics
 from cmbjax.study import config as configs
-from cmbjax.study import train
+from cmbjax.study import networks, resolve
 from tests import lesion_data, small_cohorts
 
 ALL = channels.CHANNELS
@@ -77,7 +77,7 @@ def write_head(root, head, *, sign=1):
   magnitude, phase, brain = head
   affine = small_cohorts.affine_of(SPACING_MM, SHAPE)
   anat = root / 'sub-01' / 'anat'
-  weighted = swi.swi(magnitude, np.zeros(SHAPE, np.float32))
+  weighted = magnitude * phase_mask.phase_mask(np.zeros(SHAPE, np.float32))
   small_cohorts.save(anat / 'sub-01_swi.nii.gz', weighted, affine)
   small_cohorts.save(anat / 'sub-01_desc-brain_mask.nii.gz', brain, affine)
   write_signal(anat, 'sub-01', magnitude, sign * phase, affine)
@@ -190,7 +190,8 @@ def test_records_of_all_channels(kind, folder, tmp_path, monkeypatch):
     np.testing.assert_array_equal(seen[..., n], own.astype(np.float16))
   assert examples.load_as('x', built, config=config)[0].cohort[0] == 'x'
   other = channels.data_set(kind, ('swi', 'phase'))
-  with pytest.raises(InputError, match=r'swi \+ phase \+ magnitude, config'):
+  message = f'{config} patches, config.*for {other};'
+  with pytest.raises(InputError, match=message):
     examples.load_as('x', built, config=other)
   assert scan.paths(ALL) > scan.paths()
 
@@ -260,14 +261,14 @@ def test_weights_of_other_channels_end_before_any_work(weights):
   config.update_from_flattened_dict(changes)
   message = r'for swi \+ phase, config.channels is swi; make them equal'
   with pytest.raises(InputError, match=message):
-    train.check_given(configs.study_of(config))
+    networks.check_given(resolve.study_of(config))
   config.channels = ('swi', 'phase')
-  train.check_given(configs.study_of(config))
+  networks.check_given(resolve.study_of(config))
   for wrong in (('phase', 'swi'), ('swi', 'tof'), 'swi', ()):
     with config.ignore_type():
       config.channels = wrong
     with pytest.raises(InputError, match=r'config\.channels'):
-      configs.study_of(config)
+      resolve.study_of(config)
 
 
 def test_detect_gives_networks_what_they_learned_from(folder, weights):
@@ -275,7 +276,7 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
   two, one = (classifier.load(weights / name) for name in ('two', 'one'))
   assert (two.channels, one.channels) == (('swi', 'phase'), ('swi',))
   (scan,) = bids.find_scans(folder)
-  options = chain.Options(regions=False)
+  options = chain.DetectOptions(regions=False)
   with_phase = chain.analyse(scan, two, options, fallback=one, threads=1)
   table = with_phase.result.candidates
   kept = np.flatnonzero(table['kept'])

@@ -35,7 +35,7 @@ def test_the_layout_of_simulate(tmp_path):
   made = write_cohort(tmp_path, subjects=2, simulated=True)
   found = cohort.read_cohort(tmp_path)
   assert found.simulated
-  assert found.subjects == ('sub-01', 'sub-02')
+  assert [scan.subject for scan in found.scans] == ['sub-01', 'sub-02']
   assert found.unlabelled == ()
   for scan in found.scans:
     loaded, one = cohort.load_scan(scan), made[scan.subject]
@@ -160,7 +160,7 @@ def test_sessions_are_scans_of_one_subject(tmp_path):
     save(path, one.lesions, one.affine)
   found = cohort.read_cohort(tmp_path)
   assert [scan.name for scan in found.scans] == ['sub-01_ses-1', 'sub-01_ses-2']
-  assert found.subjects == ('sub-01',)
+  assert {scan.subject for scan in found.scans} == {'sub-01'}
   for number, scan in enumerate(found.scans, 1):
     expected = small_cohorts.phantom(number).lesions
     np.testing.assert_array_equal(cohort.load_scan(scan).truth.labels, expected)

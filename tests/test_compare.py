@@ -10,8 +10,10 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import compare, compare_command, power, predictions
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation import compare, compare_command, power, prediction_files
+from cmbjax.evaluation.permutation import Test
+from cmbjax.evaluation.predictions import OUT_OF_FOLD
+from cmbjax.evaluation.statistics import Interval
 from tests.evaluation_data import make, rescored, table
 
 
@@ -93,7 +95,7 @@ def test_folds_are_compared_as_of_one_cross_validation():
   first = table(num_subjects=9, per_scan=30)
   p = first.predictions
   fold_of = np.unique(p.subject, return_inverse=True)[1] % 3
-  first = first._replace(kind=predictions.OUT_OF_FOLD, fold_of=fold_of)
+  first = first._replace(kind=OUT_OF_FOLD, fold_of=fold_of)
   second = judged(first, rescored(p, seed=4, noise=1.5))._replace(strategy='b')
   found = compare.compare(first, second, draws=20).tests['nadeau_bengio']
   gap = np.array(
@@ -147,8 +149,8 @@ def runs(tmp_path):
   q = rescored(first.predictions, seed=1)
   second = judged(first._replace(strategy='finetuned'), q)
   third = judged(first, rescored(q, seed=2))
-  predictions.write(tmp_path / 'a' / 'predictions.npz', [first, second])
-  predictions.write(tmp_path / 'b' / 'predictions.npz', [third])
+  prediction_files.write(tmp_path / 'a' / 'predictions.npz', [first, second])
+  prediction_files.write(tmp_path / 'b' / 'predictions.npz', [third])
   return tmp_path
 
 
@@ -165,9 +167,9 @@ def test_command_compares_within_one_run_and_between_two(runs, capsys):
   compare_command.run(arguments(runs / 'a', runs / 'b', '--draws=50'))
   said = f'7t of {runs / "a"} minus 7t of {runs / "b"} on btumor_3t'
   assert said in capsys.readouterr().out
-  predictions.write(
+  prediction_files.write(
     runs / 'c' / 'predictions.npz',
-    [t._replace(simulated=True) for t in predictions.read(runs / 'a')],
+    [t._replace(simulated=True) for t in prediction_files.read(runs / 'a')],
   )
   compare_command.run(arguments(runs / 'c', '--draws=50'))
   assert '(6 simulated subjects)' in capsys.readouterr().out
@@ -177,12 +179,10 @@ def test_command_compares_within_one_run_and_between_two(runs, capsys):
 
 
 def test_command_compares_out_of_fold_with_out_of_fold_only(runs, capsys):
-  tested = predictions.read(runs / 'a')
+  tested = prediction_files.read(runs / 'a')
   fold_of = np.arange(len(tested[0].predictions.key)) % 2
-  held = [
-    t._replace(kind=predictions.OUT_OF_FOLD, fold_of=fold_of) for t in tested
-  ]
-  predictions.write(runs / 'd' / 'predictions.npz', tested + held)
+  held = [t._replace(kind=OUT_OF_FOLD, fold_of=fold_of) for t in tested]
+  prediction_files.write(runs / 'd' / 'predictions.npz', tested + held)
   out = runs / 'd.json'
   compare_command.run(arguments(runs / 'd', '--draws=50', '--out', out))
   text = capsys.readouterr().out

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from cmbjax.candidates import stages
-from cmbjax.detect import batch, chain, classifier, counts, derivatives
+from cmbjax.detect import batch, chain, classifier, counts, derivatives, remarks
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from tests import lesion_data, scan_results, small_cohorts
 
-OPTIONS = chain.Options(regions=False)
+OPTIONS = chain.DetectOptions(regions=False)
+OWN_STAGE = 'tests.own_parts:dark_spots'
 OBLIQUE = nib.affines.from_matvec(
   nib.eulerangles.euler2mat(0.2, -0.15, 0.1), (5, -3, 8)
 )
@@ -259,7 +260,7 @@ def test_a_threshold_decides_and_definite_is_never_below_it(
 ):
   each = [x.likelihood for x in plain[1].result.lesions]
   middle = float(np.median(each))
-  options = chain.Options(threshold=middle, regions=False)
+  options = chain.DetectOptions(threshold=middle, regions=False)
   result = analyse(plain[0], networks, options, mask=mask).result
   assert [x.likelihood > middle for x in result.lesions] == [
     x.status != 'rejected' for x in result.lesions
@@ -274,7 +275,7 @@ def test_a_threshold_decides_and_definite_is_never_below_it(
 
 
 def test_an_empty_result_explains_itself(plain, networks, mask):
-  options = chain.Options(threshold=0.9999, regions=False)
+  options = chain.DetectOptions(threshold=0.9999, regions=False)
   result = analyse(plain[0], networks, options, mask=mask).result
   assert not result.found
   assert 'no microbleed was found' in result.warnings[0]
@@ -322,7 +323,7 @@ def test_a_large_lesion_is_outlined_and_not_counted(tmp_path):
 
 def test_regions_unknown_are_said_not_hidden(plain, mask):
   """A phantom of 8 ml cannot be placed; its lesions are there all the same."""
-  result = analyse(plain[0], None, chain.Options(), mask=mask).result
+  result = analyse(plain[0], None, chain.DetectOptions(), mask=mask).result
   assert len(result.found) == 5
   assert {x.region for x in result.found} == {'unknown'}
   assert any('regions are not known' in text for text in result.warnings)
@@ -357,7 +358,7 @@ def test_a_mask_on_another_grid_is_refused(plain, tmp_path):
 
 
 def test_unknown_point_names_the_ones_there_are(plain, networks, mask):
-  options = chain.Options(operating_point='best')
+  options = chain.DetectOptions(operating_point='best')
   with pytest.raises(InputError, match='high_sensitivity, balanced'):
     analyse(plain[0], networks, options, mask=mask)
 
@@ -414,17 +415,17 @@ def test_a_scan_of_the_training_is_no_test(plain, mask, tmp_path):
   ('learned', 'asked', 'used', 'told'),
   [
     (None, None, 'frst', ''),
-    ('hessian', None, 'hessian', ''),
-    ('hessian', 'hessian', 'hessian', ''),
-    (None, 'hessian', 'hessian', 'found by hessian'),
-    ('hessian', 'frst', 'frst', 'learned from candidates of hessian'),
+    (OWN_STAGE, None, OWN_STAGE, ''),
+    (OWN_STAGE, OWN_STAGE, OWN_STAGE, ''),
+    (None, OWN_STAGE, OWN_STAGE, f'found by {OWN_STAGE}'),
+    (OWN_STAGE, 'frst', 'frst', f'learned from candidates of {OWN_STAGE}'),
   ],
 )
 def test_networks_judge_the_candidates_they_learned_from(
   plain, mask, tmp_path, monkeypatch, learned, asked, used, told
 ):
   """Or the result says that they did not."""
-  known = {} if learned is None else {'candidates': learned}
+  known = {} if learned is None else stages.facts(learned)
   lesion_data.write_weights(tmp_path / 'w', networks=1, **known)
   networks = classifier.load(tmp_path / 'w')
   seen, propose = [], stages.propose
@@ -434,7 +435,7 @@ def test_networks_judge_the_candidates_they_learned_from(
     return propose(*scan, gates=gates, jobs=jobs)
 
   monkeypatch.setattr(stages, 'propose', spy)
-  options = chain.Options(candidates=asked, regions=False)
+  options = chain.DetectOptions(candidates=asked, regions=False)
   result = analyse(plain[0], networks, options, mask=mask).result
   assert seen == [used]
   found = ' '.join(result.warnings)
@@ -446,10 +447,10 @@ def test_an_own_stage_that_changed_since_is_said(tmp_path, monkeypatch):
   known = {'candidates': 'my_spots:spots', 'candidates_code': 'before'}
   lesion_data.write_weights(tmp_path / 'w', networks=1, **known)
   networks = classifier.load(tmp_path / 'w')
-  assert classifier.candidates_of(tmp_path / 'w') == 'my_spots:spots'
+  assert networks.candidates == 'my_spots:spots'
   for code, told in (('before', False), ('after', True)):
     monkeypatch.setattr(stages, 'code', lambda name, code=code: code)
-    found = chain.other_candidates('my_spots:spots', networks)
+    found = remarks.other_candidates('my_spots:spots', networks)
     assert any('is not the code' in text for text in found) is told
 
 
@@ -457,17 +458,17 @@ def test_another_stage_or_other_code_of_it_is_another_result(
   plain, tmp_path, monkeypatch
 ):
   """What decides whether `detect` does a scan again."""
-  lesion_data.write_weights(tmp_path / 'w', networks=1, candidates='hessian')
+  lesion_data.write_weights(tmp_path / 'w', networks=1, candidates=OWN_STAGE)
   scan = scan_of(plain[0])
 
   def mark(**change):
-    options = chain.Options(**change)
+    options = chain.DetectOptions(**change)
     return batch.mark_of(
       scan, batch.Settings(tmp_path, tmp_path / 'w', options=options)
     )
 
   usual = mark()
-  assert mark() == usual == mark(candidates='hessian')
+  assert mark() == usual == mark(candidates=OWN_STAGE)
   assert mark(candidates='frst') != usual
   monkeypatch.setattr(stages, 'code', lambda name: 'other')
   assert mark() != usual

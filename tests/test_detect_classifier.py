@@ -11,7 +11,7 @@ import pytest
 
 from cmbjax import sealed
 from cmbjax.data import augment
-from cmbjax.detect import classifier, learned
+from cmbjax.detect import classifier, points
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.weights import catalogue
 from tests import lesion_data
@@ -95,15 +95,15 @@ def test_points_come_from_the_folder(stored):
 
 
 def test_fingerprint_follows_the_points(tmp_path, stored):
-  assert classifier.fingerprint(stored[0]) == (
+  assert classifier.described(stored[0]).fingerprint == (
     classifier.load(stored[0]).fingerprint
   )
-  before = classifier.fingerprint(stored[0])
+  before = classifier.described(stored[0]).fingerprint
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
   known = json.loads(text.replace('0.999', '0.998'))
   sealed.write_json(path, {k: known[k] for k in known if k != sealed.SEAL})
-  assert classifier.fingerprint(stored[0]) != before
+  assert classifier.described(stored[0]).fingerprint != before
   path.write_text(text)
 
 
@@ -119,31 +119,6 @@ def test_weights_without_points_have_the_papers(tmp_path, stored):
   np.testing.assert_array_equal(known.probability(np.array([0.3])), [0.3])
 
 
-@pytest.mark.parametrize(
-  'change',
-  [
-    {'points': {'balanced': {'threshold': 0.5, 'rule': 'a'}}},
-    {'points': {'high_precision': {'threshold': 7, 'rule': 'a'}}},
-    {'points': 3},
-    {'calibration': None},
-    {'mirrored': 'yes'},
-  ],
-  ids=[
-    *('no high_precision', 'beyond 1', 'no table', 'no calibration'),
-    'mirrored is a word',
-  ],
-)
-def test_damaged_points_are_named(stored, change):
-  path = stored[0] / 'operating_points.json'
-  text = path.read_text()
-  sealed.write_json(path, sealed.read_json(path) | change)
-  try:
-    with pytest.raises(InputError, match=r'is not what a study writes'):
-      classifier.load(stored[0])
-  finally:
-    path.write_text(text)
-
-
 def test_changed_points_are_not_believed(stored):
   path = stored[0] / 'operating_points.json'
   text = path.read_text()
@@ -153,7 +128,7 @@ def test_changed_points_are_not_believed(stored):
       classifier.load(stored[0])
     known = json.loads(text)
     del known[sealed.SEAL]
-    path.write_text(json.dumps(known | {'version': 2}))
+    path.write_text(json.dumps(known))
     with pytest.raises(InputError, match='has no digest'):
       classifier.load(stored[0])
   finally:
@@ -165,36 +140,23 @@ def test_a_run_chooses_changed_points_again_with_a_word(
 ):
   chosen = {'points': {'high_sensitivity': {'threshold': 0.1}}}
   monkeypatch.setattr(
-    learned.operating_points, 'choose', lambda *_, **__: chosen
+    points.operating_points, 'choose', lambda *_, **__: chosen
   )
-  monkeypatch.setattr(learned.domain, 'ranges', lambda _: {})
+  monkeypatch.setattr(points.domain, 'ranges', lambda _: {})
   for name in ('of_examples', 'counts_of'):
-    monkeypatch.setattr(learned.predictions, name, lambda *_: None)
+    monkeypatch.setattr(points.predictions, name, lambda *_: None)
   scans = types.SimpleNamespace(simulated=np.ones(1), cohort=np.array(['a']))
   how = {'fingerprint': 'f', 'threshold': 0.1, 'mirrored': False}
   how |= dict.fromkeys(('examples', 'fold_of', 'likelihood'))
   path = tmp_path / 'operating_points.json'
   for _ in range(2):
-    learned.store(tmp_path, scans=scans, **how)
+    points.store(tmp_path, scans=scans, **how)
     assert capsys.readouterr().err == ''
   written = path.read_text()
   path.write_text(written.replace('0.1', '0.10001', 1))
-  learned.store(tmp_path, scans=scans, **how)
+  points.store(tmp_path, scans=scans, **how)
   assert 'differs from its digest' in capsys.readouterr().err
   assert path.read_text() == written
-
-
-def test_points_of_an_older_cmbjax_are_taken_with_a_note(stored, capsys):
-  path = stored[0] / 'operating_points.json'
-  text = path.read_text()
-  known = json.loads(text)
-  del known[sealed.SEAL]
-  path.write_text(json.dumps(known | {'version': 1}))
-  try:
-    assert classifier.load(stored[0]).threshold('balanced') == 0.001
-  finally:
-    path.write_text(text)
-  assert 'operating_points.json: has no digest' in capsys.readouterr().err
 
 
 def test_damaged_weights_end_before_any_scan(tmp_path, stored):

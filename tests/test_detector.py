@@ -62,12 +62,9 @@ def everywhere(image):
   return np.ones(image.shape, bool)
 
 
-@pytest.mark.parametrize('generator', ['frst', 'hessian'])
-def test_recall_on_a_fixed_slab(generator):
+def test_recall_on_a_fixed_slab():
   image, centres = slab(3)
-  found = propose(
-    image, SPACING, everywhere(image), gates=Gates(generator=generator)
-  )
+  found = propose(image, SPACING, everywhere(image))
   kept = found.centre[found.kept]
   away = np.linalg.norm((kept[:, None] - centres) * SPACING, axis=2)
   hit = away.min(0) < 3
@@ -151,12 +148,6 @@ def test_shapes_must_agree():
   image = ball(1.5)
   with pytest.raises(ValueError, match='one grid'):
     propose(image, SPACING, everywhere(image)[1:])
-
-
-def test_unknown_generator_is_named():
-  image = ball(1.5)
-  with pytest.raises(ValueError, match=r'dog.*frst and hessian'):
-    propose(image, SPACING, everywhere(image), gates=Gates(generator='dog'))
 
 
 @pytest.mark.parametrize('spacing', [SPACING, (1.0, 1.0, 1.5), (0.5, 0.8, 1.0)])

@@ -40,7 +40,7 @@ def ras(array):
 
 def test_siemens_series_are_told_apart(tmp_path):
   made = siemens(tmp_path / 'in')
-  assert dicom.is_dicom(tmp_path / 'in')
+  assert dicom_series.is_dicom(tmp_path / 'in')
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
   assert scan.session is None
   assert scan.name == scan.subject
@@ -240,7 +240,7 @@ def test_folders_without_images(tmp_path):
     dicom.convert(tmp_path / 'nowhere', tmp_path / 'out')
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in' / 'notes.txt').write_text('nothing' * 40)
-  assert not dicom.is_dicom(tmp_path / 'in')
+  assert not dicom_series.is_dicom(tmp_path / 'in')
   with pytest.raises(NoInputError, match='holds no MR image'):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
   made_up.write_series(tmp_path / 'in', made_up.voxels(0), Modality='CT')

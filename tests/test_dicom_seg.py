@@ -5,18 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cmbjax.errors import InputError, NoInputError
+from cmbjax.errors import NoInputError
 from cmbjax.imaging import dicom, volume
 
 hd = pytest.importorskip('highdicom')
 pytest.importorskip('dcm2niix')
 
 from cmbjax.detect import dicom_seg  # noqa: E402
+from cmbjax.detect.derivatives import ListedLesion  # noqa: E402
 from tests import dicom_series as made_up  # noqa: E402
 
 LESIONS = (
-  dicom_seg.Segment(1, 'lesion-001', 'definite', 0.75, 'thalamus'),
-  dicom_seg.Segment(2, 'lesion-002', 'possible', None, 'unknown'),
+  ListedLesion(1, 'lesion-001', 'definite', 0.75, 'thalamus'),
+  ListedLesion(2, 'lesion-002', 'possible', None, 'unknown'),
 )
 
 
@@ -29,7 +30,9 @@ class Case:
 
   def write(self, name='seg.dcm', *, lesions=LESIONS, source=None, **own):
     labels = dataclasses.replace(self.labels, **own)
-    source = source or self.source
+    source = source or dicom.source_files(
+      self.source, self.folder / 'out' / 'sourcedata', self.scan
+    )
     return dicom_seg.write_seg(labels, lesions, source, self.folder / name)
 
 
@@ -101,22 +104,6 @@ def test_round_trip(case):
   )
 
 
-def test_finds_its_series_by_place(case):
-  """Among a series elsewhere, and others of the same examination."""
-  other = made_up.voxels(1, shape=(8, 30, 64))
-  made_up.write_series(case.source, other, kind='swi', number=9)
-  seg, found = read_back(
-    case.write(), case.labels.affine, case.labels.array.shape
-  )
-  np.testing.assert_array_equal(found, case.labels.array)
-  (used,) = seg.ReferencedSeriesSequence
-  finished = {
-    made_up.read(path).SeriesInstanceUID
-    for path in case.source.glob('*_4_*.dcm')
-  }
-  assert finished == {used.SeriesInstanceUID}
-
-
 def test_the_same_lesion_keeps_its_identity(case):
   segs = [hd.seg.segread(case.write(f'{n}.dcm')) for n in range(2)]
   one, two = (s.get_segment_description(2).tracking_uid for s in segs)
@@ -124,30 +111,18 @@ def test_the_same_lesion_keeps_its_identity(case):
   assert segs[0].SOPInstanceUID != segs[1].SOPInstanceUID
 
 
-def test_simulated_says_so(case):
-  labels = case.labels
-  path = dicom_seg.write_seg(
-    labels, LESIONS, case.source, case.folder / 's.dcm', simulated=True
-  )
-  assert made_up.read(path).SeriesDescription.startswith('Simulated')
-
-
 def test_no_lesion_no_file(case):
   assert case.write(lesions=(), array=case.labels.array * 0) is None
   assert not (case.folder / 'seg.dcm').exists()
 
 
-def test_other_grids_and_people_are_refused(case):
+def test_other_grids_are_refused(case):
   moved = case.labels.affine.copy()
   moved[:3, 3] += 0.2
   with pytest.raises(NoInputError, match=r'lies on the grid .*64x48x8'):
     case.write(affine=moved)
   with pytest.raises(NoInputError, match='lies on the grid'):
     case.write(array=np.pad(case.labels.array, ((0, 3), (0, 0), (0, 0))))
-  again = made_up.voxels(1)
-  made_up.write_series(case.source, again, kind='swi', number=4, PatientID='X2')
-  with pytest.raises(InputError, match='series of 2 people'):
-    case.write()
   assert not (case.folder / 'seg.dcm').exists()
 
 
@@ -156,10 +131,10 @@ def test_from_the_files_of_detect(case):
   out, name = case.folder / 'out', case.scan.name
   stem = out / case.scan.subject / 'anat' / f'{name}_space-orig_seg-cmb_dseg'
   volume.save(f'{stem}.nii.gz', case.labels.array, case.labels)
-  header = 'index\tname\tx\tstatus\tlikelihood\tregion'
+  header = 'index\tname\tx\tstatus\tlikelihood\tregion\tcounted'
   rows = [
     f'{s.index}\t{s.id}\t0.5\t{s.status}\t'
-    f'{"n/a" if s.likelihood is None else s.likelihood}\t{s.region}'
+    f'{"n/a" if s.likelihood is None else s.likelihood}\t{s.region}\ttrue'
     for s in LESIONS
   ]
   stem.with_suffix('.tsv').write_text('\n'.join([header, *rows]) + '\n')

@@ -1,4 +1,4 @@
-"""The doctor names what is missing and the command that mends it."""
+"""The doctor names what is missing and the command that fixes it."""
 
 import json
 import shlex
@@ -40,7 +40,7 @@ def test_command_prints_json_and_agrees_with_its_exit_code(tmp_path):
 def test_every_line_that_is_not_fine_has_a_mend():
   for check in doctor.checks():
     assert check.state in doctor.MARKS
-    assert (check.state == doctor.FINE) != bool(check.mend) or (
+    assert (check.state == doctor.FINE) != bool(check.fix) or (
       check.name == 'memory'
     ), check
 
@@ -64,16 +64,16 @@ def test_little_space_and_little_memory(monkeypatch):
 
   monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda path: Usage)
   assert doctor._disk().state == doctor.NOTE
-  assert '5 GB' in doctor._disk().mend
-  monkeypatch.setattr(doctor, 'memory_gb', lambda: (8.0, 1.5))
+  assert '5 GB' in doctor._disk().fix
+  monkeypatch.setattr(doctor.workers, 'memory_gb', lambda: (8.0, 1.5))
   assert doctor._memory().found == '8.0 GB, 1.5 GB free'
-  assert '--jobs 1' in doctor._memory().mend
-  monkeypatch.setattr(doctor, 'memory_gb', lambda: (None, None))
+  assert '--jobs 1' in doctor._memory().fix
+  monkeypatch.setattr(doctor.workers, 'memory_gb', lambda: (None, None))
   assert doctor._memory().state == doctor.NOTE
 
 
 def test_memory_is_what_the_system_says():
-  total, free = doctor.memory_gb()
+  total, free = doctor.workers.memory_gb()
   if total is not None:
     assert 0 < free <= total
 
@@ -82,7 +82,7 @@ def test_a_cache_that_is_a_file(monkeypatch, tmp_path):
   (tmp_path / 'file').write_text('')
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
   assert doctor._cache().state == doctor.NOTE
-  assert 'XDG_CACHE_HOME' in doctor._cache().mend
+  assert 'XDG_CACHE_HOME' in doctor._cache().fix
 
 
 def test_compiled_convolution_switched_off(monkeypatch, tmp_path):
@@ -90,9 +90,9 @@ def test_compiled_convolution_switched_off(monkeypatch, tmp_path):
 
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   monkeypatch.setattr(winograd, 'available', lambda: False)
-  assert 'g++' in doctor._convolution().mend
+  assert 'g++' in doctor._convolution().fix
   monkeypatch.setenv('CMBJAX_COMPILE', '0')
-  assert 'unset CMBJAX_COMPILE' in doctor._convolution().mend
+  assert 'unset CMBJAX_COMPILE' in doctor._convolution().fix
 
 
 def test_weights_that_are_damaged(monkeypatch):
@@ -108,13 +108,13 @@ def test_weights_that_are_damaged(monkeypatch):
 
 
 def test_speed_is_positive():
-  found = doctor._networks(replicas_at_once=1, batch=4, steps=1)
+  found = doctor.speed._networks(replicas_at_once=1, batch=4, steps=1)
   assert min(found.values()) > 0
 
 
 def test_the_made_up_brain_has_dots():
-  image, mask = doctor._made_up_brain()
-  assert image.shape == mask.shape == doctor.SPEED_SHAPE
+  image, mask = doctor.speed._made_up_brain()
+  assert image.shape == mask.shape == doctor.speed.SHAPE
   assert ((image < 0.35) & mask).sum() > 1000
 
 
@@ -123,7 +123,7 @@ def test_what_is_missing_is_one_command(monkeypatch):
   monkeypatch.setattr(
     doctor.importlib.metadata, 'requires', lambda name: wanted
   )
-  words = shlex.split(doctor._packages().mend)
+  words = shlex.split(doctor._packages().fix)
   assert words[:4] == ['python', '-m', 'pip', 'install']
   assert words[4:] == ['nosuchpackage<3,>=2', 'absl-py<0.1']
 
@@ -138,8 +138,8 @@ def test_a_package_that_cannot_be_imported_stops_no_other_check(monkeypatch):
   monkeypatch.setattr(doctor, '_packages', lambda: bad)
   found = {check.name: check for check in doctor.checks()}
   assert found['devices'].state == doctor.MISSING
-  assert found['devices'].mend == 'install it'
-  assert found['loopback'].state in doctor.MARKS
+  assert found['devices'].fix == 'install it'
+  assert found['browser'].state in doctor.MARKS
   monkeypatch.setattr(
     doctor, '_packages', lambda: doctor.Check('packages', doctor.FINE, '')
   )
@@ -162,7 +162,7 @@ def test_no_browser(monkeypatch):
     raise doctor.webbrowser.Error('could not locate runnable browser')
 
   monkeypatch.setattr(doctor.webbrowser, 'get', get)
-  assert '--no-browser' in doctor._browser().mend
+  assert '--no-browser' in doctor._browser().fix
 
 
 def test_dicom_wants_the_converter_too(monkeypatch):
@@ -171,9 +171,9 @@ def test_dicom_wants_the_converter_too(monkeypatch):
     doctor.importlib.util, 'find_spec', lambda name: name in there or None
   )
   monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
-  assert '[dicom]' in doctor._extras().mend
+  assert '[dicom]' in doctor._extras().fix
   monkeypatch.setattr(doctor.shutil, 'which', lambda name: f'/bin/{name}')
-  assert '[dicom]' not in doctor._extras().mend
+  assert '[dicom]' not in doctor._extras().fix
 
 
 def test_without_a_cache_no_compiler_is_asked_for(monkeypatch, tmp_path):
@@ -183,5 +183,5 @@ def test_without_a_cache_no_compiler_is_asked_for(monkeypatch, tmp_path):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
   monkeypatch.delenv('CMBJAX_COMPILE', raising=False)
   monkeypatch.setattr(winograd, 'available', lambda: False)
-  assert 'g++' not in doctor._convolution().mend
-  assert 'XDG_CACHE_HOME' in doctor._convolution().mend
+  assert 'g++' not in doctor._convolution().fix
+  assert 'XDG_CACHE_HOME' in doctor._convolution().fix

@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 
 from cmbjax import cli, main
 from cmbjax.study import config as configs
+from cmbjax.study import resolve
+from cmbjax.study.settings import keys as keys_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
@@ -91,7 +93,7 @@ def refusal(words):
     name = next(w for w in words if w.startswith('--config='))[9:]
     config = configs.load(name)
     configs.check_overrides(config, words)
-    configs.study_of(main.parse(['main', *words[3:]]).config)
+    resolve.study_of(main.parse(['main', *words[3:]]).config)
   except configs.NoInputError as error:
     # Folders of the reader are not here.
     return '' if 'is not a folder' in str(error) else str(error)
@@ -194,13 +196,12 @@ def settings(base):
 
   `clinic` and `randomised` are cohorts that pages add.
   """
-  keys = set(configs.keys(base))
+  keys = set(keys_of(base))
   tables = r'study\.strategies|study\.cohorts|cohorts|simulate\.subjects'
   tables += '|test_subjects'
   for name in ('NAME', 'clinic', 'randomised'):
     keys |= {
-      re.sub(rf'^({tables})\.\w+', rf'\1.{name}', key)
-      for key in configs.keys(base)
+      re.sub(rf'^({tables})\.\w+', rf'\1.{name}', key) for key in keys_of(base)
     }
   return keys
 
@@ -238,7 +239,7 @@ def test_a_stale_option_is_seen():
 
 def test_settings_exist_wherever_they_are_named():
   base = configs.load(str(ROOT / 'configs/base.py'))
-  groups = {key.partition('.')[0] for key in configs.keys(base) if '.' in key}
+  groups = {key.partition('.')[0] for key in keys_of(base) if '.' in key}
   known = settings(base) | {'study.strategies.NAME', 'study.cohorts.NAME'}
   seen = set()
   for page in [*PAGES, *NOTEBOOKS]:
@@ -268,7 +269,7 @@ def called(path):
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_cells_name_what_is_there(path):
   """Without running them, which scripts/notebooks.py does."""
-  base = configs.keys(configs.load(str(ROOT / 'configs/base.py')))
+  base = keys_of(configs.load(str(ROOT / 'configs/base.py')))
   seen = 0
   for words, targets in called(path):
     if words:
@@ -329,9 +330,9 @@ def test_every_setting_is_in_the_reference_with_a_comment():
   base = configs.load(str(ROOT / 'configs/base.py'))
   cohorts, strategies = base.study.cohorts, base.study.strategies
   named = '|'.join([*cohorts, *strategies])
-  wanted = {re.sub(rf'\.({named})\b', '.NAME', k) for k in configs.keys(base)}
+  wanted = {re.sub(rf'\.({named})\b', '.NAME', k) for k in keys_of(base)}
   assert set(keys) == wanted
-  assert len(wanted) < len(configs.keys(base))
+  assert len(wanted) < len(keys_of(base))
   for group in groups:
     for key in group.keys:
       assert key.comment or group.comment, f'{key.name} has no comment'

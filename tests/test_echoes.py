@@ -9,36 +9,6 @@ from cmbjax.imaging import echoes, phase
 TIMES_S = (0.0027, 0.0104, 0.0132, 0.0209)
 
 
-@pytest.mark.parametrize('times', [TIMES_S, (0.002, 0.004, 0.006, 0.02)])
-def test_t2star_of_uneven_echoes(times):
-  truth = np.array([0.02, 0.03, 0.05], np.float32).reshape(3, 1, 1)
-  signal = np.exp(-np.array(times, np.float32) / truth[..., None])
-  found = echoes.t2star(signal, times)
-  np.testing.assert_allclose(found, truth, rtol=0.04)
-
-
-def test_assuming_even_echoes_would_be_wrong():
-  times = (0.002, 0.004, 0.006, 0.02)
-  signal = np.exp(-np.array(times, np.float32) / 0.03).reshape(1, 1, 1, 4)
-  even = echoes.t2star(signal, np.linspace(times[0], times[-1], 4))
-  assert abs(even[0, 0, 0] / 0.03 - 1) > 0.1
-
-
-def test_t2star_by_hand():
-  # Two intervals of 1 s and 3 s: (1 * (8 + 4) / 2 + 3 * (4 + 2) / 2) / 6.
-  signal = np.array([8, 4, 2], np.float32).reshape(1, 1, 1, 3)
-  assert echoes.t2star(signal, (1, 2, 5))[0, 0, 0] == pytest.approx(2.5)
-
-
-def test_t2star_without_decay_is_zero():
-  assert echoes.t2star(np.ones((1, 1, 1, 2), np.float32), (1, 2)) == 0
-
-
-def test_t2star_needs_a_time_for_each_echo():
-  with pytest.raises(InputError, match='2 echo times for 3 echoes'):
-    echoes.t2star(np.ones((1, 1, 1, 3), np.float32), (0.01, 0.02))
-
-
 @pytest.mark.parametrize(
   ('how', 'expected'), [('SNR', 5.0), ('average', 3.5), ('last', 4.0)]
 )

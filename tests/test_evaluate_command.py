@@ -124,7 +124,7 @@ def test_the_wrong_way_round_is_said(detected, cohort, capsys):
 @pytest.mark.parametrize(
   ('name', 'text', 'message'),
   [
-    ('logs/sub-02.json', '[1]', 'is not a record of'),
+    ('logs/sub-02.json', '{}', 'has no digest'),
     ('logs/sub-02.json', '{bad', 'not valid JSON'),
     ('sub-02/anat/*_dseg.tsv', 'index\n1\n', 'is not a table of'),
     ('sub-02/anat/*_dseg.tsv', 'index\n', 'lists other lesions than'),

@@ -5,6 +5,10 @@ import io
 import json
 import math
 import os
+import re
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -111,6 +115,40 @@ def test_progress_moves_on_a_terminal():
   assert out.getvalue().rstrip(' ').endswith('loss 0.1\n')
 
 
+@pytest.mark.parametrize(
+  ('columns', 'shown'),
+  [
+    (40, '[######.......] a long work 1/2, 0:00 l'),
+    (0, '[############............] a long work 1/2, 0:00 left, n'),
+    (200, '[############............] a long work 1/2, 0:00 left, n'),
+  ],
+)
+def test_the_moving_line_fits_the_terminal(monkeypatch, columns, shown):
+  out = Terminal()
+  out.fileno = lambda: 2
+  size = os.terminal_size((columns, 0))
+  monkeypatch.setattr('os.get_terminal_size', lambda _: size)
+  with Progress('a long work', 2, stream=out) as progress:
+    progress._bar.mininterval = 0
+    progress.advance(note='n')
+  drawn = [line.rstrip() for line in re.split('[\r\n]', out.getvalue())]
+  assert shown in drawn
+
+
+def test_progress_starts_no_thread_and_no_process():
+  code = (
+    'import io, multiprocessing, threading\n'
+    'from multiprocessing import resource_tracker\n'
+    'from cmbjax.progress import Progress\n'
+    'out = io.StringIO(); out.isatty = lambda: True\n'
+    'with Progress("a", 2, stream=out) as progress:\n'
+    '  progress.advance()\n'
+    '  assert threading.active_count() == 1\n'
+    '  assert resource_tracker._resource_tracker._fd is None\n'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
 def test_progress_says_nothing_when_all_is_there():
   out = io.StringIO()
   with Progress('work', 3, done=3, stream=out):
@@ -142,6 +180,44 @@ def test_one_run_per_folder(tmp_path):
     pass
   with files.alone_in(tmp_path):
     pass
+
+
+def test_a_build_waits_for_another(tmp_path):
+  order = []
+
+  def second():
+    with files.alone_in(tmp_path, wait=True):
+      order.append('second')
+
+  with files.alone_in(tmp_path):
+    other = threading.Thread(target=second)
+    other.start()
+    other.join(0.3)
+    order.append('first')
+  other.join(10)
+  assert order == ['first', 'second']
+
+
+@pytest.mark.parametrize('wait', [True, False])
+def test_on_a_disk_without_locks_only_a_build_goes_on(
+  tmp_path, monkeypatch, wait
+):
+  def never(self):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr('filelock.FileLock.acquire', never)
+  done = []
+
+  def work():
+    with files.alone_in(tmp_path, wait=wait):
+      done.append(True)
+
+  if wait:
+    work()
+  else:
+    with pytest.raises(InputError, match='No locks available'):
+      work()
+  assert done == [True] * wait
 
 
 def test_json_that_is_nested_too_deeply(tmp_path):

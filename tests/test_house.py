@@ -4,6 +4,7 @@ import ast
 import collections
 import graphlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -108,6 +109,19 @@ def test_a_public_class_has_one_meaning():
   assert [homes[name] for name in homes if len(homes[name]) > 1] == []
 
 
+def test_benchmarks_run_without_the_tests():
+  for path in ROOT.parent.glob('benchmarks/*.py'):
+    assert not re.search(
+      r"""(import|from) tests\b|'tests['/]""", path.read_text()
+    ), path.name
+
+
+def test_html_is_written_by_templates():
+  """Where all text is escaped; figures.py turns matplotlib's SVG round."""
+  users = [p.name for p in SOURCES if re.search(r'</[a-z]+>', p.read_text())]
+  assert users == ['figures.py']
+
+
 def test_only_checkpoint_imports_orbax():
   users = [p.name for p in SOURCES if 'orbax.checkpoint' in p.read_text()]
   assert users == ['checkpoint.py']
@@ -143,7 +157,8 @@ def test_nothing_of_ours_needs_tensorflow():
 # Rooms whose functions are called from Python, not by a command alone.
 LIBRARY = (
   *('candidates', 'data', 'detect', 'evaluation', 'imaging', 'models'),
-  *('study', 'training'),
+  'report',
+  *('simulate', 'study', 'training'),
 )
 
 

@@ -1,15 +1,17 @@
 """Public layouts and tables of points, from files to examples."""
 
 import json
+import re
 import zipfile
 
 import nibabel as nib
 import numpy as np
+import openpyxl
 import pytest
 
 from cmbjax import cli
 from cmbjax.data import cohort, examples, importers, point_table, truth
-from cmbjax.data.importers import Options
+from cmbjax.data.import_sources import ImportOptions
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
 from tests import small_cohorts
@@ -111,7 +113,7 @@ def test_valdo(tmp_path):
   done = importers.import_cohort(
     tmp_path / 'Task2',
     tmp_path / 'out',
-    Options('valdo', facts=(('MagneticFieldStrength', 3),)),
+    ImportOptions('valdo', facts=(('MagneticFieldStrength', 3),)),
   )
   assert done.done == ('sub-101', 'sub-102', 'sub-203', 'sub-204')
   assert done.unlabelled == ('sub-204',)
@@ -131,7 +133,7 @@ def test_valdo(tmp_path):
 def test_valdo_is_built(tmp_path):
   write_valdo(tmp_path / 'Task2', shape=(96, 90, 24))
   importers.import_cohort(
-    tmp_path / 'Task2', tmp_path / 'out', Options('valdo')
+    tmp_path / 'Task2', tmp_path / 'out', ImportOptions('valdo')
   )
   folder = examples.build('valdo', tmp_path / 'out', tmp_path / 'data')
   assert examples.load(folder).label.sum() >= 7  # of 9; no mask was given
@@ -155,55 +157,29 @@ def german_csv(path, rows):
   )
 
 
-def xlsx_by_openpyxl(path, rows):
-  openpyxl = pytest.importorskip('openpyxl')
+def xlsx(path, rows):
+  """Columns and rows left out, two sheets, and a wrong size of the first."""
   book = openpyxl.Workbook()
-  book.active.append(['scan', 'x', 'y', 'z'])
-  for row in rows:
-    book.active.append(list(row))
+  book.active.append(['scan', None, 'x', 'y', 'z', 'note'])
+  book.active.append([])
+  for who, *place in rows:
+    book.active.append([who, None, *place])
   book.create_sheet('other').append(['nothing'])
-  book.save(path.with_suffix('.xlsx'))
+  path = path.with_suffix('.xlsx')
+  book.save(path)
+  with zipfile.ZipFile(path) as old:
+    parts = {name: old.read(name) for name in old.namelist()}
+  with zipfile.ZipFile(path, 'w') as new:
+    for name, data in parts.items():
+      size = rb'<dimension ref="A1"'
+      new.writestr(name, re.sub(rb'<dimension ref="[A-Z0-9:]+"', size, data))
 
 
-def xlsx_by_hand(path, rows):
-  """Shared strings, a sheet of another name, cells that are left out."""
-  main = 'http://schemas.openxmlformats.org/spreadsheetml/2006/main'
-  office = 'http://schemas.openxmlformats.org/officeDocument/2006/relationships'
-  texts, lines = ['scan', 'x', 'y', 'z', 'note'], []
-  header = ''.join(
-    f'<c r="{c}1" t="s"><v>{n}</v></c>' for n, c in enumerate('ACDEF')
-  )
-  lines.append(f'<row r="1">{header}</row>')
-  for number, (who, *place) in enumerate(rows, 3):
-    texts.append(who)
-    cells = f'<c r="A{number}" t="s"><v>{len(texts) - 1}</v></c>'
-    cells += ''.join(
-      f'<c r="{c}{number}"><v>{v!r}</v></c>' for c, v in zip('CDE', place)
-    )
-    lines.append(f'<row r="{number}">{cells}</row>')
-  strings = ''.join(f'<si><r><t>{t}</t></r></si>' for t in texts)
-  parts = {
-    'xl/workbook.xml': f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
-    '<sheet name="CMB" sheetId="1" r:id="rId7"/></sheets></workbook>',
-    'xl/_rels/workbook.xml.rels': '<Relationships xmlns="http://schemas.'
-    'openxmlformats.org/package/2006/relationships"><Relationship Id="rId7" '
-    'Target="worksheets/own.xml"/></Relationships>',
-    'xl/sharedStrings.xml': f'<sst xmlns="{main}">{strings}</sst>',
-    'xl/worksheets/own.xml': f'<worksheet xmlns="{main}"><sheetData>'
-    f'{"".join(lines)}</sheetData></worksheet>',
-  }
-  with zipfile.ZipFile(path.with_suffix('.xlsx'), 'w') as book:
-    for name, text in parts.items():
-      book.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
-
-
-@pytest.mark.parametrize(
-  'write', [csv, tsv, german_csv, xlsx_by_openpyxl, xlsx_by_hand]
-)
+@pytest.mark.parametrize('write', [csv, tsv, german_csv, xlsx])
 def test_points_in_mm(tmp_path, write):
   made = write_flat(tmp_path / 'in')
   write(tmp_path / 'in' / 'points', rows_of(made))
-  options = Options('points')
+  options = ImportOptions('points')
   importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   assert_lesions(tmp_path / 'out', made, atol=2e-3)
 
@@ -213,7 +189,7 @@ def test_of_mm_and_voxels_in_one_table_mm_count(tmp_path):
   rows = [(*row, 1, 2, 3) for row in rows_of(made)]
   header = ('scan', 'x', 'y', 'z', 'i', 'j', 'k')  # as `detect` writes it
   write_table(tmp_path / 'in' / 'points.csv', rows, header=header)
-  options = Options('points')
+  options = ImportOptions('points')
   importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   assert_lesions(tmp_path / 'out', made, atol=2e-3)
 
@@ -222,7 +198,7 @@ def test_points_in_lps_and_the_hint(tmp_path):
   made = write_flat(tmp_path / 'in')
   rows = rows_of(made, convert=lambda one: world(one) * (-1, -1, 1))
   write_table(tmp_path / 'in' / 'points.csv', rows)
-  options = Options('points', axes='lps')
+  options = ImportOptions('points', axes='lps')
   importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   assert_lesions(tmp_path / 'out', made, atol=2e-3)
 
@@ -241,7 +217,7 @@ def test_what_may_be_wrong_with_points_outside(tmp_path):
     rows = [('a', *p) for p in points.tolist()]
     write_table(tmp_path / 'in/points.csv', rows)
     made = importers.import_cohort(
-      tmp_path / 'in', tmp_path / 'out', Options('points')
+      tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
     )
     assert hint in made.failed['sub-a']
     assert not (tmp_path / 'out/sub-a').exists()
@@ -265,7 +241,7 @@ def test_points_as_voxels_of_the_file(tmp_path, first):
   header = ('file', 'i', 'j', 'k')
   rows = rows_of(made, convert=native, who=lambda name: f'data/{name}.nii')
   write_table(tmp_path / 'in' / 'points.csv', rows, header=header)
-  options = Options('points', first_index=first)
+  options = ImportOptions('points', first_index=first)
   importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   assert_lesions(tmp_path / 'out', made, atol=2e-3)
 
@@ -285,7 +261,7 @@ def test_points_for_a_bids_folder_with_sessions(tmp_path):
   importers.import_cohort(
     tmp_path / 'in',
     tmp_path / 'out',
-    Options('points', table=tmp_path / 'table.tsv'),
+    ImportOptions('points', table=tmp_path / 'table.tsv'),
   )
   found = lesions_of(tmp_path / 'out')
   assert {name: len(some) for name, some in found.items()} == {
@@ -307,7 +283,9 @@ def test_scans_that_the_table_does_not_name(tmp_path, unlisted, labelled):
   rows = [r for r in rows_of(made) if r[0] != 'imgB']
   write_table(tmp_path / 'in' / 'points.csv', rows)
   importers.import_cohort(
-    tmp_path / 'in', tmp_path / 'out', Options('points', unlisted=unlisted)
+    tmp_path / 'in',
+    tmp_path / 'out',
+    ImportOptions('points', unlisted=unlisted),
   )
   assert len(cohort.read_cohort(tmp_path / 'out').scans) == labelled
 
@@ -315,10 +293,11 @@ def test_scans_that_the_table_does_not_name(tmp_path, unlisted, labelled):
 def test_prefix_and_link(tmp_path):
   made = write_flat(tmp_path / 'in')
   write_table(tmp_path / 'in' / 'points.csv', rows_of(made))
-  options = Options('points', prefix='NEW', link=True)
+  options = ImportOptions('points', prefix='NEW', link=True)
   importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   found = cohort.read_cohort(tmp_path / 'out')
-  assert found.subjects == ('sub-NEWimgA', 'sub-NEWimgB', 'sub-NEWimgC')
+  subjects = [scan.subject for scan in found.scans]
+  assert subjects == ['sub-NEWimgA', 'sub-NEWimgB', 'sub-NEWimgC']
   path = found.scans[0].files.swi
   assert path.is_symlink()
   assert path.resolve() == (tmp_path / 'in/imgA.nii.gz').resolve()
@@ -348,10 +327,12 @@ def test_a_changed_source_is_imported_again(tmp_path):
   made = write_flat(tmp_path / 'in')
   table = tmp_path / 'in' / 'points.csv'
   write_table(table, rows_of(made))
-  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', Options('points'))
+  importers.import_cohort(
+    tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
+  )
   write_table(table, rows_of(made)[1:])
   again = importers.import_cohort(
-    tmp_path / 'in', tmp_path / 'out', Options('points')
+    tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
   )
   assert again.done == ('sub-imgA',)
   assert len(lesions_of(tmp_path / 'out')['sub-imgA']) == 2
@@ -361,12 +342,14 @@ def test_a_changed_sidecar_or_suffix_is_imported_again(tmp_path):
   save(tmp_path / 'in/a.nii', phantom(1).swi, phantom(1).affine)
   write_table(tmp_path / 'in/points.csv', [('a', '', '', '')])
   call = tmp_path / 'in', tmp_path / 'out'
-  importers.import_cohort(*call, Options('points'))
+  importers.import_cohort(*call, ImportOptions('points'))
   (tmp_path / 'in/a.json').write_text('{"EchoTime": 0.02}')
-  assert importers.import_cohort(*call, Options('points')).done == ('sub-a',)
+  assert importers.import_cohort(*call, ImportOptions('points')).done == (
+    'sub-a',
+  )
   facts = json.loads((tmp_path / 'out/sub-a/anat/sub-a_swi.json').read_text())
   assert facts['EchoTime'] == 0.02
-  importers.import_cohort(*call, Options('points', suffix='T2starw'))
+  importers.import_cohort(*call, ImportOptions('points', suffix='T2starw'))
   names = {p.name for p in (tmp_path / 'out/sub-a/anat').glob('*.nii')}
   assert names == {'sub-a_T2starw.nii'}
 
@@ -383,7 +366,9 @@ def test_masks_that_cannot_be(tmp_path):
   )
   save(folder / name.format(102), one.lesions[:-1], one.affine)
   save(folder / name.format(203), one.lesions * 0.5, one.affine)
-  made = importers.import_cohort(folder, tmp_path / 'out', Options('valdo'))
+  made = importers.import_cohort(
+    folder, tmp_path / 'out', ImportOptions('valdo')
+  )
   assert 'looks inverted' in made.failed['sub-101']
   assert 'has shape 63x60x16, but its scan' in made.failed['sub-102']
   assert 'expected whole numbers' in made.failed['sub-203']
@@ -394,7 +379,7 @@ def test_a_labeler_scan_without_a_mask_is_told(tmp_path):
   small_cohorts.write_lupolab(tmp_path / 'in')
   (tmp_path / 'in/P2/P2_swi_nonproj_false_positives.nii').unlink()
   made = importers.import_cohort(
-    tmp_path / 'in', tmp_path / 'out', Options('lupolab')
+    tmp_path / 'in', tmp_path / 'out', ImportOptions('lupolab')
   )
   assert made.done == ('sub-P1', 'sub-P3')
   ((_, why),) = made.failed.items()
@@ -407,7 +392,11 @@ def test_a_labeler_scan_without_a_mask_is_told(tmp_path):
     (('scan', 'x', 'y'), ('imgA', 1, 2), 'has the columns scan, x, y'),
     (('what', 'x', 'y', 'z'), ('imgA', 1, 2, 3), 'has the columns what'),
     (('scan', 'x', 'y', 'z'), ('nobody', 1, 2, 3), 'nobody fits no scan'),
-    (('scan', 'x', 'y', 'z'), ('imgA', 1, 'left', 3), r'row 2 \(1 left 3\)'),
+    (
+      ('scan', 'x', 'y', 'z'),
+      ('imgA', 1, 'left', 3),
+      r'row 2 \(imgA 1 left 3\)',
+    ),
     (('scan', 'x', 'y', 'z'), ('imgA', 1, 2, 'inf'), 'no three numbers'),
     (('scan', 'x', 'y', 'z'), ('', 1, 2, 3), 'row 2 names no scan'),
     (('scan', 'x', 'y', 'z'), ('imgA', 1, 2), 'no three numbers'),
@@ -418,14 +407,14 @@ def test_tables_that_cannot_be(tmp_path, header, row, message):
   write_table(tmp_path / 'in' / 'points.csv', [row], header=header)
   with pytest.raises(InputError, match=message):
     importers.import_cohort(
-      tmp_path / 'in', tmp_path / 'out', Options('points')
+      tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
     )
   assert not (tmp_path / 'out' / 'sub-imgA').exists()
 
 
 def test_damaged_workbooks_give_a_sentence(tmp_path):
   path = tmp_path / 'points.xlsx'
-  xlsx_by_hand(path, [('imgA', 1.0, 2.0, 3.0)])
+  xlsx(path, [('imgA', 1.0, 2.0, 3.0)])
   assert point_table.read(path).points['imgA', ''].values.tolist() == [
     [1, 2, 3]
   ]
@@ -451,6 +440,19 @@ def test_damaged_workbooks_give_a_sentence(tmp_path):
     point_table.read(path)
 
 
+@pytest.mark.parametrize(
+  ('limit', 'value', 'message'),
+  [('_MOST_BYTES', 999, 'unpacks to too much'), ('_MOST_ROWS', 2, 'readable')],
+)
+def test_workbooks_that_are_too_large(
+  tmp_path, monkeypatch, limit, value, message
+):
+  xlsx(tmp_path / 'points', [('imgA', 1.0, 2.0, 3.0)])
+  monkeypatch.setattr(point_table, limit, value)
+  with pytest.raises(InputError, match=message):
+    point_table.read(tmp_path / 'points.xlsx')
+
+
 def test_wrong_use(tmp_path):
   (tmp_path / 'in').mkdir()
   for layout, message in (
@@ -460,23 +462,25 @@ def test_wrong_use(tmp_path):
   ):
     with pytest.raises(NoInputError, match=message):
       importers.import_cohort(
-        tmp_path / 'in', tmp_path / 'out', Options(layout)
+        tmp_path / 'in', tmp_path / 'out', ImportOptions(layout)
       )
   with pytest.raises(NoInputError, match='no such folder'):
-    importers.import_cohort(tmp_path / 'x', tmp_path / 'out', Options('valdo'))
+    importers.import_cohort(
+      tmp_path / 'x', tmp_path / 'out', ImportOptions('valdo')
+    )
   write_valdo(tmp_path / 'in')
   with pytest.raises(InputError, match='lies in the source'):
     importers.import_cohort(
-      tmp_path / 'in', tmp_path / 'in' / 'out', Options('valdo')
+      tmp_path / 'in', tmp_path / 'in' / 'out', ImportOptions('valdo')
     )
   with pytest.raises(InputError, match=r"prefix: found '\.\./'"):
     importers.import_cohort(
-      tmp_path / 'in', tmp_path / 'out', Options('valdo', prefix='../')
+      tmp_path / 'in', tmp_path / 'out', ImportOptions('valdo', prefix='../')
     )
   small_cohorts.write_cohort(tmp_path / 'other')
   with pytest.raises(InputError, match='choose another folder'):
     importers.import_cohort(
-      tmp_path / 'in', tmp_path / 'other', Options('valdo')
+      tmp_path / 'in', tmp_path / 'other', ImportOptions('valdo')
     )
 
 
@@ -484,14 +488,18 @@ def test_simulated_stays_simulated(tmp_path):
   small_cohorts.write_cohort(tmp_path / 'in', simulated=True)
   rows = [(f'sub-0{n}', *world(phantom(n))[0].tolist()) for n in (1, 2, 3)]
   write_table(tmp_path / 'in' / 'points.csv', rows)
-  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', Options('points'))
+  importers.import_cohort(
+    tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
+  )
   assert cohort.read_cohort(tmp_path / 'out').simulated
 
 
 def test_the_copy_has_the_voxels_and_says_where_it_is_from(tmp_path):
   made = write_flat(tmp_path / 'in')
   write_table(tmp_path / 'in' / 'points.csv', rows_of(made))
-  importers.import_cohort(tmp_path / 'in', tmp_path / 'out', Options('points'))
+  importers.import_cohort(
+    tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
+  )
   for name, one in made.items():
     found = volume.load(tmp_path / f'out/{name}/anat/{name}_swi.nii.gz')
     np.testing.assert_array_equal(found.array, one.swi)

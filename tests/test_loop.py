@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.training import checkpoint, hosts, logs, loop, replicas
+from cmbjax.training import checkpoint, hosts, inference, logs, loop, replicas
 from cmbjax.training import runner as runner_lib
 from cmbjax.training.runner import Course, Runner
 from tests.test_replicas import Tiny, job_of, largest, start
@@ -41,7 +41,7 @@ def test_it_learns_and_keeps_the_best_epoch(unbroken, toy):
   runner = Runner(Tiny(), backend='loop')
   for r, replica in enumerate(job.replicas):
     held = job.pool[job.fold_of == replica.fold]
-    p = loop.predict(replicas.on_device(*toy), weights, runner, held)[r]
+    p = inference.predict(replicas.on_device(*toy), weights, runner, held)[r]
     y = toy[1][held]
     value = -np.mean(np.log(np.where(y == 1, p, 1 - p)))
     assert value == pytest.approx(loss[:, r].min(), rel=1e-4)
@@ -112,8 +112,8 @@ def test_each_step_has_its_own_rate(toy, backend):
   seen = [start(job).params]
   for epoch in range(2):
     active = np.arange(len(state.best_value)) < 3
-    args = (patches, runner, values, epoch, active)
-    state = loop.run_epoch((job,), state, *args)
+    turn = {'values': values, 'epoch': epoch, 'active': active}
+    state = loop.run_epoch((job,), state, patches, runner, **turn)
     state = state._replace(course=runner_lib.begin(len(active)))
     seen.append(hosts.fetch(state.learner.weights.params))
   first, one, two = (
@@ -168,7 +168,7 @@ def test_auc_and_sensitivity_of_the_held_out_fold(unbroken, toy):
   job, weights, rows = unbroken
   best = np.argmin([row['validation_loss'] for row in rows], 0)
   patches, runner = replicas.on_device(*toy), Runner(Tiny(), backend='loop')
-  p = loop.predict(patches, weights, runner, job.pool)
+  p = inference.predict(patches, weights, runner, job.pool)
   for r, replica in enumerate(job.replicas):
     held = job.fold_of == replica.fold
     y, mine = toy[1][job.pool[held]], p[r, held]
@@ -185,7 +185,9 @@ def test_the_threshold_of_the_sensitivity(toy):
   state = loop.initial_state((job,), start(job), runner)
   patches = replicas.on_device(*toy)
   found = [
-    loop.validate((job,), patches, runner, state, 8, threshold=t).sensitivity
+    inference.validate(
+      (job,), patches, runner, state, batch=8, threshold=t
+    ).sensitivity
     for t in (0.0, 0.5, 1.0)
   ]
   assert (found[0] == 1).all()
@@ -240,9 +242,6 @@ def test_weights_come_back(tmp_path, unbroken):
   record = {'model': 'tiny', 'subjects': [], 'replicas': [], 'fingerprint': ''}
   checkpoint.save_weights(tmp_path / 'w', weights, record)
   assert checkpoint.read_record(tmp_path / 'w') == record
-  checkpoint.save_weights(tmp_path / 'v', weights, {'model': 'tiny'})
-  with pytest.raises(InputError, match="has no 'subjects'"):
-    checkpoint.read_record(tmp_path / 'v')
   back = checkpoint.load_weights(tmp_path / 'w')
   assert largest(back, weights) == 0
   assert jax.tree.structure(back) == jax.tree.structure(weights)
@@ -263,7 +262,7 @@ def test_missing_and_damaged_weights(tmp_path, unbroken):
   with pytest.raises(NoInputError, match=r'weights\.json is missing'):
     checkpoint.read_record(tmp_path)
   checkpoint.save_weights(tmp_path / 'w', unbroken[1], {})
-  flip_a_byte(tmp_path / 'w')
+  flip_a_byte(tmp_path / 'w' / 'weights')
   with pytest.raises(InputError, match='weights are damaged'):
     checkpoint.load_weights(tmp_path / 'w')
 
@@ -329,5 +328,5 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path):
       saved.save(2, weights)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
-  assert [p.name for p in tmp_path.glob('epoch-*')] == ['epoch-0001']
+  assert {p.stem for p in tmp_path.glob('epoch-*')} == {'epoch-0001'}
   assert saved.restore(weights).epoch == 1

@@ -12,7 +12,7 @@ from cmbjax.data import persons
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
-from cmbjax.study import run
+from cmbjax.study import resolve, run
 from tests import small_cohorts
 
 
@@ -34,7 +34,7 @@ def test_a_cohort_that_is_only_tested(
   config = configs.load('configs/finetune.py')
   config.strategies, config.tests = ('7t',), ('btumor_3t',)
   config.test_subjects.btumor_3t = asked
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   material = material_lib.gather(study, {'btumor_3t': cohort}, tmp_path)
   assert len(material.folds.test_subjects) == tested
   assert not material.folds.fold_of_subject
@@ -92,7 +92,7 @@ def test_given_weights_hide_what_they_start_from(cohort):
   }.items():
     config.study.strategies[name] = configs._fields(one)
     config.strategies = ('last', 'other')
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   assert [one.name for one in study.given] == ['mid', 'other']
   assert material_lib.check_people(study) == {'btumor_3t': 3}
 
@@ -103,7 +103,7 @@ def test_labels_of_each_cohort_are_its_own(cohort):
   config.shared_labels = False
   config.test_subjects.btumor_3t = 1
   config.train.folds = 2
-  given = material_lib.check_people(configs.study_of(config))
+  given = material_lib.check_people(resolve.study_of(config))
   assert given == {'btumor_3t': 3, 'ccm_3t': 3}
 
 
@@ -152,7 +152,7 @@ def test_a_person_of_two_cohorts_is_on_one_side(tmp_path):
   for name, folder in folders.items():
     config.cohorts[name] = str(folder)
     config.test_subjects[name] = 2
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   material = material_lib.gather(study, folders, tmp_path / 'run')
   both = {'sub-04', 'sub-05', 'sub-06'}
   of = {

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmbjax.evaluation import claims, power, statistics
+from cmbjax.evaluation import claims, permutation, power
 from cmbjax.evaluation import orderings as lib
 from cmbjax.evaluation.compare import PAIRED, UNPAIRED
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.permutation import Test
+from cmbjax.evaluation.statistics import Interval
 from tests.claims import CLAIMS, ROWS
 from tests.evaluation_data import make, rescored
 
@@ -154,7 +155,7 @@ def test_the_verdict_of_a_study_follows_holm_and_not_p_alone():
   judged = judged_of(found, scans, draws=200)
   tested = [one for one in judged if one.p is not None]
   assert len(tested) == 15
-  assert [one.p_holm for one in tested] == statistics.holm(
+  assert [one.p_holm for one in tested] == permutation.holm(
     [one.p for one in tested]
   )
   alone = [one for one in tested if one.p <= 0.05 < one.p_holm]
@@ -181,7 +182,7 @@ def test_swapping_finds_the_difference_four_times_in_five(true, level):
   rng = np.random.default_rng(1)
   repeats = 500
   found = [
-    statistics.sign_flip(rng.normal(true, 1, count), draws=1999, seed=i)
+    permutation.sign_flip(rng.normal(true, 1, count), draws=1999, seed=i)
     <= 1 - level
     for i in range(repeats)
   ]
@@ -203,7 +204,7 @@ def test_what_is_detectable_needs_as_many_subjects_as_there_are():
 @pytest.mark.parametrize('size', [1, 2, 3, 5])
 def test_the_smallest_p_is_that_of_all_permutations(size):
   gap = np.ones(size)
-  assert statistics.sign_flip(gap) == pytest.approx(power.smallest_p(size))
+  assert permutation.sign_flip(gap) == pytest.approx(power.smallest_p(size))
   both = 2 / math.comb(2 * size, size)
   assert power.smallest_p(size, size) == pytest.approx(both)
 

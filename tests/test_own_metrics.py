@@ -8,9 +8,16 @@ import pytest
 from sklearn import metrics as sk
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import compare, compare_command, metrics, own, statistics
+from cmbjax.evaluation import (
+  compare,
+  compare_command,
+  metrics,
+  own,
+  prediction_files,
+  statistics,
+)
 from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.report import html, printed, storage, tables
+from cmbjax.report import printed, storage, study_page, tables
 from cmbjax.report.rows import make_row
 from tests.evaluation_data import make, rescored, table
 from tests.test_report import out_of_fold, read_csv, study_of
@@ -171,7 +178,7 @@ def test_it_is_in_the_row_with_its_reason_where_it_is_not_defined(study):
 
 
 def test_it_is_shown_wherever_a_row_is(study, tmp_path):
-  html.write(study, tmp_path / 'out')
+  study_page.write(study, tmp_path / 'out')
   auc = study.rows[1].own[study.metrics[0]]
   text = printed.print_rows(study)
   assert f'{auc.value:.3f} (' in text
@@ -188,7 +195,7 @@ def test_it_is_shown_wherever_a_row_is(study, tmp_path):
   assert float(mine[1]['low']) == auc.low
   again = storage.read_json(tmp_path / 'out')
   assert again.rows[1].own == study.rows[1].own
-  assert html.page(again) == page
+  assert study_page.page(again) == page
 
 
 def test_compare_shows_its_difference(mine, capsys):
@@ -197,7 +204,7 @@ def test_compare_shows_its_difference(mine, capsys):
   second = first._replace(
     strategy='probe', predictions=q, by_seed=q.probability[None]
   )
-  predictions_lib.write('run/predictions.npz', [first, second])
+  prediction_files.write('run/predictions.npz', [first, second])
   parser = argparse.ArgumentParser()
   compare_command.add_arguments(parser)
   words = ['run', '--metric', f'{mine}:auc', '--out', 'out.json']

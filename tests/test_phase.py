@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import phase
+from cmbjax.imaging import phase, swi_options
 from tests import heads
 
 SPACING = heads.SPACING_MM
@@ -101,7 +101,7 @@ def test_homodyne_refuses_a_window_as_wide_as_the_matrix(head):
     phase.homodyne(_signal(head), SPACING, sigma_mm=0.7)
 
 
-@pytest.mark.parametrize('kind', phase.HIGH_PASSES)
+@pytest.mark.parametrize('kind', swi_options.HIGH_PASSES)
 def test_every_high_pass_shows_veins_and_removes_background(head, kind):
   x, y, z = _coordinates(head.phase.shape)
   smooth = 0.1 * x + 0.02 * y + 0.2 * z + 0.002 * (x**2 - y**2)
@@ -209,7 +209,7 @@ def test_slices_are_independent(head):
   assert change[head.brain[..., 9:14]].max() < 1e-4
 
 
-@pytest.mark.parametrize('kind', phase.HIGH_PASSES)
+@pytest.mark.parametrize('kind', swi_options.HIGH_PASSES)
 def test_x_and_y_have_their_own_voxel_sizes(head, kind):
   def local(turn, spacing_mm):
     arrays = (turn(a) for a in (head.magnitude, head.phase, head.brain))

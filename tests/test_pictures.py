@@ -11,18 +11,10 @@ from cmbjax.report import pictures
 from cmbjax.report.pictures import AXIAL, CORONAL, PLANES, SAGITTAL
 
 
-def read_png(data):
-  grey = matplotlib.image.imread(io.BytesIO(data))
-  return np.round(255 * grey).astype(np.uint8)
-
-
-@pytest.mark.parametrize('shape', [(1, 1), (3, 7), (40, 25)])
-@pytest.mark.parametrize('smooth', [True, False])
-def test_png_is_read_back_by_another_reader(shape, smooth):
-  grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-  if smooth:
-    grey = np.tile(np.arange(shape[1], dtype=np.uint8), (shape[0], 1))
-  assert np.array_equal(read_png(pictures.png(grey)), grey)
+def test_png_is_read_back():
+  grey = np.random.default_rng(0).integers(0, 256, (3, 7), dtype=np.uint8)
+  read = matplotlib.image.imread(io.BytesIO(pictures.png(grey)))
+  assert np.array_equal(np.round(255 * read), grey)
 
 
 def test_grey_levels():

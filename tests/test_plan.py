@@ -9,8 +9,9 @@ import pytest
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.study import config as configs
-from cmbjax.study import cost, dryrun
+from cmbjax.study import cost, dryrun, resolve
 from cmbjax.study import plan as plan_lib
+from cmbjax.study import settings as settings_lib
 from cmbjax.training import replicas
 
 NOWHERE = pathlib.Path('nowhere')
@@ -27,8 +28,8 @@ def config():
 
 def plan(config, sweep=()):
   """As the dry run makes it: examples are known by their cohorts alone."""
-  points = configs.points(config, sweep)
-  return plan_lib.plan(points, lambda recipe: recipe.strategy.learns, {})
+  points = resolve.points(config, sweep)
+  return plan_lib.plan(points)
 
 
 def test_sixty_trainings_of_one_config_line(config):
@@ -45,7 +46,7 @@ def test_sixty_trainings_of_one_config_line(config):
 
 def test_a_fine_tuning_goes_on_from_its_own_point(config):
   planned = plan(config, RATES)
-  for point in configs.points(config, RATES):
+  for point in resolve.points(config, RATES):
     tuned, source = (planned.at[s, point.name] for s in ('finetuned', '7t'))
     assert tuned.source == source.fingerprint
     rate = point.study.config.train.learning_rate
@@ -155,7 +156,7 @@ def test_another_program_is_another_call(config, key, values):
   calls = plan(config, sweep).calls
   assert len(calls) == 4  # two programs, before and after pretraining
   for call in calls:
-    assert len({configs.get(o.recipe.config, key) for o in call}) == 1
+    assert len({settings_lib.get(o.recipe.config, key) for o in call}) == 1
   text = dryrun.describe(config, NOWHERE, sweep)
   assert '2 programs, 4 calls' in text
   for value in values:  # a column shows what differs
@@ -184,7 +185,7 @@ def test_trainings_that_wait_for_each_other(config):
 
 def test_everything_that_decides_is_in_the_fingerprint(config):
   """And nothing else: a free setting would train anew."""
-  (recipe,) = configs.study_of(
+  (recipe,) = resolve.study_of(
     configs.load('configs/pretrain.py')
   ).recipes.values()
   before = plan_lib.fingerprint(recipe, 'data', None)
@@ -225,14 +226,14 @@ def test_everything_that_decides_is_in_the_fingerprint(config):
   }
   for key, value in {**decides, **free}.items():
     other = configs.load('configs/pretrain.py')
-    configs.put(other, key, value)
-    (changed,) = configs.study_of(other).recipes.values()
+    other.update_from_flattened_dict({key: value})
+    (changed,) = resolve.study_of(other).recipes.values()
     same = plan_lib.fingerprint(changed, 'data', None) == before
     assert same == (key in free), key
 
 
 def test_no_sweep_is_one_point(config):
-  (point,) = configs.points(config, ())
+  (point,) = resolve.points(config, ())
   assert (point.name, point.overrides) == ('', {})
   assert configs.load_sweep('configs/study.py') == ()
 
@@ -252,7 +253,7 @@ def test_no_sweep_is_one_point(config):
 )
 def test_wrong_sweeps(config, sweep, message):
   with pytest.raises(InputError, match=message):
-    configs.points(config, sweep)
+    resolve.points(config, sweep)
 
 
 def test_a_sweep_of_other_things(tmp_path):
@@ -268,7 +269,7 @@ def test_a_frozen_expression_is_checked_first(config):
     dryrun.describe(config, 'nowhere')
   config.train.finetune_frozen = '('
   with pytest.raises(InputError, match='not a regular expression'):
-    configs.study_of(config)
+    resolve.study_of(config)
 
 
 @pytest.mark.parametrize('network', ['simpler_cnn', 'fcnn'])
@@ -330,7 +331,7 @@ def test_the_cost_of_the_published_network(config):
 def test_candidates_of_a_slab_and_of_a_whole_head(config, slab_mm, number):
   """10 subjects of 7T less 3; whole heads had 183 candidates each."""
   config.simulate.slab_mm = slab_mm
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   counts, said = cost.candidates(study, NOWHERE, {})
   assert counts['btumor_7t'] == number
   assert said == 'estimated from the number of scans'
@@ -342,7 +343,7 @@ def test_candidates_of_given_data_are_counted(config, tmp_path):
   info = {'splits': [{'shardLengths': ['40', '60']}]}
   (folder / 'dataset_info.json').write_text(json.dumps(info))
   config.cohorts.btumor_7t = str(folder)
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   counts, said = cost.candidates(study, NOWHERE, {'btumor_7t': 5})
   assert counts['btumor_7t'] == 40  # 3 of 5 subjects are held out
   assert said == 'counted in btumor_7t, others estimated'
@@ -353,7 +354,7 @@ def test_a_damaged_data_set_of_before_stops_no_forecast(config, tmp_path):
   folder = tmp_path / 'examples' / 'mark' / 'btumor_7t' / 'native' / '1.2.0'
   folder.mkdir(parents=True)
   (folder / 'dataset_info.json').write_text('{"splits": [{"sha')
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   found = cost.candidates(study, tmp_path, {})
   assert found == cost.candidates(study, NOWHERE, {})
 

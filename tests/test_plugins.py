@@ -1,5 +1,6 @@
 """Own parts: which file is taken, and what tells two versions apart."""
 
+import importlib
 import sys
 
 import pytest
@@ -63,6 +64,7 @@ def test_a_part_that_is_built_in_has_no_source():
 
 def test_a_part_may_be_in_the_config_file(tmp_path, monkeypatch):
   """As from a wheel, where nothing else makes `configs` importable."""
+  importlib.import_module('ml_collections')  # before it cannot be found
   monkeypatch.setattr(sys, 'path', [p for p in sys.path if 'wheel' in p])
   monkeypatch.chdir(tmp_path)
   folder = write(tmp_path / 'configs', 'from configs import base as part\n')

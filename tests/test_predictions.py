@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
+from cmbjax.evaluation import prediction_files
 from cmbjax.evaluation import predictions as lib
 from tests.evaluation_data import make, table
 
@@ -63,8 +64,8 @@ def whole(**change):
 
 def test_a_table_with_everything_survives_the_disk(tmp_path):
   one = whole()
-  lib.write(tmp_path / 'predictions.npz', [one, table()])
-  again, plain = lib.read(tmp_path)
+  prediction_files.write(tmp_path / 'predictions.npz', [one, table()])
+  again, plain = prediction_files.read(tmp_path)
   assert (again.kind, plain.kind) == (lib.OUT_OF_FOLD, lib.ENSEMBLE)
   assert plain.networks is plain.lesions is plain.fold_of is None
   for part in ('networks', 'lesions'):
@@ -75,24 +76,24 @@ def test_a_table_with_everything_survives_the_disk(tmp_path):
 
 def test_a_table_whose_means_are_not_means_is_refused():
   one = whole()
-  lib.check_table(one)
+  prediction_files.check_table(one)
   wrong = one.predictions._replace(probability=0.5 * one.by_seed[0])
   with pytest.raises(InputError, match='not the mean over seeds'):
-    lib.check_table(one._replace(predictions=wrong))
+    prediction_files.check_table(one._replace(predictions=wrong))
   with pytest.raises(InputError, match='one row of candidates'):
-    lib.check_table(one._replace(by_seed=one.by_seed[:, 1:]))
+    prediction_files.check_table(one._replace(by_seed=one.by_seed[:, 1:]))
   networks = one.networks._replace(likelihood=0.5 * one.networks.likelihood)
   with pytest.raises(InputError, match='not the mean of its networks'):
-    lib.check_table(one._replace(networks=networks))
+    prediction_files.check_table(one._replace(networks=networks))
   with pytest.raises(InputError, match='was trained on'):
-    lib.check_table(one._replace(fold_of=1 - one.fold_of))
+    prediction_files.check_table(one._replace(fold_of=1 - one.fold_of))
   with pytest.raises(InputError, match='need `fold_of`'):
-    lib.check_table(one._replace(fold_of=None))
+    prediction_files.check_table(one._replace(fold_of=None))
   fewer = lib.TrueLesions(*(column[1:] for column in one.lesions))
   with pytest.raises(InputError, match='lesions are listed'):
-    lib.check_table(one._replace(lesions=fewer))
+    prediction_files.check_table(one._replace(lesions=fewer))
   with pytest.raises(InputError, match="kind 'x'"):
-    lib.check_table(one._replace(kind='x'))
+    prediction_files.check_table(one._replace(kind='x'))
 
 
 def test_likelihood_of_true_lesions_is_that_of_their_best_candidate():
@@ -194,8 +195,8 @@ def test_check_refuses_more_hits_than_lesions_and_nameless_lesions():
 
 def test_write_and_read_give_the_same_tables(tmp_path):
   written = [table(), table('finetuned', seed=3)]
-  lib.write(tmp_path / 'predictions.npz', written)
-  for a, b in zip(written, lib.read(tmp_path), strict=True):
+  prediction_files.write(tmp_path / 'predictions.npz', written)
+  for a, b in zip(written, prediction_files.read(tmp_path), strict=True):
     assert a[:2] == b[:2]
     assert a[5:9] == b[5:9]
     for x, y in zip((*a.predictions, *a.scans), (*b.predictions, *b.scans)):
@@ -205,20 +206,20 @@ def test_write_and_read_give_the_same_tables(tmp_path):
 @pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.9, 0.999])
 def test_a_file_cut_anywhere_is_named(tmp_path, part):
   path = tmp_path / 'predictions.npz'
-  lib.write(path, [table(), table('finetuned', seed=3)])
+  prediction_files.write(path, [table(), table('finetuned', seed=3)])
   path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
   with pytest.raises(InputError, match=r'predictions.npz: '):
-    lib.read(path)
+    prediction_files.read(path)
 
 
 def test_read_says_what_is_wrong(tmp_path):
   with pytest.raises(InputError, match='not found; give the folder'):
-    lib.read(tmp_path)
+    prediction_files.read(tmp_path)
   path = tmp_path / 'predictions.npz'
-  lib.write(path, [table()])
+  prediction_files.write(path, [table()])
   path.write_bytes(path.read_bytes()[:300])
   with pytest.raises(InputError, match='is no file of arrays, or a damaged'):
-    lib.read(path)
+    prediction_files.read(path)
 
 
 @pytest.mark.parametrize('order', [[0, 1, 2], [2, 1, 0]])

@@ -15,8 +15,7 @@ from cmbjax.data import augment
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError
 from cmbjax.models import MODELS, get_model
-from cmbjax.study import config as configs
-from cmbjax.study import ready, run
+from cmbjax.study import ready, resolve, run
 
 PAGE = pathlib.Path(__file__).parents[1] / 'docs/howto/python.md'
 
@@ -31,7 +30,7 @@ def page(tmp_path_factory):
   def checked(config, workdir):
     """A study takes a minute: its settings are checked, as it does first."""
     workdir = ready.local(workdir)
-    names['checked'] = ready.check(configs.points(config), workdir).plan
+    names['checked'] = ready.check(resolve.points(config), workdir).plan
     return types.SimpleNamespace(rows=[])
 
   with pytest.MonkeyPatch.context() as patch:

@@ -6,11 +6,10 @@ import shutil
 
 import pytest
 
-from cmbjax import main
+from cmbjax import main, sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
-from cmbjax.study import dryrun, ready, run
-from cmbjax.study import values as values_lib
+from cmbjax.study import dryrun, ready, resolve, run
 from cmbjax.weights import catalogue
 from tests import small_cohorts
 
@@ -22,7 +21,7 @@ def config():
 
 def owned(workdir, config, sweep=()):
   """As a run leaves it that was stopped in its first epoch."""
-  points = configs.points(config, sweep)
+  points = resolve.points(config, sweep)
   workdir.mkdir(parents=True, exist_ok=True)
   setting = ready.setting_of(points)
   (workdir / 'record.json').write_text(json.dumps({'setting': setting}))
@@ -47,7 +46,7 @@ def owned(workdir, config, sweep=()):
 )
 def test_a_folder_belongs_to_one_setting(config, tmp_path, key, value, refused):
   workdir = owned(tmp_path / 'run', config)
-  values_lib.put(config, key, value)
+  config.update_from_flattened_dict({key: value})
   before = sorted(tmp_path.rglob('*'))
   context = (
     pytest.raises(InputError, match=f'{key} {refused}.*--workdir.*--overwrite')
@@ -103,7 +102,7 @@ def test_the_dry_run_makes_the_checks_of_the_run(
   (tmp_path / 'EMPTY').mkdir()
   for key, value in values.items():
     value = str(tmp_path / value) if value == 'EMPTY' else value
-    values_lib.put(config, key, value)
+    config.update_from_flattened_dict({key: value})
   for start in (dryrun.describe, run.study):
     with pytest.raises(InputError, match=message):
       start(config, tmp_path / 'run')
@@ -163,22 +162,22 @@ def test_each_strategy_is_checked_with_its_own_optimizer(tmp_path):
   plain = (('train.optimizer', 'optax:sgd'), ('train.weight_decay', 0.0))
   config.study.strategies.finetuned.settings = plain
   config.strategies = ('7t', 'finetuned', 'scratch')
-  ready.check(configs.points(config), tmp_path)
+  ready.check(resolve.points(config), tmp_path)
   config.study.strategies.finetuned.settings = plain[:1]
   with pytest.raises(InputError, match='takes no weight_decay'):
-    ready.check(configs.points(config), tmp_path)
+    ready.check(resolve.points(config), tmp_path)
 
 
 def test_the_network_of_given_weights_is_found_before_any_work(tmp_path):
   folder = tmp_path / 'given'
   shutil.copytree(catalogue.folder('7t'), folder)
-  record = json.loads((folder / 'weights.json').read_text())
+  record = sealed.read_json(folder / 'weights.json')
   record['model'] = 'nowhere_at_all:Net'
-  (folder / 'weights.json').write_text(json.dumps(record))
+  sealed.write_json(folder / 'weights.json', record)
   config = configs.load('configs/finetune.py')
   config.pretrained = str(folder)
   with pytest.raises(InputError, match=r'nowhere_at_all:Net.*be imported'):
-    ready.check(configs.points(config), tmp_path / 'run')
+    ready.check(resolve.points(config), tmp_path / 'run')
 
 
 def test_processes_compare_all_settings(monkeypatch, tmp_path):
@@ -202,4 +201,4 @@ def test_no_point_of_a_sweep_starts_from_another_network(config, tmp_path):
   with pytest.raises(
     InputError, match=r'are for resnet_v4, config\.model\.name'
   ):
-    ready.check(configs.points(config, sweep), tmp_path)
+    ready.check(resolve.points(config, sweep), tmp_path)

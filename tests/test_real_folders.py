@@ -112,7 +112,7 @@ def test_a_folder_is_a_subject_and_a_second_level_a_session(tmp_path):
     ):
       save(tmp_path / place / f'{name}.nii', array, one.affine)
   found = cohort.read_cohort(tmp_path)
-  assert found.subjects == ('sub-P01', 'sub-P02')
+  assert {scan.subject for scan in found.scans} == {'sub-P01', 'sub-P02'}
   assert [scan.name for scan in found.scans] == [
     'sub-P01_ses-201305',
     'sub-P01_ses-201406',

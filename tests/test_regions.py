@@ -38,15 +38,21 @@ PLACES = [
 ]
 
 
+def region_of(points_mm, world_to_mni, **how):
+  """Places of points, each a lesion of one voxel."""
+  points = np.reshape(points_mm, (-1, 1, 3))
+  return regions.region_of_lesions(list(points), world_to_mni, **how)
+
+
 @pytest.mark.parametrize(('point', 'region', 'location'), PLACES)
 def test_textbook_places(point, region, location):
-  place = regions.region_of(point, SAME)[0]
+  place = region_of(point, SAME)[0]
   assert (place.region, place.location) == (region, location)
   side = (
     'midline' if abs(point[0]) <= 2 else 'right' if point[0] > 0 else 'left'
   )
   assert place.side == side
-  mirrored = regions.region_of(np.array(point) * [-1, 1, 1], SAME)[0]
+  mirrored = region_of(np.array(point) * [-1, 1, 1], SAME)[0]
   assert mirrored.region == region
   assert mirrored.margin_mm == pytest.approx(place.margin_mm)
 
@@ -77,15 +83,15 @@ def test_margin_is_the_distance_to_the_next_region():
 
 
 def test_uncertain_near_a_border_of_another_location():
-  deep = regions.region_of((26, 2, 2), SAME, margin_mm=3.0)[0]
+  deep = region_of((26, 2, 2), SAME, margin_mm=3.0)[0]
   assert deep.certain
   assert deep.margin_mm < deep.location_margin_mm  # external capsule first
-  wide = regions.region_of((26, 2, 2), SAME, margin_mm=25.0)[0]
+  wide = region_of((26, 2, 2), SAME, margin_mm=25.0)[0]
   assert not wide.certain
 
 
 def test_outside_of_the_brain():
-  near, far, lost = regions.region_of(
+  near, far, lost = region_of(
     [(20, -108, 2), (0, 0, 300), (np.nan, 0, 0)], SAME
   )
   assert near.region == 'occipital'
@@ -107,31 +113,6 @@ def test_majority_of_the_voxels_and_ties():
   assert regions.region_of_lesions([], SAME) == []
 
 
-def test_the_map_of_a_scan_agrees_with_its_points():
-  affine = np.diag([3.0, 3.0, 4.0, 1.0])
-  affine[:3, 3] = (-70, -105, -60)
-  shape = (48, 60, 34)
-  rng = np.random.default_rng(0)
-  mask = rng.random(shape) < 0.02
-  to_mni = np.eye(4)
-  to_mni[:3, 3] = (1, -2, 3)
-  found = regions.region_map(shape, affine, mask, to_mni)
-  index = np.argwhere(mask)
-  places = regions.region_of(index @ affine[:3, :3].T + affine[:3, 3], to_mni)
-  assert (found.labels[~mask] == 0).all()
-  for i, place in zip(index, places):
-    name = found.names[int(found.labels[tuple(i)])]
-    if place.region == 'outside' or place.side == 'midline':
-      continue  # the map has no places that are too far
-    unpaired = place.region in ('brainstem', 'corpus callosum')
-    assert name == (
-      place.region if unpaired else f'{place.side} {place.region}'
-    )
-    assert found.margin_mm[tuple(i)] == pytest.approx(place.margin_mm)
-  with pytest.raises(InputError, match='one grid'):
-    regions.region_map((4, 4, 4), affine, mask, to_mni)
-
-
 def own_atlas(folder, table=None):
   labels = np.zeros((20, 20, 20), np.int16)
   labels[:10], labels[10:] = 1, 7
@@ -146,7 +127,7 @@ def own_atlas(folder, table=None):
 def test_a_map_of_ones_own(tmp_path):
   table = 'index\tname\tlocation\n1\tRight half\tlobar\n7\tLeft half\tdeep\n'
   atlas = regions.load_atlas(own_atlas(tmp_path, table))
-  right, left, border = regions.region_of(
+  right, left, border = region_of(
     [(20, 0, 0), (-20, 0, 0), (1, 0, 0)], SAME, atlas=atlas
   )
   assert (right.region, right.location) == ('Right half', 'lobar')
@@ -158,7 +139,7 @@ def test_a_map_of_ones_own(tmp_path):
 
 def test_a_map_without_names(tmp_path):
   atlas = regions.load_atlas(own_atlas(tmp_path))
-  place = regions.region_of((-20, 0, 0), SAME, atlas=atlas)[0]
+  place = region_of((-20, 0, 0), SAME, atlas=atlas)[0]
   assert (place.region, place.location) == ('label 7', 'unknown')
   assert place.certain  # of its region
 
@@ -226,7 +207,7 @@ def test_agreement_with_the_mars_atlas(real_data):
 def test_iron_nuclei_lie_in_their_region(real_data, numbers, region):
   path = real_data('deep_grey/7TAmi_DGN_0.5_MNI_nlin_SyN.nii.gz')
   for number in numbers:
-    assert regions.region_of(_centres(path)[number], SAME)[0].region == region
+    assert region_of(_centres(path)[number], SAME)[0].region == region
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import claims, compare, orderings
+from cmbjax.evaluation import claims, compare, orderings, prediction_files
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.claims import Claim
 from cmbjax.report import (
   figure_files,
-  gallery,
-  html,
   looks,
   methods,
+  pages,
   printed,
   rows,
   storage,
+  study_page,
   tables,
+  texts,
 )
 from cmbjax.report.rows import make_row
 from tests.claims import COHORT_LABELS, LABELS
@@ -37,7 +38,7 @@ def tables_of(names=NAMES, tests=('clinic', 'ward')):
     for i, name in enumerate(names):
       q = rescored(p, seed=i)
       out.append(
-        predictions_lib.Table(
+        predictions_lib.PredictionTable(
           name,
           test,
           q,
@@ -85,7 +86,7 @@ def study():
 @pytest.fixture(scope='module')
 def folder(study, tmp_path_factory):
   out = tmp_path_factory.mktemp('report')
-  html.write(study, out)
+  study_page.write(study, out)
   return out
 
 
@@ -101,7 +102,7 @@ def test_rows_without_numbers_are_whole_rows_everywhere(study, folder):
       for one in text.splitlines()
       if row.strategy_label in one and row.test_label in one and auc in one
     )
-    assert not line.startswith(tables.DASH)
+    assert not line.startswith(texts.DASH)
     assert f'<span class="value">{auc}' in page
     assert f'{row.strategy_label}  {auc}' in page  # legend of the ROC curves
     mine = [
@@ -158,7 +159,7 @@ def test_own_claims_are_claims_and_those_of_a_paper_are_its():
   assert methods.lead(own)[-1].startswith('Of 2 claims, ')
   assert 'Not better' not in methods.family(own)
   assert 'removes many' not in methods.family(own)
-  assert '>Claims<' in html.page(own)
+  assert '>Claims<' in study_page.page(own)
   theirs = dataclasses.replace(own, paper='Doe 2030')
   assert "The paper's orderings (" in printed.print_rows(theirs)
   assert methods.lead(theirs)[-1].startswith('Of 2 orderings of the paper, ')
@@ -221,7 +222,7 @@ def test_strategies_and_parts_are_described_from_data(study):
   text = methods.paragraph(any_study(record=usual))
   assert 'A residual network (resnet_v4)' in text
   assert '2-D fast radial symmetry' in text
-  page = html.page(study)
+  page = study_page.page(study)
   assert '<dt>Late training</dt><dd>learns 1</dd>' in page
 
 
@@ -255,7 +256,7 @@ def test_many_strategies_and_test_sets_look_different():
   seen = {(one['color'], one.get('dashes')) for one in lines}
   assert len(seen) == 21
   assert len({look.test_colour(name) for name in list(names)[:7]}) == 7
-  css = html.pages.read('report.css')
+  css = pages._source('report.css')
   for name in names:
     assert f'.{look.test_class(name)} ' in css
 
@@ -271,7 +272,9 @@ def test_test_sets_come_in_the_order_of_the_cohorts(study):
 
 def test_a_label_that_is_not_given_is_the_name():
   p, scans = make(3, 8)
-  bare = predictions_lib.Table('probe', 'ward', p, scans, p.probability[None])
+  bare = predictions_lib.PredictionTable(
+    'probe', 'ward', p, scans, p.probability[None]
+  )
   assert bare.label == 'probe on ward'
   row = make_row(bare, draws=20)
   assert (row.strategy_label, row.test_label) == ('probe', 'ward')
@@ -280,7 +283,7 @@ def test_a_label_that_is_not_given_is_the_name():
   nameless = dataclasses.replace(cohort('ward'), label='')
   assert nameless.label == 'ward'
   study = any_study(rows=[row], strategies=[], cohorts=[], learning=[])
-  page = html.page(study)
+  page = study_page.page(study)
   Page(page)
   assert '<th scope="row">probe</th>' in page
 
@@ -292,22 +295,13 @@ def test_labels_survive_the_disk(study, folder, tmp_path):
   ]
   for name in ('strategies', 'cohorts', 'metrics', 'removed_by', 'paper'):
     assert getattr(again, name) == getattr(study, name), name
-  assert html.page(again) == (folder / 'report.html').read_text(
+  assert study_page.page(again) == (folder / 'report.html').read_text(
     encoding='utf-8'
   )
   one = table('7t')
-  predictions_lib.write(tmp_path / 'predictions.npz', [one])
-  (read,) = predictions_lib.read(tmp_path)
+  prediction_files.write(tmp_path / 'predictions.npz', [one])
+  (read,) = prediction_files.read(tmp_path)
   assert read.label == one.label == '7T on 3T_Btumor'
-
-
-def test_predictions_of_before_the_labels_are_read(tmp_path, monkeypatch):
-  head = [n for n in predictions_lib._HEAD if not n.endswith('label')]
-  with monkeypatch.context() as before:
-    before.setattr(predictions_lib, '_HEAD', head)
-    predictions_lib.write(tmp_path / 'predictions.npz', [table('7t')])
-  (read,) = predictions_lib.read(tmp_path)
-  assert read.label == '7t on btumor_3t'
 
 
 def test_labels_that_would_be_cut_to_one_are_not_cut():
@@ -348,17 +342,18 @@ def test_what_a_strategy_removes_is_told_with_both_likelihoods(tmp_path):
     assert one.after == pytest.approx(of[one.key] / 4)
     assert one.after <= 0.1
   study = any_study(removed=found, removed_by=('Early', 'Probing', 'Wards'))
-  text = gallery.removed(study)
+  text = study_page.page(study)
   assert 'Mimics of Wards that Early calls microbleeds' in text
   red, green = re.findall(r'class="c-(?:before|after)">([\d.]+)<', text)[:2]
   assert float(red) > 0.1 >= float(green)
-  assert 'False candidates of Early on Wards that Probing removes' in html.page(
-    study
+  assert (
+    'False candidates of Early on Wards that Probing removes'
+    in study_page.page(study)
   )
   figure_files.save_all(study, tmp_path)
   assert (tmp_path / 'figure4_removed.png').is_file()
   unnamed = any_study(removed=found)
-  assert 'Mimics of one test set that one strategy' in gallery.removed(unnamed)
+  assert 'Mimics of one test set that one strategy' in study_page.page(unnamed)
 
 
 def test_text_in_labels_is_escaped():
@@ -373,23 +368,24 @@ def test_text_in_labels_is_escaped():
     removed_by=('<b>x</b>', '<b>x</b>', '<i>y</i>'),
     paper='<s>p</s>',
   )
-  page = html.page(study)
+  page = study_page.page(study)
   Page(page)
   for tag in ('<b>x', '<i>y', '<u>z', '<s>p', '<B>X', '<I>Y'):
     assert tag not in page
 
 
 def test_a_study_of_the_paper_has_its_words():
-  page = html.page(study_of())
+  page = study_page.page(study_of())
   assert 'Row numbers are those of A Paper 2019.' in page
-  assert 'The paper&#x27;s orderings (simulated data)' in page
+  assert 'The paper&#39;s orderings (simulated data)' in page
   assert 'that became candidates (as in the paper)' in page
 
 
 def test_the_table_of_cohorts_counts_candidates_and_lesions_apart():
   row = tables.CohortRow('ward', 3, 4, 20, 100, 12, 5, True, '3 T', 'The ward')
-  page = html.cohorts(any_study(cohorts=[row]))
+  page = study_page.page(any_study(cohorts=[row]))
   cell = r'data-head="([^"]+)"><span>([^<]*)</span>'
+  page = re.search(r'<section id="cohorts".*?</section>', page, re.S)[0]
   assert dict(re.findall(cell, page)) == {
     'Subjects': '3',
     'Scans': '4',
@@ -415,7 +411,7 @@ def test_signs_of_a_label_are_drawn_as_they_are(tmp_path):
     cohorts=[dataclasses.replace(cohort('ward'), label=test)],
     pairs=[],
   )
-  html.write(study, tmp_path)
+  study_page.write(study, tmp_path)
   drawn = (tmp_path / 'figure5_roc.svg').read_text()
   auc = study.rows[0].metrics['auc'].value
   assert f'{name}  {auc:.3f}</text>' in drawn  # in the legend

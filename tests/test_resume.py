@@ -44,7 +44,6 @@ def wait_for(process, folder, count):
 
 
 def test_killed_and_terminated(tmp_path):
-  """More kills are in benchmarks/kills.py."""
   process = begin(tmp_path / 'a')
   wait_for(process, tmp_path / 'a', 2)
   process.send_signal(signal.SIGKILL)
@@ -56,7 +55,7 @@ def test_killed_and_terminated(tmp_path):
   out, errors = process.communicate(timeout=60)
   assert process.returncode == 0, errors
   assert not out
-  assert list((tmp_path / 'a' / 'checkpoints').glob('epoch-*/manifest.json'))
+  assert list((tmp_path / 'a' / 'checkpoints').glob('epoch-*.json'))
   assert lines(tmp_path / 'a') < EPOCHS
   resumed = killed.train(tmp_path / 'a', EPOCHS)
   assert resumed == killed.train(tmp_path / 'b', EPOCHS)
@@ -152,7 +151,7 @@ def test_the_newest_epoch_is_the_largest_number(tmp_path):
   kept = checkpoint.Checkpoints(tmp_path, fingerprint='a')
   for epoch in (9999, 10000, 10001):
     kept.save(epoch, {'x': np.full(3, epoch)})
-  names = {folder.name for folder in tmp_path.iterdir()}
+  names = {path.stem for path in tmp_path.iterdir()}
   assert names == {'epoch-10000', 'epoch-10001', 'epoch-notes'}
   found = kept.restore({'x': np.zeros(3, int)})
   assert found.epoch == 10001

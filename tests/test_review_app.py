@@ -11,7 +11,7 @@ import pytest
 
 from cmbjax import files
 from cmbjax.review.cases import sources
-from cmbjax.review.log import journal, record
+from cmbjax.review.log import items, journal, opening
 from cmbjax.review.server import app, desk, guard
 from tests import review_server, small_cohorts
 from tests.review_server import TOKEN, Local
@@ -52,7 +52,7 @@ def test_the_session(still):
   assert session['mode'] == 'second-reader'
   assert session['blind'] == ['score', 'id']
   assert session['repeat'] is False
-  assert session['mimics'] == list(record.MIMICS)
+  assert session['mimics'] == list(items.MIMICS)
   (case,) = session['cases']
   assert (case['case'], case['name']) == (0, 'sub-01')
 
@@ -358,7 +358,7 @@ def test_what_is_blind_is_in_no_answer(tmp_path):
   found = sources.find(image, labels=labels)
   for blind, words in ((('score', 'id', 'model'), 0), ((), 3)):
     own = desk.Desk(
-      found.cases, tmp_path / str(words), 'a', desk.Options(blind=blind)
+      found.cases, tmp_path / str(words), 'a', opening.Terms(blind=blind)
     )
     local = Local.__new__(Local)
     local.desk, local.app = own, app.make(own, guard.Guard(8123, token=TOKEN))
@@ -517,7 +517,7 @@ def test_a_first_reader_is_not_told_how_many_there_are(tmp_path):
   (tmp_path / 'sub-01_dseg.tsv').write_text(table)
   found = sources.find(image, labels=labels)
   for mode, count in (('first-reader', None), ('second-reader', 2)):
-    options = desk.Options(mode=mode)
+    options = opening.Terms(mode=mode)
     own = desk.Desk(found.cases, tmp_path / 'r', 'anna', options)
     assert own.session()['cases'][0]['items'] == count
 

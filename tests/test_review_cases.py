@@ -531,17 +531,6 @@ def test_an_image_that_was_replaced_by_another_size(results, one):
   assert image.name in str(error.value)
 
 
-def test_results_of_an_older_version(results):
-  out, image = results
-  path = out / 'logs/sub-01.json'
-  record = json.loads(path.read_text())
-  del record['images']
-  path.write_text(json.dumps(record))
-  with pytest.raises(InputError, match='--images'):
-    sources.find(out)
-  assert only(sources.find(out, images=image.parent)).image == image
-
-
 @pytest.mark.parametrize(
   'change',
   [
@@ -560,13 +549,6 @@ def test_spoilt_records_are_sentences(results, change):
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
   with pytest.raises(InputError, match='sub-01'):
     sources.find(results[0])
-
-
-@pytest.mark.parametrize('row', [None, 5, {}, {'session': 7}])
-def test_a_row_of_the_group_table_is_not_needed(results, row):
-  path = results[0] / 'logs/sub-01.json'
-  path.write_text(json.dumps(json.loads(path.read_text()) | {'row': row}))
-  assert only(sources.find(results[0])).session is None
 
 
 def test_scans_that_failed_are_left_out(results):

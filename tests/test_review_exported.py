@@ -9,8 +9,8 @@ from cmbjax.imaging import registration, volume
 from cmbjax.review.cases import case as cases
 from cmbjax.review.cases import sources
 from cmbjax.review.export import cohort as export
+from cmbjax.review.export import located
 from cmbjax.review.log.items import AFTER, MODEL, Item
-from cmbjax.review.server import located
 from tests import readings, small_cohorts, test_registration
 from tests.lesion_data import read_table
 
@@ -23,7 +23,7 @@ def test_a_magnitude_stays_one(tmp_path):
   assert case.is_magnitude
   ijk = tuple(map(int, one.lesion_voxels[0]))
   index = int(np.ravel_multi_index(ijk, one.swi.shape, order='F'))
-  drawn = {'set': [index], 'clear': [], 'tool': {'name': 'brush', 'mm': 1}}
+  drawn = {'set': [index], 'tool': {'name': 'brush', 'mm': 1}}
   new = readings.action('add', ijk=list(ijk), **drawn)
   readings.read_case(tmp_path / 'r', 'ann', case, None, extra=[new])
   out = export.write_cohort([case], tmp_path / 'r', 'ann', tmp_path / 'c')

@@ -25,13 +25,12 @@ def test_every_axis_order_is_exact(order, flips, degrees):
   # Every voxel, by the number that the page gives it.
   index = np.arange(view.size)
   ijk = view.ijk_of(index)
-  sent = np.frombuffer(geometry.to_int16(scan.array).data(), '<i2')
+  sent = geometry.to_int16(scan.array).stored.ravel(order='F')
   np.testing.assert_array_equal(sent, scan.array[tuple(ijk.T)])
   np.testing.assert_array_equal(view.index_of(ijk), index)
 
   native = view.to_native(ijk)
   np.testing.assert_array_equal(array[tuple(native.T)], sent)
-  np.testing.assert_array_equal(view.from_native(native), ijk)
   world = native @ scan.native.affine[:3, :3].T + scan.native.affine[:3, 3]
   np.testing.assert_allclose(view.to_world(ijk), world, atol=1e-9)
   np.testing.assert_array_equal(view.to_ijk(world), ijk)
@@ -146,33 +145,6 @@ def test_window():
   assert geometry.window(np.zeros((3, 3, 3))) == (0, 1)
   assert geometry.window(np.full((3, 3, 3), 5.0)) == (0, 5)
   assert geometry.window(np.full((3, 3, 3), -5.0)) == (-5, -4)
-
-
-@pytest.mark.parametrize(
-  ('mm', 'slice_mm', 'slices'),
-  [
-    (0, 2, 1),
-    (10, 2, 5),
-    (3.9, 2, 1),
-    (4, 2, 3),  # half-way: the larger one
-    (8, 2, 5),
-    (7.9, 2, 3),
-    (10, 1.5, 7),  # 6.67
-    (10, 1.2, 9),  # 8.33
-    (0.6, 0.3, 3),
-    (0.3, 0.1, 3),
-  ],
-)
-def test_slab(mm, slice_mm, slices):
-  assert geometry.slab_slices(mm, slice_mm) == slices
-
-
-def test_slab_is_the_nearest_odd_number():
-  for tenths in range(1, 300):
-    n = geometry.slab_slices(tenths / 10, 1.0)
-    assert n % 2 == 1
-    assert n >= 1
-    assert abs(n - tenths / 10) <= max(1, 1 - tenths / 10) + 1e-9
 
 
 def test_slab_axis_is_the_thick_one():

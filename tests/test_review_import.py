@@ -121,12 +121,8 @@ def test_verdicts_times_and_milliseconds_are_those_of_the_reader(
   assert record.status == 'in progress'
   lines = journal.lines(tmp_path / 'reviews' / 'ann' / 'sub-01')
   assert lines[0]['imported']['file'] == 'sub-01_verdicts.json'
-  assert lines[1]['time'] == '2026-03-01T10:00:01.250+00:00'
-  assert [line['event'] for line in lines[1:4]] == [
-    'verdict',
-    'mimic',
-    'verdict',
-  ]
+  assert lines[1]['time'] == '2026-03-01T10:00:05.250+00:00'
+  assert [line['event'] for line in lines[1:]] == ['verdict'] * 3 + ['comment']
 
 
 def test_all_read_is_completed_and_can_be_exported(page, cases, tmp_path):
@@ -166,26 +162,6 @@ def test_a_candidate_that_both_reject_adds_nothing(page, cases, tmp_path):
   page.change(page.dropped, 'verdict', 'reject')
   record = bring(page, cases, tmp_path)
   assert all(item.id for item in record.items.values())
-
-
-def test_a_state_without_events_is_taken_as_it_stands(page, cases, tmp_path):
-  """The page may have loaded an older file; events only explain."""
-  page.change('lesion-001', 'verdict', 'reject', ms=250)
-  page.change('lesion-001', 'mimic', 'iron')
-  page.change('lesion-002', 'verdict', 'accept')
-  page.content['events'] = [
-    {'time': 'never', 'id': 'lesion-001', 'field': 'verdict', 'new': 'accept'},
-    {'id': 'lesion-002', 'field': 'magic', 'new': 'x', 'time': EXPORTED},
-    'nonsense',
-    {'id': 'lesion-002', 'field': 'mimic', 'new': 'iron', 'time': EXPORTED},
-  ]
-  found = by_id(bring(page, cases, tmp_path))
-  assert (found['lesion-001'].verdict, found['lesion-001'].mimic) == (
-    'reject',
-    'iron',
-  )
-  assert found['lesion-001'].ms == 250
-  assert found['lesion-002'].verdict == 'accept'
 
 
 def test_the_command_line_s_name_wins(page, cases, tmp_path):
@@ -247,7 +223,6 @@ def _drop_first(content):
     (_set('lesions.0.centre_mm', [1, 2]), 'centre_mm'),
     (_set('lesions.0.centre_mm', [1.5, 2.5, 10**400]), 'centre_mm'),
     (_set('lesions.0.centre_mm', [1.5, 2.5, 1e9]), 'centre_mm'),
-    (_set('events', 5), 'events is no list'),
     (_copy_first, 'holds lesion-001 twice'),
     (_drop_first, 'lacks lesion-001'),
   ],

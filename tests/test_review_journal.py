@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review.log import journal, reader_mask
+from cmbjax.review.log import folders, journal, lines, reader_mask
 from cmbjax.review.log.journal import DiskFull, Journal
 from cmbjax.review.log.record import Stale
 from tests import mounted
@@ -178,7 +178,7 @@ def test_least_by_status():
   rest = {k: reviews.header(0)[k] for k in ('grid', 'rater', 'case', 'source')}
   rest['image_sha256'] = ''
   for least, count in (('definite', 2), (0.0, 3), (0.99, 1), (None, 3)):
-    header = reviews.new_header(some, least=least, **rest)
+    header = reviews.new_header(some, terms=reviews.Terms(least=least), **rest)
     assert len(header['items']) == count
     assert len(header['below']) == 3 - count
     record = reviews.ReviewRecord(header)
@@ -268,7 +268,7 @@ def test_cut_anywhere_in_the_last_line(folder):
   size = len(raw(folder))
   kept.apply({'event': 'comment', 'item': 1, 'value': 'π – one voxel'})
   whole = raw(folder)
-  kept._handle = os.dup(kept._handle)  # killed: it never closes
+  kept._file.closed = True  # killed: it never says so
   for end in range(size, len(whole)):
     (folder / journal.EVENTS).write_bytes(whole[:end])
     assert journal.read(folder).rev == 1
@@ -334,6 +334,7 @@ def without_key(key):
     lambda line: line.replace('[[0,3]]', '[[959,3]]'),
     lambda line: line.replace('[[0,3]]', '{}').replace('"set"', '"clear"'),
     lambda line: line.replace('[[0,3]]', '5'),
+    lambda line: line.replace('"time":"2', '"time":"1'),  # any letter
     without_key('rev'),
     without_key('item'),
     without_key('set'),
@@ -400,7 +401,7 @@ def test_a_snapshot_comes_every_20_events_and_with_a_status(folder):
   kept = Journal.open(folder, reviews.header(1))
   kept.apply({'event': 'note', 'value': 'x' * 9000})
   kept.apply({'event': 'note', 'value': 'y' * 10_000})
-  assert journal._last_rev(folder / journal.EVENTS) == kept.record.rev
+  assert lines.last(folder / journal.EVENTS)['rev'] == kept.record.rev
   kept.close()
 
 
@@ -612,7 +613,7 @@ def test_a_disk_that_is_full(small_disk):
 
 
 def _hold(root, ready, end):
-  with journal.hold(root, 'anna'):
+  with folders.hold(root, 'anna'):
     ready.set()
     end.wait(20)
 
@@ -627,28 +628,28 @@ def test_one_server_per_rater(tmp_path):
     message = f'rater anna is reviewing already, process {other.pid} on '
     with (
       pytest.raises(InputError, match=message + socket.gethostname()),
-      journal.hold(tmp_path, 'anna'),
+      folders.hold(tmp_path, 'anna'),
     ):
       pass
-    with journal.hold(tmp_path, 'bert') as folder:
+    with folders.hold(tmp_path, 'bert') as folder:
       assert folder == tmp_path / 'bert'
     # Others may read all the same.
-    assert journal.raters(tmp_path) == []
+    assert folders.readers(tmp_path) == []
   finally:
     other.kill()
     other.join()
-  with journal.hold(tmp_path, 'anna') as folder:
-    about = json.loads((folder / journal.LOCK).read_text())
+  with folders.hold(tmp_path, 'anna') as folder:
+    about = json.loads((folder / folders.LOCK).read_text())
   assert about == {'pid': os.getpid(), 'host': socket.gethostname()}
 
 
 @pytest.mark.parametrize('text', ['', '{', '[]', '{"pid": "x"}', '\xff'])
 def test_a_lock_that_says_nothing_still_holds(tmp_path, text):
-  with journal.hold(tmp_path, 'anna') as folder:
-    (folder / journal.LOCK).write_bytes(text.encode('latin-1'))
+  with folders.hold(tmp_path, 'anna') as folder:
+    (folder / folders.LOCK).write_bytes(text.encode('latin-1'))
     with (
       pytest.raises(InputError, match='did not say its number'),
-      journal.hold(tmp_path, 'anna'),
+      folders.hold(tmp_path, 'anna'),
     ):
       pass
 
@@ -659,8 +660,8 @@ def test_a_disk_without_locks_says_so(tmp_path, monkeypatch):
 
   monkeypatch.setattr('fcntl.flock', never)
   with (
-    pytest.raises(InputError, match='takes no locks'),
-    journal.hold(tmp_path, 'anna'),
+    pytest.raises(InputError, match='cannot be locked'),
+    folders.hold(tmp_path, 'anna'),
   ):
     pass
 
@@ -669,7 +670,7 @@ def test_a_root_that_is_a_file(tmp_path):
   (tmp_path / 'x').write_text('')
   with (
     pytest.raises(InputError, match='cannot be used as a folder'),
-    journal.hold(tmp_path / 'x', 'anna'),
+    folders.hold(tmp_path / 'x', 'anna'),
   ):
     pass
 
@@ -678,7 +679,7 @@ def test_a_root_that_is_a_file(tmp_path):
 def test_modes_follow_the_umask(folder, mask, mode):
   old = os.umask(mask)
   try:
-    with journal.hold(folder.parents[1], 'anna'):
+    with folders.hold(folder.parents[1], 'anna'):
       kept = Journal.open(folder, reviews.header(1))
       kept.apply(accept())
       kept.save()
@@ -693,12 +694,12 @@ def test_modes_follow_the_umask(folder, mask, mode):
 
 
 def test_rater_labels():
-  assert journal.rater_label('anna') == 'anna'
-  assert journal.rater_label('Anna-Marie O.') == 'AnnaMarieO'
-  assert journal.rater_label('../../etc') == 'etc'
+  assert folders.rater_label('anna') == 'anna'
+  assert folders.rater_label('Anna-Marie O.') == 'AnnaMarieO'
+  assert folders.rater_label('../../etc') == 'etc'
   for name in ('', '..', 'ä', '/', 'Jörg', 'Jürg', 'Ørsted', 'anna²'):
     with pytest.raises(InputError, match='--rater'):
-      journal.rater_label(name)
+      folders.rater_label(name)
 
 
 @pytest.mark.parametrize(
@@ -707,18 +708,18 @@ def test_rater_labels():
 def test_names_do_not_lead_elsewhere(tmp_path, name):
   for names in ((name, 'sub-01'), ('anna', name)):
     with pytest.raises(InputError, match='no name of a folder'):
-      journal.folder_of(tmp_path, *names)
+      folders.folder_of(tmp_path, *names)
 
 
 def test_who_has_reviewed_what(tmp_path):
   for rater, case in (('b', 'sub-02'), ('a', 'sub-01'), ('a', 'sub-01_ses-1')):
-    folder = journal.folder_of(tmp_path, rater, case)
+    folder = folders.folder_of(tmp_path, rater, case)
     Journal.open(folder, reviews.header(1, rater=rater, case=case)).close()
   (tmp_path / 'c').mkdir()
   (tmp_path / 'c' / '.lock').touch()
-  assert journal.raters(tmp_path) == ['a', 'b']
-  assert journal.cases(tmp_path, 'a') == ['sub-01', 'sub-01_ses-1']
-  assert journal.cases(tmp_path, 'c') == []
+  assert folders.readers(tmp_path) == ['a', 'b']
+  assert folders.cases(tmp_path, 'a') == ['sub-01', 'sub-01_ses-1']
+  assert folders.cases(tmp_path, 'c') == []
   with pytest.raises(NoInputError, match='no such review'):
     journal.read(tmp_path / 'c' / 'sub-01')
   assert journal.summary(tmp_path / 'c' / 'sub-01') is None

@@ -9,8 +9,10 @@ import pytest
 
 from cmbjax.imaging import volume
 from cmbjax.review.log import geometry, reader_mask
+from cmbjax.review.log.items import Candidate
 from cmbjax.review.log.journal import Journal
-from cmbjax.review.log.record import Candidate, ReviewRecord, new_header
+from cmbjax.review.log.opening import new_header
+from cmbjax.review.log.record import ReviewRecord
 from tests import review_records as reviews
 from tests.test_volume import ORDERS, affine_of
 
@@ -104,7 +106,7 @@ def test_a_painted_voxel_is_that_voxel_in_the_mask(tmp_path, degrees):
       image_sha256='a',
     )
     state = ReviewRecord(header)
-    sent = np.frombuffer(geometry.to_int16(scan.array).data(), '<i2')
+    sent = geometry.to_int16(scan.array).stored.ravel(order='F')
     wanted = [41, 77, 103]
     painted = np.flatnonzero(np.isin(sent, wanted))
     state.apply({'event': 'edit', 'item': 1, 'set': painted.tolist()})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review.log import composed, journal
+from cmbjax.review.log import composed, folders, journal
 from cmbjax.review.readers import adjudication, merge, places
 from tests import readings
 
@@ -20,7 +20,7 @@ def contents(folder):
   return {
     str(path.relative_to(folder)): path.read_bytes()
     for path in sorted(folder.rglob('*'))
-    if path.is_file() and path.name != journal.LOCK
+    if path.is_file() and path.name != folders.LOCK
   }
 
 
@@ -57,7 +57,7 @@ def number(record, name):
 
 def decide(root, name, verdicts, *, extra=(), case='sub-01'):
   """The adjudicator's session: verdicts by name of the item."""
-  folder = journal.folder_of(root, name, case)
+  folder = folders.folder_of(root, name, case)
   record = journal.read(folder)
   begun = record.header | {'prepared': 0}
   actions = [

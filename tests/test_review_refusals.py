@@ -5,7 +5,8 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.review.log import checks, opening
-from cmbjax.review.log.record import MIMICS, ReviewRecord
+from cmbjax.review.log.items import MIMICS
+from cmbjax.review.log.record import ReviewRecord
 from tests import review_records as reviews
 
 
@@ -29,22 +30,28 @@ LONG = 'x' * (checks.LONGEST_TEXT + 1)
     ({'event': 'open'}, "event: 'open' is none of"),
     ({'event': 'close'}, "event: 'close' is none of"),
     ({'event': 'verdict', 'item': 9, 'value': 'accept'}, 'item 9: there is'),
-    ({'event': 'verdict', 'item': True, 'value': 'accept'}, 'item True: there'),
+    (
+      {'event': 'verdict', 'item': True, 'value': 'accept'},
+      'item: True is not',
+    ),
     (
       {'event': 'verdict', 'item': '1', 'value': 'accept'},
-      "item '1': there is",
+      "item: '1' is not",
     ),
     (
       {'event': 'verdict', 'item': 1.0, 'value': 'accept'},
-      'item 1.0: there is',
+      'item: 1.0 is not',
     ),
-    ({'event': 'verdict', 'item': [1], 'value': None}, r'item \[1\]: there is'),
-    ({'event': 'verdict', 'value': 'accept'}, 'item None: there is none'),
+    ({'event': 'verdict', 'item': [1], 'value': None}, r'item: \[1\] is not'),
+    ({'event': 'verdict', 'value': 'accept'}, 'item: is missing in verdict'),
     (
       {'event': 'verdict', 'item': 1, 'value': 'maybe'},
-      "value: 'maybe' is none",
+      "verdict: 'maybe' is none",
     ),
-    ({'event': 'verdict', 'item': 1, 'value': ['accept']}, 'value: .* is none'),
+    (
+      {'event': 'verdict', 'item': 1, 'value': ['accept']},
+      'verdict: .* is none',
+    ),
     (
       {'event': 'verdict', 'item': 1, 'value': 'accept', 'mimic': 'vessel'},
       'mimic: is asked only with the verdict reject',
@@ -74,8 +81,8 @@ LONG = 'x' * (checks.LONGEST_TEXT + 1)
     ({'event': 'comment', 'item': 1, 'value': 5}, 'comment: 5 is not a text'),
     ({'event': 'comment', 'item': 1, 'value': LONG}, 'has 10001 characters'),
     ({'event': 'note', 'value': '\ud800'}, 'half a character'),
-    ({'event': 'note'}, 'note: None is not a text'),
-    ({'event': 'add'}, 'ijk: None is no voxel'),
+    ({'event': 'note'}, 'value: is missing in note'),
+    ({'event': 'add'}, 'ijk: is missing in add'),
     ({'event': 'add', 'ijk': [1, 2]}, 'ijk: .* is no voxel'),
     ({'event': 'add', 'ijk': [1, 2, 8]}, 'ijk: .* is no voxel'),
     ({'event': 'add', 'ijk': [1, -2, 3]}, 'ijk: .* is no voxel'),
@@ -132,7 +139,7 @@ LONG = 'x' * (checks.LONGEST_TEXT + 1)
       'rating: a value of type list is not',
     ),
     ({'event': 'edit', 'item': 3, 'set': [1]}, 'is rejected, so its outline'),
-    ({'event': 'grow', 'item': 3, 'set': [1]}, 'clear the verdict first'),
+    ({'event': 'grow', 'item': 3, 'ijk': [1, 1, 1]}, 'clear the verdict first'),
     ({'event': 'move', 'item': 3, 'ijk': [1, 1, 1]}, 'clear the verdict first'),
     ({'event': 'status', 'value': 'not started'}, 'is none of in progress'),
     ({'event': 'status', 'value': None}, 'is none of in progress'),
@@ -161,7 +168,7 @@ def test_refusals(action, message):
 
 def test_nothing_to_undo():
   with pytest.raises(InputError, match='nothing to undo'):
-    reviews.record().undo()
+    reviews.record().apply({'event': 'undo'})
 
 
 def test_a_night_is_counted_as_one_day():

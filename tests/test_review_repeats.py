@@ -12,6 +12,7 @@ import pytest
 from cmbjax.errors import InputError
 from cmbjax.review import command as review_command
 from cmbjax.review.log import geometry, journal
+from cmbjax.review.server import session
 from tests import review_records as reviews
 from tests import review_server
 
@@ -28,14 +29,16 @@ def test_a_repeat_is_drawn_on_as_any_other():
   before = state.snapshot(), state.labels().copy()
   change = state.apply({'event': 'edit', 'item': 2, 'clear': source[:2]})
   assert (change.item, change.items, change.refused) == (2, (2,), 0)
-  state.apply({'event': 'grow', 'item': 2, 'set': [0, 1]})
+  state.apply({'event': 'grow', 'item': 2, 'ijk': [0, 0, 0], 'set': [0, 1]})
   state.apply({'event': 'move', 'item': 2, 'ijk': [0, 0, 0]})
   np.testing.assert_array_equal(state.voxels(2), np.sort([0, 1, *source[2:]]))
   np.testing.assert_array_equal(state.labels(), before[1])
   for _ in range(3):
-    assert state.undo().item == 2  # where the page goes back to
+    assert (
+      state.apply({'event': 'undo'}).item == 2
+    )  # where the page goes back to
   assert state.snapshot()['voxels'] == before[0]['voxels']
-  state.redo()
+  state.apply({'event': 'redo'})
   state.apply({'event': 'verdict', 'item': 2, 'value': 'reject'})
   with pytest.raises(InputError, match='item 2: is rejected'):
     state.apply({'event': 'edit', 'item': 2, 'set': [5]})
@@ -88,7 +91,8 @@ def test_repeats_come_in_random_order():
   review_command.add_arguments(parser)
 
   def options(*words):
-    return review_command._options(parser.parse_args(['scan.nii', *words]))
+    given = parser.parse_args(['open', 'scan.nii', *words])
+    return session.options(given).terms
 
   assert options().order == 'likelihood'
   assert options('--repeat', '0').order == 'likelihood'

@@ -56,12 +56,6 @@ def test_it_listens_on_the_loopback_only(server):
 
 
 @pytest.mark.e2e
-def test_a_real_chunked_body(server):
-  text = head(server, Transfer_Encoding='chunked')
-  assert ' 411 ' in raw(server, text, more=b'2\r\n{}\r\n0\r\n\r\n')
-
-
-@pytest.mark.e2e
 def test_a_real_body_that_is_too_large_is_not_read(server):
   assert ' 413 ' in raw(server, head(server, Content_Length=10**9))
 
@@ -69,7 +63,7 @@ def test_a_real_body_that_is_too_large_is_not_read(server):
 @pytest.mark.e2e
 def test_two_lengths(server):
   text = head(server, Content_Length=2, Transfer_Encoding='chunked')
-  assert raw(server, text, more=b'{}').split()[1] in ('400', '411')
+  assert raw(server, text, more=b'{}\r\n').split()[1] in ('400', '411')
   text = head(server, Content_Length='2, 3')
   assert ' 400 ' in raw(server, text, more=b'{}')
 
@@ -138,7 +132,7 @@ def test_the_browser_is_given_a_file_that_only_this_user_reads(
   serve_threads()
   assert stat.S_IMODE(path.stat().st_mode) == 0o600
   assert asked == [path.resolve().as_uri()]
-  assert 'token=a&amp;viewer=&quot;x' in path.read_text()
+  assert 'token=a&amp;viewer=&#34;x' in path.read_text()
 
 
 def serve_threads():

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import jax
-import numpy as np
 
 from cmbjax.training import rng
 
@@ -45,11 +44,3 @@ def test_the_same_in_another_process():
     env={'PYTHONHASHSEED': '7', 'PATH': ''},
   )
   assert int(run.stdout) == bits(rng.key(0, 'step', fold=1))
-
-
-def test_numpy_streams():
-  draw = lambda *a: rng.generator(0, *a).integers(1 << 30)  # noqa: E731
-  assert draw('x', 1) == draw('x', 1)
-  assert len({draw('x', 1), draw('x', 2), draw('y', 1)}) == 3
-  assert isinstance(rng.word('x'), int)
-  assert np.isfinite(rng.generator(0, 'x').normal())

@@ -1,24 +1,15 @@
 """The page of a scan in a real browser: fits, takes verdicts, keeps them."""
 
+import contextlib
 import json
-import time
 
 import pytest
 
-from cmbjax.report import lesion_cards, scan_page
-from tests import browser as browser_lib
-from tests import scan_results
+from cmbjax.report import group_page, lesion_cards, scan_page
+from tests import browser, scan_results
 
-pytestmark = pytest.mark.skipif(
-  browser_lib.find() is None, reason='no Chromium on the PATH'
-)
+pytestmark = browser.needed
 LONG = 'sub-' + 'x' * 120
-
-
-@pytest.fixture(scope='module')
-def browser():
-  with browser_lib.opened() as one:
-    yield one
 
 
 @pytest.fixture
@@ -28,38 +19,33 @@ def folder(tmp_path):
   return tmp_path
 
 
-def state(browser):
+def state(page):
   """What the page keeps."""
-  key = browser.run(
+  key = page.evaluate(
     'Object.keys(localStorage).find(k => k.startsWith("cmbjax-verdicts-"))'
   )
-  return json.loads(browser.run(f'localStorage.getItem({json.dumps(key)})'))
+  return json.loads(page.evaluate(f'localStorage.getItem({json.dumps(key)})'))
 
 
-def verdicts(browser):
-  items = state(browser)['items'].items()
+def verdicts(page):
+  items = state(page)['items'].items()
   return {name: one['verdict'] for name, one in items if one['verdict']}
 
 
-def current(browser):
-  return browser.run('document.querySelector(".card.current").id')
-
-
-def fresh(browser, path, **more):
-  browser.forget()
-  browser.open(path, **more)
+def current(page):
+  return page.evaluate('document.querySelector(".card.current").id')
 
 
 @pytest.mark.parametrize('width', [1280, 400])
 @pytest.mark.parametrize('dark', [False, True])
-def test_pages_fit_and_ask_for_nothing(browser, folder, width, dark):
+def test_pages_fit_and_ask_for_nothing(page, folder, width, dark):
   wide = scan_results.make(
     2, 1, 1, name=LONG, source=LONG + '.nii.gz', warnings=(LONG,)
   )
   pages = [
     folder / 'sub-01.html',
     scan_page.write_scan(wide, folder),
-    scan_page.write_group(
+    group_page.write_group(
       [
         {'name': LONG, 'definite': 3, 'counted': 3, 'warnings': (LONG,)},
         {'name': 'sub-02', 'definite': 0, 'counted': 0},
@@ -69,68 +55,61 @@ def test_pages_fit_and_ask_for_nothing(browser, folder, width, dark):
     ),
   ]
   for path in pages:
-    browser.open(path, width=width, dark=dark)
-    browser.run('document.querySelectorAll("details").forEach(d => d.open = 1)')
-    assert browser.run('document.documentElement.scrollWidth <= innerWidth'), (
-      path
-    )
-    asked = [a for a in browser.requests() if not a.startswith('data:')]
-    assert asked == [path.as_uri()]
-    assert browser.complaints() == []
-  shade = browser.run('getComputedStyle(document.body).backgroundColor')
+    browser.check_file(page, path, width=width, dark=dark)
+  shade = page.evaluate('getComputedStyle(document.body).backgroundColor')
   assert (int(shade[4:].split(',')[0]) < 128) == dark
 
 
-def test_keys_judge_and_move_on(browser, folder):
-  fresh(browser, folder / 'sub-01.html')
-  assert current(browser) == 'lesion-001'
-  browser.press('aur2')
-  assert verdicts(browser) == {
+def test_keys_judge_and_move_on(page, folder):
+  page.goto((folder / 'sub-01.html').as_uri())
+  assert current(page) == 'lesion-001'
+  page.keyboard.type('aur2')
+  assert verdicts(page) == {
     'lesion-001': 'accept',
     'lesion-002': 'unsure',
     'lesion-003': 'reject',
   }
-  kept = state(browser)['items']['lesion-003']
+  kept = state(page)['items']['lesion-003']
   assert kept['mimic'] == lesion_cards.MIMICS[1][0]
-  assert current(browser) == 'lesion-004'
-  browser.press('kkjn')
-  assert current(browser) == 'lesion-004'
-  assert browser.run('document.getElementById("progress").textContent') == (
+  assert current(page) == 'lesion-004'
+  page.keyboard.type('kkjn')
+  assert current(page) == 'lesion-004'
+  assert page.evaluate('document.getElementById("progress").textContent') == (
     '3 of 5 judged'
   )
-  browser.press('j' * 9)
-  assert current(browser) == 'lesion-005'  # the rejected ones are folded
-  marks = browser.run(
+  page.keyboard.type('j' * 9)
+  assert current(page) == 'lesion-005'  # the rejected ones are folded
+  marks = page.evaluate(
     '[...document.querySelectorAll(".at[data-verdict=accept]")]'
     '.map(a => a.dataset.of)'
   )
   assert marks == ['lesion-001'] * 4
 
 
-def test_undo_takes_back_one_by_one(browser, folder):
-  fresh(browser, folder / 'sub-01.html')
-  browser.press('ar1')
-  browser.press('z')
-  kept = state(browser)['items']['lesion-002']
+def test_undo_takes_back_one_by_one(page, folder):
+  page.goto((folder / 'sub-01.html').as_uri())
+  page.keyboard.type('ar1')
+  page.keyboard.type('z')
+  kept = state(page)['items']['lesion-002']
   assert (kept['verdict'], kept['mimic']) == ('reject', None)
-  browser.press('z')
-  assert verdicts(browser) == {'lesion-001': 'accept'}
-  browser.press('z')
-  assert verdicts(browser) == {}
-  browser.press('zz')
-  assert browser.run('document.getElementById("undo").disabled')
-  browser.press('u')
-  assert verdicts(browser) == {'lesion-001': 'unsure'}
-  browser.press('z')
-  assert verdicts(browser) == {}
+  page.keyboard.type('z')
+  assert verdicts(page) == {'lesion-001': 'accept'}
+  page.keyboard.type('z')
+  assert verdicts(page) == {}
+  page.keyboard.type('zz')
+  assert page.evaluate('document.getElementById("undo").disabled')
+  page.keyboard.type('u')
+  assert verdicts(page) == {'lesion-001': 'unsure'}
+  page.keyboard.type('z')
+  assert verdicts(page) == {}
 
 
-def test_verdicts_survive_a_reload(browser, folder):
-  fresh(browser, folder / 'sub-01.html')
-  browser.press('ar7')
-  browser.open(folder / 'sub-01.html')
-  assert current(browser) == 'lesion-003'  # the first unread one
-  pressed = browser.run(
+def test_verdicts_survive_a_reload(page, folder):
+  page.goto((folder / 'sub-01.html').as_uri())
+  page.keyboard.type('ar7')
+  page.goto((folder / 'sub-01.html').as_uri())
+  assert current(page) == 'lesion-003'  # the first unread one
+  pressed = page.evaluate(
     '[...document.querySelectorAll("button[aria-pressed=true][data-verdict],'
     'button[aria-pressed=true][data-mimic]")].map(b => b.dataset.verdict || '
     'b.dataset.mimic)'
@@ -139,46 +118,46 @@ def test_verdicts_survive_a_reload(browser, folder):
   # Another result of the same name starts afresh.
   other = scan_results.make(3, 2, 2, source='other.nii.gz')
   scan_page.write_scan(other, folder)
-  browser.open(folder / 'sub-01.html')
-  assert current(browser) == 'lesion-001'
+  page.goto((folder / 'sub-01.html').as_uri())
+  assert current(page) == 'lesion-001'
 
 
-def test_typing_is_no_verdict_and_comments_are_kept(browser, folder):
-  fresh(browser, folder / 'sub-01.html')
-  browser.press('c')
-  browser.press('are u')
-  browser.run('document.activeElement.blur()')
-  assert state(browser)['items']['lesion-001']['comment'] == 'are u'
-  assert verdicts(browser) == {}
-  browser.click('#rater')
-  browser.press('zaj')
-  assert state(browser)['rater'] == 'zaj'
-  assert verdicts(browser) == {}
+def test_typing_is_no_verdict_and_comments_are_kept(page, folder):
+  page.goto((folder / 'sub-01.html').as_uri())
+  page.keyboard.type('c')
+  page.keyboard.type('are u')
+  page.evaluate('document.activeElement.blur()')
+  assert state(page)['items']['lesion-001']['comment'] == 'are u'
+  assert verdicts(page) == {}
+  page.click('#rater')
+  page.keyboard.type('zaj')
+  assert state(page)['rater'] == 'zaj'
+  assert verdicts(page) == {}
 
 
-def test_buttons_and_markers(browser, folder):
-  fresh(browser, folder / 'sub-01.html')
-  browser.click('#lesion-004 [data-verdict=reject]')
-  browser.click('#lesion-004 [data-mimic=iron]')
-  assert state(browser)['items']['lesion-004']['mimic'] == 'iron'
-  browser.click('#lesion-004 [data-verdict=accept]')
-  kept = state(browser)['items']['lesion-004']
+def test_buttons_and_markers(page, folder):
+  page.goto((folder / 'sub-01.html').as_uri())
+  page.click('#lesion-004 [data-verdict=reject]')
+  page.click('#lesion-004 [data-mimic=iron]')
+  assert state(page)['items']['lesion-004']['mimic'] == 'iron'
+  page.click('#lesion-004 [data-verdict=accept]')
+  kept = state(page)['items']['lesion-004']
   assert (kept['verdict'], kept['mimic']) == ('accept', None)
-  browser.click('#lesion-004 [data-verdict=accept]')  # again: cleared
-  assert verdicts(browser) == {}
-  browser.click('.glass .at[data-of=lesion-002]')
-  assert current(browser) == 'lesion-002'
+  page.click('#lesion-004 [data-verdict=accept]')  # again: cleared
+  assert verdicts(page) == {}
+  page.click('.glass .at[data-of=lesion-002]')
+  assert current(page) == 'lesion-002'
 
 
-def test_sort_and_filter(browser, folder):
-  fresh(browser, folder / 'sub-01.html')
+def test_sort_and_filter(page, folder):
+  page.goto((folder / 'sub-01.html').as_uri())
 
   def chosen(name, value):
-    browser.run(
+    page.evaluate(
       f'(e => {{ e.value = "{value}"; e.dispatchEvent(new Event("change")) }})'
       f'(document.getElementById("{name}"))'
     )
-    return browser.run(
+    return page.evaluate(
       '[...document.querySelectorAll(".card")].filter(c => c.checkVisibility())'
       '.map(c => c.id)'
     )
@@ -191,23 +170,22 @@ def test_sort_and_filter(browser, folder):
     'candidate-0006',
     'candidate-0007',
   ]
-  browser.press('j')
-  assert current(browser) == 'candidate-0006'
-  browser.press('a')
-  assert verdicts(browser) == {'candidate-0006': 'accept'}
+  page.keyboard.type('j')
+  assert current(page) == 'candidate-0006'
+  page.keyboard.type('a')
+  assert verdicts(page) == {'candidate-0006': 'accept'}
 
 
-def test_saved_file_follows_the_schema_and_is_loaded_again(browser, folder):
+def test_saved_file_follows_the_schema_and_is_loaded_again(
+  chromium, page, folder
+):
   path = folder / 'sub-01.html'
-  fresh(browser, path)
-  browser.call(
-    'Browser.setDownloadBehavior', behavior='allow', downloadPath=str(folder)
-  )
-  browser.press('ar1ue')
+  page.goto(path.as_uri())
+  with page.expect_download() as download:
+    page.keyboard.type('ar1ue')
+  assert download.value.suggested_filename == 'sub-01_verdicts.json'
   saved = folder / 'sub-01_verdicts.json'
-  end = time.monotonic() + 120
-  while not saved.exists() and time.monotonic() < end:
-    time.sleep(0.05)
+  download.value.save_as(saved)
   found = json.loads(saved.read_text(encoding='utf-8'))
   made = scan_results.make(3, 2, 2, warnings=('voxels differ',))
   assert found['schema'] == scan_page.SCHEMA
@@ -227,28 +205,25 @@ def test_saved_file_follows_the_schema_and_is_loaded_again(browser, folder):
   assert [e['new'] for e in found['events']] == [
     'accept', 'reject', 'vessel', 'unsure',
   ]  # fmt: skip
-  fresh(browser, path)
-  assert browser.run('localStorage.length') == 0
-  node = browser.call(
-    'DOM.querySelector',
-    nodeId=browser.call('DOM.getDocument')['root']['nodeId'],
-    selector='#load-file',
-  )['nodeId']
-  browser.call('DOM.setFileInputFiles', files=[str(saved)], nodeId=node)
-  browser.run('new Promise(done => setTimeout(done, 200))')
-  assert set(verdicts(browser).values()) == {'accept', 'reject', 'unsure'}
-  other = found | {'result': '0' * 16}
-  saved.write_text(json.dumps(other))
-  browser.call('DOM.setFileInputFiles', files=[str(saved)], nodeId=node)
-  browser.run('new Promise(done => setTimeout(done, 200))')
-  message = browser.run('document.getElementById("message").textContent')
-  assert message.startswith('These verdicts are about another result')
+  with contextlib.closing(chromium.new_page()) as other:
+    other.goto(path.as_uri())
+    assert other.evaluate('localStorage.length') == 0
+    other.set_input_files('#load-file', saved)
+    browser.wait(other, 'localStorage.length')
+    assert set(verdicts(other).values()) == {'accept', 'reject', 'unsure'}
+    saved.write_text(json.dumps(found | {'result': '0' * 16}))
+    other.set_input_files('#load-file', saved)
+    browser.wait(other, 'message.textContent')
+    assert other.inner_text('#message').startswith(
+      'These verdicts are about another result'
+    )
 
 
-def test_a_foreign_script_does_not_run(browser, folder):
+def test_a_foreign_script_does_not_run(page, folder):
   path = folder / 'sub-01.html'
   text = path.read_text(encoding='utf-8')
   path.write_text(text.replace('</main>', '<script>evil = 1</script></main>'))
-  browser.open(path)
-  assert browser.run('typeof evil') == 'undefined'
-  assert any('Content Security Policy' in c for c in browser.complaints())
+  heard = browser.Heard(page)
+  page.goto(path.as_uri())
+  assert page.evaluate('typeof evil') == 'undefined'
+  assert any('Content Security Policy' in c for c in heard.complaints)

@@ -305,15 +305,15 @@ def test_numbers_as_text():
 
 
 def rows_of(result):
-  first = group_page.row_of(result) | {'page': 'sub-01.html'}
-  second = group_page.row_of(scan_results.make(0, 0, 1, name='sub-02'))
+  first = scan_results.group_row(result) | {'page': 'sub-01.html'}
+  second = scan_results.group_row(scan_results.make(0, 0, 1, name='sub-02'))
   return [first, second, {'name': 'sub-03', 'error': 'cut <short>'}]
 
 
 def test_group_page_has_totals_links_and_failures(result, tmp_path):
   rows = rows_of(result)
   (tmp_path / 'group_cmb.tsv').write_text('scan\n')
-  path = scan_page.write_group(rows, tmp_path)
+  path = group_page.write_group(rows, tmp_path)
   text = path.read_text(encoding='utf-8')
   page = Page(text)
   assert page.targets.count('./sub-01.html') == 2  # strip and table
@@ -336,7 +336,7 @@ def test_group_page_without_table_or_rows_or_safe_text(tmp_path):
     {'name': EVIL, 'page': 'javascript:alert(1)', 'warnings': (EVIL,)},
     {'name': EVIL, 'error': EVIL},
   ]
-  path = scan_page.write_group(rows, tmp_path)
+  path = group_page.write_group(rows, tmp_path)
   text = path.read_text(encoding='utf-8')
   page = Page(text)
   assert text.count('<script') == 1
@@ -347,7 +347,7 @@ def test_group_page_without_table_or_rows_or_safe_text(tmp_path):
 
 def test_a_warning_of_many_scans_is_told_once(result):
   rows = [
-    group_page.row_of(result) | {'name': f'sub-{n}', 'warnings': warnings}
+    scan_results.group_row(result) | {'name': f'sub-{n}', 'warnings': warnings}
     for n, warnings in enumerate(
       [('<far>',), ('<far>', 'thin'), ('<far>', 'thin'), ()]
     )
@@ -361,16 +361,12 @@ def test_a_warning_of_many_scans_is_told_once(result):
 
 def test_mixed_groups_say_how_many_are_simulated(result):
   real = scan_results.changed(result, simulated=False, name='sub-09')
-  rows = [group_page.row_of(result), group_page.row_of(real)]
+  rows = [scan_results.group_row(result), scan_results.group_row(real)]
   assert 'made 1 of 2 scans' in group_page.page(rows)
   assert 'Simulated data' not in group_page.page(rows[1:])
 
 
 def test_row_and_page_agree(result):
-  row = group_page.row_of(result)
+  row = scan_results.group_row(result)
   assert (row['definite'], row['possible'], row['counted']) == (3, 2, 5)
   assert row['lobar'] + row['deep'] + row['infratentorial'] == 5
-  assert all(
-    isinstance(v, str | int | float | tuple | None.__class__)
-    for v in row.values()
-  )

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy
+from cmbjax.simulate import anatomy, grids, tissue_atlas
 
 ATLAS_LABELS = {
   'caudate': (2, 52),
@@ -19,7 +19,7 @@ ATLAS_LABELS = {
 def test_refine_reproduces_a_quadratic_inside():
   x, y, z = np.meshgrid(*[np.arange(12.0)] * 3, indexing='ij')
   image = 1 + x - y + 0.5 * x * y + 0.1 * z * z
-  fine = anatomy.refine(
+  fine = grids.refine(
     image, (17, 18, 12), step=(0.5, 0.5, 0.75), offset=(1, 1, 1)
   )
   x, y, z = np.meshgrid(
@@ -31,7 +31,7 @@ def test_refine_reproduces_a_quadratic_inside():
 
 
 def test_refine_keeps_the_edge_value():
-  fine = anatomy.refine(np.ones((4, 4, 4)), (10, 10, 4), step=(0.5, 0.5, 1))
+  fine = grids.refine(np.ones((4, 4, 4)), (10, 10, 4), step=(0.5, 0.5, 1))
   np.testing.assert_allclose(fine, 1, atol=1e-6)
 
 
@@ -46,9 +46,9 @@ def test_displacement_of_a_slab_is_part_of_the_whole():
 
 
 def test_regions_share_the_brain_sensibly():
-  atlas = anatomy.load_atlas()
+  atlas = tissue_atlas.load()
   volume = np.bincount(atlas.region.ravel(), minlength=7) / 1000  # ml
-  found = dict(zip(anatomy.REGIONS, volume))
+  found = dict(zip(tissue_atlas.REGIONS, volume))
   assert 140 < found['cerebellum'] < 240
   assert 20 < found['brainstem'] < 40
   assert 10 < found['basal ganglia'] < 35
@@ -67,10 +67,10 @@ def test_nuclei_lie_where_the_deep_grey_atlas_has_them(real_data):
   # Every second voxel is enough for centroids.
   atlas = np.asarray(image.dataobj)[::2, ::2, ::2]
   step = image.affine @ np.diag([2, 2, 2, 1])
-  ours = anatomy.load_atlas()
+  ours = tissue_atlas.load()
   affine = np.eye(4)
-  affine[:3, 3] = ours.origin_mm + [b.start for b in anatomy.NUCLEI_BOX]
-  names = [n.name for n in anatomy.NUCLEI]
+  affine[:3, 3] = ours.origin_mm + [b.start for b in tissue_atlas.NUCLEI_BOX]
+  names = [n.name for n in tissue_atlas.NUCLEI]
   for name, labels in ATLAS_LABELS.items():
     found = ours.nuclei[names.index(name)] > 127
     for side in (-1, 1):
@@ -84,12 +84,12 @@ def test_regions_lie_where_the_mars_atlas_has_them(real_data):
     real_data('mars_atlas/MARS_scale_parcellation_map_mni.nii.gz')
   )
   atlas = np.rint(np.sqrt(np.asarray(image.dataobj, np.float32)))
-  ours = anatomy.load_atlas()
+  ours = tissue_atlas.load()
   affine = np.eye(4)
   affine[:3, 3] = ours.origin_mm
   regions = ('brainstem', 'cerebellum', 'basal ganglia', 'thalamus')
   for label, name in enumerate(regions, start=1):
-    found = ours.region == anatomy.REGIONS.index(name)
+    found = ours.region == tissue_atlas.REGIONS.index(name)
     for side in (-1, 1):
       wanted = _centroid(atlas == label, image.affine, side)
       gap = _centroid(found, affine, side) - wanted
@@ -101,8 +101,8 @@ def test_iron_is_highest_in_the_pallidum():
     np.random.default_rng(2), full_mm=(176.0, 216.0, 168.0)
   )
   place = head.from_mni(np.array([[18.4, -2, -1.2], [-18.4, -2, -1.2]]))
-  pallidum = anatomy.sample(head.iron_ppm, place)
+  pallidum = grids.sample(head.iron_ppm, place)
   white = head.from_mni(np.array([[28.0, -30, 28]]))
   assert pallidum.min() > 0.05
-  assert anatomy.sample(head.iron_ppm, white)[0] < 0.005
+  assert grids.sample(head.iron_ppm, white)[0] < 0.005
   assert ndimage.label(head.mask)[1] == 1

@@ -11,7 +11,7 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
-from cmbjax.simulate import check, cohort, simulate_command
+from cmbjax.simulate import check, cohort, simulate_command, subject_files
 
 SLAB_MM = 12.0
 
@@ -181,9 +181,11 @@ def test_a_damaged_subject_that_comes_out_otherwise_is_refused(
   shutil.copytree(folder, copy)
   _flip(next(copy.rglob('*_swi.nii.gz')))
   harmed = _bytes_of(copy)
-  write = cohort._write_nifti
+  write = subject_files._write_nifti
   monkeypatch.setattr(
-    cohort, '_write_nifti', lambda s, image, *a, **k: write(s, image // 2, *a)
+    subject_files,
+    '_write_nifti',
+    lambda s, image, *a, **k: write(s, image // 2, *a),
   )
   with pytest.raises(InputError, match='simulating it again gives another sub'):
     _again(copy)
@@ -198,20 +200,17 @@ def test_other_settings_are_no_damage(folder, tmp_path):
     _again(copy, seed=6)
 
 
-def test_subjects_of_an_older_cmbjax_are_taken_and_listed(
-  folder, tmp_path, capsys
-):
+def test_a_subject_without_its_list_is_the_same_again(folder, tmp_path, capsys):
   copy = tmp_path / 'copy'
   shutil.copytree(folder, copy)
   before = _bytes_of(copy)
   shutil.rmtree(copy / '.hashes')
   _again(copy)
-  assert 'without hashes; its files are taken' in capsys.readouterr().err
+  assert 'sub-CCM002.json is missing' in capsys.readouterr().err
   assert _bytes_of(copy) == before
   shutil.rmtree(copy / '.hashes')
-  next(copy.rglob('*_swi.nii.gz')).unlink()  # not whole: made again
-  _again(copy)
-  assert _bytes_of(copy) == before
+  with pytest.raises(InputError, match='another seed, slab, protocol'):
+    _again(copy, seed=6)
 
 
 @pytest.mark.parametrize(
@@ -291,5 +290,5 @@ def test_command_simulates(folder, capsys):
 def test_axes_of_a_rod_by_hand():
   affine = np.diag([1.0, 0.5, 2.0, 1.0])
   index = np.argwhere(np.ones((5, 2, 1)))  # 5 x 1 x 2 mm
-  found = cohort._shape(index @ affine[:3, :3], affine)
+  found = subject_files._shape(index @ affine[:3, :3], affine)
   np.testing.assert_allclose(found, [2 / 5, 1 / 5])

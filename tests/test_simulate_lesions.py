@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from cmbjax.simulate import anatomy, lesions, physics, vessels
+from cmbjax.simulate import (
+  anatomy,
+  lesions,
+  physics,
+  tissue_atlas,
+  tubes,
+  vessels,
+)
+from tests import analytic_fields
 
 B0 = np.array([0.0, 0.2, 0.98]) / np.hypot(0.2, 0.98)
 
@@ -25,7 +33,7 @@ def test_effect_equals_a_dense_average_of_phasors():
       for i, s, n in zip(index, spacing, (8, 8, 16))
     ]
     points = np.stack(np.meshgrid(*axes, indexing='ij'), -1) - sphere[0, :3]
-    field = physics.sphere_field_ppm(points, 0.55, 1.2, B0)
+    field = analytic_fields.sphere_field_ppm(points, 0.55, 1.2, B0)
     inside = (points**2).sum(-1) < 0.55**2
     wanted = np.exp(1j * physics.phase_per_ppm(7.0, 0.016) * field)
     wanted *= np.exp(-0.016 * physics.R2_PRIME * 7 * 1.2 * inside)
@@ -158,22 +166,22 @@ def test_deposited_volume_is_that_of_the_tube():
   points = np.zeros((1, 60, 3), np.float32)
   points[0, :, 2] = 5 + 0.5 * np.arange(60)
   points[0, :, :2] = 10.2
-  tube = vessels.Tubes(
+  tube = tubes.Tubes(
     points, np.full((1, 60), 0.3, np.float32), np.array(['vein'])
   )
-  share = vessels.deposit(
+  share = tubes.deposit(
     np.random.default_rng(0), tube, (40, 40, 45), (0.5, 0.5, 1.0)
   )
   volume = share.sum() * 0.25
   assert volume == pytest.approx(np.pi * 0.09 * 30, rel=0.03)
   assert share.max() <= 1
-  labels = vessels.trace(tube, ['vein'], (40, 40, 45), (0.5, 0.5, 1.0))
+  labels = tubes.trace(tube, ['vein'], (40, 40, 45), (0.5, 0.5, 1.0))
   assert labels[20, 20, 10:30].all()
   assert labels.sum() < 45 * 9 * 3
 
 
 def test_veins_of_the_depth_run_toward_the_ventricle():
-  atlas = anatomy.load_atlas()
+  atlas = tissue_atlas.load()
   tubes = vessels.draw_veins(np.random.default_rng(5), atlas)
   deep = tubes.kind == 'medullary'
   assert deep.sum() > 150

@@ -9,6 +9,7 @@ import pytest
 from cmbjax.imaging import volume
 from cmbjax.simulate import cohort, protocols, randomised
 from cmbjax.study import config as configs
+from cmbjax.study import resolve
 
 # Of subject 1, seed 0: scans that were made before must stay usable.
 FINGERPRINTS = {
@@ -168,10 +169,10 @@ def test_cohort_tells_in_its_sidecars_what_was_drawn(tmp_path):
 def test_a_study_learns_from_it():
   """As any other cohort, one entry of a config."""
   config = configs.load('configs/ablation.py')
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   assert 'randomised' not in study.cohorts
   config.study.strategies.combined.learns = ('btumor_3t', 'randomised')
   config.simulate.subjects.randomised = 8
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   assert list(study.cohorts) == ['btumor_3t', 'ccm_3t', 'randomised']
   assert study.cohorts['randomised'].protocol == randomised.NAME

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import swi as swi_module
-from cmbjax.simulate import lesions, physics, protocols, scan
+from cmbjax.imaging import phase as phase_filters
+from cmbjax.simulate import lesions, physics, placement, protocols, scan
+from cmbjax.simulate import world as world_lib
 
 SEED = 4
 # A small grid: the same physics at a tenth of the work.
@@ -18,13 +19,15 @@ SMALL = dataclasses.replace(
 
 @pytest.fixture(scope='module')
 def world():
-  return scan.build_world(scan.Streams(SEED, SMALL.name, 1), SMALL, slab_mm=8.0)
+  return world_lib.build_world(
+    scan.Streams(SEED, SMALL.name, 1), SMALL, slab_mm=8.0
+  )
 
 
 @pytest.fixture(scope='module')
 def placed(world):
   rng = np.random.default_rng(5)
-  return scan.place_lesions(rng, world, quantile=0.9)
+  return placement.place_lesions(rng, world, quantile=0.9)
 
 
 def _whole_swi(world, effects):
@@ -33,10 +36,10 @@ def _whole_swi(world, effects):
   for effect in effects:
     signal[effect.box] *= effect.factors[0]
   signal = physics.crop_kspace(signal, world.extent.shape)
-  local = swi_module.homodyne(
+  local = phase_filters.homodyne(
     signal, SMALL.voxel_mm, sigma_mm=SMALL.homodyne_sigma_mm
   )
-  return scan.echo_swi(abs(signal), local, SMALL, 0)
+  return world_lib.echo_swi(abs(signal), local, SMALL, 0)
 
 
 def test_local_truth_agrees_with_a_second_whole_simulation(world, placed):
@@ -69,7 +72,7 @@ def test_signal_of_a_box_is_that_of_the_whole(world):
 def test_veins_are_dark_and_have_negative_phase(world):
   """The sign convention, on the simulated vessels themselves."""
   signal = physics.crop_kspace(world.signal(0), world.extent.shape)
-  local = swi_module.homodyne(
+  local = phase_filters.homodyne(
     signal, SMALL.voxel_mm, sigma_mm=SMALL.homodyne_sigma_mm
   )
   veins = world.drawn.veins
@@ -105,26 +108,30 @@ def test_counts_follow_the_negative_binomial():
   """Mean and spread against its formulas; few subjects are enough."""
   for shift in (0.1, 0.77):
     counts = [
-      scan.lesion_count(scan.spread_quantile(n, shift), 22.6)
+      placement.lesion_count(placement.spread_quantile(n, shift), 22.6)
       for n in range(1, 513)
     ]
     assert np.mean(counts) == pytest.approx(22.6, rel=0.04)
     wanted = np.sqrt(22.6 + 22.6**2 / 1.2)
     assert np.std(counts) == pytest.approx(wanted, rel=0.1)
     assert np.mean(counts[:16]) == pytest.approx(22.6, rel=0.3)
-  assert scan.lesion_count(0.0, 22.6) == 0
-  assert [scan.spread_quantile(n, 0.0) for n in (1, 2, 3)] == [0.5, 0.25, 0.75]
+  assert placement.lesion_count(0.0, 22.6) == 0
+  assert [placement.spread_quantile(n, 0.0) for n in (1, 2, 3)] == [
+    0.5,
+    0.25,
+    0.75,
+  ]
 
 
 def test_short_echoes_mask_at_the_same_frequency():
   many = protocols.get_protocol('btumor_7t_4echo')
   assert many.swi_echoes == (1, 2, 3)
   phase = np.array([-0.5, 0.0, 0.5])
-  value = scan.echo_swi(np.ones(3), phase, many, 1)
+  value = world_lib.echo_swi(np.ones(3), phase, many, 1)
   threshold = np.pi * 0.0104 / 0.016
   np.testing.assert_allclose(value, [(1 - 0.5 / threshold) ** 4, 1, 1])
   one = protocols.get_protocol('btumor_3t')
-  value = scan.echo_swi(np.ones(3), phase, one, 0)
+  value = world_lib.echo_swi(np.ones(3), phase, one, 0)
   np.testing.assert_allclose(value, [(1 - 0.5 / np.pi) ** 4, 1, 1])
 
 

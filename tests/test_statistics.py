@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from cmbjax.errors import InputError
+from cmbjax.evaluation import permutation, ranking
 from cmbjax.evaluation import statistics as lib
 from tests.evaluation_data import make, rescored
 
@@ -22,10 +23,10 @@ def test_bootstrap_draws_equal_sklearn_on_resampled_subjects():
   p, _ = make(5, 15, seed=1, ties=True)
   size, at = subjects_of(p)
   weights = lib.subject_weights(size, draws=30, seed=0)
-  wins = lib.pair_wins(p.probability, p.label, at, size)
+  wins = ranking.pair_wins(p.probability, p.label, at, size)
   classes = [np.bincount(at[p.label == k], minlength=size) for k in (1, 0)]
-  auc = lib.auc_draws(wins, *classes, weights)
-  ap = lib.average_precision_draws(p.probability, p.label, at, weights)
+  auc = ranking.auc_draws(wins, *classes, weights)
+  ap = ranking.average_precision_draws(p.probability, p.label, at, weights)
   for w, found_auc, found_ap in zip(weights, auc, ap):
     rows = np.repeat(np.arange(len(at)), w[at].astype(int))
     truth = (p.label[rows], p.probability[rows])
@@ -39,9 +40,9 @@ def test_average_precision_is_the_same_in_blocks(monkeypatch):
   p, _ = make(seed=2)
   size, at = subjects_of(p)
   weights = lib.subject_weights(size, draws=25, seed=0)
-  whole = lib.average_precision_draws(p.probability, p.label, at, weights)
-  monkeypatch.setattr(lib, '_CHUNK', 100)
-  blocks = lib.average_precision_draws(p.probability, p.label, at, weights)
+  whole = ranking.average_precision_draws(p.probability, p.label, at, weights)
+  monkeypatch.setattr(ranking, '_CHUNK', 100)
+  blocks = ranking.average_precision_draws(p.probability, p.label, at, weights)
   np.testing.assert_allclose(whole, blocks, rtol=1e-14)
 
 
@@ -261,7 +262,9 @@ def test_swap_contributions_equal_swapping_by_hand():
   p, _ = make(4, 12, seed=3, ties=True)
   q = rescored(p, seed=1)
   size, at = subjects_of(p)
-  part = lib.swap_contributions(p.probability, q.probability, p.label, at, size)
+  part = permutation.swap_contributions(
+    p.probability, q.probability, p.label, at, size
+  )
   ranks = [stats.rankdata(t.probability) for t in (p, q)]
   for signs in itertools.product((1, -1), repeat=size):
     swapped = np.array(signs)[at] < 0
@@ -276,43 +279,45 @@ def test_sign_flip_equals_scipy_exactly():
   reference = stats.permutation_test(
     (c,), np.sum, permutation_type='samples', n_resamples=np.inf
   )
-  assert lib.sign_flip(c) == pytest.approx(reference.pvalue)
+  assert permutation.sign_flip(c) == pytest.approx(reference.pvalue)
 
 
 def test_sign_flip_by_random_signs_is_close_to_exact(monkeypatch):
   c = np.random.default_rng(6).normal(0.5, 1, 12)
-  exact = lib.sign_flip(c)
-  monkeypatch.setattr(lib, '_EXACT_SUBJECTS', 0)
-  assert lib.sign_flip(c, draws=20000) == pytest.approx(exact, abs=0.01)
+  exact = permutation.sign_flip(c)
+  monkeypatch.setattr(permutation, '_EXACT_SUBJECTS', 0)
+  assert permutation.sign_flip(c, draws=20000) == pytest.approx(exact, abs=0.01)
 
 
 def test_no_permutation_has_p_zero():
   """(b + 1) / (m + 1), Phipson and Smyth 2010."""
-  assert lib.sign_flip(np.ones(60), draws=199) == pytest.approx(1 / 200)
+  assert permutation.sign_flip(np.ones(60), draws=199) == pytest.approx(1 / 200)
   score = np.concatenate([np.tile([0.9, 0.1], 20), np.tile([0.1, 0.9], 20)])
   label, at = np.tile([1, 0], 40), np.repeat(np.arange(40), 2)
-  wins = lib.pair_wins(score, label, at, 40)
+  wins = ranking.pair_wins(score, label, at, 40)
   classes = [np.bincount(at[label == k], minlength=40) for k in (1, 0)]
   in_first = np.arange(40) < 20
-  p = lib.group_permutation(wins, *classes, in_first, draws=99)
+  p = permutation.group_permutation(wins, *classes, in_first, draws=99)
   assert p == pytest.approx(1 / 100)
 
 
 def test_estimated_contributions_widen_the_swapped_sums():
   # Sums 3, 1, -1, -3: widened by sqrt(3/2), 1 becomes 1.22 and stays below 3.
-  assert lib.sign_flip(np.ones(3), estimated=True) == pytest.approx(2 / 8)
+  assert permutation.sign_flip(np.ones(3), estimated=True) == pytest.approx(
+    2 / 8
+  )
   c = np.array([1.0, 1.0, 1.0, 0.25])
   # |sums| 3.25 2.75 and, twelve times, at most 1.25: 2.75 * 1.155 < 3.25.
-  assert lib.sign_flip(c, estimated=True) == pytest.approx(2 / 16)
+  assert permutation.sign_flip(c, estimated=True) == pytest.approx(2 / 16)
   c[3] = 0.1  # 2.9 * 1.155 > 3.1: it counts now
-  assert lib.sign_flip(c) == pytest.approx(2 / 16)
-  assert lib.sign_flip(c, estimated=True) == pytest.approx(4 / 16)
+  assert permutation.sign_flip(c) == pytest.approx(2 / 16)
+  assert permutation.sign_flip(c, estimated=True) == pytest.approx(4 / 16)
 
 
 def test_sign_flip_edge_cases():
-  assert lib.sign_flip(np.zeros(5)) == 1.0
-  assert lib.sign_flip(np.array([np.nan, 1.0])) is None
-  assert lib.sign_flip(np.ones(5)) == pytest.approx(2 / 2**5)
+  assert permutation.sign_flip(np.zeros(5)) == 1.0
+  assert permutation.sign_flip(np.array([np.nan, 1.0])) is None
+  assert permutation.sign_flip(np.ones(5)) == pytest.approx(2 / 2**5)
 
 
 def test_group_permutation_finds_a_difference_and_only_then():
@@ -323,9 +328,11 @@ def test_group_permutation_finds_a_difference_and_only_then():
     score = np.concatenate([easy.probability, other.probability])
     label = np.concatenate([easy.label, other.label])
     at = np.repeat(np.arange(24), 20)
-    wins = lib.pair_wins(score, label, at, 24)
+    wins = ranking.pair_wins(score, label, at, 24)
     classes = [np.bincount(at[label == k], minlength=24) for k in (1, 0)]
-    p = lib.group_permutation(wins, *classes, np.arange(24) < 12, draws=499)
+    p = permutation.group_permutation(
+      wins, *classes, np.arange(24) < 12, draws=499
+    )
     assert (p < 0.01) == small
 
 
@@ -336,15 +343,17 @@ def test_few_regroupings_are_all_counted():
   score = np.concatenate([easy.probability, hard.probability])
   label = np.concatenate([easy.label, hard.label])
   at = np.repeat(np.arange(8), 20)
-  wins = lib.pair_wins(score, label, at, 8)
+  wins = ranking.pair_wins(score, label, at, 8)
   classes = [np.bincount(at[label == k], minlength=8) for k in (1, 0)]
   for seed in range(3):
-    p = lib.group_permutation(wins, *classes, np.arange(8) < 4, seed=seed)
+    p = permutation.group_permutation(
+      wins, *classes, np.arange(8) < 4, seed=seed
+    )
     assert p == pytest.approx(2 / 70)
 
 
 def test_holm_by_hand():
   # Sorted .01 .02 .03 .04: 4 x .01, 3 x .02, then never smaller than before.
-  found = lib.holm([0.04, 0.01, None, 0.03, 0.02])
+  found = permutation.holm([0.04, 0.01, None, 0.03, 0.02])
   assert found == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
-  assert lib.holm([]) == []
+  assert permutation.holm([]) == []

@@ -183,7 +183,7 @@ def test_missed_lesions_are_listed_with_size_and_reason(tmp_path):
 
 def test_tables_survive_the_disk_and_damage_is_noticed(tmp_path):
   facts = {'scan': 'a', 'missed': [{'lesion': 1, 'diameter_mm': None}]}
-  table = tables.Table(
+  table = tables.CandidateTable(
     np.array([[1, 2, 3]], np.int32),
     np.array([0.5], np.float32),
     np.array([4], np.int32),

@@ -6,7 +6,7 @@ import pytest
 from cmbjax.data import examples
 from cmbjax.study import config as configs
 from cmbjax.study import plan as plan_lib
-from cmbjax.study import tabulate
+from cmbjax.study import resolve, tabulate
 
 LIKE = (7.0, 0.016, (0.5, 0.5, 2.0))
 
@@ -40,21 +40,16 @@ def test_a_protocol_is_that_of_all_scans(facts, said):
   assert tabulate.protocol(scans_of(*facts)) == said
 
 
-def test_patches_have_no_scans():
-  found = tabulate.protocol(scans_of(LIKE, truth='patches'))
-  assert found == '7 T, TE 16 ms, patches without scans, 0.5 x 0.5 x 2 mm'
-
-
 def test_a_strategy_is_described_as_the_chosen_point_of_a_sweep_has_it():
   config = configs.load('configs/scratch.py')
-  points = configs.points(
+  points = resolve.points(
     config,
     [
       {'study.strategies.scratch.frozen': frozen, 'model.name': model}
       for frozen, model in (('^stage_a', 'resnet_v3'), ('^head', 'resnet_v2'))
     ],
   )
-  planned = plan_lib.plan(points, lambda one: one.strategy.learns, {})
+  planned = plan_lib.plan(points)
   study, best = points[0].study, planned.at['scratch', points[1].name]
   used = tabulate._as_used(study, {'scratch': best})
   text = tabulate._strategy_row(used['scratch'], study).text

@@ -10,10 +10,10 @@ import pytest
 from cmbjax import sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
-from cmbjax.study import predict, ready, sweep, train
+from cmbjax.study import networks, predict, ready, resolve, sweep, train
 from cmbjax.study.plan import Plan, Planned
 from cmbjax.study.spec import Recipe, Strategy
-from cmbjax.training import checkpoint, held_out, logs, loop, replicas
+from cmbjax.training import checkpoint, inference, logs, loop, replicas
 from cmbjax.training.replicas import Patches, Replica, Weights
 
 LABEL = np.array([1, 0, 0, 0, 1, 1, 0, 0], np.int8)
@@ -81,7 +81,7 @@ def fresh(monkeypatch):
   ],
 )
 def test_a_fold_goes_on_from_its_own(fresh, of_source, of_job, begins):
-  source = train.Trained(
+  source = networks.Trained(
     weights_of(len(of_source)), job_of('7t', of_source).replicas, 'f'
   )
   one = planned('finetuned', of_job, starts='7t')
@@ -115,7 +115,7 @@ def test_likelihoods_of_other_networks_are_never_taken(tmp_path):
     ('name', 'again'),
   ):
     config = configs.load('configs/smoke.py')
-    configs.put(config, key, value)
+    config.update_from_flattened_dict({key: value})
     with mock.patch.object(predict, '_over_images') as made:
       made.return_value = np.zeros((1, 3))
       predict._kept(shop, '7t-ccm_3t', ['mark'], config, None)
@@ -129,14 +129,14 @@ def test_likelihoods_of_other_networks_are_never_taken(tmp_path):
 def test_held_out_loss_is_the_mean_cross_entropy(monkeypatch, tmp_path):
   likelihood = np.linspace(0.05, 0.9, 8)
   likelihood[0] = 0.0  # a microbleed: the logarithm is cut off
-  monkeypatch.setattr(held_out, 'predict', lambda *_, **__: likelihood)
+  monkeypatch.setattr(inference, 'out_of_fold', lambda *_, **__: likelihood)
   monkeypatch.setattr(train, 'make_job', lambda *_: job_of('7t', [(0, 0)]))
   shop = shop_of(tmp_path)
   shop.material = types.SimpleNamespace(
     examples=types.SimpleNamespace(label=LABEL)
   )
-  networks = train.Trained(None, (), 'f')
-  found = sweep.held_out_loss(planned('7t', [(0, 0)]), networks, shop)
+  mine = networks.Trained(None, (), 'f')
+  found = sweep.held_out_loss(planned('7t', [(0, 0)]), mine, shop)
   each = [
     -np.log(max(p if y else 1 - p, 1e-12)) for p, y in zip(likelihood, LABEL)
   ]
@@ -247,7 +247,8 @@ def test_damaged_networks_are_trained_again_with_a_word(tmp_path, capsys):
   one = planned('7t', [(0, 0)], mark='mine')
   folder = tmp_path / 'models' / '7t@mine'
   stored(folder, 'mine')
-  data = max(folder.rglob('*'), key=lambda p: p.is_file() and p.stat().st_size)
+  inside = (p for p in (folder / 'weights').rglob('*') if p.is_file())
+  data = max(inside, key=lambda p: p.stat().st_size)
   data.write_bytes(data.read_bytes()[:-3])
   assert train._finished(one, shop_of(tmp_path)) is None
   assert 'is damaged; its networks are trained again' in capsys.readouterr().err
@@ -258,12 +259,11 @@ def test_weights_of_other_code_of_the_stage_are_taken_with_a_word(
 ):
   stored(tmp_path, 'mine')
   recipe = planned('7t', [(0, 0)]).recipe
-  recipe = dataclasses.replace(recipe, folder=tmp_path)
-  path = tmp_path / 'weights.json'
   for code, said in (('', False), ('before', True)):
-    known = sealed.read_json(path) | {'candidates_code': code}
-    sealed.write_json(path, known)
-    train.load_given(recipe)
+    known = checkpoint.read_record(tmp_path) | {'candidates_code': code}
+    networks.load_given(
+      dataclasses.replace(recipe, folder=tmp_path, known=known)
+    )
     assert ('other code of frst' in capsys.readouterr().err) == said
 
 
@@ -283,7 +283,7 @@ def test_a_kill_while_weights_are_saved_loses_nothing(
 
   def note(missing, *_):
     trained.extend(one.fingerprint for one in missing)
-    return [train.Trained(None, (), one.fingerprint) for one in missing]
+    return [networks.Trained(None, (), one.fingerprint) for one in missing]
 
   monkeypatch.setattr(train, '_train_group', note)
   some = {('7t', one.variant): one for one in group}
@@ -322,9 +322,9 @@ def test_trainings_together_take_no_folder_of_a_strategy(tmp_path, monkeypatch):
   shop = shop_of(tmp_path)
   shop.runner = lambda config: types.SimpleNamespace(network=None)
 
-  def trained(jobs, *_, place, **__):
-    place.checkpoints.mkdir(parents=True)
-    for folder in place.logs:
+  def trained(jobs, *_, checkpoints, logs, **__):
+    checkpoints.mkdir(parents=True)
+    for folder in logs:
       folder.mkdir(parents=True, exist_ok=True)
       (folder / train.LOG).write_text('')
     return [weights_of(1) for _ in jobs]
@@ -357,23 +357,23 @@ def given(tmp_path, model, **known):
   config.strategies = ('mine',)
   rows = [Replica('mine', 0, 0, 1e-3)._asdict()]
   record = {'model': model, 'subjects': [], 'replicas': rows}
+  record |= {'patches': 'native', 'channels': ['swi'], 'candidates': 'frst'}
   record |= {'fingerprint': 'x', **known}
   weights = Weights({'a': np.ones((1, 2), np.float32)}, {})
   checkpoint.save_weights(tmp_path / 'mine', weights, record)
-  return configs.points(config)
+  return resolve.points(config)
 
 
 def test_a_network_whose_code_changed_is_said(tmp_path, capsys):
   """Its weights fit, and its likelihoods were those of another network."""
   model = 'tests.own_parts:Small'
   (point,) = given(tmp_path, model)
-  config = train.network_of(point.study.given[0])
-  code = train.code_of(config)
+  config = point.study.given[0].config
+  code = networks.code_of(config)
   assert len(code) == 16
-  for known, said in ((None, False), (code, False), ('before', True)):
-    more = {} if known is None else {'model_code': known}
-    (point,) = given(tmp_path, model, **more)
-    train.check_given(point.study)
+  for known, said in ((code, False), ('before', True)):
+    (point,) = given(tmp_path, model, model_code=known)
+    networks.check_given(point.study)
     assert ('is not the code' in capsys.readouterr().err) is said
 
 

@@ -1,6 +1,5 @@
 """The weights that come with the package, and the command that shows them."""
 
-import hashlib
 import json
 import pathlib
 import shutil
@@ -16,8 +15,8 @@ from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
-from cmbjax.study import train
-from cmbjax.training import checkpoint, packed, replicas
+from cmbjax.study import networks, resolve
+from cmbjax.training import checkpoint, replicas
 from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
 
@@ -68,16 +67,17 @@ def test_all_came_with_the_package():
   size = 0
   for name in catalogue.NAMES:
     folder = catalogue.folder(name)
-    assert packed.problems(folder) == []
-    listed = (folder / packed.SUMS).read_text().split()[1::2]
-    there = [p.name for p in folder.iterdir() if p.name != packed.SUMS]
-    assert sorted(listed) == sorted(there)
-    size += sum(p.stat().st_size for p in folder.iterdir())
+    checkpoint.check_weights(folder)
+    arrays = [p for p in (folder / 'weights').rglob('*') if p.is_file()]
+    listed = sealed.read_json(folder / 'weights.json')['files']
+    assert {str(p.relative_to(folder / 'weights')) for p in arrays} == {*listed}
+    assert not any(b'/home/' in p.read_bytes() for p in arrays)
+    size += sum(p.stat().st_size for p in arrays)
     record = checkpoint.read_record(folder)
     assert record['strategy'] == name
     assert record['model'] == 'resnet_v4'
     assert record['simulated'] is True
-    assert [row[1] for row in record['replicas']] == [0, 1, 2, 3, 4]
+    assert [row['fold'] for row in record['replicas']] == [0, 1, 2, 3, 4]
     assert all('@5000' in person for person in record['persons'])
     known = classifier.load(name)
     assert tuple(known.points) == POINTS
@@ -171,8 +171,15 @@ def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
   (again,) = pack.pack(
     copy.parent, tmp_path / 'again', results=results, names=('7t',)
   )
-  for name in (packed.ARRAYS, 'weights.json', 'operating_points.json'):
-    assert (again / name).read_bytes() == (copy / name).read_bytes()
+  for name in ('weights.json', 'operating_points.json'):
+    one, other = (sealed.read_json(where / name) for where in (copy, again))
+    one.pop('files', None), other.pop('files', None)  # Orbax draws names
+    assert one == other
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    checkpoint.load_weights(again),
+    checkpoint.load_weights(copy),
+  )
   assert 'Not measured' in (copy / 'README.md').read_text()
   text = (again / 'README.md').read_text()
   assert '0.932 (0.900, 0.960)' in text
@@ -180,7 +187,6 @@ def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
   assert 'never trained on' in text
   assert 'Seed of the simulator: 5000' in text
   assert '0.5 x 0.5 to 1 x 2 mm' in text
-  assert packed.problems(again) == []
 
 
 def test_what_cannot_be_packed(run, tmp_path):
@@ -206,61 +212,49 @@ def test_what_cannot_be_packed(run, tmp_path):
     pack.pack(run[0], tmp_path / 'out', results=results)
 
 
-def test_weights_beyond_half_precision_are_refused(tmp_path):
+def test_weights_beyond_half_precision_are_refused():
   weights = replicas.Weights({'a': np.array([1e6], np.float32)}, {})
   with pytest.raises(InputError, match='params/a: does not fit'):
-    packed.save(tmp_path / 'w', weights, {'weights.json': '{}'})
+    pack.in_half(weights)
 
 
-def test_sums_are_those_of_sha256sum(copy):
-  for line in (copy / packed.SUMS).read_text().splitlines():
-    wanted, name = line.split('  ')
-    assert hashlib.sha256((copy / name).read_bytes()).hexdigest() == wanted
+def largest_of(folder):
+  inside = (path for path in folder.rglob('*') if path.is_file())
+  return max(inside, key=lambda path: path.stat().st_size)
 
 
 @pytest.mark.parametrize(
   ('name', 'damage', 'message'),
   [
-    (packed.ARRAYS, 'flip', 'arrays.npz differs'),
-    (packed.ARRAYS, 'cut', 'arrays.npz differs'),
-    (packed.ARRAYS, 'remove', 'arrays.npz is missing'),
-    ('weights.json', 'flip', 'weights.json differs'),
-    ('operating_points.json', 'flip', 'operating_points.json differs'),
-    ('README.md', 'remove', 'README.md is missing'),
-    (packed.SUMS, 'empty', 'does not list arrays.npz'),
+    ('weights', 'flip', 'was changed'),
+    ('weights', 'cut', 'was changed'),
+    ('weights', 'remove', 'is missing'),
+    ('weights.json', 'flip', 'weights.json: differs from its digest'),
+    ('operating_points.json', 'flip', 'operating_points.json: differs'),
   ],
 )
-def test_damage_is_found(copy, capsys, name, damage, message):
+@pytest.mark.parametrize('kind', ['packed', 'of a study'])
+def test_damage_is_found(
+  run, copy, tmp_path, capsys, kind, name, damage, message
+):
+  if kind == 'of a study':
+    copy = shutil.copytree(run[0] / 'models' / '7t', tmp_path / 'study')
   assert command('verify', copy, capsys=capsys)[0] == 0
-  path = copy / name
-  data = bytearray(path.read_bytes())
-  if damage == 'flip':
-    data[len(data) // 2] ^= 1
-  path.write_bytes(
-    {'cut': data[:-9], 'empty': b'', 'remove': b''}.get(damage, data)
-  )
+  path = largest_of(copy / name) if name == 'weights' else copy / name
+  data = path.read_bytes()
+  half = len(data) // 2
+  if name != 'weights':  # JSON stays JSON
+    half = next(i for i, c in enumerate(data) if chr(c).isdigit())
+  flipped = data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
+  path.write_bytes({'flip': flipped, 'cut': data[:-9]}.get(damage, b''))
   if damage == 'remove':
     path.unlink()
   code, said = command('verify', copy, capsys=capsys)
   assert code == 2
   assert message in said.out
   assert len(said.err.splitlines()) == 1
-  with pytest.raises(InputError, match='its weights are damaged'):
-    checkpoint.load_weights(copy)
-  if name != 'weights.json':
-    with pytest.raises(InputError, match='damaged'):
-      classifier.check(copy, 'balanced', None)
-
-
-def test_weights_of_a_study_are_verified_too(run, tmp_path, capsys):
-  folder = tmp_path / '7t'
-  shutil.copytree(run[0] / 'models' / '7t', folder)
-  assert command('verify', folder, capsys=capsys)[0] == 0
-  largest = max(folder.rglob('*'), key=lambda p: p.stat().st_size)
-  largest.write_bytes(largest.read_bytes()[:-1])
-  code, said = command('verify', folder, capsys=capsys)
-  assert code == 2
-  assert 'differs from its hash' in said.out
+  with pytest.raises(InputError, match=r'differs from its|damaged'):
+    classifier.check(copy, 'balanced', None)
 
 
 def test_list_verify_and_path(capsys):
@@ -320,7 +314,7 @@ def settings(name='finetune', **changes):
 
 def given(config):
   """{strategy: folder of its weights}, and what is trained."""
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   return {r.name: r.folder for r in study.given}, [
     r.name for r in study.trained
   ]
@@ -337,7 +331,7 @@ def test_only_fine_tuning_takes_the_shipped_weights():
 
 
 def check_given(config):
-  train.check_given(configs.study_of(config))
+  networks.check_given(resolve.study_of(config))
 
 
 def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
@@ -349,10 +343,10 @@ def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
     with pytest.raises(InputError, match=f'{message}.*pretrained=train'):
       check_given(settings(**change))
   with pytest.raises(NoInputError, match=r'7t, .* for bundled weights'):
-    configs.study_of(settings(pretrained='mine'))
+    resolve.study_of(settings(pretrained='mine'))
   mine = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
   check_given(mine)
-  (copy / packed.ARRAYS).write_bytes(b'')
+  largest_of(copy / 'weights').write_bytes(b'')
   with pytest.raises(InputError, match='damaged'):
     check_given(mine)
 
@@ -395,22 +389,11 @@ def test_nobody_of_the_pretraining_is_used_again(copy, mine, part):
   config = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
   held = (mine, 'sub-9') if part != 'training' else ('sub-9',)
   material = people([mine, 'sub-8', 'sub-9'], test=held)
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   if not part:
     material_lib.check_pretraining(study, material)
     return
   with pytest.raises(InputError, match=f'pretraining and {part} share 1 '):
-    material_lib.check_pretraining(study, material)
-
-
-def test_older_weights_know_labels_only(run, tmp_path):
-  """Then the label alone counts, as before."""
-  folder = tmp_path / 'old'
-  lesion_data.write_weights(folder, subjects=['sub-3T001'])
-  config = settings(pretrained=str(folder), **{'model.name': lesion_data.MODEL})
-  material = people(['sub-3T001@0', 'sub-8'])
-  study = configs.study_of(config)
-  with pytest.raises(InputError, match='sub-3T001'):
     material_lib.check_pretraining(study, material)
 
 

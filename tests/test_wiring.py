@@ -15,17 +15,33 @@ import pytest
 
 from cmbjax.data import augment, folds, sampler
 from cmbjax.data import examples as examples_lib
-from cmbjax.detect import learned
-from cmbjax.evaluation import compare, metrics, orderings, predictions
+from cmbjax.detect import points
+from cmbjax.evaluation import (
+  compare,
+  metrics,
+  orderings,
+  prediction_files,
+)
 from cmbjax.models import contract
-from cmbjax.report import html, rows
+from cmbjax.report import rows, study_page
 from cmbjax.simulate import cohort as simulator
-from cmbjax.study import Cohort, Strategy, material, run, tabulate, train
+from cmbjax.study import (
+  Cohort,
+  Strategy,
+  gallery,
+  material,
+  networks,
+  resolve,
+  run,
+  tabulate,
+  train,
+)
 from cmbjax.study import config as configs
 from cmbjax.study import predict as predict_lib
+from cmbjax.study import settings as settings_lib
 from cmbjax.training import (
   checkpoint,
-  held_out,
+  inference,
   loop,
   optim,
   replicas,
@@ -47,7 +63,7 @@ SETTINGS = {
   'model.name': 'tests.own_parts:Wired',
   'model.convolution': 'native',
   'model.dtype': 'bfloat16',
-  'candidates': 'hessian',
+  'candidates': 'tests.own_parts:dark_spots',
   'strategies': ('first', 'second'),
   'tests': ('one', 'two'),
   'train.folds': 2,
@@ -98,7 +114,7 @@ WATCHED = [
   (examples_lib, 'load_as'),
   (material, 'names'),
   (folds, 'make_folds'),
-  (train, 'get_model'),
+  (networks, 'get_model'),
   (contract, 'own'),
   (replicas, 'find_loss'),
   (replicas, 'first_weights'),
@@ -115,14 +131,14 @@ WATCHED = [
   (runner_lib.Runner, 'logits'),
   (runner_lib, 'Parts'),
   (loop, 'train_together'),
-  (loop, 'validate'),
-  (loop, 'predict'),
-  (held_out, 'predict_each'),
+  (inference, 'validate'),
+  (inference, 'predict'),
+  (inference, 'out_of_fold_each'),
   (sampler, 'order'),
   (checkpoint, 'save_weights'),
   (loop, '_Saver'),
-  (learned, 'store'),
-  (predictions, 'write'),
+  (points, 'store'),
+  (prediction_files, 'write'),
   (rows, 'make_row'),
   (rows, 'removed'),
   (compare, 'all_pairs'),
@@ -195,7 +211,7 @@ def study_config():
   config.simulate.subjects.one, config.test_subjects.one = 4, 1
   config.simulate.subjects.two, config.test_subjects.two = 1, -1
   for key, value in SETTINGS.items():
-    configs.put(config, key, value)
+    config.update_from_flattened_dict({key: value})
   return config
 
 
@@ -217,7 +233,7 @@ def ran(tmp_path_factory):
       writers, 'open_writers', lambda *a, **k: opened.append((a, k)) or []
     )
     # Drawing takes as long as all the rest, and is tested elsewhere.
-    patch.setattr(html, 'write', lambda found, workdir: workdir / 'a.html')
+    patch.setattr(study_page, 'write', lambda _, folder: folder / 'a.html')
     for owner, name in WATCHED:
       calls.watch(patch, owner, name)
     found = run.study(study_config(), workdir)
@@ -229,9 +245,9 @@ def test_no_setting_has_its_default():
   config, base = study_config(), configs.load('configs/base.py')
   same = {
     key
-    for key in configs.keys(base)
+    for key in settings_lib.keys(base)
     if not key.startswith(OF_COHORTS)
-    and configs.get(base, key) == configs.get(config, key)
+    and settings_lib.get(base, key) == settings_lib.get(config, key)
   }
   assert same == ELSEWHERE
 
@@ -250,7 +266,7 @@ def test_scans_are_simulated_as_they_were_asked_for(ran):
 def test_examples_are_built_as_they_were_asked_for(ran):
   calls, _, workdir = ran
   assert calls.of('examples.build', 'config', 'candidates', 'data_dir') == [
-    ('resampled_phase', 'hessian', workdir / 'examples')
+    ('resampled_phase', 'tests.own_parts:dark_spots', workdir / 'examples')
   ]
   assert calls.of('examples.load_as', 'config') == ['resampled_phase']
   assert calls.of('material.names', 'shared') == [False]
@@ -266,7 +282,7 @@ def test_folds_are_drawn_as_they_were_asked_for(ran):
 def test_the_network_is_made_as_it_was_asked_for(ran):
   calls = ran[0]
   wanted = SETTINGS['model.name'], 2
-  assert calls.of('train.get_model', 'name', 'channels') == [wanted]
+  assert calls.of('networks.get_model', 'name', 'channels') == [wanted]
   made = [c['network'] for c in calls.seen['Runner.__init__']]
   for one in made:
     inside = one.network
@@ -293,10 +309,10 @@ def test_the_runner_is_made_as_it_was_asked_for(ran):
 
 def test_devices_that_share_a_batch_are_asked_for(monkeypatch):
   seen = []
-  monkeypatch.setattr(train, 'Runner', lambda *_, **how: seen.append(how))
+  monkeypatch.setattr(networks, 'Runner', lambda *_, **how: seen.append(how))
   config = study_config()
   config.train.data_parallel = 2
-  train.make_runner(config)
+  networks.make_runner(config)
   assert [how['data_parallel'] for how in seen] == [2]
 
 
@@ -384,7 +400,7 @@ def test_training_is_watched_and_saved_as_it_was_asked_for(ran):
   options = ('evaluation_batch', 'save_every_s', 'threshold')
   assert calls.of('loop.train_together', *options) == [(32, 5.0, 0.3)]
   assert calls.of('loop._Saver', 'every_s') == [5.0]
-  assert calls.of('loop.validate', 'batch', 'threshold') == [(32, 0.3)]
+  assert calls.of('inference.validate', 'batch', 'threshold') == [(32, 0.3)]
   assert calls.of('Runner.logits', 'batch') == [32]
   ((names, folder), more), *rest = calls.opened
   assert (names, folder, rest) == (('tensorboard',), workdir, [])
@@ -400,7 +416,7 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
     ('second', SECOND, 'first'),
   ):
     known = checkpoint.read_record(workdir / 'models' / name)
-    assert replicas.from_record(known['replicas']) == rows_
+    assert [replicas.Replica(**row) for row in known['replicas']] == [*rows_]
     expected = {
       'strategy': name,
       'label': name.capitalize(),
@@ -409,7 +425,7 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
       'bn_momentum': 0.9,
       'patches': 'resampled',
       'channels': ['swi', 'phase'],
-      'candidates': 'hessian',
+      'candidates': 'tests.own_parts:dark_spots',
       'threshold': 0.3,
       'start': starts,
       'epochs': 1 if starts else 2,
@@ -423,12 +439,12 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
 
 def test_predictions_are_made_as_they_were_asked_for(ran):
   calls = ran[0]
-  assert calls.of('loop.predict', 'batch') == [32]
-  assert calls.of('held_out.predict_each', 'batch') == [32]
-  assert calls.of('learned.store', 'threshold', 'mirrored') == [(0.3, True)]
+  assert calls.of('inference.predict', 'batch') == [32]
+  assert calls.of('inference.out_of_fold_each', 'batch') == [32]
+  assert calls.of('points.store', 'threshold', 'mirrored') == [(0.3, True)]
   # Two strategies on two test sets, and each once out of fold.
   assert len(calls.seen['augment.mirrored']) == 6
-  assert len(calls.seen['loop.predict']) == 8 * 6
+  assert len(calls.seen['inference.predict']) == 8 * 6
 
 
 def test_intervals_are_made_as_they_were_asked_for(ran):
@@ -444,7 +460,7 @@ def test_intervals_are_made_as_they_were_asked_for(ran):
   assert calls.of('compare.worst_errors', 'threshold') == [0.3]
   for key, value in (HOW | {'threshold': 0.3}).items():
     assert found.record[key] == value
-  kept = next(t for (t,) in _each(calls, 'predictions.write', 'tables'))
+  kept = next(t for (t,) in _each(calls, 'prediction_files.write', 'tables'))
   kept = {(t.strategy, t.test): t.predictions for t in kept if t.networks}
   for row in found.rows:
     p = kept[row.strategy, row.test]
@@ -529,12 +545,12 @@ def test_likelihoods_before_and_after_keep_their_sides(monkeypatch):
     strategy_label='Second',
     predictions=p._replace(probability=low),
   )
-  study = configs.study_of(study_config())
-  monkeypatch.setattr(tabulate, '_seen', lambda *_: np.zeros((16, 16, 8)))
+  study = resolve.study_of(study_config())
+  monkeypatch.setattr(gallery, '_seen', lambda *_: np.zeros((16, 16, 8)))
   tested = {('first', 'one'): before, ('second', 'one'): after}
-  labels, found = tabulate._removed(study, None, tested)
+  labels, found = gallery.removed(study, None, tested)
   assert labels == (before.strategy_label, 'Second', before.test_label)
-  assert len(found) == tabulate.NUM_SHOWN
+  assert len(found) == gallery.NUM_SHOWN
   assert {(one.before, one.after) for one in found} == {(0.8, 0.1)}
 
 

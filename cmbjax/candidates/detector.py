@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.candidates import growing, hessian, radial_symmetry
+from cmbjax.candidates import blobness, growing, radial_symmetry
 from cmbjax.candidates.background import flatten
 from cmbjax.candidates.gates import Gates, judge, score
 
@@ -69,13 +69,9 @@ def propose(
     Candidates, best first; the same for the same input, always.
 
   Raises:
-    ValueError: shapes differ or the generator is unknown.
+    ValueError: shapes differ.
   """
   gates = gates or Gates()
-  if gates.generator not in ('frst', 'hessian'):
-    raise ValueError(
-      f'generator: {gates.generator!r}; allowed are frst and hessian'
-    )
   _check_grid(swi, mask)
   spacing_mm = tuple(float(side) for side in spacing_mm)
   box = _bounding_box(mask, spacing_mm, gates)
@@ -87,12 +83,19 @@ def propose(
   peak, strength = _find(image, spacing_mm, brain, gates, jobs)
   seed = growing.darkest_near(image, peak, spacing_mm, reach_mm=gates.seed_mm)
   seed, strength = _once(seed, strength)
-  features, regions = _measure(image, brain, seed, spacing_mm, gates, jobs)
+  features, regions = _measure(
+    image, brain, seed=seed, spacing_mm=spacing_mm, gates=gates, jobs=jobs
+  )
   features['response'] = strength.astype(np.float32)
   features['score'] = score(features, spacing_mm)
-  start = np.array([part.start for part in box])
-  reason = judge(features, gates)
-  return _table(regions, features, reason, gates, spacing_mm, start)
+  return _table(
+    regions,
+    features,
+    reason=judge(features, gates),
+    gates=gates,
+    spacing_mm=spacing_mm,
+    start=np.array([part.start for part in box]),
+  )
 
 
 def measure(
@@ -129,7 +132,9 @@ def measure(
   place = voxels(place, swi.shape)
   image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
   seed = growing.darkest_near(image, place, spacing_mm, reach_mm=gates.seed_mm)
-  features, regions = _measure(image, mask, seed, spacing_mm, gates, jobs)
+  features, regions = _measure(
+    image, mask, seed=seed, spacing_mm=spacing_mm, gates=gates, jobs=jobs
+  )
   features['score'] = features['contrast']
   if score is not None:
     features['score'] = np.asarray(score, np.float32)
@@ -139,8 +144,14 @@ def measure(
     raise ValueError('a score is not finite')
   features['core_centre'] = place
   reason = ['' if inside else OUTSIDE for inside in mask[tuple(place.T)]]
-  start = np.zeros(3, int)
-  return _table(regions, features, reason, gates, spacing_mm, start)
+  return _table(
+    regions,
+    features,
+    reason=reason,
+    gates=gates,
+    spacing_mm=spacing_mm,
+    start=np.zeros(3, int),
+  )
 
 
 def peaks(
@@ -247,7 +258,7 @@ def _bounding_box(mask, spacing_mm, gates):
 
 
 def _find(image, spacing_mm, mask, gates, jobs):
-  """Peaks [N, 3] of the generator and the radial symmetry there [N]."""
+  """Peaks [N, 3] of the radial symmetry, and its values there [N]."""
   response = radial_symmetry.radial_symmetry(
     image,
     spacing_mm,
@@ -257,35 +268,19 @@ def _find(image, spacing_mm, mask, gates, jobs):
     min_gradient=gates.min_gradient,
     jobs=jobs,
   )
-  if gates.generator == 'frst':
-    peak = peaks(
-      image,
-      response,
-      spacing_mm,
-      mask,
-      gates=gates,
-      least=gates.min_response,
-      jobs=jobs,
-    )
-    return peak, response[tuple(peak.T)]
-  blobness = hessian.blobness(
-    image, spacing_mm, mask=mask, diameters_mm=gates.diameters_mm, jobs=jobs
-  )
   peak = peaks(
     image,
-    blobness,
+    response,
     spacing_mm,
     mask,
     gates=gates,
-    least=gates.min_blobness,
+    least=gates.min_response,
     jobs=jobs,
   )
-  # The two maps peak a voxel apart at times.
-  near = growing.darkest_near(-response, peak, spacing_mm, reach_mm=1.0)
-  return peak, response[tuple(near.T)]
+  return peak, response[tuple(peak.T)]
 
 
-def _measure(image, mask, seed, spacing_mm, gates, jobs):
+def _measure(image, mask, *, seed, spacing_mm, gates, jobs):
   """Features of the half-maximum regions and of their cores."""
   features, grown = {}, []
   for prefix, level in (('core_', gates.core_level), ('', gates.level)):
@@ -304,7 +299,7 @@ def _measure(image, mask, seed, spacing_mm, gates, jobs):
     grown.append(regions)
   for name in ('contrast', 'darkest', 'background', 'edge_mm', 'crowding'):
     del features[f'core_{name}']  # the same for both
-  features['blobness'], features['roundness'] = hessian.blobness_at(
+  features['blobness'], features['roundness'] = blobness.blobness_at(
     image, seed, spacing_mm, diameters_mm=gates.diameters_mm
   )
   return features, grown[1]
@@ -317,7 +312,7 @@ def _once(seed, strength):
   return seed[first], strength[first]
 
 
-def _table(regions, features, reason, gates, spacing_mm, start):
+def _table(regions, features, *, reason, gates, spacing_mm, start):
   """Sorts and merges."""
   centre = np.rint(features.pop('core_centre')).astype(np.int32)
   features.pop('centre')

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cmbjax.candidates import hessian, radial_symmetry
+from cmbjax.candidates import blobness, radial_symmetry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,16 +18,15 @@ class Gates:
   """Defaults of the candidate stage. "tuned": on simulated training seeds."""
 
   # Where a dark disc might be.
-  generator: str = 'frst'  # as in Bian et al., 2013; see `stages.STAGES`
+  generator: str = 'frst'  # Bian et al., 2013; or 'module:function'
   radii_mm: tuple[float, ...] = radial_symmetry.RADII_MM
   strictness: float = radial_symmetry.STRICTNESS  # alpha of FRST
   min_gradient: float = radial_symmetry.MIN_GRADIENT  # beta, brain = 1
-  diameters_mm: tuple[float, ...] = hessian.DIAMETERS_MM  # of blobs
+  diameters_mm: tuple[float, ...] = blobness.DIAMETERS_MM  # of blobs
   background_mm: float = 12.0  # width of the bias-field Gaussian
   clip: float = 1.2  # brighter than this x brain is not of interest
   peak_mm: float = 2.0  # no second peak this near in plane; +-1 slice
   min_response: float = 3e-3  # FRST at a peak; tuned
-  min_blobness: float = 0.07  # Hessian at a peak, 'hessian' only; tuned
   max_darkness: float = 0.85  # darkest of 3 x 3 pixels at the peak / brain
   max_peaks: int = 4000  # a memory limit, not a gate: the best responses
 

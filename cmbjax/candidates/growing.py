@@ -100,7 +100,14 @@ def grow(
   def one(batch: int):
     part = seed[starts[batch] : starts[batch] + _BATCH]
     return _grow_batch(
-      padded, known, part, box, level, growth_mm, shell_mm, starts[batch]
+      _boxes(padded, part, box),
+      _boxes(known, part, box),
+      seed=part,
+      first=starts[batch],
+      box=box,
+      level=level,
+      growth_mm=growth_mm,
+      shell_mm=shell_mm,
     )
 
   parts = over(one, len(starts), jobs) or [_nothing()]
@@ -119,9 +126,8 @@ def _boxes(padded, seed, box: Box):
   return windows[tuple(seed.T)]  # [n, A, B, C], a copy
 
 
-def _grow_batch(padded, known, seed, box, level, growth_mm, shell_mm, first):
-  values = _boxes(padded, seed, box)
-  brain = _boxes(known, seed, box)
+def _grow_batch(values, brain, *, seed, first, box, level, growth_mm, shell_mm):
+  """Columns of `Regions` for boxes [n, A, B, C] round seeds `first`, ..."""
   distance = box.distance_mm
   middle = tuple(box.half)
   darkest = values[(slice(None), *middle)]

@@ -54,10 +54,10 @@ def radial_symmetry(
       result[z] = _slice(
         slices[z],
         None if allowed is None else allowed[z],
-        spacing_mm,
-        radii,
-        strictness,
-        min_gradient,
+        spacing_mm=spacing_mm,
+        radii=radii,
+        strictness=strictness,
+        min_gradient=min_gradient,
       )
 
   over(one, len(slices), jobs)
@@ -124,7 +124,7 @@ def cast_votes(
   return votes.astype(np.float32), weights.astype(np.float32)
 
 
-def _slice(image, allowed, spacing_mm, radii, strictness, min_gradient):
+def _slice(image, allowed, *, spacing_mm, radii, strictness, min_gradient):
   side = math.sqrt(spacing_mm[0] * spacing_mm[1])
   to_voxels = (side / spacing_mm[0], side / spacing_mm[1])
   gx, gy = gradient(image, spacing_mm)

@@ -14,7 +14,7 @@ from cmbjax.candidates import growing
 from cmbjax.candidates.detector import flatten
 from cmbjax.candidates.gates import Gates
 
-LARGEST_MM = 10.0  # above this it is no microbleed (Gregoire 2009, MARS)
+LARGEST_MM = 10.0  # above this it is not a microbleed (Gregoire 2009, MARS)
 REACH_MM = 12.0  # how far a lesion larger than that is followed
 MICROBLEED, LARGE = 'microbleed', 'macro or cavernoma'
 
@@ -72,7 +72,9 @@ def segment(
   centre = np.asarray(centre, np.int32).reshape(-1, 3)
   labels = np.zeros(swi.shape, np.uint16)
   image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
-  regions = _grow(image, mask, centre, spacing_mm, gates, jobs)
+  regions = _grow(
+    image, mask, centre=centre, spacing_mm=spacing_mm, gates=gates, jobs=jobs
+  )
   _paint(labels, regions, spacing_mm)
   _fill(labels)
   _join(labels, regions.seed)
@@ -147,7 +149,7 @@ def _surface(labels, spacing_mm, count):
   return faces[1:] * 2 / 3
 
 
-def _grow(image, mask, centre, spacing_mm, gates, jobs):
+def _grow(image, mask, *, centre, spacing_mm, gates, jobs):
   seed = growing.darkest_near(image, centre, spacing_mm, reach_mm=gates.seed_mm)
   # Two lesions may not share a seed: the later one keeps its own centre.
   _, first = np.unique(seed, axis=0, return_index=True)
@@ -180,7 +182,7 @@ def _grow(image, mask, centre, spacing_mm, gates, jobs):
 
 
 _FULL = 0.4  # of the growth sphere: more than any vessel through it fills
-_INSIDE = 0.5  # of the local brain: so dark a shell lies within a lesion
+_INSIDE = 0.5  # of the local brain: so dark a shell is within a lesion
 
 
 _RIM = 1.5  # from core to half maximum, in voxels or mm, the larger ones

@@ -24,10 +24,7 @@ from cmbjax.candidates.gates import Gates
 from cmbjax.errors import InputError, shown
 
 DEFAULT = 'frst'
-STAGES = {  # both are `detector.propose`, which looks at `gates.generator`
-  'frst': detector.propose,  # radial symmetry
-  'hessian': detector.propose,  # eigenvalues of the Hessian
-}
+STAGES = {'frst': detector.propose}  # radial symmetry
 KEY = 'config.candidates'
 # What outlines and tables of lesions show of each candidate.
 MEASURES = ('volume_mm3', 'diameter_mm', 'feret_mm', 'contrast')

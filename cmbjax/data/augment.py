@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from cmbjax import plugins
+from cmbjax.data.patches import PATCH
 from cmbjax.errors import InputError, shown
 
-PATCH = (24, 24, 12)  # X Y Z, what is stored; the candidate is at (12, 12, 6)
 SEEN = (16, 16, 8)  # X Y Z, what a network sees
 _FIRST = tuple((full - seen) // 2 for full, seen in zip(PATCH, SEEN))
 _MIDDLE = (PATCH[0] - 1) / 2  # the plane turns about this point
@@ -76,6 +76,7 @@ def augment(
 
 
 AUGMENTERS = {'chen2018': augment}
+_KEY = 'config.train.augmenter'
 
 
 def find(name: str) -> Callable:
@@ -88,19 +89,15 @@ def find(name: str) -> Callable:
   Raises:
     InputError: there is none, or it returns something else.
   """
-  found = plugins.find(name, key='config.train.augmenter', known=AUGMENTERS)
+  found = plugins.find(name, key=_KEY, known=AUGMENTERS)
+  # Shapes only: nothing is computed, and nothing has to fit into memory.
   patch = jax.ShapeDtypeStruct((*PATCH, 1), jnp.float32)
-  try:
+  must = 'take (key, patch, strength) as JAX arrays'
+  with plugins.tried(name, key=_KEY, must=must):
     made = jax.eval_shape(found, jax.random.key(0), patch, jnp.float32(1))
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'config.train.augmenter: {shown(name)!r} cannot be used '
-      f'({type(error).__name__}: {shown(error)}); it must take (key, patch, '
-      'strength) as JAX arrays.'
-    ) from error
   if getattr(made, 'shape', None) != (*SEEN, 1):
     raise InputError(
-      f'config.train.augmenter: {shown(name)!r} gives '
+      f'{_KEY}: {shown(name)!r} gives '
       f'{getattr(made, "shape", type(made).__name__)} for a patch of '
       f'{patch.shape}; it must give {(*SEEN, 1)}, which is what a network sees.'
     )

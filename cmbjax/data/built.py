@@ -7,7 +7,6 @@ written: HASHES, written last, lists every file.
 
 import contextlib
 import errno
-import fcntl
 import functools
 import importlib
 import importlib.util
@@ -18,7 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cmbjax import files, sealed
@@ -31,13 +30,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def is_built(folder: str | pathlib.Path) -> bool:
   """Whether a folder is a data set that was built, not a cohort."""
   return (pathlib.Path(folder) / 'dataset_info.json').is_file()
-
-
-def candidates_of(builder_folder: str | pathlib.Path) -> str | None:
-  """The candidate stage of a data set; None: it was drawn without scans."""
-  stored = metadata(builder_folder)
-  # Before there was a choice, 'gates' had it.
-  return stored.get('candidates', stored.get('gates', {}).get('generator'))
 
 
 def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
@@ -64,29 +56,40 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
 @functools.cache
 def _note_unsealed(folder: pathlib.Path) -> None:
   print(
-    f'note: {folder}: has no {HASHES} (built by an older cmbjax, or without '
-    'its `build`), so damage of its files may go unnoticed.',
+    f'note: {folder}: has no {HASHES} (built without `cmbjax build`), '
+    'so damage of its files may go unnoticed.',
     file=sys.stderr,
   )
 
 
-def builder_class_of(cohort_name: str) -> type:
-  """The builder in tfds_builders, or a plain one of the given name.
+def builder_class_of(given: str) -> type:
+  """The builder of 'tfds_builders/NAME', or of a name; else a plain one.
 
   Raises:
+    NoInputError: there is no such folder of a builder.
     InputError: the name holds other characters than small letters, digits, _.
   """
   from cmbjax.data import cohort_builder
 
-  _check_name(cohort_name)
-  home = importlib.util.find_spec('tfds_builders')
-  for folder in home.submodule_search_locations if home else ():
-    stem = f'{cohort_name}_dataset_builder'
-    if pathlib.Path(folder, cohort_name, f'{stem}.py').is_file():
-      name = f'tfds_builders.{cohort_name}.{stem}'
-      return importlib.import_module(name).Builder
+  name, room = pathlib.Path(given).name, pathlib.Path(given).parent.name
+  stem = f'{name}_dataset_builder'
+  (home,) = importlib.util.find_spec('tfds_builders').submodule_search_locations
+  if room in ('', 'tfds_builders') and (
+    pathlib.Path(home, name, f'{stem}.py').is_file()
+  ):
+    return importlib.import_module(f'tfds_builders.{name}.{stem}').Builder
+  if name != given:
+    raise NoInputError(
+      f'{given}: holds no {stem}.py; give a builder folder such as '
+      'tfds_builders/NAME.'
+    )
+  if not re.fullmatch('[a-z][a-z0-9_]*', name):
+    raise InputError(
+      f'cohort name: found {name!r}; use small letters, digits and _, a letter '
+      'first.'
+    )
   base = cohort_builder.CohortBuilder
-  names = {'name': cohort_name, '__module__': base.__module__}
+  names = {'name': name, '__module__': base.__module__}
   return type(base)('Builder', (base,), names, skip_registration=True)
 
 
@@ -166,7 +169,7 @@ def write_once(
   """
   config_of(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
-  with _lock(home, '.lock'):
+  with files.alone_in(home, wait=True):
     if final.exists() and not overwrite:  # TFDS moves it there when whole
       why = sealed.damage(final / HASHES, final)
       if not why and metadata(final).get('fingerprint') == mark:
@@ -201,13 +204,14 @@ def _prepare(builder, folder: pathlib.Path) -> None:
   """Runs the builder; what is there under the final name is complete."""
   import tensorflow_datasets as tfds
 
-  tfds.disable_progress_bar()
+  tfds.disable_progress_bar()  # ours counts scans
   settings = tfds.download.DownloadConfig(
     manual_dir=str(folder.absolute()), try_download_gcs=False
   )
   try:
     with (
       tempfile.TemporaryDirectory() as unused,
+      # It announces itself, and standard output is for the folder.
       contextlib.redirect_stdout(io.StringIO()),
     ):
       builder.download_and_prepare(
@@ -266,27 +270,3 @@ def damaged(folder: pathlib.Path, why: Any) -> InputError:
   return InputError(
     f'{folder}: is damaged ({first}); remove this folder and build again.'
   )
-
-
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path, name: str) -> Iterator[None]:
-  """One build at a time; the system lets go when a process is killed."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = (folder / name).open('w')
-  except OSError as error:
-    raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another folder.'
-    ) from error
-  with handle:
-    with contextlib.suppress(OSError):  # a file system without locks
-      fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
-
-
-def _check_name(cohort_name: str) -> None:
-  if not re.fullmatch('[a-z][a-z0-9_]*', cohort_name):
-    raise InputError(
-      f'cohort name: found {cohort_name!r}; use small letters, digits and _, '
-      'a letter first.'
-    )

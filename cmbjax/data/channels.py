@@ -1,6 +1,6 @@
 """Which images a network sees, and how a phase becomes one.
 
-Rule: the SWI comes first, whatever else is there; every channel lies on its
+Rule: the SWI comes first, whatever else is there; every channel is on its
 grid and in 0..1.
 """
 

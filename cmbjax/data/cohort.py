@@ -18,17 +18,12 @@ from cmbjax import files
 from cmbjax.data import channels as channels_lib
 from cmbjax.data import lupolab, persons
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.data.truth import (
-  Truth,
-  TruthFiles,
-  check_grid,
-  find_truth,
-  load_truth,
-)
+from cmbjax.data.truth import Truth, check_grid, load_truth
+from cmbjax.data.truth_files import TruthFiles, find_truth
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, brain, signal, swi, volume
 
-SMALLEST_MM = 10.0  # longest side of what may be a piece of a head
+SMALLEST_MM = 10.0  # longest side; below it the header is not in mm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Scan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cohort:
+class CohortFolder:
   """The labelled scans below one folder.
 
   Attributes:
@@ -65,11 +60,6 @@ class Cohort:
   scans: tuple[Scan, ...]
   unlabelled: tuple[str, ...] = ()
 
-  @property
-  def subjects(self) -> tuple[str, ...]:
-    """Sorted, each once."""
-    return tuple(sorted({scan.subject for scan in self.scans}))
-
 
 class LoadedScan(NamedTuple):
   """One scan in RAS voxel order."""
@@ -82,7 +72,7 @@ class LoadedScan(NamedTuple):
   beside: tuple[np.ndarray, ...] = ()  # further channels, as `swi`
 
 
-class Image(NamedTuple):
+class ScanImage(NamedTuple):
   """The SWI of one scan, and where it is from."""
 
   volume: volume.Volume  # not scaled
@@ -93,7 +83,7 @@ class Image(NamedTuple):
   lacking: Mapping[str, str] = {}  # channel: why it is not there
 
 
-def read_cohort(folder: str | pathlib.Path) -> Cohort:
+def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
   """Finds all scans that have a truth. Reads names, no voxels.
 
   Raises:
@@ -121,7 +111,7 @@ def read_cohort(folder: str | pathlib.Path) -> Cohort:
     )
   _check_subjects(folder, [scan.subject for scan in scans])
   unlabelled = tuple(s.name for s, t in pairs if not t)
-  return Cohort(folder, _is_simulated(folder), scans, unlabelled)
+  return CohortFolder(folder, bids.is_simulated(folder), scans, unlabelled)
 
 
 def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
@@ -152,7 +142,7 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
 
 def load_image(
   found: bids.ScanFiles, channels: Sequence[str] = ONLY_SWI
-) -> Image:
+) -> ScanImage:
   """The SWI of a scan, made where there is none, and its brain mask.
 
   Further channels are what the SWI is made of, or would be: the high-passed
@@ -172,7 +162,7 @@ def load_image(
   elif mask is None:
     with named(image.path):
       mask = brain.brain_mask(image.array, image.spacing_mm)
-  result = Image(image, mask, made, notes)
+  result = ScanImage(image, mask, made, notes)
   if len(channels) == 1:
     return result
   return _with_channels(result, found, channels[1:], rebuilt)
@@ -218,7 +208,7 @@ def _image(found: bids.ScanFiles) -> tuple:
     given = _of_a_head(volume.load(found.swi))
     return given, None, 'given', given.notes, None
   if found.phase is None:
-    longest = _of_a_head(volume.load(_files(found.magnitude)[-1]))
+    longest = _of_a_head(volume.load(bids.as_paths(found.magnitude)[-1]))
     return longest, None, 'magnitude', longest.notes, None
   made, grid, notes = _reconstruct(found)
   image = dataclasses.replace(grid, array=made.swi)
@@ -250,14 +240,14 @@ def named(path: pathlib.Path | None) -> Iterator[None]:
 
 
 def _reconstruct(
-  found: bids.ScanFiles, image: Image | None = None
+  found: bids.ScanFiles, image: ScanImage | None = None
 ) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
   """Magnitude and phase to all that an SWI is made of; on the grid of
   `image` and with its mask, where one is given."""
-  read = signal.read(_files(found.magnitude), _files(found.phase))
+  read = signal.read(bids.as_paths(found.magnitude), bids.as_paths(found.phase))
   if image is not None:
     check_grid(read.grid, image.volume)
-  with named(_files(found.magnitude)[0]):
+  with named(bids.as_paths(found.magnitude)[0]):
     made = swi.reconstruct(
       read.magnitude,
       read.phase,
@@ -273,12 +263,12 @@ def _reconstruct(
 
 
 def _with_channels(
-  image: Image,
+  image: ScanImage,
   found: bids.ScanFiles,
   wanted: Sequence[str],
   rebuilt: swi.Swi | None,
-) -> Image:
-  """The same with further channels; `rebuilt` is what the SWI came with."""
+) -> ScanImage:
+  """The same with further channels; `rebuilt` is what the SWI was made with."""
   lacking, notes = _absent(found, wanted), ()
   wanted = [name for name in wanted if name not in lacking]
   if not wanted:
@@ -287,7 +277,7 @@ def _with_channels(
     if rebuilt is None and found.phase is not None:
       rebuilt, _, notes = _reconstruct(found, image)
     if rebuilt is None:
-      given = volume.load(_files(found.magnitude)[-1])
+      given = volume.load(bids.as_paths(found.magnitude)[-1])
       check_grid(given, image.volume)
       magnitude, notes = given.array, given.notes
     else:
@@ -331,14 +321,7 @@ def signal_files(
   """Magnitude and phase where they are read: without an SWI, or as channels."""
   if found.swi is not None and len(channels) == 1:
     return ()
-  return (*_files(found.magnitude), *_files(found.phase))
-
-
-def _files(some) -> tuple[pathlib.Path, ...]:
-  """ScanFiles gives None, one path, or one per echo."""
-  if some is None:
-    return ()
-  return some if isinstance(some, tuple) else (some,)
+  return (*bids.as_paths(found.magnitude), *bids.as_paths(found.phase))
 
 
 def _is_bids(folder):
@@ -347,12 +330,6 @@ def _is_bids(folder):
     or any(folder.glob('sub-*/ses-*/anat/'))
     or any(folder.glob('sub-*/swi/'))
   )
-
-
-def _is_simulated(folder):
-  path = folder / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
-  return content.get('Simulated') is True
 
 
 def _check_subjects(folder, subjects):
@@ -368,8 +345,8 @@ def _check_subjects(folder, subjects):
   table = folder / 'participants.tsv'
   if not table.is_file():
     return
-  rows = files.read_text(table).splitlines()[1:]
-  names = [row.split('\t')[0].strip() for row in rows if row.strip()]
+  rows = files.read_rows(table)[1:]
+  names = [row[0].strip() for row in rows if ''.join(row).strip()]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise InputError(

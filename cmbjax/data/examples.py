@@ -10,9 +10,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import beam, files
 from cmbjax.candidates import stages
-from cmbjax.data import built, persons
+from cmbjax.data import built
 from cmbjax.data.built import metadata
 from cmbjax.errors import InputError
 
@@ -45,9 +45,7 @@ class Scans(NamedTuple):
   num_lesions: np.ndarray  # [M] int32, all that the truth holds
   num_missed: np.ndarray  # [M] int32, those that no candidate shows
   num_candidates: np.ndarray  # [M] int32
-  truth: (
-    np.ndarray
-  )  # [M] str: 'labels', 'points', 'candidates' (misses unknown)
+  truth: np.ndarray  # [M] str: labels, points, candidates (misses unknown)
   simulated: np.ndarray  # [M] bool
   spacing_mm: np.ndarray  # [M, 3] float32
   field_t: np.ndarray  # [M] float32, NaN when not known
@@ -74,92 +72,61 @@ class Lesions(NamedTuple):
 
 
 def build(
-  cohort_name: str,
+  cohort: str | type,
   folder: str | pathlib.Path,
   data_dir: str | pathlib.Path,
   *,
   config: str = 'native',
-  candidates: str = 'frst',
+  candidates: str = stages.DEFAULT,
   jobs: int | None = None,
+  apart: bool = True,
+  overwrite: bool = False,
+  runner: beam.BeamRunner | None = None,
 ) -> pathlib.Path:
   """Builds a cohort's patches once, and finds them the next time.
 
-  The result is data_dir/FINGERPRINT/COHORT/CONFIG/VERSION. Candidate tables
-  are in data_dir/tables, so that another config, or a run after a kill, does
-  not search again. A build of which a file was changed is made again, with a
-  word on standard error.
+  Candidate tables are in data_dir/tables, so that another config, or a run
+  after a kill, does not search again.
 
   Args:
-    cohort_name: any name of small letters, digits and '_'.
+    cohort: any name of small letters, digits and '_', 'tfds_builders/NAME', or
+      a builder class of your own.
     folder: the scans and their truth, see `cohort.read_cohort`.
     data_dir: where data sets are kept.
     config: 'native', 'resampled', or with further channels, see
       `channels.data_set`.
-    candidates: how they are found: 'frst', 'hessian' or 'module:function',
-      see `candidates.stages`.
+    candidates: how they are found, see `candidates.stages`.
     jobs: threads; None: one per core.
+    apart: to data_dir/FINGERPRINT/COHORT/CONFIG/VERSION, beside those of other
+      files or code; a damaged one is built again, with a word. Else to the
+      usual place of TFDS, data_dir/COHORT/CONFIG/VERSION.
+    overwrite: what was built there may be replaced.
+    runner: of Apache Beam; None: threads here.
 
   Returns:
     The folder for `load`.
 
   Raises:
-    InputError: whatever is wrong with the cohort; nothing is left behind.
+    InputError: whatever is wrong with the cohort, and nothing is left behind;
+      or another or a damaged data set is in its place.
   """
-  builder_class = built.builder_class_of(cohort_name)
-  channels = built.config_of(builder_class, config).channels
+  builder = (
+    built.builder_class_of(cohort) if isinstance(cohort, str) else cohort
+  )
+  channels = built.config_of(builder, config).channels
   mark = built.fingerprint(folder, channels, candidates)
   data_dir = pathlib.Path(data_dir)
   return built.write_once(
-    builder_class,
+    builder,
     folder,
-    data_dir / mark,
+    data_dir / mark if apart else data_dir,
     mark=mark,
     config=config,
-    again=True,
+    overwrite=overwrite,
+    again=apart,
     tables_dir=data_dir / 'tables',
     candidates=candidates,
     jobs=jobs,
-  )
-
-
-def build_with(
-  builder_class: type,
-  folder: str | pathlib.Path,
-  data_dir: str | pathlib.Path,
-  *,
-  config: str = 'native',
-  candidates: str = 'frst',
-  jobs: int | None = None,
-  overwrite: bool = False,
-  runner=None,
-) -> pathlib.Path:
-  """As `build`, but to the usual place of TFDS, data_dir/NAME/CONFIG/VERSION.
-
-  Args:
-    builder_class: of `tfds_builders`, or your own.
-    folder: the scans and their truth.
-    data_dir: of TFDS.
-    config: as for `build`.
-    candidates: as for `build`.
-    jobs: threads; None: one per core.
-    overwrite: what was built there may be replaced.
-    runner: of Apache Beam; None: threads here.
-
-  Raises:
-    InputError: also when another cohort, or other code, was built there, or
-      what was built there is damaged, and `overwrite` is not set.
-  """
-  channels = built.config_of(builder_class, config).channels
-  return built.write_once(
-    builder_class,
-    folder,
-    pathlib.Path(data_dir),
-    mark=built.fingerprint(folder, channels, candidates),
-    config=config,
-    tables_dir=pathlib.Path(data_dir) / 'tables',
-    candidates=candidates,
-    jobs=jobs,
-    overwrite=overwrite,
     runner=runner,
   )
 
@@ -178,8 +145,7 @@ def load_as(
     builder_folder: as for `load`.
     config: 'native', 'resampled' or one with further channels, which it has
       to be built with.
-    candidates: the stage that has to have found them; None: any. Patches that
-      were drawn without scans were found by none, and fit every stage.
+    candidates: the stage that has to have found them; None: any.
 
   Raises:
     InputError: it was built with another config, other candidates, or other
@@ -187,32 +153,21 @@ def load_as(
   """
   made = pathlib.Path(builder_folder).resolve().parent.name
   examples, scans = load(builder_folder), load_scans(builder_folder)
-  grid = np.abs(examples.spacing_mm - (0.5, 0.5, 2.0)).max()
-  kind, *beside = config.split('_')
-  made_kind, *made_beside = made.split('_')
-  if made_kind not in ('native', 'resampled'):  # drawn: the protocol's name
-    made_kind, made_beside = made, []
-  if {made_kind, kind} == {'native', 'resampled'} or (
-    kind == 'resampled' and made_kind != kind and grid > 1e-3
-  ):
+  if made != config:
     raise InputError(
-      f'{builder_folder}: holds {made} patches, config.patches is {kind}; '
-      'make them equal.'
+      f'{builder_folder}: holds {made} patches, config.patches and '
+      f'config.channels ask for {config}; make them equal, or build it with '
+      f'--config={config}.'
     )
-  if made_beside != beside:
-    raise InputError(
-      f'{builder_folder}: holds {_spoken(made_beside)}, config.channels is '
-      f'{_spoken(beside)}; make them equal, or build it with --config={config}.'
-    )
-  stage = built.candidates_of(builder_folder)
-  if None not in (stage, candidates) and stage != candidates:
+  stored = metadata(builder_folder)
+  stage = stored['candidates']
+  if candidates not in (None, stage):
     raise InputError(
       f'{builder_folder}: holds candidates of {stage}, config.candidates is '
       f'{candidates}; make them equal, or build it with '
       f'--candidates={candidates}.'
     )
-  code = metadata(builder_folder).get('candidates_code')
-  if candidates is not None and code not in (None, stages.code(candidates)):
+  if candidates is not None and stored['candidates_code'] != stages.code(stage):
     raise InputError(
       f'{builder_folder}: holds candidates of {stage}, whose code is another '
       'one now; build it again.'
@@ -223,10 +178,6 @@ def load_as(
   )
 
 
-def _spoken(beside: Sequence[str]) -> str:
-  return ' + '.join(['swi', *beside])
-
-
 def load(builder_folder: str | pathlib.Path) -> Examples:
   """Reads all examples of a built data set, sorted by key.
 
@@ -235,9 +186,7 @@ def load(builder_folder: str | pathlib.Path) -> Examples:
     InputError: it is damaged.
   """
   builder_folder = pathlib.Path(builder_folder)
-  builder = built.open_checked(
-    builder_folder
-  )  # compares the hashes of all files
+  builder = built.open_checked(builder_folder)  # all files as written
   expected = builder.info.splits['train'].num_examples
   try:
     source = builder.as_data_source('train')
@@ -288,6 +237,7 @@ def load_scans(builder_folder: str | pathlib.Path) -> Scans:
     for name, dtype in (
       ('scan', str),
       ('subject', str),
+      ('person', str),
       ('truth', str),
       ('num_lesions', np.int32),
       ('num_candidates', np.int32),
@@ -300,28 +250,18 @@ def load_scans(builder_folder: str | pathlib.Path) -> Scans:
     known = [_or_nan(row[name]) for row in rows]
     columns[name] = np.array(known, np.float32)
   simulated = bool(stored['simulated'])
-  person = [row.get('person') or _unsaid(row, simulated) for row in rows]
   return Scans(
     **columns,
-    person=np.array(person, str),
     cohort=np.array([builder_folder.parent.parent.name] * len(rows)),
     num_missed=np.array([len(row['missed']) for row in rows], np.int32),
     simulated=np.full(len(rows), simulated),
   )
 
 
-def _unsaid(row: dict, simulated: bool) -> str:
-  """The person of a data set that was built before it named them."""
-  label = row['subject']
-  return persons.simulated(label, None) if simulated else label
-
-
 def load_lesions(
   builder_folder: str | pathlib.Path, *, cohort: str | None = None
 ) -> Lesions:
   """Reads all true lesions of a built data set, sorted by scan and number.
-
-  Patches that were drawn without scans have no list of lesions: L is then 0.
 
   Args:
     builder_folder: as for `load`.
@@ -334,7 +274,7 @@ def load_lesions(
   columns: dict[str, list] = {name: [] for name in Lesions._fields}
   for row in sorted(stored['scans'], key=lambda row: row['scan']):
     missed = {one['lesion']: one for one in row['missed']}
-    for one in row.get('lesions', []):
+    for one in row['lesions']:
       lost = missed.get(one['lesion'], {})
       text = lost.get('patch')
       values = (

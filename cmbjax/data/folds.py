@@ -170,7 +170,7 @@ def assign(
     raise InputError(
       f'config.train.folds: found {num_folds}, expected 2 or more.'
     )
-  if len(unique) < 2:
+  if len(unique) < 2:  # one subject would be trained and tested on
     raise InputError(
       f'{where}only {_count(len(unique))} to train on; folds need at least 2 '
       'subjects, so give more scans or hold out fewer.'
@@ -183,6 +183,7 @@ def assign(
     )
   order = _stream(seed, 'folds', cohort).permutation(len(unique))
   fold_of = {s: known[s] for s in unique if s in (known or {})}
+  # Those known from another cohort count too, so that folds stay even.
   sizes = np.bincount(list(fold_of.values()), minlength=num_folds)
   for subject in (unique[i] for i in order):
     if subject not in fold_of:
@@ -192,6 +193,7 @@ def assign(
 
 
 def _stream(seed: int, purpose: str, cohort: str) -> np.random.Generator:
+  # Not hash(): it differs from process to process.
   names = [zlib.crc32(name.encode()) for name in (purpose, cohort)]
   return np.random.default_rng([seed, *names])
 

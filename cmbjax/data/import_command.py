@@ -74,13 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
   """Imports; returns the exit code."""
   from cmbjax import files
-  from cmbjax.data import importers
+  from cmbjax.data import import_sources, importers
   from cmbjax.errors import InputError
 
   facts = files.read_object(arguments.sidecar) if arguments.sidecar else {}
   if arguments.table and arguments.layout != 'points':
     raise InputError('--table: goes with --layout points.')
-  options = importers.Options(
+  options = import_sources.ImportOptions(
     layout=arguments.layout,
     table=pathlib.Path(arguments.table) if arguments.table else None,
     axes=arguments.axes,

@@ -3,7 +3,7 @@
 Every scan has a scaled image (`*scaled*`), the accepted mask
 (`*finalcorrected*` or `*final_usercorrected*`) and the mask of candidates that
 a person rejected (`*false_positives*`), in a folder per scan or all in one
-folder with common stems; a brain mask (`*brain*`) may lie beside them. Rule:
+folder with common stems; a brain mask (`*brain*`) may be beside them. Rule:
 their candidates ARE the components of both masks; what the tool never proposed
 is in neither, so misses are unknown.
 """
@@ -12,7 +12,7 @@ import pathlib
 import re
 
 from cmbjax import files
-from cmbjax.data.truth import TruthFiles
+from cmbjax.data.truth_files import TruthFiles
 from cmbjax.errors import InputError
 from cmbjax.imaging.bids import ScanFiles
 
@@ -30,8 +30,8 @@ _MASKS = re.compile(
 
 
 def is_lupolab(folder: pathlib.Path) -> bool:
-  """Whether a mask of false positives or a scaled image lies below."""
-  names = [path.name for path in _images(folder)]
+  """Whether a mask of false positives or a scaled image is below."""
+  names = [path.name for path in images_below(folder)]
   return any(_REJECTED.search(name) or _is_scaled(name) for name in names)
 
 
@@ -52,7 +52,7 @@ def find_scans(
     InputError: a scan without one of its masks, more than one, or two scans
       of one name.
   """
-  images, found = _images(folder), []
+  images, found = images_below(folder), []
   for path in images:
     if not _is_scaled(path.name):
       continue
@@ -78,6 +78,7 @@ def find_scans(
 
 
 def _scan(root, scaled, beside):
+  # Alone in its folder a scan needs no common stem in the names.
   stems = [_stem(p) for p in beside if _is_scaled(p.name)]
   stem, alone = _stem(scaled), len(stems) == 1
   own = [p for p in beside if alone or _owner(p, stems) == stem]
@@ -89,6 +90,7 @@ def _scan(root, scaled, beside):
     (accepted, '*finalcorrected* or *final_usercorrected*'),
     (rejected, '*false_positives*'),
   ):
+    # No mask is not an empty one: misses would count as none.
     if len(paths) != 1:
       names = ', '.join(p.name for p in paths)
       raise InputError(
@@ -96,6 +98,7 @@ def _scan(root, scaled, beside):
         f'{f" ({names})" if names else ""}, expected one; a scan without '
         'such candidates needs an empty mask.'
       )
+  # Without it a brain mask is made, as for every other scan.
   outline = next(iter(_fitting(own, _BRAIN)), None)
   subject, session = _who(root, scaled, stem)
   name = f'{subject}_{session}' if session else subject
@@ -140,7 +143,8 @@ def _fitting(paths, pattern):
   return [path for path in paths if pattern.search(path.name)]
 
 
-def _images(folder):
+def images_below(folder: pathlib.Path) -> list[pathlib.Path]:
+  """All NIfTI files, sorted."""
   return sorted(
     path
     for path in folder.rglob('*.nii*')

@@ -57,6 +57,7 @@ def cut(image: np.ndarray, centres: np.ndarray) -> np.ndarray:
   index = []
   for axis, (size, middle) in enumerate(zip(PATCH, CENTRE)):
     along = centres[:, axis, None] + np.arange(size) - middle  # [N, size]
+    # Repeats the edge: zeros would look like dark lesions.
     along = np.clip(along, 0, image.shape[axis] - 1)
     shape = [-1] + [size if a == axis else 1 for a in range(3)]
     index.append(along.reshape(shape))

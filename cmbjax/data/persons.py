@@ -20,6 +20,7 @@ def person_of(subject: str, sidecar: Mapping[str, Any]) -> str:
   if sidecar.get('Simulated') is not True:
     return subject
   seed = sidecar.get('SimulationSeed')
+  # JSON's true is an int for Python.
   known = isinstance(seed, int) and not isinstance(seed, bool)
   return simulated(subject, seed if known else None)
 

@@ -3,15 +3,15 @@
 Rule: every row is used or refused with its number; no row is skipped.
 """
 
+import contextlib
 import csv
 import math
 import pathlib
 import re
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from xml.etree import ElementTree  # nosec B405
 
 import numpy as np
 
@@ -24,8 +24,8 @@ WHO = (
   'patient_id', 'case', 'case_id', 'id',
 )  # fmt: skip
 SESSION = ('session', 'session_id', 'ses', 'timepoint', 'visit')
-_SHEET = '{http://schemas.openxmlformats.org/spreadsheetml/2006/main}'
-_MOST_BYTES = 200_000_000  # of an unpacked sheet
+_MOST_BYTES = 200_000_000  # of an unpacked workbook
+_MOST_ROWS = 1 << 20  # of a sheet, as of Excel; a row may claim any number
 
 
 class Points(NamedTuple):
@@ -64,6 +64,7 @@ def read(path: pathlib.Path) -> PointTable:
       f'{path}: has the columns {shown(", ".join(header)) or "(none)"}; '
       f'give one of {", ".join(WHO[:6])}, ... and x y z (mm) or i j k (voxels).'
     )
+  # Where cells are separated by ';', ',' is the decimal sign.
   comma = path.suffix.lower() == '.csv' and _delimiter(path) == ';'
   found: dict[tuple[str, str], list] = {}
   for number, row in rows[1:]:
@@ -77,8 +78,41 @@ def read(path: pathlib.Path) -> PointTable:
     cells = [row[column].strip() for column in axes]
     points = found.setdefault(key, [])
     if any(cell.lower() not in ('', 'n/a', 'nan') for cell in cells):
-      points.append((number, _numbers(path, number, cells, comma=comma)))
+      points.append((number, numbers(path, number, row, axes, comma=comma)))
   return PointTable(in_mm, {key: _points(some) for key, some in found.items()})
+
+
+def numbers(
+  path: pathlib.Path,
+  number: int,
+  row: Sequence[str],
+  columns: Sequence[int],
+  *,
+  comma: bool = False,
+) -> list[float]:
+  """The three coordinates of a row.
+
+  Args:
+    path: of the table, for messages.
+    number: of the row, for messages.
+    row: its cells; it may be short.
+    columns: three of them.
+    comma: is the decimal sign.
+
+  Raises:
+    InputError: they are no three finite numbers.
+  """
+  try:
+    cells = [row[column] for column in columns]
+    values = [float(c.replace(',', '.') if comma else c) for c in cells]
+    if not all(map(math.isfinite, values)):
+      raise ValueError
+  except (IndexError, ValueError):
+    raise InputError(
+      f'{path}: row {number} ({shown(" ".join(row))}) has no three '
+      'numbers in its coordinate columns; correct or remove the row.'
+    ) from None
+  return values
 
 
 def match(
@@ -157,89 +191,46 @@ def _delimiter(path) -> str:
 
 
 def _sheet(path) -> list[tuple[int, list[str]]]:
-  """The first sheet of a workbook, with no more than the standard library."""
+  """The first sheet of a workbook: numbers as text, formulas as results."""
   try:
-    with zipfile.ZipFile(path) as book:
-      names = set(book.namelist())
-      shared = []
-      if 'xl/sharedStrings.xml' in names:
-        tree = _xml(path, book, 'xl/sharedStrings.xml')
-        shared = [_all_text(item) for item in tree.findall(f'{_SHEET}si')]
-      tree = _xml(path, book, _first_sheet(path, book))
-      return [
-        (int(row.get('r') or place), _cells(row, shared))
-        for place, row in enumerate(tree.iter(f'{_SHEET}row'), 1)
-      ]
+    _check_workbook(path)
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # remarks on styles and validations
+      return _first_sheet(path)
   except InputError:
     raise
-  except (
-    OSError,
-    EOFError,
-    ValueError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,  # encrypted
-    zipfile.BadZipFile,
-    LookupError,  # also an encoding that is none
-    zlib.error,
-    ElementTree.ParseError,
-  ) as error:
+  except Exception as error:  # whatever openpyxl makes of a damaged file
     raise InputError(
       f'{path}: is not a readable workbook; save it as .xlsx or .csv again.'
     ) from error
 
 
-def _xml(path, book, name):
-  if book.getinfo(name).file_size > _MOST_BYTES:
-    raise InputError(f'{path}: unpacks to too much; save it as .csv.')
-  data = book.read(name)
-  if b'<!DOCTYPE' in data or b'<!ENTITY' in data:  # never in a workbook
-    raise InputError(f'{path}: is not a plain workbook; save it as .csv.')
-  return ElementTree.fromstring(data)  # nosec B314
+def _first_sheet(path) -> list[tuple[int, list[str]]]:
+  import openpyxl  # late: only workbooks need it
+
+  book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+  with contextlib.closing(book):
+    sheet = book.worksheets[0]
+    # Some programs write a wrong size of the sheet, which would hide rows.
+    sheet.reset_dimensions()
+    rows = []
+    for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
+      if number > _MOST_ROWS:
+        raise ValueError(number)
+      rows.append((number, ['' if cell is None else str(cell) for cell in row]))
+  return rows
 
 
-def _first_sheet(path, book) -> str:
-  relation = (
-    '{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id'
-  )
-  sheets = [*_xml(path, book, 'xl/workbook.xml').iter(f'{_SHEET}sheet')]
-  wanted = sheets[0].get(relation)
-  for link in _xml(path, book, 'xl/_rels/workbook.xml.rels'):
-    if link.get('Id') == wanted:
-      target = link.get('Target').lstrip('/')
-      return target if target.startswith('xl/') else f'xl/{target}'
-  raise KeyError(wanted)
-
-
-def _cells(row, shared) -> list[str]:
-  cells: list[str] = []
-  for cell in row.findall(f'{_SHEET}c'):
-    place = _column_number(cell.get('r')) if cell.get('r') else len(cells)
-    if place > 16384:
-      raise ValueError(place)
-    cells += [''] * (place + 1 - len(cells))
-    cells[place] = _value(cell, shared)
-  return cells
-
-
-def _value(cell, shared) -> str:
-  if cell.get('t') == 'inlineStr':
-    return _all_text(cell)
-  found = cell.find(f'{_SHEET}v')
-  text = found.text if found is not None and found.text else ''
-  return shared[int(text)] if cell.get('t') == 's' else text
-
-
-def _all_text(element) -> str:
-  return ''.join(part.text or '' for part in element.iter(f'{_SHEET}t'))
-
-
-def _column_number(reference) -> int:
-  """'AB12' to 27."""
-  number = 0
-  for letter in re.match('[A-Z]+', reference).group():
-    number = 26 * number + ord(letter) - 64
-  return number - 1
+def _check_workbook(path) -> None:
+  """Neither zip bombs nor entities reach the reader."""
+  with zipfile.ZipFile(path) as book:
+    parts = book.infolist()
+    if sum(part.file_size for part in parts) > _MOST_BYTES:
+      raise InputError(f'{path}: unpacks to too much; save it as .csv.')
+    for part in parts:
+      data = book.read(part)
+      if b'<!DOCTYPE' in data or b'<!ENTITY' in data:  # never in a workbook
+        raise InputError(f'{path}: is not a plain workbook; save it as .csv.')
 
 
 def _plain(cell) -> str:
@@ -258,19 +249,6 @@ def _axes(header) -> list[int] | None:
     if set(names) <= set(header):
       return [header.index(n) for n in names]
   return None
-
-
-def _numbers(path, number, cells, *, comma) -> list[float]:
-  try:
-    values = [float(c.replace(',', '.') if comma else c) for c in cells]
-    if not all(map(math.isfinite, values)):
-      raise ValueError
-  except ValueError:
-    raise InputError(
-      f'{path}: row {number} ({shown(" ".join(cells))}) has no three '
-      'numbers in its coordinate columns; correct or remove the row.'
-    ) from None
-  return values
 
 
 def _points(some) -> Points:

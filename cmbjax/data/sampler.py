@@ -17,7 +17,7 @@ def order(
   """One epoch of training examples for one fold.
 
   Every example outside `fold` comes at least once. Folds of different size
-  get the same number of steps: the smaller ones start over (`num_wrapped`),
+  get the same number of steps: the smaller ones start over,
   nothing is padded and nothing is dropped.
 
   Args:
@@ -31,11 +31,13 @@ def order(
     index int32 [steps, B] into the N examples.
   """
   members = training(fold_of, fold)
+  # A word in the seed keeps it apart from the streams of other draws.
   stream = np.random.default_rng(
     [seed, zlib.crc32(b'order'), int(fold), int(epoch)]
   )
   shuffled = stream.permutation(members)
   steps = num_steps(fold_of, batch)
+  # np.resize starts over at the first one.
   return np.resize(shuffled, (steps, batch)).astype(np.int32)
 
 
@@ -55,27 +57,10 @@ def training(fold_of: np.ndarray, fold: int) -> np.ndarray:
   return members
 
 
-def held_out(fold_of: np.ndarray, fold: int) -> np.ndarray:
-  """Index of the examples of `fold` itself, in order."""
-  return np.flatnonzero(np.asarray(fold_of) == fold)
-
-
 def num_steps(fold_of: np.ndarray, batch: int) -> int:
   """Steps per epoch, equal for all folds: ceil(largest training set / B)."""
   sizes = [training(fold_of, fold).size for fold in _folds(fold_of)]
   return -(-max(sizes) // batch)
-
-
-def num_wrapped(fold_of: np.ndarray, fold: int, *, batch: int) -> int:
-  """How many places of an epoch repeat an example of this fold.
-
-  Args:
-    fold_of: [N] fold of each example.
-    fold: the one that is held out.
-    batch: B.
-  """
-  seen = num_steps(fold_of, batch) * batch
-  return seen - training(fold_of, fold).size
 
 
 def _folds(fold_of: np.ndarray) -> range:

@@ -4,7 +4,7 @@ Rule: a candidate is a microbleed ('cmb') when
 
 * label image: its region, grown by one voxel (26 neighbours), touches a truth
   lesion; of several, the one with most contacts;
-* points: its region holds a point, or its centre lies within 3 mm of one; of
+* points: its region holds a point, or its centre is within 3 mm of one; of
   several, the nearest;
 * finished review: it is a component of the accepted mask.
 
@@ -26,6 +26,7 @@ from cmbjax import files, sealed
 from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
 from cmbjax.data import patches, persons
+from cmbjax.data import truth as truth_lib
 from cmbjax.data.cohort import LoadedScan, Scan
 from cmbjax.data.truth import Truth
 from cmbjax.errors import InputError
@@ -37,7 +38,7 @@ SHOWN = (16, 16, 8)  # voxels of the picture of a missed lesion
 _NEIGHBOURS = np.array(list(itertools.product((-1, 0, 1), repeat=3)), np.int32)
 
 
-class Table(NamedTuple):
+class CandidateTable(NamedTuple):
   """The N candidates of one scan that passed the gates, best score first."""
 
   centre: np.ndarray  # [N, 3] int32, RAS voxel index
@@ -53,7 +54,7 @@ class Table(NamedTuple):
 
 def make_table(
   scan: Scan, loaded: LoadedScan, *, gates: Gates, jobs: int = 1
-) -> Table:
+) -> CandidateTable:
   """Detects and labels the candidates of one scan.
 
   For a finished review the candidates are the components of its two masks;
@@ -93,7 +94,7 @@ def make_table(
     **image_facts(loaded.swi, loaded.spacing_mm, loaded.mask),
     'image': files.digest(np.ascontiguousarray(loaded.swi).tobytes()),
   }
-  return Table(centre, score, lesion, facts)
+  return CandidateTable(centre, score, lesion, facts)
 
 
 def image_facts(
@@ -129,6 +130,7 @@ def lesion_of(
   """
   if not len(centre):
     return np.zeros(0, np.int32)
+  # The centre belongs to its region, even where that is empty.
   regions = [np.vstack([c, r]) for c, r in zip(centre, regions)]
   owner = np.repeat(np.arange(len(regions)), [len(r) for r in regions])
   voxels = np.vstack(regions)
@@ -137,13 +139,13 @@ def lesion_of(
   return _most_contacts(len(centre), owner, voxels, loaded.truth.labels)
 
 
-def save_table(path: pathlib.Path, table: Table) -> None:
+def save_table(path: pathlib.Path, table: CandidateTable) -> None:
   """Writes a table, whole or not at all, with its digest."""
   facts = np.frombuffer(json.dumps(table.facts).encode(), np.uint8)
   sealed.write_arrays(path, table._asdict() | {'facts': facts})
 
 
-def load_table(path: pathlib.Path) -> Table | None:
+def load_table(path: pathlib.Path) -> CandidateTable | None:
   """Reads a table; None when there is none, or, with a word, a damaged one."""
   if not path.is_file():
     return None
@@ -153,7 +155,7 @@ def load_table(path: pathlib.Path) -> Table | None:
     print(f'note: {error} The scan is searched again.', file=sys.stderr)
     return None
   facts = json.loads(stored.pop('facts').tobytes())
-  return Table(**stored, facts=facts)
+  return CandidateTable(**stored, facts=facts)
 
 
 def _most_contacts(count, owner, voxels, labels):
@@ -182,7 +184,7 @@ def _nearest_point(centre, owner, voxels, loaded):
   away = np.linalg.norm(world[:, None] - truth.points_mm[None], axis=-1)
   inverse = np.linalg.inv(affine)
   place = np.rint(truth.points_mm @ inverse[:3, :3].T + inverse[:3, 3])
-  within = away <= POINT_REACH_MM
+  within = away <= POINT_REACH_MM  # readers click beside the centre
   for number, point in enumerate(place.astype(int)):
     within[owner[(voxels == point).all(1)], number] = True
   nearest = np.where(within, away, np.inf).argmin(1)
@@ -199,15 +201,12 @@ def _reviewed(loaded):
     (loaded.truth.rejected, False),
   ):
     number = labels[labels > 0]
-    place = np.argwhere(labels > 0)
     count = int(number.max(initial=0))
-    size = np.bincount(number, minlength=count + 1)[1:, None]
-    centre = np.stack(
-      [np.bincount(number, along, count + 1)[1:] for along in place.T], 1
-    )
+    size = np.bincount(number, minlength=count + 1)[1:]
     light = np.bincount(number, loaded.swi[labels > 0], count + 1)[1:]
     lesion = np.arange(1, count + 1) * accepted
-    parts.append((np.rint(centre / size), 1 - light / size[:, 0], lesion))
+    middle = np.rint(truth_lib.centres(labels)[1:])
+    parts.append((middle, 1 - light / size, lesion))
   centre, score, lesion = (np.concatenate(some) for some in zip(*parts))
   order = np.lexsort((*centre.T, -score))
   return (

@@ -1,10 +1,9 @@
-"""What a person says about a scan: which file holds it, and which lesions.
+"""What a person says about a scan, from its files to its lesions.
 
 Rule: a truth is on the very grid of its scan, or it is refused. A scan without
 a truth file is not a scan without lesions.
 """
 
-import dataclasses
 import pathlib
 from typing import NamedTuple
 
@@ -12,42 +11,14 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax import files
+from cmbjax.data import point_table
+from cmbjax.data.truth_files import TruthFiles, json_beside, table_beside
 from cmbjax.errors import InputError, shown
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
 
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
 
-ALL_CANDIDATES = 'AllCandidatesReviewed'  # in the JSON of a label image
-_OWN_OUTPUT = 'cmbjax'  # derivatives of ours: a truth only when reviewed
-_SIMULATED = 'truth'  # where the simulator writes
 _LARGEST_LABEL = 1_000_000  # tables as long as the largest label are made
-
-
-@dataclasses.dataclass(frozen=True)
-class TruthFiles:
-  """Where the truth of one scan is.
-
-  Attributes:
-    kind: 'labels' (an instance label image), 'mask' (its components are the
-      lesions), 'points' (a table) or 'candidates' (accepted and rejected ones
-      of a finished review, which are all there is).
-    path: the image or table; for 'candidates' the accepted mask.
-    rejected: for 'candidates' the mask of false positives.
-  """
-
-  kind: str
-  path: pathlib.Path
-  rejected: pathlib.Path | None = None
-
-  @property
-  def paths(self) -> tuple[pathlib.Path, ...]:
-    """All files that it is read from."""
-    images = [self.path] + ([self.rejected] if self.rejected else [])
-    tables = []
-    if self.kind in ('labels', 'candidates'):
-      tables = [_table_beside(path) for path in images]
-    rest = (*images[1:], *tables, _json_beside(self.path))
-    return (self.path, *(p for p in rest if p is not None))
 
 
 class Truth(NamedTuple):
@@ -62,7 +33,7 @@ class Truth(NamedTuple):
   region: tuple[str, ...] = ()  # L names, '' unknown; () when none is known
 
   def region_of(self, lesion: int) -> str:
-    """Where a lesion lies, as its table says; '' where not known."""
+    """Where a lesion is, as its table says; '' where not known."""
     at = int(np.searchsorted(self.lesions, lesion))
     return self.region[at] if self.region else ''
 
@@ -70,47 +41,8 @@ class Truth(NamedTuple):
     """Centre of each lesion, [L, 3] world mm."""
     if self.points_mm is not None:
       return np.asarray(self.points_mm, float).reshape(-1, 3)
-    number = self.labels[self.labels > 0]
-    place = np.argwhere(self.labels > 0)
-    size = np.bincount(number, minlength=1)
-    total = [np.bincount(number, along) for along in place.T]
-    centre = [sums[self.lesions] / size[self.lesions] for sums in total]
-    index = np.stack(centre, 1) if len(self.lesions) else np.zeros((0, 3))
+    index = centres(self.labels)[self.lesions]
     return index @ affine[:3, :3].T + affine[:3, 3]
-
-
-def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
-  """The truth of one scan of a BIDS folder; None when there is no file.
-
-  Looked for in derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this
-  order: `*_seg-cmb*_dseg` (one label per lesion), `*_label-CMB*_mask` or
-  `*_label-L_*mask` (components are lesions), a `.tsv` table with `seg-cmb`,
-  `label-CMB`, `desc-cmb` or the suffix `cmb` (points). derivatives/truth goes
-  first. What cmbjax itself detected counts only when its JSON says
-  "Manual": true. A JSON that says "AllCandidatesReviewed": true has the
-  rejected candidates in `*_seg-mimic_dseg` beside it; tables beside the two
-  make their labels the instances, else connected components are.
-
-  Raises:
-    InputError: more than one file fits.
-  """
-  found = [path for path in _near(root, scan) if _is_truth(root, path)]
-  simulated = [p for p in found if _derivative(root, p) == _SIMULATED]
-  for kind, fits in (
-    ('labels', _is_label_image),
-    ('mask', _is_mask),
-    ('points', _is_table),
-  ):
-    fitting = [path for path in simulated or found if fits(path)]
-    if len(fitting) > 1:
-      raise InputError(
-        f'{scan.name}: {len(fitting)} files could be its truth ('
-        + ', '.join(_inside(root, p) for p in fitting)
-        + '); keep one of them.'
-      )
-    if fitting:
-      return _reviewed(fitting[0]) or TruthFiles(kind, fitting[0])
-  return None
 
 
 def load_truth(truth: TruthFiles, scan: volume.Volume) -> Truth:
@@ -170,6 +102,14 @@ def load_labels(path: pathlib.Path, scan: volume.Volume) -> np.ndarray:
   return labels.astype(np.int32)
 
 
+def centres(labels: np.ndarray) -> np.ndarray:
+  """Mean voxel index of each label 0, 1, ..., [largest + 1, 3]."""
+  number, place = labels[labels > 0], np.argwhere(labels > 0)
+  size = np.maximum(np.bincount(number, minlength=1), 1)  # gaps: not 0 / 0
+  total = [np.bincount(number, along, len(size)) for along in place.T]
+  return np.stack(total, 1) / size[:, None]
+
+
 def check_grid(image: volume.Volume, scan: volume.Volume) -> None:
   """Refuses an image that is not on the scan's grid.
 
@@ -199,7 +139,7 @@ def _instances(path, labels):
   Neighbours that a table keeps apart stay apart; without a table, as masks
   come, the connected components are the instances.
   """
-  if _table_beside(path) is None:
+  if table_beside(path) is None:
     labels = components(labels)
     return labels, np.arange(1, labels.max(initial=0) + 1, dtype=np.int32)
   names = np.unique(labels[labels > 0]).astype(np.int32)
@@ -216,7 +156,11 @@ def _load_points(path, scan):
       'x y z (mm, RAS world) or i j k (voxels of the file), separated by tabs.'
     )
   columns = [header.index(name) for name in ('xyz' if world else 'ijk')]
-  points = _numbers(path, rows, columns)
+  points = [
+    point_table.numbers(path, number, row, columns)
+    for number, row in enumerate(rows, 1)
+  ]
+  points = np.array(points, float).reshape(-1, 3)
   if not world:
     points = points - _index_base(path)
     affine = scan.native.affine
@@ -250,24 +194,9 @@ def _read_table(path):
   return header, rows[1:]
 
 
-def _numbers(path, rows, columns):
-  values = []
-  for number, row in enumerate(rows, 1):
-    try:
-      values.append([float(row[column]) for column in columns])
-      if not np.isfinite(values[-1]).all():
-        raise ValueError
-    except (IndexError, ValueError):
-      raise InputError(
-        f'{path}: row {number} ({shown(" ".join(row))}) has no three '
-        'numbers in its coordinate columns; correct or remove the row.'
-      ) from None
-  return np.array(values, float).reshape(-1, 3)
-
-
 def _index_base(path):
   """i j k count from 0, unless the JSON beside says "IndexBase": 1."""
-  beside = _json_beside(path)
+  beside = json_beside(path)
   base = files.read_object(beside).get('IndexBase', 0) if beside else 0
   if base not in (0, 1):
     raise InputError(f'{beside}: IndexBase is {base!r}, allowed are 0 and 1.')
@@ -282,7 +211,7 @@ def _diameters(labels, lesions, spacing_mm):
 
 def _noted(path, lesions, diameter_mm):
   """Sizes and regions: the table beside a label image knows better."""
-  table = _table_beside(path)
+  table = table_beside(path)
   header, rows = _read_table(table) if table else ([], [])
   if 'index' not in header:
     return diameter_mm, ()
@@ -318,7 +247,7 @@ def _size(row, header):
 def _is_semantic(path, labels):
   """One value for all lesions, as masks have it, under the name of a dseg."""
   values = np.unique(labels[labels > 0])
-  return values.size == 1 and _table_beside(path) is None
+  return values.size == 1 and table_beside(path) is None
 
 
 def _check_apart(truth, accepted, rejected):
@@ -328,84 +257,6 @@ def _check_apart(truth, accepted, rejected):
       f'{truth.path}: {both} voxels are also in {truth.rejected.name}; a '
       'candidate is either accepted or rejected, so correct one of the masks.'
     )
-
-
-def _near(root, scan):
-  parts = [scan.subject, *([scan.session] if scan.session else [])]
-  below = pathlib.Path(*parts)
-  folders = [root / below, root / below / 'anat']
-  for derivative in sorted((root / 'derivatives').glob('*/')):
-    folders += [derivative / below, derivative / below / 'anat']
-  return [path for folder in folders for path in sorted(folder.glob('*.*'))]
-
-
-def _is_truth(root, path):
-  if _derivative(root, path) != _OWN_OUTPUT:
-    return True
-  beside = _json_beside(path)
-  return bool(beside and files.read_object(beside).get('Manual') is True)
-
-
-def _derivative(root, path):
-  parts = path.relative_to(root).parts
-  return parts[1] if parts[0] == 'derivatives' else ''
-
-
-def _entity(path, key):
-  return (bids.entities(path).get(key) or '').lower()
-
-
-def _is_image(path):
-  return path.name.endswith(('.nii', '.nii.gz'))
-
-
-def _is_label_image(path):
-  suffix = bids.entities(path).suffix
-  return (
-    _is_image(path)
-    and suffix == 'dseg'
-    and _entity(path, 'seg').startswith('cmb')
-  )
-
-
-def _is_mask(path):
-  label = _entity(path, 'label')
-  return (
-    _is_image(path)
-    and bids.entities(path).suffix == 'mask'
-    and (label.startswith('cmb') or label in ('l', 'lesion'))
-  )
-
-
-def _is_table(path):
-  names = [_entity(path, key) for key in ('seg', 'label', 'desc')]
-  return path.name.endswith('.tsv') and any(
-    name.startswith('cmb') for name in [*names, bids.entities(path).suffix]
-  )
-
-
-def _reviewed(path):
-  """The imported masks of a finished review, which hold all candidates."""
-  beside = _json_beside(path)
-  content = files.read_object(beside) if beside else {}
-  if content.get(ALL_CANDIDATES) is not True:
-    return None
-  rejected = path.with_name(path.name.replace('_seg-cmb_', '_seg-mimic_'))
-  return TruthFiles('candidates', path, rejected)
-
-
-def _table_beside(path):
-  table = path.with_name(path.name.split('.')[0] + '.tsv')
-  return table if table != path and table.is_file() else None
-
-
-def _json_beside(path):
-  beside = path.with_name(path.name.split('.')[0] + '.json')
-  return beside if beside.is_file() else None
-
-
-def _inside(root, path):
-  return str(path.relative_to(root))
 
 
 def _by(shape):

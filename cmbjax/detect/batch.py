@@ -19,7 +19,7 @@ import cmbjax
 from cmbjax import files, workers
 from cmbjax.candidates import stages
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.detect import chain, classifier, derivatives
+from cmbjax.detect import chain, classifier, derivatives, records
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids
 
@@ -45,7 +45,9 @@ class Settings:
   weights: pathlib.Path | None  # None: those of the package
   fallback: pathlib.Path | None = None  # for scans without all its channels
   classify: bool = True
-  options: chain.Options = dataclasses.field(default_factory=chain.Options)
+  options: chain.DetectOptions = dataclasses.field(
+    default_factory=chain.DetectOptions
+  )
   candidates: bool = False  # also the table of all candidates
   steps: bool = False  # also the images on the way
   page: bool = True
@@ -69,12 +71,11 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
   channels, weights = ONLY_SWI, None
   stage = settings.options.candidates or stages.DEFAULT
   if settings.classify:
-    weights = classifier.fingerprint(settings.weights)
-    channels = classifier.channels_of(settings.weights)
-    if settings.options.candidates is None:
-      stage = classifier.candidates_of(settings.weights)
+    known = classifier.described(settings.weights)
+    weights, channels = known.fingerprint, known.channels
+    stage = chain.stage_of(settings.options, known)
   if len(channels) > 1 and settings.fallback is not None:
-    weights = [weights, classifier.fingerprint(settings.fallback)]
+    weights = [weights, classifier.described(settings.fallback).fingerprint]
   try:
     content = [
       [path.name, files.digest(path), _facts(bids.sidecar(path))]
@@ -85,6 +86,7 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
       f'{error.filename}: cannot be read ({error.strerror}).'
     ) from error
   options = dataclasses.asdict(settings.options)
+  # Of a file the content counts, not its name.
   options['atlas'] = _atlas(settings.options.atlas)
   options['candidates'] = [stage, stages.code(stage)]
   return files.digest(
@@ -148,7 +150,8 @@ def analyse(
     if networks and settings.fallback and len(networks.channels) > 1:
       fallback = load(settings.fallback)
     mark = mark_of(scan, settings)
-    derivatives.write_failure(settings.out, scan.name, 'was interrupted')
+    # A kill from here on leaves no older result that looks finished.
+    records.write_failure(settings.out, scan.name, 'was interrupted')
     analysis = chain.analyse(
       scan, networks, settings.options, fallback=fallback, threads=threads
     )
@@ -159,7 +162,7 @@ def analyse(
       steps=settings.steps,
       page=settings.page,
     )
-    record = derivatives.write_record(
+    record = records.write_record(
       settings.out, analysis.result, mark, written, scan=scan
     )
   except InputError as error:
@@ -171,7 +174,7 @@ def analyse(
 
 
 def _failed(settings, name, why, trace='') -> Outcome:
-  derivatives.write_failure(settings.out, name, why)
+  records.write_failure(settings.out, name, why)
   return Outcome(name, None, why, trace)
 
 
@@ -194,6 +197,7 @@ class Log:
     """Appends one line."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
     line = json.dumps({'time': now, 'event': event, **fields}, default=str)
+    # On the disk at once: a run that is killed is understood by its log.
     files.append_text(self.path, line + '\n')
 
 
@@ -238,5 +242,6 @@ def _compilation_cache() -> None:
     home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     cache = pathlib.Path(home) / 'cmbjax' / 'compiled'
     jax.config.update('jax_compilation_cache_dir', str(cache))
+    # The networks compile in seconds; small programs are not worth a file.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)

@@ -18,22 +18,22 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.candidates import detector, stages
-from cmbjax.data import cohort, persons, tables
+from cmbjax.data import cohort, tables
 from cmbjax.data.channels import ONLY_SWI
-from cmbjax.detect import counts, domain, outlines, places
+from cmbjax.detect import counts, domain, outlines, places, remarks
 from cmbjax.detect import verdicts as verdicts_lib
 from cmbjax.detect.classifier import Classifier
-from cmbjax.detect.result import REJECTED, ScanResult
+from cmbjax.detect.result import REJECTED, Lesion, ScanResult
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, swi, volume
 
 COARSEST_MM = 4.0  # in plane; beyond it there is nothing to grow
-FEWEST_SLICES = 3
+# Whose versions a result repeats: what numbers may depend on.
 PACKAGES = ('jax', 'flax', 'numpy', 'scipy', 'nibabel')
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class DetectOptions:
   """What decides the lesions of a scan, besides its files and the weights."""
 
   operating_point: str = 'high_sensitivity'
@@ -54,7 +54,7 @@ class Analysis(NamedTuple):
 def analyse(
   scan: bids.ScanFiles,
   classifier: Classifier | None,
-  options: Options = Options(),
+  options: DetectOptions = DetectOptions(),
   *,
   fallback: Classifier | None = None,
   threads: int | None = None,
@@ -64,7 +64,7 @@ def analyse(
   Args:
     scan: its files.
     classifier: None: every candidate that passes the gates is 'possible'.
-    options: see `Options`.
+    options: see `DetectOptions`.
     fallback: sees the SWI only; instead of `classifier` where the scan lacks
       a channel that it needs. None: such a scan is an error.
     threads: for the candidate stage; the result does not depend on it.
@@ -74,110 +74,159 @@ def analyse(
   """
   clock = _Clock()
   with clock('read'):
-    found = cohort.load_image(
-      scan, classifier.channels if classifier else ONLY_SWI
-    )
-    classifier, instead = _networks(found, classifier, fallback)
-    image = found.volume
-    mask = np.ascontiguousarray(found.mask)
-    array = np.ascontiguousarray(image.array, np.float32)
-    with cohort.named(image.path):
-      unit = swi.scale_to_unit(array, mask)
-  spacing_mm = image.spacing_mm
-  _check_spacing(found, spacing_mm)
-  gates = detector.Gates(generator=stage_of(options, classifier))
+    seen = _read(scan, classifier, fallback)
+  image = seen.found.volume
+  gates = detector.Gates(generator=stage_of(options, seen.classifier))
   with clock('candidates'):
-    proposed = stages.propose(unit, spacing_mm, mask, gates=gates, jobs=threads)
+    proposed = stages.propose(
+      seen.unit, image.spacing_mm, seen.mask, gates=gates, jobs=threads
+    )
   with clock('classification'):
-    point = verdicts_lib.operating_point(
-      classifier, options.operating_point, options.threshold
-    )
-    verdicts = verdicts_lib.judge(
-      unit,
-      spacing_mm,
-      proposed,
-      classifier,
-      point,
-      beside=_beside(found, classifier),
-    )
+    point, verdicts = _judge(seen, proposed, options)
   with clock('segmentation'):
     outlined = outlines.outline(
-      unit, image, mask, proposed, verdicts, gates, threads
+      proposed,
+      verdicts,
+      unit=seen.unit,
+      image=image,
+      mask=seen.mask,
+      gates=gates,
+      threads=threads,
     )
   with clock('regions'):
-    lesions, unsure = outlined.lesions, ()
-    if options.regions:
-      lesions, unsure = places.locate(
-        lesions, outlined.labels, unit, mask, image, atlas=options.atlas
-      )
-  seen = classifier.channels if classifier else ONLY_SWI
-  protocol = protocol_of(scan, image, found.made)
-  simulated = scan.sidecar.get('Simulated') is True
-  facts = protocol | tables.image_facts(unit, spacing_mm, mask)
-  litres = max(facts['mask_ml'], 1e-3) / 1000
-  facts['candidates_per_litre'] = float(proposed.kept.sum()) / litres
-  unusual = domain.warnings(facts, classifier.domain if classifier else {})
-  table = columns(proposed, verdicts, outlined.owner, image)
-  found_any = any(lesion.status != REJECTED for lesion in lesions)
-  top = () if found_any and not unusual else domain.top_rejected(table)
-  result = ScanResult(
-    name=scan.name,
-    subject=scan.subject,
-    session=scan.session,
-    source=', '.join(path.name for path in files_of(scan, seen)),
-    simulated=simulated,
-    protocol=protocol,
+    lesions, unsure = _located(seen, outlined, options)
+  result = _result(
+    scan,
+    seen,
+    stage=gates.generator,
+    proposed=proposed,
+    table=columns(proposed, verdicts, outlined.owner, image),
     lesions=lesions,
-    candidates=table,
-    counts=counts.count(lesions, classified=classifier is not None)
-    | {'candidates': int(proposed.kept.sum()), 'proposed': len(proposed)},
-    warnings=(
-      *_empty(found_any, proposed, top),
-      *unusual,
-      *_doubts(image, mask),
-      *instead,
-      *_notes(found, spacing_mm, classifier, simulated),
-      *other_candidates(gates.generator, classifier),
-      *_known(scan, classifier),
-      *unsure,
-    ),
+    unsure=unsure,
     operating_point=point,
-    seconds=clock.seconds,
-    software=software(),
-    swi=unit,
     labels=outlined.labels,
-    mask=mask,
-    spacing_mm=spacing_mm,
-    affine=image.affine,
-    top_rejected=top,
+    seconds=clock.seconds,
   )
   return Analysis(result, image, proposed)
 
 
-def stage_of(options: Options, classifier: Classifier | None) -> str:
+class _Seen(NamedTuple):
+  """A scan as it is analysed, and the networks that can see it."""
+
+  found: cohort.ScanImage
+  unit: np.ndarray  # [X, Y, Z] SWI in 0..1
+  mask: np.ndarray  # bool [X, Y, Z], the brain
+  classifier: Classifier | None
+  instead: tuple[str, ...]  # said where it is the fallback
+
+  @property
+  def channels(self) -> tuple[str, ...]:
+    return self.classifier.channels if self.classifier else ONLY_SWI
+
+
+def _read(scan, classifier, fallback) -> _Seen:
+  channels = classifier.channels if classifier else ONLY_SWI
+  found = cohort.load_image(scan, channels)
+  classifier, instead = _networks(found, classifier, fallback)
+  image = found.volume
+  mask = np.ascontiguousarray(found.mask)
+  array = np.ascontiguousarray(image.array, np.float32)
+  with cohort.named(image.path):
+    unit = swi.scale_to_unit(array, mask)
+  if sorted(image.spacing_mm)[1] > COARSEST_MM:
+    size = ' x '.join(f'{side:g}' for side in image.spacing_mm)
+    raise InputError(
+      f'{image.path or "image"}: voxels of {size} mm are too coarse for '
+      'microbleeds of 2 to 10 mm; check its header.'
+    )
+  return _Seen(found, unit, mask, classifier, instead)
+
+
+def _judge(seen, proposed, options):
+  """The operating point, and the verdicts at it."""
+  point = verdicts_lib.operating_point(
+    seen.classifier, options.operating_point, options.threshold
+  )
+  verdicts = verdicts_lib.judge(
+    seen.unit,
+    seen.found.volume.spacing_mm,
+    proposed,
+    seen.classifier,
+    point,
+    beside=[seen.found.beside[name] for name in seen.channels[1:]],
+  )
+  return point, verdicts
+
+
+def _located(seen, outlined, options):
+  """Lesions with their regions, and what is not sure."""
+  if not options.regions:
+    return outlined.lesions, ()
+  return places.locate(
+    outlined.lesions,
+    labels=outlined.labels,
+    swi=seen.unit,
+    mask=seen.mask,
+    image=seen.found.volume,
+    atlas=options.atlas,
+  )
+
+
+def _result(
+  scan: bids.ScanFiles,
+  seen: _Seen,
+  *,
+  stage: str,
+  proposed: detector.Candidates,
+  table: dict[str, np.ndarray],
+  lesions: tuple[Lesion, ...],
+  unsure: tuple[str, ...],
+  **known: Any,
+) -> ScanResult:
+  """Counts and remarks; `known` goes into the result as it is."""
+  image, classifier = seen.found.volume, seen.classifier
+  protocol = protocol_of(scan, image, seen.found.made)
+  facts = protocol | tables.image_facts(seen.unit, image.spacing_mm, seen.mask)
+  litres = max(facts['mask_ml'], 1e-3) / 1000  # an empty mask has no volume
+  facts['candidates_per_litre'] = float(proposed.kept.sum()) / litres
+  unusual = domain.warnings(facts, classifier.domain if classifier else {})
+  found_any = any(lesion.status != REJECTED for lesion in lesions)
+  # Of a usual scan with lesions nobody needs to see what was rejected.
+  top = () if found_any and not unusual else domain.top_rejected(table)
+  tally = counts.count(lesions, classified=classifier is not None)
+  return ScanResult(
+    name=scan.name,
+    subject=scan.subject,
+    session=scan.session,
+    source=', '.join(path.name for path in files_of(scan, seen.channels)),
+    simulated=scan.sidecar.get('Simulated') is True,
+    protocol=protocol,
+    lesions=lesions,
+    candidates=table,
+    counts=tally
+    | {'candidates': int(proposed.kept.sum()), 'proposed': len(proposed)},
+    warnings=(
+      *(() if found_any else remarks.of_nothing(proposed, top)),
+      *unusual,
+      *remarks.of_image(image, seen.mask),
+      *seen.instead,
+      *remarks.of_scan(seen.found, scan, classifier, stage),
+      *unsure,
+    ),
+    software=software(),
+    swi=seen.unit,
+    mask=seen.mask,
+    spacing_mm=image.spacing_mm,
+    affine=image.affine,
+    top_rejected=top,
+    **known,
+  )
+
+
+def stage_of(options: DetectOptions, classifier: Classifier | None) -> str:
   """How candidates are found: as asked for, else as for the networks."""
   learned = classifier.candidates if classifier else stages.DEFAULT
   return options.candidates or learned
-
-
-def other_candidates(
-  stage: str, classifier: Classifier | None
-) -> tuple[str, ...]:
-  """What to say where networks judge candidates they did not learn from."""
-  if classifier is None:
-    return ()
-  if stage != classifier.candidates:
-    return (
-      f'candidates were found by {stage}, but the {classifier.name} networks '
-      'and their thresholds learned from candidates of '
-      f'{classifier.candidates}; likelihoods may be off',
-    )
-  if classifier.candidates_code not in (None, stages.code(stage)):
-    return (
-      f'{stage} is not the code whose candidates the {classifier.name} '
-      'networks and their thresholds learned from; likelihoods may be off',
-    )
-  return ()
 
 
 def files_of(
@@ -189,7 +238,7 @@ def files_of(
 
 
 def _networks(
-  found: cohort.Image,
+  found: cohort.ScanImage,
   classifier: Classifier | None,
   fallback: Classifier | None,
 ) -> tuple[Classifier | None, tuple[str, ...]]:
@@ -205,14 +254,6 @@ def _networks(
     )
   note = f'{why}, so {fallback.name} networks that see the SWI only were used'
   return fallback, (note,)
-
-
-def _beside(
-  found: cohort.Image, classifier: Classifier | None
-) -> list[np.ndarray]:
-  """What the networks see besides the SWI."""
-  names = classifier.channels[1:] if classifier else ()
-  return [found.beside[name] for name in names]
 
 
 def columns(
@@ -237,6 +278,7 @@ def columns(
   world = image.to_world(proposed.centre).reshape(-1, 3)
   native = image.to_native_index(proposed.centre).reshape(-1, 3)
   table = {'candidate': np.arange(1, len(proposed) + 1)}
+  # + 0.0: a table with -0.0 would differ between machines.
   table |= {f'{a}_mm': world[:, n] + 0.0 for n, a in enumerate('xyz')}
   table |= {a: native[:, n] for n, a in enumerate('ijk')}
   return table | {
@@ -288,96 +330,6 @@ def software() -> dict[str, str]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[name] = importlib.metadata.version(name)
   return found
-
-
-def _empty(found_any, proposed, top):
-  """An empty result is explained, always."""
-  if found_any:
-    return
-  if not len(proposed):
-    yield (
-      'nothing dark and round was found at all; check that the image is an '
-      'SWI, not inverted and not projected'
-    )
-    return
-  yield (
-    f'no microbleed was found: {len(proposed)} dark spots were looked at, '
-    f'{int(proposed.kept.sum())} passed the gates; the {len(top)} nearest to '
-    'being found are listed with their reasons'
-  )
-
-
-def _doubts(image, mask):
-  """What hints at an image that is not what it seems to be."""
-  if not image.placed:
-    yield (
-      'the header does not say how the voxels lie in the head (qform and sform '
-      'are 0); left, right, places and mm are guesses'
-    )
-  slices = image.array.shape[swi.slice_axis(image.spacing_mm)]
-  if slices < FEWEST_SLICES:
-    yield (
-      f'there {"is" if slices == 1 else "are"} only {slices} '
-      f'slice{"" if slices == 1 else "s"}, in which veins look like '
-      'microbleeds; check that it is no projection'
-    )
-  outside = image.array[~mask]
-  bright = outside.size and np.median(outside) > np.median(image.array[mask])
-  corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
-  if bright or corners.mean() > 0.5:
-    yield (
-      'the brain mask '
-      + ('is darker than the rest' if bright else 'fills corners of the image')
-      + '; check that the image is not inverted or a crop, and the mask'
-    )
-
-
-def _check_spacing(found, spacing_mm):
-  if sorted(spacing_mm)[1] > COARSEST_MM:
-    size = ' x '.join(f'{side:g}' for side in spacing_mm)
-    raise InputError(
-      f'{found.volume.path or "image"}: voxels of {size} mm are too coarse '
-      'for microbleeds of 2 to 10 mm; check its header.'
-    )
-
-
-def _notes(found, spacing_mm, classifier, simulated):
-  """What the reader of the result has to know besides the domain check."""
-  yield from found.notes
-  if found.made == 'magnitude':
-    yield (
-      'there is no phase, so the plain magnitude was used instead of an SWI; '
-      'small microbleeds are fainter there'
-    )
-  if swi.slice_axis(spacing_mm) != 2:
-    yield (
-      'slices are not axial; the candidate stage and the networks expect '
-      'axial slices'
-    )
-  if classifier is None:
-    yield 'no networks were used; every candidate is listed as possible'
-    return
-  if classifier.simulated and not simulated:
-    yield (
-      'the networks learned from simulated scans, this scan is none; how good '
-      'they are on it is not known'
-    )
-  right = classifier.precision.get('high_precision', 1.0)
-  if right < 0.5:
-    yield (
-      f'"definite" was right for {right:.0%} only in the training of these '
-      'networks, out of fold; they cannot tell microbleeds from mimics'
-    )
-
-
-def _known(scan, classifier):
-  """A simulated scan that the networks learned from is no test of them."""
-  person = persons.person_of(scan.subject, scan.sidecar)
-  if classifier is not None and person in classifier.persons:
-    yield (
-      f'the networks learned from this simulated person ({person}); they are '
-      'better here than on others'
-    )
 
 
 def _number(value: Any) -> float | None:

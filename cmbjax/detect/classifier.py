@@ -9,26 +9,22 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmbjax import files, plugins, sealed
+from cmbjax import files, plugins
 from cmbjax.candidates import stages
 from cmbjax.data.channels import CHANNELS, ONLY_SWI, in_order
-from cmbjax.errors import InputError, shown
+from cmbjax.detect import points
+from cmbjax.errors import InputError
 from cmbjax.weights import catalogue
 
 if TYPE_CHECKING:  # JAX is needed for the arrays alone
   from cmbjax.training.replicas import Replica
 
 BATCH = 64  # one shape for every scan, so one compiled program
-POINTS_FILE = 'operating_points.json'
-POINTS = ('high_sensitivity', 'balanced', 'high_precision')
-PAPER_THRESHOLD = 0.1  # Chen et al., ISMRM 2019 #0671
-DEFINITE = 0.5  # where nothing was measured out of fold
 _ROUNDING = 1e-3  # of half precision, beyond 0..1
 
 
@@ -129,9 +125,11 @@ class Classifier:
         f'patches: have shape {shape}; give (N, 24, 24, 12) or (N, 16, 16, 8), '
         'and (..., C) behind it for several channels.'
       )
-    patches = self._checked(augment.with_channels(patches)).astype(np.float16)
+    patches = self._checked(augment.with_channels(patches))
+    patches = patches.astype(np.float16)  # data sets are stored in it
     if shape[1:4] == augment.PATCH:
       patches = augment.centre_crop(patches)
+    # One after the other, as all eight at once take eight times the memory.
     images = augment.mirrored(patches) if self.mirrored else [patches]
     rows = [self._run(image, likelihood=True) for image in images]
     return np.mean(rows, axis=0, dtype=np.float64)
@@ -144,6 +142,7 @@ class Classifier:
         f'{len(self.channels)} ({" + ".join(self.channels)}).'
       )
     low, high = patches.min(initial=0), patches.max(initial=0)
+    # Not `low < ...`: NaN has to be refused too.
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
       raise InputError(
         f'patches: hold {low:g} to {high:g}, networks take 0 to 1; '
@@ -158,6 +157,7 @@ class Classifier:
     out = np.zeros((len(self.table), len(patches)), np.float32)
     if not len(patches):
       return out
+    # Rows are independent, so what the last batch is filled with is cut off.
     padded = np.pad(patches, ((0, -len(patches) % BATCH), *beside), mode='edge')
     for r in range(len(self.table)):
       mine, parts = self.row(r), np.split(padded, len(padded) // BATCH)
@@ -177,30 +177,48 @@ class Classifier:
     Raises:
       InputError: the weights do not have it.
     """
-    return _threshold(self.points, point)
+    if point not in self.points:
+      raise InputError(
+        f'--operating-point: found {point!r}, these weights have '
+        f'{", ".join(self.points)}; choose one of them or give --threshold.'
+      )
+    return self.points[point]
 
 
 def load(folder: str | os.PathLike | None) -> Classifier:
   """Reads the weights of one strategy.
 
   Args:
-    folder: the name of weights that came with the package, such as 'robust';
+    folder: the name of weights of the package, such as 'robust';
       the folder `models/NAME` of a finished run; None: the package's default.
 
   Raises:
     NoInputError: there are none.
     InputError: they are damaged.
   """
+  from cmbjax.training import checkpoint
+
+  known = described(folder)  # first: it says what is missing
+  weights = checkpoint.load_weights(catalogue.resolve(folder))
+  return dataclasses.replace(known, variables=weights._asdict())
+
+
+def described(folder: str | os.PathLike | None) -> Classifier:
+  """As `load`, without reading the arrays: `variables` is empty.
+
+  Raises:
+    NoInputError, InputError: as `load`.
+  """
   from cmbjax.training import checkpoint, replicas
 
   folder = catalogue.resolve(folder)
   record = checkpoint.read_record(folder)
-  known = _known(folder, record)
+  known = points.read(folder, record)
   return Classifier(
     name=str(record.get('strategy', folder.name)),
     model=record['model'],
     patches=record.get('patches', 'native'),
-    variables=checkpoint.load_weights(folder)._asdict(),
+    variables={},
     table=replicas.from_record(record['replicas']),
     points={name: float(p['threshold']) for name, p in known['points'].items()},
     rules={name: str(p['rule']) for name, p in known['points'].items()},
@@ -216,33 +234,9 @@ def load(folder: str | os.PathLike | None) -> Classifier:
     persons=frozenset(p for p in record.get('persons', ()) if '@' in p),
     channels=_channels(folder, record),
     mirrored=known['mirrored'],
-    candidates=_candidates(folder, record),
+    candidates=record.get('candidates', stages.DEFAULT),
     candidates_code=record.get('candidates_code'),
   )
-
-
-def channels_of(folder: str | os.PathLike | None) -> tuple[str, ...]:
-  """`Classifier.channels` without reading the arrays.
-
-  Raises:
-    NoInputError, InputError: as `load`.
-  """
-  from cmbjax.training import checkpoint
-
-  folder = catalogue.resolve(folder)
-  return _channels(folder, checkpoint.read_record(folder))
-
-
-def candidates_of(folder: str | os.PathLike | None) -> str:
-  """`Classifier.candidates` without reading the arrays.
-
-  Raises:
-    NoInputError, InputError: as `load`.
-  """
-  from cmbjax.training import checkpoint
-
-  folder = catalogue.resolve(folder)
-  return _candidates(folder, checkpoint.read_record(folder))
 
 
 def check(
@@ -262,32 +256,17 @@ def check(
   from cmbjax.training import checkpoint
 
   folder = catalogue.resolve(folder)
-  record = checkpoint.read_record(folder)
-  if plugins.is_plugin(record['model']):
-    get_model(record['model'])
-  elif record['model'] not in MODELS:
+  known = described(folder)
+  if plugins.is_plugin(known.model):
+    get_model(known.model)
+  elif known.model not in MODELS:
     raise InputError(
-      f'{folder}/weights.json: model is {record["model"]!r}, this cmbjax knows '
+      f'{folder}/weights.json: model is {known.model!r}, this cmbjax knows '
       f'{", ".join(MODELS)}; take weights of its own.'
     )
-  _channels(folder, record)
   checkpoint.check_weights(folder)
-  points = _known(folder, record)['points']
   if threshold is None:
-    _threshold(points, point)
-
-
-def fingerprint(folder: str | os.PathLike | None) -> str:
-  """`Classifier.fingerprint` without reading the arrays.
-
-  Raises:
-    NoInputError, InputError: as `load`.
-  """
-  from cmbjax.training import checkpoint
-
-  folder = catalogue.resolve(folder)
-  record = checkpoint.read_record(folder)
-  return files.digest(record['fingerprint'], _known(folder, record))
+    known.threshold(point)
 
 
 def _channels(folder: pathlib.Path, record: dict) -> tuple[str, ...]:
@@ -299,91 +278,6 @@ def _channels(folder: pathlib.Path, record: dict) -> tuple[str, ...]:
       f'{", ".join(CHANNELS)}, in this order; take weights of its own.'
     )
   return tuple(found)
-
-
-def _candidates(folder: pathlib.Path, record: dict) -> str:
-  """Weights that do not say it learned when there was one stage."""
-  found = record.get('candidates', stages.DEFAULT)
-  if not isinstance(found, str) or not found:
-    raise InputError(
-      f'{folder}/weights.json: candidates are {shown(found)!r}, must be the '
-      'name of a candidate stage; copy the folder or train again.'
-    )
-  return found
-
-
-def _threshold(points: Mapping[str, Any], point: str) -> Any:
-  if point not in points:
-    raise InputError(
-      f'--operating-point: found {point!r}, these weights have '
-      f'{", ".join(points)}; choose one of them or give --threshold.'
-    )
-  return points[point]
-
-
-def stored_points(folder: str | os.PathLike) -> dict[str, Any] | None:
-  """operating_points.json of a folder of weights; None: there is none.
-
-  Raises:
-    InputError: it is not what a study wrote.
-  """
-  from cmbjax.training import packed
-
-  path = pathlib.Path(folder) / POINTS_FILE
-  if not path.is_file():
-    return None
-  found = files.read_object(path)
-  if packed.is_packed(path.parent):  # SHA256SUMS has it
-    packed.check(path.parent)
-  elif sealed.SEAL in found or found.get('version') not in (None, 1):
-    return sealed.read_json(path)
-  else:
-    _note_unsealed(path)
-  return {name: found[name] for name in found if name != sealed.SEAL}
-
-
-@functools.cache
-def _note_unsealed(path: pathlib.Path) -> None:
-  print(
-    f'note: {path}: has no digest (an older cmbjax wrote it), so a change of '
-    'it may go unnoticed.',
-    file=sys.stderr,
-  )
-
-
-def _known(folder: pathlib.Path, record: dict) -> dict:
-  """What operating_points.json says; the paper's rule where it is missing."""
-  path = folder / POINTS_FILE
-  found = stored_points(folder)
-  if found is None:
-    rule = 'threshold of the weights; nothing was measured out of fold'
-    low = float(record.get('threshold', PAPER_THRESHOLD))
-    return {
-      'points': {
-        'high_sensitivity': {'threshold': low, 'rule': rule},
-        'high_precision': {'threshold': max(low, DEFINITE), 'rule': rule},
-      },
-      'calibration': {'kind': 'none'},
-      'domain': {},
-      'mirrored': False,
-    }
-  try:
-    known = {key: dict(found[key]) for key in ('points', 'calibration')}
-    known['domain'] = dict(found.get('domain') or {})
-    known['mirrored'] = found.get('mirrored', False)
-    if not isinstance(known['mirrored'], bool):
-      raise ValueError(f'mirrored is {known["mirrored"]!r}')
-    for point in known['points'].values():
-      if not 0 <= float(point['threshold']) <= 1 or 'rule' not in point:
-        raise ValueError(point)
-    if 'high_precision' not in known['points']:
-      raise ValueError('high_precision is missing')
-  except (TypeError, KeyError, ValueError) as error:
-    raise InputError(
-      f'{path}: is not what a study writes ({error}); copy the folder again or '
-      'run the study again.'
-    ) from error
-  return known
 
 
 def _row(tree: Any, r: int) -> Any:

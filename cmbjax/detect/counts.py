@@ -40,7 +40,7 @@ def count(lesions: Sequence[Lesion], *, classified: bool) -> dict[str, Any]:
   tally['by_location'] = {n: dict(nobody) for n in LOCATIONS} | (
     tally['by_location']
   )
-  if not classified:
+  if not classified:  # a grade of candidates would look like a diagnosis
     tally |= dict.fromkeys(_GRADES)
   return tally | {
     'counted': len(mine),

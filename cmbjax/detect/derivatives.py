@@ -1,23 +1,20 @@
 """The result of a scan to BIDS derivatives, on the scan's own grid.
 
-Rule: a scan is done when its record in logs/ says so; the record is written
-last and names every file, so a half written scan is never taken for a result.
+Rule: a file says how its numbers came about, and that they are for research.
 """
 
+import csv
 import dataclasses
-import os
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import cmbjax
-from cmbjax import files, sealed
+from cmbjax import files
 from cmbjax.detect.chain import Analysis
-from cmbjax.detect.counts import LOCATIONS
-from cmbjax.detect.result import DEFINITE, POSSIBLE, Lesion, ScanResult
+from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 
@@ -34,7 +31,7 @@ DESCRIPTION = 'dataset_description.json'
 NAME = 'Cerebral microbleeds found by cmbjax (research use only)'
 RECONSTRUCTED = 'reconstructed'  # what Protocol.made says of such an SWI
 JUDGED = '_space-orig_desc-judged_swi.nii.gz'
-_WHITE = 4095
+_WHITE = 4095  # 12 bits, as scanners write; viewers window it well
 
 COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
   'x': 'Centre of mass, mm, RAS world',
@@ -135,6 +132,7 @@ def write_scan(
     rows = [dict(zip(names, line)) for line in lines]
     files.write_text(written[-1], tsv(names, rows))
   if result.protocol['made'] == RECONSTRUCTED:
+    # Nobody could look at it otherwise: the input holds its parts only.
     written += _judged(out, analysis)
   if steps:
     written += _steps(out, analysis)
@@ -145,221 +143,42 @@ def write_scan(
   return written
 
 
-def write_record(
-  out: pathlib.Path,
-  result: ScanResult,
-  mark: str,
-  written: Sequence,
-  *,
-  scan: bids.ScanFiles,
-) -> dict[str, Any]:
-  """logs/NAME.json, which makes a scan count as done; what it says.
+class ListedLesion(NamedTuple):
+  """A row of *_dseg.tsv, as far as other programs of ours need it."""
 
-  Args:
-    out: the folder of results.
-    result: of the scan.
-    mark: of its inputs and settings.
-    written: the files of the result.
-    scan: its input, of which the record says where it lies, seen from `out`,
-      so that a review finds what was judged.
+  index: int  # value in the label image
+  id: str
+  status: str
+  likelihood: float | None
+  region: str
+  counted: bool = True
+
+
+def read_lesions(path: pathlib.Path) -> list[ListedLesion]:
+  """The rows of a *_dseg.tsv.
+
+  Raises:
+    InputError: it is not there, or is not such a table.
   """
-  _remove_stale(out, result.name, written)
-  record = {
-    'mark': mark,
-    'files': [str(path.relative_to(out)) for path in written],
-    'sums': {str(p.relative_to(out)): sealed.sha256(p) for p in written},
-    'images': _images(out, scan, written),
-    'row': group_row(result),
-    'warnings': list(result.warnings),
-    'top_rejected': [dict(row) for row in result.top_rejected],
-    'seconds': dict(result.seconds),
-    'software': dict(result.software),
-  }
-  sealed.write_json(_record_path(out, result.name), record)
-  return record
-
-
-def _former(out: pathlib.Path, name: str) -> list[str]:
-  """What the last finished run wrote of a scan."""
-  record = _read(_record_path(out, name))
-  found = record.get('files', record.get('former', []))
-  return [path for path in found if isinstance(path, str)]
-
-
-def _remove_stale(out: pathlib.Path, name: str, written: Sequence) -> None:
-  """A page or a table of an earlier result does not outlive it."""
-  root = out.resolve()
-  for path in (root / former for former in _former(out, name)):
-    is_ours = path.name.startswith(name) and root in path.resolve().parents
-    if is_ours and path not in {each.resolve() for each in written}:
-      path.unlink(missing_ok=True)
-
-
-def _images(out, scan, written) -> dict[str, list[str]]:
-  """Sequence to its files; 'swi' is the image that was judged."""
-  judged = [path for path in written if path.name.endswith(JUDGED)]
-  known = {'swi': scan.swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
-  found = {'swi': [str(path.relative_to(out)) for path in judged]}
-  for name, some in known.items():
-    paths = some if isinstance(some, tuple) else (some,) if some else ()
-    found[name] = found.get(name) or [_seen_from(out, path) for path in paths]
-  if not found['swi']:  # no phase: the longest echo is what was judged
-    found['swi'] = found['magnitude'][-1:]
-  return found
-
-
-def _seen_from(out, path) -> str:
-  """A relative path; a link to the file itself is kept, not followed."""
-  place = path.parent.resolve() / path.name
-  return pathlib.Path(os.path.relpath(place, out.resolve())).as_posix()
-
-
-def write_failure(out: pathlib.Path, name: str, error: str) -> None:
-  """From now on the scan is not done, and the group table says why.
-
-  Args:
-    out: folder of the derivative data set.
-    name: of the scan.
-    error: the sentence.
-  """
-  row = dict.fromkeys(GROUP) | {'name': name, 'subject': name.split('_')[0]}
-  row |= {'status': 'failed', 'note': error}
-  former = _former(out, name)  # still there, until the next result
-  sealed.write_json(_record_path(out, name), {'row': row, 'former': former})
-
-
-def is_known(out: pathlib.Path, name: str) -> bool:
-  """Whether the scan was tried before."""
-  return _record_path(out, name).is_file()
-
-
-def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:
-  """The record of a scan that is done with this mark, its files present.
-
-  A file that was changed since is kept, with a word: somebody may have
-  corrected an outline in place.
-
-  Args:
-    out: folder of the derivative data set.
-    name: of the scan.
-    mark: of everything that decides its result.
-  """
-  record = _read(_record_path(out, name))
-  if record.get('mark') != mark:
-    return None
-  if not all((out / path).is_file() for path in record.get('files', ['?'])):
-    return None
-  for path, wanted in record.get('sums', {}).items():
-    if sealed.sha256(out / path) != wanted:
-      _say(
-        f'{out / path}: is not as it was written; it is kept, --overwrite '
-        'makes it again.'
+  if not path.is_file():
+    raise InputError(f'{path}: not found; run `cmbjax detect` again.')
+  lines = files.read_text(path).splitlines()
+  try:
+    return [
+      ListedLesion(
+        int(row['index']),
+        row['name'],
+        row['status'],
+        None if row['likelihood'] == 'n/a' else float(row['likelihood']),
+        row['region'],
+        row['counted'] == 'true',
       )
-  return record
-
-
-def records(out: pathlib.Path) -> list[dict[str, Any]]:
-  """The records of all scans that were tried, sorted by name."""
-  found = []
-  for path in sorted((out / 'logs').glob('sub-*.json')):
-    record = _read(path)
-    if 'row' in record:
-      found.append(record)
-    else:
-      _say(f'{path}: is damaged, so its scan is left out; do the scan again.')
-  return found
-
-
-def _say(text: str) -> None:
-  print(f'note: {text}', file=sys.stderr, flush=True)
-
-
-GROUP = (
-  'name',
-  'subject',
-  'session',
-  'status',
-  'definite',
-  'possible',
-  'counted',
-  'too_large',
-  'rejected',
-  'candidates',
-  'volume_mm3',
-  *(f'{place}_{kind}' for place in LOCATIONS for kind in (DEFINITE, POSSIBLE)),
-  'grade',
-  'grade_with_possible',
-  'aria_h',
-  'aria_h_with_possible',
-  'pattern',
-  'strictly_lobar',
-  'field_t',
-  'echo_time_s',
-  'spacing_mm',
-  'operating_point',
-  'threshold',
-  'num_warnings',
-  'simulated',
-  'seconds',
-  'page',
-  'note',
-)
-
-
-def group_row(result: ScanResult) -> dict[str, Any]:
-  """One scan as a row of the group table, JSON types only."""
-  tally, protocol = result.counts, result.protocol
-  places = {
-    f'{place}_{kind}': tally['by_location'][place][kind]
-    for place in LOCATIONS
-    for kind in (DEFINITE, POSSIBLE)
-  }
-  same = {key: tally[key] for key in GROUP if key in tally}
-  row = {
-    'name': result.name,
-    'subject': result.subject,
-    'session': result.session,
-    'status': 'done',
-    **same,
-    **places,
-    'field_t': protocol['field_t'],
-    'echo_time_s': protocol['echo_time_s'],
-    'spacing_mm': list(result.spacing_mm),
-    'operating_point': result.operating_point['name'],
-    'threshold': result.operating_point['threshold'],
-    'num_warnings': len(result.warnings),
-    'simulated': result.simulated,
-    'seconds': round(sum(result.seconds.values()), 2),
-    'page': f'{result.name}.html',
-    'note': '',
-  }
-  return {name: row[name] for name in GROUP}
-
-
-def write_group(out: pathlib.Path, *, page: bool = True) -> pathlib.Path:
-  """group_cmb.tsv of every scan that was tried, and the group page."""
-  found = records(out)
-  path = out / 'group_cmb.tsv'
-  files.write_text(path, tsv(GROUP, [record['row'] for record in found]))
-  if page:
-    from cmbjax.report import scan_page
-
-    scan_page.write_group([_page_row(out, record) for record in found], out)
-  else:
-    (out / 'group.html').unlink(missing_ok=True)  # it tells other numbers
-  return path
-
-
-def _page_row(out: pathlib.Path, record: Mapping[str, Any]) -> dict[str, Any]:
-  """A record as the group page takes it."""
-  row = dict(record['row'])
-  if row['status'] == 'failed':
-    return {'name': row['name'], 'error': row['note']}
-  for place in LOCATIONS:
-    row[place] = row[f'{place}_{DEFINITE}'] + row[f'{place}_{POSSIBLE}']
-  if not (out / row['page']).is_file():
-    row['page'] = None
-  return row | {'warnings': record['warnings']}
+      for row in csv.DictReader(lines, delimiter='\t')
+    ]
+  except (KeyError, TypeError, ValueError, csv.Error) as error:
+    raise InputError(
+      f'{path}: is not a table of `cmbjax detect` ({error!r}).'
+    ) from error
 
 
 def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -373,6 +192,7 @@ def _cell(value: Any) -> str:
   if isinstance(value, bool | np.bool_):
     return 'true' if value else 'false'
   if isinstance(value, float | np.floating):
+    # 7 digits: all of a float32, so that tables of two machines are equal.
     return f'{value:.7g}' if np.isfinite(value) else 'n/a'
   if value is None or value == '':
     return 'n/a'
@@ -495,16 +315,3 @@ def _anat(out: pathlib.Path, result: ScanResult) -> pathlib.Path:
 
 def _with(stem: pathlib.Path, extension: str) -> pathlib.Path:
   return stem.with_name(stem.name + extension)
-
-
-def _record_path(out: pathlib.Path, name: str) -> pathlib.Path:
-  return out / 'logs' / f'{name}.json'
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  """A record as it was written, {} where it is not; older ones as they are."""
-  try:
-    found = files.read_object(path)
-    return sealed.read_json(path) if sealed.SEAL in found else found
-  except files.InputError:
-    return {}

@@ -11,164 +11,14 @@ import shutil
 import sys
 import tempfile
 
+from cmbjax.detect.detect_options import add_arguments
+from cmbjax.errors import InputError, NoInputError
 from cmbjax.weights import catalogue
 
-EPILOG = """
-IN is one SWI (.nii, .nii.gz), one magnitude with --phase, a folder of NIfTI
-files, a BIDS data set or a DICOM folder. OUT becomes a BIDS derivative:
+__all__ = ['add_arguments', 'run']
 
-  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.nii.gz   one label per lesion
-  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.tsv      its measures
-  OUT/sub-01/anat/sub-01_space-orig_seg-cmb_dseg.json     counts, warnings
-  OUT/sub-01.html  OUT/group_cmb.tsv  OUT/logs/
-
-examples:
-  cmbjax detect sub-01_swi.nii.gz out
-  cmbjax detect scans out --weights runs/mine/models/NAME
-  cmbjax detect mag.nii.gz out --phase phase.nii.gz
-  cmbjax detect BIDS BIDS/derivatives/cmbjax participant --jobs 4
-
-exit code: 0 all done, 1 some scans failed (the others are kept), 2 wrong use,
-3 nothing to do, 130 interrupted. Research use only.
-"""
-LEVELS = ('participant', 'group')
 SHOWN = 3  # scans, up to which warnings are printed in full
 LISTED = 12  # names of subjects that are left out
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Options of the verb, named as fMRIPrep names them where it has them."""
-  parser.formatter_class = argparse.RawDescriptionHelpFormatter
-  parser.epilog = EPILOG
-  parser.add_argument('input', metavar='IN', help='scan or scans, see below')
-  parser.add_argument('out', metavar='OUT', help='folder for the results')
-  parser.add_argument(
-    'level',
-    nargs='?',
-    choices=LEVELS,
-    default='participant',
-    help='participant: scans and group table; group: only the group table',
-  )
-  _add_selection(parser.add_argument_group('which scans'))
-  _add_method(parser.add_argument_group('method'))
-  _add_output(parser.add_argument_group('output'))
-  _add_running(parser.add_argument_group('running'))
-
-
-def _add_selection(group) -> None:
-  group.add_argument(
-    '--participant-label',
-    nargs='+',
-    default=[],
-    metavar='ID',
-    help="subjects to do, with or without 'sub-'; default: all",
-  )
-  group.add_argument(
-    '--session-label', nargs='+', default=[], metavar='ID', help='sessions'
-  )
-  group.add_argument(
-    '--swi-pattern',
-    metavar='PATTERN',
-    help="name of the SWI in a BIDS data set, for example '*_acq-hr_swi.nii*'",
-  )
-  group.add_argument(
-    '--series',
-    nargs='+',
-    type=int,
-    default=[],
-    metavar='N',
-    help='numbers of the DICOM series to use, where several fit',
-  )
-  group.add_argument(
-    '--phase',
-    nargs='+',
-    default=[],
-    metavar='FILE',
-    help='phase of IN, which is then a magnitude; the SWI is made from both',
-  )
-  group.add_argument(
-    '--mask', metavar='FILE', help='brain mask of the one scan; default: made'
-  )
-
-
-def _add_method(group) -> None:
-  group.add_argument(
-    '--weights',
-    metavar='W',
-    help=f'bundled weights ({", ".join(catalogue.NAMES)}); a folder '
-    'models/NAME of a finished study; or none: candidates and outlines '
-    f'only; default: {catalogue.DEFAULT}',
-  )
-  group.add_argument(
-    '--operating-point',
-    choices=('high_sensitivity', 'balanced', 'high_precision'),
-    default='high_sensitivity',
-    help='from where on a candidate is a possible microbleed; definite ones '
-    'are always above high_precision; default: high_sensitivity',
-  )
-  group.add_argument(
-    '--threshold',
-    type=float,
-    metavar='P',
-    help='a likelihood instead of an operating point, 0 to 1',
-  )
-  group.add_argument(
-    '--candidates',
-    '--generator',
-    metavar='STAGE',
-    help="how candidates are found: 'frst' (radial symmetry), 'hessian', or a "
-    "function of your own as 'module:function'; default: as those that the "
-    'networks learned from',
-  )
-  group.add_argument(
-    '--atlas',
-    metavar='FILE',
-    help='label image in MNI space with a .tsv of names beside it (index, '
-    'name, location), instead of the own region map',
-  )
-  group.add_argument(
-    '--no-regions', action='store_true', help='do not name regions (faster)'
-  )
-
-
-def _add_output(group) -> None:
-  group.add_argument(
-    '--write-candidates',
-    action='store_true',
-    help='also *_desc-candidates.tsv: all candidates, with the reason why '
-    'each dropped one was dropped, and their features',
-  )
-  group.add_argument(
-    '--write-steps',
-    action='store_true',
-    help='also the scaled SWI, radial symmetry map, brain mask and regions',
-  )
-  group.add_argument(
-    '--dicom-seg',
-    action='store_true',
-    help='for a DICOM folder: also OUT/sourcedata/dicom_seg/NAME.dcm, which '
-    'carries the name of the patient as its images do',
-  )
-  group.add_argument('--no-report', action='store_true', help='no HTML pages')
-
-
-def _add_running(group) -> None:
-  group.add_argument(
-    '--jobs',
-    type=int,
-    metavar='N',
-    help='processes, each up to 2 GB; default: by cores and memory',
-  )
-  group.add_argument(
-    '--overwrite',
-    action='store_true',
-    help='do again what is done; without it only what is new or changed',
-  )
-  group.add_argument(
-    '--dry-run',
-    action='store_true',
-    help='say what would be done, and write nothing',
-  )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -177,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
   Raises:
     InputError, NoInputError: options or input that cannot be used.
   """
-  from cmbjax.detect import derivatives
+  from cmbjax.detect import derivatives, records
 
   out = pathlib.Path(args.out)
   _check(args, out)
@@ -188,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
   if found.kind == 'dicom':  # the folder may be called by the patient's name
     args.input = str(out / 'sourcedata')
   elif args.dicom_seg:
-    _no_dicom(source)
+    raise InputError(
+      f'--dicom-seg: {source} is no DICOM folder; a segmentation refers to the '
+      'DICOM images that it was made on.'
+    )
   settings = _settings(args, out)
   _tell_left_out(found.left_out)
   todo, ready, broken = _plan(found, settings, overwrite=args.overwrite)
@@ -198,21 +51,12 @@ def run(args: argparse.Namespace) -> int:
   failed = _work(args, settings, todo, ready, broken)
   if args.dicom_seg:
     failed += _segmentations(out, found.scans, source)
-  path = derivatives.write_group(out, page=settings.page)
+  path = records.write_group(out, page=settings.page)
   _summary(len(todo) + len(broken), len(ready), failed)
   print(path)
   if failed and found.kind == 'file':
     return 2  # the one file that was named cannot be used
   return 1 if failed else 0
-
-
-def _no_dicom(source):
-  from cmbjax.errors import InputError
-
-  raise InputError(
-    f'--dicom-seg: {source} is no DICOM folder; a segmentation refers to the '
-    'DICOM images that it was made on.'
-  )
 
 
 def _segmentations(out, scans, source) -> int:
@@ -226,8 +70,6 @@ def _segmentations(out, scans, source) -> int:
 
 
 def _check(args, out):
-  from cmbjax.errors import InputError
-
   if args.threshold is not None and not 0 <= args.threshold < 1:
     raise InputError(
       f'--threshold: found {args.threshold:g}; give a likelihood from 0 to '
@@ -248,7 +90,6 @@ def _check(args, out):
 def _check_place(source, out):
   """Results do not go among the scans, nor into somebody else's data set."""
   from cmbjax.detect import derivatives
-  from cmbjax.errors import InputError
 
   place, scans = out.resolve(), source.resolve()
   inside = place.is_relative_to(scans) and place.relative_to(scans).parts
@@ -265,7 +106,7 @@ def _find(args, out):
   from cmbjax.detect import inputs
 
   work = out / 'sourcedata'
-  found = inputs.find(
+  return inputs.find(
     pathlib.Path(args.input),
     phase=[pathlib.Path(p) for p in args.phase],
     mask=pathlib.Path(args.mask) if args.mask else None,
@@ -275,7 +116,6 @@ def _find(args, out):
     work=_scratch(work) if args.dry_run else work,
     series=args.series,
   )
-  return found
 
 
 def _scratch(work) -> pathlib.Path:
@@ -283,6 +123,7 @@ def _scratch(work) -> pathlib.Path:
   from cmbjax.imaging import dicom
 
   scratch = pathlib.Path(tempfile.mkdtemp(prefix='cmbjax-'))
+  # At the end: its files are read until then.
   atexit.register(shutil.rmtree, scratch, ignore_errors=True)
   if (work / dicom.KEY_FILE).is_file():
     shutil.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
@@ -295,23 +136,23 @@ def _settings(args, out):
   classify = (args.weights or '').lower() != 'none'
   weights = catalogue.resolve(args.weights or None) if classify else None
   fallback = None
+  # Who names weights wants those: a scan without a channel is an error then.
   if classify and not args.weights:
     fallback = catalogue.folder(catalogue.SWI_ONLY)
   atlas = pathlib.Path(args.atlas) if args.atlas else None
   if atlas is not None:  # a wrong one ends here, not in every scan
     places.load(atlas)
-  options = chain.Options(
+  options = chain.DetectOptions(
     operating_point=args.operating_point,
     threshold=args.threshold if classify else None,
     candidates=args.candidates,
     regions=not args.no_regions,
     atlas=atlas,
   )
-  _check_stage(args.candidates, [weights, fallback] if classify else [])
-  if classify:  # wrong weights end here, not in every scan
-    classifier.check(weights, args.operating_point, args.threshold)
-  if fallback not in (None, weights):
-    classifier.check(fallback, args.operating_point, args.threshold)
+  folders = list(dict.fromkeys(filter(None, (weights, fallback))))
+  _check_stage(args.candidates, folders)
+  for folder in folders:  # wrong weights end here, not in every scan
+    classifier.check(folder, args.operating_point, args.threshold)
   return batch.Settings(
     out=out,
     weights=weights,
@@ -332,19 +173,18 @@ def _check_stage(wanted, folders):
   if wanted is not None:
     stages.find(wanted, key='--candidates')
     return
-  for folder in filter(None, folders):
+  for folder in folders:
     key = f'{folder}/weights.json: candidates'
-    stages.find(classifier.candidates_of(folder), key=key)
+    stages.find(classifier.described(folder).candidates, key=key)
 
 
 def _plan(found, settings, *, overwrite):
   """(scans to do, records of those done, [(name, why)] of broken ones)."""
-  from cmbjax.detect import batch, derivatives
-  from cmbjax.errors import InputError
+  from cmbjax.detect import batch, records
 
   todo, ready, broken = [], [], list(found.broken)
   for scan in found.scans:
-    if overwrite or not derivatives.is_known(settings.out, scan.name):
+    if overwrite or not records.is_known(settings.out, scan.name):
       todo.append(scan)  # nothing to compare with, so nothing to read yet
       continue
     try:
@@ -352,7 +192,7 @@ def _plan(found, settings, *, overwrite):
     except InputError as error:
       broken.append((scan.name, str(error)))
       continue
-    record = derivatives.done(settings.out, scan.name, mark)
+    record = records.done(settings.out, scan.name, mark)
     if record is None:
       todo.append(scan)
     else:
@@ -384,7 +224,7 @@ def _tell_left_out(names):
 
 def _work(args, settings, todo, ready, broken) -> int:
   """Does it, with progress and a log; the number of failures."""
-  from cmbjax.detect import batch, derivatives
+  from cmbjax.detect import batch, records
   from cmbjax.progress import Progress
 
   log = batch.Log(settings.out)
@@ -400,7 +240,7 @@ def _work(args, settings, todo, ready, broken) -> int:
   failed = []
   for name, why in broken:
     failed.append(name)
-    derivatives.write_failure(settings.out, name, why)
+    records.write_failure(settings.out, name, why)
     _say(f'{name}: failed: {why}')
     log.add('failed', name=name, error=why)
   total = len(todo) + len(ready)
@@ -417,7 +257,7 @@ def _work(args, settings, todo, ready, broken) -> int:
           if total <= SHOWN:
             _tell_warnings(end)
           log.add('done', name=end.name, **end.record)
-  except BaseException as error:
+  except BaseException as error:  # Ctrl-C too is in the log
     log.add('stopped', error=type(error).__name__)
     raise
   log.add('end', failed=failed)
@@ -449,12 +289,11 @@ def _summary(tried, skipped, failed):
 
 
 def _group(out, *, page):
-  from cmbjax.detect import derivatives
-  from cmbjax.errors import NoInputError
+  from cmbjax.detect import records
 
-  if not derivatives.records(out):
+  if not records.records(out):
     raise NoInputError(f'{out}: holds no finished scan; run participant first.')
-  print(derivatives.write_group(out, page=page))
+  print(records.write_group(out, page=page))
   return 0
 
 

@@ -5,7 +5,6 @@ The file belongs to the patient of its source images and names them, as DICOM
 must; keep it with the images.
 """
 
-import csv
 import os
 import pathlib
 import warnings
@@ -16,9 +15,9 @@ import numpy as np
 
 import cmbjax
 from cmbjax import files
-from cmbjax.detect.result import Lesion
+from cmbjax.detect.derivatives import ListedLesion, read_lesions
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, dicom, dicom_series, volume
+from cmbjax.imaging import bids, dicom, volume
 
 if TYPE_CHECKING:
   import pydicom
@@ -38,34 +37,20 @@ class _Frame(NamedTuple):
   labels: np.ndarray  # [rows, columns]
 
 
-class Segment(NamedTuple):
-  """What is said of a lesion; `Lesion` has the same fields."""
-
-  index: int  # value in the label image
-  id: str
-  status: str
-  likelihood: float | None
-  region: str
-
-
 def write_seg(
   labels: volume.Volume,
-  lesions: Sequence[Segment | Lesion],
-  source: str | os.PathLike | Iterable[pathlib.Path],
+  lesions: Sequence[ListedLesion],
+  source: Sequence[pathlib.Path],
   path: str | os.PathLike,
-  *,
-  simulated: bool = False,
 ) -> pathlib.Path | None:
   """Writes one segment per lesion.
 
   Args:
     labels: [X, Y, Z] integers; values are indices of lesions, 0 is none.
     lesions: those with a segment, in the order of their numbers.
-    source: the DICOM files that the scan was converted from (as
-      `imaging.dicom.source_files` gives them), or their folder, in which the
-      series on the very grid of the labels is looked for.
+    source: the DICOM files that the scan was converted from, as
+      `imaging.dicom.source_files` gives them.
     path: the `.dcm` to write, whole or not at all.
-    simulated: say so in its names.
 
   Returns:
     `path`; None when there is no lesion, because a segmentation without a
@@ -74,7 +59,7 @@ def write_seg(
   Raises:
     NoInputError: no image, or none on the grid of the labels; enhanced
       multi-frame images are not used.
-    InputError: packages missing, or images of several people that all fit.
+    InputError: packages missing.
   """
   if not lesions:
     return None
@@ -82,11 +67,19 @@ def write_seg(
     import highdicom  # noqa: F401
   except ImportError as error:
     raise InputError(f'{path}: {MISSING}') from error
-  frames = _frames(labels, source)
+  frames = _fitting(labels, source)
+  if not frames:
+    shape = 'x'.join(map(str, labels.array.shape))
+    where = source[0].parent if source else 'source'
+    raise NoInputError(
+      f'{where}: no series of classic images (one file per slice) lies on the '
+      f'grid of {labels.path or "the labels"} ({shape}); give the DICOM '
+      'series that it was converted from.'
+    )
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # remarks on the scanner's own headers
     top = int(labels.array.max())
-    made = _segmentation(top, lesions, frames, simulated=simulated)
+    made = _segmentation(top, lesions, frames)
     with files.whole(path) as temporary:
       made.save_as(temporary)
   return pathlib.Path(path)
@@ -119,28 +112,15 @@ def write_all(
       target.unlink(missing_ok=True)
       source = dicom.source_files(folder, out / 'sourcedata', scan)
       labels = volume.load(f'{stem}.nii.gz')
-      write_seg(labels, _read_table(f'{stem}.tsv'), source, target)
+      write_seg(
+        labels, read_lesions(pathlib.Path(f'{stem}.tsv')), source, target
+      )
     except InputError as error:
       failed[scan.name] = str(error)
   return failed
 
 
-def _read_table(path) -> list[Segment]:
-  text = pathlib.Path(path).read_text(encoding='utf-8')
-  rows = csv.DictReader(text.splitlines(), delimiter='\t')
-  return [
-    Segment(
-      int(row['index']),
-      row['name'],
-      row['status'],
-      None if row['likelihood'] == 'n/a' else float(row['likelihood']),
-      row['region'],
-    )
-    for row in rows
-  ]
-
-
-def _segmentation(top, lesions, frames: Sequence[_Frame], *, simulated):
+def _segmentation(top, lesions, frames: Sequence[_Frame]):
   import highdicom as hd
   from pydicom.uid import generate_uid
 
@@ -159,6 +139,7 @@ def _segmentation(top, lesions, frames: Sequence[_Frame], *, simulated):
       _segment(number, lesion, seed) for number, lesion in enumerate(lesions, 1)
     ],
     series_instance_uid=generate_uid(entropy_srcs=[*seed, 'series']),
+    # Far from the numbers that scanners give.
     series_number=9000 + int(first.get('SeriesNumber') or 0) % 900,
     sop_instance_uid=generate_uid(),
     instance_number=1,
@@ -167,8 +148,8 @@ def _segmentation(top, lesions, frames: Sequence[_Frame], *, simulated):
     software_versions=cmbjax.__version__,
     device_serial_number='0',
     content_label='MICROBLEEDS',
-    content_description='Simulated scan' if simulated else about,
-    series_description=f'Simulated: {about}' if simulated else about,
+    content_description=about,
+    series_description=about,
     omit_empty_frames=True,
   )
 
@@ -189,59 +170,15 @@ def _segment(number, lesion, seed):
       version=cmbjax.__version__,
       family=codes.DCM.ArtificialIntelligence,
     ),
+    # Written again, the lesion is still the same one for an archive.
     tracking_uid=generate_uid(entropy_srcs=[*seed, lesion.id]),
     tracking_id=lesion.id,
     anatomic_regions=[codes.SCT.Brain],
   )
   shown = '' if lesion.likelihood is None else f' {lesion.likelihood:.2f}'
+  # 64 characters is all that DICOM allows here.
   made.SegmentDescription = f'{lesion.status}{shown}, {lesion.region}'[:64]
   return made
-
-
-def _frames(labels: volume.Volume, source) -> list[_Frame]:
-  """The source images in the order of their place, each place once.
-
-  Raises:
-    NoInputError, InputError: see `write_seg`.
-  """
-  if isinstance(source, str | os.PathLike):
-    groups = _groups(pathlib.Path(source))
-    where = source
-  else:
-    paths = list(source)
-    groups, where = [paths], paths[0].parent if paths else 'source'
-  found = [fits for paths in groups if (fits := _fitting(labels, paths))]
-  if not found:
-    shape = 'x'.join(map(str, labels.array.shape))
-    raise NoInputError(
-      f'{where}: no series of classic images (one file per slice) lies on the '
-      f'grid of {labels.path or "the labels"} ({shape}); give the DICOM '
-      'series that it was converted from.'
-    )
-  people = {_person(fits[0].image) for fits in found}
-  if len(people) > 1:
-    raise InputError(
-      f'{where}: series of {len(people)} people lie on the grid of '
-      f'{labels.path or "the labels"}; give the folder of one of them.'
-    )
-  return found[0]
-
-
-def _groups(folder) -> list[list[pathlib.Path]]:
-  """Files of each series and kind of image; a finished SWI goes first."""
-  order = ('swi', 'magnitude', 'phase')
-  found = []
-  for series in dicom_series.read_folder(folder)[0]:
-    kinds: dict[str, list[pathlib.Path]] = {}
-    for header in series.headers:
-      kind = dicom_series.kind_of(header.types, header.description)
-      kinds.setdefault(kind, []).append(header.path)
-    found += [(order.index(k), p) for k, p in kinds.items() if k in order]
-  return [paths for _, paths in sorted(found, key=lambda pair: pair[0])]
-
-
-def _person(image) -> tuple[str, str]:
-  return str(image.get('PatientID')), str(image.get('PatientName'))
 
 
 def _fitting(labels, paths) -> list[_Frame]:
@@ -255,7 +192,7 @@ def _fitting(labels, paths) -> list[_Frame]:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       image = pydicom.dcmread(path, stop_before_pixels=True)
-    if int(image.get('NumberOfFrames') or 1) > 1:
+    if int(image.get('NumberOfFrames') or 1) > 1:  # places are per frame
       return []
     index = _index(image, inverse, labels.array.shape)
     if index is None:
@@ -267,7 +204,7 @@ def _fitting(labels, paths) -> list[_Frame]:
   if axis is None:
     return []
   needed = np.unique(np.nonzero(labels.array)[axis])
-  if set(needed.tolist()) - set(placed):
+  if set(needed.tolist()) - set(placed):  # a lesion would be cut
     return []
   return [placed[place] for place in sorted(placed)]
 

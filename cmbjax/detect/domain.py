@@ -21,7 +21,7 @@ _LARGEST_ML = 2200.0  # of an adult's brain and fluid
 
 TOP = 10  # rejected candidates that are listed
 
-_FEW_ML = 60.0  # a mask this small is no brain, whatever was seen
+_FEW_ML = 60.0  # a mask this small is not a brain, whatever was seen
 
 
 def ranges(scans: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def ranges(scans: Any) -> dict[str, Any]:
     JSON types; a fact that no scan has is left out.
   """
   mask_ml = np.asarray(scans.mask_ml, float)
-  mask_ml = np.where(mask_ml > 0, mask_ml, np.nan)  # patches have no brain
+  mask_ml = np.where(mask_ml > 0, mask_ml, np.nan)  # `fit` knows no brain
   columns = {
     'echo_time_s': scans.echo_time_s,
     'contrast': scans.contrast,
@@ -93,6 +93,7 @@ def top_rejected(
   seen = seen[np.argsort(-likelihood[seen], kind='stable')]
   unseen = np.flatnonzero(rejected & ~np.isfinite(likelihood))
   unseen = unseen[np.argsort(-score[unseen], kind='stable')]
+  # Where networks saw too few, gates fill up, and the other way round.
   half = max(limit - len(unseen), (limit + 1) // 2)
   chosen = [*seen[:half], *unseen][:limit]
   return tuple(

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: a scan without a result, or on another grid.
   """
-  from cmbjax.detect import against_truth
+  from cmbjax.detect import against_truth, score_tables
 
   folder = pathlib.Path(arguments.detections)
   found = against_truth.read(
@@ -68,6 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
       )
   result = against_truth.evaluate(found, method=arguments.method)
   out = pathlib.Path(arguments.out) if arguments.out else folder
-  against_truth.write(result, out)
-  sys.stdout.write(against_truth.text(result))
+  score_tables.write(result, out)
+  sys.stdout.write(score_tables.text(result))
   return 0

@@ -1,7 +1,7 @@
 """What a person points at to the scans in it.
 
 A file, a folder of NIfTI files, a BIDS data set or a DICOM folder. Rule: one
-subject whose files cannot be told apart does not stop the others.
+subject whose files cannot be distinguished does not stop the others.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids
 
 _NIFTI = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
+# 'swi' is in the names of projections and masks too.
 _NOT_A_SCAN = re.compile(
   r'(^|[_-])(m(in)?ip|mask|dseg|probseg|label|seg)([_.-]|$)', re.IGNORECASE
 )
@@ -28,7 +29,7 @@ _ABSENT = (
 _LONGEST = 160  # letters of a name; file systems end at 255, endings included
 
 
-class Found(NamedTuple):
+class FoundScans(NamedTuple):
   """The scans of an input."""
 
   kind: str  # 'file', 'folder', 'bids' or 'dicom'
@@ -47,7 +48,7 @@ def find(
   swi_pattern: str | None = None,
   work: pathlib.Path | None = None,
   series: Sequence[int] = (),
-) -> Found:
+) -> FoundScans:
   """Finds the scans of `source`.
 
   Args:
@@ -65,7 +66,7 @@ def find(
   if not source.exists():
     raise NoInputError(f'{source}: no such file or folder; check the name.')
   if source.is_file():
-    found = Found('file', (_one_file(source, phase),), ())
+    found = FoundScans('file', (_one_file(source, phase),), ())
   elif phase:
     raise InputError('--phase: goes with one magnitude file, not a folder.')
   elif any(p.is_dir() for p in source.glob('sub-*')):
@@ -76,16 +77,10 @@ def find(
     raise InputError(
       f'--series: is for a DICOM folder, and {source} is none; leave it out.'
     )
-  if found.kind == 'bids' and _is_simulated(source):
+  if found.kind == 'bids' and bids.is_simulated(source):
     found = found._replace(scans=tuple(map(_simulated, found.scans)))
   found = _keep(found, source, participants, sessions)
   return found if mask is None else _masked(found, mask)
-
-
-def _is_simulated(root):
-  path = root / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
-  return content.get('Simulated') is True
 
 
 def _simulated(scan):
@@ -154,10 +149,10 @@ def _folder(source, work, series):
   )
   if images:
     scans = _best(list(_pair(images)))
-    return Found('folder', scans, (), _lone_phases(images, scans))
-  from cmbjax.imaging import dicom
+    return FoundScans('folder', scans, (), _lone_phases(images, scans))
+  from cmbjax.imaging import dicom, dicom_series
 
-  if not dicom.is_dicom(source):
+  if not dicom_series.is_dicom(source):
     raise NoInputError(
       f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
       'data set (sub-* folders) or a DICOM folder.'
@@ -169,7 +164,7 @@ def _folder(source, work, series):
     )
   broken: dict[str, str] = {}
   scans = dicom.convert(source, work, series=series, failures=broken)
-  return Found('dicom', tuple(scans), tuple(broken.items()))
+  return FoundScans('dicom', tuple(scans), tuple(broken.items()))
 
 
 def _pair(images):
@@ -218,7 +213,7 @@ def _best(scans):
 
 def _joined(scan, signals):
   """An SWI with its magnitude and phase, where there is one pair."""
-  if len(signals) != 1:
+  if len(signals) != 1:  # which one belongs to the SWI is not known
     return scan
   (signal,) = signals
   return dataclasses.replace(
@@ -242,7 +237,7 @@ def _bids(source, participants, swi_pattern):
     without = {_subject(n) for n in empty} - {_subject(n) for n in tried}
     broken += [(name, f'{name} {_ABSENT}.') for name in sorted(without)]
     empty = [name for name in empty if _subject(name) not in without]
-  return Found('bids', tuple(scans), tuple(broken), tuple(empty))
+  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty))
 
 
 def _subject(name):
@@ -276,6 +271,7 @@ def _keep(found, source, participants, sessions):
     )
   long = tuple(scan for scan in scans if len(scan.name) > _LONGEST)
   scans = tuple(scan for scan in scans if len(scan.name) <= _LONGEST)
+  # Lower case: some file systems take sub-A and sub-a for one.
   names = [scan.name.lower() for scan in scans]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:

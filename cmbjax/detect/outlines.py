@@ -24,11 +24,12 @@ class Outlined(NamedTuple):
 
 
 def outline(
+  proposed: detector.Candidates,
+  verdicts: Verdicts,
+  *,
   unit: np.ndarray,
   image: volume.Volume,
   mask: np.ndarray,
-  proposed: detector.Candidates,
-  verdicts: Verdicts,
   gates: detector.Gates,
   threads: int | None = None,
 ) -> Outlined:
@@ -38,15 +39,16 @@ def outline(
   and are in no image.
 
   Args:
+    proposed: the candidates.
+    verdicts: what was decided on them.
     unit: [X, Y, Z] SWI in 0..1.
     image: its volume, for places.
     mask: [X, Y, Z] bool, the brain.
-    proposed: the candidates.
-    verdicts: what was decided on them.
     gates: of growing and merging.
     threads: None: one per core.
   """
   order = order_of(verdicts.likelihood, proposed.score)
+  # Lesion 1 is the most likely one, in the image and in every table.
   kept = [int(n) for n in order if proposed.kept[n]]
   found = [n for n in kept if verdicts.status[n] != REJECTED]
   drawn = segmentation.segment(
@@ -56,7 +58,8 @@ def outline(
   boxes = ndimage.find_objects(drawn.labels, max_label=len(found))
   lesions, owner = [], [''] * len(proposed)
   for row, n in enumerate(found):
-    lesion = _drawn(row, n, drawn, boxes[row], image, proposed, verdicts)
+    judged = _judged(n, proposed, verdicts)
+    lesion = _drawn(row, drawn, boxes[row], image, judged)
     lesions.append(lesion)
     owner[n] = lesion.id
   for n in kept:
@@ -66,8 +69,8 @@ def outline(
   return Outlined(tuple(lesions), drawn.labels, owner)
 
 
-def _drawn(row, n, drawn, box, image, proposed, verdicts) -> Lesion:
-  """Lesion `row` of the outlines, which is candidate `n`."""
+def _drawn(row, drawn, box, image, judged) -> Lesion:
+  """Lesion `row` of the outlines, and what is known of its candidate."""
   size = {name: float(column[row]) for name, column in drawn.measures.items()}
   middle = image.to_world([size[f'centre_{axis}'] for axis in 'xyz'])
   counted = drawn.kind[row] == segmentation.MICROBLEED
@@ -82,7 +85,7 @@ def _drawn(row, n, drawn, box, image, proposed, verdicts) -> Lesion:
     counted=counted,
     note='' if counted else _too_large(size),
     **_size(size),
-    **_judged(n, proposed, verdicts),
+    **judged,
   )
 
 

@@ -19,11 +19,11 @@ from cmbjax.imaging import regions, registration, volume
 
 def locate(
   lesions: Sequence[Lesion],
+  *,
   labels: np.ndarray,
   swi: np.ndarray,
   mask: np.ndarray,
   image: volume.Volume,
-  *,
   atlas: pathlib.Path | None = None,
 ) -> tuple[tuple[Lesion, ...], tuple[str, ...]]:
   """The lesions with region, side, location; and what is not sure.
@@ -45,7 +45,7 @@ def locate(
     found = registration.register(swi, mask, image.affine)
   except InputError as error:
     return tuple(lesions), (f'regions are not known: {error}',)
-  if not found.trusted:
+  if not found.trusted:  # a wrong region is worse than none
     return tuple(lesions), (
       'regions are not known: the brain mask and the template overlap by only '
       f'{found.overlap:.2f} after registration; look at the mask',
@@ -56,7 +56,7 @@ def locate(
   return tuple(_placed(x, p) for x, p in zip(lesions, places)), ()
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)  # a run has one atlas
 def load(path: pathlib.Path | None) -> regions.Atlas:
   """The map of a file, or the drawn one; read once in each process.
 

@@ -53,6 +53,7 @@ def operating_point(
   return {
     'name': name,
     'threshold': low,
+    # Nothing is definite that is not possible.
     'definite_threshold': max(low, classifier.points['high_precision']),
     'rule': rule,
     'weights': classifier.name,
@@ -145,6 +146,7 @@ def duplicates(
       continue
     values = unit[tuple(proposed.regions[n].T)]
     low = float(values.min())
+    # Not the maximum: one bright voxel at the rim would widen the core.
     limit = low + _SADDLE * float(np.percentile(values, 95) - low)
     rest = np.array(order[i + 1 :], int)
     away = np.linalg.norm(place[rest] - place[n], axis=1)
@@ -157,6 +159,7 @@ def duplicates(
 
 def _between(first: np.ndarray, last: np.ndarray) -> np.ndarray:
   """Voxels [n, 3] on the straight line from one to the other."""
+  # Half a voxel at most from one to the next, so that none is passed over.
   steps = int(np.abs(last - first).max()) + 1
   part = np.linspace(0, 1, 2 * steps + 1)[:, None]
   return np.rint(first + part * (last - first)).astype(int)

@@ -13,8 +13,9 @@ from cmbjax.evaluation import calibration, levels
 from cmbjax.evaluation import compare as compare_lib
 from cmbjax.evaluation import metrics as metrics_lib
 from cmbjax.evaluation import own as own_metrics
+from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.statistics import Interval
 
 _OF_CANDIDATES = {
   'sensitivity': 'patch_sensitivity',
@@ -125,6 +126,7 @@ def _tables(y, subject, **scores) -> tuple[Predictions, ScanCounts]:
     scan=subject,
     cohort=np.full(len(label), ''),
     label=label,
+    # Nothing is known of which share a lesion.
     lesion=np.where(label == 1, np.cumsum(label), 0),
     probability=score,
   )

@@ -106,6 +106,8 @@ def sensitivities(
     if head == 'size':
       names = [name for name in size_names() if name in by]
     else:
+      # By number, as regions have no order; equal ones by name, so that every
+      # run has the same.
       names = sorted(by, key=lambda n: (n == UNKNOWN, -by[n][1], n))
     found[head] = {name: by[name] for name in names}
   return found
@@ -131,9 +133,8 @@ def by_likelihood(
   size = len(subject)
   resampled = statistics.resampling(max(size, 1), **how)
   owner = np.searchsorted(subject, predictions.subject)
-  order = np.argsort(scans.scan)
   lesion_scan, best = tables.lesions(predictions)
-  place = order[np.searchsorted(scans.scan[order], lesion_scan)]
+  place = tables.places_of(lesion_scan, scans)
 
   def count(owners, mask):
     return np.bincount(owners[mask], minlength=max(size, 1)).astype(float)
@@ -148,6 +149,7 @@ def by_likelihood(
   bins = []
   for low, high in itertools.pairwise(edges):
     inside, reached = (
+      # As a threshold: strictly above is kept, so the upper end is inside.
       (value <= high) & ((value > low) | (low == edges[0]))
       for value in (predictions.probability, best)
     )

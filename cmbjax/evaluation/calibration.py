@@ -14,7 +14,7 @@ from cmbjax.evaluation import statistics
 from cmbjax.evaluation.predictions import Predictions
 from cmbjax.evaluation.statistics import Interval
 
-BINS = 10
+BINS = 10  # as usual for the ECE; it grows with their number
 _EPSILON = 1e-6  # likelihoods of 0 and 1 have no logit
 
 
@@ -127,7 +127,7 @@ def scores(
 
 
 def _inside(found: Interval) -> Interval:
-  """Both scores lie in 0..1."""
+  """Both scores are in 0..1."""
   if found.low is None:
     return found
   return found._replace(low=max(found.low, 0.0), high=min(found.high, 1.0))
@@ -150,6 +150,7 @@ def fit_temperature(probability: np.ndarray, label: np.ndarray) -> float:
   def loss(log_t):
     return float(np.mean(np.logaddexp(0, -sign * logit / np.exp(log_t))))
 
+  # T from 1/55 to 55; beyond, all likelihoods are 0, 1 or one half.
   found = optimize.minimize_scalar(loss, bounds=(-4, 4), method='bounded')
   return float(np.exp(found.x))
 
@@ -187,7 +188,7 @@ def _both_classes(label) -> None:
 
 def _bin_of(probability, bins):
   at = np.floor(np.asarray(probability, np.float64) * bins).astype(int)
-  return np.clip(at, 0, bins - 1)
+  return np.clip(at, 0, bins - 1)  # 1.0 is in the last bin
 
 
 def _logit(probability):

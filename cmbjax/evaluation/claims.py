@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cmbjax.errors import InputError
 from cmbjax.evaluation import power
-from cmbjax.evaluation.statistics import Test
+from cmbjax.evaluation.permutation import Test
 
 REPRODUCED = 'reproduced'
 NOT_REPRODUCED = 'not reproduced'
@@ -111,6 +111,7 @@ def judge(
   p_holm = test.p if p_holm is None else p_holm
   alpha = 1 - level
   alone = test.p is not None and test.p <= alpha
+  # `alone` first: without a p there is none after Holm either.
   significant = alone and p_holm <= alpha
   side = (gap.low > 0) - (gap.high < 0)
   if claim.kind == NOT_ABOVE and gap.high <= claim.margin:
@@ -126,7 +127,7 @@ def judge(
   if alone and not significant and side:
     start += f'; p {test.p:.3f} alone, {p_holm:.3f} after Holm'
     start += f' over {num_claims} claims'
-  return _lacking(claim, test, sizes, start, level, family)
+  return _lacking(claim, test, sizes, start=start, level=level, family=family)
 
 
 def _why_open(claim, gap, side, alone) -> str:
@@ -141,7 +142,15 @@ def _why_open(claim, gap, side, alone) -> str:
   return start
 
 
-def _lacking(claim, test, sizes, start, level, family) -> Judgement:
+def _lacking(
+  claim: Claim,
+  test: Test,
+  sizes: tuple[int, ...],
+  *,
+  start: str,
+  level: float,
+  family: int,
+) -> Judgement:
   """An undecided claim with the subjects that would decide it."""
   gap, size = test.difference, min(sizes)
   error = power.error_of(gap.low, gap.high, size, level=level)
@@ -155,6 +164,8 @@ def _lacking(claim, test, sizes, start, level, family) -> Judgement:
     needed = power.subjects_needed(
       seen, error, size, level=strict, paired=swapped
     )
+  # Few subjects have few permutations: then no effect, however large, would
+  # be decided, and no number for one is honest.
   smallest = power.smallest_p(*sizes)
   if not by_margin and smallest > 1 - strict:
     here = ' and '.join(str(n) for n in sizes)

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from scipy import special, stats
 
-from cmbjax.evaluation import statistics
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation import ranking
+from cmbjax.evaluation.permutation import Test
+from cmbjax.evaluation.statistics import Interval
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -51,14 +52,14 @@ def delong(
     return Test(Interval(None, None, None, note), None, assumption)
   won, lost = [], []
   for score in (first, second):
-    a, b = statistics.margins(score[positive], score[negative])
+    a, b = ranking.margins(score[positive], score[negative])
     won.append(a / negative.sum())  # [P] share of mimics below
     lost.append(b / positive.sum())  # [N] share of microbleeds above
   covariance = np.cov(won) / positive.sum() + np.cov(lost) / negative.sum()
   contrast = np.array([1.0, -1.0])
   variance = float(contrast @ covariance @ contrast)
   value = float(np.mean(won[0]) - np.mean(won[1]))
-  if variance <= 1e-15:
+  if variance <= 1e-15:  # rounding: both give every candidate the same rank
     note = 'both models order the candidates alike'
     return Test(Interval(value, None, None, note), 1.0, assumption)
   error = math.sqrt(variance)

@@ -5,16 +5,24 @@ whole subjects are swapped and left out; `orderings` judges claims from that.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import classical, metrics, power, statistics
+from cmbjax.evaluation import (
+  classical,
+  metrics,
+  permutation,
+  power,
+  ranking,
+  statistics,
+)
 from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as tables
+from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.statistics import Interval
 
 PAIRED = 'paired over subjects'
 UNPAIRED = 'different subjects'
@@ -71,64 +79,88 @@ def paired(
     InputError: when keys, labels or subjects differ.
   """
   second = tables.align(first, second)
-  for one in (first, second):
+  both = first, second
+  for one in both:
     tables.check(one, scans)
-  sums = [
-    metrics.clusters(p, scans, threshold=threshold) for p in (first, second)
-  ]
-  subject, size = sums[0].subject, len(sums[0].subject)
-  at = np.searchsorted(subject, first.subject)
-  seed = how.get('seed', 0)
-  how = statistics.resampling(size, **how)
-  weights, once = how.weights, np.ones((1, size))
+  sums = [metrics.clusters(p, scans, threshold=threshold) for p in both]
+  size = len(sums[0].subject)
+  resampled = statistics.resampling(size, **how)
   result = {}
-
-  def add(name, value, drawn, contribution):
+  for gap in (*_ranked(both, sums), *_shares(sums)):
+    if gap.name not in names:
+      continue
+    (value,) = gap.of(np.ones((1, size)))
     if not np.isfinite(value):
-      gap = Interval(None, None, None, 'not defined for both strategies')
-      result[name] = Test(gap, None, PAIRED)
-      return
-    interval = statistics.interval(float(value), drawn, how)
-    p = None
-    if contribution is not None and size > 1:
-      p = statistics.sign_flip(contribution, seed=seed, estimated=name == 'auc')
-    result[name] = Test(interval, p, PAIRED)
-
-  curves = [_ranking(p, at, s) for p, s in zip((first, second), sums)]
-  for k, name in enumerate(('auc', 'average_precision')):
-    if name not in names:
+      empty = Interval(None, None, None, 'not defined for both strategies')
+      result[gap.name] = Test(empty, None, PAIRED)
       continue
-    (value,), drawn = (
-      curves[0][k](used) - curves[1][k](used) for used in (once, weights)
-    )
-    swap = None
-    if name == 'auc':
-      scores = (first.probability, second.probability)
-      swap = statistics.swap_contributions(*scores, first.label, at, size)
-    add(name, value, drawn, swap)
-  parts = [metrics.ratios(s) for s in sums]
-  for name in ('sensitivity_lesions', 'precision', 'fp_per_scan'):
-    if name not in names:
-      continue
-    (top, bottom), (other, base) = (part[name] for part in parts)
-    (value,), drawn = (
-      _ratio(used, top, bottom) - _ratio(used, other, base)
-      for used in (once, weights)
-    )
-    same = bottom.sum() > 0 and np.array_equal(bottom, base)
-    swap = (top - other) / bottom.sum() if same else None
-    add(name, value, drawn, swap)
+    drawn = gap.of(resampled.weights)
+    interval = statistics.interval(float(value), drawn, resampled)
+    # One subject has two swaps, which give the same difference.
+    p, swap = None, gap.swap()
+    if swap is not None and size > 1:
+      p = permutation.sign_flip(
+        swap, seed=how.get('seed', 0), estimated=gap.name == 'auc'
+      )
+    result[gap.name] = Test(interval, p, PAIRED)
   return result
+
+
+class _Gap(NamedTuple):
+  """A difference of two strategies.
+
+  Attributes:
+    name: of `DIFFERENCES`.
+    of: [D, S] weights of the subjects -> [D] differences.
+    swap: what each subject adds to the difference, [S]; None without a test.
+  """
+
+  name: str
+  of: Callable[[np.ndarray], np.ndarray]
+  swap: Callable[[], np.ndarray | None]
+
+
+def _ranked(both, sums) -> Iterator[_Gap]:
+  """Of the two metrics that need no threshold."""
+  first, second = both
+  at = np.searchsorted(sums[0].subject, first.subject)
+  size = len(sums[0].subject)
+
+  def swap():
+    scores = (first.probability, second.probability)
+    return permutation.swap_contributions(*scores, first.label, at, size)
+
+  (auc, precision), (other, base) = (
+    _ranking(p, at, s) for p, s in zip(both, sums)
+  )
+  yield _Gap('auc', lambda w: auc(w) - other(w), swap)
+  yield _Gap(
+    'average_precision', lambda w: precision(w) - base(w), lambda: None
+  )
 
 
 def _ranking(p, at, sums):
   """AUC and average precision as functions of subject weights."""
   score = np.asarray(p.probability, np.float64)
-  wins = statistics.pair_wins(score, p.label, at, len(sums.subject))
+  wins = ranking.pair_wins(score, p.label, at, len(sums.subject))
   return (
-    lambda w: statistics.auc_draws(wins, sums.positives, sums.negatives, w),
-    lambda w: statistics.average_precision_draws(score, p.label, at, w),
+    lambda w: ranking.auc_draws(wins, sums.positives, sums.negatives, w),
+    lambda w: ranking.average_precision_draws(score, p.label, at, w),
   )
+
+
+def _shares(sums) -> Iterator[_Gap]:
+  """Of ratios; those of one denominator have a test."""
+  one, other = (metrics.ratios(s) for s in sums)
+  for name in ('sensitivity_lesions', 'precision', 'fp_per_scan'):
+    (top, bottom), (less, base) = one[name], other[name]
+    same = bottom.sum() > 0 and np.array_equal(bottom, base)
+    swap = (top - less) / bottom.sum() if same else None
+    yield _Gap(
+      name,
+      lambda w, a=(top, bottom), b=(less, base): _ratio(w, *a) - _ratio(w, *b),
+      lambda swap=swap: swap,
+    )
 
 
 def _ratio(weights, top, bottom):
@@ -137,8 +169,8 @@ def _ratio(weights, top, bottom):
 
 
 def compare(
-  first: tables.Table,
-  second: tables.Table,
+  first: tables.PredictionTable,
+  second: tables.PredictionTable,
   *,
   threshold: float = metrics.THRESHOLD,
   own: Mapping[str, own_metrics.Metric] | None = None,
@@ -233,13 +265,15 @@ def _over_folds(a, b, fold_of, level) -> Test:
       gap = Interval(None, None, None, f'one class only in fold {fold}')
       return Test(gap, None, 'normal fold differences')
     scores.append(one)
-  share = 1 / max(len(folds) - 1, 1)
+  share = 1 / max(len(folds) - 1, 1)  # test over training subjects
   return classical.nadeau_bengio(
     *np.array(scores).T, test_over_train=share, level=level
   )
 
 
-def all_pairs(run: Sequence[tables.Table], **options) -> list[Comparison]:
+def all_pairs(
+  run: Sequence[tables.PredictionTable], **options
+) -> list[Comparison]:
   """`compare` of every two strategies with the same test set and kind."""
   return [
     compare(first, second, **options)

@@ -19,6 +19,7 @@ COLUMNS = (
   ('nadeau_bengio', 'AUC of the folds', 3),
 )
 _WIDTH = 100
+_ALPHA = 0.05  # of the intervals of 95 %
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
   """
   from cmbjax import files
   from cmbjax.errors import InputError
-  from cmbjax.evaluation import compare, metrics, predictions, statistics
+  from cmbjax.evaluation import compare, metrics, permutation, prediction_files
 
   if arguments.draws < 1 or arguments.seed < 0:
     raise InputError('--draws: must be 1 or more, and --seed 0 or more.')
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
   own = {name: metrics.own(name, key='--metric') for name in arguments.metric}
-  runs = [predictions.read(folder) for folder in arguments.run_folder]
+  runs = [prediction_files.read(folder) for folder in arguments.run_folder]
   found = pairs(runs, arguments)
   results = [
     compare.compare(
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for first, second in found
   ]
-  adjusted = statistics.holm([one.tests['auc'].p for one in results])
+  adjusted = permutation.holm([one.tests['auc'].p for one in results])
   sys.stdout.write(text(results, adjusted, own, runs=arguments.run_folder))
   if arguments.out:
     files.write_json(arguments.out, plain(results, adjusted))
@@ -111,45 +112,35 @@ def pairs(runs: list, arguments: argparse.Namespace) -> list[tuple]:
   if len(runs) > 2:
     raise InputError(f'compare: give one or two runs, not {len(runs)}.')
   first, last = runs[0], runs[-1]
-  if arguments.strategies:
-    a, b = arguments.strategies
-    both = [
-      (x, y)
-      for x, y in itertools.product(first, last)
-      if _where(x) == _where(y) and (x.strategy, y.strategy) == (a, b)
-    ]
-  elif len(runs) == 1:
-    both = [
-      (x, y)
-      for x, y in itertools.combinations(first, 2)
-      if _where(x) == _where(y)
-    ]
-  else:
-    both = [
-      (x, y)
-      for x, y in itertools.product(first, last)
-      if (x.strategy, *_where(x)) == (y.strategy, *_where(y))
-    ]
-  if arguments.test:
-    both = [pair for pair in both if pair[0].test == arguments.test]
-  if not both:
-    have = sorted(
-      {
-        f'{t.strategy} on {t.test}'
-        + (' out of fold' if t.kind == 'out of fold' else '')
-        for run in runs
-        for t in run
-      }
-    )
-    raise InputError(
-      'compare: the runs have no pair of strategies on one test set; found '
-      f'{", ".join(have)}.'
-    )
-  return both
+  asked = tuple(arguments.strategies or ())
+  # Of one run every two strategies, unless two are named.
+  alone = len(runs) == 1 and not asked
 
+  def fit(x, y):
+    names = (x.strategy, y.strategy)
+    return (
+      (x.test, x.kind) == (y.test, y.kind)
+      and arguments.test in (None, x.test)
+      and (alone or names == (asked or (x.strategy, x.strategy)))
+    )
 
-def _where(table) -> tuple[str, str]:
-  return table.test, table.kind
+  every = itertools.product(first, last)
+  if alone:
+    every = itertools.combinations(first, 2)
+  if both := [pair for pair in every if fit(*pair)]:
+    return both
+  have = sorted(
+    {
+      f'{t.strategy} on {t.test}'
+      + (' out of fold' if t.kind == 'out of fold' else '')
+      for run in runs
+      for t in run
+    }
+  )
+  raise InputError(
+    'compare: the runs have no pair of strategies on one test set; found '
+    f'{", ".join(have)}.'
+  )
 
 
 def text(
@@ -192,16 +183,16 @@ def text(
   return '\n'.join(lines)
 
 
-def undecided(results: list, adjusted: list, *, alpha: float = 0.05) -> dict:
+def undecided(results: list, adjusted: list) -> dict:
   """What each pair lacks whose AUC is not decided: id of it -> `Lacking`."""
   from cmbjax.evaluation import compare
 
-  family = max(sum(p is not None and p > alpha for p in adjusted), 1)
+  family = max(sum(p is not None and p > _ALPHA for p in adjusted), 1)
   found = {}
   for one, p in zip(results, adjusted):
     gap = one.tests['auc'].difference
     clear = gap.low is not None and (gap.low > 0 or gap.high < 0)
-    if p is None or p > alpha or not clear:
+    if p is None or p > _ALPHA or not clear:
       lack = compare.lacking(one, family=family)
       if lack is not None:
         found[id(one)] = lack

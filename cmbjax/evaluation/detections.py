@@ -1,6 +1,6 @@
 """Outlined detections of whole scans against the truth, by both rules.
 
-Rule: touch and VALDO stand beside each other and are never added up; every
+Rule: touch and VALDO are shown beside each other and never added up; every
 true lesion counts, and so does every scan, empty ones too.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from cmbjax.errors import InputError
 from cmbjax.evaluation import agreement, breakdown, matching, statistics
 from cmbjax.evaluation.agreement import CountAgreement
+from cmbjax.evaluation.matching import Matched
 from cmbjax.evaluation.statistics import Interval
 
 TOUCH, VALDO = 'touch', 'valdo'
@@ -24,23 +25,7 @@ POOLED = ('sensitivity', 'precision', 'f1', 'fp_per_scan')
 PER_SUBJECT = ('sensitivity', 'precision', 'f1')
 
 
-class Matched(NamedTuple):
-  """One scan, by one rule.
-
-  Attributes:
-    lesion: [L] int, label of each true object in the truth.
-    hit: [L] bool.
-    detection: [D] int, label of each detected object.
-    false: [D] bool, it hits nothing.
-  """
-
-  lesion: np.ndarray
-  hit: np.ndarray
-  detection: np.ndarray
-  false: np.ndarray
-
-
-class Scan(NamedTuple):
+class ScoredScan(NamedTuple):
   """One scan with what is known of its lesions.
 
   Attributes:
@@ -94,9 +79,6 @@ def match(
 ) -> dict[str, Matched]:
   """Both rules on one scan.
 
-  The touch rule takes the labels as they are, the VALDO rule the components
-  of all labels together, as the challenge does.
-
   Args:
     detected: [X, Y, Z] int, 0 or the label of a detection.
     truth: [X, Y, Z] int, 0 or the label of a lesion.
@@ -105,43 +87,13 @@ def match(
   Raises:
     InputError: when the shapes differ.
   """
-  by_touch = matching.touch(detected, truth)
-  by_valdo = matching.valdo(detected > 0, truth > 0, spacing_mm)
   return {
-    TOUCH: Matched(
-      _labels(truth),
-      by_touch.lesion_hit,
-      _labels(detected),
-      by_touch.detection_false,
-    ),
-    VALDO: Matched(
-      _owners(truth),
-      by_valdo.lesion_hit,
-      _owners(detected),
-      by_valdo.detection_false,
-    ),
+    TOUCH: matching.touch(detected, truth),
+    VALDO: matching.valdo(detected, truth, spacing_mm),
   }
 
 
-def _labels(image: np.ndarray) -> np.ndarray:
-  found = np.unique(image)
-  return found[found > 0]
-
-
-def _owners(image: np.ndarray) -> np.ndarray:
-  """The label that each 6-connected component mostly consists of."""
-  parts, count = matching.objects(image > 0, connectivity=6)
-  inside = parts > 0
-  pair, size = np.unique(
-    np.stack([parts[inside], image[inside]], 1), axis=0, return_counts=True
-  )
-  owner = np.zeros(count, int)
-  order = np.argsort(size, kind='stable')  # the largest is written last
-  owner[pair[order, 0] - 1] = pair[order, 1]
-  return owner
-
-
-def evaluate(scans: Sequence[Scan], rule: str, **how) -> Scores:
+def evaluate(scans: Sequence[ScoredScan], rule: str, **how) -> Scores:
   """Scores of all scans by one rule, with intervals over subjects.
 
   Args:
@@ -222,7 +174,7 @@ def _parts(scans, matched, how):
   )
 
 
-def counts(scans: Sequence[Scan], **how) -> CountAgreement:
+def counts(scans: Sequence[ScoredScan], **how) -> CountAgreement:
   """Number of detected against true lesions per scan; of no rule."""
   return agreement.of_counts(
     np.array([scan.num_found for scan in scans], int),

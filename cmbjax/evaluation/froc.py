@@ -15,7 +15,7 @@ from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval
 
-_CHUNK = 2_000_000  # numbers per block of draws
+_CHUNK = 2_000_000  # numbers per block of draws: 16 MB
 _MORE = 100  # mimics looked at first, beyond half as many again as allowed
 
 
@@ -83,37 +83,44 @@ def sensitivity_draws(
   false = np.flatnonzero(predictions.label == 0)
   false = false[np.argsort(-score[false], kind='stable')]
   lesion_scan, best = tables.lesions(predictions)
-  order = np.argsort(scans.scan)
-  place = order[np.searchsorted(scans.scan[order], lesion_scan)]
+  place = tables.places_of(lesion_scan, scans)
   rank = np.argsort(-best, kind='stable')
   # A lesion is found when the threshold, a mimic, is strictly less likely:
-  # mimics of one likelihood stand above the same lesions, so come together.
+  # mimics of one likelihood are above the same lesions, so come together.
   above = np.searchsorted(-score[false], -best[rank], 'right')
   count = np.zeros(len(subject))
   where = np.searchsorted(subject, scans.subject)
   np.add.at(count, where, np.asarray(scans.num_lesions, float))
   found = _cut(
     weights,
-    np.searchsorted(subject, predictions.subject[false]),
-    np.searchsorted(subject, scans.subject[place[rank]]),
-    above,
-    weights @ np.bincount(where, minlength=len(subject)).astype(float),
     rates,
+    false_owner=np.searchsorted(subject, predictions.subject[false]),
+    lesion_owner=np.searchsorted(subject, scans.subject[place[rank]]),
+    above=above,
+    scans=weights @ np.bincount(where, minlength=len(subject)).astype(float),
   )
   with np.errstate(invalid='ignore', divide='ignore'):
     return found / (weights @ count)
 
 
-def _cut(weights, false_owner, lesion_owner, above, scans, rates):
+def _cut(
+  weights: np.ndarray,
+  rates: Sequence[float],
+  *,
+  false_owner: np.ndarray,
+  lesion_owner: np.ndarray,
+  above: np.ndarray,
+  scans: np.ndarray,
+) -> np.ndarray:
   """Weighted lesions above the threshold of each rate, [rates, D].
 
   Args:
     weights: [D, S].
+    rates: false positives per scan that are allowed.
     false_owner: [F] subject of each mimic, the most likely first.
     lesion_owner: [L] subject of each lesion, the most likely first.
     above: [L] mimics that are as likely or more so.
     scans: [D] scans of each draw.
-    rates: false positives per scan that are allowed.
   """
   found = np.zeros((len(rates), len(weights)))
   budget = np.asarray(rates, float)[None] * scans[:, None] + 1e-9  # [D, rates]
@@ -135,5 +142,5 @@ def _cut(weights, false_owner, lesion_owner, above, scans, rates):
         over[np.searchsorted(todo, d)] = kept.max() == size
     if size == len(false_owner):
       break
-    todo, size = todo[over], 4 * size
+    todo, size = todo[over], 4 * size  # few draws come so far
   return found

@@ -7,7 +7,7 @@ always the subject. Metrics that count lesions are in `metrics`.
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation import metrics, ranking, statistics
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.evaluation.statistics import Interval
@@ -107,11 +107,9 @@ _NO_CLEAN = 'no scan is without microbleeds'
 
 def scan_likelihood(predictions: Predictions, scans: ScanCounts) -> np.ndarray:
   """Largest likelihood of each scan's candidates, [M]; 0 without any."""
-  order = np.argsort(scans.scan)
   best = np.zeros(len(scans.scan))
-  if len(predictions.scan):
-    at = order[np.searchsorted(scans.scan[order], predictions.scan)]
-    np.maximum.at(best, at, predictions.probability)
+  at = tables.places_of(predictions.scan, scans)
+  np.maximum.at(best, at, predictions.probability)
   return best
 
 
@@ -121,16 +119,13 @@ def _scan_auc(score, positive, at, size, how) -> Interval:
     note = _NO_CLEAN if positive.all() else 'no scan has a microbleed'
     return Interval(None, None, None, note)
   resampled = statistics.resampling(size, **how)
-  wins = statistics.pair_wins(score, label, at, size)
+  wins = ranking.pair_wins(score, label, at, size)
   classes = [np.bincount(at[label == k], minlength=size) for k in (1, 0)]
-  value = float(statistics.auc_draws(wins, *classes, np.ones((1, size)))[0])
-  if size > 1 and value in (0.0, 1.0):
-    fewer = min(classes, key=np.sum)
-    return statistics.end_of_range(
-      value, fewer.astype(float), resampled.level, proportion=True
-    )
-  draws = statistics.auc_draws(wins, *classes, resampled.weights)
-  return statistics.interval(value, draws, resampled, scale='logit')
+  return metrics.ranked(
+    lambda weights: ranking.auc_draws(wins, *classes, weights),
+    min(classes, key=np.sum).astype(float),
+    resampled,
+  )
 
 
 def _subject(predictions, scans, threshold, how):

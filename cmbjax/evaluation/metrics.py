@@ -5,7 +5,7 @@ above the threshold; sensitivity counts lesions, each once, and its final
 form divides by all lesions, those without a candidate too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,15 +13,16 @@ import numpy as np
 from cmbjax.errors import InputError
 from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as tables
-from cmbjax.evaluation import statistics
+from cmbjax.evaluation import ranking, statistics
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation.statistics import Interval, Resampling
 
 # The reference threshold (Chen 2019, ISMRM #0671).
 THRESHOLD = 0.1
 # 'module:name' to a metric of the user.
 own = own_metrics.find
-# FP per scan at which FROC sensitivities are read.
+# FP per scan at which FROC sensitivities are read: doublings, from one in two
+# scans to more than anybody would look through.
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -85,7 +86,7 @@ def clusters(
     return np.bincount(at, weights, minlength=size).astype(float)
 
   lesion_scan, best = tables.lesions(predictions)
-  owner = _subject_of(lesion_scan, scans)
+  owner = scans.subject[tables.places_of(lesion_scan, scans)]
   negative = predictions.label == 0
   false = negative & (predictions.probability > threshold)
   return Clusters(
@@ -179,30 +180,39 @@ def _ranking(predictions, sums, how):
   score = np.asarray(predictions.probability, np.float64)
   at = np.searchsorted(sums.subject, predictions.subject)
   size = len(sums.subject)
-  wins = statistics.pair_wins(score, predictions.label, at, size)
+  wins = ranking.pair_wins(score, predictions.label, at, size)
   fewer = sums.positives if positives <= negatives else sums.negatives
-  result = {}
-  for name, draw in (
-    (
-      'auc',
-      lambda w: statistics.auc_draws(wins, sums.positives, sums.negatives, w),
-    ),
-    (
-      'average_precision',
-      lambda w: statistics.average_precision_draws(
-        score, predictions.label, at, w
-      ),
-    ),
-  ):
-    value = float(draw(np.ones((1, size)))[0])
-    if size > 1 and value in (0.0, 1.0):
-      result[name] = statistics.end_of_range(
-        value, fewer, how.level, proportion=True
-      )
-    else:
-      draws = draw(how.weights)
-      result[name] = statistics.interval(value, draws, how, scale='logit')
-  return result
+
+  def auc(weights):
+    return ranking.auc_draws(wins, sums.positives, sums.negatives, weights)
+
+  def average_precision(weights):
+    return ranking.average_precision_draws(
+      score, predictions.label, at, weights
+    )
+
+  found = (ranked(draw, fewer, how) for draw in (auc, average_precision))
+  return dict(zip(names, found))
+
+
+def ranked(
+  draw: Callable[[np.ndarray], np.ndarray], fewer: np.ndarray, how: Resampling
+) -> Interval:
+  """Interval of a ranking, whose values are in 0..1.
+
+  Args:
+    draw: [D, S] weights of the subjects to [D] values.
+    fewer: [S] units of the rarer class.
+    how: from `statistics.resampling`.
+
+  Returns:
+    The exact bound where the ranking is perfect: every draw of it is perfect,
+    so that resampling says nothing.
+  """
+  value = float(draw(np.ones((1, len(fewer))))[0])
+  if len(fewer) > 1 and value in (0.0, 1.0):
+    return statistics.end_of_range(value, fewer, how.level, proportion=True)
+  return statistics.interval(value, draw(how.weights), how, scale='logit')
 
 
 def auc(score: np.ndarray, label: np.ndarray) -> float | None:
@@ -212,13 +222,13 @@ def auc(score: np.ndarray, label: np.ndarray) -> float | None:
   pairs = float(np.sum(label == 1)) * float(np.sum(label == 0))
   if pairs == 0:
     return None
-  return float(statistics.pair_wins(score, label, one, 1)[0, 0] / pairs)
+  return float(ranking.pair_wins(score, label, one, 1)[0, 0] / pairs)
 
 
 def average_precision(score: np.ndarray, label: np.ndarray) -> float | None:
   """Step-wise area under precision-recall; None without positives."""
   one = np.zeros(len(score), int)
-  value = statistics.average_precision_draws(
+  value = ranking.average_precision_draws(
     np.asarray(score, np.float64), np.asarray(label), one, np.ones((1, 1))
   )[0]
   return float(value) if np.isfinite(value) else None
@@ -237,7 +247,7 @@ def roc(score: np.ndarray, label: np.ndarray) -> Roc | None:
   tp = np.concatenate([[0], np.cumsum(label[order] == 1)[last]])
   fp = np.concatenate([[0], np.cumsum(label[order] == 0)[last]])
   dx, dy = np.diff(fp), np.diff(tp)
-  bend = dx[1:] * dy[:-1] != dx[:-1] * dy[1:]
+  bend = dx[1:] * dy[:-1] != dx[:-1] * dy[1:]  # whole numbers, so exact
   keep = np.concatenate([[True], bend, [True]])
   return Roc(fp[keep] / fp[-1], tp[keep] / tp[-1])
 
@@ -254,6 +264,7 @@ def froc(predictions: Predictions, scans: ScanCounts) -> Froc | None:
   _, best = tables.lesions(predictions)
   score = np.asarray(predictions.probability, np.float64)
   false = score[predictions.label == 0]
+  # A threshold between two likelihoods gives what the lower one gives.
   values = np.unique(np.concatenate([best, false]))[::-1]
   threshold = np.concatenate([values, [-1.0]])  # -1: nothing is excluded
   hit = len(best) - np.searchsorted(np.sort(best), threshold, 'right')
@@ -297,6 +308,7 @@ def sensitivity_by(
   if not len(names):
     return {}
   how = statistics.resampling(len(names), **how)
+  # A lesion that no candidate reached is missed at any threshold.
   hit = np.nan_to_num(np.asarray(likelihood, float), nan=-1.0) > threshold
   result = {}
   for name in dict.fromkeys(group.tolist()):
@@ -310,10 +322,3 @@ def sensitivity_by(
     )
     result[str(name)] = (interval, int(inside.sum()))
   return result
-
-
-def _subject_of(scan: np.ndarray, scans: ScanCounts) -> np.ndarray:
-  if not len(scan):
-    return np.empty(0, np.asarray(scans.subject).dtype)
-  order = np.argsort(scans.scan)
-  return scans.subject[order][np.searchsorted(scans.scan[order], scan)]

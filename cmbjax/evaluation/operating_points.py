@@ -15,7 +15,8 @@ from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 
 HIGH_SENSITIVITY = 0.1  # Chen et al., ISMRM 2019 #0671
-PRECISION = 0.9  # of the high-precision point, if it can be had
+# Of the high-precision point, if it can be had: one in ten is false [ours].
+PRECISION = 0.9
 
 _FEW = 30  # of either class: one parameter is all that can be fitted
 
@@ -79,14 +80,16 @@ def points(
     raise InputError('operating point: the training scans have no lesions.')
   hits = curve.sensitivity * scans.num_lesions.sum()
   false = curve.fp_per_scan * len(scans.scan)
-  found = np.maximum(hits + false, 1e-12)
+  found = np.maximum(hits + false, 1e-12)  # nothing found: a precision of 0
   precision, recall = hits / found, curve.sensitivity
   best = int(np.argmax(_f(precision, recall, 1.0)))
   good = np.flatnonzero((precision >= PRECISION) & (hits > 0))
   if len(good):
+    # The curve goes to lower thresholds: the last good point keeps the most.
     sure, why = good[-1], f'lowest with precision >= {PRECISION:g}'
   else:
     sure, why = int(np.argmax(_f(precision, recall, 0.5))), 'best F0.5'
+  # The points are named by their order, so they must have it.
   middle = max(float(curve.threshold[best]), threshold)
   high = max(float(curve.threshold[sure]), middle)
   rules = {
@@ -132,7 +135,7 @@ def fit(
       scores[kind] = calibration.brier(value[scored], label[scored])
   if not scores:
     return {'kind': 'none', 'brier': {}}
-  best = min(scores, key=scores.get)
+  best = min(scores, key=scores.get)  # of equals the simplest
   return {**_fit(best, likelihood, label), 'brier': scores}
 
 

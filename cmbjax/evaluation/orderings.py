@@ -5,11 +5,11 @@ them, whatever is shown.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax.evaluation import metrics, statistics
+from cmbjax.evaluation import metrics, permutation, ranking, statistics
 from cmbjax.evaluation.claims import (
   ABOVE,
   MANY,
@@ -23,8 +23,9 @@ from cmbjax.evaluation.claims import (
   judge,
 )
 from cmbjax.evaluation.compare import UNPAIRED, paired
+from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation.statistics import Interval
 
 
 class Ordering(NamedTuple):
@@ -117,59 +118,67 @@ def orderings(
   here = [
     claim
     for claim in claims
-    if claim.first in predictions
-    and (claim.second is None or claim.second in predictions)
+    if {claim.first, claim.second or claim.first} <= set(predictions)
   ]
   tested = {
     claim: _test(claim, predictions, scans, threshold, how)
     for claim in here
     if claim.kind != MANY_REMOVED
   }
-  adjusted = dict(
-    zip(tested, statistics.holm([one.test.p for one in tested.values()]))
-  )
-  level = how.get('level', 0.95)
-  known = [p for p in adjusted.values() if p is not None]
-  # What the next claim has to reach, by Holm's steps.
-  left = sum(p > 1 - level for p in known)
+  family = _Family(list(tested.values()), how.get('level', 0.95))
+  adjusted = dict(zip(tested, family.adjusted))
   judged = []
   for claim in here:
-    what = {
-      'claim': claim.text + (' (our reading)' if claim.inferred else ''),
-      'rows': _rows(claim, numbers or {}, labels or {}),
-      'kind': claim.kind,
-      'margin': claim.margin,
-    }
     if claim.kind == MANY_REMOVED:
       found = _removed(claim, predictions, scans, threshold, how)
-      judged.append(Ordering(**what, **found))
-      continue
-    one = tested[claim]
-    found = judge(
-      claim,
-      one.test,
-      one.sizes,
-      level=level,
-      p_holm=adjusted[claim],
-      family=max(left, 1),
-      num_claims=len(known),
-    )
+    else:
+      found = family.judge(tested[claim], adjusted[claim])
+      found['by_seed'] = _seed_differences(claim, predictions, by_seed or {})
     judged.append(
       Ordering(
-        **what,
-        metric='auc',
-        difference=one.test.difference,
-        p=one.test.p,
-        p_holm=adjusted[claim],
-        fp_difference=one.fp,
-        design=one.test.assumption,
-        by_seed=_seed_differences(claim, predictions, by_seed or {}),
-        num_subjects=min(one.sizes),
-        bootstrap=one.drawn,
-        **found._asdict(),
+        claim=claim.text + (' (our reading)' if claim.inferred else ''),
+        rows=_rows(claim, numbers or {}, labels or {}),
+        kind=claim.kind,
+        margin=claim.margin,
+        **found,
       )
     )
   return judged
+
+
+class _Family:
+  """All claims about AUC together, which Holm's correction is over."""
+
+  def __init__(self, tested: Sequence[_Tested], level: float):
+    self.adjusted = permutation.holm([one.test.p for one in tested])
+    self._level = level
+    known = [p for p in self.adjusted if p is not None]
+    self._size = len(known)
+    # What the next claim has to reach, by Holm's steps.
+    self._left = max(sum(p > 1 - level for p in known), 1)
+
+  def judge(self, one: _Tested, p_holm: float | None) -> dict[str, Any]:
+    """Fields of `Ordering` for a claim about AUC."""
+    verdict = judge(
+      one.claim,
+      one.test,
+      one.sizes,
+      level=self._level,
+      p_holm=p_holm,
+      family=self._left,
+      num_claims=self._size,
+    )
+    return {
+      'metric': 'auc',
+      'difference': one.test.difference,
+      'p': one.test.p,
+      'p_holm': p_holm,
+      'fp_difference': one.fp,
+      'design': one.test.assumption,
+      'num_subjects': min(one.sizes),
+      'bootstrap': one.drawn,
+      **verdict._asdict(),
+    }
 
 
 def _test(claim, predictions, scans, threshold, how) -> _Tested:
@@ -216,13 +225,13 @@ def _unpaired(first, second, **how) -> tuple[Test, tuple[int, int]]:
     size = max(len(subject), 1)
     sizes.append(len(subject))
     score = np.asarray(p.probability, np.float64)
-    wins = statistics.pair_wins(score, p.label, at, size)
+    wins = ranking.pair_wins(score, p.label, at, size)
     classes = [np.bincount(at[p.label == k], minlength=size) for k in (1, 0)]
-    seed = 2 * how.get('seed', 0) + own_seed
+    seed = 2 * how.get('seed', 0) + own_seed  # never that of the other set
     parts.append(statistics.resampling(size, **how | {'seed': seed}))
     once = np.ones((1, size))
-    values.append(statistics.auc_draws(wins, *classes, once)[0])
-    drawn.append(statistics.auc_draws(wins, *classes, parts[-1].weights))
+    values.append(ranking.auc_draws(wins, *classes, once)[0])
+    drawn.append(ranking.auc_draws(wins, *classes, parts[-1].weights))
   value = float(values[0] - values[1])
   if not np.isfinite(value):
     gap = Interval(None, None, None, 'one class only in a test set')
@@ -236,6 +245,7 @@ def _unpaired(first, second, **how) -> tuple[Test, tuple[int, int]]:
 
 
 def _regroup(first, second, *, seed) -> float | None:
+  # A person in both sets is two subjects: the sets are taken for independent.
   names = np.concatenate(
     [
       np.char.add('1 ', first.subject.astype(str)),
@@ -246,17 +256,17 @@ def _regroup(first, second, *, seed) -> float | None:
   score = np.concatenate([first.probability, second.probability])
   subject, at = np.unique(names, return_inverse=True)
   size = len(subject)
-  wins = statistics.pair_wins(score.astype(np.float64), label, at, size)
+  wins = ranking.pair_wins(score.astype(np.float64), label, at, size)
   positives, negatives = (
     np.bincount(at[label == k], minlength=size) for k in (1, 0)
   )
   in_first = np.char.startswith(subject, '1 ')
-  return statistics.group_permutation(
+  return permutation.group_permutation(
     wins, positives, negatives, in_first, seed=seed
   )
 
 
-def _removed(claim, predictions, scans, threshold, how) -> dict:
+def _removed(claim, predictions, scans, threshold, how) -> dict[str, Any]:
   """Fields of `Ordering` for a claim about the mimics that one row removes."""
   p, counts = predictions[claim.first], scans[claim.first[1]]
   share = metrics.evaluate(p, counts, threshold=threshold, **how)['fp_removed']

@@ -25,7 +25,7 @@ _TAKES = (
 
 
 def find(name: str, *, key: str = _KEY) -> Metric:
-  """The metric that 'module:name' stands for, after a trial.
+  """The metric called 'module:name', after a trial.
 
   Args:
     name: of a function `(y [N], score [N], subject [N]) -> float`.
@@ -41,6 +41,7 @@ def find(name: str, *, key: str = _KEY) -> Metric:
       'of cmbjax are always shown.'
     )
   metric = plugins.find(name, key=key, known={})
+  # Both classes in every subject, and no tied scores: what any metric can do.
   y = np.tile([0, 0, 1, 0, 1, 0, 0, 1], 5)
   score = np.linspace(0.02, 0.98, 40)[(7 * np.arange(40)) % 40]
   _, note = _call(metric, y, score, np.repeat([f'sub-{i}' for i in '12345'], 8))
@@ -101,6 +102,7 @@ def _jackknifed(metric, sides, scans, level) -> Interval:
   with_some = set(sides[0].subject.tolist())
   left_out = np.full(len(subjects), value)
   for i, subject in enumerate(subjects.tolist()):
+    # Without a candidate, leaving it out changes nothing.
     if subject in with_some:
       without, _ = _of_sides(metric, sides, subject)
       left_out[i] = np.nan if without is None else without

@@ -2,7 +2,7 @@
 
 Rule: planning takes an effect for granted. With the effect that was seen it
 is an order of magnitude; the smallest effect that these subjects can show
-does not depend on it, and stands beside it.
+does not depend on it, and is shown beside it.
 """
 
 import math
@@ -59,8 +59,10 @@ def subjects_needed(
   """
   shift = abs(difference) / error / math.sqrt(num_subjects)  # of one subject
   quantiles = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power)
-  count = math.ceil((quantiles / shift) ** 2 - 1e-9)  # z test: a lower bound
+  # The z test is a lower bound; the search goes up from there.
+  count = math.ceil((quantiles / shift) ** 2 - 1e-9)
   count = max(count, fewest(1 - level, paired=paired), 2)
+  # Where t is normal, the z test is exact, and the search below long.
   if count > _MANY:
     return count
   while found(shift * math.sqrt(count), count, level, paired=paired) < power:
@@ -108,6 +110,7 @@ def detectable(
     return found(shift, num_subjects, level, paired=paired) - power
 
   most = 1.0
+  # The root is between: power rises with the difference.
   while lacking(most) < 0:
     most *= 1.5
   return float(optimize.brentq(lacking, 1e-6, most) * error)

@@ -4,16 +4,11 @@ Rule: `key` (subject/scan/candidate) is the join column. Two tables are put
 side by side only when their keys, labels and fold hash are equal.
 """
 
-import json
-import os
-import pathlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
-from cmbjax.errors import InputError, NoInputError
+from cmbjax.errors import InputError
 
 ENSEMBLE, OUT_OF_FOLD = 'ensemble', 'out of fold'
 
@@ -94,7 +89,7 @@ class Networks(NamedTuple):
   seed: np.ndarray
 
 
-class Table(NamedTuple):
+class PredictionTable(NamedTuple):
   """What one strategy says about one test set.
 
   Attributes:
@@ -137,17 +132,6 @@ class Table(NamedTuple):
     """'7T on 3T_Btumor'."""
     strategy = self.strategy_label or self.strategy
     return f'{strategy} on {self.test_label or self.test}'
-
-
-_HEAD = ('strategy', 'test', 'fold_hash', 'selection', 'simulated', 'kind')
-_HEAD += ('strategy_label', 'test_label')
-_PARTS = {
-  'predictions': Predictions,
-  'scans': ScanCounts,
-  'networks': Networks,
-  'lesions': TrueLesions,
-}
-_COLUMNS = ('by_seed', 'fold_of')
 
 
 def check(predictions: Predictions, scans: ScanCounts | None = None) -> None:
@@ -195,27 +179,24 @@ def _check_values(predictions: Predictions) -> None:
 
 
 def _check_scans(predictions: Predictions, scans: ScanCounts) -> None:
-  names, first = np.unique(scans.scan, return_index=True)
-  if len(names) < len(scans.scan):
+  if len(np.unique(scans.scan)) < len(scans.scan):
     raise InputError('scans: a scan name occurs more than once.')
-  unknown = ~np.isin(predictions.scan, names)
+  unknown = ~np.isin(predictions.scan, scans.scan)
   if unknown.any():
     raise InputError(
       f'predictions: scans {_some(np.unique(predictions.scan[unknown]))} are '
       'not in the list of scans of this test set.'
     )
-  if len(predictions.scan):
-    at = first[np.searchsorted(names, predictions.scan)]
-    wrong = scans.subject[at] != predictions.subject
-    if wrong.any():
-      raise InputError(
-        f'predictions: {_some(predictions.key[wrong])} belong to another '
-        'subject than their scan.'
-      )
+  wrong = scans.subject[places_of(predictions.scan, scans)]
+  wrong = wrong != predictions.subject
+  if wrong.any():
+    raise InputError(
+      f'predictions: {_some(predictions.key[wrong])} belong to another '
+      'subject than their scan.'
+    )
   lesion_scan, _ = lesions(predictions)
   found = np.zeros(len(scans.scan), int)
-  if len(lesion_scan):
-    np.add.at(found, first[np.searchsorted(names, lesion_scan)], 1)
+  np.add.at(found, places_of(lesion_scan, scans), 1)
   wrong = found + scans.num_missed > scans.num_lesions
   if wrong.any():
     i = int(np.flatnonzero(wrong)[0])
@@ -248,6 +229,14 @@ def counts_of(scans) -> ScanCounts:
   )
 
 
+def places_of(names: np.ndarray, scans: ScanCounts) -> np.ndarray:
+  """Row of each scan of `names` in `scans`, all of which must be there."""
+  order = np.argsort(scans.scan)
+  if not len(names):
+    return np.empty(0, int)
+  return order[np.searchsorted(scans.scan[order], names)]
+
+
 def lesions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
   """Distinct lesions hit by candidates: scan [L] and likelihood [L].
 
@@ -259,7 +248,7 @@ def lesions(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
   name, scan = np.unique(predictions.scan[hit], return_inverse=True)
   pair = np.stack([scan, predictions.lesion[hit]], 1)
   pair, which = np.unique(pair, axis=0, return_inverse=True)
-  best = np.zeros(len(pair))
+  best = np.zeros(len(pair))  # no likelihood is below
   np.maximum.at(best, which.ravel(), predictions.probability[hit])
   return name[pair[:, 0]], best
 
@@ -290,7 +279,7 @@ def align(first: Predictions, second: Predictions) -> Predictions:
   return second
 
 
-def same_test(first: Table, second: Table) -> None:
+def same_test(first: PredictionTable, second: PredictionTable) -> None:
   """Raises InputError unless both tables judge the same scans and folds."""
   for name in ('test', 'kind'):
     one, other = getattr(first, name), getattr(second, name)
@@ -350,6 +339,7 @@ def by_seed(networks: Networks) -> np.ndarray:
         f'folds: candidate {where} of seed {seed} was in the training of all '
         f'{len(mine)} networks, so none may judge it; hold out every fold.'
       )
+    # Not nanmean, which warns and allows a candidate without any.
     rows.append(np.where(known, mine, 0).sum(0) / known.sum(0))
   return np.stack(rows)
 
@@ -366,127 +356,6 @@ def lesion_likelihood(
     best[place] = max(best.get(place, value), value)
   pairs = zip(lesions.scan.tolist(), lesions.lesion.tolist())
   return np.array([best.get((s, int(n)), np.nan) for s, n in pairs], float)
-
-
-def check_table(table: Table) -> None:
-  """`check`, and that every mean is the mean of what it is said to be of.
-
-  Raises:
-    InputError: also for another number of candidates or lesions.
-  """
-  p = table.predictions
-  check(p, table.scans)
-  name = f'{table.strategy} on {table.test}'
-  if table.kind not in (ENSEMBLE, OUT_OF_FOLD):
-    raise InputError(f"{name}: kind '{table.kind}' is not known.")
-  means = np.asarray(table.by_seed, np.float64)
-  if means.ndim != 2 or means.shape[1] != len(p.key):
-    raise InputError(f'{name}: by_seed is not one row of candidates per seed.')
-  if not np.allclose(ensemble(means), p.probability, atol=1e-6):
-    raise InputError(f'{name}: the likelihoods are not the mean over seeds.')
-  if table.networks is not None:
-    found = by_seed(table.networks)
-    if found.shape != means.shape or not np.allclose(found, means, atol=1e-6):
-      raise InputError(f'{name}: a seed is not the mean of its networks.')
-    _check_held_out(name, table)
-  if table.lesions is not None:
-    size = len(table.lesions.scan)
-    if size != np.sum(table.scans.num_lesions):
-      raise InputError(
-        f'{name}: {size} lesions are listed, but the scans have '
-        f'{np.sum(table.scans.num_lesions)}.'
-      )
-
-
-def _check_held_out(name: str, table: Table) -> None:
-  """Out of fold: nobody judges what it was trained on."""
-  if table.kind != OUT_OF_FOLD:
-    return
-  if table.fold_of is None:
-    raise InputError(f'{name}: out-of-fold likelihoods need `fold_of`.')
-  networks = table.networks
-  seen = networks.fold[:, None] != np.asarray(table.fold_of)[None]
-  if np.isfinite(networks.likelihood[seen]).any():
-    raise InputError(
-      f'{name}: a network judges candidates that it was trained on.'
-    )
-
-
-def write(path: str | os.PathLike, tables: Sequence[Table]) -> None:
-  """Writes tables as one compressed .npz without pickled objects."""
-  arrays, heads = {}, []
-  for i, table in enumerate(tables):
-    check_table(table)
-    heads.append({name: getattr(table, name) for name in _HEAD})
-    for part in _PARTS:
-      if getattr(table, part) is not None:
-        for name, column in getattr(table, part)._asdict().items():
-          arrays[f'{i}/{_PARTS[part].__name__}/{name}'] = _plain(column)
-    for name in _COLUMNS:
-      if getattr(table, name) is not None:
-        arrays[f'{i}/{name}'] = np.asarray(getattr(table, name))
-  arrays['tables'] = np.frombuffer(json.dumps(heads).encode(), np.uint8)
-  with files.whole(path) as temporary, temporary.open('wb') as handle:
-    np.savez_compressed(handle, **arrays)
-
-
-def read(path: str | os.PathLike) -> list[Table]:
-  """Reads what `write` wrote.
-
-  Args:
-    path: the .npz file, or a folder that holds `predictions.npz`.
-
-  Raises:
-    NoInputError: when it is missing.
-    InputError: when it was not written by `write`.
-  """
-  path = pathlib.Path(path)
-  if path.is_dir():
-    path = path / 'predictions.npz'
-  if not path.is_file():
-    raise NoInputError(f'{path}: not found; give the folder of a finished run.')
-  arrays = files.read_arrays(path)
-  try:
-    heads = json.loads(arrays['tables'].tobytes())
-    return [_table(i, head, arrays) for i, head in enumerate(heads)]
-  except (
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    RecursionError,
-  ) as error:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    raise InputError(
-      f'{path}: is not a prediction file of cmbjax ({reason}); run the study '
-      'again.'
-    ) from error
-
-
-def _table(i: int, head: dict, arrays) -> Table:
-  def part(kind):
-    names = [f'{i}/{kind.__name__}/{name}' for name in kind._fields]
-    if names[0] not in arrays:
-      return None
-    return kind(*(arrays[name] for name in names))
-
-  columns = {name: f'{i}/{name}' for name in _COLUMNS}
-  table = Table(
-    **{name: part(kind) for name, kind in _PARTS.items()},
-    **{n: arrays.get(at) for n, at in columns.items()},
-    **head,
-  )
-  if table.predictions is None or table.scans is None or table.by_seed is None:
-    raise KeyError(f'table {i}')
-  check_table(table)
-  return table
-
-
-def _plain(column) -> np.ndarray:
-  """Strings as fixed-width unicode, so that nothing is pickled."""
-  column = np.asarray(column)
-  return column.astype(str) if column.dtype.kind in 'OSU' else column
 
 
 def _some(keys) -> str:

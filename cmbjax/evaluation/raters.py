@@ -108,7 +108,7 @@ def verdicts(
   resampled = statistics.resampling(size, **how)
   table = tables.sum(0)
   drawn = np.einsum('ds,sij->dij', resampled.weights, tables)
-  equal = np.einsum('sii->s', tables)
+  equal = np.einsum('sii->s', tables)  # the diagonals
   total = tables.sum((1, 2))
   specific = []
   for category in range(num_categories):
@@ -198,7 +198,7 @@ def spearman(
     how: of `statistics.resampling`.
   """
   x, y = np.asarray(x, float), np.asarray(y, float)
-  if len(x) < 3:
+  if len(x) < 3:  # two points always make a line
     return Interval(None, None, None, 'needs three items')
   value = _rank_correlation(x, y)
   if np.isnan(value):
@@ -209,7 +209,7 @@ def spearman(
   draws = np.array(
     [_rank_correlation(np.repeat(x, t), np.repeat(y, t)) for t in times]
   )
-  if 1 - abs(value) < 1e-12:
+  if 1 - abs(value) < 1e-12:  # no z there
     return Interval(float(np.rint(value)), None, None, _PERFECT)
   # logit((r + 1) / 2) is 2 artanh(r), Fisher's z but for the factor.
   found = statistics.interval(

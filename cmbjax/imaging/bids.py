@@ -158,6 +158,20 @@ def folders_of(
   return found
 
 
+def is_simulated(root: pathlib.Path) -> bool:
+  """Whether a data set says that its scans are not of people."""
+  path = root / 'dataset_description.json'
+  content = files.read_object(path) if path.is_file() else {}
+  return content.get('Simulated') is True
+
+
+def as_paths(some: Any) -> tuple[pathlib.Path, ...]:
+  """A magnitude or phase of `ScanFiles`, however many files it has."""
+  if some is None:
+    return ()
+  return some if isinstance(some, tuple) else (some,)
+
+
 def write_description(
   root: str | os.PathLike,
   name: str,

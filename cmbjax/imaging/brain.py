@@ -18,12 +18,14 @@ _LEAST_OF_NOISE = 2.5  # and above this many times the air,
 _MOST_FOR_NOISE = 0.3  # unless there is no air in the image
 _OPEN_MM = 11.0  # bridges from brain to face and neck below twice this are cut
 _MOST_OF_RADIUS = 0.38  # of the largest ball in the brain, for part of a head
-_LEAST_RADIUS_MM = 4.0  # of that ball, or it is no brain
+_LEAST_RADIUS_MM = 4.0  # of that ball, or it is not a brain
 _CORNER_MM = 4.0  # gyri that the cut took off reach no farther than this
-_THICK_MM = 3.0  # what is thicker than twice this beside the brain is no gyrus
-_ROUND_MM = 5.0  # what is thick is no sheet above this
+_THICK_MM = (
+  3.0  # what is thicker than twice this beside the brain is not a gyrus
+)
+_ROUND_MM = 5.0  # what is thick is not a sheet above this
 _SMALL_ML = 20.0  # brain stem below the cut, poles of the temporal lobes
-_LEAST_SHARED = 0.1  # of the surface of a larger part lies on the brain
+_LEAST_SHARED = 0.1  # of the surface of a larger part touches the brain
 _CLOSE_MM = 5.0  # sulci and vessels narrower than twice this are closed
 _DEEP_MM = 4.0  # farther from the edge everything is brain, dark or bright
 _EDGE = 0.6  # the edge is where the image falls to this part of the tissue
@@ -108,7 +110,7 @@ def _without_surroundings(tissue, step):
 
 
 def _shared_surface(labels, count, core, step):
-  """Share [count + 1] of each label's surface that lies on the core."""
+  """Share [count + 1] of each label's surface that touches the core."""
   shared, surface = np.zeros((2, count + 1))
   for axis, size in enumerate(step):
     low, high = (

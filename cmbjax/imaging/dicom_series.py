@@ -4,58 +4,24 @@ Rule: who a person is stays in memory; everything that is written carries a
 label made with a secret key.
 """
 
+import base64
 import dataclasses
 import hashlib
 import hmac
 import os
 import pathlib
 import re
-import warnings
 from collections.abc import Iterable
-from typing import Any
 
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import dicom_header
+from cmbjax.imaging.dicom_header import Header
 
 MISSING = (
   'reading DICOM needs more packages; install them with '
   "pip install 'cmbjax[dicom]'."
 )
 KINDS = ('swi', 'magnitude', 'phase')  # those that are used
-
-_TAGS = [
-  'SOPClassUID',
-  'SOPInstanceUID',
-  'Modality',
-  'Manufacturer',
-  'PatientID',
-  'IssuerOfPatientID',
-  'PatientName',
-  'PatientBirthDate',
-  'StudyInstanceUID',
-  'StudyDate',
-  'StudyTime',
-  'SeriesInstanceUID',
-  'SeriesNumber',
-  'InstanceNumber',
-  'SeriesDescription',
-  'ProtocolName',
-  'ImageType',
-  'ScanningSequence',
-  'EchoPulseSequence',
-  'EchoTime',
-  'NumberOfFrames',
-  'Rows',
-  'Columns',
-  'BitsAllocated',
-  'SamplesPerPixel',
-  'ImagePositionPatient',
-  'ImageOrientationPatient',
-]
-_UNCOMPRESSED = (  # their pixels have a known length
-  '1.2.840.10008.1.2',
-  '1.2.840.10008.1.2.1',
-  '1.2.840.10008.1.2.2',
-)
 
 
 def _words(*alternatives: str) -> re.Pattern:
@@ -80,29 +46,6 @@ _FINISHED_SWI = re.compile('swi_?images|swan|swip', re.I)
 _MAP = _words('qsm', '[rt]2.?(star)?.?map')
 _PROJECTED = {'MNIP', 'MINIP', 'MIP', 'MIN IP', 'MINIMUM', 'PROJECTION IMAGE'}
 _SHORTEST_ECHO_MS = 8.0  # T2* weighting starts about here
-
-
-@dataclasses.dataclass(frozen=True)
-class Header:
-  """What is read of one file."""
-
-  path: pathlib.Path
-  patient: str  # who it is; never written anywhere
-  study: str  # UID
-  series: str  # UID
-  instance: str  # UID
-  date: str
-  number: int
-  image_number: int
-  description: str
-  manufacturer: str
-  types: tuple[str, ...]  # ImageType, upper case
-  gradient_echo: bool | None  # None: not said
-  echo_ms: float | None  # None: not said
-  num_frames: int
-  position: tuple[float, ...] | None  # mm, LPS
-  orientation: tuple[float, ...] | None
-  cut_short: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +84,7 @@ def is_dicom(folder: str | os.PathLike) -> bool:
   for count, path in enumerate(_walk(folder)):
     if count >= 2000:
       break
-    if _has_magic(path):
+    if dicom_header.has_magic(path):
       return True
   return False
 
@@ -164,9 +107,9 @@ def read_folder(folder: str | os.PathLike) -> tuple[list[Series], int]:
     raise InputError(f'{folder}: {MISSING}') from error
   seen, grouped, damaged, others = set(), {}, 0, set()
   for path in _walk(folder):
-    if not _has_magic(path):
+    if not dicom_header.has_magic(path):
       continue
-    header, modality = _read(path)
+    header, modality = dicom_header.read(path)
     if header is None:
       if modality is None:
         damaged += 1
@@ -249,9 +192,7 @@ def label(key: bytes, text: str, *, length: int = 8) -> str:
     length: letters and digits.
   """
   digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
-  letters = 'abcdefghijklmnopqrstuvwxyz234567'
-  number = int.from_bytes(digest, 'big')
-  return ''.join(letters[(number >> 5 * n) & 31] for n in range(length))
+  return base64.b32encode(digest).decode().lower()[:length]
 
 
 def check_whole(series: Series) -> None:
@@ -302,115 +243,10 @@ def _walk(folder):
     folders.sort()
     for name in sorted(names):
       path = pathlib.Path(root, name)
-      # A pipe has no end; a link that leads nowhere is no file.
+      # A pipe has no end; a link that leads nowhere is not a file.
       if name != 'DICOMDIR' and not name.startswith('.') and path.is_file():
         yield path
 
 
-def _has_magic(path) -> bool:
-  try:
-    with path.open('rb') as handle:
-      start = handle.read(132)
-  except OSError:
-    return False
-  # Some archives leave the preamble out: the file starts with group 0008.
-  return start[128:] == b'DICM' or (
-    start[:4] in (b'\x08\x00\x05\x00', b'\x08\x00\x08\x00', b'\x08\x00\x00\x00')
-    and len(start) == 132
-  )
-
-
-def _read(path) -> tuple[Header | None, str | None]:
-  """(header, modality); no header: not MR, or (modality None) damaged."""
-  import pydicom
-
-  try:
-    with warnings.catch_warnings(), path.open('rb') as handle:
-      warnings.simplefilter('ignore')
-      found = pydicom.dcmread(
-        handle, stop_before_pixels=True, force=True, specific_tags=_TAGS
-      )
-      left = path.stat().st_size - handle.tell()  # the pixels and their tag
-      modality = str(found.get('Modality') or '')
-      if modality and modality != 'MR':
-        return None, modality
-      if not found.get('SOPInstanceUID') or not found.get('Rows'):
-        return None, None
-      return _header(path, found, left), 'MR'
-  except Exception:  # a damaged file makes the parser fail in any way
-    return None, None
-
-
-def _header(path, found, left) -> Header:
-  description = ' '.join(
-    dict.fromkeys(
-      str(found.get(name) or '').strip()
-      for name in ('SeriesDescription', 'ProtocolName')
-    )
-  ).strip()
-  echo = found.get('EchoTime')
-  frames = int(found.get('NumberOfFrames') or 1)
-  return Header(
-    path=path,
-    patient=_who(found),
-    study=str(found.get('StudyInstanceUID') or ''),
-    series=str(found.get('SeriesInstanceUID') or ''),
-    instance=str(found.SOPInstanceUID),
-    date=f'{found.get("StudyDate") or ""}{found.get("StudyTime") or ""}',
-    number=int(found.get('SeriesNumber') or 0),
-    image_number=int(found.get('InstanceNumber') or 0),
-    description=''.join(c for c in description if c.isprintable())[:80],
-    manufacturer=str(found.get('Manufacturer') or ''),
-    types=tuple(str(t).upper() for t in _several(found.get('ImageType'))),
-    gradient_echo=_is_gradient_echo(found),
-    echo_ms=float(echo) if echo else None,
-    num_frames=frames,
-    position=_floats(found.get('ImagePositionPatient')),
-    orientation=_floats(found.get('ImageOrientationPatient')),
-    cut_short=_is_cut_short(found, frames, left),
-  )
-
-
-def _who(found) -> str:
-  """Identity of the person, as far as the file tells."""
-  number = str(found.get('PatientID') or '')
-  if number:
-    return f'{found.get("IssuerOfPatientID") or ""}|{number}'
-  name = (
-    f'{found.get("PatientName") or ""}|{found.get("PatientBirthDate") or ""}'
-  )
-  return name if name != '|' else str(found.get('StudyInstanceUID') or '')
-
-
-def _is_gradient_echo(found) -> bool | None:
-  sequence = _several(found.get('ScanningSequence'))
-  if sequence:
-    kinds = {str(s) for s in sequence}
-    return 'GR' in kinds and not kinds & {'IR', 'EP', 'SE'}
-  echo = found.get('EchoPulseSequence')
-  return str(echo).upper() == 'GRADIENT' if echo else None
-
-
-def _is_cut_short(found, frames, left) -> bool:
-  meta = getattr(found, 'file_meta', None)
-  syntax = str(meta.get('TransferSyntaxUID') or '') if meta else ''
-  if syntax not in _UNCOMPRESSED:
-    return False
-  pixels = int(found.Rows) * int(found.Columns) * frames
-  size = int(found.get('BitsAllocated') or 16) // 8
-  samples = int(found.get('SamplesPerPixel') or 1)
-  return left < pixels * size * samples
-
-
 def _is_projection(description, types) -> bool:
   return bool(_PROJECTION.search(description)) or bool(set(types) & _PROJECTED)
-
-
-def _several(value: Any) -> list:
-  if value is None or value == '':
-    return []
-  return [value] if isinstance(value, str) else list(value)
-
-
-def _floats(value) -> tuple[float, ...] | None:
-  return tuple(float(v) for v in value) if value else None

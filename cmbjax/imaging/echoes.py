@@ -18,36 +18,6 @@ MAG_COMBINES = ('SNR', 'average', 'last', 'echo N', 'SE MS', 'closest MS')
 _REFERENCE_T_S = 0.016 * 7.0
 
 
-def t2star(magnitude: np.ndarray, echo_times_s: Sequence[float]) -> np.ndarray:
-  """T2* in seconds by the trapezoid rule, for echoes at any spacing.
-
-  For S = S_0 exp(-t/T) the integral from first to last echo is T (S_1 - S_n);
-  the trapezoids overestimate it by (dt/T)^2/12.
-
-  Args:
-    magnitude: [X, Y, Z, E].
-    echo_times_s: E numbers, ascending.
-
-  Returns:
-    float32 [X, Y, Z]; 0 where the signal does not decay.
-
-  Source: Hagberg et al. 2002 (NumART2*), here with each interval's own width.
-  """
-  times = np.asarray(echo_times_s, np.float64)
-  if len(times) != magnitude.shape[3] or len(times) < 2:
-    raise InputError(
-      f'T2*: found {len(times)} echo times for {magnitude.shape[3]} echoes; '
-      'give two echoes or more and a time for each.'
-    )
-  half = np.diff(times) / 2
-  weight = np.append(half, 0) + np.append(0, half)
-  area = magnitude @ weight.astype(np.float32)
-  drop = magnitude[..., 0] - magnitude[..., -1]
-  return np.where(drop > 0, area / np.where(drop > 0, drop, 1), 0).astype(
-    np.float32
-  )
-
-
 def combine_magnitude(
   magnitude: np.ndarray,
   how: str = 'SNR',

@@ -12,12 +12,12 @@ import scipy.fft
 from scipy import ndimage
 
 from cmbjax.errors import InputError
+from cmbjax.imaging.swi_options import HIGH_PASSES
 
 HOMODYNE_SIGMA_MM = {1.5: 3.8, 3.0: 3.0, 7.0: 1.9}
 """Field strength in T to the width of the homodyne window in mm; these are
 windows of 48, 60 and 96 at a field of view of 240 mm."""
 
-HIGH_PASSES = ('homodyne', 'laplacian', 'laplacianslice', 'gaussian')
 BOUNDARIES = ('mirror', 'periodic')
 
 # A Hann window of full width w cycles per field of view smooths an image as a
@@ -212,9 +212,9 @@ def _homodyne(magnitude, phase, spacing_mm, sigma_mm):
 def _low_pass(image, spacing_mm, sigma_mm):
   """Hann window along y and x of a real slab [z, Y, X].
 
-  The cosine transform goes on beyond the edges like a mirror, so tissue that a
-  field of view cuts off never meets that of the other side. Waves outside the
-  window are not computed at all.
+  The cosine transform continues beyond the edges like a mirror, so tissue that
+  a field of view cuts off never meets that of the other side. Waves outside
+  the window are not computed at all.
   """
   sizes = image.shape[1:]
   windows = [
@@ -333,7 +333,7 @@ def _complex(magnitude, phase):
 def _by_slab(function: Callable, *arrays: np.ndarray) -> np.ndarray:
   """Applies a function of slabs [z, Y, X] to volumes [X, Y, Z], in threads.
 
-  The result lies in memory slice after slice, as NIfTI files do; volumes that
+  The result is in memory slice after slice, as NIfTI files do; volumes that
   lie so already are not copied.
   """
   out = np.empty(arrays[0].shape, np.float32, order='F')

@@ -53,7 +53,7 @@ def draw() -> np.ndarray:
     sparse=True,
   )
   region = _lobes(x, y, z)
-  _draw_deep(region, x, y, z, template, middle)
+  _draw_deep(region, x, y, z, template=template, middle=middle)
   _draw_infratentorial(region, x, y, z)
   fluid = (brain > 0.5) & (grey + white < 0.4)
   return _fill(region, (brain > 0.5) & ~fluid, brain > 0.5)
@@ -102,7 +102,7 @@ def _lobes(x, y, z) -> np.ndarray:
   return region
 
 
-def _ellipsoid(x, y, z, centre, semi_axes, long=(0, 1, 0), middle=(0, 0, 1)):
+def _ellipsoid(x, y, z, *, centre, semi_axes, long=(0, 1, 0), middle=(0, 0, 1)):
   """Distance from the surface in mm (about), negative inside."""
   long = np.asarray(long, float) / np.linalg.norm(long)
   middle = np.asarray(middle, float) - (np.asarray(middle) @ long) * long
@@ -175,13 +175,13 @@ _CALLOSUM = (
 )
 
 
-def _draw_deep(region, x, y, z, template, middle) -> None:
+def _draw_deep(region, x, y, z, *, template, middle) -> None:
   cortical = _core(template)[middle:]
   white = template.white[middle:]
   # Tissue moves the edge of a nucleus by up to 2.5 mm.
   grow = 2.5 * (template.grey[middle:] - white)
   _set(region, cortical & (z > -22), 'deep white matter')
-  # Nothing lobar lies between the midline and the insula, nor within the
+  # Nothing lobar is between the midline and the insula, nor within the
   # callosal arc.
   medial = x < np.interp(y, (-28, -10, 10, 24), (30, 32, 31, 22))
   heart = medial & (z > -8) & (z < 22) & (y > -28) & (y < 24)

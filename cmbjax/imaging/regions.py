@@ -1,6 +1,6 @@
 """Points of a scan to the rating regions of MARS, with how sure that is.
 
-Rule: a region is told together with its distance to the next one; where
+Rule: a region is given together with its distance to the next one; where
 registration could have put a lesion on the wrong side of a border between
 lobar, deep and infratentorial, it is not certain.
 
@@ -32,8 +32,6 @@ _MOST_DIGITS = 9  # of a label
 _LEAST_INSIDE = 0.5  # of the labels of an atlas, within _FAR_MM of the brain
 _MOST_BORDERS = 0.7  # of neighbours; 1000 parcels at 2 mm have a third
 _MIDLINE_MM = 2.0
-_UNPAIRED = ('brainstem', 'corpus callosum')
-RIGHT = 20  # added to the label of the right side in `region_map`
 _LOCATION_OF = {
   'brainstem': 'infratentorial',
   'cerebellum': 'infratentorial',
@@ -74,7 +72,7 @@ class Atlas(NamedTuple):
 
 
 class Place(NamedTuple):
-  """Where one lesion lies.
+  """Where one lesion is.
 
   Attributes:
     region: name of the region, or 'outside'.
@@ -92,21 +90,6 @@ class Place(NamedTuple):
   margin_mm: float
   location_margin_mm: float
   certain: bool
-
-
-class RegionMap(NamedTuple):
-  """Regions on the grid of a scan.
-
-  Attributes:
-    labels: [X, Y, Z] uint16, 0 outside of the mask; left n, right n + 20 for
-      the drawn map, the labels of the file for one's own.
-    names: label to name, such as 'left frontal'.
-    margin_mm: [X, Y, Z] float32 distance to the next region, 0 outside.
-  """
-
-  labels: np.ndarray
-  names: dict[int, str]
-  margin_mm: np.ndarray
 
 
 def location_of(region: str) -> str:
@@ -255,28 +238,6 @@ def _to_border(labels, spacing) -> np.ndarray:
   return (away + float(spacing.min()) / 2).astype(np.float32)
 
 
-def region_of(
-  points_mm: np.ndarray,
-  world_to_mni: np.ndarray,
-  *,
-  atlas: Atlas | None = None,
-  margin_mm: float = MARGIN_MM,
-) -> list[Place]:
-  """Regions of points.
-
-  Args:
-    points_mm: [N, 3] world mm of the scan (RAS).
-    world_to_mni: [4, 4] of the registration; the identity for MNI points.
-    atlas: None: the drawn map.
-    margin_mm: a border nearer than this makes a place uncertain.
-  """
-  points_mm = np.asarray(points_mm, float).reshape(-1, 3)
-  groups = points_mm[:, None, :]
-  return region_of_lesions(
-    list(groups), world_to_mni, atlas=atlas, margin_mm=margin_mm
-  )
-
-
 def region_of_lesions(
   lesions_mm: list[np.ndarray],
   world_to_mni: np.ndarray,
@@ -288,7 +249,9 @@ def region_of_lesions(
 
   Args:
     lesions_mm: [n, 3] world mm of the voxels, one array per lesion.
-    world_to_mni, atlas, margin_mm: as of `region_of`.
+    world_to_mni: [4, 4] of the registration; the identity for MNI points.
+    atlas: None: the drawn map.
+    margin_mm: a border nearer than this makes a place uncertain.
 
   Returns:
     One place per lesion; of equal shares infratentorial goes before deep
@@ -318,7 +281,7 @@ def _place(voxels_mm, world_to_mni, atlas: Atlas, margin_mm) -> Place:
   location_mm = float(atlas.to_location_mm[at][0])
   agrees = atlas.labels[at][0] == label
   known = atlas.locations[label] != 'unknown'
-  if not agrees:  # a hollow or bent lesion: its middle lies across a border
+  if not agrees:  # a hollow or bent lesion: its middle is across a border
     region_mm = 0.0
     if (
       not known
@@ -347,58 +310,3 @@ def _nearest(mni, atlas: Atlas):
   spacing = np.sqrt((atlas.affine[:3, :3] ** 2).sum(0))
   over = np.maximum(abs(index - inside) - 0.5, 0) * spacing
   return tuple(inside.astype(int).T), np.sqrt((over**2).sum(1))
-
-
-def region_map(
-  shape: tuple[int, int, int],
-  affine: np.ndarray,
-  mask: np.ndarray,
-  world_to_mni: np.ndarray,
-  *,
-  atlas: Atlas | None = None,
-) -> RegionMap:
-  """Regions of every voxel of a brain.
-
-  Args:
-    shape, affine: grid of the scan, RAS index to world mm.
-    mask: [X, Y, Z] bool; only there labels are given.
-    world_to_mni: [4, 4] of the registration.
-    atlas: None: the drawn map.
-
-  Raises:
-    InputError: the mask is not on the grid.
-  """
-  own = atlas is not None
-  atlas = drawn_atlas() if atlas is None else atlas
-  mask = np.asarray(mask, bool)
-  if mask.shape != tuple(shape):
-    raise InputError(
-      f'mask: has shape {mask.shape}, the scan {tuple(shape)}; both must be on '
-      'one grid.'
-    )
-  labels = np.zeros(mask.shape, np.uint16)
-  margin = np.zeros(mask.shape, np.float32)
-  whole = np.asarray(world_to_mni, float) @ np.asarray(affine, float)
-  for k in range(mask.shape[2]):  # a slice at a time keeps the memory low
-    i, j = np.nonzero(mask[:, :, k])
-    mni = np.stack([i, j, np.full(len(i), k)], 1) @ whole[:3, :3].T
-    mni += whole[:3, 3]
-    index, _ = _nearest(mni, atlas)
-    found = atlas.labels[index]
-    if not own:
-      paired = ~np.isin(found, [REGIONS.index(n) for n in _UNPAIRED])
-      found = found + RIGHT * (paired & (mni[:, 0] > 0)).astype(np.uint16)
-    labels[i, j, k] = found
-    margin[i, j, k] = atlas.to_region_mm[index]
-  present = np.unique(labels[mask])
-  return RegionMap(labels, {int(n): _name(atlas, n, own) for n in present if n},
-                   margin)  # fmt: skip
-
-
-def _name(atlas: Atlas, label, own) -> str:
-  if own:
-    return atlas.names[label]
-  name = REGIONS[label % RIGHT]
-  if name in _UNPAIRED:
-    return name
-  return f'{"right" if label > RIGHT else "left"} {name}'

@@ -27,7 +27,7 @@ _TURN_SD = np.deg2rad(20.0)  # a head in the scanner
 _BIAS_MM = 20.0  # width over which the receive field is followed
 _RIM_MM = 12.0  # outside of the mask that takes part
 _MIN_BRAIN_ML = 60.0
-# What a template cannot explain is no noise: it is wrong in the same way over
+# What a template cannot explain is not noise: it is wrong in the same way over
 # a wide area, so that many fewer voxels count than there are.
 _ALIKE = 10.0
 LEAST_OVERLAP = 0.85
@@ -54,7 +54,7 @@ _NUM_KEPT = 3  # starts that go through the first level
 
 
 class Registration(NamedTuple):
-  """Where a scan lies in MNI space.
+  """Where a scan is in MNI space.
 
   Attributes:
     world_to_mni: [4, 4] float64, homogeneous, mm to mm.

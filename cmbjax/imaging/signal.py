@@ -16,6 +16,7 @@ from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.imaging import bids, volume
 from cmbjax.imaging.phase import wrap
+from cmbjax.imaging.swi_options import FIX_GE
 
 _TURN = 2 * np.pi
 _NEAR_RAD = 0.1
@@ -35,8 +36,6 @@ _HIGHEST_FIELD_T = 25.0
 _MOST_NEGATIVE = 0.01  # part of a magnitude that interpolation may push below 0
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
 
-FIX_GE = ('auto', 'on', 'off')
-
 
 @dataclasses.dataclass(frozen=True)
 class Signal:
@@ -44,7 +43,7 @@ class Signal:
 
   magnitude: np.ndarray  # float32
   phase: np.ndarray  # float32 rad
-  grid: volume.Volume  # where it lies; results are written like this
+  grid: volume.Volume  # where it is; results are written like this
   echo_times_s: tuple[float, ...] | None  # ascending
   field_t: float | None
   notes: tuple[str, ...]  # what was repaired or assumed
@@ -107,13 +106,7 @@ def read(
     times = tuple(sorted(times))
     notes.append('echoes were put in the order of their echo times')
   second = _fix_ge(first, second, fix_ge, notes)
-  if field_t is None:
-    field_t = _number(fields[0].get('MagneticFieldStrength'))
-  if field_t is not None and not 0 < field_t <= _HIGHEST_FIELD_T:
-    raise InputError(
-      f'field strength: found {field_t:g} for {paths[0]}; give tesla, above 0 '
-      f'and up to {_HIGHEST_FIELD_T:g}.'
-    )
+  field_t = _field(field_t, fields[0], paths[0])
   return Signal(first, second, firsts[0], times, field_t, tuple(notes))
 
 
@@ -301,6 +294,19 @@ def _echo_times(given, fields, num_echoes, path):
       f'expected different numbers between 0 and {_LATEST_ECHO_S:g} s.'
     )
   return times
+
+
+def _field(given, fields, path):
+  """Tesla, as given or from the sidecar; None: unknown."""
+  field_t = given
+  if field_t is None:
+    field_t = _number(fields.get('MagneticFieldStrength'))
+  if field_t is not None and not 0 < field_t <= _HIGHEST_FIELD_T:
+    raise InputError(
+      f'field strength: found {field_t:g} for {path}; give tesla, above 0 '
+      f'and up to {_HIGHEST_FIELD_T:g}.'
+    )
+  return field_t
 
 
 def _fix_ge(magnitude, phase, fix_ge, notes):

@@ -4,7 +4,6 @@ Rule: veins and microbleeds come out darker than in the magnitude, never
 brighter; the phase sign is chosen so, and the choice is on record.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,64 +13,11 @@ from cmbjax.errors import InputError
 from cmbjax.imaging import echoes, polarity, resample
 from cmbjax.imaging import magnitude as magnitude_module
 from cmbjax.imaging.brain import brain_mask
-from cmbjax.imaging.phase import (
-  HOMODYNE_SIGMA_MM,
-  default_sigma_mm,
-  high_pass,
-  homodyne,
-)
-
-__all__ = [
-  'HOMODYNE_SIGMA_MM',
-  'MASK_KINDS',
-  'MASK_RANGES',
-  'MODES',
-  'Options',
-  'Swi',
-  'default_sigma_mm',
-  'homodyne',
-  'min_ip',
-  'phase_mask',
-  'reconstruct',
-  'resampled',
-  'scale_to_unit',
-  'swi',
-  'unit_factor',
-]
-
-MASK_KINDS = (
-  'negative',
-  'positive',
-  'triangular',
-  'threshold',
-  'cosine',
-  'tanh',
-  'negativetanh',
-)
-MASK_RANGES = ('pi', 'robust')
-MODES = ('postavg', 'freq')
+from cmbjax.imaging.phase import default_sigma_mm, high_pass
+from cmbjax.imaging.phase_mask import phase_mask
+from cmbjax.imaging.swi_options import MODES, SwiOptions
 
 _THICK = 1.2  # a voxel side this much longer than the others is the slice
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """How an SWI is made; the defaults are those of the reference study."""
-
-  high_pass: str = 'homodyne'  # one of phase.HIGH_PASSES
-  sigma_mm: float | None = None  # high-pass width; None: by field strength
-  boundary: str = 'mirror'  # of the Laplacian unwrapping
-  mask_kind: str = 'negative'  # one of MASK_KINDS
-  mask_power: float = 4.0  # repeats of the mask; steepness of the tanh kinds
-  mask_threshold_rad: float | None = None  # None: pi, less for short echoes
-  mask_range: str = 'pi'  # one of MASK_RANGES
-  phase_sign: int | None = None  # 1 or -1, times the phase; None: measured
-  mode: str = 'postavg'  # one of MODES, for several echoes
-  echoes: tuple[int, ...] | None = None  # from 1; None: all but the first
-  mag_combine: str = 'average'  # one of echoes.MAG_COMBINES, in mode freq
-  sensitivity: str = 'off'  # one of magnitude.SENSITIVITIES, divides the SWI
-  softplus: bool = False  # press dark noise towards 0 (CLEAR-SWI)
-  mip_mm: float = 10.0  # thickness of the minimum projection
 
 
 class Swi(NamedTuple):
@@ -87,93 +33,6 @@ class Swi(NamedTuple):
   sigma_mm: float
   echoes: tuple[int, ...]  # the echoes used, from 1
   slice_axis: int
-
-
-def phase_mask(
-  phi: np.ndarray,
-  kind: str = 'negative',
-  *,
-  power: float = 4.0,
-  threshold_rad: float = np.pi,
-  reach: str = 'pi',
-  inside: np.ndarray | None = None,
-) -> np.ndarray:
-  """Weights in 0..1 that darken voxels by their phase.
-
-  Args:
-    phi: high-passed phase in rad, any shape; veins negative.
-    kind: 'negative' darkens negative phase, 'positive' positive,
-      'triangular' both, 'threshold' as 'negative' (down to 0 at
-      `threshold_rad`), 'tanh' a smooth step over negative phase and
-      'negativetanh' over positive; 'cosine' is 'negative' with a round shape
-      (Quinn et al. 2014).
-    power: how often the weight is multiplied; for the tanh kinds the steepness.
-    threshold_rad: the phase at which the weight reaches 0; not for tanh.
-    reach: 'pi' (0 to `threshold_rad`) or 'robust': 1 to 0 over what the phase
-      of the darkened side spans in this image (1 % and 99 % quantiles).
-    inside: voxels that set the tanh scale and the robust span; None: all.
-
-  Returns:
-    float32, the shape of `phi`.
-
-  Raises:
-    InputError: unknown kind, or a number that is not positive.
-
-  Source: Haacke et al. 2004 (linear masks); Eckstein et al. 2021 (CLEAR-SWI:
-  tanh kinds, robust span).
-  """
-  if reach not in MASK_RANGES:
-    raise InputError(
-      f'mask range: found {reach!r}; give one of {", ".join(MASK_RANGES)}.'
-    )
-  if kind not in MASK_KINDS:
-    raise InputError(
-      f'mask kind: found {kind!r}; give one of {", ".join(MASK_KINDS)}.'
-    )
-  if not 0 < power < np.inf or not 0 < threshold_rad < np.inf:
-    raise InputError(
-      f'phase mask: found power {power:g} and threshold {threshold_rad:g}; '
-      'give finite numbers above 0.'
-    )
-  if kind.endswith('tanh'):
-    return _tanh_mask(phi if kind == 'negativetanh' else -phi, power, inside)
-  drop = {'positive': phi, 'triangular': np.abs(phi)}.get(kind, -phi)
-  start, width = 0.0, threshold_rad
-  if reach == 'robust':
-    start, width = _robust_span(drop, inside)
-  weight = drop - np.float32(start)
-  weight *= np.float32(-1 / width)
-  weight += 1
-  np.clip(weight, 0, 1, out=weight)
-  if reach == 'robust':
-    weight[drop <= 0] = 1
-  if kind == 'cosine':
-    weight = 0.5 - 0.5 * np.cos(np.float32(np.pi) * weight)
-  if power == 4:  # numpy's power is ten times slower than two squares
-    weight *= weight
-    weight *= weight
-    return weight.astype(np.float32, copy=False)
-  return (weight**power).astype(np.float32)
-
-
-def swi(
-  magnitude: np.ndarray,
-  phase_hp: np.ndarray,
-  *,
-  kind: str = 'negative',
-  power: float = 4.0,
-) -> np.ndarray:
-  """Magnitude times phase mask, float32 [X, Y, Z]; veins negative.
-
-  Args:
-    magnitude: [X, Y, Z].
-    phase_hp: [X, Y, Z] rad, high-passed.
-    kind: of the mask, as for `phase_mask`.
-    power: how often the mask is multiplied.
-  """
-  weight = phase_mask(phase_hp, kind, power=power)
-  weight *= magnitude
-  return weight
 
 
 def scale_to_unit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -274,7 +133,7 @@ def min_ip(
 
 
 def slice_axis(spacing_mm: Sequence[float]) -> int:
-  """The axis with the thickest voxels; z when no other stands out."""
+  """The axis with the thickest voxels; z when no other is much thicker."""
   longest = int(np.argmax(spacing_mm))
   return longest if spacing_mm[longest] > _THICK * spacing_mm[2] else 2
 
@@ -283,7 +142,7 @@ def reconstruct(
   magnitude: np.ndarray,
   phase: np.ndarray,
   spacing_mm: tuple[float, float, float],
-  options: Options = Options(),
+  options: SwiOptions | None = None,
   *,
   echo_times_s: Sequence[float] | None = None,
   field_t: float | None = None,
@@ -300,7 +159,7 @@ def reconstruct(
     magnitude: [X, Y, Z], [X, Y, Z, E] or [X, Y, Z, E, C].
     phase: rad, the same shape.
     spacing_mm: voxel sizes along x, y, z.
-    options: see `Options`.
+    options: None: the defaults of `SwiOptions`.
     echo_times_s: E ascending numbers; needed for more than one echo.
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
@@ -310,17 +169,14 @@ def reconstruct(
   Raises:
     InputError: options that do not fit the data.
   """
+  options = options or SwiOptions()
   magnitude, phase = _five_axes(magnitude, phase)
   axis = slice_axis(spacing_mm)
-  if axis != 2:  # filters and projection work along the acquired slices
-    magnitude, phase = (np.swapaxes(a, axis, 2) for a in (magnitude, phase))
-    mask, sensitivity = (
-      None if a is None else np.swapaxes(a, axis, 2)
-      for a in (mask, sensitivity)
-    )
-    spacing_mm = tuple(
-      spacing_mm[{axis: 2, 2: axis}.get(i, i)] for i in range(3)
-    )
+  # Filters and projection work along the acquired slices.
+  magnitude, phase, mask, sensitivity = _swapped(
+    (magnitude, phase, mask, sensitivity), axis
+  )
+  spacing_mm = tuple(spacing_mm[{axis: 2, 2: axis}.get(i, i)] for i in range(3))
   # Slice after slice in memory: everything below is quicker so.
   magnitude, phase = np.asfortranarray(magnitude), np.asfortranarray(phase)
   sigma = _sigma(options, field_t)
@@ -329,20 +185,27 @@ def reconstruct(
     mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
   mask = np.asfortranarray(mask, bool)
   mags, local = _combined_coils(
-    magnitude, phase, used, spacing_mm, options, sigma, mask
-  )
+    magnitude, phase, used=used, spacing_mm=spacing_mm, options=options,
+    sigma_mm=sigma, mask=mask,
+  )  # fmt: skip
   found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
-  if found.sign < 0:
-    local = [-p for p in local]
+  local = local if found.sign > 0 else [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
   mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
-  image, mag, shown = _weighted(mags, local, times, field_t, mask, options)
+  image, mag, shown = _weighted(
+    mags, local, times=times, field_t=field_t, mask=mask, options=options
+  )
   projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
   tof = _coil_sum(magnitude[..., 0, :]) if magnitude.shape[3] > 1 else None
-  arrays = (image, projection, mag, shown, mask, tof)
-  if axis != 2:
-    arrays = (None if a is None else np.swapaxes(a, axis, 2) for a in arrays)
+  arrays = _swapped((image, projection, mag, shown, mask, tof), axis)
   return Swi(*arrays, found, sigma, used, axis)
+
+
+def _swapped(arrays, axis):
+  """Each array with one axis in the place of z, and z in its place."""
+  if axis == 2:
+    return arrays
+  return [None if a is None else np.swapaxes(a, axis, 2) for a in arrays]
 
 
 def _five_axes(magnitude, phase):
@@ -402,7 +265,9 @@ def _coil_sum(magnitude):
   return echoes.root_sum_of_squares(magnitude)
 
 
-def _combined_coils(magnitude, phase, used, spacing_mm, options, sigma, mask):
+def _combined_coils(
+  magnitude, phase, *, used, spacing_mm, options, sigma_mm, mask
+):
   """Magnitudes and high-passed phases [X, Y, Z], one of each per echo."""
   mags, local = [], []
   for echo in used:
@@ -414,7 +279,7 @@ def _combined_coils(magnitude, phase, used, spacing_mm, options, sigma, mask):
         phase[..., echo - 1, coil],
         spacing_mm,
         kind=options.high_pass,
-        sigma_mm=sigma,
+        sigma_mm=sigma_mm,
         mask=mask,
         boundary=options.boundary,
       )
@@ -447,7 +312,7 @@ def _flattened(mags, mask, spacing_mm, options, sensitivity):
   return mags
 
 
-def _weighted(mags, local, times, field_t, mask, options):
+def _weighted(mags, local, *, times, field_t, mask, options):
   """(SWI, magnitude, phase) of all used echoes together."""
   if options.mode == 'freq' and len(mags) > 1:
     mean = echoes.MeanFrequency()
@@ -487,23 +352,3 @@ def _mean(arrays):
   for array in arrays[1:]:
     total = total + array
   return total if len(arrays) == 1 else total / np.float32(len(arrays))
-
-
-def _robust_span(drop, inside):
-  """Start and width of the side that is darkened, without its outliers."""
-  chosen = drop > 0 if inside is None else (drop > 0) & inside
-  if not chosen.any():
-    return 0.0, np.pi
-  low, high = np.quantile(drop[chosen], (0.01, 0.99))
-  width = max(float(high - low) / 0.98, 1e-6)
-  return float(low) - 0.01 * width, width
-
-
-def _tanh_mask(x, steepness, inside):
-  chosen = x > 0
-  if inside is not None:
-    chosen &= inside
-    x = np.where(inside, x, 0)
-  values = x[chosen]
-  middle = float(np.median(values)) * 10 / steepness if values.size else 1.0
-  return ((1 + np.tanh(1 - x / np.float32(middle))) / 2).astype(np.float32)

@@ -1,11 +1,9 @@
-"""`cmbjax swi`: magnitude and phase files to SWI files and their settings.
-
-Rule: what lies beside the SWI is enough to make it again.
-"""
+"""`cmbjax swi`: magnitude and phase files to SWI files and their settings."""
 
 import argparse
-import pathlib
 import sys
+
+from cmbjax.imaging import swi_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   files.add_argument(
     '--writesteps', action='store_true', help='also the phase of every echo'
   )
-  scan = parser.add_argument_group('scan')
+  _add_scan(parser.add_argument_group('scan'))
+  method = parser.add_argument_group('method')
+  _add_phase(method)
+  _add_magnitude(method)
+
+
+def _add_scan(scan) -> None:
+  """What the files do not say of themselves."""
   scan.add_argument(
     '-t',
     '--echo-times',
@@ -73,19 +78,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   scan.add_argument(
     '--fix-ge-phase',
-    choices=('auto', 'on', 'off'),
+    choices=swi_options.FIX_GE,
     default='auto',
     help='undo a phase that flips every second slice',
   )
-  _add_method(parser.add_argument_group('method'))
 
 
-def _add_method(method) -> None:
+def _add_phase(method) -> None:
+  """High-pass and mask."""
   method.add_argument(
     '--high-pass',
     '--unwrapping-algorithm',
     dest='high_pass',
-    choices=('homodyne', 'laplacian', 'laplacianslice', 'gaussian'),
+    choices=swi_options.HIGH_PASSES,
     default='homodyne',
     help='default: homodyne',
   )
@@ -97,15 +102,7 @@ def _add_method(method) -> None:
   )
   method.add_argument(
     '--phase-scaling-type',
-    choices=(
-      'negative',
-      'positive',
-      'triangular',
-      'threshold',
-      'cosine',
-      'tanh',
-      'negativetanh',
-    ),
+    choices=swi_options.MASK_KINDS,
     default='negative',
     help='shape of the phase mask; default: negative',
   )
@@ -124,13 +121,17 @@ def _add_method(method) -> None:
   )
   method.add_argument(
     '--phase-scaling-range',
-    choices=('pi', 'robust'),
+    choices=swi_options.MASK_RANGES,
     default='pi',
     help='robust: mask over the span of the image, as CLEAR-SWI does',
   )
+
+
+def _add_magnitude(method) -> None:
+  """Echoes, the magnitude that is weighted, and the projection."""
   method.add_argument(
     '--multi-echo',
-    choices=('postavg', 'freq'),
+    choices=swi_options.MODES,
     default='postavg',
     help='mean of the SWIs, or one SWI of the mean frequency',
   )
@@ -182,22 +183,22 @@ def run(args: argparse.Namespace) -> int:
   Raises:
     InputError, NoInputError: files or options that do not fit.
   """
-  from cmbjax.imaging import signal, swi
+  from cmbjax.imaging import signal, swi, swi_inputs, swi_outputs
 
-  first, second, cartesian = _inputs(args)
+  first, second, cartesian = swi_inputs.inputs(args)
   scan = signal.read(
     first,
     second,
-    echo_times_s=_seconds(args.echo_times),
+    echo_times_s=swi_inputs.seconds(args.echo_times),
     field_t=args.field,
     cartesian=cartesian,
     coils=args.coils,
     rescale=not args.no_phase_rescale,
     fix_ge=args.fix_ge_phase,
   )
-  options = _options(args, swi)
-  mask = _read_mask(args.mask, scan.grid) if args.mask else None
-  field = _read_field(args.mag_sensitivity_correction, scan.grid)
+  options = swi_inputs.options_of(args)
+  mask = swi_inputs.read_mask(args.mask, scan.grid) if args.mask else None
+  field = swi_inputs.read_field(args.mag_sensitivity_correction, scan.grid)
   result = swi.reconstruct(
     scan.magnitude,
     scan.phase,
@@ -210,284 +211,21 @@ def run(args: argparse.Namespace) -> int:
   )
   grid = scan.grid
   if args.resample:
-    result, grid = _resampled(result, grid, args)
+    result, grid = swi_outputs.resampled(result, grid, args)
   notes = [
     *scan.notes,
     *(note for given in (mask, field) if given for note in given.notes),
-    *_polarity_notes(result.polarity, options),
-    *_unused_notes(args, result, options),
-    *_assumed_notes(scan, result, options),
+    *swi_outputs.notes_of(args, scan, result, options),
   ]
   for note in notes:
     print(f'note: {note}', file=sys.stderr)
-  written = _write(args, grid, result, first + second)
-  settings = _settings(args, scan, grid, result, options, notes, written)
-  _write_settings(args, first[0], settings, written)
+  written = swi_outputs.write_images(
+    args, result, grid=grid, inputs=first + second
+  )
+  settings = swi_outputs.settings_of(
+    args, scan, result, options=options, voxel_mm=grid.spacing_mm, notes=notes
+  )
+  swi_outputs.write_settings(args, settings, written, first=first[0])
   for path in written.values():
     print(path)
   return 0
-
-
-def _inputs(args):
-  """(magnitude or real files, phase or imaginary files, which)."""
-  from cmbjax.errors import InputError
-
-  polar, cartesian = (args.mag, args.phase), (args.real, args.imag)
-  for pair, other, flag in (
-    (polar, cartesian, False),
-    (cartesian, polar, True),
-  ):
-    if all(pair) and not any(other):
-      return list(pair[0]), list(pair[1]), flag
-  raise InputError(
-    'input: give --mag and --phase, or --real and --imag (both of one pair).'
-  )
-
-
-def _seconds(texts):
-  """'2.7 10.4' or CLEAR-SWI's '[2.7,10.4]' in ms to seconds."""
-  from cmbjax.errors import InputError
-
-  if texts is None:
-    return None
-  words = ' '.join(texts).replace('[', ' ').replace(']', ' ').replace(',', ' ')
-  try:
-    times = [float(w) for w in words.split()]
-  except ValueError as error:
-    raise InputError(
-      f'--echo-times: found {" ".join(texts)}; give numbers in ms, for example '
-      '2.7 10.4.'
-    ) from error
-  if not times or not all(0.5 <= t <= 500 for t in times):
-    raise InputError(
-      f'--echo-times: found {" ".join(texts)}; give ms between 0.5 and 500.'
-    )
-  return [t / 1000 for t in times]
-
-
-def _options(args, swi):
-  return swi.Options(
-    high_pass=args.high_pass,
-    sigma_mm=args.filter_size,
-    mask_kind=args.phase_scaling_type,
-    mask_power=args.phase_scaling_strength,
-    mask_threshold_rad=args.phase_scaling_threshold,
-    phase_sign=None if args.phase_sign == 'auto' else int(args.phase_sign),
-    mode=args.multi_echo,
-    echoes=tuple(args.echoes) if args.echoes else None,
-    mask_range=args.phase_scaling_range,
-    mag_combine=' '.join(args.mag_combine),
-    sensitivity=_sensitivity_kind(args.mag_sensitivity_correction),
-    softplus=args.mag_softplus_scaling == 'on',
-    mip_mm=args.mip_mm,
-  )
-
-
-def _sensitivity_kind(text):
-  """'on' is the method of CLEAR-SWI; a file is not made here."""
-  from cmbjax.imaging import magnitude
-
-  text = 'boxsegment' if text == 'on' else text
-  return text if text in magnitude.SENSITIVITIES else 'off'
-
-
-def _read_field(text, grid):
-  """The receive field of a file, None for the words."""
-  from cmbjax.errors import InputError
-  from cmbjax.imaging import magnitude, volume
-
-  if text in (*magnitude.SENSITIVITIES, 'on'):
-    return None
-  if not text.endswith(('.nii', '.nii.gz')):
-    raise InputError(
-      f'--mag-sensitivity-correction: found {text!r}; give off, gaussian, '
-      'boxsegment or a NIfTI file.'
-    )
-  field = volume.load(text)
-  if not volume.same_grid(field, grid):
-    raise InputError(
-      f'{text}: is not on the grid of {grid.path} {grid.array.shape[:3]}; give '
-      'a sensitivity map of the same scan.'
-    )
-  if not field.array.min() > 0:
-    raise InputError(
-      f'{text}: a sensitivity map must be above 0 everywhere, its smallest '
-      f'value is {field.array.min():g}.'
-    )
-  return field
-
-
-def _resampled(result, grid, args):
-  """The result and its grid with voxels of another size."""
-  from cmbjax.imaging import resample, swi
-
-  new_mm = tuple(args.resample)
-  result = swi.resampled(result, grid.spacing_mm, new_mm, mip_mm=args.mip_mm)
-  return result, resample.to_spacing_volume(grid, new_mm)
-
-
-def _read_mask(path, grid):
-  from cmbjax.errors import InputError
-  from cmbjax.imaging import volume
-
-  mask = volume.load(path)
-  if not volume.same_grid(mask, grid):
-    raise InputError(
-      f'{path}: is not on the grid of {grid.path} '
-      f'{grid.array.shape[:3]}; give a mask of the same scan.'
-    )
-  return mask
-
-
-def _polarity_notes(found, options):
-  if options.phase_sign is None and not found.certain:
-    yield (
-      'the sign of the phase is not clear from the image '
-      f'({found.voxels} voxels, median {found.median_rad:.2f} rad); veins were '
-      'taken as negative, set --phase-sign if they come out bright'
-    )
-  measured = -1 if found.median_rad > 0 else 1
-  if (
-    options.phase_sign is not None
-    and found.certain
-    and (measured != options.phase_sign)
-  ):
-    yield (
-      f'--phase-sign {options.phase_sign} goes against the image, where veins '
-      f'have a phase of {found.median_rad:.2f} rad'
-    )
-
-
-def _assumed_notes(scan, result, options):
-  """What nobody gave and no sidecar says."""
-  if scan.field_t is None and options.sigma_mm is None:
-    yield (
-      'the field strength is not known, so the high-pass is that of 3 T, '
-      f'{result.sigma_mm:g} mm; give --field or --filter-size if it is another'
-    )
-
-
-def _unused_notes(args, result, options):
-  """Options that a person gave and that this scan has no use for."""
-  one = len(result.echoes) == 1
-  if options.mag_combine != 'average' and (one or options.mode != 'freq'):
-    yield '--mag-combine has no effect: it needs --multi-echo freq and echoes'
-  if options.mode == 'freq' and one:
-    yield '--multi-echo freq has no effect: one echo is used'
-
-
-def _write(args, grid, result, inputs):
-  """Writes the images; their paths by suffix."""
-  import numpy as np
-
-  from cmbjax.errors import InputError
-  from cmbjax.imaging import swi, volume
-
-  factor = np.float32(255 / swi.unit_factor(result.swi, result.mask))
-  images = {
-    'swi': _bytes(result.swi * factor),
-    'minIP': _bytes(result.min_ip * factor),
-    'label-brain_mask': result.mask,
-  }
-  if result.tof is not None:
-    images['TOF'] = result.tof
-  if args.writesteps:
-    images['desc-highpass_phase'] = result.phase
-    images['desc-combined_magnitude'] = result.magnitude
-  start = _start(inputs[0])
-  taken = {pathlib.Path(p).resolve() for p in (*inputs, args.mask) if p}
-  written = {}
-  for suffix in images:
-    path = pathlib.Path(args.out) / f'{start}{suffix}.nii.gz'
-    if path.resolve() in taken:
-      raise InputError(f'{path}: is an input; choose another --out.')
-    written[suffix] = path
-  for suffix, path in written.items():
-    volume.save(path, images[suffix], grid)
-  return written
-
-
-def _bytes(image):
-  import numpy as np
-
-  return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
-
-
-def _start(path):
-  """'sub-01_acq-x_' of a BIDS name, '' of any other."""
-  from cmbjax.imaging import bids
-
-  parts = bids.entities(path)
-  if parts.get('sub') is None:
-    return ''
-  return ''.join(f'{k}-{v}_' for k, v in parts.without('part', 'echo'))
-
-
-def _settings(args, scan, grid, result, options, notes, written):
-  import dataclasses
-  import platform
-
-  import nibabel
-  import numpy
-  import scipy
-
-  import cmbjax
-  from cmbjax.imaging import swi
-
-  return {
-    'GeneratedBy': [{'Name': 'cmbjax swi', 'Version': cmbjax.__version__}],
-    'Versions': {
-      'python': platform.python_version(),
-      'numpy': numpy.__version__,
-      'scipy': scipy.__version__,
-      'nibabel': nibabel.__version__,
-    },
-    'Arguments': {
-      k: v
-      for k, v in vars(args).items()
-      if v is None or isinstance(v, str | int | float | list)
-    },
-    'Options': dataclasses.asdict(options),
-    'EchoTimes': scan.echo_times_s,
-    'EchoesUsed': result.echoes,
-    'MagneticFieldStrength': scan.field_t,
-    'HighPassSigmaMm': result.sigma_mm,
-    'SliceAxis': 'xyz'[result.slice_axis],
-    'VoxelMm': list(grid.spacing_mm),
-    'PhaseSign': {
-      'Used': result.polarity.sign,
-      'Measured': options.phase_sign is None,
-      'MedianInVeins': round(result.polarity.median_rad, 4),
-      'Voxels': result.polarity.voxels,
-      'Certain': result.polarity.certain,
-    },
-    'MaskGiven': args.mask is not None,
-    'IntensityOf255': swi.unit_factor(result.swi, result.mask),
-    'Notes': notes,
-    'Files': [p.name for p in written.values()],
-  }
-
-
-def _write_settings(args, first, settings, written):
-  """settings.json, and a sidecar that says what a later step must know."""
-  from cmbjax import files
-  from cmbjax.imaging import bids
-
-  kept = (
-    'EchoTime',
-    'RepetitionTime',
-    'FlipAngle',
-    'MagneticFieldStrength',
-    'Simulated',
-  )
-  fields = {k: v for k, v in bids.sidecar(first).items() if k in kept}
-  if settings['MagneticFieldStrength']:
-    fields['MagneticFieldStrength'] = settings['MagneticFieldStrength']
-  used = settings['EchoesUsed']
-  if settings['EchoTimes']:
-    times = [settings['EchoTimes'][e - 1] for e in used]
-    fields['EchoTime'] = sum(times) / len(times)
-  fields['GeneratedBy'] = settings['GeneratedBy']
-  out = pathlib.Path(args.out)
-  files.write_json(out / f'{_start(first)}settings.json', settings)
-  files.write_json(written['swi'].with_name(f'{_start(first)}swi.json'), fields)

@@ -331,7 +331,7 @@ def _finite(
   if not finite.any():
     raise InputError(f'{path}: has no finite voxel; export it again.')
   infinite = int(np.isinf(array).sum())
-  # NaN is how many programs mark what lies outside of the brain.
+  # NaN is how many programs mark what is outside of the brain.
   notes = () if not infinite else (
     f'{path.name}: {infinite:,} voxels are infinite and were taken for 0',
   )  # fmt: skip

@@ -8,12 +8,11 @@ from typing import Any
 import flax.linen as nn
 
 from cmbjax import errors, plugins
-from cmbjax.models import baselines as _baselines
 from cmbjax.models import contract as _contract
 from cmbjax.models import convolution as _convolution
 from cmbjax.models import resnet as _resnet
 
-_BUILDERS = {**_resnet.RESNETS, **_baselines.BASELINES}
+_BUILDERS = {**_resnet.RESNETS, **_resnet.BASELINES}
 MODELS = tuple(sorted(_BUILDERS))
 DEFAULT = 'resnet_v4'
 
@@ -49,7 +48,7 @@ def get_model(
   Raises:
     InputError: unknown name or form, or an own network that cannot be used.
   """
-  found = plugins.find(name, key='config.model.name', known=_BUILDERS)
+  found = plugins.find(name, key=_contract.KEY, known=_BUILDERS)
   forms = ('auto', *_convolution.FORMS)
   if convolution not in forms:
     raise errors.InputError(
@@ -60,16 +59,7 @@ def get_model(
   if not plugins.is_plugin(name):
     return found(**settings)
   if callable(found) and not isinstance(found, nn.Module):
-    found = _made(name, found, settings)
+    must = f'need none but {", ".join(settings)}'
+    with plugins.tried(name, key=_contract.KEY, must=must, verb='made'):
+      found = found(**plugins.accepted(found, settings))
   return _contract.own(name, found, channels=channels)
-
-
-def _made(name: str, build: Any, settings: dict[str, Any]) -> Any:
-  try:
-    return build(**plugins.accepted(build, settings))
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise errors.InputError(
-      f'config.model.name: {errors.shown(name)!r} cannot be made '
-      f'({type(error).__name__}: {errors.shown(error)}); it must need none but '
-      f'{", ".join(settings)}.'
-    ) from error

@@ -10,9 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cmbjax import plugins
 from cmbjax.errors import InputError, shown
 
 SEEN = (16, 16, 8)  # X Y Z of a patch, as `data.augment` crops it
+KEY = 'config.model.name'
 _COLLECTIONS = {'params', 'batch_stats'}
 
 
@@ -57,24 +59,22 @@ def own(name: str, network: Any, *, channels: int) -> Own:
     channels: C of its patches.
 
   Raises:
-    InputError: it is no such module, cannot be called as it has to be, or
+    InputError: it is another kind of object, cannot be called as needed, or
       gives or keeps something else.
   """
-  key = f'config.model.name: {shown(name)!r}'
+  key = f'{KEY}: {shown(name)!r}'
   if not isinstance(network, nn.Module):
     raise InputError(
       f'{key} gives {type(network).__name__}; it must give a flax.linen.Module '
       '(flax.nnx.bridge.ToLinen makes one of a module of nnx).'
     )
   patches = jax.ShapeDtypeStruct((3, *SEEN, channels), jnp.float32)
-  try:
+  must = (
+    f'take (x {list(patches.shape)}, train=True or False), and random numbers '
+    "from 'dropout' alone"
+  )
+  with plugins.tried(name, key=KEY, must=must, verb='called'):
     kept, logits = jax.eval_shape(lambda x: _trial(network, x), patches)
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'{key} cannot be called ({type(error).__name__}: {shown(error)}); it '
-      f'must take (x {list(patches.shape)}, train=True or False), and random '
-      "numbers from 'dropout' alone."
-    ) from error
   shape = getattr(logits, 'shape', type(logits).__name__)
   if shape not in ((3,), (3, 1)):
     raise InputError(

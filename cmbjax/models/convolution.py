@@ -19,7 +19,6 @@ import numpy as np
 from jax import lax
 
 from cmbjax import errors
-from cmbjax.models import axes
 from cmbjax.models import winograd as compiled
 
 
@@ -30,33 +29,10 @@ def native(x, kernel):
   )
 
 
-def shifts(x, kernel):
-  """A sum of one product per kernel position. Best for one input channel."""
-  views = _windows(x, kernel.shape[:3])
-  taps = itertools.product(*map(range, kernel.shape[:3]))
-  if x.shape[-1] == 1:  # an outer product needs no matrix product
-    terms = (view * kernel[tap][0] for view, tap in zip(views, taps))
-  else:
-    terms = (view @ kernel[tap] for view, tap in zip(views, taps))
-  return functools.reduce(jnp.add, terms)
-
-
 def im2col(x, kernel):
   """One matrix product over all stacked views: best for few voxels."""
   columns = jnp.concatenate(_windows(x, kernel.shape[:3]), -1)
   return columns @ kernel.reshape(-1, kernel.shape[-1])
-
-
-def cat2d(x, kernel):
-  """One 2-D convolution; the taps of X are stacked in channels."""
-  b, nx, ny, nz, c = x.shape
-  size = kernel.shape[0]
-  padded = _pad(x, (size, 1, 1))
-  stacked = jnp.concatenate([padded[:, a : a + nx] for a in range(size)], -1)
-  flat = kernel.transpose(1, 2, 0, 3, 4)  # [Y, Z, X, C, O]
-  flat = flat.reshape(*kernel.shape[1:3], size * c, -1)
-  y = _conv2d(stacked.reshape(b * nx, ny, nz, size * c), flat)
-  return y.reshape(b, nx, ny, nz, -1)
 
 
 def out3(x, kernel):
@@ -87,64 +63,6 @@ def folded(x, kernel):
   return y.reshape(b, nx, ny, nz, o)
 
 
-def fast(x, kernel):
-  """`cat2d` with gradients written as a convolution and a matrix product.
-
-  Its kernel gradient stays quick inside `lax.map` and `lax.scan`.
-  """
-  return _fast(*axes.alike(x, kernel))
-
-
-@jax.custom_vjp
-def _fast(x, kernel):
-  return cat2d(x, kernel)
-
-
-def _fast_forward(x, kernel):
-  return cat2d(x, kernel), (x, kernel)
-
-
-def _fast_backward(saved, g):
-  x, kernel = saved
-  return cat2d(g, flipped(kernel)), kernel_gradient(x, g, kernel.shape[:3])
-
-
-_fast.defvjp(_fast_forward, _fast_backward)
-
-
-def flipped(kernel):
-  """The kernel [X, Y, Z, C, O] that takes output gradients to input ones.
-
-  Even sizes have unequal borders and would need another padding.
-  """
-  if not all(size % 2 for size in kernel.shape[:3]):
-    raise ValueError(f'Kernel sizes {kernel.shape[:3]} must be odd.')
-  return kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
-
-
-def kernel_gradient(x, g, size):
-  """Gradient [X, Y, Z, C, O] for x [B, X, Y, Z, C] and g [B, X, Y, Z, O].
-
-  The taps of Y and Z are stacked on the side of x, those of X on the side
-  of g, so that one matrix product has both of its sides wide.
-
-  Args:
-    x: input of the convolution.
-    g: gradient of its output.
-    size: of the kernel along x, y, z.
-  """
-  c, o = x.shape[-1], g.shape[-1]
-  columns = jnp.concatenate(_windows(x, (1, *size[1:])), -1)
-  rows = jnp.concatenate(_windows(g, (size[0], 1, 1)), -1)
-  product = lax.dot_general(
-    rows.reshape(-1, size[0] * o),
-    columns.reshape(-1, size[1] * size[2] * c),
-    (((0,), (0,)), ((), ())),
-  )
-  product = product.reshape(size[0], o, *size[1:], c)
-  return product[::-1].transpose(0, 2, 3, 4, 1)  # a shift of g runs backwards
-
-
 def winograd(x, kernel):
   """Compiled C++, where `winograd.supports` it; elsewhere as `composed`."""
   if not compiled.available():
@@ -166,14 +84,12 @@ def composed(x, kernel):
   return (out3 if x.shape[1] * x.shape[2] > FEW_PIXELS else im2col)(x, kernel)
 
 
+# Both are where the forms cross on x86-64, see benchmarks/convolution.py.
 FOLDED_CHANNELS = 96  # more of them would be mostly zeros
 FEW_PIXELS = 64  # a 2-D convolution of fewer is slow
 FORMS: dict[str, Callable[..., Any]] = {
   form.__name__: form
-  for form in (
-    *(native, im2col, shifts, cat2d, out3, folded, fast),
-    *(composed, winograd),
-  )
+  for form in (native, im2col, out3, folded, composed, winograd)
 }
 
 

@@ -9,8 +9,6 @@ best that this one can run is taken: it is as quick as one compiled here
 for this processor into the user's cache (`XDG_CACHE_HOME` or ~/.cache).
 """
 
-import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -20,7 +18,8 @@ import platform
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+
+import filelock
 
 from cmbjax import errors, files
 
@@ -74,7 +73,8 @@ def built() -> pathlib.Path:
   try:
     folder = _own_folder()
     library = folder / f'winograd-{key}.so'
-    with _waiting(folder):
+    # One process compiles, the others wait and find what it made.
+    with filelock.FileLock(folder / '.lock'):
       if not _as_built(library):
         _build(words, library)
   except (OSError, RuntimeError, errors.InputError) as error:
@@ -113,7 +113,12 @@ def run(words: list[str]) -> str:
   """
   try:
     done = subprocess.run(
-      words, capture_output=True, text=True, timeout=300, check=True
+      # Seconds on an idle machine; one that hangs must not hang us.
+      words,
+      capture_output=True,
+      text=True,
+      timeout=300,
+      check=True,
     )
   except (OSError, subprocess.SubprocessError) as error:
     reason = getattr(error, 'stderr', None) or error
@@ -139,6 +144,7 @@ def _as_built(library) -> bool:
       return False
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
       return False
+  # 64 hex digits begin the line; the name of the file follows.
   return _sums(library).read_bytes()[:64] == _sha256(library).encode()
 
 
@@ -163,14 +169,6 @@ def _own_folder() -> pathlib.Path:
       path.unlink()
     folder.chmod(0o700)
   return folder
-
-
-@contextlib.contextmanager
-def _waiting(folder) -> Iterator[None]:
-  """One process compiles, the others wait and find what it made."""
-  with (folder / '.lock').open('w') as handle:
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    yield
 
 
 def _sums(library) -> pathlib.Path:

@@ -62,7 +62,9 @@ class BatchNorm(nn.Module):
       frozen = self.get_variable('frozen', 'norm')
       given = (running_mean.value, running_var.value, frozen)
     axis = None if self.is_initializing() else self.data_axis
-    y, mean, var = normalize(x, scale, bias, self.epsilon, axis, given)
+    y, mean, var = normalize(
+      x, scale, bias, self.epsilon, data_axis=axis, given=given
+    )
     if not self.is_initializing():
       for old, new in ((running_mean, mean), (running_var, var)):
         moved = self.momentum * old.value
@@ -105,7 +107,7 @@ def heed_frozen(following, args, kwargs, context):
   return jnp.where(frozen, fixed.astype(y.dtype), y)
 
 
-def normalize(x, scale, bias, epsilon: float, data_axis=None, given=None):
+def normalize(x, scale, bias, epsilon: float, *, data_axis=None, given=None):
   """Normalized x [B, X, Y, Z, C], and mean and variance [C] of the batch.
 
   No gradient flows through the mean and the variance that are returned.
@@ -127,6 +129,7 @@ def _forward(epsilon, data_axis, x, scale, bias, given):
   num = _count(x, data_axis)
   total, squares = _sums(x, x, data_axis)
   mean = total / num
+  # Two sums in one pass; rounding can make their difference negative.
   var = jnp.maximum(squares / num - mean * mean, 0.0)
   used_mean, used_var = mean, var
   if given is not None:

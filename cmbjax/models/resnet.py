@@ -38,7 +38,7 @@ class Unit(nn.Module):
     y = nn.relu(self.norm(name='norm_0')(y))
     y = self.conv(self.width, normalized=True, name='conv_1')(y)
     y = self.norm(name='norm_1')(y)
-    if self.project:
+    if self.project:  # widths differ where a stage begins
       x = self.conv(self.width, size=1, name='shortcut')(x)
     return nn.relu(x + y)
 
@@ -112,6 +112,7 @@ class Head(nn.Module):
     dense = functools.partial(
       nn.Dense, kernel_init=nn.initializers.glorot_uniform()
     )
+    # From here on in single precision: logits of bfloat16 have 8 bits.
     x = x.astype(jnp.float32)
     drop = functools.partial(Dropout, self.dropout, self.data_axis)
     for index, width in enumerate(self.widths):
@@ -196,4 +197,20 @@ RESNETS = {
   'resnet_v4': functools.partial(family, 3),  # the published default
   'resnet_v4_1': functools.partial(family, 3, 4),
   'resnet_v5': functools.partial(family, 4),
+}
+
+# The simple networks published beside the residual ones, as comparators.
+# Those whose input is not 16 x 16 x 8 are left out.
+_flat = functools.partial(ResNet, flatten=True)
+_cnn = functools.partial(_flat, (), dropout=0.0)
+BASELINES = {
+  'fcnn': functools.partial(_cnn, head=(128, 64)),
+  'resnet_v2': functools.partial(
+    _flat, ((1, 8), (1, 16)), (8, 16), pool_stages=False
+  ),
+  'simpler_cnn': functools.partial(_cnn, (8, 16, 32), pool_last=False),
+  'simpler_cnn_v2': functools.partial(
+    _cnn, (8, 16, 32), pool_last=False, dropout=0.5
+  ),
+  'simpler_cnn_v3': functools.partial(_cnn, (8, 16), dropout=0.5),
 }

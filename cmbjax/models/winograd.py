@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from cmbjax.models import axes, kernel
 
+# Of the published networks: 8 slices that pooling halves, and the channels of
+# their stages. The C++ has a variant for each.
 Z_SIZES = (2, 4, 8)
 WIDTHS = (8, 16, 32)
 _lock = threading.Lock()

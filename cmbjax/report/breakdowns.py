@@ -1,18 +1,16 @@
-"""Test rows taken apart: by unit, by likelihood, by operating point.
+"""Test rows taken apart: by unit, by size, by likelihood, by operating point.
 
 Rule: a table names what it counts; the interval is over subjects whatever
 the unit.
 """
 
-import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from cmbjax.evaluation import metrics
-from cmbjax.report import cells, tables
-from cmbjax.report.looks import look_of
-from cmbjax.report.tables import StudyTables
-
-escape = html.escape
+from cmbjax.report.cells import PageTable, sentence_case
+from cmbjax.report.looks import Look, look_of
+from cmbjax.report.tables import ResultRow, StudyTables
 
 _UNITS = (
   (
@@ -69,111 +67,94 @@ _POINT_COLUMNS = (
 )
 
 
-def units(study: StudyTables) -> str:
+def units(study: StudyTables) -> dict[str, Any] | None:
   """The same rows counted by candidate, lesion, scan and subject."""
-  look = look_of(study)
-  rows = [row for some in look.by_test(study.rows).values() for row in some]
+  rows = look_of(study).in_order(study.rows)
   if not any(row.levels for row in rows):
-    return ''
-  blocks = []
-  for head, meaning, columns in _UNITS:
-    marks = tables.Notes()
-    lines = []
+    return None
+  made = []
+  for label, meaning, columns in _UNITS:
+    heads = ('Strategy', *(head for _, head, _ in columns))
+    table = PageTable(label, heads)
     for row in rows:
-      known = row.metrics | row.levels
-      values = [
-        (name, cells.value(known.get(key), kind, marks))
-        for key, name, kind in columns
-      ]
-      lines.append(cells.line(cells.row_name(row, look), values))
-    heads = ('Strategy', *(name for _, name, _ in columns))
-    table = cells.table(heads, lines, label=head) + cells.notes(marks)
-    intro = f'<p class="small">{escape(meaning)}</p>'
-    blocks.append(cells.fold(head, intro + table))
-  return (
-    '<p class="sub">The same decisions, counted by four units. Intervals are '
-    'over subjects in all of them.</p>' + ''.join(blocks)
-  )
+      table.add(row, table.values(row.metrics | row.levels, columns))
+    made.append({'meaning': meaning, 'table': table})
+  return {'units': made}
 
 
-def likelihoods(study: StudyTables) -> str:
+def parts(study: StudyTables) -> dict[str, Any] | None:
+  """Sensitivity by size and region, where the lesions are known singly."""
+  look, made = look_of(study), []
+  for head in dict.fromkeys(h for row in study.rows for h in row.parts):
+    for rows in look.by_test(study.rows).values():
+      known = [row for row in rows if head in row.parts]
+      if known:
+        made.append(_part(head, known, look))
+  return {'parts': made} if made else None
+
+
+def _part(head: str, rows: Sequence[ResultRow], look: Look) -> dict[str, Any]:
+  """One table: a line per group, a column per strategy."""
+  label = rows[0].test_label
+  names = [row.strategy_label for row in rows]
+  table = PageTable(f'{head} on {label}', (sentence_case(head), *names))
+  for group, (_, count) in rows[0].parts[head].items():
+    shares = [row.parts[head][group][0] for row in rows]
+    cells = [table.value(share, 'percent') for share in shares]
+    table.add((group, count), cells)
+  colour = look.test_class(rows[0].test)
+  return {'head': head, 'test': label, 'colour': colour, 'table': table}
+
+
+def likelihoods(study: StudyTables) -> dict[str, Any] | None:
   """What the candidates of each bin of likelihood are."""
 
-  def block(rows, marks):
-    lines = []
-    for i, one in enumerate(rows[0].likelihoods):
-      columns = [
-        (row.strategy_label, _bin(row.likelihoods[i], marks)) for row in rows
+  def make(rows, label):
+    heads = ('Likelihood', *(row.strategy_label for row in rows))
+    table = PageTable(f'Likelihood, {label}', heads)
+    for bins in zip(*(row.likelihoods for row in rows)):
+      cells = [
+        table.value(one.share, 'percent')._replace(
+          after=f'({one.microbleeds} of {one.candidates})'
+        )
+        for one in bins
       ]
-      lines.append(cells.line(f'{one.low:g} to {one.high:g}', columns))
-    heads = [row.strategy_label for row in rows]
-    return ('Likelihood', *heads), lines
+      table.add(f'{bins[0].low:g} to {bins[0].high:g}', cells)
+    return table
 
-  blocks = _by_test(study, lambda row: row.likelihoods, block)
-  if not blocks:
-    return ''
-  return (
-    '<p class="sub">Share of microbleeds among the candidates of each bin of '
-    'likelihood, its interval, and how many of how many candidates that is. '
-    'A bin holds its upper end; the first is what the reference threshold '
-    f'removes.</p>{blocks}'
-  )
+  return _by_test(study, lambda row: row.likelihoods, make)
 
 
-def _bin(one, marks: tables.Notes) -> str:
-  share = cells.value(one.share, 'percent', marks)
-  count = f'({one.microbleeds} of {one.candidates})'
-  return f'{share} <span class="small">{count}</span>'
-
-
-def points(study: StudyTables) -> str:
+def points(study: StudyTables) -> dict[str, Any] | None:
   """Thresholds chosen out of fold, scored on the test sets."""
   threshold = study.record.get('threshold', metrics.THRESHOLD)
 
-  def block(rows, marks):
-    lines = []
+  def make(rows, label):
+    heads = ('Strategy and point', 'Threshold')
+    heads += tuple(head for _, head, _ in _POINT_COLUMNS)
+    table = PageTable(f'Strategy and point, {label}', heads)
     for row in rows:
       for name, point in row.points.items():
         if point.threshold == threshold:
-          continue  # that is the table of results
-        columns = [('Threshold', f'{point.threshold:.3g}')]
-        columns += [
-          (head, cells.value(point.metrics.get(key), kind, marks))
-          for key, head, kind in _POINT_COLUMNS
-        ]
-        head = (
-          f'{escape(row.strategy_label)}<br><span '
-          f'class="small">{escape(_POINTS.get(name, name))}: '
-          f'{escape(point.rule)}</span>'
-        )
-        lines.append(cells.line(head, columns))
-    heads = ('Strategy and point', 'Threshold')
-    return (*heads, *(head for _, head, _ in _POINT_COLUMNS)), lines
+          continue  # those numbers are in the table of results
+        which = (row.strategy_label, _POINTS.get(name, name), point.rule)
+        values = table.values(point.metrics, _POINT_COLUMNS)
+        table.add(which, [f'{point.threshold:.3g}', *values])
+    return table
 
-  blocks = _by_test(study, lambda row: row.points, block)
-  if not blocks:
-    return ''
-  return (
-    '<p class="sub">Thresholds chosen on training subjects, out of fold, and '
-    'stored with the weights; here they meet subjects that had no say in '
-    f'them. The threshold of {threshold:g} is in the results above.</p>{blocks}'
-  )
+  return _by_test(study, lambda row: row.points, make)
 
 
-def _by_test(study: StudyTables, has: Callable, block: Callable) -> str:
+def _by_test(
+  study: StudyTables, has: Callable, make: Callable
+) -> dict[str, Any] | None:
   """One table per test set of the rows that have something."""
-  blocks, look = [], look_of(study)
+  look, made = look_of(study), []
   for test, rows in look.by_test(study.rows).items():
     known = [row for row in rows if has(row)]
-    if not known:
-      continue
-    marks, label = tables.Notes(), look.tests[test]
-    heads, lines = block(known, marks)
-    blocks.append(
-      cells.fold(
-        f'On <span class="{look.test_class(test)}">{escape(label)}</span>',
-        cells.table(heads, lines, label=f'{heads[0]}, {label}')
-        + cells.notes(marks),
-      )
-    )
-  return ''.join(blocks)
+    if known:
+      label = look.tests[test]
+      table = make(known, label)
+      colour = look.test_class(test)
+      made.append({'test': label, 'colour': colour, 'table': table})
+  return {'tests': made} if made else None

@@ -5,14 +5,15 @@ page gets the same drawing with its colours turned into CSS variables, so
 that it follows the reader's light or dark setting.
 """
 
-import html
 import io
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,10 +22,12 @@ from cmbjax.report.looks import INK, MUTED, RULE, TOKENS, Look
 from cmbjax.report.tables import (
   CohortRow,
   Metric,
-  Row,
+  ResultRow,
 )
 
-_POINTS = 400  # of a curve on the page
+# Of a curve on the page, which is a panel of some 300 pixels; a study of many
+# candidates would fill megabytes with points that nobody can tell apart.
+_POINTS = 400
 
 STYLE = {
   'font.family': 'sans-serif',
@@ -49,8 +52,8 @@ STYLE = {
   'legend.frameon': False,
   'legend.fontsize': 8.5,
   'legend.labelcolor': INK,
-  'svg.fonttype': 'none',
-  'svg.hashsalt': 'cmbjax',
+  'svg.fonttype': 'none',  # text stays text: it is read aloud and found
+  'svg.hashsalt': 'cmbjax',  # the same ids, so the same file, in every run
   'figure.dpi': 160,
 }
 
@@ -65,8 +68,14 @@ def literal(text: str) -> str:
   return f' {text}' if text.startswith('_') else text
 
 
-def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
-  """ROC curves of the strategies on one test set."""
+def draw_roc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
+  """ROC curves of the strategies on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if row.roc is None:
@@ -77,13 +86,20 @@ def draw_roc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
       label=literal(f'{row.strategy_label}  {area:.3f}'),
       **look.line(row.strategy),
     )
+  # A little beyond 0 and 1, or a curve along the edge is cut in half.
   ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect='equal')
   ax.set(xlabel='false positive rate', ylabel='sensitivity of candidates')
   _finish(ax, [row.roc for row in rows], 'lower right')
 
 
-def draw_froc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
-  """Sensitivity of all lesions against FP per scan on one test set."""
+def draw_froc(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
+  """Sensitivity of all lesions against FP per scan on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   for row in rows:
     if row.froc is not None:
       ax.plot(
@@ -94,14 +110,22 @@ def draw_froc(ax: Axes, rows: Sequence[Row], look: Look) -> None:
       )
   ax.set(ylim=(0, 1.01), xlabel='false positives per scan')
   ax.set(ylabel='sensitivity of all lesions')
+  # Curves reach hundreds per scan, and are compared at a few: logarithmic,
+  # but for the part below 1, as 0 has no logarithm.
   ax.set_xscale('symlog', linthresh=1, linscale=0.5)
   ax.set_xlim(left=0)
   ax.xaxis.set_major_formatter('{x:g}')
   _finish(ax, [row.froc for row in rows], 'upper left')
 
 
-def draw_reliability(ax: Axes, rows: Sequence[Row], look: Look) -> None:
-  """Share of microbleeds against likelihood on one test set."""
+def draw_reliability(ax: Axes, rows: Sequence[ResultRow], look: Look) -> None:
+  """Share of microbleeds against likelihood on one test set.
+
+  Args:
+    ax: where to draw.
+    rows: of one test set.
+    look: labels and colours.
+  """
   ax.plot([0, 1], [0, 1], color=RULE, linewidth=0.8, zorder=0)
   for row in rows:
     if not row.reliability or not row.reliability[0]:
@@ -109,7 +133,7 @@ def draw_reliability(ax: Axes, rows: Sequence[Row], look: Look) -> None:
     likelihood, share, count = (np.asarray(v) for v in row.reliability)
     line = look.line(row.strategy)
     ax.plot(likelihood, share, label=literal(row.strategy_label), **line)
-    area = 6 + 60 * count / count.sum()
+    area = 6 + 60 * count / count.sum()  # never so small that it is lost
     ax.scatter(likelihood, share, s=area, color=line['color'], zorder=3)
   ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect='equal')
   ax.set(xlabel='likelihood', ylabel='share of microbleeds')
@@ -117,7 +141,13 @@ def draw_reliability(ax: Axes, rows: Sequence[Row], look: Look) -> None:
 
 
 def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
-  """Candidates per scan of each cohort."""
+  """Candidates per scan of each cohort.
+
+  Args:
+    ax: where to draw.
+    cohorts: one bar for each of its two kinds of candidates.
+    look: labels and colours.
+  """
   for y, cohort in enumerate(cohorts):
     scans = max(cohort.num_scans, 1)
     colour = look.test_colour(cohort.name)
@@ -139,14 +169,22 @@ def draw_counts(ax: Axes, cohorts: Sequence[CohortRow], look: Look) -> None:
   ax.invert_yaxis()
   ax.spines['left'].set_visible(False)
   ax.tick_params(axis='y', length=0)
+  # Room for the numbers behind the bars.
   ax.set_xlim(0, 1.18 * max(ax.get_xlim()[1], 1))
   ax.set_xlabel('candidates per scan')
 
 
 def draw_rows(
-  ax: Axes, rows: Sequence[Row], metric: Metric, look: Look
+  ax: Axes, rows: Sequence[ResultRow], metric: Metric, look: Look
 ) -> None:
-  """One metric of all rows, coloured by test set."""
+  """One metric of all rows, coloured by test set.
+
+  Args:
+    ax: where to draw.
+    rows: from above downwards.
+    metric: what is drawn, and its kind.
+    look: labels and colours.
+  """
   for y, row in enumerate(rows):
     interval = row.metrics.get(metric.name)
     colour = look.test_colour(row.test)
@@ -171,14 +209,26 @@ def draw_rows(
 
 
 def draw_loss(ax: Axes, curves: Sequence[dict], look: Look) -> None:
-  """Validation loss of one strategy: each replica thin, the mean strong."""
+  """Validation loss of one strategy: each replica thin, the mean strong.
+
+  Args:
+    ax: where to draw.
+    curves: epochs of one strategy, see `StudyTables.learning`.
+    look: labels and colours.
+  """
   _draw_replicas(ax, curves, 'validation_loss', look)
   ax.set_ylabel('validation loss')
-  ax.set_ylim(0, 1.06 * ax.get_ylim()[1])
+  ax.set_ylim(0, 1.06 * ax.get_ylim()[1])  # from 0: a small fall looks small
 
 
 def draw_rate(ax: Axes, curves: Sequence[dict], look: Look) -> None:
-  """Learning rate of each replica of one strategy."""
+  """Learning rate of each replica of one strategy.
+
+  Args:
+    ax: where to draw.
+    curves: epochs of one strategy, see `StudyTables.learning`.
+    look: labels and colours.
+  """
   _draw_replicas(ax, curves, 'learning_rate', look, mean=False)
   ax.set(yscale='log', xlabel='epoch', ylabel='learning rate')
   values = [c['learning_rate'] for c in curves if c.get('learning_rate')]
@@ -251,10 +301,22 @@ def by_strategy(learning: Sequence[dict]) -> dict[str, list[dict]]:
   return groups
 
 
+class Drawing(NamedTuple):
+  """A drawing for a page.
+
+  Attributes:
+    label: read by screen readers.
+    svg: an SVG element behind its '<svg ' and our own attributes.
+  """
+
+  label: str
+  svg: Markup
+
+
 def inline(
   draw: Callable, *args, size: tuple[float, float], name: str, label: str
-) -> str:
-  """One panel as an SVG element for the page.
+) -> Drawing:
+  """One panel for the page.
 
   Args:
     draw: one of the functions above; called with Axes and `args`.
@@ -262,29 +324,32 @@ def inline(
     size: width and height in inches at 72 px.
     name: makes the ids inside unique on the page.
     label: read by screen readers.
+
+  Returns:
+    The drawing, whose text matplotlib has escaped.
   """
   with mpl.rc_context(STYLE):
     figure = Figure(figsize=size, layout='constrained')
     FigureCanvasAgg(figure)
     draw(figure.add_subplot(), *args)
+    # The paper is that of the page, light or dark.
     figure.patch.set_visible(False)
     for ax in figure.axes:
       ax.patch.set_visible(False)
     buffer = io.StringIO()
     figure.savefig(buffer, format='svg', metadata={'Date': None})
-  return _for_page(buffer.getvalue(), name, label)
+  return Drawing(label, Markup(_for_page(buffer.getvalue(), name)))
 
 
-def _for_page(svg: str, name: str, label: str) -> str:
+def _for_page(svg: str, name: str) -> str:
   """matplotlib's SVG file as an element that inherits colours and font."""
-  svg = svg[svg.index('<svg') :]
+  svg = svg[svg.index('<svg ') + len('<svg ') :]
   svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
-  svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', '', svg)
+  svg = re.sub(r'(^|\s)xmlns(:\w+)?="[^"]*"', '', svg)
   svg = re.sub(r'<!--.*?-->', '', svg, flags=re.DOTALL)
-  svg = svg.replace('id="', f'id="{name}-')
-  svg = svg.replace('url(#', f'url(#{name}-').replace(
-    'href="#', f'href="#{name}-'
-  )
+  # Several drawings are on one page, and matplotlib gives all the same ids.
+  svg = re.sub(r'\bid="', f'id="{name}-', svg)
+  svg = re.sub(r'(url\(|href=")#', rf'\1#{name}-', svg)
   # "font: bold 9px 'DejaVu Sans'" -> the family of the page.
   svg = re.sub(
     r'font: ((?:bold|\d{3}) )?([\d.]+px) [^;\"]*',
@@ -293,9 +358,7 @@ def _for_page(svg: str, name: str, label: str) -> str:
   )
   for colour, variable in TOKENS.items():
     svg = svg.replace(colour, f'var({variable})')
-  head = f'<svg role="img" aria-label="{html.escape(label)}" '
-  head += 'class="plot" '
-  return re.sub(r'\n\s*\n', '\n', head + svg[len('<svg ') :])
+  return re.sub(r'\n\s*\n', '\n', svg)
 
 
 def patch_png(image: np.ndarray, *, scale: int = 4, gap: int = 1) -> bytes:

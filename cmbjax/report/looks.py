@@ -7,7 +7,7 @@ strategy or test set has one; a test set comes in the same order everywhere.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cmbjax.report.tables import Row, StudyTables, ordered
+from cmbjax.report.tables import ResultRow, StudyTables, ordered
 
 # Colour -> CSS variable of base.css.
 TOKENS = {
@@ -64,13 +64,17 @@ class Look(NamedTuple):
       line['dashes'] = dashes
     return line
 
-  def by_test(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
+  def by_test(self, rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
     """Test set -> its rows, both in their order."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ResultRow]] = {}
     for row in ordered(rows):
       groups.setdefault(row.test, []).append(row)
     place = {name: i for i, name in enumerate(self.tests)}
     return dict(sorted(groups.items(), key=lambda group: place[group[0]]))
+
+  def in_order(self, rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Rows test set by test set."""
+    return [row for some in self.by_test(rows).values() for row in some]
 
   def _test_variable(self, name: str) -> str:
     return _of(_TESTS + _STRATEGIES[::-1], self.tests, name)

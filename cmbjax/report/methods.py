@@ -4,7 +4,7 @@ Rule: a sentence states only what the record or the rows hold.
 """
 
 from cmbjax.evaluation import claims, metrics
-from cmbjax.report import tables
+from cmbjax.report import tables, texts
 from cmbjax.report.tables import StudyTables
 
 
@@ -29,13 +29,13 @@ def lead(study: StudyTables) -> list[str]:
   return parts
 
 
-def _best(row: tables.Row, count: int) -> str:
+def _best(row: tables.ResultRow, count: int) -> str:
   found = row.metrics
-  auc = tables.number(found['auc'].value, 'number')
-  inside = tables.bounds(found['auc'], 'number')
+  auc = texts.number(found['auc'].value, 'number')
+  inside = texts.bounds(found['auc'], 'number')
   inside = f' ({inside})' if inside else ''
-  kept = tables.number(found['sensitivity_lesions'].value, 'percent')
-  rate = tables.number(found['fp_per_scan'].value, 'count')
+  kept = texts.number(found['sensitivity_lesions'].value, 'percent')
+  rate = texts.number(found['fp_per_scan'].value, 'count')
   place = f', the highest of {count},' if count > 1 else ''
   return (
     f'{row.test_label}: {row.strategy_label}{place} has AUC {auc}{inside} and '
@@ -74,6 +74,7 @@ def reading(study: StudyTables) -> str:
 def family(study: StudyTables) -> str:
   """How a claim is decided."""
   level = study.record.get('level', 0.95)
+  # A claim without a p was not tested, and is not in Holm's family.
   count = sum(one.p is not None for one in study.orderings)
   tests = f'The claims are one family of {counted(count, "test")}: one'
   if not count:
@@ -157,8 +158,6 @@ def _data(study: StudyTables) -> str:
 _STAGES = {
   'frst': '2-D fast radial symmetry with 3-D region growing and geometric '
   'gates',
-  'hessian': 'the Hessian of the image at several scales with 3-D region '
-  'growing and geometric gates',
 }
 
 
@@ -170,8 +169,8 @@ def _stage(record: dict) -> str:
 
 def _strategies(study: StudyTables) -> str:
   """What each strategy learns on, starts from and keeps."""
-  told = [f'{one.label} {one.text}' for one in study.strategies if one.text]
-  return f'Strategies: {"; ".join(told)}.' if told else ''
+  said = [f'{one.label} {one.text}' for one in study.strategies if one.text]
+  return f'Strategies: {"; ".join(said)}.' if said else ''
 
 
 def counted(count: int, name: str) -> str:

@@ -6,13 +6,12 @@ voxel unless the name says otherwise.
 """
 
 import base64
-import html
-import struct
-import zlib
+import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 
 class Plane(NamedTuple):
@@ -28,6 +27,7 @@ AXIAL = Plane('axial', 2, 0, 1)
 CORONAL = Plane('coronal', 1, 0, 2)
 SAGITTAL = Plane('sagittal', 0, 1, 2)
 PLANES = (AXIAL, CORONAL, SAGITTAL)
+_MOST_SLABS = 20  # projections of a scan; their thickness follows
 
 
 class Picture(NamedTuple):
@@ -46,38 +46,22 @@ class Picture(NamedTuple):
   width: float
   height: float
 
-  def element(self, kind: str = '') -> str:
-    """As an SVG image."""
-    data = base64.b64encode(png(self.grey)).decode()
-    kind = f' class="{html.escape(kind)}"' if kind else ''
-    return (
-      f'<image{kind} x="{self.left:.5g}" y="{self.top:.5g}" '
-      f'width="{self.width:.5g}" height="{self.height:.5g}" '
-      'preserveAspectRatio="none" '
-      f'href="data:image/png;base64,{data}"/>'
-    )
+  @property
+  def base64(self) -> str:
+    """As a PNG file in letters."""
+    return base64.b64encode(png(self.grey)).decode()
 
 
 def png(grey: np.ndarray) -> bytes:
-  """[V, U] uint8 to an 8-bit grey PNG file; the smaller of two filters."""
-  height, width = grey.shape
-  rows = np.ascontiguousarray(grey, np.uint8)
-  plain = np.pad(rows, ((0, 0), (1, 0)))
-  up = np.diff(rows, axis=0, prepend=np.zeros((1, width), np.uint8))
-  up = np.pad(up, ((0, 0), (1, 0)), constant_values=2)
-  data = min((zlib.compress(a.tobytes(), 9) for a in (plain, up)), key=len)
-  head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
-  return b'\x89PNG\r\n\x1a\n' + b''.join(
-    struct.pack('>I', len(body))
-    + kind
-    + body
-    + struct.pack('>I', zlib.crc32(kind + body))
-    for kind, body in ((b'IHDR', head), (b'IDAT', data), (b'IEND', b''))
-  )
+  """[V, U] uint8 to an 8-bit grey PNG file."""
+  buffer = io.BytesIO()
+  Image.fromarray(np.ascontiguousarray(grey, np.uint8)).save(buffer, 'PNG')
+  return buffer.getvalue()
 
 
 def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
   """0..1 to uint8; fewer levels make smaller files. What is not finite is 0."""
+  # Scans hold such numbers outside the head, and a page must not fail on them.
   image = np.clip(np.nan_to_num(image, nan=0, posinf=1, neginf=0), 0, 1)
   if levels == 256:
     return np.round(255 * image).astype(np.uint8)
@@ -87,6 +71,8 @@ def to_grey(image: np.ndarray, *, levels: int = 256) -> np.ndarray:
 
 def shown(plane_image: np.ndarray) -> np.ndarray:
   """[U, V] in array order to [V, U] as it is shown."""
+  # RAS counts to the patient's right, front and top; a picture counts from the
+  # upper left, which is the patient's right, as radiologists look at it.
   return plane_image[::-1, ::-1].T
 
 
@@ -109,7 +95,9 @@ def crop(
     field_mm: at least so much is shown; the volume's edge may cut it.
     slab_mm: minimum over so thick a slab; 0 is one slice.
   """
-  part, box = _window(image, centre, spacing_mm, plane, field_mm, slab_mm)
+  part, box = _window(
+    image, centre, spacing_mm, plane, field_mm=field_mm, slab_mm=slab_mm
+  )
   return _placed(to_grey(shown(part.min(plane.normal))), box, spacing_mm, plane)
 
 
@@ -133,8 +121,19 @@ def outline(
   """Border of lesion `index`, and of all others, as SVG path data.
 
   The path runs along voxel sides, in the frame of `crop`.
+
+  Args:
+    labels: [X, Y, Z] int, 0 outside all lesions.
+    centre: voxel.
+    spacing_mm: voxel sizes.
+    plane: what is seen.
+    field_mm: as of `crop`.
+    index: label of the lesion; 0 for none.
+
+  Returns:
+    Path of the lesion and path of all others, '' for nothing.
   """
-  part, box = _window(labels, centre, spacing_mm, plane, field_mm, 0.0)
+  part, box = _window(labels, centre, spacing_mm, plane, field_mm=field_mm)
   part = shown(part.min(plane.normal))
   if not part.any():
     return '', ''
@@ -149,7 +148,7 @@ def border(inside: np.ndarray, frame: Picture) -> str:
     return ''
   height = frame.height / inside.shape[0]
   width = frame.width / inside.shape[1]
-  padded = np.pad(inside, 1)
+  padded = np.pad(inside, 1)  # a lesion may reach the edge of the crop
   parts = []
   for row, start, end in _runs(padded[1:, 1:-1] != padded[:-1, 1:-1]):
     x, y = frame.left + start * width, frame.top + row * height
@@ -168,14 +167,24 @@ def _runs(sides: np.ndarray) -> Iterator[tuple[int, int, int]]:
     yield int(row), int(start), int(end)
 
 
-def _window(array, centre, spacing_mm, plane, field_mm, slab_mm):
+def _window(
+  array: np.ndarray,
+  centre: Sequence[int],
+  spacing_mm: Sequence[float],
+  plane: Plane,
+  *,
+  field_mm: float,
+  slab_mm: float = 0.0,
+) -> tuple[np.ndarray, list[int]]:
   """The part of `array` that is shown; per axis first voxel - centre."""
   parts, firsts = [], []
   for axis in range(3):
     if axis == plane.normal:
       reach = slab_reach(slab_mm, spacing_mm[axis])
     else:
+      # As many voxels on both sides, so that the lesion is in the middle.
       reach = int(np.ceil((field_mm / spacing_mm[axis] - 1) / 2))
+    # A centre of mass may round to a voxel beyond the edge.
     middle = min(max(int(centre[axis]), 0), array.shape[axis] - 1)
     first = max(middle - reach, 0)
     parts.append(slice(first, min(middle + reach + 1, array.shape[axis])))
@@ -193,7 +202,7 @@ def _placed(grey, firsts, spacing_mm, plane) -> Picture:
   return Picture(grey, corner[0], corner[1], extent[0], extent[1])
 
 
-class Frame(NamedTuple):
+class BrainBox(NamedTuple):
   """The box round the brain, in which projections and slices are shown.
 
   Attributes:
@@ -221,8 +230,14 @@ class Frame(NamedTuple):
 
 def frame(
   mask: np.ndarray, spacing_mm: Sequence[float], *, margin_mm: float = 4.0
-) -> Frame:
-  """Bounding box of the brain and a margin; the whole grid when empty."""
+) -> BrainBox:
+  """Bounding box of the brain and a margin; the whole grid when empty.
+
+  Args:
+    mask: [X, Y, Z] bool.
+    spacing_mm: voxel sizes.
+    margin_mm: round the brain, as far as the grid goes.
+  """
   box = []
   for axis in range(3):
     others = tuple(other for other in range(3) if other != axis)
@@ -233,15 +248,21 @@ def frame(
       continue
     stop = min(int(found[-1]) + more + 1, mask.shape[axis])
     box.append(slice(max(int(found[0]) - more, 0), stop))
-  return Frame(tuple(box), tuple(float(side) for side in spacing_mm))
+  return BrainBox(tuple(box), tuple(float(side) for side in spacing_mm))
 
 
 def glass(
-  image: np.ndarray, mask: np.ndarray, around: Frame, plane: Plane
+  image: np.ndarray, mask: np.ndarray, around: BrainBox, plane: Plane
 ) -> Picture:
   """Mean through the brain, stretched to its range, on pixels of about 1 mm.
 
-  Fades where little brain lies behind a pixel.
+  Fades where little brain is behind a pixel.
+
+  Args:
+    image: [X, Y, Z] 0..1.
+    mask: [X, Y, Z] bool.
+    around: what is shown.
+    plane: from where.
   """
   inside = mask[around.box]
   brain = np.where(inside, image[around.box], 0).sum(plane.normal, dtype=float)
@@ -249,23 +270,30 @@ def glass(
   brain, depth = (_blocks(a, around, plane) for a in (brain, depth))
   mean = brain / np.maximum(depth, 1e-6)
   if depth.any():
+    # Thin edges of the brain are left aside, as their means are noise, and
+    # so are the ends of the rest; white is kept for the markers.
     low, high = np.percentile(mean[depth > 0.3 * depth.max()], (1, 99.5))
     mean = 0.12 + 0.78 * (mean - low) / max(high - low, 1e-6)
   fade = np.clip(depth / max(0.25 * depth.max(), 1e-6), 0, 1)
+  # Fewer grey levels make a smaller file.
   return _whole(np.clip(mean, 0, 1) * fade, around, plane, levels=64)
 
 
 def slabs(
-  image: np.ndarray, around: Frame, *, most: int = 20
+  image: np.ndarray, around: BrainBox
 ) -> list[tuple[int, int, Picture]]:
   """Axial minimum projections that together show every slice once.
+
+  Args:
+    image: [X, Y, Z] 0..1.
+    around: what is shown.
 
   Returns:
     First slice, last slice + 1 and picture (about 1 mm pixels), from above
     downwards as the patient would be scrolled.
   """
   low, high = around.box[2].start, around.box[2].stop
-  thick = -(-(high - low) // most)
+  thick = -(-(high - low) // _MOST_SLABS)  # rounded up
   made = []
   for first in range(low, high, thick):
     stop = min(first + thick, high)
@@ -273,16 +301,16 @@ def slabs(
     part = _blocks(part, around, AXIAL)
     picture = _whole(part, around, AXIAL, levels=48)
     made.append((first, stop, picture))
-  return made[::-1]
+  return made[::-1]  # from the vertex down, as scans are read
 
 
-def _block(around: Frame, plane: Plane) -> list[int]:
+def _block(around: BrainBox, plane: Plane) -> list[int]:
   """Voxels of a pixel of about 1 mm, along both axes of the plane."""
   sides = (around.spacing_mm[axis] for axis in (plane.right, plane.up))
   return [max(1, round(1.0 / side)) for side in sides]
 
 
-def _blocks(image: np.ndarray, around: Frame, plane: Plane) -> np.ndarray:
+def _blocks(image: np.ndarray, around: BrainBox, plane: Plane) -> np.ndarray:
   """Means over pixels of about 1 mm; the last one may hold fewer voxels."""
   for axis, size in enumerate(_block(around, plane)):
     starts = np.arange(0, image.shape[axis], size)
@@ -292,8 +320,8 @@ def _blocks(image: np.ndarray, around: Frame, plane: Plane) -> np.ndarray:
   return image
 
 
-def _whole(image, around: Frame, plane: Plane, *, levels: int) -> Picture:
-  """Blocks as a picture; what the last one lacks lies beyond left and top."""
+def _whole(image, around: BrainBox, plane: Plane, *, levels: int) -> Picture:
+  """Blocks as a picture; what the last one lacks is beyond left and top."""
   sides = [around.spacing_mm[axis] for axis in (plane.right, plane.up)]
   extent = [
     count * size * side

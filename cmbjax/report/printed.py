@@ -10,20 +10,17 @@ from collections.abc import Callable
 from cmbjax.evaluation import metrics
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report.tables import (
-  DASH,
   METRICS,
-  Notes,
   StudyTables,
-  bounds,
   claims_head,
   headline,
-  number,
   numbered,
   ordered,
   own_head,
 )
+from cmbjax.report.texts import DASH, Notes, bounds, number
 
-_OWN_PER_LINE = 3  # own metrics beside each other
+_OWN_PER_LINE = 3  # own metrics beside each other: more pass 120 columns
 
 
 def print_rows(study: StudyTables) -> str:
@@ -64,6 +61,7 @@ def print_rows(study: StudyTables) -> str:
 def _lines(study: StudyTables, heads: list[str], values: Callable) -> list:
   """Which row it is, then some values of it; a heading first."""
   with_number = numbered(study.rows)
+  # 19 and 12: what is left of 120 columns beside five metrics.
   strategies = _clipped([row.strategy_label for row in study.rows], 19)
   tests = _clipped([row.test_label for row in study.rows], 12)
   table = [['Row'] * with_number + ['Strategy', 'Test set', *heads]]

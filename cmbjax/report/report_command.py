@@ -20,11 +20,11 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: when the run has no readable results.json.
   """
-  from cmbjax.report import html, printed, storage
+  from cmbjax.report import printed, storage, study_page
 
   folder = pathlib.Path(arguments.run_folder)
   study = storage.read_json(folder)
-  page = html.write(study, arguments.out or folder)
+  page = study_page.write(study, arguments.out or folder)
   print(printed.print_rows(study))
   print(page)
   return 0

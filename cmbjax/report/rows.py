@@ -21,18 +21,18 @@ from cmbjax.evaluation import (
 from cmbjax.evaluation import own as own_metrics
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.report.tables import POINT_METRICS, Patch, Point, Row
+from cmbjax.report.tables import POINT_METRICS, Patch, ResultRow, ScoredPoint
 
 
 def make_row(
-  table: predictions_lib.Table,
+  table: predictions_lib.PredictionTable,
   *,
   number: int | None = None,
   threshold: float = metrics.THRESHOLD,
   stored: Mapping | None = None,
   own: Mapping[str, Callable] | None = None,
   **how,
-) -> Row:
+) -> ResultRow:
   """Everything of one row from one prediction table.
 
   Args:
@@ -45,14 +45,14 @@ def make_row(
     how: `method`, `draws`, `seed` and `level` of `statistics.resampling`.
   """
   p, scans = table.predictions, table.scans
-  curve = metrics.froc(p, scans)
   stored = stored or {}
   counted = agreement.count_agreement(p, scans, threshold=threshold, **how)
-  return Row(
+  return ResultRow(
     strategy=table.strategy,
     test=table.test,
     number=number,
     metrics=metrics.evaluate(p, scans, threshold=threshold, **how),
+    # Reviewers know it better; the page has the one that covers better.
     bootstrap=metrics.evaluate(
       p, scans, threshold=threshold, **{**how, 'method': 'bootstrap'}
     ),
@@ -61,7 +61,7 @@ def make_row(
     num_candidates=len(p.key),
     num_lesions=int(np.sum(scans.num_lesions)),
     roc=_curve(metrics.roc(p.probability, p.label)),
-    froc=_curve(curve and _rises(curve)),
+    froc=_curve(_rises(metrics.froc(p, scans))),
     reliability=_curve(calibration.reliability(p.probability, p.label)),
     calibration=_calibration(p, stored.get('calibration'), how),
     calibrated_by=stored.get('calibration', {}).get('kind', ''),
@@ -96,17 +96,19 @@ def _calibration(p, fitted, how) -> dict[str, Interval]:
   return found
 
 
-def _points(p, scans, points, how) -> dict[str, Point]:
+def _points(p, scans, points, how) -> dict[str, ScoredPoint]:
   """Thresholds of the training subjects on this test set."""
   result = {}
   for name, point in points.items():
     found = metrics.evaluate(p, scans, threshold=point['threshold'], **how)
     kept = {metric: found[metric] for metric in POINT_METRICS}
-    result[name] = Point(point['threshold'], point['rule'], kept)
+    result[name] = ScoredPoint(point['threshold'], point['rule'], kept)
   return result
 
 
-def _parts(table: predictions_lib.Table, **how) -> dict[str, dict[str, tuple]]:
+def _parts(
+  table: predictions_lib.PredictionTable, **how
+) -> dict[str, dict[str, tuple]]:
   """Sensitivity by size and region, where the lesions are known one by one."""
   true = table.lesions
   if true is None:
@@ -133,15 +135,18 @@ def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
 def _bias(found: agreement.BlandAltman) -> Interval:
   if found.bias is None:
     return Interval(None, None, None, 'no scans')
+  # Its bounds are limits of agreement, not an interval of the bias.
   note = '' if found.low is not None else 'one scan, so no limits'
   return Interval(*found, note)
 
 
-def _rises(curve: metrics.Froc):
+def _rises(curve: metrics.Froc | None):
   """The points of a step curve at which it rises, and its end."""
+  if curve is None:
+    return None
   y = curve.sensitivity
   keep = np.concatenate([[True], y[1:] > y[:-1]])
-  keep[-1] = True
+  keep[-1] = True  # where the detector ends, whether or not it rises there
   return curve.fp_per_scan[keep], y[keep]
 
 
@@ -169,8 +174,8 @@ def learning_rows(log: Sequence[dict], replicas: Sequence) -> list[dict]:
 
 
 def removed(
-  before: predictions_lib.Table,
-  after: predictions_lib.Table,
+  before: predictions_lib.PredictionTable,
+  after: predictions_lib.PredictionTable,
   image_of: Callable[[str], np.ndarray],
   *,
   threshold: float = metrics.THRESHOLD,

@@ -1,8 +1,6 @@
 """One scan's result to a page that a reader can judge lesions on.
 
-Rule: the page is one file that asks for nothing from any network; every text
-from outside is escaped, and only our own script may run (its hash is in the
-page's policy).
+Rule: what was measured is shown, and nothing else; what is not known is a dash.
 
 Verdicts stay in the reader's browser and leave it as `<scan>_verdicts.json`:
 
@@ -25,30 +23,23 @@ Verdicts stay in the reader's browser and leave it as `<scan>_verdicts.json`:
              'comment'), old, new, and undo (true where it took one back)
 """
 
-import html
-import json
 import os
 import pathlib
 import re
-import string
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import cmbjax
 from cmbjax import files
 from cmbjax.report import brain_map, lesion_cards, pages, pictures
-from cmbjax.report.group_page import write_group
-from cmbjax.report.lesion_cards import DASH, number
-
-__all__ = ['file_name', 'page', 'result_hash', 'write_group', 'write_scan']
-
-escape = html.escape
+from cmbjax.report.lesion_cards import number
+from cmbjax.report.texts import DASH
 
 SCHEMA = 'cmbjax-verdicts-1'
 FIXED_REJECTED = 12  # rejected candidates that are always listed, if there are
-MOST_REJECTED = 40  # and never more than that
+MOST_REJECTED = 40  # and never more than that: each has four pictures
 LOCATIONS = ('lobar', 'deep', 'infratentorial', 'unknown')
 _GRADES = ('none', '1–4', '5–9', '10–19', '20 or more')
 _PATTERNS = {
@@ -91,6 +82,7 @@ def _plain_name(name: str) -> str:
 
 def result_hash(result) -> str:
   """16 hex digits that change when what is judged changes, and only then."""
+  # Rounded, so that a result that was written and read again has the same.
   lesions = [
     [
       lesion.id,
@@ -108,35 +100,35 @@ def page(result) -> str:
   """The whole page as text."""
   found = [x for x in result.lesions if x.status != 'rejected']
   rejected = _rejected(result)
+  shown = [*found, *rejected]
   brain = pictures.frame(result.mask, result.spacing_mm)
-  script = pages.read('scan.js')
-  body = string.Template(pages.read('scan.html')).substitute(
-    page_title=escape(f'{result.name} – microbleeds – cmbjax'),
-    name=escape(result.name),
-    css=pages.read('base.css') + pages.read('scan.css'),
-    policy=pages.policy(script),
-    eyebrow='microbleeds on simulated SWI'
-    if result.simulated
-    else 'microbleeds on SWI',
+  planes = brain_map.planes(shown, result, brain)
+  kind = 'simulated SWI' if result.simulated else 'SWI'
+  return pages.render(
+    'scan.html',
+    styles=('base.css', 'scan.css'),
+    script='scan.js',
+    skip=('lesions', 'lesions'),
+    eyebrow=f'microbleeds on {kind}',
+    name=result.name,
     protocol=_protocol(result),
-    notices=_notices(result),
-    summary=_summary(result),
-    symbols=brain_map.symbols(result.swi, result.mask, brain),
-    glass=brain_map.glass([*found, *rejected], result, brain),
-    slices=brain_map.slices([*found, *rejected], result, brain),
-    found=_found(found, result, brain),
-    rejected=_rejected_section(found, rejected, result, brain),
-    table=lesion_cards.table(found, result) if found else '',
-    table_hidden='' if found else 'hidden',
-    num_found=str(len(found)),
+    origin=result.source,
+    simulated=result.simulated,
+    warnings=[text[:1].upper() + text[1:] for text in result.warnings],
+    **_summary(result),
+    planes=planes,
+    columns=brain_map.columns(brain),
+    slices=brain_map.slices(shown, result, brain),
+    found=[lesion_cards.card(x, result, brain) for x in found],
+    rejected=[lesion_cards.card(x, result, brain) for x in rejected],
+    rejected_are=_rejected_are(rejected, result),
+    field_mm=lesion_cards.FIELD_MM,
+    mimics=lesion_cards.MIMICS,
+    heads=lesion_cards.HEADS,
     reading=_reading(result),
     record=_record(result),
-    data=_data(result, [*found, *rejected]),
-    script=script,
-    version=escape(cmbjax.__version__),
-    hash=result_hash(result),
+    data=_data(result, shown),
   )
-  return body
 
 
 class Dropped(NamedTuple):
@@ -175,6 +167,7 @@ def _rejected(result) -> list:
   if 'kept' not in table:
     return judged
   dropped = np.flatnonzero(~np.asarray(table['kept'], bool))
+  # Stable, so that a result makes the same page every time.
   order = np.argsort(-np.asarray(table['score'])[dropped], kind='stable')
   named = {row['id'] for row in getattr(result, 'top_rejected', ())}
   missing = max(FIXED_REJECTED - len(judged), 0)
@@ -197,6 +190,7 @@ def _dropped(result, row: int) -> Dropped:
     return float(table[name][row]) if name in table else default
 
   centre = np.array([value(f'{axis}_mm') for axis in 'xyz'])
+  # The table has millimetres only.
   index = np.linalg.inv(result.affine) @ np.append(centre, 1)
   return Dropped(
     id=_candidate(row),
@@ -211,8 +205,8 @@ def _dropped(result, row: int) -> Dropped:
   )
 
 
-def _protocol(result) -> str:
-  """'3 T, TE 28 ms, 0.5 × 0.5 × 2 mm, GE; file'."""
+def _protocol(result) -> list[str]:
+  """'3 T', 'TE 28 ms', '0.5 × 0.5 × 2 mm', 'GE'."""
   protocol = result.protocol
   field, echo = protocol.get('field_t'), protocol.get('echo_time_s')
   parts = [
@@ -223,69 +217,40 @@ def _protocol(result) -> str:
     protocol.get('model'),
     _MADE.get(protocol.get('made')),
   ]
-  items = ''.join(f'<li>{escape(str(part))}</li>' for part in parts if part)
-  source = escape(result.source)
-  return f'<ul class="protocol">{items}<li class="key">{source}</li></ul>'
+  return [str(part) for part in parts if part]
 
 
-def _notices(result) -> str:
-  parts = []
-  if result.simulated:
-    parts.append(
-      '<p class="notice"><strong>Simulated scan.</strong> A physics simulator '
-      'made it; nothing here is of a person.</p>'
-    )
-  if result.warnings:
-    items = ''.join(
-      f'<li>{escape(text[:1].upper() + text[1:])}</li>'
-      for text in result.warnings
-    )
-    parts.append(
-      '<div class="notice" role="note"><strong>Read with care.</strong>'
-      f'<ul>{items}</ul></div>'
-    )
-  return ''.join(parts)
-
-
-def _summary(result) -> str:
+def _summary(result) -> dict[str, Any]:
   """The numbers that a reader reports."""
   counts = result.counts
-  definite, possible = counts.get('definite', 0), counts.get('possible', 0)
-  more = [f'Together {number(counts.get("volume_mm3"), 0)} mm³']
+  together = f'Together {number(counts.get("volume_mm3"), 0)} mm³'
   if counts.get('too_large'):
-    more.append(f'{counts["too_large"]} too large to count')
-  tiles = [
-    _tile(
-      'Microbleeds',
-      f'{definite} <span class="unit">definite</span> <span class="plus">+'
-      f'</span> {possible} <span class="unit">possible</span>',
-      ', '.join(more),
-      kind='main',
-    ),
-    _tile('Count grade', *_grade(counts)),
-    _tile('ARIA-H band', *_aria(counts)),
-    _places(result),
-  ]
-  return f'<div class="tiles-row">{"".join(tiles)}</div>'
-
-
-def _tile(head: str, value: str, below: str, kind: str = '') -> str:
-  """`value` is HTML, `below` is text."""
-  return (
-    f'<div class="tile {kind}"><h3>{escape(head)}</h3>'
-    f'<p class="big">{value}</p><p class="small">{escape(below)}</p></div>'
-  )
+    together += f', {counts["too_large"]} too large to count'
+  grade, grade_says = _grade(counts)
+  aria, aria_says = _aria(counts)
+  places = counts.get('by_location', {})
+  return {
+    'definite': counts.get('definite', 0),
+    'possible': counts.get('possible', 0),
+    'together': together,
+    'grade': grade,
+    'grade_says': grade_says,
+    'aria': aria,
+    'aria_says': aria_says,
+    'places': [(name, _both(places.get(name, 0))) for name in LOCATIONS],
+    'pattern': _pattern(result),
+  }
 
 
 def _grade(counts) -> tuple[str, str]:
   grade = counts.get('grade')
-  if grade is None:
+  if grade is None:  # a count of candidates would be read as one of lesions
     return DASH, 'Candidates that no network has judged have no grade'
   text = f'{_GRADES[grade]} definite'
   more = counts.get('grade_with_possible')
   if more is not None and more != grade:
     text += f'; grade {more} with the possible ones'
-  return f'{grade} <span class="unit">of 4</span>', text
+  return str(grade), text
 
 
 def _aria(counts) -> tuple[str, str]:
@@ -298,30 +263,7 @@ def _aria(counts) -> tuple[str, str]:
     'If all were new: the bands are for new microbleeds under treatment, and '
     'one scan cannot tell new from old'
   )
-  return escape(str(band)), text[:1].upper() + text[1:]
-
-
-def _places(result) -> str:
-  """Lobar, deep, infratentorial, and the pattern with its doubt."""
-  table = result.counts.get('by_location', {})
-  shares = [(name, _both(table.get(name, 0))) for name in LOCATIONS]
-  total = max(sum(count for _, count in shares), 1)
-  bar = ''.join(
-    f'<span class="{name}" style="flex:{count / total:.4f}"></span>'
-    for name, count in shares
-    if count
-  )
-  items = ''.join(
-    f'<li><span class="key-{name}" aria-hidden="true"></span>'
-    f'<b>{count}</b> {name if name != "unknown" else "place not known"}</li>'
-    for name, count in shares
-    if count or name != 'unknown'
-  )
-  return (
-    '<div class="tile places"><h3>Places</h3>'
-    f'<div class="bar" aria-hidden="true">{bar}</div><ul>{items}</ul>'
-    f'<p class="small">{escape(_pattern(result))}</p></div>'
-  )
+  return str(band), text[:1].upper() + text[1:]
 
 
 def _both(entry) -> int:
@@ -351,40 +293,20 @@ def _pattern(result) -> str:
   return text.strip()
 
 
-def _found(found: Sequence, result, brain: pictures.Frame) -> str:
-  if not found:
-    return (
-      '<p class="empty">No microbleed was found. The best rejected candidates '
-      'are listed below, with the reason of each.</p>'
-    )
-  cards = lesion_cards.cards(found, result, brain)
-  return f'<ol class="cards-list" data-list="found">{cards}</ol>'
-
-
-def _rejected_section(found, rejected, result, brain) -> str:
-  if not rejected:
-    return ''
-  judged = result.counts.get('rejected', 0)
-  proposed = result.counts.get('proposed')
+def _rejected_are(rejected: Sequence, result) -> str:
+  """Which of how many candidates are shown though they were rejected."""
   text = f'The {len(rejected)} best rejected candidates'
   if len(rejected) == 1:
     text = 'The best rejected candidate'
-  if proposed:
+  if proposed := result.counts.get('proposed'):
     text += f' of {proposed} places that were looked at'
+  judged = result.counts.get('rejected', 0)
   if judged > len(rejected):
     text += f' ({judged} reached the networks)'
-  opened = '' if found else ' open'
-  cards = lesion_cards.cards(rejected, result, brain)
-  return (
-    f'<details id="rejected"{opened}><summary>Rejected candidates '
-    f'<span class="small">{len(rejected)}</span></summary>'
-    f'<p class="sub">{escape(text)}. Accept one here when it is a microbleed '
-    'after all.</p>'
-    f'<ol class="cards-list" data-list="rejected">{cards}</ol></details>'
-  )
+  return text
 
 
-def _reading(result) -> str:
+def _reading(result) -> list[str]:
   """How the numbers came about."""
   point = result.operating_point
   low, high = point.get('threshold'), point.get('definite_threshold')
@@ -413,10 +335,10 @@ def _reading(result) -> str:
       'The networks were trained on simulated scans only; on scans of people '
       'they are untested.'
     )
-  return ''.join(f'<li>{escape(line)}</li>' for line in lines)
+  return lines
 
 
-def _record(result) -> str:
+def _record(result) -> list[tuple[str, str]]:
   """Versions and settings as a list of terms."""
   rows = [('Result', result_hash(result))]
   words = {True: 'yes', False: 'no'}
@@ -433,15 +355,12 @@ def _record(result) -> str:
     (f'{name}, seconds', number(value, 1))
     for name, value in result.seconds.items()
   ]
-  return ''.join(
-    f'<div><dt>{escape(str(head))}</dt><dd>{escape(str(value))}</dd></div>'
-    for head, value in rows
-  )
+  return [(str(head), str(value)) for head, value in rows]
 
 
-def _data(result, lesions: Sequence) -> str:
-  """What the script needs, as JSON that cannot end its script element."""
-  record = {
+def _data(result, lesions: Sequence) -> dict[str, Any]:
+  """What the script needs."""
+  return {
     'schema': SCHEMA,
     'result': result_hash(result),
     'scan': result.name,
@@ -461,5 +380,3 @@ def _data(result, lesions: Sequence) -> str:
       for lesion in lesions
     ],
   }
-  text = json.dumps(record, ensure_ascii=True, allow_nan=False)
-  return text.replace('<', '\\u003c').replace('&', '\\u0026')

@@ -10,26 +10,19 @@ import dataclasses
 import io
 import os
 import pathlib
+import types
+import typing
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import statistics
-from cmbjax.evaluation.breakdown import Bin
-from cmbjax.evaluation.compare import Comparison
-from cmbjax.evaluation.orderings import Ordering
-from cmbjax.evaluation.statistics import Interval, Test
+from cmbjax.evaluation import permutation
+from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import tables
-from cmbjax.report.tables import (
-  CohortRow,
-  Patch,
-  Point,
-  Row,
-  StrategyRow,
-  StudyTables,
-)
+from cmbjax.report.tables import Patch, ResultRow, StudyTables
 
 
 def write_all(study: StudyTables, folder: pathlib.Path) -> None:
@@ -57,7 +50,7 @@ def _write(path, head: str, lines) -> None:
   files.write_text(path, buffer.getvalue())
 
 
-def _rows(study: StudyTables) -> Iterator[tuple[list, Row]]:
+def _rows(study: StudyTables) -> Iterator[tuple[list, ResultRow]]:
   """Every row with the cells that say which one it is."""
   for row in (*tables.ordered(study.rows), *study.held_out):
     where = [row.number, row.strategy, row.test, row.kind]
@@ -139,7 +132,7 @@ def write_orderings(study: StudyTables, path: str | os.PathLike) -> None:
 
 def write_pairs(study: StudyTables, path: str | os.PathLike) -> None:
   """pairs.csv: every test of every pair of strategies, first minus second."""
-  adjusted = statistics.holm([one.tests['auc'].p for one in study.pairs])
+  adjusted = permutation.holm([one.tests['auc'].p for one in study.pairs])
   head = 'first second test kind simulated subjects difference_of value low'
   head += ' high note p p_holm assumption'
   _write(
@@ -158,7 +151,7 @@ def write_pairs(study: StudyTables, path: str | os.PathLike) -> None:
   )
 
 
-def _all_metrics(row: Row) -> dict[str, Interval]:
+def _all_metrics(row: ResultRow) -> dict[str, Interval]:
   counts = {f'count_{name}': one for name, one in row.agreement.items()}
   rates = {f'sensitivity_at_{name}': one for name, one in row.rates.items()}
   return row.metrics | row.own | row.levels | rates | row.calibration | counts
@@ -170,7 +163,7 @@ def _yes(value: bool) -> str:
 
 def write_json(study: StudyTables, path: str | os.PathLike) -> None:
   """results.json: everything that `read_json` needs to draw it again."""
-  fields = plain(study)
+  fields = plain(study)  # with a digest: numbers are never edited by hand
   files.write_json(path, {'digest': files.digest(fields), **fields})
 
 
@@ -183,6 +176,7 @@ def read_json(path: str | os.PathLike) -> StudyTables:
     raise NoInputError(f'{path}: not found; give the folder of a finished run.')
   value = files.read_object(path)
   digest = value.pop('digest', None)
+  # A number changed by hand would pass into a page as if it were measured.
   if digest is not None and digest != files.digest(value):
     raise InputError(
       f'{path}: was changed since the study wrote it; run the study again, '
@@ -191,7 +185,7 @@ def read_json(path: str | os.PathLike) -> StudyTables:
   try:
     if digest is None:
       raise KeyError('digest')
-    return _study(value)
+    return _typed(StudyTables, value)
   except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
     raise InputError(
       f'{path}: is not a results file of cmbjax ({error!r}); run the study '
@@ -202,6 +196,7 @@ def read_json(path: str | os.PathLike) -> StudyTables:
 def plain(value):
   """Dataclasses, tuples and arrays to JSON; not finite becomes null."""
   if isinstance(value, Patch):
+    # A page shows no more than 256 grey levels.
     pixels = np.clip(np.round(255 * np.asarray(value.image)), 0, 255)
     image = {
       'shape': list(pixels.shape),
@@ -221,80 +216,30 @@ def plain(value):
     value = value.item()
   if isinstance(value, list | tuple):
     return [plain(v) for v in value]
+  # JSON has no NaN, and readers of it stop at one.
   if isinstance(value, float) and not np.isfinite(value):
     return None
   return value
 
 
-def _study(value: dict) -> StudyTables:
-  def intervals(items):
-    return {name: Interval(**one) for name, one in items.items()}
-
-  def point(item):
-    return Point(**item | {'metrics': intervals(item['metrics'])})
-
-  def bin_(item):
-    names = ('share', 'of_lesions', 'fp_per_scan')
-    return Bin(**item | {name: Interval(**item[name]) for name in names})
-
-  def row(item):
-    parts = {
-      head: {name: (Interval(**one), n) for name, (one, n) in group.items()}
-      for head, group in item['parts'].items()
-    }
-    fields = {
-      'metrics': intervals(item['metrics']),
-      'bootstrap': intervals(item['bootstrap']),
-      'calibration': intervals(item['calibration']),
-      'agreement': intervals(item['agreement']),
-      'parts': parts,
-      'levels': intervals(item.get('levels', {})),
-      'own': intervals(item.get('own', {})),
-      'rates': intervals(item.get('rates', {})),
-      'points': {
-        name: point(one) for name, one in item.get('points', {}).items()
-      },
-      'likelihoods': [bin_(one) for one in item.get('likelihoods', [])],
-      'seeds': tuple(item['seeds']),
-    }
-    for name in ('roc', 'froc', 'reliability'):
-      fields[name] = item[name] and tuple(item[name])
-    return Row(**{**item, **fields})
-
-  def patch(item):
-    pixels = base64.b64decode(item['image']['uint8'])
-    image = np.frombuffer(pixels, np.uint8).reshape(item['image']['shape'])
-    return Patch(**{**item, 'image': image / np.float32(255)})
-
-  def ordering(item):
-    item = item | {'difference': Interval(**item['difference'])}
-    item |= {'by_seed': tuple(item.get('by_seed', ()))}
-    item |= {'bootstrap': _maybe(item.get('bootstrap'))}
-    return Ordering(**item | {'fp_difference': _maybe(item['fp_difference'])})
-
-  def pair(item):
-    tests = {
-      name: Test(**one | {'difference': Interval(**one['difference'])})
-      for name, one in item['tests'].items()
-    }
-    return Comparison(**item | {'tests': tests})
-
-  return StudyTables(
-    **value
-    | {
-      'cohorts': [CohortRow(**item) for item in value['cohorts']],
-      'rows': [row(item) for item in value['rows']],
-      'held_out': [row(item) for item in value.get('held_out', [])],
-      'pairs': [pair(item) for item in value.get('pairs', [])],
-      'orderings': [ordering(item) for item in value['orderings']],
-      'removed': [patch(item) for item in value['removed']],
-      'misses': [patch(item) for item in value['misses']],
-      'removed_by': tuple(value.get('removed_by', ('', '', ''))),
-      'strategies': [StrategyRow(**v) for v in value.get('strategies', [])],
-      'metrics': tuple(value.get('metrics', ())),
-    }
-  )
-
-
-def _maybe(item):
-  return None if item is None else Interval(**item)
+def _typed(hint: Any, value: Any) -> Any:
+  """JSON values as the type that a field has; the inverse of `plain`."""
+  origin, inner = typing.get_origin(hint), typing.get_args(hint)
+  if value is None or hint is Any:
+    return value
+  if origin is types.UnionType:  # `X | None`, as all of ours
+    return _typed(inner[0], value)
+  if origin is dict:
+    return {name: _typed(inner[1], one) for name, one in value.items()}
+  if origin is list:
+    return [_typed(inner[0], one) for one in value]
+  if origin is tuple:
+    every = inner[:1] * len(value) if inner[1:] == (...,) else inner
+    return tuple(_typed(kind, one) for kind, one in zip(every, value))
+  if hint is np.ndarray:
+    pixels = np.frombuffer(base64.b64decode(value['uint8']), np.uint8)
+    return pixels.reshape(value['shape']) / np.float32(255)
+  if dataclasses.is_dataclass(hint) or hasattr(hint, '_fields'):
+    kinds = typing.get_type_hints(hint)
+    return hint(**{name: _typed(kinds[name], v) for name, v in value.items()})
+  return value

@@ -1,11 +1,9 @@
-"""What a report holds, and how a number of it is written.
+"""What a report of a study holds.
 
-Rule: a number that is not defined is shown as a dash with the reason as a
-note; NaN is never written. Simulated data are called so in every title.
+Rule: simulated data are called so in every title.
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +14,8 @@ from cmbjax.evaluation.compare import Comparison
 from cmbjax.evaluation.orderings import Ordering
 from cmbjax.evaluation.statistics import Interval
 
-DASH = '–'
-_MOST_DIGITS = 9  # single precision has no more
+# Its axes, each a list of numbers.
+Curve = tuple[list[float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +29,7 @@ class Metric:
   kind: str  # 'number', 'percent' or 'count'
 
 
+# In the order of the columns; the first five fit a terminal.
 METRICS = (
   Metric(
     'auc',
@@ -78,7 +77,7 @@ METRICS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class ScoredPoint:
   """A threshold that was chosen out of fold, on a test set.
 
   Attributes:
@@ -98,7 +97,7 @@ POINT_METRICS += ('f1', 'fp_per_scan')
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ResultRow:
   """One strategy on one test set.
 
   Attributes:
@@ -144,18 +143,20 @@ class Row:
   num_scans: int
   num_candidates: int
   num_lesions: int
-  roc: tuple | None
-  froc: tuple | None = None
-  reliability: tuple | None = None
+  roc: Curve | None
+  froc: Curve | None = None
+  reliability: Curve | None = None
   calibration: dict[str, Interval] = dataclasses.field(default_factory=dict)
   agreement: dict[str, Interval] = dataclasses.field(default_factory=dict)
-  grades: tuple = ()
+  grades: list[list[int]] = dataclasses.field(default_factory=list)
   bootstrap: dict[str, Interval] = dataclasses.field(default_factory=dict)
-  seeds: tuple = ()
-  parts: dict[str, dict[str, tuple]] = dataclasses.field(default_factory=dict)
+  seeds: tuple[float | None, ...] = ()
+  parts: dict[str, dict[str, tuple[Interval, int]]] = dataclasses.field(
+    default_factory=dict
+  )
   kind: str = predictions_lib.ENSEMBLE
   calibrated_by: str = ''
-  points: dict[str, Point] = dataclasses.field(default_factory=dict)
+  points: dict[str, ScoredPoint] = dataclasses.field(default_factory=dict)
   levels: dict[str, Interval] = dataclasses.field(default_factory=dict)
   rates: dict[str, Interval] = dataclasses.field(default_factory=dict)
   likelihoods: list[breakdown.Bin] = dataclasses.field(default_factory=list)
@@ -264,13 +265,13 @@ class StudyTables:
   title: str
   simulated: bool
   cohorts: list[CohortRow]
-  rows: list[Row]
+  rows: list[ResultRow]
   learning: list[dict]
   record: dict
   orderings: list[Ordering] = dataclasses.field(default_factory=list)
   removed: list[Patch] = dataclasses.field(default_factory=list)
   misses: list[Patch] = dataclasses.field(default_factory=list)
-  held_out: list[Row] = dataclasses.field(default_factory=list)
+  held_out: list[ResultRow] = dataclasses.field(default_factory=list)
   pairs: list[Comparison] = dataclasses.field(default_factory=list)
   removed_by: tuple[str, str, str] = ('', '', '')
   paper: str = ''
@@ -290,7 +291,7 @@ class StudyTables:
     return known
 
   def test_labels(self) -> dict[str, str]:
-    """Name -> label of every cohort, then of test sets that are no cohort."""
+    """Name -> label of every cohort, then of other test sets."""
     known = {one.name: one.label for one in self.cohorts}
     for row in (*ordered(self.rows), *self.held_out):
       known.setdefault(row.test, row.test_label)
@@ -304,72 +305,12 @@ def headline(study: StudyTables) -> str:
   return study.title + (', simulated data' if study.simulated else '')
 
 
-def ordered(rows: Sequence[Row]) -> list[Row]:
+def ordered(rows: Sequence[ResultRow]) -> list[ResultRow]:
   """Rows by their number in the paper; those without follow as given."""
   return sorted(rows, key=lambda row: (row.number is None, row.number or 0))
 
 
-def number(value: float | None, kind: str) -> str:
-  """One value as text: 0.942, '93 %' or 11.2; a dash for None."""
-  if value is None:
-    return DASH
-  if kind == 'percent':
-    return f'{100 * value:.0f}\N{NO-BREAK SPACE}%'
-  if kind == 'count':
-    return f'{value:.1f}'
-  return f'{value:.3f}'.replace('-', '−')
-
-
-def likelihood_text(
-  likelihood: float, *thresholds: float, digits: int = 2
-) -> str:
-  """A likelihood as text that lies on its own side of the thresholds.
-
-  Args:
-    likelihood: 0 to 1.
-    thresholds: what it is held against.
-    digits: behind the point; more where rounding would cross a threshold.
-  """
-  side = np.sign(np.subtract(likelihood, thresholds))
-  for more in range(digits, _MOST_DIGITS):
-    text = f'{likelihood:.{more}f}'
-    if np.array_equal(np.sign(np.subtract(float(text), thresholds)), side):
-      return text
-  return f'{likelihood:.{_MOST_DIGITS}f}'
-
-
-def bounds(interval: Interval, kind: str) -> str:
-  """The interval as text, '' when there is none."""
-  if interval.low is None or interval.high is None:
-    return ''
-  low, high = interval.low, interval.high
-  if kind == 'percent':
-    return f'{100 * low:.0f}–{100 * high:.0f}'
-  if kind == 'count':
-    return f'{low:.1f}–{high:.1f}'
-  text = f'{low:.3f}–{high:.3f}'
-  if low < 0:
-    text = f'{low:.3f} to {high:.3f}'.replace('-', '−')
-  return re.sub(r'\b0\.', '.', text)  # 10.5 keeps its zero
-
-
-class Notes:
-  """Collects notes and gives each different one a letter."""
-
-  def __init__(self):
-    self.texts: list[str] = []
-
-  def mark(self, text: str) -> str:
-    """'' for no note, else 'a', 'b', ...; the same text, the same letter."""
-    if not text:
-      return ''
-    if text not in self.texts:
-      self.texts.append(text)
-    index = self.texts.index(text)
-    return chr(ord('a') + index) if index < 26 else str(index)
-
-
-def numbered(rows: Sequence[Row]) -> bool:
+def numbered(rows: Sequence[ResultRow]) -> bool:
   """Whether any row has a number, so that a column of them says something."""
   return any(row.number is not None for row in rows)
 

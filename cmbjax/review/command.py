@@ -6,10 +6,13 @@ said in one line before anything is opened.
 
 import argparse
 import pathlib
-import re
 import sys
+from collections.abc import Sequence
 
 EPILOG = """
+Without a sub-verb, SOURCE is opened in the browser: its options are those of
+cmbjax review open --help.
+
 SOURCE is the OUT of cmbjax detect, a BIDS data set (its candidates are the
 labels or points below derivatives/, or nothing yet) or one NIfTI file.
 
@@ -29,123 +32,88 @@ exit code: 0 done, 2 wrong use, 3 nothing to do, 130 interrupted.
 Research use only.
 """
 OPEN = 'open'  # what is done without a sub-verb
-_SOURCE = ('images', 'labels', 'participant_label', 'reviews', 'swi_pattern')
-_GOES_WITH = {  # sub-verb to its options
-  OPEN: (
-    *_SOURCE, 'rater', 'blind', 'order', 'seed', 'mode', 'repeat', 'least',
-    'ratings', 'port', 'no_browser', 'viewer', 'allow_host',
-  ),
-  'merge': (
-    'reviews', 'raters', 'adjudicate', 'matching_mm', 'show_verdicts',
-  ),
-  'agreement': ('reviews', 'raters', 'out'),
-  'export': (*_SOURCE, 'rater', 'out', 'link', 'grow_missing'),
-  'import': (*_SOURCE, 'rater', 'to'),
-}  # fmt: skip
-_NEEDS = {
-  'merge': ('raters',),
-  'export': ('rater', 'out'),
-  'import': ('to',),
-}
-_DOES = {  # sub-verb to what its --help says
+DOES = {  # sub-verb to what its --help says
+  OPEN: 'The candidates of SOURCE on a page in the browser, until Ctrl-C.',
   'merge': 'Several readers to one: what they agree on, and who decides the '
   'rest.',
   'agreement': 'How far readers agree, as a page, tables and figures.',
   'export': "One reader's labels (or a merge) to a cohort for training.",
   'import': 'Verdicts from elsewhere (.json, .tsv) into a review.',
 }
-_WORDS = {
-  'SOURCE': 'what was reviewed: OUT of cmbjax detect, a BIDS data set or a '
-  'NIfTI file',
-  'FILE': 'verdicts',
-}
-_FOR = re.compile(f'^(({"|".join(_DOES)})(, )?)+: ')  # of a shared help
-_BLINDS = ('score', 'mask', 'model', 'id', 'rater')
+_SOURCE = (
+  'what is reviewed: OUT of cmbjax detect, a BIDS data set or a NIfTI file'
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Options of the verb and of its sub-verbs."""
+  """The sub-verbs, each with its own options."""
   parser.formatter_class = argparse.RawDescriptionHelpFormatter
-  parser.usage = (
-    'cmbjax review [merge | agreement | export | import] SOURCE [options]'
-  )
   parser.epilog = EPILOG
-  parser.add_argument(
-    'words',
-    nargs='+',
-    metavar='SOURCE',
-    help='what to review; before it, perhaps a sub-verb, see below',
-  )
-  _add_options(parser)
-  group = parser.add_argument_group('help', conflict_handler='resolve')
-  group.add_argument(
-    '-h', '--help', action=_Help, help='show this; of a sub-verb its own'
-  )
-
-
-class _Help(argparse.Action):
-  """--help of the verb, or behind a sub-verb of that."""
-
-  def __init__(self, option_strings, dest, **more):
-    super().__init__(
-      option_strings, dest, nargs=0, default=argparse.SUPPRESS, **more
+  verbs = parser.add_subparsers(metavar='SUB-VERB', required=True)
+  for verb, does in DOES.items():
+    # Abbreviated, --rater would be taken for --raters, which is another thing.
+    sub = verbs.add_parser(
+      verb, help=does, description=does, allow_abbrev=False
     )
-
-  def __call__(self, parser, namespace, values, option_string=None):
-    verb = (getattr(namespace, 'words', None) or [OPEN])[0]
-    (sub_parser(verb) if verb in _DOES else parser).print_help()
-    parser.exit()
-
-
-def sub_parser(verb: str) -> argparse.ArgumentParser:
-  """The options of one sub-verb, and no others."""
-  parser = argparse.ArgumentParser(
-    prog=f'cmbjax review {verb}', description=_DOES[verb]
+    adds, run_it = _VERBS[verb]
+    adds(sub)
+    sub.set_defaults(does=run_it)
+  # argparse knows no sub-verb that may be left out.
+  parse = parser.parse_known_args
+  parser.parse_known_args = lambda words, known=None: parse(
+    with_verb(words), known
   )
-  what = 'FILE' if verb == 'import' else 'SOURCE'
-  parser.add_argument(
-    'words', nargs='+' if verb == 'import' else None, metavar=what,
-    help=_WORDS[what],
-  )  # fmt: skip
-  _add_options(parser)
-  for action in parser._actions:
-    if action.dest not in ('help', 'words', *_GOES_WITH[verb]):
-      action.help = argparse.SUPPRESS
-    elif action.help:
-      action.help = _FOR.sub('', action.help)
-    if action.dest in _NEEDS.get(verb, ()):
-      action.required = True
-  return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-  _add_source(parser.add_argument_group('which scans'))
+def with_verb(words: Sequence[str]) -> list[str]:
+  """The words behind `cmbjax review`, 'open' before them where no verb is."""
+  known = words and words[0] in (*DOES, '-h', '--help')
+  return [*words] if known else [OPEN, *words]
+
+
+def run(args: argparse.Namespace) -> int:
+  """Does what the sub-verb says; returns the exit code.
+
+  Raises:
+    InputError, NoInputError: options or a source that cannot be used.
+  """
+  return args.does(args)
+
+
+# Options.
+
+
+def _add_open(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('source', metavar='SOURCE', help=_SOURCE)
+  _add_rater(parser)
+  _add_source(parser)
   _add_reading(parser.add_argument_group('how to read'))
   _add_page(parser.add_argument_group('the page'))
-  _add_merging(parser.add_argument_group('several readers, and afterwards'))
 
 
-def _add_source(group) -> None:
-  group.add_argument(
+def _add_rater(parser) -> None:
+  parser.add_argument(
     '--rater',
     metavar='NAME',
     help='who reads; letters and digits; default: the login name',
   )
+
+
+def _add_source(parser) -> None:
+  group = parser.add_argument_group('which scans')
+  _add_reviews(group)
   group.add_argument(
     '--images',
     metavar='DIR',
+    type=pathlib.Path,
     help='where the images of OUT are now, when they were moved',
   )
   group.add_argument(
     '--labels',
     metavar='PATH',
+    type=pathlib.Path,
     help='label image, mask or .tsv of points, or a folder of them, instead '
-    'of what lies with SOURCE',
-  )
-  group.add_argument(
-    '--reviews',
-    metavar='DIR',
-    help="where the readers' folders are; default: sourcedata/review of OUT",
+    'of those of SOURCE',
   )
   group.add_argument(
     '--swi-pattern',
@@ -156,8 +124,18 @@ def _add_source(group) -> None:
   group.add_argument(
     '--participant-label',
     nargs='+',
+    default=(),
     metavar='ID',
     help="subjects to review, with or without 'sub-'; default: all",
+  )
+
+
+def _add_reviews(group) -> None:
+  group.add_argument(
+    '--reviews',
+    metavar='DIR',
+    type=pathlib.Path,
+    help="where the readers' folders are; default: sourcedata/review of OUT",
   )
 
 
@@ -165,23 +143,29 @@ def _add_reading(group) -> None:
   group.add_argument(
     '--blind',
     metavar='LIST',
-    help=f'what to hide, of {",".join(_BLINDS)}, or none; default: score,id',
+    default='score,id',
+    help='what to hide, of score,mask,model,id,rater, or none; default: '
+    'score,id',
   )
   group.add_argument(
     '--order',
     choices=('likelihood', 'random', 'position'),
     help='of the candidates; default: likelihood, with --repeat random',
   )
-  group.add_argument('--seed', type=int, help='of a random order; default: 0')
+  group.add_argument(
+    '--seed', type=int, default=0, help='of a random order; default: 0'
+  )
   group.add_argument(
     '--mode',
     choices=('first-reader', 'second-reader'),
+    default='second-reader',
     help='first-reader: no candidates until the reader says done; default: '
     'second-reader',
   )
   group.add_argument(
     '--repeat',
     type=float,
+    default=0.0,
     metavar='PERCENT',
     help='of the candidates that are shown again, for the agreement of a '
     'reader with himself; default: 0',
@@ -193,312 +177,130 @@ def _add_reading(group) -> None:
     'definite; the others get no verdict and are in no export; default: all',
   )
   group.add_argument(
-    '--ratings',
-    action='store_const',
-    const=True,
-    help='also ask for a rating of 1 to 10',
+    '--ratings', action='store_true', help='also ask for a rating of 1 to 10'
   )
 
 
 def _add_page(group) -> None:
   group.add_argument(
-    '--port', type=int, metavar='N', help='default: 0, any that is free'
+    '--port',
+    type=int,
+    default=0,
+    metavar='N',
+    help='default: 0, any that is free',
   )
   group.add_argument(
-    '--no-browser',
-    action='store_const',
-    const=True,
-    help='only print the address',
-  )
-  group.add_argument(
-    '--viewer',
-    choices=('flat', 'auto', 'niivue'),
-    help='flat works everywhere; niivue needs WebGL; default: flat',
+    '--no-browser', action='store_true', help='only print the address'
   )
   group.add_argument(
     '--allow-host',
     action='append',
+    default=[],
     metavar='HOST',
     help='a name (with port, if any) under which a proxy shows the page, also '
     'in frames of that site; off by default',
   )
 
 
-def _add_merging(group) -> None:
-  group.add_argument(
+def _add_merge(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('source', metavar='SOURCE', help=_SOURCE)
+  _add_reviews(parser)
+  parser.add_argument(
+    '--raters', nargs='+', metavar='NAME', required=True, help='whose readings'
+  )
+  parser.add_argument(
+    '--adjudicate',
+    metavar='NAME',
+    help='who decides what the raters disagree on',
+  )
+  parser.add_argument(
+    '--matching-mm',
+    type=float,
+    default=5.0,
+    metavar='MM',
+    help='additions this near are one lesion; default: 5',
+  )
+  parser.add_argument(
+    '--show-verdicts',
+    action='store_true',
+    help="the adjudicator sees the raters' verdicts",
+  )
+
+
+def _add_agreement(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('source', metavar='SOURCE', help=_SOURCE)
+  _add_reviews(parser)
+  parser.add_argument(
     '--raters',
     nargs='+',
     metavar='NAME',
-    help='merge, agreement: whose readings',
+    default=(),
+    help='whose readings; default: all',
   )
-  group.add_argument(
-    '--adjudicate',
+  parser.add_argument(
+    '--out',
+    metavar='DIR',
+    type=pathlib.Path,
+    help='what is written; default: agreement, among the reviews',
+  )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument('source', metavar='SOURCE', help=_SOURCE)
+  parser.add_argument(
+    '--rater',
     metavar='NAME',
-    help='merge: who decides what the raters disagree on',
+    required=True,
+    help='whose labels; or the folder of a merge',
   )
-  group.add_argument(
-    '--matching-mm',
-    type=float,
-    metavar='MM',
-    help='merge: additions this near are one lesion; default: 5',
+  parser.add_argument(
+    '--out',
+    metavar='DIR',
+    type=pathlib.Path,
+    required=True,
+    help='the cohort that is written',
   )
-  group.add_argument(
-    '--show-verdicts',
-    action='store_const',
-    const=True,
-    help="merge: the adjudicator sees the raters' verdicts",
-  )
-  group.add_argument(
-    '--out', metavar='PATH', help='export, agreement: what is written'
-  )
-  group.add_argument(
+  _add_source(parser)
+  parser.add_argument(
     '--link',
     choices=('hard', 'copy', 'symbolic'),
-    help='export: how images get there; default: hard',
+    default='hard',
+    help='how images get there; default: hard',
   )
-  group.add_argument(
+  parser.add_argument(
     '--grow-missing',
-    action='store_const',
-    const=True,
-    help='export: outline accepted lesions that have no outline',
-  )
-  group.add_argument(
-    '--to', metavar='SOURCE', help='import: what the verdicts are about'
+    action='store_true',
+    help='outline accepted lesions that have no outline',
   )
 
 
-def run(args: argparse.Namespace) -> int:
-  """Opens the page, or does what the sub-verb says; returns the exit code.
-
-  Raises:
-    InputError, NoInputError: options or a source that cannot be used.
-  """
-  words = list(args.words)
-  verb = words.pop(0) if words[0] in _GOES_WITH and words[0] != OPEN else OPEN
-  _check(args, verb, words)
-  if verb == 'import':
-    return _bring(args, words)
-  args.source = words[0]
-  return {
-    OPEN: _open,
-    'merge': _merge,
-    'agreement': _agreement,
-    'export': _export,
-  }[verb](args)
-
-
-def _check(args, verb, words) -> None:
-  from cmbjax.errors import InputError
-
-  given = {
-    name
-    for name, value in vars(args).items()
-    if value is not None and any(name in some for some in _GOES_WITH.values())
-  }
-  wrong = sorted(given - set(_GOES_WITH[verb]))
-  if wrong:
-    fits = [v for v, names in _GOES_WITH.items() if wrong[0] in names]
-    fits = ' or '.join(f'review {v}' if v != OPEN else 'review' for v in fits)
-    raise InputError(f'{_option(wrong[0])}: goes with cmbjax {fits}.')
-  missing = [n for n in _NEEDS.get(verb, ()) if n not in given]
-  if missing:
-    raise InputError(f'{_option(missing[0])}: is needed by review {verb}.')
-  what = 'FILE of verdicts' if verb == 'import' else 'SOURCE'
-  if not words:
-    raise InputError(f'review {verb}: give a {what}.')
-  if verb != 'import' and len(words) > 1:
-    raise InputError(
-      f'review: found {" ".join(words)}; give one SOURCE (sub-verbs are '
-      'merge, agreement, export and import).'
-    )
-
-
-def _option(name: str) -> str:
-  return '--' + name.replace('_', '-')
-
-
-def _found(args, source):
-  """The cases of the source, and the folder of the reviews."""
-  from cmbjax.review.cases import sources
-
-  found = sources.find(
-    pathlib.Path(source),
-    images=pathlib.Path(args.images) if args.images else None,
-    labels=pathlib.Path(args.labels) if args.labels else None,
-    participants=args.participant_label or (),
-    swi_pattern=args.swi_pattern,
+def _add_import(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    'files', metavar='FILE', nargs='+', type=pathlib.Path, help='verdicts'
   )
-  for why in found.left_out:
-    _say(f'left out: {why}')
-  return found, pathlib.Path(args.reviews or found.reviews)
+  parser.add_argument(
+    '--to',
+    metavar='SOURCE',
+    dest='source',
+    required=True,
+    help='what the verdicts are about',
+  )
+  _add_rater(parser)
+  _add_source(parser)
 
 
-def _reviews(args) -> pathlib.Path:
-  """The folder of the reviews, for verbs that need no images."""
-  from cmbjax.review.cases import sources
-
-  if args.reviews:
-    return pathlib.Path(args.reviews)
-  return sources.reviews_of(pathlib.Path(args.source))
-
-
-def _rater(args) -> str:
-  from cmbjax.review.log import journal
-
-  return journal.rater_label(_login() if args.rater is None else args.rater)
-
-
-def _login() -> str:
-  import getpass
-
-  try:
-    return getpass.getuser()
-  except (OSError, KeyError, ImportError):  # no name for this number
-    return 'reader'
+# Verbs.
 
 
 def _open(args) -> int:
-  """Serves the page until Ctrl-C."""
-  from cmbjax.review.log import journal
-  from cmbjax.review.server import desk, guard, serve
+  from cmbjax.review.log import folders
+  from cmbjax.review.server import session
 
-  options = _options(args)
-  hosts = [_host(text) for text in args.allow_host or ()]
-  found, root = _found(args, args.source)
-  rater = _rater(args)
-  with journal.hold(root, rater) as folder:
-    table = desk.Desk(found.cases, root, rater, options)
-    _check_cases(table, rater)
-    with serve.listen(args.port or 0) as sock:
-      port = sock.getsockname()[1]
-      gate = guard.Guard(port, hosts=hosts)
-      for host in hosts:
-        _say(f'warning: pages of {host} may show this review')
-      return _serve(args, table, gate, sock, folder)
-
-
-def _serve(args, table, gate, sock, folder) -> int:
-  import signal
-
-  from cmbjax.review.server import app, serve
-
-  port = sock.getsockname()[1]
-  address = f'http://{serve.ADDRESS}:{port}/?token={gate.token}'
-  if table.options.viewer != 'flat':
-    address += f'&viewer={table.options.viewer}'
-  opened = []
-
-  def ready():
-    count = len(table.cases)
-    _say(f'review: {count} case{"s" * (count != 1)}, saved in {folder}')
-    print(f'open {address}', flush=True)
-    _say('end with Ctrl-C')
-    table.warm(table.start)
-    if not args.no_browser:
-      opened.append(serve.open_browser(address, folder))
-
-  try:
-    told = serve.run(app.make(table, gate), sock, ready=ready)
-  finally:
-    for path in opened:
-      if path is not None:
-        path.unlink(missing_ok=True)
-    for why in table.close():
-      _say(why)
-  _say('review: closed, everything is saved')
-  return 130 if told == signal.SIGINT else 0
-
-
-def _options(args):
-  from cmbjax.errors import InputError
-  from cmbjax.review.server import desk
-
-  blind = ('score', 'id')
-  if args.blind is not None:
-    blind = tuple(part.strip() for part in args.blind.split(','))
-    blind = () if blind == ('none',) else blind
-    wrong = [name for name in blind if name not in _BLINDS]
-    if wrong:
-      raise InputError(
-        f"--blind: found '{wrong[0]}'; give some of {','.join(_BLINDS)}, or "
-        'none.'
-      )
-  if args.port is not None and not 0 <= args.port < 2**16:
-    raise InputError(f'--port: found {args.port}; give 0 to 65535.')
-  if args.seed is not None and not 0 <= args.seed < 2**63:
-    raise InputError(f'--seed: found {args.seed}; give a number from 0.')
-  if args.repeat is not None and not 0 <= args.repeat <= 100:
-    raise InputError(f'--repeat: found {args.repeat:g}; give 0 to 100 percent.')
-  given = {
-    'least': _least(args.least),
-    'mode': args.mode,
-    'order': _order(args.order, args.repeat, blind),
-    'seed': args.seed,
-    'repeat': args.repeat,
-    'ratings': args.ratings,
-    'viewer': args.viewer,
-  }
-  given = {name: value for name, value in given.items() if value is not None}
-  return desk.Options(blind=blind, **given)
-
-
-def _order(order: str | None, repeat: float | None, blind) -> str | None:
-  """What comes again must not stand out by its place, name or likelihood."""
-  from cmbjax.errors import InputError
-
-  if not repeat:
-    return order
-  if order in ('likelihood', 'position'):
-    raise InputError(
-      f'--order: found {order} with --repeat; what is shown again would stand '
-      'out, so leave --order away (it is random then).'
-    )
-  missing = [name for name in ('score', 'id') if name not in blind]
-  if missing:
-    raise InputError(
-      f'--blind: --repeat needs {" and ".join(missing)} in it, else these tell '
-      'what is shown again.'
-    )
-  return 'random'
-
-
-def _least(text: str | None) -> float | str | None:
-  from cmbjax.errors import InputError
-
-  if text in (None, 'definite'):
-    return text
-  try:
-    least = float(text)
-  except ValueError:
-    least = -1.0
-  if not 0 <= least <= 1:
-    raise InputError(
-      f"--least: found '{text}'; give a likelihood of 0 to 1, or definite."
-    )
-  return least
-
-
-def _host(text: str) -> str:
-  """A name as browsers write it in Host."""
-  import re
-
-  from cmbjax.errors import InputError
-
-  if not re.fullmatch(r'[A-Za-z0-9.-]+(:[0-9]{1,5})?', text):
-    raise InputError(
-      f"--allow-host: found '{text}'; give a name such as hub.example.org or "
-      'hub.example.org:8000.'
-    )
-  return text.lower()
-
-
-def _check_cases(table, rater) -> None:
-  from cmbjax.errors import NoInputError
-
-  if not table.cases:
-    raise NoInputError(
-      f'{rater}: has nothing to decide here; run cmbjax review merge again.'
-    )
+  options = session.options(args)
+  found, root = _found(args)
+  return session.serve(
+    found.cases, root, folders.label_or_login(args.rater), options
+  )
 
 
 def _merge(args) -> int:
@@ -508,8 +310,8 @@ def _merge(args) -> int:
     _reviews(args),
     args.raters,
     adjudicate=args.adjudicate,
-    matching_mm=5.0 if args.matching_mm is None else args.matching_mm,
-    show_verdicts=bool(args.show_verdicts),
+    matching_mm=args.matching_mm,
+    show_verdicts=args.show_verdicts,
   )
   print(path)
   for line in merge.describe(path):
@@ -518,44 +320,76 @@ def _merge(args) -> int:
 
 
 def _agreement(args) -> int:
-  from cmbjax.review.readers import report as agreement_report
+  from cmbjax.review.readers import report
 
   root = _reviews(args)
-  out = pathlib.Path(args.out) if args.out else root / 'agreement'
-  print(agreement_report.write(root, args.raters, out))
+  print(report.write(root, args.raters, args.out or root / 'agreement'))
   return 0
 
 
 def _export(args) -> int:
-  from cmbjax.review.export import cohort as export
+  from cmbjax.review.export import cohort
 
-  found, root = _found(args, args.source)
-  path = export.write_cohort(
+  found, root = _found(args)
+  path = cohort.write_cohort(
     found.cases,
     root,
     args.rater,
-    pathlib.Path(args.out),
-    link=args.link or 'hard',
-    grow_missing=bool(args.grow_missing),
+    args.out,
+    link=args.link,
+    grow_missing=args.grow_missing,
   )
-  for name, why in export.left_out(found.cases, root, args.rater).items():
+  for name, why in cohort.left_out(found.cases, root, args.rater).items():
     _say(f'left out: {name}: {why}')
-  for line in export.describe(path):
+  for line in cohort.describe(path):
     _say(line)
   print(path)
   return 0
 
 
-def _bring(args, words) -> int:
+def _import(args) -> int:
   from cmbjax.review.export import verdicts_import
+  from cmbjax.review.log import folders
 
-  found, root = _found(args, args.to)
-  rater = None if args.rater is None else _rater(args)  # else the file's own
-  paths = [pathlib.Path(word) for word in words]
-  for path in verdicts_import.bring(paths, found.cases, root, rater):
+  found, root = _found(args)
+  # Without a name, each file says whose it is.
+  rater = None if args.rater is None else folders.label_or_login(args.rater)
+  for path in verdicts_import.bring(args.files, found.cases, root, rater):
     print(path)
   return 0
 
 
+def _found(args):
+  """The cases of the source, and the folder of the reviews."""
+  from cmbjax.review.cases import sources
+
+  found = sources.find(
+    pathlib.Path(args.source),
+    images=args.images,
+    labels=args.labels,
+    participants=args.participant_label,
+    swi_pattern=args.swi_pattern,
+  )
+  for why in found.left_out:
+    _say(f'left out: {why}')
+  return found, args.reviews or found.reviews
+
+
+def _reviews(args) -> pathlib.Path:
+  """The folder of the reviews, for verbs that need no images."""
+  from cmbjax.review.cases import sources
+
+  return args.reviews or sources.reviews_of(pathlib.Path(args.source))
+
+
 def _say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
+
+
+_VERBS = {  # sub-verb to what adds its options, and what it does
+  OPEN: (_add_open, _open),
+  'merge': (_add_merge, _merge),
+  'agreement': (_add_agreement, _agreement),
+  'export': (_add_export, _export),
+  'import': (_add_import, _import),
+}

@@ -32,7 +32,7 @@ REAL_COUNTS = {
 WITHIN = 0.15  # the three middle quantiles should agree this well
 
 
-class Check(NamedTuple):
+class RealismCheck(NamedTuple):
   """Simulated against real.
 
   Attributes:
@@ -55,7 +55,7 @@ class Check(NamedTuple):
   text: str
 
 
-def check(folder: str | os.PathLike) -> Check:
+def check(folder: str | os.PathLike) -> RealismCheck:
   """Reads the truth of a simulated cohort and compares it with real lesions.
 
   Raises:
@@ -113,35 +113,32 @@ def _intensity(swi, labels, mask, index) -> float:
   return float(np.median(inside) / max(np.median(around), 1e-6))
 
 
-def _compare(rows, cohort, num_subjects) -> Check:
-  def column(name):
-    return np.array([float(row[name]) for row in rows])
-
+def _compare(rows, cohort, num_subjects) -> RealismCheck:
   popcorn = np.array(['popcorn' in row['type'] for row in rows])
   small = ~popcorn if (~popcorn).any() else popcorn
-  diameter = np.quantile(column('diameter_mm')[small], QUANTILES)
-  intensity = np.quantile(column('intensity')[small], QUANTILES)
-  elongation = np.quantile(column('elongation')[small], QUANTILES)
-  flatness = np.quantile(column('flatness')[small], QUANTILES)
+
+  def quantiles(name):
+    values = np.array([float(row[name]) for row in rows])
+    return np.quantile(values[small], QUANTILES)
+
+  diameter = quantiles('diameter_mm')
   where = [row['region'] for row in rows]
-  shares = {name: where.count(name) / len(where) for name in REGION_SHARES}
-  off = diameter[1:4] / REAL_DIAMETER_MM[1:4] - 1
-  result = Check(
-    diameter,
-    intensity,
-    elongation,
-    flatness,
-    shares,
-    len(rows) / num_subjects,
-    off,
-    '',
+  result = RealismCheck(
+    diameter_mm=diameter,
+    intensity=quantiles('intensity'),
+    elongation=quantiles('elongation'),
+    flatness=quantiles('flatness'),
+    shares={n: where.count(n) / len(where) for n in REGION_SHARES},
+    per_subject=len(rows) / num_subjects,
+    off=diameter[1:4] / REAL_DIAMETER_MM[1:4] - 1,
+    text='',
   )
   return result._replace(text=_text(result, cohort, len(rows), num_subjects))
 
 
-def _text(result: Check, cohort, count, num_subjects) -> str:
-  def row(name, values, form='{:8.2f}'):
-    return f'{name:<38}' + ''.join(form.format(v) for v in values)
+def _text(result: RealismCheck, cohort, count, num_subjects) -> str:
+  def row(name, values):
+    return f'{name:<38}' + ''.join(f'{v:8.2f}' for v in values)
 
   lines = [
     f'Simulated cohort {cohort}: {count} lesions in {num_subjects} subjects',

@@ -1,28 +1,23 @@
 """A cohort of simulated subjects as a BIDS folder, one subject per process.
 
 Rule: subject n is the same whether 10 or 100 are made, and a subject folder
-is either whole or absent, so a run that was stopped goes on where it ended.
+is either whole or absent, so a run that was stopped continues where it ended.
 Every subject has a list of the hashes of its files, and is compared with it
 before it is used again.
 """
 
 import dataclasses
 import functools
-import gzip
 import os
 import pathlib
 import shutil
 from collections.abc import Iterable
 
-import nibabel as nib
-import numpy as np
-
 import cmbjax
 from cmbjax import beam, files, workers
 from cmbjax.errors import InputError
-from cmbjax.imaging import swi as swi_module
 from cmbjax.progress import Progress
-from cmbjax.simulate import kept
+from cmbjax.simulate import kept, subject_files
 from cmbjax.simulate import scan as scan_module
 from cmbjax.simulate.protocols import COHORTS, Protocol
 from cmbjax.simulate.randomised import NAME as RANDOMISED
@@ -42,7 +37,13 @@ def subject_label(protocol: Protocol, number: int) -> str:
 
 
 def people(cohort: str, numbers: Iterable[int], *, seed: int) -> dict[str, str]:
-  """Label -> person of subjects before they are made, see `data.persons`."""
+  """Label -> person of subjects before they are made, see `data.persons`.
+
+  Args:
+    cohort: its name.
+    numbers: of the subjects, from 1.
+    seed: of the cohort.
+  """
   labels = (
     subject_label(protocol_of(cohort, number, seed=seed), number)
     for number in numbers
@@ -53,7 +54,14 @@ def people(cohort: str, numbers: Iterable[int], *, seed: int) -> dict[str, str]:
 def fingerprint(
   protocol: Protocol, number: int, *, seed: int, slab_mm: float | None
 ) -> str:
-  """16 hex digits of everything that decides how a subject looks."""
+  """16 hex digits of everything that decides how a subject looks.
+
+  Args:
+    protocol: how the subject is scanned.
+    number: of the subject, from 1.
+    seed: of the cohort.
+    slab_mm: thickness of a slab; None: the whole head.
+  """
   version = scan_module.version_of(protocol)
   return files.digest(
     dataclasses.asdict(protocol), version, number, seed, slab_mm
@@ -69,7 +77,7 @@ def simulate(
   jobs: int | None = None,
   first: int = 1,
   slab_mm: float | None = None,
-  runner: beam.Runner | None = None,
+  runner: beam.BeamRunner | None = None,
 ) -> pathlib.Path:
   """Writes subjects `first` .. `first + subjects - 1` of a cohort.
 
@@ -136,7 +144,7 @@ def _is_done(out, cohort, number, seed, slab_mm) -> bool:
   label = subject_label(protocol, number)
   sidecar = out / label / 'anat' / f'{label}_swi.json'
   found = kept.mark_of(out, label)
-  if found is None:  # the list is damaged, or an older cmbjax wrote none
+  if found is None:  # its list is damaged or lost
     if not sidecar.is_file():
       return False
     found = files.read_object(sidecar).get(_MARK)
@@ -147,11 +155,7 @@ def _is_done(out, cohort, number, seed, slab_mm) -> bool:
       f'({_MARK} {found}, wanted {wanted}); choose another folder or delete '
       'this one.'
     )
-  swi = sidecar.with_name(f'{label}_swi.nii.gz')
-  truth = out / _TRUTH / label / 'anat' / f'{label}_seg-cmb_dseg.nii.gz'
-  return kept.is_whole(
-    out, label, mark=wanted, homes=_homes(label), least=(swi, truth)
-  )
+  return kept.is_whole(out, label)
 
 
 def _homes(label: str) -> tuple[str, str]:
@@ -174,8 +178,10 @@ def _make_subject(
   temporary = out / f'.partial-{label}-{os.getpid()}'
   made = {_MARK: mark, _SEED: seed}
   try:
-    _write_images(temporary / 'raw' / 'anat', label, scan, protocol, made)
-    _write_truth(temporary / 'truth' / 'anat', label, scan)
+    subject_files.write_images(
+      temporary / 'raw' / 'anat', label, scan, protocol=protocol, made=made
+    )
+    subject_files.write_truth(temporary / 'truth' / 'anat', label, scan)
     new = dict(zip(_homes(label), (temporary / 'raw', temporary / 'truth')))
     kept.check_same(out, label, mark=mark, new=new)
     kept.forget(out, label)
@@ -195,159 +201,6 @@ def _make_subject(
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
   return label
-
-
-def _write_images(folder, label, scan, protocol: Protocol, made) -> None:
-  count = len(protocol.echo_times_s)
-  top = max(float(m.max()) for m in scan.magnitude)
-  for echo, time in enumerate(protocol.echo_times_s):
-    middle, suffix = ('', 'T2starw')
-    if count > 1:
-      middle, suffix = (f'echo-{echo + 1}_', 'MEGRE')
-    facts = {'EchoTime': time, **_sidecar(protocol)}
-    if count > 1:
-      facts['EchoNumber'] = echo + 1
-    stem = folder / f'{label}_{middle}part-mag_{suffix}'
-    # 12 bit, like a scanner's magnitude.
-    image = np.rint(scan.magnitude[echo] * (4095 / top)).astype(np.int16)
-    _write_nifti(stem, image, scan.affine)
-    files.write_json(f'{stem}.json', facts)
-    stem = folder / f'{label}_{middle}part-phase_{suffix}'
-    image = np.rint(scan.phase[echo] * (2048 / np.pi)).astype(np.int16)
-    _write_nifti(stem, image, scan.affine, slope=np.pi / 2048)
-    files.write_json(f'{stem}.json', {**facts, 'Units': 'rad'})
-  unit = swi_module.scale_to_unit(scan.swi, scan.brain)
-  stem = folder / f'{label}_swi'
-  _write_nifti(stem, np.rint(unit * 255).astype(np.uint8), scan.affine)
-  times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
-  facts = {'EchoTime': times[0] if len(times) == 1 else times}
-  facts |= _sidecar(protocol) | protocol.facts | scan.facts | made
-  files.write_json(f'{stem}.json', facts)
-
-
-def _sidecar(protocol: Protocol) -> dict:
-  return {
-    'MagneticFieldStrength': protocol.field_t,
-    'RepetitionTime': protocol.repetition_time_s,
-    'FlipAngle': protocol.flip_deg,
-    'Manufacturer': protocol.manufacturer,
-    'Simulated': True,
-  }
-
-
-def _write_truth(folder, label, scan) -> None:
-  brain = folder / f'{label}_label-brain_mask'
-  _write_nifti(brain, scan.brain.astype(np.uint8), scan.affine)
-  voxel = abs(float(np.linalg.det(scan.affine[:3, :3])))
-  for name, image, rows in (
-    ('cmb', scan.lesions, scan.lesion_rows),
-    ('mimic', scan.mimics, scan.mimic_rows),
-  ):
-    stem = folder / f'{label}_seg-{name}_dseg'
-    _write_nifti(stem, image, scan.affine)
-    files.write_json(
-      f'{stem}.json',
-      {'Description': _ABOUT[name], 'Simulated': True, **_explained()},
-    )
-    table = _table(name, image, rows, scan.affine, voxel)
-    files.write_text(f'{stem}.tsv', table)
-
-
-_ABOUT = {
-  'cmb': 'Microbleeds: voxels whose noise-free contrast, SWI without minus '
-  'with the lesion, is beyond half of its peak.',
-  'mimic': 'What looks like a microbleed and is none: vessels by kind, '
-  'calcifications, tumour blood.',
-}
-_COLUMNS = [
-  'index',
-  'name',
-  'x',
-  'y',
-  'z',
-  'volume_mm3',
-  'diameter_mm',
-  'type',
-  'region',
-  'susceptibility_ppm_mm3',
-  'contrast',
-  'elongation',
-  'flatness',
-]
-
-
-_MEANING = (  # of the columns behind index and name
-  'centre of mass, mm, RAS world',
-  'centre of mass, mm, RAS world',
-  'centre of mass, mm, RAS world',
-  'voxels times voxel volume',
-  'of the sphere of that volume, mm',
-  'what it is',
-  'of the brain',
-  'susceptibility times volume, ppm mm^3',
-  'contrast of the darkest voxel',
-  'middle over longest axis',
-  'shortest over longest axis',
-)
-
-
-def _explained() -> dict:
-  """The columns of the table, as BIDS wants them described."""
-  return {
-    name: {'Description': text}
-    for name, text in zip(_COLUMNS[2:], _MEANING, strict=True)
-  }
-
-
-def _table(name, image, rows, affine, voxel_mm3) -> str:
-  """Tab separated table with one line per label that has voxels."""
-  where = np.nonzero(image)
-  order = np.argsort(image[where], kind='stable')
-  index = np.stack(where, 1)[order]
-  label = image[where][order]
-  lines = ['\t'.join(_COLUMNS)]
-  for row in rows:
-    low, high = np.searchsorted(label, [row.index, row.index + 1])
-    if low == high:
-      continue
-    world = index[low:high] @ affine[:3, :3].T + affine[:3, 3]
-    volume_mm3 = (high - low) * voxel_mm3
-    diameter = (6 * volume_mm3 / np.pi) ** (1 / 3)
-    cells = [row.index, f'{name}-{row.index:03d}']
-    cells += [f'{v:.2f}' for v in world.mean(0)]
-    cells += [f'{volume_mm3:.2f}', f'{diameter:.2f}', row.kind]
-    cells += [row.region or 'n/a', f'{row.moment:.3f}', f'{row.contrast:.3f}']
-    cells += [f'{v:.2f}' for v in _shape(world, affine)]
-    lines.append('\t'.join(map(str, cells)))
-  return '\n'.join(lines) + '\n'
-
-
-def _shape(world, affine) -> np.ndarray:
-  """Middle and shortest over longest axis of voxels [N, 3] in mm, 0..1.
-
-  From the moments, like PyRadiomics' elongation and flatness; a voxel counts
-  with its own extent, as if the mask were resampled to small voxels.
-  """
-  spread = np.cov(world.T, bias=True) if len(world) > 1 else np.zeros((3, 3))
-  spread = spread + affine[:3, :3] @ affine[:3, :3].T / 12
-  size = np.sqrt(np.linalg.eigvalsh(spread))
-  return size[1::-1] / size[2]
-
-
-def _write_nifti(stem, image, affine, *, slope=1.0) -> None:
-  """NIfTI-1 with integer voxels and a scale factor, bytes by content only."""
-  header = nib.Nifti1Header()
-  header.set_data_dtype(image.dtype)
-  header.set_data_shape(image.shape)
-  header.set_qform(affine, code=1)
-  header.set_sform(affine, code=1)
-  header.set_xyzt_units('mm')
-  header['scl_slope'], header['scl_inter'] = slope, 0
-  header['vox_offset'] = 352
-  header['magic'] = b'n+1'
-  data = header.binaryblock + b'\0\0\0\0' + image.tobytes('F')
-  data = gzip.compress(data, compresslevel=1, mtime=0)
-  files.write_bytes(f'{stem}.nii.gz', data)
 
 
 def _write_top(out, cohort: str) -> None:

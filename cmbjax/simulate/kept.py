@@ -41,37 +41,16 @@ def mark_of(out: pathlib.Path, label: str) -> str | None:
   return _read(out, label).get('mark')
 
 
-def is_whole(
-  out: pathlib.Path,
-  label: str,
-  *,
-  mark: str,
-  homes: Sequence[str],
-  least: Sequence[pathlib.Path],
-) -> bool:
-  """Whether a subject can be used as it is; says why not, unless it is new.
-
-  Args:
-    out: folder of the cohort.
-    label: of the subject.
-    mark: of the settings that made it.
-    homes: its folders, relative to `out`.
-    least: files that it needs, where an older cmbjax wrote no list; it gets
-      one now.
-  """
-  if _list_of(out, label).exists():
-    why = sealed.damage(_list_of(out, label), out)
-    if why:
-      _say(f'{out / label}: is damaged ({why}); it is simulated again.')
-    return not why
-  if not all(path.is_file() for path in least):
-    return False
-  _say(
-    f'{out / label}: an older cmbjax made it, without hashes; its files are '
-    'taken as they are.'
-  )
-  remember(out, label, mark=mark, homes=homes)
-  return True
+def is_whole(out: pathlib.Path, label: str) -> bool:
+  """Whether a subject can be used as it is; says why not."""
+  why = sealed.damage(_list_of(out, label), out)
+  if why:
+    print(
+      f'note: {out / label}: is damaged ({why}); it is simulated again.',
+      file=sys.stderr,
+      flush=True,
+    )
+  return not why
 
 
 def check_same(
@@ -114,7 +93,3 @@ def _read(out: pathlib.Path, label: str) -> dict:
     return sealed.read_json(_list_of(out, label))
   except InputError:
     return {}
-
-
-def _say(text: str) -> None:
-  print(f'note: {text}', file=sys.stderr, flush=True)

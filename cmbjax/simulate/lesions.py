@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy, physics
+from cmbjax.simulate import anatomy, grids, physics, tissue_atlas
 
 # Total susceptibility of a microbleed, ppm mm3: exp(N) with heavy tails,
 # fitted so that diameters on the SWI match 957 real masks (see `check`).
@@ -78,7 +78,13 @@ def draw_moment(rng) -> float:
 
 
 def draw_microbleed(rng, centre_mm, *, moment=None) -> Deposit:
-  """An elongated or irregular cluster of spheres round `centre_mm`."""
+  """An elongated or irregular cluster of spheres round `centre_mm`.
+
+  Args:
+    rng: numpy generator.
+    centre_mm: [3] grid mm.
+    moment: total susceptibility, ppm mm3; None: drawn.
+  """
   moment = draw_moment(rng) if moment is None else moment
   chi = CHI_MEDIAN * moment**CHI_POWER * np.exp(rng.normal(0, CHI_SPREAD))
   chi = float(np.clip(chi, *CHI_RANGE))
@@ -115,7 +121,13 @@ def draw_popcorn(rng, centre_mm) -> Deposit:
 
 
 def draw_calcification(rng, centre_mm, *, radius_mm=None) -> Deposit:
-  """Diamagnetic, with little signal inside."""
+  """Diamagnetic, with little signal inside.
+
+  Args:
+    rng: numpy generator.
+    centre_mm: [3] grid mm.
+    radius_mm: None: drawn.
+  """
   radius = rng.uniform(0.5, 1.6) if radius_mm is None else radius_mm
   count = int(rng.integers(2, 6))
   offsets = rng.normal(0, 0.5 * radius, (count, 3))
@@ -155,7 +167,7 @@ def effect(
     echo_times_s: of all echoes.
 
   Returns:
-    The box and its factors; None when it lies outside the grid.
+    The box and its factors; None when it is outside the grid.
   """
   spacing = np.asarray(spacing_mm, np.float32)
   spheres = deposit.spheres
@@ -172,12 +184,13 @@ def effect(
     indexing='ij',
   ), -1).astype(np.float32)  # fmt: skip
   flat = nodes.reshape(-1, 3)
-  signal = _phasor(flat, deposit, spheres, b0, field_t, echo_times_s)
+  scanned = {'b0': b0, 'field_t': field_t, 'echo_times_s': echo_times_s}
+  signal = _phasor(flat, deposit, **scanned)
   near = _near(flat, spheres)
   fine = _subvoxels(spacing, len(spheres))
   for part in np.array_split(near, max(1, len(near) * len(fine) // 2**18)):
     points = flat[part][:, None] + fine
-    inner = _phasor(points, deposit, spheres, b0, field_t, echo_times_s)
+    inner = _phasor(points, deposit, **scanned)
     for whole, sub in zip(signal, inner):
       whole[part] = sub.mean(1)
   factors = tuple(s.reshape(nodes.shape[:3]) for s in signal)
@@ -205,12 +218,12 @@ def _subvoxels(spacing, num_spheres) -> np.ndarray:
   )
 
 
-def _phasor(points, deposit, spheres, b0, field_t, echo_times_s):
+def _phasor(points, deposit, *, b0, field_t, echo_times_s):
   """exp(i phase - TE R2') at points [..., 3], one array per echo."""
   field = np.zeros(points.shape[:-1], np.float32)
   inside = np.zeros(points.shape[:-1], np.float32)
   b0 = np.asarray(b0, np.float32)
-  for (*centre, radius), chi in zip(spheres, deposit.chi_ppm):
+  for (*centre, radius), chi in zip(deposit.spheres, deposit.chi_ppm):
     offset = points - np.array(centre, np.float32)
     squared = np.einsum('...i,...i->...', offset, offset)
     along = offset @ b0
@@ -236,8 +249,10 @@ def _phasor(points, deposit, spheres, b0, field_t, echo_times_s):
 class Placer:
   """Chooses centres: region by real shares, within it by dose and distance."""
 
-  def __init__(self, head: anatomy.Head, *, low_mm, high_mm, dose=None):
-    """z of centres lies within low_mm..high_mm; `dose` is a 2 mm weight."""
+  def __init__(
+    self, head: anatomy.SimulatedHead, *, low_mm, high_mm, dose=None
+  ):
+    """z of centres is within low_mm..high_mm; `dose` is a 2 mm weight."""
     edge = ndimage.distance_transform_edt(head.mask[::2, ::2, ::2]) * 2
     allowed = edge > 3.0
     allowed &= head.csf[::2, ::2, ::2] < 0.25
@@ -247,7 +262,7 @@ class Placer:
     weight = np.ones(region.shape, np.float32) if dose is None else dose
     self._pools = {}
     for name, share in REGION_SHARES.items():
-      index = np.argwhere(region == anatomy.REGIONS.index(name))
+      index = np.argwhere(region == tissue_atlas.REGIONS.index(name))
       if len(index) > 50:
         p = weight[tuple(index.T)].astype(float)
         self._pools[name] = (share, index, p / p.sum())
@@ -272,15 +287,20 @@ class Placer:
     self._taken = np.vstack([self._taken, [*centre_mm, radius_mm]])
 
 
-def dose_weight(head: anatomy.Head, centre_mm, *, reach_mm):
+def dose_weight(head: anatomy.SimulatedHead, centre_mm, *, reach_mm):
   """Weight of a place by radiation dose, 2 mm grid.
 
   6 % of the weight everywhere, the rest where the dose is at least 30 Gy,
   which ends `reach_mm` from the tumour (Wahl et al., 2017: 88 % of
   microbleeds inside).
+
+  Args:
+    head: of the person.
+    centre_mm: [3] grid mm, of the tumour.
+    reach_mm: where the dose falls under 30 Gy.
   """
   shape = head.mask[::2, ::2, ::2].shape
-  x, y, z = anatomy.grid_mm((0, 0, 0), shape, step=2.0)
+  x, y, z = grids.grid_mm((0, 0, 0), shape, step=2.0)
   far = np.sqrt(
     (x - centre_mm[0]) ** 2 + (y - centre_mm[1]) ** 2 + (z - centre_mm[2]) ** 2
   )

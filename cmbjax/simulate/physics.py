@@ -50,7 +50,13 @@ TISSUES = {
 
 
 def spoiled_echo(tissue: Tissue, *, repetition_time_s, flip_deg) -> float:
-  """Steady-state spoiled gradient echo at TE 0 (Ernst and Anderson, 1966)."""
+  """Steady-state spoiled gradient echo at TE 0 (Ernst and Anderson, 1966).
+
+  Args:
+    tissue: its density and T1.
+    repetition_time_s: TR.
+    flip_deg: flip angle.
+  """
   angle = np.deg2rad(flip_deg)
   e1 = np.exp(-repetition_time_s / tissue.t1_s)
   return float(
@@ -95,6 +101,12 @@ def field_ppm(chi_ppm, spacing_mm, b0_direction, *, workers=1) -> np.ndarray:
   """Field offset [X, Y, Z] in ppm of a susceptibility map [X, Y, Z] in ppm.
 
   The grid wraps round: pad when strong sources lie at its border.
+
+  Args:
+    chi_ppm: [X, Y, Z].
+    spacing_mm: voxel sizes.
+    b0_direction: unit vector in the grid frame.
+    workers: threads of the Fourier transform.
   """
   chi_ppm = np.asarray(chi_ppm, np.float32)
   spectrum = fft.rfftn(chi_ppm, workers=workers)
@@ -104,45 +116,16 @@ def field_ppm(chi_ppm, spacing_mm, b0_direction, *, workers=1) -> np.ndarray:
   )
 
 
-def sphere_field_ppm(offset_mm, radius_mm, chi_ppm, b0_direction) -> np.ndarray:
-  """Field of a uniform sphere: 0 inside (Lorentz), a dipole outside.
-
-  Args:
-    offset_mm: [..., 3] from its centre.
-  """
-  offset_mm = np.asarray(offset_mm)
-  squared = (offset_mm**2).sum(-1)
-  along = offset_mm @ np.asarray(b0_direction, offset_mm.dtype)
-  safe = np.maximum(squared, radius_mm**2)
-  value = (3 * along**2 / safe - 1) * safe**-1.5
-  value *= chi_ppm * radius_mm**3 / 3
-  return np.where(squared > radius_mm**2, value, 0)
-
-
-def cylinder_field_ppm(
-  offset_mm, radius_mm, chi_ppm, *, axis, b0_direction
-) -> np.ndarray:
-  """Field of an endless cylinder through the origin (Haacke et al., 1999)."""
-  offset_mm = np.asarray(offset_mm, float)
-  axis = np.asarray(axis, float) / np.linalg.norm(axis)
-  b = np.asarray(b0_direction, float)
-  cosine = axis @ b
-  across = offset_mm - (offset_mm @ axis)[..., None] * axis
-  squared = (across**2).sum(-1)
-  inside = chi_ppm / 6 * (3 * cosine**2 - 1)
-  b_across = b - cosine * axis
-  # sin^2(theta) cos(2 phi) = 2 (b.u)^2 - sin^2(theta), u = across / |across|.
-  safe = np.maximum(squared, radius_mm**2)
-  outside = 2 * (across @ b_across) ** 2 / safe - (1 - cosine**2)
-  outside = chi_ppm / 2 * outside * radius_mm**2 / safe
-  return np.where(squared > radius_mm**2, outside, inside)
-
-
 def crop_kspace(signal, shape, *, workers=1) -> np.ndarray:
   """Acquires a fine complex image [X, Y, Z] on a coarser grid of `shape`.
 
   Keeps the central k-space of each axis: sinc point spread, Gibbs ringing
   and intravoxel dephasing come with it. Voxel 0 keeps its centre.
+
+  Args:
+    signal: complex [X, Y, Z].
+    shape: of the result; no axis longer than that of the signal.
+    workers: threads of the Fourier transforms.
   """
   for axis, (have, want) in enumerate(zip(signal.shape, shape)):
     if have == want:
@@ -161,7 +144,13 @@ def crop_kspace(signal, shape, *, workers=1) -> np.ndarray:
 
 
 def complex_noise(rng, shape, sigma) -> np.ndarray:
-  """Complex Gaussian noise, `sigma` per component, complex64."""
+  """Complex Gaussian noise, `sigma` per component, complex64.
+
+  Args:
+    rng: numpy generator.
+    shape: of the result.
+    sigma: standard deviation of each part.
+  """
   noise = np.empty(shape, np.complex64)
   parts = noise.view(np.float32).reshape(-1)
   rng.standard_normal(parts.size, np.float32, out=parts)

@@ -1,6 +1,6 @@
 """The scans that can be simulated, as data: a new protocol is ten lines.
 
-Rule: what differs between cohorts stands here and nowhere else; `randomised`
+Rule: what differs between cohorts is here and nowhere else; `randomised`
 draws its own.
 """
 

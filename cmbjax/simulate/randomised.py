@@ -90,6 +90,11 @@ class Drawn(Protocol):
 def protocol_of(cohort: str, number: int, *, seed: int) -> Protocol:
   """Protocol of one subject: its own in `randomised`, else the cohort's.
 
+  Args:
+    cohort: its name.
+    number: of the subject, from 1.
+    seed: of the cohort.
+
   Raises:
     InputError: no such cohort.
   """

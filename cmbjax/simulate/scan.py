@@ -4,15 +4,15 @@ Rule: each step draws from a stream named after it, so a change in one step
 leaves the others as they were, and subject n never depends on the others.
 """
 
-import dataclasses
 import zlib
 from typing import NamedTuple
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft
 
-from cmbjax.imaging import swi as swi_module
-from cmbjax.simulate import anatomy, lesions, physics, tissue, vessels
+from cmbjax.imaging import phase as phase_filters
+from cmbjax.simulate import grids, labels, physics, placement
+from cmbjax.simulate import world as world_lib
 from cmbjax.simulate.protocols import Protocol
 
 VERSION = 7  # of the drawing; part of every fingerprint
@@ -26,18 +26,7 @@ def version_of(protocol: Protocol) -> int | list[int]:
   return [VERSION, _ECHOES_VERSION]
 
 
-class Finding(NamedTuple):
-  """One row of a truth table."""
-
-  index: int
-  kind: str
-  region: str
-  centre_mm: np.ndarray  # [3], grid mm, of the deposit
-  moment: float  # ppm mm3
-  contrast: float  # 0..1, noise-free, relative to the surroundings
-
-
-class Scan(NamedTuple):
+class SimulatedScan(NamedTuple):
   """One simulated scan; arrays are [X, Y, Z] on the acquired grid."""
 
   magnitude: list[np.ndarray]  # per echo, float32
@@ -46,8 +35,8 @@ class Scan(NamedTuple):
   brain: np.ndarray  # bool
   lesions: np.ndarray  # uint16 instances
   mimics: np.ndarray  # uint16
-  lesion_rows: list[Finding]
-  mimic_rows: list[Finding]
+  lesion_rows: list[labels.Finding]
+  mimic_rows: list[labels.Finding]
   affine: np.ndarray  # [4, 4]
   facts: dict  # what was drawn: SNR, tilt, ...
 
@@ -65,7 +54,7 @@ class Streams:
 def make_scan(
   protocol: Protocol, subject: int, *, seed: int, slab_mm: float | None = None,
   workers: int = 1,
-) -> Scan:  # fmt: skip
+) -> SimulatedScan:  # fmt: skip
   """Simulates subject number `subject` (1, 2, ...).
 
   Args:
@@ -75,310 +64,17 @@ def make_scan(
     workers: threads of the Fourier transforms.
   """
   streams = Streams(seed, protocol.name, subject)
-  world = build_world(streams, protocol, slab_mm=slab_mm, workers=workers)
+  world = world_lib.build_world(
+    streams, protocol, slab_mm=slab_mm, workers=workers
+  )
   shift = np.random.default_rng([seed, zlib.crc32(protocol.name.encode())])
-  quantile = spread_quantile(subject, shift.random())
-  found = place_lesions(streams('lesions'), world, quantile=quantile)
-  others = _place_mimics(streams('mimics'), world)
+  quantile = placement.spread_quantile(subject, shift.random())
+  found = placement.place_lesions(streams('lesions'), world, quantile=quantile)
+  others = placement.place_mimics(streams('mimics'), world)
   return _acquire(streams, world, found, others, workers)
 
 
-def build_world(streams, protocol, *, slab_mm=None, workers=1) -> 'World':
-  """One person without any compact deposit."""
-  extent = tissue.get_extent(protocol, slab_mm)
-  head = anatomy.draw_head(
-    streams('anatomy'),
-    full_mm=protocol.field_of_view_mm,
-    start_mm=extent.start_mm,
-    depth_mm=extent.depth_mm,
-  )
-  if protocol.b0 is not None:
-    head = dataclasses.replace(head, b0=np.array(protocol.b0, np.float32))
-  tumour = _draw_tumour(streams('tumour'), head, protocol)
-  maps, drawn = tissue.draw_maps(
-    streams, head, protocol, extent, tumour, workers
-  )
-  return World(protocol, extent, head, maps, tumour, drawn)
-
-
-def _draw_tumour(rng, head, protocol) -> tissue.Tumour | None:
-  if protocol.disease != 'brain tumour':
-    return None
-  pool = head.region[::4, ::4, ::4] == anatomy.REGIONS.index('white matter')
-  index = np.argwhere(pool)
-  centre = 4.0 * index[rng.integers(len(index))]
-  cavity = rng.uniform(7, 20, 3) if rng.random() < 0.6 else None
-  return tissue.Tumour(
-    centre, rng.uniform(35, 50), cavity, rng.uniform(0.5, 1.5),
-    rng.uniform(0.3, 1.0), rng.uniform(0.3, 1.0), rng.random() < 0.25,
-  )  # fmt: skip
-
-
-class World:
-  """The noise-free head, and what deposits do to its signal locally."""
-
-  def __init__(self, protocol, extent, head, maps, tumour, drawn):
-    self.protocol, self.extent = protocol, extent
-    self.head, self.maps = head, maps
-    self.tumour, self.drawn = tumour, drawn
-    self.placer = self._placer()
-    self.ratio = np.rint(np.array(protocol.voxel_mm) / protocol.fine_mm).astype(
-      int
-    )
-
-  @property
-  def low_high_mm(self):
-    """z range of the slab without its margins."""
-    edge = self.extent.margin * self.protocol.voxel_mm[2]
-    return edge, self.extent.depth_mm - edge
-
-  def _placer(self):
-    tumour, dose = self.tumour, None
-    if tumour is not None:
-      dose = lesions.dose_weight(
-        self.head, tumour.centre_mm, reach_mm=tumour.reach_mm
-      )
-    low, high = self.low_high_mm
-    placer = lesions.Placer(self.head, low_mm=low, high_mm=high, dose=dose)
-    if tumour is not None and tumour.cavity_mm is not None:
-      reach = float(tumour.cavity_mm.mean()) + 1
-      placer.take(tumour.centre_mm, radius_mm=reach)
-    return placer
-
-  def effect(self, deposit):
-    """Factors of a deposit on the fine grid, or None outside of it."""
-    return lesions.effect(
-      deposit, self.extent.fine_shape, self.protocol.fine_mm, b0=self.head.b0,
-      field_t=self.protocol.field_t, echo_times_s=self.protocol.echo_times_s,
-    )  # fmt: skip
-
-  def signal(self, echo, box=(slice(None),) * 3):
-    """Complex signal [x, y, z] of one echo on the fine grid."""
-    time = np.float32(self.protocol.echo_times_s[echo])
-    rate = np.float32(physics.phase_per_ppm(self.protocol.field_t, time))
-    parts = [image[box] for image in self.maps]
-    out = np.empty(parts[0].shape, np.complex64)
-    # Piece by piece: what is computed stays in the cache.
-    for first in range(0, len(out), 4):
-      piece = slice(first, first + 4)
-      density, r2s, field, spread = (part[piece] for part in parts)
-      size = density * np.exp(-time * r2s)
-      size *= _sinc(spread * (rate / np.float32(2 * np.pi)))
-      angle = rate * field
-      out.real[piece] = size * np.cos(angle)
-      out.imag[piece] = size * np.sin(angle)
-    return out
-
-  def appearance(self, deposit, effect):
-    """Voxels of the acquired grid in which a deposit shows.
-
-    Returns:
-      (box of the acquired grid, bool [x, y, z], contrast), or None.
-    """
-    box, fine = self.window(deposit)
-    without = self._local_swi(fine, None)
-    with_ = self._local_swi(fine, effect)
-    inside = self.core(deposit, box)
-    result = lesions.label_contrast(without, with_, inside)
-    return None if result is None else (box, *result)
-
-  def window(self, deposit):
-    """Box of the acquired and of the fine grid round a deposit.
-
-    As wide as the high-pass reaches in plane.
-    """
-    voxel = np.array(self.protocol.voxel_mm)
-    wide = 3 * self.protocol.homodyne_sigma_mm + 2.5
-    margin_mm = np.array([wide, wide, 8.0])
-    spheres = deposit.spheres
-    low = np.floor((spheres[:, :3].min(0) - margin_mm) / voxel).astype(int)
-    high = np.ceil((spheres[:, :3].max(0) + margin_mm) / voxel).astype(int)
-    low, high = np.maximum(low, 0), np.minimum(high, self.extent.shape)
-    box = tuple(slice(a, b) for a, b in zip(low, high))
-    fine = tuple(slice(a * r, b * r) for a, b, r in zip(low, high, self.ratio))
-    return box, fine
-
-  def core(self, deposit, box):
-    """Voxels within 1.5 mm of a sphere: there the contrast must peak."""
-    axes = [
-      np.arange(b.start, b.stop) * v
-      for b, v in zip(box, self.protocol.voxel_mm)
-    ]
-    x, y, z = np.meshgrid(*axes, indexing='ij', sparse=True)
-    thick = self.protocol.voxel_mm[2]
-    core = False
-    for cx, cy, cz, radius in deposit.spheres:
-      flat = np.sqrt((x - cx) ** 2 + (y - cy) ** 2)
-      core = core | (
-        (flat < radius + 1.5) & (abs(z - cz) < radius + 0.6 * thick)
-      )
-    return core
-
-  def _local_swi(self, fine, effect):
-    protocol = self.protocol
-    total = 0.0
-    for echo in protocol.swi_echoes:
-      signal = self.signal(echo, fine)
-      if effect is not None:
-        _multiply(signal, fine, effect, echo)
-      shape = tuple(n // r for n, r in zip(signal.shape, self.ratio))
-      signal = physics.crop_kspace(signal, shape)
-      sigma = [protocol.homodyne_sigma_mm / v for v in protocol.voxel_mm[:2]]
-      low = ndimage.gaussian_filter(signal, (*sigma, 0))
-      angle = np.angle(signal * low.conj())
-      total = total + echo_swi(abs(signal), angle, protocol, echo)
-    return total / len(protocol.swi_echoes)
-
-
-def _sinc(x):
-  """sin(pi x) / (pi x); nearly everywhere x is small."""
-  square = x * x
-  square *= np.float32(np.pi**2)
-  value = 1 - square * (1 / 6 - square * np.float32(1 / 120))
-  large = np.flatnonzero(square > 0.8)
-  if large.size:
-    value.reshape(-1)[large] = np.sinc(x.reshape(-1)[large])
-  return value
-
-
-def _multiply(signal, box, effect, echo) -> None:
-  """Applies an effect to a signal given on `box` of the fine grid."""
-  inner, outer = [], []
-  for mine, its in zip(box, effect.box):
-    start, stop = max(mine.start, its.start), min(mine.stop, its.stop)
-    if start >= stop:
-      return
-    inner.append(slice(start - mine.start, stop - mine.start))
-    outer.append(slice(start - its.start, stop - its.start))
-  signal[tuple(inner)] *= effect.factors[echo][tuple(outer)]
-
-
-def echo_swi(magnitude, phase_hp, protocol, echo):
-  """SWI of one echo; short echoes mask at the same frequency as 16 ms."""
-  threshold = np.pi
-  if len(protocol.echo_times_s) > 1:
-    threshold *= min(1.0, protocol.echo_times_s[echo] / 0.016)
-  weight = phase_hp / np.float32(threshold)
-  weight += 1
-  np.clip(weight, 0, 1, out=weight)
-  weight *= weight
-  weight *= weight
-  weight *= magnitude
-  return weight
-
-
-class Placed(NamedTuple):
-  deposit: lesions.Deposit
-  effect: lesions.Effect
-  region: str
-  box: tuple[slice, slice, slice]
-  voxels: np.ndarray
-  contrast: float
-
-
-def lesion_count(quantile: float, mean: float, *, dispersion=1.2) -> int:
-  """Quantile of the negative binomial distribution of counts."""
-  chance = dispersion / (dispersion + mean)
-  share = below = chance**dispersion
-  count = 0
-  while below < quantile and count < 20 * mean + 20:
-    share *= (count + dispersion) / (count + 1) * (1 - chance)
-    below += share
-    count += 1
-  return count
-
-
-def spread_quantile(number: int, shift: float) -> float:
-  """Van der Corput's sequence, base 2, shifted: fills 0..1 evenly.
-
-  So the first few subjects of a cohort already have its usual mean, though
-  subject n depends on nothing but n.
-  """
-  value, step = 0.0, 0.5
-  while number:
-    value += step * (number & 1)
-    number, step = number >> 1, step / 2
-  return (value + shift) % 1.0
-
-
-def place_lesions(rng, world, *, quantile) -> list[Placed]:
-  """Visible microbleeds, drawn until their number is reached.
-
-  Args:
-    quantile: 0..1, of the subject within the counts of its cohort.
-  """
-  protocol = world.protocol
-  low, high = world.low_high_mm
-  # A slab has its share, and some more: it is there to be tested with.
-  share = min(1.0, 1.6 * (high - low) / 140) if world.extent.margin else 1.0
-  placed = []
-  count = max(lesion_count(quantile, protocol.mean_lesions * share), 1)
-  if protocol.disease == 'cavernous malformation':
-    for _ in range(max(1, round(rng.integers(1, 6) * share))):
-      _try(rng, world, lesions.draw_popcorn, placed, radius_mm=9.0)
-  for _ in range(4 * count):
-    if len(placed) >= count:
-      break
-    _try(rng, world, lesions.draw_microbleed, placed, radius_mm=3.0)
-  return placed
-
-
-def _try(rng, world, draw, placed, *, radius_mm) -> None:
-  """Draws one deposit and keeps it when it can be seen."""
-  spot = world.placer.draw(rng, radius_mm=radius_mm)
-  if spot is None:
-    return
-  deposit = draw(rng, spot[0])
-  effect = world.effect(deposit)
-  seen = effect and world.appearance(deposit, effect)
-  if seen:
-    world.placer.take(spot[0], radius_mm=radius_mm)
-    placed.append(Placed(deposit, effect, spot[1], *seen))
-
-
-def _place_mimics(rng, world) -> list[Placed]:
-  """Calcifications and tumour blood; labelled where they show."""
-  low, high = world.low_high_mm
-  found = []
-
-  def put(deposit, region):
-    z = deposit.centre_mm[2]
-    if not low <= z <= high:
-      return
-    effect = world.effect(deposit)
-    if effect is not None:
-      box, _ = world.window(deposit)
-      core = world.core(deposit, box)
-      found.append(Placed(deposit, effect, region, box, core, 0.0))
-
-  fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
-  for place, radius in fixed:
-    if rng.random() < 0.75:
-      jitter = rng.normal(0, 1.2, 3)
-      centre = world.head.from_mni((np.array(place) + jitter)[None])[0]
-      radius *= rng.uniform(0.5, 1.2)
-      deposit = lesions.draw_calcification(rng, centre, radius_mm=radius)
-      put(deposit, 'outside')
-  if rng.random() < 0.4:
-    place = np.array([[0, rng.uniform(0, 50), rng.uniform(45, 70)]])
-    centre = world.head.from_mni(place)[0]
-    put(lesions.draw_calcification(rng, centre), 'outside')
-  for _ in range(rng.integers(1, 6)):
-    spot = world.placer.draw(rng)
-    if spot is not None:
-      world.placer.take(spot[0])
-      put(lesions.draw_calcification(rng, spot[0]), spot[1])
-  tumour = world.tumour
-  if tumour is not None and tumour.bloody:
-    centre = tumour.centre_mm
-    if tumour.cavity_mm is not None:  # what was not resected, beside it
-      away = rng.normal(0, 1, 3)
-      centre = centre + away / np.linalg.norm(away) * (tumour.cavity_mm + 4)
-    put(lesions.draw_tumour_blood(rng, centre), 'outside')
-  return found
-
-
-def _acquire(streams, world, found, others, workers) -> Scan:
+def _acquire(streams, world, found, others, workers) -> SimulatedScan:
   """Signal of the whole head to images and labels."""
   protocol, extent = world.protocol, world.extent
   rng = streams('receiver')
@@ -391,7 +87,7 @@ def _acquire(streams, world, found, others, workers) -> Scan:
     signal = world.signal(echo)
     whole = tuple(slice(0, n) for n in signal.shape)
     for item in (*found, *others):
-      _multiply(signal, whole, item.effect, echo)
+      world_lib.multiply(signal, whole, item.effect, echo)
     signal = physics.crop_kspace(signal, extent.shape, workers=workers)
     signal = np.ascontiguousarray(signal[:, :, keep])
     for factor in bias:
@@ -403,20 +99,20 @@ def _acquire(streams, world, found, others, workers) -> Scan:
     signal = _encode(streams('motion'), signal, protocol, workers)
     magnitude = abs(signal)
     if echo in protocol.swi_echoes:
-      local = swi_module.homodyne(
+      local = phase_filters.homodyne(
         signal, protocol.voxel_mm, sigma_mm=protocol.homodyne_sigma_mm
       )
-      total = total + echo_swi(magnitude, local, protocol, echo)
+      total = total + world_lib.echo_swi(magnitude, local, protocol, echo)
     for factor in offset:
       signal *= factor
     magnitudes.append(magnitude)
     phases.append(np.angle(signal))
   swi = total / len(protocol.swi_echoes)
-  labels, rows = _paint(found, extent, keep)
-  mimics, mimic_rows = _paint_mimics(world, others, keep)
-  mimics[labels > 0] = 0
-  return Scan(
-    magnitudes, phases, swi, brain, labels, mimics, rows, mimic_rows,
+  lesions, rows = labels.paint(found, extent, keep)
+  mimics, mimic_rows = labels.paint_mimics(world, others, keep)
+  mimics[lesions > 0] = 0
+  return SimulatedScan(
+    magnitudes, phases, swi, brain, lesions, mimics, rows, mimic_rows,
     _affine(streams('position'), world), _facts(world, snr),
   )  # fmt: skip
 
@@ -424,7 +120,7 @@ def _acquire(streams, world, found, others, workers) -> Scan:
 def _brain(world) -> np.ndarray:
   protocol, extent = world.protocol, world.extent
   shape = (*extent.shape[:2], extent.shape[2] - 2 * extent.margin)
-  mask = anatomy.refine(
+  mask = grids.refine(
     world.head.mask.astype(np.float32), shape, step=protocol.voxel_mm,
     offset=(0, 0, extent.margin * protocol.voxel_mm[2]),
   )  # fmt: skip
@@ -484,55 +180,6 @@ def _encode(rng, signal, protocol, workers):
     weight *= edge[:, None] if axis == 0 else edge
   spectrum *= weight[..., None].astype(np.complex64)
   return fft.ifft2(spectrum, axes=(0, 1), workers=workers, overwrite_x=True)
-
-
-def _paint(found, extent, keep):
-  """Instance labels of what was placed, and their rows."""
-  labels = np.zeros(extent.shape, np.uint16)
-  rows = []
-  for item in found:
-    view = labels[item.box]
-    fresh = item.voxels & (view == 0)
-    inside = np.zeros(extent.shape[2], bool)
-    inside[keep] = True
-    fresh &= inside[item.box[2]]
-    if not fresh.any():
-      continue
-    view[fresh] = len(rows) + 1
-    rows.append(
-      Finding(
-        len(rows) + 1, item.deposit.kind, item.region, item.deposit.centre_mm,
-        item.deposit.moment, item.contrast,
-      )
-    )  # fmt: skip
-  return np.ascontiguousarray(labels[:, :, keep]), rows
-
-
-def _paint_mimics(world, others, keep):
-  """Objects first, then one label per kind of vessel, then the rim."""
-  protocol, extent = world.protocol, world.extent
-  labels, rows = _paint(others, extent, keep)
-  veins, arteries, rim = world.drawn
-  tubes = vessels.stack([veins, arteries])
-  kinds = sorted(set(tubes.kind.tolist()))
-  trace = vessels.trace(tubes, kinds, extent.shape, protocol.voxel_mm)
-  trace = trace[:, :, keep]
-  fresh = (trace > 0) & (labels == 0)
-  labels[fresh] = trace[fresh] + len(rows)
-  artery = set(arteries.kind.tolist())
-  count = len(rows)
-  if rim is not None:
-    free = rim[:, :, keep] & (labels == 0)
-    labels[free] = count + len(kinds) + 1
-  for number, kind in enumerate(kinds, start=1):
-    place = 'artery' if kind in artery else 'vein'
-    rows.append(
-      Finding(count + number, f'{place}: {kind}', '', np.full(3, np.nan), 0, 0)
-    )
-  if rim is not None:
-    number, place = len(rows) + 1, world.tumour.centre_mm
-    rows.append(Finding(number, 'resection rim', '', place, 0, 0))
-  return labels, rows
 
 
 def _affine(rng, world) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""What lies round the brain: skull, scalp, muscles, eyes, air, face, neck.
+"""What is round the brain: skull, scalp, muscles, eyes, air, face, neck.
 
-Rule: the shells follow the distance to this person's brain, the rest stands
+Rule: the shells follow the distance to this person's brain, the rest is
 in MNI mm; signal and susceptibility come from the same shares of tissue.
 """
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy, physics
+from cmbjax.simulate import grids, physics, tissue_atlas
 
 STEP_MM = 2.0  # of the grid on which the surroundings are drawn
 PAD = 24  # its nodes beyond the field of view on each side
@@ -68,10 +68,10 @@ class Surroundings(NamedTuple):
   shift_ppm: np.ndarray  # chemical shift
 
 
-class Plan(NamedTuple):
+class SkullPlan(NamedTuple):
   """What one person's surroundings are drawn from.
 
-  Images are [X, Y, Z] on the 2 mm grid; node 0 lies at `-PAD * STEP_MM`.
+  Images are [X, Y, Z] on the 2 mm grid; node 0 is at `-PAD * STEP_MM`.
   """
 
   mni: np.ndarray  # [3, X, Y, Z]
@@ -83,21 +83,21 @@ class Plan(NamedTuple):
   thick: dict  # mean thicknesses, mm
 
 
-def draw_plan(rng, head) -> Plan:
+def draw_plan(rng, head) -> SkullPlan:
   """Thicknesses, air cells and distances of one person."""
   shape = tuple(round(n / STEP_MM) + 2 * PAD for n in head.frame.full_mm)
   mni = head.frame.coordinates(
     shape, origin=(-PAD * STEP_MM,) * 3, step=STEP_MM
   )
-  atlas = anatomy.load_atlas()
+  atlas = tissue_atlas.load()
   index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
   soft = ndimage.map_coordinates(atlas.mask, index, order=1)
   brain = soft > 0.5
   far = ndimage.distance_transform_edt(~brain).astype(np.float32) * STEP_MM
-  # The edge of a binary image lies half a step outside of its nodes.
+  # The edge of a binary image is half a step outside of its nodes.
   depth = ndimage.gaussian_filter(far, 0.8) - np.float32(0.7)
   smooth = ndimage.gaussian_filter(np.minimum(far[::2, ::2, ::2], 40), 2.0)
-  smooth = anatomy.refine(smooth, shape, step=(0.5,) * 3)
+  smooth = grids.refine(smooth, shape, step=(0.5,) * 3)
   noise = tuple(_noise(rng, shape, sigma) for sigma in (14.0, 14.0, 4.5))
   thick = {
     'fluid': rng.uniform(0.4, 1.6),
@@ -106,7 +106,7 @@ def draw_plan(rng, head) -> Plan:
     'muscle': rng.uniform(7.0, 12.0),
   }
   cells = tuple(c for cavity in _CAVITIES for c in _air_cells(rng, *cavity))
-  return Plan(mni, brain, depth, smooth, noise, cells, thick)
+  return SkullPlan(mni, brain, depth, smooth, noise, cells, thick)
 
 
 def _noise(rng, shape, sigma_mm):
@@ -116,7 +116,7 @@ def _noise(rng, shape, sigma_mm):
   noise = rng.standard_normal(small, np.float32)
   noise = ndimage.gaussian_filter(noise, sigma_mm / STEP_MM / step, mode='wrap')
   noise /= noise.std()
-  return anatomy.refine(noise, shape, step=(1 / step,) * 3)
+  return grids.refine(noise, shape, step=(1 / step,) * 3)
 
 
 def _air_cells(rng, centre, largest, count):
@@ -141,7 +141,7 @@ def _ball(mni, centre, axes):
   return (1 - np.sqrt(total)) * np.float32(min(axes))
 
 
-def shares(mni, depth, smooth, noise, plan: Plan):
+def shares(mni, depth, smooth, noise, plan: SkullPlan):
   """Share of each tissue at points outside the brain.
 
   Args:
@@ -300,7 +300,7 @@ def _put_orbit(out, mni) -> None:
   _put(out, 'skin', _ramp(lens))
 
 
-def susceptibility(plan: Plan) -> np.ndarray:
+def susceptibility(plan: SkullPlan) -> np.ndarray:
   """Air and bone, ppm [X, Y, Z] on the grid of the plan."""
   chi = np.zeros(plan.brain.shape, np.float32)
   outside = np.flatnonzero(~plan.brain)
@@ -318,14 +318,20 @@ def susceptibility(plan: Plan) -> np.ndarray:
   return chi
 
 
-def draw_surroundings(plan: Plan, head, protocol) -> Surroundings:
-  """Signal at TE 0, R2* and chemical shift outside the brain."""
+def draw_surroundings(plan: SkullPlan, head, protocol) -> Surroundings:
+  """Signal at TE 0, R2* and chemical shift outside the brain.
+
+  Args:
+    plan: of the person.
+    head: the same person's.
+    protocol: how they are scanned.
+  """
   start = head.frame.start_mm
   offset = [(PAD * STEP_MM + s) / STEP_MM for s in (0, 0, start)]
   shape = head.mask.shape
 
   def fit(image):
-    return anatomy.refine(
+    return grids.refine(
       image, shape, step=(1 / STEP_MM,) * 3, offset=offset
     ).reshape(-1)
 

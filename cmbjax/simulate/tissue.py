@@ -1,7 +1,7 @@
 """A head to maps of signal, decay and field on the fine grid.
 
 Rule: everything is noise-free and in the grid frame, whose node (i, j, k)
-of the fine grid lies at (i, j, k) * fine_mm.
+of the fine grid is at (i, j, k) * fine_mm.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy, physics, skull, vessels
+from cmbjax.simulate import (
+  anatomy,
+  grids,
+  physics,
+  skull,
+  tissue_atlas,
+  tubes,
+  vessels,
+)
 from cmbjax.simulate.protocols import Protocol
 
 _CHI = {'grey': 0.020, 'white': -0.030, 'csf': 0.019}  # ppm
@@ -68,20 +76,34 @@ def get_extent(protocol: Protocol, slab_mm: float | None) -> Extent:
 
 
 def _refine(image, protocol, extent, *, offset=(0.0, 0.0, 0.0)):
-  return anatomy.refine(
+  return grids.refine(
     image, extent.fine_shape, step=protocol.fine_mm, offset=offset
   )
 
 
-def draw_maps(streams, head, protocol, extent, tumour, workers):
-  """Tissue, vessels and field of one head; returns (`Maps`, `Vessels`)."""
+def draw_maps(streams, head, *, protocol, extent, tumour, workers):
+  """Tissue, vessels and field of one head; returns (`Maps`, `Vessels`).
+
+  Args:
+    streams: random generators by name.
+    head: one person.
+    protocol: how they are scanned.
+    extent: the part of the field of view that is simulated.
+    tumour: None: no tumour.
+    workers: threads of the Fourier transforms.
+  """
   rng = streams('tissue')
   inside = _refine(head.mask.astype(np.float32), protocol, extent) > 0.5
   shares = _sharp_shares(rng, head, protocol, extent, inside)
   rim = np.zeros(len(shares[0]), np.float32)
   if tumour is not None and tumour.cavity_mm is not None:
-    rim = _resect(streams('cavity'), shares, inside, tumour, protocol, extent)
-  density, r2s, chi = _relax(rng, head, protocol, extent, inside, shares)
+    rim = _resect(
+      streams('cavity'), shares, inside=inside, tumour=tumour,
+      protocol=protocol, extent=extent,
+    )  # fmt: skip
+  density, r2s, chi = _relax(
+    rng, shares, head=head, protocol=protocol, extent=extent, inside=inside
+  )
   chi += rim
   r2s += np.float32(physics.R2_PRIME * protocol.field_t) * rim
   plan = skull.draw_plan(streams('skull'), head)
@@ -124,7 +146,7 @@ def _coarse_rim(rim, inside, protocol):
   return fine[:: step[0], :: step[1], :: step[2]]
 
 
-def _relax(rng, head, protocol, extent, inside, shares):
+def _relax(rng, shares, *, head, protocol, extent, inside):
   """Signal at TE 0, R2* and susceptibility of brain voxels, [N] each."""
   iron = _refine(head.iron_ppm, protocol, extent)[inside]
   texture = _texture(rng, head, protocol, extent)[inside]
@@ -157,18 +179,18 @@ def _steady(tissue, protocol) -> float:
 class Vessels(NamedTuple):
   """What the truth of the mimics needs; tubes in grid mm."""
 
-  veins: vessels.Tubes
-  arteries: vessels.Tubes
+  veins: tubes.Tubes
+  arteries: tubes.Tubes
   rim: np.ndarray | None  # bool [X, Y, Z], acquired grid
 
 
 def _draw_vessels(streams, head, protocol, extent):
   """Tubes, and the shares of veins and arteries on the fine grid."""
-  atlas = anatomy.load_atlas()
-  veins = vessels.carry(vessels.draw_veins(streams('veins'), atlas), head)
-  arteries = vessels.carry(vessels.draw_arteries(streams('arteries')), head)
+  atlas = tissue_atlas.load()
+  veins = tubes.carry(vessels.draw_veins(streams('veins'), atlas), head)
+  arteries = tubes.carry(vessels.draw_arteries(streams('arteries')), head)
   shares = (
-    vessels.deposit(streams(name), t, extent.fine_shape, protocol.fine_mm)
+    tubes.deposit(streams(name), t, extent.fine_shape, protocol.fine_mm)
     for name, t in (('veins fill', veins), ('flow', arteries))
   )
   return Vessels(veins, arteries, None), *shares
@@ -204,7 +226,7 @@ def _smooth_noise(rng, shape, sigma_mm) -> np.ndarray:
     rng.standard_normal(half, np.float32), sigma_mm / 2, mode='wrap'
   )
   noise /= noise.std()
-  return anatomy.refine(noise, shape, step=(0.5, 0.5, 0.5))
+  return grids.refine(noise, shape, step=(0.5, 0.5, 0.5))
 
 
 def _texture(rng, head, protocol, extent) -> np.ndarray:
@@ -228,7 +250,7 @@ def _blend_vessels(density, r2s, veins, flow, protocol) -> None:
   rate[where] += share * (np.float32(220.0) - rate[where])
 
 
-def _resect(rng, shares, inside, tumour, protocol, extent) -> np.ndarray:
+def _resect(rng, shares, *, inside, tumour, protocol, extent) -> np.ndarray:
   """Turns an ellipsoid into CSF; returns the susceptibility of its rim [N]."""
   rim = np.zeros(len(shares[0]), np.float32)
   fine = np.array(protocol.fine_mm)
@@ -244,13 +266,13 @@ def _resect(rng, shares, inside, tumour, protocol, extent) -> np.ndarray:
   # Where the voxels of the box are among those of the brain.
   number = np.cumsum(inside.reshape(-1), dtype=np.int32).reshape(inside.shape)
   number = number[box][chosen] - 1
-  x, y, z = anatomy.grid_mm((0, 0, 0), size)
+  x, y, z = grids.grid_mm((0, 0, 0), size)
   radius = np.sqrt(sum(
     (((a + i) * f - c) / r) ** 2
     for i, a, f, c, r in zip((x, y, z), low, fine, centre, axes)
   ))[chosen].astype(np.float32)  # fmt: skip
   wide = np.ceil(size * fine).astype(int) + 2
-  bumps = anatomy.refine(_smooth_noise(rng, wide, 4.0), size, step=fine)
+  bumps = grids.refine(_smooth_noise(rng, wide, 4.0), size, step=fine)
   bumps = bumps[chosen]
   depth = (1 + 0.12 * bumps - radius) * axes.mean()  # mm inside the wall
   hole = np.clip(depth / 0.5 + 0.5, 0, 1)
@@ -270,9 +292,9 @@ def _background(plan, head, protocol, extent, workers):
   # A sharp edge of 9 ppm rings at the pitch of this coarse grid.
   chi = ndimage.gaussian_filter(skull.susceptibility(plan), 0.9, mode='nearest')
   field = physics.field_ppm(chi, (step,) * 3, head.b0, workers=workers)
-  axes = anatomy.grid_mm([-1.0] * 3, chi.shape, step=2 / chi.shape[0])
+  axes = grids.grid_mm([-1.0] * 3, chi.shape, step=2 / chi.shape[0])
   field = physics.shim(field, plan.brain, axes)
   fine = np.array(protocol.fine_mm) / step
   offset = (pad, pad, pad + extent.start_mm / step)
-  field = anatomy.refine(field, extent.fine_shape, step=fine, offset=offset)
+  field = grids.refine(field, extent.fine_shape, step=fine, offset=offset)
   return field, np.gradient(field, axis=2)

@@ -1,27 +1,14 @@
-"""Veins and arteries: random walks in MNI space to occupancy on a grid.
+"""The tissue atlas to the veins and arteries of one person, in MNI mm.
 
-Rule: a tube is a polyline with a radius; volume is deposited, so a vein that
-is thinner than a voxel keeps its true moment.
+Rule: large trunks have fixed paths, all others are random walks from where
+such veins begin.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import anatomy
-
-STEP_MM = 0.5
-_ODD = np.array([0.3, 0.1, 0.7], np.float32)  # parallel to no vein
-
-
-class Tubes(NamedTuple):
-  """Polylines of equal step; points after the end of a tube are NaN."""
-
-  points_mm: np.ndarray  # [N, S, 3] float32
-  radius_mm: np.ndarray  # [N, S]
-  kind: np.ndarray  # [N] str
-
+from cmbjax.simulate import grids
+from cmbjax.simulate.tubes import STEP_MM, Tubes, stack, unit
 
 # Fixed paths, MNI mm, for both sides where x > 0. Radius in mm.
 _SINUSES = {
@@ -104,21 +91,6 @@ def draw_arteries(rng) -> Tubes:
   return trunks._replace(radius_mm=trunks.radius_mm * (1 - 0.5 * way))
 
 
-def stack(parts) -> Tubes:
-  longest = max(p.points_mm.shape[1] for p in parts)
-
-  def pad(array):
-    width = [(0, 0)] * array.ndim
-    width[1] = (0, longest - array.shape[1])
-    return np.pad(array, width, constant_values=np.nan)
-
-  return Tubes(
-    np.concatenate([pad(p.points_mm) for p in parts]).astype(np.float32),
-    np.concatenate([pad(p.radius_mm) for p in parts]).astype(np.float32),
-    np.concatenate([p.kind for p in parts]),
-  )
-
-
 def _trunks(rng, paths, *, wobble_mm=0.8) -> Tubes:
   tubes = []
   for name, (radius, path) in paths.items():
@@ -168,21 +140,16 @@ def _walk(rng, start, direction, length_mm, *, steer=None, wander=0.08):
   """Random walks [N, S, 3]; `steer(points)` is added to the direction."""
   num_steps = int(length_mm.max() / STEP_MM) + 1
   points = np.full((len(start), num_steps, 3), np.nan, np.float32)
-  place, heading = start.astype(np.float32), _unit(direction)
+  place, heading = start.astype(np.float32), unit(direction)
   for step in range(num_steps):
     alive = length_mm >= step * STEP_MM
     points[alive, step] = place[alive]
     heading = heading + rng.normal(0, wander, heading.shape)
     if steer is not None:
       heading = heading + steer(place)
-    heading = _unit(heading)
+    heading = unit(heading)
     place = place + STEP_MM * heading
   return points
-
-
-def _unit(vectors):
-  norm = np.sqrt((vectors**2).sum(-1, keepdims=True))
-  return vectors / np.maximum(norm, 1e-9)
 
 
 def _lookup(images, points, origin, *, step):
@@ -214,7 +181,7 @@ def _medullary(rng, atlas, count) -> Tubes:
   length = np.clip(rng.uniform(0.55, 1.0, count) * distance, 4, 36)
   points = _walk(
     rng, start, way + rng.normal(0, 0.10, start.shape) * distance[:, None],
-    length, steer=lambda p: 0.035 * _unit(target - p), wander=0.025,
+    length, steer=lambda p: 0.035 * unit(target - p), wander=0.025,
   )  # fmt: skip
   radius = 0.17 + rng.gamma(1.8, 0.085, count)
   return Tubes(points, _taper(radius, points, 0.5), _names('medullary', count))
@@ -227,7 +194,7 @@ def _surface(rng, atlas, count) -> Tubes:
   slope = np.stack(np.gradient(ndimage.gaussian_filter(csf, 1.0)))
   weight = np.where((smooth > 0.12) & (atlas.ventricle_mm > 8), smooth, 0)
   weight *= np.clip(atlas.depth_mm / 8, 0, 1)
-  x, y, z = anatomy.grid_mm(atlas.origin_mm, weight.shape, step=2.0)
+  x, y, z = grids.grid_mm(atlas.origin_mm, weight.shape, step=2.0)
   # Not in the fourth ventricle.
   weight[(abs(x) < 14) & (y > -62) & (y < -20) & (z < 0)] = 0
   weight[atlas.region[::2, ::2, ::2] >= 4] = 0
@@ -253,7 +220,7 @@ def _surface(rng, atlas, count) -> Tubes:
 def _convexity(rng, atlas, count) -> Tubes:
   """Large superficial veins over the convexity to the sagittal sinus."""
   inside = abs(atlas.depth_mm) < 3
-  x, y, z = anatomy.grid_mm(atlas.origin_mm, inside.shape, step=2.0)
+  x, y, z = grids.grid_mm(atlas.origin_mm, inside.shape, step=2.0)
   weight = inside * ((abs(x) > 22) & (z > 8) & (y > -95)) * 1.0
   start = _starts(rng, weight, atlas.origin_mm, count, step=2.0)
   side = np.where(start[:, :1] < 0, -1.0, 1.0)
@@ -262,11 +229,11 @@ def _convexity(rng, atlas, count) -> Tubes:
   goal[:, 2] -= 0.011 * (goal[:, 1] + 20) ** 2
 
   def over(points):
-    way = _unit(goal - points)
+    way = unit(goal - points)
     up = _lookup(atlas.outward, points, atlas.origin_mm, step=2.0)
     depth = _lookup([atlas.depth_mm], points, atlas.origin_mm, step=2.0)
     way = way - (way * up).sum(1, keepdims=True) * up
-    return 0.10 * _unit(way) + np.clip(0.08 * (depth - 0.5), -0.2, 0.2) * up
+    return 0.10 * unit(way) + np.clip(0.08 * (depth - 0.5), -0.2, 0.2) * up
 
   far = np.sqrt(((goal - start) ** 2).sum(1))
   points = _walk(rng, start, goal - start, 1.15 * far, steer=over, wander=0.06)
@@ -303,8 +270,8 @@ def _branches(rng, veins: Tubes, *, count) -> Tubes:
   rows = np.arange(count)
   start = veins.points_mm[parent][rows, at]
   past = veins.points_mm[parent][rows, np.maximum(at - 1, 0)]
-  heading = _unit(start - past + 1e-6)
-  side = _unit(np.cross(heading, rng.normal(0, 1, heading.shape)))
+  heading = unit(start - past + 1e-6)
+  side = unit(np.cross(heading, rng.normal(0, 1, heading.shape)))
   angle = np.deg2rad(rng.uniform(60, 120, count))[:, None]
   points = _walk(
     rng, start, np.cos(angle) * heading + np.sin(angle) * side,
@@ -324,90 +291,3 @@ def _taper(radius, points, ratio):
   last = np.maximum(alive.sum(1) - 1, 1)[:, None]
   way = np.minimum(np.arange(points.shape[1])[None] / last, 1)
   return np.where(alive, radius[:, None] * (ratio + (1 - ratio) * way), np.nan)
-
-
-def carry(tubes: Tubes, head: anatomy.Head) -> Tubes:
-  """MNI mm to grid mm of one head."""
-  alive = np.isfinite(tubes.radius_mm)
-  points = np.full_like(tubes.points_mm, np.nan)
-  points[alive] = head.from_mni(tubes.points_mm[alive])
-  return tubes._replace(points_mm=points)
-
-
-def deposit(rng, tubes: Tubes, shape, spacing_mm) -> np.ndarray:
-  """Occupied share of each voxel, float32 [X, Y, Z] in 0..1.
-
-  Each step is spread over the disc across the tube by a sunflower pattern;
-  its volume goes to the eight nearest voxels.
-  """
-  heading = np.diff(tubes.points_mm, axis=1, append=np.nan)
-  heading[:, 1:] = np.where(
-    np.isfinite(heading[:, 1:]), heading[:, 1:], heading[:, :-1]
-  )
-  alive = np.isfinite(heading[..., 0]) & np.isfinite(tubes.radius_mm)
-  reach = np.array(shape) * spacing_mm + 3.0
-  alive &= ((tubes.points_mm > -3.0) & (tubes.points_mm < reach)).all(-1)
-  points, heading = tubes.points_mm[alive], _unit(heading[alive])
-  radius = tubes.radius_mm[alive]
-  occupancy = np.zeros(int(np.prod(shape)), np.float32)
-  for low, high, discs in ((0, 0.4, 8), (0.4, 0.9, 32), (0.9, 9, 240)):
-    part = (radius >= low) & (radius < high)
-    if part.any():
-      cloud, volume = _cloud(
-        rng, points[part], heading[part], radius[part], discs
-      )
-      index = cloud / np.asarray(spacing_mm, np.float32)
-      _scatter(occupancy, index, volume, shape)
-  occupancy /= np.float32(np.prod(spacing_mm))
-  return np.minimum(occupancy, 1.0, out=occupancy).reshape(shape)
-
-
-def _cloud(rng, points, heading, radius, discs):
-  """Points [N * discs, 3] that fill each step, and the volume of each."""
-  side = _unit(np.cross(heading, np.roll(heading, 1, -1) + _ODD))
-  other = np.cross(heading, side)
-  rank = np.arange(discs) + 0.5
-  angle = rank * 2.399963 + rng.uniform(0, 2 * np.pi, (len(points), 1))
-  reach = np.sqrt(rank / discs) * radius[:, None]  # [N, D]
-  a, b = np.cos(angle) * reach, np.sin(angle) * reach
-  jitter = rng.uniform(-0.5, 0.5, a.shape) * STEP_MM
-  cloud = points[:, None] + a[..., None] * side[:, None]
-  cloud = cloud + b[..., None] * other[:, None]
-  cloud += jitter[..., None] * heading[:, None]
-  volume = np.pi * radius**2 * STEP_MM / discs
-  return cloud.reshape(-1, 3), np.repeat(volume, discs)
-
-
-def _scatter(out, index, volume, shape) -> None:
-  """Adds `volume` at fractional `index` to flat `out`, trilinear."""
-  low = np.floor(index).astype(np.int32)
-  frac = (index - low).astype(np.float32)
-  for corner in np.ndindex(2, 2, 2):
-    place = low + corner
-    share = np.prod(np.where(corner, frac, 1 - frac), -1) * volume
-    ok = ((place >= 0) & (place < shape)).all(-1)
-    flat = np.ravel_multi_index(tuple(place[ok].T), shape)
-    np.add.at(out, flat, share[ok].astype(np.float32))
-
-
-def trace(tubes: Tubes, kinds, shape, spacing_mm, *, reach_mm=0.4):
-  """Label image uint16 [X, Y, Z]: 1 + index in `kinds` along each tube.
-
-  Voxels within `reach_mm` beyond the radius belong to the tube.
-  """
-  out = np.zeros(shape, np.uint16)
-  spacing = np.asarray(spacing_mm, np.float32)
-  angle = np.arange(8) * (np.pi / 4)
-  ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], 1)
-  for number, kind in enumerate(kinds, start=1):
-    chosen = tubes.kind == kind
-    alive = np.isfinite(tubes.radius_mm[chosen])
-    points = tubes.points_mm[chosen][alive]
-    reach = tubes.radius_mm[chosen][alive] + reach_mm
-    for share in (0.0, 0.5, 1.0):
-      offset = share * reach[:, None, None] * ring
-      place = np.rint((points[:, None] + offset) / spacing).astype(int)
-      place = place.reshape(-1, 3)
-      place = place[((place >= 0) & (place < shape)).all(-1)]
-      out[tuple(place.T)] = number
-  return out

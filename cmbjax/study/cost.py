@@ -25,6 +25,7 @@ from cmbjax.study.plan import Planned
 from cmbjax.study.spec import Cohort, Study
 from cmbjax.training import watch
 
+# Candidates grow with the slab, up to those of a whole head.
 _SLAB_MM = 60.0  # of the numbers in `simulate.protocols.CANDIDATES`
 # Useful GFLOP/s of a training step of resnet_v4, measured on x86-64 cores with
 # the compiled convolution; the one for GPUs is a guess on the safe side.
@@ -230,7 +231,7 @@ def _memory(call: Sequence[Planned], counts: Mapping[str, int]) -> float:
   elif config.train.width:
     at_once = min(rows, config.train.width)
   patches = sum(counts.values()) * math.prod(augment.PATCH)
-  patches *= len(config.channels) * 2
+  patches *= len(config.channels) * 2  # bytes of float16
   copies = HOST_COPIES if on_cpu() else STATE_COPIES
   state = rows * one.parameters * 4 * copies
   active = at_once * config.train.batch * one.activation_bytes
@@ -250,6 +251,7 @@ def _seconds(
     held = num_candidates(one, counts) / train.folds
     passes = len(one.recipe.rows) * one.recipe.epochs
     patches += passes * seen
+    # A step is a forward pass and a backward one of twice its size.
     flops += passes * network(one).forward_flops * (3 * seen + held)
   measured = _measured(workdir)
   if measured:

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from ml_collections import ConfigDict
 
 from cmbjax.progress import readable
-from cmbjax.study import config as configs
-from cmbjax.study import cost, ready
+from cmbjax.study import cost, ready, resolve
 from cmbjax.study.plan import Planned
-from cmbjax.study.values import get
+from cmbjax.study.settings import SETTINGS, get
 
 # Columns of the table that are always there: heading, field of a row.
 _COLUMNS = {
@@ -56,7 +55,7 @@ def describe(
     InputError, NoInputError: whatever the run would end with before its work.
   """
   workdir = ready.local(workdir)
-  points = configs.points(config, sweep)
+  points = resolve.points(config, sweep)
   checked = ready.check(points, workdir, overwrite=overwrite)
   plan, costs, study = checked.plan, checked.costs, points[0].study
   total = sum(len(one.recipe.rows) for one in plan.trainings)
@@ -80,6 +79,7 @@ def describe(
     f'Time: about {costs.seconds:.0f} s, {readable(costs.seconds)}, for the '
     f'training ({costs.measured}).',
   ]
+  # Times were measured on idle cores.
   load, cores = os.getloadavg()[0], os.cpu_count() or 1
   if cost.on_cpu() and load > cores / 2:
     out.append(
@@ -95,7 +95,7 @@ def _table(
   """One line a training; a further column for each setting that differs."""
   more = [
     key
-    for key in configs.SETTINGS
+    for key in SETTINGS
     if len({str(get(one.recipe.config, key)) for one in trainings}) > 1
     and key not in _IN_TABLE
   ]

@@ -17,10 +17,11 @@ from cmbjax.data.channels import CHANNELS
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
-from cmbjax.study import plan, train, values
+from cmbjax.study import networks, plan, resolve, train, values
+from cmbjax.study import settings as keys
 from cmbjax.study.material import Material
 from cmbjax.study.spec import Cohort, Point, Strategy, Study
-from cmbjax.training import held_out
+from cmbjax.training import inference
 from cmbjax.weights import catalogue
 
 NAME = 'fitted'  # of the strategy, and of its folder in models/
@@ -56,7 +57,7 @@ def fit(
 ) -> Fitted:
   """Trains a network for each fold and seed on your own patches.
 
-  Run again with the same arguments it goes on where it was, or takes what is
+  Run again with the same arguments it continues where it was, or takes what is
   there.
 
   Args:
@@ -67,7 +68,7 @@ def fit(
     workdir: gets models/fitted, which `cmbjax.load` and `cmbjax detect
       --weights` take, and the state of an unfinished training.
     settings: dotted keys of configs/base.py, such as {'train.epochs': 3}.
-    start: weights to go on from, fold by fold, as `cmbjax.load` takes them;
+    start: weights to start from, fold by fold, as `cmbjax.load` takes them;
       nobody of these patches may be among those they learned from, which you
       have to know: arrays have no names of people. None: fresh weights.
 
@@ -80,20 +81,17 @@ def fit(
   config = _config(settings or {}, given)
   material = _material(config, patches, label, subject)
   study = _study(config, None if start is None else catalogue.resolve(start))
-  train.check_layers((Point('', study, {}),))
-  train.check_given(study)
+  points = (Point('', study, {}),)
+  networks.check_layers(points)
+  networks.check_given(study)
   workdir = pathlib.Path(workdir).expanduser()
   with files.alone_in(workdir):
     shop = train.Workshop(material, workdir)
-    started = {one.name: train.load_given(one) for one in study.given}
-    planned = plan.plan(
-      (Point('', study, {}),),
-      lambda recipe: train.data_of(material, recipe),
-      {name: one.fingerprint for name, one in started.items()},
-    )
+    started = {one.name: networks.load_given(one) for one in study.given}
+    planned = plan.plan(points, train.data_of(material, study))
     done = train.train_all(planned, shop, started)
     (one,) = planned.trainings
-    likelihood = held_out.predict(
+    likelihood = inference.out_of_fold(
       train.make_job(one, material),
       shop.patches,
       done[one.fingerprint].weights,
@@ -114,13 +112,13 @@ def _config(settings: Mapping[str, Any], given: classifier.Classifier | None):
   if given is not None:
     config.model.name, config.patches = given.model, given.patches
     config.candidates = given.candidates
-  known = [key for key in configs.keys(config) if key.startswith(_SETTINGS)]
+  known = [key for key in keys.keys(config) if key.startswith(_SETTINGS)]
   for key, value in settings.items():
     if key not in known:
       raise InputError(
         f'settings: holds {key!r}; allowed are {", ".join(known)}.'
       )
-    values.assign(config, key, value, of='settings')
+    keys.assign(config, key, value, of='settings')
   config.strategies, config.tests = (NAME,), (_COHORT,)
   config.study.rows = config.study.claims = ()  # of other strategies
   strategies = {NAME: Strategy(NAME, learns=(_COHORT,))}
@@ -134,20 +132,10 @@ def _study(config, start: pathlib.Path | None) -> Study:
   recipes = {}
   if start is not None:
     one = Strategy(start.name, weights=str(start))
-    recipes[_START] = configs.recipe(config, _START, one, start)
+    recipes[_START] = resolve.recipe(config, _START, one, start)
   mine = Strategy(NAME, learns=(_COHORT,), starts=first)
-  recipes[NAME] = configs.recipe(config, NAME, mine)
-  return Study(
-    config=config,
-    recipes=recipes,
-    reported=(NAME,),
-    cohorts={},
-    labels={},
-    tests=(),
-    numbers={},
-    claims=(),
-    paper='',
-  )
+  recipes[NAME] = resolve.recipe(config, NAME, mine)
+  return Study(config, recipes, reported=(NAME,))
 
 
 def _material(config, patches, label, subject) -> Material:
@@ -199,6 +187,7 @@ def _examples(patches, label, subject) -> examples.Examples:
     subject=subject,
     scan=subject,
     key=np.array(keys, str),
+    # Of places and sizes nothing is known, and training asks for none.
     centre=np.zeros((count, 3), np.int32),
     centre_mm=np.full((count, 3), np.nan, np.float32),
     spacing_mm=np.full((count, 3), np.nan, np.float32),

@@ -1,4 +1,4 @@
-"""Cohorts to examples, and to who may be used for what.
+"""Cohorts to examples, and to which of them may be used for what.
 
 Rule: a person is on one side of every split, in all cohorts and in the
 pretraining too. Who is one person: the same simulated subject of one seed; of
@@ -18,11 +18,11 @@ from cmbjax.data import folds as folds_lib
 from cmbjax.data.built import is_built
 from cmbjax.errors import InputError
 from cmbjax.study.spec import Cohort, Recipe, Study
-from cmbjax.training import checkpoint, hosts
+from cmbjax.training import hosts
 
 
 class Material(NamedTuple):
-  """All examples of all cohorts, and who may be used for what."""
+  """All examples of all cohorts, and which may be used for what."""
 
   examples: examples_lib.Examples
   scans: examples_lib.Scans
@@ -69,7 +69,7 @@ def find_cohorts(
 
 
 def check_people(study: Study) -> dict[str, int]:
-  """Refuses people who do not fit, before anything is simulated or built.
+  """Refuses people on two sides of a split, before anything is made.
 
   Returns:
     How many subjects each cohort has.
@@ -179,6 +179,7 @@ def gather(
   examples, scans, lesions = (
     _in_use([some[i] for some in rows.values()], folds) for i in range(3)
   )
+  # Labels can be wrong; the same image on both sides of a split never is right.
   pairs = examples_lib.shared_images(examples)
   if pairs:
     raise InputError(
@@ -312,12 +313,9 @@ def _check_pretraining(
   folds: folds_lib.Folds,
   tuned: Iterable[str],
 ) -> None:
-  known = checkpoint.read_record(recipe.folder)
-  trained_on = known.get('persons', known['subjects'])  # older ones: labels
+  trained_on = recipe.known['persons']
   for what, subjects in (('test', folds.test_subjects), ('training', tuned)):
     mine = {identity[s] for s in subjects if s in identity}
-    if 'persons' not in known:
-      mine = {name.partition('@')[0] for name in mine}
     both = persons.in_both(mine, trained_on, shared=study.config.shared_labels)
     if both:
       more = ' and others' if len(both) > 3 else ''

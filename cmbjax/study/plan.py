@@ -4,11 +4,11 @@ Rule: a training is planned once. Points that agree on everything that decides
 a training share it; the run and its dry run read the same plan.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files, plugins
-from cmbjax.study import config as configs
+from cmbjax.study import settings
 from cmbjax.study.spec import Point, Recipe
 
 # Part of every fingerprint: raise it when the same settings would give other
@@ -72,30 +72,27 @@ class Plan(NamedTuple):
 
 
 def plan(
-  points: Sequence[Point],
-  data_of: Callable[[Recipe], Any],
-  given: Mapping[str, str],
+  points: Sequence[Point], data: Mapping[tuple[str, ...], Any] | None = None
 ) -> Plan:
   """The trainings of all points.
 
   Args:
-    points: see `config.points`.
-    data_of: a recipe to what stands for its examples and folds.
-    given: strategy -> fingerprint of its given weights.
+    points: see `resolve.points`.
+    data: content of the examples and folds of some cohorts, by their names;
+      None: the names are enough.
   """
   at: dict[tuple[str, str], Planned] = {}
   known: dict[str, Planned] = {}
   taken: dict[tuple[str, str], int] = {}
-  data: dict[tuple[str, ...], Any] = {}
   for point in points:
     for recipe in point.study.trained:
-      start = recipe.strategy.starts
+      start, learns = recipe.strategy.starts, recipe.strategy.learns
       source = at.get((start, point.name))
-      marks = (source.fingerprint if source else given.get(start),)
-      learns = recipe.strategy.learns
-      if learns not in data:
-        data[learns] = data_of(recipe)
-      mark = fingerprint(recipe, data[learns], *marks)
+      begins = None
+      if start:
+        known_start = point.study.recipes[start].known  # of given weights
+        begins = source.fingerprint if source else known_start['fingerprint']
+      mark = fingerprint(recipe, data[learns] if data else learns, begins)
       if mark not in known:
         variant = _variant(point, recipe)
         # Two trainings of one name would share a folder.
@@ -111,6 +108,7 @@ def plan(
           wave=source.wave + 1 if source else 0,
         )
       at[recipe.name, point.name] = known[mark]
+  # What others start from comes first; sorting keeps the order within a wave.
   trainings = tuple(sorted(known.values(), key=lambda one: one.wave))
   calls: dict[tuple, list[Planned]] = {}
   for one in trainings:
@@ -123,7 +121,7 @@ def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
 
   Args:
     recipe: what is trained.
-    data: what stands for its examples and folds.
+    data: content of its examples and folds, or names of its cohorts.
     source: fingerprint of the weights that it starts from; None: fresh ones.
   """
   config = recipe.config
@@ -136,7 +134,7 @@ def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
     data,
     rows,
     recipe.epochs,
-    {key: configs.get(config, key) for key in decides},
+    {key: settings.get(config, key) for key in decides},
     {key: source_of(config, key) for key in PARTS},
     source,
   )
@@ -144,7 +142,7 @@ def fingerprint(recipe: Recipe, data: Any, source: str | None) -> str:
 
 def source_of(config, key: str) -> str:
   """The source text of a part that is not built in; else ''."""
-  name = configs.get(config, key)
+  name = settings.get(config, key)
   if not plugins.is_plugin(name):
     return ''
   return plugins.source(name, plugins.find(name, key=f'config.{key}', known={}))
@@ -152,6 +150,8 @@ def source_of(config, key: str) -> str:
 
 def program_of(config) -> tuple:
   """What decides a network and its step, as they are compiled."""
+  # Rates, weights and strengths are arrays of the program: they may differ
+  # between its rows without another compilation.
   return (
     config.model.name,
     config.model.dtype,
@@ -177,7 +177,7 @@ def _variant(point: Point, recipe: Recipe) -> str:
   wanted = [
     key for key in point.overrides if any(_matters(key, one) for one in chain)
   ]
-  return configs.title(point.overrides, wanted)
+  return settings.title(point.overrides, wanted)
 
 
 def _matters(key: str, recipe: Recipe) -> bool:

@@ -16,15 +16,17 @@ from cmbjax import files, sealed
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
-from cmbjax.detect import learned
+from cmbjax.detect import points
 from cmbjax.errors import InputError
+from cmbjax.evaluation import prediction_files
 from cmbjax.evaluation import predictions as predictions_lib
-from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.study.material import Material
+from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Planned, source_of
 from cmbjax.study.spec import Study
-from cmbjax.study.train import Trained, Workshop, make_job, network_of
-from cmbjax.training import held_out, hosts, loop, replicas
+from cmbjax.study.train import Workshop, make_job
+from cmbjax.training import hosts, inference, loop, replicas
 
 SELECTION = (
   'The epoch of each fold model is the one with the smallest loss on its '
@@ -47,12 +49,22 @@ class Judge(NamedTuple):
   planned: Planned | None  # None: they were given
 
 
+class Seen(NamedTuple):
+  """What the networks of one strategy say of one cohort."""
+
+  cohort: str
+  index: np.ndarray  # [n] positions in the examples
+  scans: examples_lib.Scans  # all of them, those without a candidate too
+  likelihood: np.ndarray  # [R, n]
+  kind: str  # ENSEMBLE or OUT_OF_FOLD
+
+
 def predict_all(
   study: Study,
   shop: Workshop,
   chosen: Mapping[str, Planned],
   trained: Mapping[str, Trained],
-) -> list[Table]:
+) -> list[PredictionTable]:
   """Every strategy on every test set, and out of fold on its own subjects.
 
   Writes predictions.npz, and the operating points beside the weights.
@@ -68,7 +80,7 @@ def predict_all(
       name,
       recipe.strategy.label,
       trained[name],
-      chosen[name].recipe.config if name in chosen else network_of(recipe),
+      chosen[name].recipe.config if name in chosen else recipe.config,
       chosen.get(name),
     )
     for name, recipe in study.recipes.items()
@@ -82,11 +94,13 @@ def predict_all(
     if judge.planned is not None:
       tables += _held_out(study, shop, judge)
   if hosts.is_writer():
-    predictions_lib.write(shop.workdir / 'predictions.npz', tables)
+    prediction_files.write(shop.workdir / 'predictions.npz', tables)
   return tables
 
 
-def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
+def _ensemble(
+  study: Study, shop: Workshop, judge: Judge, test: str
+) -> PredictionTable:
   """One strategy on the test subjects of one cohort."""
   material = shop.material
   index = np.flatnonzero(
@@ -94,7 +108,7 @@ def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
   )
 
   def predict(seen):
-    return loop.predict(
+    return inference.predict(
       seen,
       judge.networks.weights,
       shop.runner(judge.config),
@@ -114,23 +128,25 @@ def _ensemble(study: Study, shop: Workshop, judge: Judge, test: str) -> Table:
     (material.scans.cohort == test)
     & (material.folds.of(material.scans.subject) < 0),
   )
+  # Scans without a candidate count in a rate per scan, so scans are asked.
   if not len(scans.scan):
     raise InputError(
       f'config.test_subjects.{test}: is 0, so there is nothing to test on; '
       'set it to 1 or more, or take it out of config.tests.'
     )
-  return _table(
-    study, material, judge, test, index, scans, likelihood, ENSEMBLE
-  )
+  seen = Seen(test, index, scans, likelihood, ENSEMBLE)
+  return _table(study, material, judge, seen)
 
 
-def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
+def _held_out(
+  study: Study, shop: Workshop, judge: Judge
+) -> list[PredictionTable]:
   """One strategy on its training subjects: a table per cohort."""
   material = shop.material
   job = make_job(judge.planned, material)
 
   def predict(seen):
-    return held_out.predict_each(
+    return inference.out_of_fold_each(
       job,
       seen,
       judge.networks.weights,
@@ -154,18 +170,8 @@ def _held_out(study: Study, shop: Workshop, judge: Judge) -> list[Table]:
     scans = examples_lib.select(
       material.scans, (material.scans.cohort == cohort) & in_folds
     )
-    tables.append(
-      _table(
-        study,
-        material,
-        judge,
-        cohort,
-        job.pool[mine],
-        scans,
-        likelihood[:, mine],
-        OUT_OF_FOLD,
-      )
-    )
+    seen = Seen(cohort, job.pool[mine], scans, likelihood[:, mine], OUT_OF_FOLD)
+    tables.append(_table(study, material, judge, seen))
   if hosts.is_writer():
     _store_points(shop, judge, job, likelihood)
   return tables
@@ -189,7 +195,7 @@ def _store_points(
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
   material, evaluation = shop.material, judge.config.evaluation
-  learned.store(
+  points.store(
     shop.workdir / 'models' / judge.name,
     fingerprint=judge.networks.fingerprint,
     threshold=evaluation.threshold,
@@ -217,20 +223,14 @@ def _networks(judge: Judge, likelihood: np.ndarray):
 
 
 def _table(
-  study: Study,
-  material: Material,
-  judge: Judge,
-  test: str,
-  index: np.ndarray,
-  scans: examples_lib.Scans,
-  likelihood: np.ndarray,
-  kind: str,
-) -> Table:
-  """Likelihoods [R, n] of the examples `index` [n], with all they mean."""
+  study: Study, material: Material, judge: Judge, seen: Seen
+) -> PredictionTable:
+  """Likelihoods with all they mean."""
+  test, index, scans, likelihood, kind = seen
   networks = _networks(judge, likelihood)
   by_seed = predictions_lib.by_seed(networks)
   some = examples_lib.select(material.examples, index)
-  return Table(
+  return PredictionTable(
     strategy=judge.name,
     test=test,
     strategy_label=judge.label,
@@ -283,6 +283,7 @@ def _kept(
 ) -> np.ndarray:
   """What was predicted before by the same networks, or `predict` of now."""
   path = shop.workdir / 'predictions' / f'{name}.npz'
+  # The form of the convolution is left out: it changes the last bits alone.
   how = config.evaluation.mirrored, config.model.name, config.model.dtype
   mark = files.digest(*mark, how, source_of(config, 'model.name'))
   likelihood = _known_likelihood(path, mark)

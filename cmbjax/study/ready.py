@@ -13,10 +13,10 @@ from cmbjax import files
 from cmbjax.candidates import stages
 from cmbjax.errors import InputError
 from cmbjax.evaluation import metrics
-from cmbjax.study import cost, material, train, values
+from cmbjax.study import cost, material, networks, settings
 from cmbjax.study import plan as plan_lib
 from cmbjax.study.spec import Point
-from cmbjax.training import checkpoint, optim, writers
+from cmbjax.training import optim, writers
 
 # What may differ between two runs in one folder: it changes no number.
 _FREE = (
@@ -85,16 +85,13 @@ def check(
   _check_owner(workdir, setting, overwrite)
   writers.check(study.config.writers)
   _check_parts(points)
-  train.check_layers(points)
-  train.check_starts(points)
+  networks.check_layers(points)
+  networks.check_starts(points)
   for point in points:  # networks may differ between them
-    train.check_given(point.study)
+    networks.check_given(point.study)
   given = material.check_people(study)
-  marks = {
-    one.name: checkpoint.read_record(one.folder)['fingerprint']
-    for one in study.given
-  }
-  plan = plan_lib.plan(points, lambda one: one.strategy.learns, marks)
+  # Examples are known by their cohorts alone: none is built yet.
+  plan = plan_lib.plan(points)
   costs = cost.costs(study, plan.calls, workdir, given)
   cost.check_memory(costs)
   return Checked(setting, plan, costs)
@@ -114,10 +111,9 @@ def _check_parts(points: Sequence[Point]) -> None:
   if len(set(own)) < len(own):
     raise InputError(f'config.evaluation.metrics: holds one twice, {own}.')
   for recipe in (r for point in points for r in point.study.recipes.values()):
-    settings = train.network_of(recipe)
-    program = plan_lib.program_of(settings)
+    program = plan_lib.program_of(recipe.config)
     if program not in runners:
-      runners[program] = train.make_runner(settings)
+      runners[program] = networks.make_runner(recipe.config)
     if recipe.is_trained:
       optim.check_decay(runners[program].optimizer, recipe.rows)
       optim.rates(recipe.rows[0], recipe.epochs)
@@ -127,12 +123,12 @@ def setting_of(points: Sequence[Point]) -> dict[str, Any]:
   """What decides the results of a run."""
   config = points[0].study.config
   plain = {
-    key: values.plain(value)
-    for key, value in values.flat(config).items()
+    key: settings.plain(value)
+    for key, value in settings.flat(config).items()
     if key not in _FREE and not key.endswith('.label')
   }
   if any(point.name for point in points):
-    plain['sweep()'] = [values.plain(point.overrides) for point in points]
+    plain['sweep()'] = [settings.plain(point.overrides) for point in points]
     for key in {key for point in points for key in point.overrides}:
       plain.pop(key, None)
   return plain

@@ -15,10 +15,9 @@ import jax
 from ml_collections import ConfigDict
 
 from cmbjax import files
-from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
+from cmbjax.study import networks, ready, resolve, settings, train
 from cmbjax.study import plan as plan_lib
-from cmbjax.study import ready, train, values
 from cmbjax.study import sweep as sweep_lib
 from cmbjax.study.spec import Point
 from cmbjax.training import hosts, record, watch, writers
@@ -53,8 +52,8 @@ def study(
     InputError: a cohort, label, split, weight or folder cannot be used.
   """
   workdir = ready.local(workdir)
-  points = configs.points(config, sweep)
-  same = {f'config.{key}': v for key, v in configs.flat(config).items()}
+  points = resolve.points(config, sweep)
+  same = {f'config.{key}': v for key, v in settings.flat(config).items()}
   del same['config.simulate.jobs']  # of one machine
   hosts.check_same(same | {'sweep()': list(sweep)} | record.versions())
   checked = ready.check(points, workdir, overwrite=overwrite)
@@ -80,15 +79,13 @@ def _run(
       study, material_lib.find_cohorts(study, workdir), workdir
     ),
   )
+  # Once more, by the people of the examples: those decide.
   material_lib.check_pretraining(study, material)
-  given = {one.name: train.load_given(one) for one in study.given}
-  plan = plan_lib.plan(
-    points,
-    lambda recipe: train.data_of(material, recipe),
-    {name: one.fingerprint for name, one in given.items()},
-  )
+  given = {one.name: networks.load_given(one) for one in study.given}
+  # Now with the examples themselves, where `ready` knew their cohorts alone.
+  plan = plan_lib.plan(points, train.data_of(material, study))
   hosts.check_same({'scans': [one.fingerprint for one in plan.trainings]})
-  log = record.RunRecord(workdir / 'record.json', values.plain(study.config))
+  log = record.RunRecord(workdir / 'record.json', settings.plain(study.config))
   log.write(
     setting=setting,
     fold_hash=material.folds.hash,
@@ -99,7 +96,7 @@ def _run(
   with _observer(study.config, workdir, profile) as observer:
     done = train.train_all(plan, shop, given, observer)
   # Drawing and statistics import for a second: training does not wait.
-  from cmbjax.report import html, printed
+  from cmbjax.report import printed, study_page
   from cmbjax.study import predict, tabulate
 
   chosen = sweep_lib.choose(plan, done, shop)
@@ -109,7 +106,7 @@ def _run(
     hosts.barrier('report')
     return None
   found = tabulate.tabulate(study, shop, predicted, chosen)
-  page = html.write(found, workdir)
+  page = study_page.write(found, workdir)
   print(printed.print_rows(found), flush=True)
   log.write(status='done')
   hosts.say(f'report: {page}')
@@ -126,7 +123,7 @@ def _observer(
     yield watch.Observer()
     return
   opened = writers.open_writers(
-    config.writers, workdir, title=config.name, config=configs.flat(config)
+    config.writers, workdir, title=config.name, config=settings.flat(config)
   )
   observer = watch.Observer(
     workdir, writers=opened, profile=workdir / 'profile' if profile else None
@@ -142,6 +139,7 @@ def _compilation_cache(workdir: pathlib.Path) -> None:
   if jax.config.jax_compilation_cache_dir is None:
     cache = str((workdir / 'compiled').absolute())
     jax.config.update('jax_compilation_cache_dir', cache)
+    # Also quick and small programs: a resumed run compiles dozens of them.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
   # One that a full disk cut short is only compiled again.

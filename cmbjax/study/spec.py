@@ -117,6 +117,7 @@ class Recipe:
     folder: of the weights, where they are given and not trained.
     rows: of the replica table, seeds x folds.
     epochs: passes over its examples.
+    known: `weights.json` of the given weights; `config` has their network.
   """
 
   name: str
@@ -125,6 +126,7 @@ class Recipe:
   folder: pathlib.Path | None
   rows: 'tuple[Replica, ...]'
   epochs: int
+  known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def is_trained(self) -> bool:
@@ -151,12 +153,14 @@ class Study:
   config: 'ConfigDict'
   recipes: Mapping[str, Recipe]
   reported: tuple[str, ...]
-  cohorts: Mapping[str, Cohort]
-  labels: Mapping[str, str]
-  tests: tuple[str, ...]
-  numbers: Mapping[tuple[str, str], int]
-  claims: tuple[Claim, ...]
-  paper: str
+  cohorts: Mapping[str, Cohort] = dataclasses.field(default_factory=dict)
+  labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  tests: tuple[str, ...] = ()
+  numbers: Mapping[tuple[str, str], int] = dataclasses.field(
+    default_factory=dict
+  )
+  claims: tuple[Claim, ...] = ()
+  paper: str = ''
 
   @property
   def trained(self) -> tuple[Recipe, ...]:

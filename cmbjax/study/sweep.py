@@ -12,14 +12,15 @@ import numpy as np
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.study import train
+from cmbjax.study.networks import Trained
 from cmbjax.study.plan import Plan, Planned
-from cmbjax.training import checkpoint, held_out, hosts, replicas
+from cmbjax.training import checkpoint, hosts, inference, replicas
 
 _NOT_SHOWN = ('strategy', 'fold', 'seed')
 
 
 def choose(
-  plan: Plan, done: Mapping[str, train.Trained], shop: train.Workshop
+  plan: Plan, done: Mapping[str, Trained], shop: train.Workshop
 ) -> dict[str, Planned]:
   """Of each strategy the training with the smallest held-out loss.
 
@@ -70,7 +71,7 @@ def choose(
 
 
 def held_out_loss(
-  one: Planned, networks: train.Trained, shop: train.Workshop
+  one: Planned, networks: Trained, shop: train.Workshop
 ) -> float:
   """Mean cross-entropy of the training candidates, each out of fold.
 
@@ -82,7 +83,7 @@ def held_out_loss(
     shop: examples and folders.
   """
   job = train.make_job(one, shop.material)
-  likelihood = held_out.predict(
+  likelihood = inference.out_of_fold(
     job,
     shop.patches,
     networks.weights,
@@ -91,6 +92,7 @@ def held_out_loss(
   )
   label = shop.material.examples.label[job.pool]
   right = np.where(label == 1, likelihood, 1 - likelihood)
+  # Cut off: one likelihood of 0 must not make all losses infinite alike.
   return float(-np.log(np.maximum(right, 1e-12)).mean())
 
 

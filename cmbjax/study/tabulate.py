@@ -8,29 +8,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
-from cmbjax.data.tables import NEVER_PROPOSED
-from cmbjax.detect import classifier
+from cmbjax.detect import points
 from cmbjax.evaluation import compare, metrics, orderings
-from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, Table
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.report import rows, tables
-from cmbjax.study import predict, train
+from cmbjax.study import gallery, predict, train
 from cmbjax.study.material import Material
 from cmbjax.study.plan import Planned
+from cmbjax.study.settings import plain
 from cmbjax.study.spec import Recipe, Study
 from cmbjax.study.train import Workshop
-from cmbjax.study.values import plain
-from cmbjax.training import checkpoint, record
+from cmbjax.training import record
 from cmbjax.weights import catalogue
-
-NUM_SHOWN = 6  # patches in a gallery of the report
 
 
 def tabulate(
   study: Study,
   shop: Workshop,
-  predicted: Sequence[Table],
+  predicted: Sequence[PredictionTable],
   chosen: Mapping[str, Planned],
 ) -> tables.StudyTables:
   """Everything of the report.
@@ -52,22 +48,19 @@ def tabulate(
   own = {name: metrics.own(name) for name in config.evaluation.metrics}
   tested = {(t.strategy, t.test): t for t in predicted if t.kind == ENSEMBLE}
   held_out = [t for t in predicted if t.kind == OUT_OF_FOLD]
-  stored = {name: _stored(study, shop, name) for name in study.reported}
-  removed_by, removed = _removed(study, material, tested)
+  removed_by, removed = gallery.removed(study, material, tested)
   return tables.StudyTables(
     title=config.name,
     simulated=bool(material.scans.simulated.any()),
     paper=study.paper if _is_of_paper(study, tested) else '',
-    strategies=[
-      _strategy_row(one, study) for one in _as_used(study, chosen).values()
-    ],
+    strategies=_strategy_rows(study, chosen),
     metrics=list(own),
     cohorts=[_cohort_row(study, material, name) for name in study.cohorts],
     rows=[
       rows.make_row(
         table,
         number=study.numbers.get(key),
-        stored=stored[table.strategy],
+        stored=_stored(study, shop, table.strategy),
         own=own,
         **options,
       )
@@ -88,7 +81,7 @@ def tabulate(
     ),
     removed=removed,
     removed_by=removed_by,
-    misses=_misses(material, tested, config.evaluation.threshold),
+    misses=gallery.misses(material, tested, config.evaluation.threshold),
   )
 
 
@@ -102,6 +95,11 @@ def _is_of_paper(study: Study, tested: Mapping) -> bool:
 def _as_used(study: Study, chosen: Mapping[str, Planned]) -> dict[str, Recipe]:
   """Of each strategy the settings that were used: points of a sweep differ."""
   return {**study.recipes, **{n: one.recipe for n, one in chosen.items()}}
+
+
+def _strategy_rows(study: Study, chosen: Mapping) -> list[tables.StrategyRow]:
+  used = _as_used(study, chosen)
+  return [_strategy_row(recipe, study) for recipe in used.values()]
 
 
 def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
@@ -124,113 +122,7 @@ def _strategy_row(recipe: Recipe, study: Study) -> tables.StrategyRow:
 def _stored(study: Study, shop: Workshop, name: str) -> dict | None:
   """Operating points and calibration beside the weights of a strategy."""
   folder = study.recipes[name].folder or shop.workdir / 'models' / name
-  return classifier.stored_points(folder)
-
-
-def _removed(
-  study: Study, material: Material, tested: Mapping
-) -> tuple[tuple[str, str, str], list[tables.Patch]]:
-  """False candidates that a strategy removes after what it starts from.
-
-  Of the first one that is tested, with its start, on what it learned from.
-  """
-  threshold = study.config.evaluation.threshold
-  for name in study.reported:
-    strategy = study.recipes[name].strategy
-    for test in strategy.learns:
-      before = tested.get((strategy.starts, test))
-      after = tested.get((name, test))
-      if before is None or after is None:
-        continue
-      labels = before.strategy_label, after.strategy_label, after.test_label
-      return labels, rows.removed(
-        before,
-        after,
-        lambda key: _seen(material, key),
-        threshold=threshold,
-        most=NUM_SHOWN,
-      )
-  return ('', '', ''), []
-
-
-def _misses(
-  material: Material, predicted: Mapping, threshold: float
-) -> list[tables.Patch]:
-  """Of each test set: lesions never proposed, then the worst errors."""
-  last = {test: table for (_, test), table in predicted.items()}
-  out = []
-  for table in last.values():
-    out += _never_proposed(material, table)[:NUM_SHOWN]
-    out += _worst(material, table, threshold)[:NUM_SHOWN]
-  return out
-
-
-def _never_proposed(material: Material, table: Table) -> list[tables.Patch]:
-  """Lesions that no candidate reached, the largest first."""
-  known = material.lesions
-  mine = np.isin(known.scan, table.scans.scan) & (known.why != '')
-  index = np.flatnonzero(mine)
-  size = np.nan_to_num(known.diameter_mm[index], nan=-1.0)
-  return [
-    tables.Patch(
-      key=str(known.key[i]),
-      image=np.zeros((0, 0, 0)) if known.image[i] is None else known.image[i],
-      caption=_lesion_caption(known, i),
-    )
-    for i in index[np.argsort(-size, kind='stable')]
-  ]
-
-
-def _lesion_caption(known: examples_lib.Lesions, i: int) -> str:
-  """'2.4 mm, thalamus, at 12 -30 8 mm: too light (score 0.31)'."""
-  what = _size_and_region(known, i)
-  place = ' '.join(f'{value:.0f}' for value in known.centre_mm[i])
-  score = ''
-  if np.isfinite(known.score[i]):
-    score = f' (score {known.score[i]:.2f})'
-  why = str(known.why[i])
-  if why != NEVER_PROPOSED:
-    why = f'never proposed: {why}'
-  return ', '.join([*what, f'at {place} mm']) + f': {why}{score}'
-
-
-def _size_and_region(known: examples_lib.Lesions, i: int) -> list[str]:
-  parts = []
-  if np.isfinite(known.diameter_mm[i]):
-    parts.append(f'{known.diameter_mm[i]:.1f} mm')
-  if known.region[i]:
-    parts.append(str(known.region[i]))
-  return parts
-
-
-def _worst(
-  material: Material, table: Table, threshold: float
-) -> list[tables.Patch]:
-  """Microbleeds that a strategy lost, then mimics that it kept."""
-  p, known = table.predictions, material.lesions
-  name = table.strategy_label
-  out = []
-  for i in compare.worst_errors(p, threshold=threshold)[:NUM_SHOWN]:
-    what = 'microbleed, lost' if p.label[i] else 'mimic, kept'
-    if p.label[i]:
-      same = (known.scan == p.scan[i]) & (known.lesion == p.lesion[i])
-      for at in np.flatnonzero(same):
-        what = ', '.join([*_size_and_region(known, at), what])
-    out.append(
-      tables.Patch(
-        key=str(p.key[i]),
-        image=_seen(material, p.key[i]),
-        caption=f'{what} by {name}',
-        after=float(p.probability[i]),
-      )
-    )
-  return out
-
-
-def _seen(material: Material, key: str) -> np.ndarray:
-  """The [16, 16, 8] patch of one candidate, as a network sees it."""
-  (index,) = np.flatnonzero(material.examples.key == key)
-  return np.asarray(augment.centre_crop(material.examples.image[index]))
+  return points.stored(folder)
 
 
 def _study_record(
@@ -242,7 +134,7 @@ def _study_record(
   config = study.config
   variants = {name: one.variant for name, one in chosen.items()}
   used = _as_used(study, chosen)
-  models = [train.network_of(used[n]).model.name for n in study.reported]
+  models = [used[n].config.model.name for n in study.reported]
   return {
     **options,
     'model': ', '.join(dict.fromkeys(models)),
@@ -262,10 +154,10 @@ def _pretrained(study: Study) -> dict[str, str]:
   """Where weights came from that this run did not train."""
   texts = []
   for recipe in study.given:
-    known = checkpoint.read_record(recipe.folder)
+    known = recipe.known
     bundled = recipe.folder in catalogue.shipped().values()
     owner = 'bundled with cmbjax' if bundled else 'given'
-    kind = 'simulated ' if known.get('simulated') else ''
+    kind = 'simulated ' if known['simulated'] else ''
     texts.append(
       f'The {recipe.strategy.label} weights are {owner}, trained on '
       f'{len(known["subjects"])} {kind}subjects (fingerprint '
@@ -301,6 +193,7 @@ def protocol(scans: examples_lib.Scans) -> str:
     different ones and the range of each value: '12 protocols: 1.5–7 T, ...'.
   """
   facts = np.column_stack([scans.field_t, scans.echo_time_s, scans.spacing_mm])
+  # Rounded: headers differ in the last digits from scan to scan.
   different = len({tuple(f'{v:.3g}' for v in scan) for scan in facts})
   parts = [
     _range('{} T', scans.field_t),
@@ -309,8 +202,6 @@ def protocol(scans: examples_lib.Scans) -> str:
   sizes = ' x '.join(
     _range('{}', side, digits=2) for side in scans.spacing_mm.T
   )
-  if np.all(scans.truth == 'patches'):
-    sizes = f'patches without scans, {sizes}'
   text = ', '.join(filter(None, [*parts, f'{sizes} mm']))
   return text if different == 1 else f'{different} protocols: {text}'
 

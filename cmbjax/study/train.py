@@ -7,29 +7,25 @@ what another one left there is never taken, and never replaced without a word.
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from cmbjax import files, sealed
 from cmbjax.candidates import stages
-from cmbjax.data import augment, persons
 from cmbjax.data import examples as examples_lib
+from cmbjax.data import persons
 from cmbjax.errors import InputError
-from cmbjax.models import get_model
-from cmbjax.study import config as configs
 from cmbjax.study.material import Material
-from cmbjax.study.plan import Plan, Planned, program_of, source_of
-from cmbjax.study.spec import Point, Recipe, Study
+from cmbjax.study.networks import Trained, code_of, make_runner
+from cmbjax.study.plan import Plan, Planned, program_of
+from cmbjax.study.spec import Recipe, Study
 from cmbjax.training import (
   checkpoint,
   hosts,
   logs,
   loop,
-  optim,
   record,
   replicas,
   watch,
@@ -38,14 +34,6 @@ from cmbjax.training.runner import Runner
 from cmbjax.training.transfer import transfer
 
 LOG = 'epochs.jsonl'
-
-
-class Trained(NamedTuple):
-  """One strategy's networks, and how they came about."""
-
-  weights: replicas.Weights  # leaves [R, ...]
-  table: tuple[replicas.Replica, ...]  # R rows
-  fingerprint: str
 
 
 class Workshop:
@@ -78,145 +66,6 @@ class Workshop:
   def folder(self, planned: Planned) -> pathlib.Path:
     """`models/STRATEGY`, or `models/STRATEGY@VARIANT` in a sweep."""
     return self.workdir / 'models' / planned.name
-
-
-def make_runner(config: ConfigDict) -> Runner:
-  """The network and the way its replicas run.
-
-  Raises:
-    InputError: a part that cannot be found, or devices that do not fit.
-  """
-  network = get_model(
-    config.model.name,
-    convolution=config.model.convolution,
-    channels=len(config.channels),
-    bn_momentum=config.train.bn_momentum,
-    dtype=jnp.dtype(config.model.dtype),
-  )
-  return Runner(
-    network,
-    loss=replicas.find_loss(config.train.loss),
-    augmenter=augment.find(config.train.augmenter),
-    optimizer=optim.find_optimizer(config.train.optimizer),
-    backend=config.train.backend,
-    width=config.train.width,
-    data_parallel=config.train.data_parallel,
-  )
-
-
-def check_layers(points: Sequence[Point]) -> None:
-  """Refuses names of frozen layers that no network has, before any work.
-
-  Raises:
-    InputError: an expression fits no layer.
-  """
-  for point in points:
-    for recipe in point.study.trained:
-      if recipe.rows[0].frozen:
-        replicas.trainable(recipe.rows, _shapes(recipe.config))
-
-
-def check_starts(points: Sequence[Point]) -> None:
-  """Refuses a start from a network of other layers, before it is trained.
-
-  Raises:
-    InputError: no name agrees, or a shape differs.
-  """
-  for point in points:
-    for recipe in point.study.trained:
-      start = point.study.recipes.get(recipe.strategy.starts)
-      if start is None or not start.is_trained:
-        continue
-      names = [one.config.model.name for one in (start, recipe)]
-      if names[0] != names[1]:
-        try:
-          transfer(_shapes(recipe.config), _shapes(start.config))
-        except InputError as error:
-          raise InputError(
-            f'config.study.strategies.{recipe.name}.starts: is {start.name!r}, '
-            f'whose network is {names[0]}, and here it is {names[1]} ({error})'
-          ) from error
-
-
-def _shapes(config: ConfigDict) -> replicas.Weights:
-  """What the weights of one network look like."""
-  channels = len(config.channels)
-  network = get_model(config.model.name, channels=channels)
-  shapes = jax.eval_shape(
-    lambda x: network.init(jax.random.key(0), x, train=False),
-    jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32),
-  )
-  return replicas.Weights(shapes['params'], shapes.get('batch_stats', {}))
-
-
-def check_given(study: Study) -> None:
-  """Refuses given weights that do not fit this run, before any work.
-
-  Raises:
-    NoInputError: there are none.
-    InputError: another network, other patches, channels or candidates, or a
-      damaged file.
-  """
-  config = study.config
-  for recipe in study.given:
-    known = checkpoint.read_record(recipe.folder)
-    wanted = {
-      'patches': (known.get('patches', 'native'), config.patches),
-      'channels': (
-        ' + '.join(known.get('channels', ('swi',))),
-        ' + '.join(config.channels),
-      ),
-      'candidates': (known.get('candidates', 'frst'), config.candidates),
-    }
-    for other in study.trained:
-      if other.strategy.starts == recipe.name:
-        wanted['model.name'] = (known['model'], other.config.model.name)
-    for key, (has, value) in wanted.items():
-      if has != value:
-        raise InputError(
-          f'{recipe.name}: its weights ({recipe.folder.name}) are for {has}, '
-          f'config.{key} is {value}; make them equal, or set '
-          '--config.pretrained=train to train others first.'
-        )
-    network = network_of(recipe)
-    if known.get('model_code', None) not in (None, code_of(network)):
-      hosts.say(
-        f'{recipe.name}: {network.model.name} is not the code that its weights '
-        f'({recipe.folder}) were trained with; results may be off.'
-      )
-    checkpoint.check_weights(recipe.folder)
-
-
-def code_of(config: ConfigDict) -> str:
-  """16 hex digits over the source of an own network; '' of a built-in one.
-
-  Raises:
-    InputError: the network is unknown.
-  """
-  text = source_of(config, 'model.name')
-  return files.digest(text) if text else ''
-
-
-def load_given(recipe: Recipe) -> Trained:
-  """The networks of a strategy that is not trained here."""
-  known, stage = checkpoint.read_record(recipe.folder), recipe.config.candidates
-  if known.get('candidates_code') not in (None, stages.code(stage)):
-    hosts.say(
-      f'{recipe.name}: its weights learned from candidates of other code of '
-      f'{stage}; likelihoods may be off.'
-    )
-  table = replicas.from_record(known['replicas'])
-  weights = checkpoint.load_weights(recipe.folder)
-  return Trained(weights, table, known['fingerprint'])
-
-
-def network_of(recipe: Recipe) -> ConfigDict:
-  """The settings of its network: given weights bring the name of theirs."""
-  if recipe.is_trained:
-    return recipe.config
-  config = configs.copied(recipe.config)
-  config.model.name = checkpoint.read_record(recipe.folder)['model']
-  return config
 
 
 def train_all(
@@ -278,7 +127,8 @@ def _train_group(
     jobs,
     shop.patches,
     runner,
-    place=loop.Place(common / 'checkpoints', folders),
+    checkpoints=common / 'checkpoints',
+    logs=folders,
     fingerprint=mark,
     start=start,
     evaluation_batch=config.evaluation.batch,
@@ -291,7 +141,7 @@ def _train_group(
     if hosts.is_writer():
       known['log'] = sealed.sha256(folder / LOG)
     checkpoint.save_weights(folder, mine, known)
-  if hosts.is_writer():  # the weights are there: nothing to go on from
+  if hosts.is_writer():  # the weights are there: nothing is left to resume
     shutil.rmtree(common / 'checkpoints', ignore_errors=True)
     if len(group) > 1:
       shutil.rmtree(common)
@@ -379,14 +229,18 @@ def make_job(one: Planned, material: Material) -> loop.Job:
   )
 
 
-def data_of(material: Material, recipe: Recipe) -> list:
-  """What stands for the examples and folds of a training in its fingerprint."""
-  pool = material.trainable(recipe.strategy.learns)
-  return [
-    material.content(pool),
-    material.fold_of[pool].tolist(),
-    stages.facts(recipe.config.candidates),
-  ]
+def data_of(material: Material, study: Study) -> dict[tuple[str, ...], list]:
+  """Content of examples and folds for fingerprints, by their cohorts."""
+  out = {}
+  for learns in {one.strategy.learns for one in study.trained}:
+    pool = material.trainable(learns)
+    facts = stages.facts(study.config.candidates)
+    out[learns] = [
+      material.content(pool),
+      material.fold_of[pool].tolist(),
+      facts,
+    ]
+  return out
 
 
 def first_weights(
@@ -396,7 +250,7 @@ def first_weights(
   material: Material,
   source: Trained | None,
 ) -> replicas.Weights:
-  """Fresh weights, or transferred ones: fold k goes on from fold k.
+  """Fresh weights, or transferred ones: fold k starts from fold k.
 
   Args:
     network: the Flax module.
@@ -423,6 +277,7 @@ def _shares(job: loop.Job, material: Material) -> list[float]:
   """Of microbleeds among what each row trains on, its fold left out."""
   label = material.examples.label[job.pool]
   return [
+    # The logit of 0 or of 1 is infinite.
     float(np.clip(label[job.fold_of != row.fold].mean(), 0.01, 0.99))
     for row in job.replicas
   ]
@@ -432,6 +287,8 @@ def _partner(replica: replicas.Replica, table: tuple) -> int:
   """The row of `table` that a replica starts from: its fold, its seed."""
   same_fold = [i for i, r in enumerate(table) if r.fold == replica.fold]
   choices = same_fold or range(len(table))
+  # A seed that the source does not have starts from any of its seeds, always
+  # the same one.
   same = [i for i in choices if table[i].seed == replica.seed]
   if same:
     return same[0]

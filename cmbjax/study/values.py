@@ -11,18 +11,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cmbjax.data.channels import CHANNELS, in_order
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import claims
+from cmbjax.models import convolution
+from cmbjax.simulate.protocols import PROTOCOLS
+from cmbjax.study.settings import KINDS, get, keys
 from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study
-from cmbjax.training import writers
+from cmbjax.training import runner, writers
 
-KINDS = {
-  bool: 'true or false',
-  int: 'a whole number',
-  float: 'a number',
-  str: 'text',
-  tuple: 'a list such as "(1,2)"',
-}
 PATCHES = ('native', 'resampled')
 DTYPES = ('float32', 'bfloat16')
 INTERVALS = ('jackknife', 'bootstrap')
@@ -34,7 +31,7 @@ PROTOCOL_OF_ALL = 'randomised'
 _RANGES: dict[str, tuple[float, float]] = {
   'seed': (0, 2**32 - 1),
   'simulate.jobs': (0, 4096),
-  'train.folds': (2, 1000),
+  'train.folds': (2, 1000),  # one to hold out, one to learn from
   'train.epochs': (1, 10**6),
   'train.finetune_epochs': (1, 10**6),
   'train.batch': (1, 65536),
@@ -63,71 +60,6 @@ _BETWEEN_0_AND_1 = (
   'evaluation.level',
 )
 _MOST_SUBJECTS = 10**6
-
-
-def keys(config: ConfigDict, prefix: str = '') -> list[str]:
-  """All dotted names of values."""
-  out = []
-  for name, value in config.items():
-    if isinstance(value, ConfigDict):
-      out += keys(value, f'{prefix}{name}.')
-    else:
-      out.append(prefix + name)
-  return out
-
-
-def get(config: ConfigDict, key: str):
-  """The value of a dotted name."""
-  for part in key.split('.'):
-    config = config[part]
-  return config
-
-
-def flat(config: ConfigDict) -> dict[str, Any]:
-  """All values by dotted name."""
-  return {key: get(config, key) for key in keys(config)}
-
-
-def put(config: ConfigDict, key: str, value: Any) -> None:
-  """Changes the value of a dotted name.
-
-  Args:
-    config: is changed.
-    key: such as 'train.epochs'.
-    value: of the same kind.
-  """
-  section, _, last = key.rpartition('.')
-  (get(config, section) if section else config)[last] = value
-
-
-def assign(config: ConfigDict, key: str, value: Any, *, of: str) -> None:
-  """As `put`, for a value of the same kind.
-
-  Args:
-    config: that is changed.
-    key: dotted.
-    value: a whole number will do for a number.
-    of: whose value it is, for the message.
-
-  Raises:
-    InputError: it is of another kind.
-  """
-  kind = type(get(config, key))
-  value = float(value) if kind is float and type(value) is int else value
-  if type(value) is not kind:
-    raise InputError(f'{of}: {key} is {value!r}, must be {KINDS[kind]}.')
-  put(config, key, value)
-
-
-def plain(value: Any) -> Any:
-  """A config or a value of it as JSON takes it, for records."""
-  if hasattr(value, '_asdict'):
-    value = value._asdict()
-  if isinstance(value, ConfigDict | Mapping):
-    return {str(name): plain(value[name]) for name in value}
-  if isinstance(value, list | tuple):
-    return [plain(item) for item in value]
-  return value
 
 
 def check_kinds(config: ConfigDict, base: ConfigDict) -> None:
@@ -241,9 +173,6 @@ def check_numbers(config: ConfigDict) -> None:
   train = config.train
   _choices('train.output_bias', (train.output_bias,), OUTPUT_BIASES)
   _choices('model.dtype', (config.model.dtype,), DTYPES)
-  from cmbjax.models import convolution
-  from cmbjax.training import runner
-
   _choices('train.backend', (train.backend,), runner.BACKENDS)
   forms = ('auto', *convolution.FORMS)
   _choices('model.convolution', (config.model.convolution,), forms)
@@ -319,8 +248,6 @@ def _cohort(name: str, one: Cohort) -> None:
       'path, or leave it empty to simulate a cohort.'
     )
   if one.protocol and not one.folder:
-    from cmbjax.simulate.protocols import PROTOCOLS
-
     known = (*PROTOCOLS, PROTOCOL_OF_ALL)
     _choices(f'study.cohorts.{name}.protocol', (one.protocol,), known)
 
@@ -333,6 +260,7 @@ def check_study(study: Study) -> None:
   folds, learned = study.config.train.folds, study.learned_from
   simulated: dict[tuple[str, int], str] = {}
   for name, one in study.cohorts.items():
+    # Before the folder: this is decided without a look at the scans.
     if one.test == 0 and name in study.tests:
       raise InputError(
         f'config.test_subjects.{name}: is 0, but config.tests holds {name}; '
@@ -383,6 +311,7 @@ def _choices(key: str, values: Any, allowed: Sequence[str] | Mapping) -> None:
 
 
 def _label(key: str, label: str) -> None:
+  # 60 signs fit a column of the report, and a legend.
   short = isinstance(label, str) and label.strip() and len(label) <= 60
   if not short or not label.isprintable():
     raise InputError(
@@ -401,8 +330,6 @@ def _expression(key: str, text: str) -> None:
 
 
 def _channels(channels: Sequence[str]) -> None:
-  from cmbjax.data.channels import CHANNELS, in_order
-
   _choices('channels', channels, CHANNELS)
   if not in_order(channels):
     raise InputError(
@@ -418,6 +345,7 @@ def _number(config: ConfigDict, key: str, good, allowed: str) -> None:
 
 
 def _seeds(seeds: Sequence[int]) -> None:
+  # On the device a seed is a uint32.
   whole = all(type(s) is int and 0 <= s < 2**32 for s in seeds)
   if not seeds or not whole or len(set(seeds)) < len(seeds):
     raise InputError(

@@ -1,8 +1,9 @@
 """Training state and weights on disk, through orbax.
 
-Rule: what is read is what was written. Every folder of arrays has a manifest
-with the hash of each file, written last; a folder whose manifest is missing or
-does not agree is never loaded.
+Rule: what is read is what was written. Beside each folder of arrays is a list
+with the hash of every file, which is written last: `weights.json`, or
+`epoch-NNNN.json`. Arrays whose list is missing or does not agree are never
+loaded.
 """
 
 import contextlib
@@ -19,18 +20,17 @@ import jax
 import numpy as np
 from absl import logging
 
-from cmbjax import files, sealed
+from cmbjax import sealed
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.training import hosts, packed
+from cmbjax.training import hosts
 from cmbjax.training.replicas import Weights
 
-_MANIFEST = 'manifest.json'
-_ARRAYS = 'arrays'
+HALF = 'half'  # of `precision` in weights.json
 _BESIDE_BYTES = 1 << 18  # names, shapes and places of the arrays
 
 
 class Restored(NamedTuple):
-  """The state where an epoch begins, or goes on; leaves are numpy."""
+  """The state where an epoch begins, or is resumed; leaves are numpy."""
 
   epoch: int
   state: Any
@@ -46,7 +46,7 @@ class Checkpoints:
     folder: of these jobs only.
     fingerprint: of everything that decides its numbers; epochs with another
       one are removed.
-    keep: epochs to keep.
+    keep: epochs to keep; with two, the newest one may be damaged.
   """
 
   def __init__(self, folder: pathlib.Path, *, fingerprint: str, keep: int = 2):
@@ -60,7 +60,7 @@ class Checkpoints:
     _save(self._folder / f'epoch-{epoch:04d}', state, head)
     if hosts.is_writer():
       for old in self._epochs()[self._keep :]:
-        shutil.rmtree(old)
+        _remove(old)
 
   def restore(self, like: Any) -> Restored | None:
     """The newest whole epoch, or None.
@@ -73,9 +73,8 @@ class Checkpoints:
     for folder in self._epochs():
       head = _head(folder)
       if found is None and head.get('fingerprint') == self._fingerprint:
-        if _whole(folder, head):
-          state = _load(folder / _ARRAYS, like)
-          found = Restored(head['epoch'], state)
+        if not sealed.damage(_list_of(folder), folder):
+          found = Restored(head['epoch'], _load(folder, like))
           continue
         if hosts.is_writer():
           print(
@@ -84,10 +83,11 @@ class Checkpoints:
           )
       if found is None:  # of another job, or cut short, or damaged
         useless.append(folder)
+    # Nobody removes what another process has still to look at.
     hosts.barrier('all have looked')
     if hosts.is_writer():
       for folder in useless:
-        shutil.rmtree(folder)
+        _remove(folder)
     return found
 
   def _epochs(self) -> list[pathlib.Path]:
@@ -102,52 +102,38 @@ class Checkpoints:
 
 def fingerprints(folder: pathlib.Path) -> set[str]:
   """Whose epochs are below a folder of checkpoints."""
-  heads = (_head(epoch) for epoch in pathlib.Path(folder).glob('epoch-*'))
+  epochs = pathlib.Path(folder).glob('epoch-*.json')
+  heads = (_head(path.with_suffix('')) for path in epochs)
   return {head['fingerprint'] for head in heads if 'fingerprint' in head}
 
 
 def save_weights(folder: pathlib.Path, weights: Weights, record: dict) -> None:
-  """Writes `weights` [R, ...] and `weights.json`; the JSON comes last.
+  """Writes `weights/`, an Orbax checkpoint, then `weights.json`.
 
   Args:
     folder: `models/NAME`.
     weights: leaves [R, ...].
     record: content of `weights.json`, see `read_record`.
   """
-  folder = pathlib.Path(folder).absolute()
-  if hosts.is_writer():
-    (folder / 'weights.json').unlink(missing_ok=True)
-  _save(folder / 'weights', weights._asdict(), {})
-  if hosts.is_writer():
-    sealed.write_json(folder / 'weights.json', record)
-  hosts.barrier('weights are there')
+  _save(pathlib.Path(folder).absolute() / 'weights', weights._asdict(), record)
 
 
 def read_record(folder: pathlib.Path) -> dict:
   """`weights.json` of a weights folder.
 
   Raises:
-    NoInputError: there is no such folder, or it holds no weights.
+    NoInputError: the folder does not exist, or holds no weights.
+    InputError: it is not what was written.
   """
-  path = pathlib.Path(folder) / 'weights.json'
+  path = _list_of(pathlib.Path(folder) / 'weights')
   if not path.is_file():
     raise NoInputError(
       f'{folder}: holds no weights (weights.json is missing); give the '
       '`models/NAME` folder of a finished run.'
     )
-  found = files.read_object(path)
-  if sealed.SEAL in found:  # packed weights have SHA256SUMS instead
-    found = sealed.read_json(path)
-  missing = [
-    key
-    for key in ('model', 'subjects', 'replicas', 'fingerprint')
-    if key not in found
-  ]
-  if missing:
-    raise InputError(
-      f'{path}: has no {missing[0]!r}; copy the folder or train again.'
-    )
-  return found
+  record = sealed.read_json(path)
+  record.pop('files', None)
+  return record
 
 
 def check_weights(folder: pathlib.Path) -> None:
@@ -156,61 +142,76 @@ def check_weights(folder: pathlib.Path) -> None:
   Raises:
     InputError: a file is missing or is not what was written.
   """
-  if packed.is_packed(folder):
-    packed.check(folder)
-    return
-  inside = pathlib.Path(folder).absolute() / 'weights'
-  if not _whole(inside, _head(inside)):
+  inside = pathlib.Path(folder) / 'weights'
+  if found := sealed.damage(_list_of(inside), inside):
     raise InputError(
-      f'{folder}: its weights are damaged (a file is missing or differs from '
-      'its hash); copy the folder or train again.'
+      f'{folder}: its weights are damaged ({found}); copy the folder again, '
+      'install cmbjax again where they came with it, or train again.'
     )
 
 
 def load_weights(folder: pathlib.Path) -> Weights:
   """All arrays of a weights folder as numpy, with their own shapes.
 
+  The bundled ones are stored in half precision, see `weights.pack`, and are
+  returned in single precision as all others.
+
   Raises:
     InputError: a file is missing or is not what was written.
   """
-  if packed.is_packed(folder):
-    return packed.load(folder)
   check_weights(folder)
-  inside = pathlib.Path(folder).absolute() / 'weights'
+  path = pathlib.Path(folder).absolute() / 'weights'
   with _orbax() as orbax:
-    known = orbax.metadata(inside / _ARRAYS).metadata
-  tree = _load(inside / _ARRAYS, known)
-  return Weights(tree['params'], tree['batch_stats'])
+    known = orbax.metadata(path).metadata
+  weights = Weights(**_load(path, known))
+  if read_record(folder).get('precision') == HALF:
+    weights = jax.tree.map(lambda leaf: leaf.astype(np.float32), weights)
+  return weights
 
 
 def _save(folder: pathlib.Path, tree: Any, head: dict) -> None:
-  """Arrays first, then the manifest that makes them count.
+  """Arrays first, then the list of their hashes that makes them count.
 
   All processes have to call it, because orbax makes them wait for each other;
   the first one writes.
   """
   try:
     if hosts.is_writer():
-      if folder.exists():
-        shutil.rmtree(folder)
-      folder.mkdir(parents=True)
-      _check_room(folder, tree)
+      _remove(folder)
+      folder.parent.mkdir(parents=True, exist_ok=True)
+      _check_room(folder.parent, tree)
     hosts.barrier('the folder is there')
     with _orbax() as orbax:
-      orbax.save(folder / _ARRAYS, tree)
+      orbax.save(folder, tree)
   except (OSError, ValueError) as error:
     reason = _reason(error)
     if reason is None:
       raise
     if hosts.is_writer():  # a full disk needs what was written of it
-      shutil.rmtree(folder, ignore_errors=True)
+      with contextlib.suppress(OSError):  # what is in the way may stay
+        _remove(folder)
     raise InputError(
       f'{folder}: cannot be written ({reason}); free some space or choose '
       'another folder. What was saved before is whole: run it again to go on.'
     ) from error
   if hosts.is_writer():
-    files.write_json(folder / _MANIFEST, {**head, 'files': _hashes(folder)})
-  hosts.barrier('the manifest is there')
+    # It says where the folder was on this machine, and nothing reads it.
+    (folder / 'commit_success.txt').unlink(missing_ok=True)
+    inside = (path for path in sorted(folder.rglob('*')) if path.is_file())
+    members = {str(path.relative_to(folder)): path for path in inside}
+    sealed.write_list(_list_of(folder), members, **head)
+  hosts.barrier('the list is there')
+
+
+def _list_of(folder: pathlib.Path) -> pathlib.Path:
+  """`weights.json` beside `weights/`, `epoch-0003.json` beside its folder."""
+  return folder.with_name(f'{folder.name}.json')
+
+
+def _remove(folder: pathlib.Path) -> None:
+  """Arrays that a kill leaves without their list count for nothing."""
+  _list_of(folder).unlink(missing_ok=True)
+  shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_room(folder: pathlib.Path, tree: Any) -> None:
@@ -239,23 +240,11 @@ def _reason(error: Exception) -> str | None:
 
 
 def _head(folder: pathlib.Path) -> dict:
+  """Epoch and fingerprint of a checkpoint; empty where it does not count."""
   try:
-    return files.read_object(folder / _MANIFEST)
+    return sealed.read_json(_list_of(folder))
   except InputError:
     return {}
-
-
-def _whole(folder: pathlib.Path, head: dict) -> bool:
-  return 'files' in head and head['files'] == _hashes(folder)
-
-
-def _hashes(folder: pathlib.Path) -> dict[str, str]:
-  inside = folder / _ARRAYS
-  return {
-    str(path.relative_to(inside)): files.digest(path)
-    for path in sorted(inside.rglob('*'))
-    if path.is_file()
-  }
 
 
 def _load(path: pathlib.Path, like: Any) -> Any:

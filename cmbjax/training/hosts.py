@@ -34,7 +34,7 @@ class _Place(NamedTuple):
 def together(
   coordinator: str = '', processes: int = 0, index: int = -1
 ) -> Iterator[None]:
-  """Meets the other processes; inside, all go on or all end.
+  """Meets the other processes; inside, all continue or all end.
 
   An error in one ends the others within seconds, with its sentence and its
   exit code; so does a process that is killed. Enter it before anything else
@@ -87,7 +87,7 @@ def check_same(values: Mapping[str, Any]) -> None:
   for index, mine in enumerate(all_of):
     for key in sorted({*all_of[0], *mine}):
       one, other = all_of[0].get(key), mine.get(key)
-      if one != other:
+      if one != other:  # the first key will do: the others may follow from it
         _line.end_all(
           f'{key}: is {shown(other)} in process {index} and {shown(one)} in '
           'process 0; start all processes with the same command, files and '

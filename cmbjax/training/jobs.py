@@ -18,7 +18,7 @@ from cmbjax.training.replicas import Replica
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One strategy: who is trained on what, and how long.
+  """One strategy: which networks are trained on what, and how long.
 
   Attributes:
     strategy: its name.

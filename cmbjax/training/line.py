@@ -1,4 +1,4 @@
-"""A line between the processes of one run: all go on, or all end.
+"""A line between the processes of one run: all continue, or all end.
 
 Rule: process 0 holds one TCP connection to each of the others. Whoever fails
 says why before it ends; a connection that breaks without a word means that a
@@ -26,7 +26,7 @@ from cmbjax.training.peer import HELLO_S, Peer, listening
 MEET_S = 300.0  # queues start the tasks of a job up to minutes apart
 _GRACE_S = 5.0  # for the main thread to tidy up, before it is cut off
 _SETTLE_S = 2.0  # an error of JAX may come before the word of who caused it
-_RETRY_S = 0.1
+_RETRY_S = 0.1  # process 0 may start later than the others
 _WAIT_SAID_S = 10.0
 _END = 'all is done'
 _STOPPED = 'stopped and saved; run it again to go on.'
@@ -301,7 +301,9 @@ class Line:
       self._over = value[0] == _END  # before anyone can be gone
     full = [values[i] for i in range(self._processes)]
     self._send({'round': number, 'values': full})
-    self._fill(number, full)  # now the main thread goes on, perhaps to the end
+    self._fill(
+      number, full
+    )  # now the main thread continues, perhaps to the end
 
   def _fill(self, number: int, values: list) -> None:
     with self._changed:

@@ -51,7 +51,7 @@ def read(path: pathlib.Path) -> list[dict]:
     try:
       row = json.loads(line)
     except (ValueError, RecursionError):
-      break
+      break  # what follows a cut line is of no known epoch
     if not isinstance(row, dict) or not isinstance(row.get('epoch'), int):
       break
     rows.append(row)

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cmbjax.errors import InputError
@@ -18,10 +16,9 @@ from cmbjax.progress import Progress
 from cmbjax.training import (
   checkpoint,
   hosts,
+  inference,
   optim,
   preemption,
-  replicas,
-  scores,
   watch,
 )
 from cmbjax.training.jobs import (
@@ -41,33 +38,12 @@ from cmbjax.training.state import (
   active_rows,
   end_epoch,
   initial_state,
-  padded,
   patches_left,
   placed,
   rates_of,
   saved,
   values_of,
 )
-
-
-class HeldOut(NamedTuple):
-  """How each replica does on the fold that it held out, float32 [R]."""
-
-  loss: np.ndarray  # mean, with class weights; it steers the training
-  auc: np.ndarray  # of the candidates; NaN without both kinds
-  sensitivity: np.ndarray  # share of its microbleeds above the threshold
-
-
-class Place(NamedTuple):
-  """Where the jobs of one call keep their things.
-
-  Attributes:
-    checkpoints: folder of the common state.
-    logs: folder of each job, for its `epochs.jsonl`.
-  """
-
-  checkpoints: pathlib.Path
-  logs: tuple[pathlib.Path, ...]
 
 
 def train(
@@ -91,8 +67,8 @@ def train(
     The weights of the best epoch of each replica, leaves [R, ...].
   """
   folder = pathlib.Path(folder)
-  place = Place(folder / 'checkpoints', (folder,))
-  return train_together((job,), patches, runner, place=place, **options)[0]
+  folders = {'checkpoints': folder / 'checkpoints', 'logs': (folder,)}
+  return train_together((job,), patches, runner, **folders, **options)[0]
 
 
 def train_together(
@@ -100,7 +76,8 @@ def train_together(
   patches: Patches,
   runner: Runner,
   *,
-  place: Place,
+  checkpoints: pathlib.Path,
+  logs: Sequence[pathlib.Path],
   fingerprint: str,
   start: Callable[[], Weights],
   evaluation_batch: int = 128,
@@ -108,13 +85,14 @@ def train_together(
   save_every_s: float = 0.0,
   observer: watch.Observer | None = None,
 ) -> list[Weights]:
-  """Trains the rows of all jobs in one program, or goes on where it was.
+  """Trains the rows of all jobs in one program, or resumes them.
 
   Args:
     jobs: what to train; all have the same batch size.
     patches: all examples, on the device.
     runner: how replicas are run.
-    place: folders.
+    checkpoints: folder of the common state.
+    logs: folder of each job, for its `epochs.jsonl`.
     fingerprint: of everything that decides the numbers.
     start: makes the first weights, leaves [R, ...] in the order of the jobs.
     evaluation_batch: patches per validation call.
@@ -131,59 +109,102 @@ def train_together(
       row that the optimizer or the schedule cannot use.
     Stopped: the program was asked to end; the state is saved.
   """
-  checkpoints = checkpoint.Checkpoints(
-    place.checkpoints, fingerprint=fingerprint
-  )
-  observer = observer or watch.Observer()
-  table = rows_of(jobs)
-  check(jobs, runner)
-  # 1. the last checkpoint of these jobs, 2. what `start` gives: transferred
-  # or fresh weights.
+  check(jobs, runner)  # before `start`, which may read and move weights
+  kept = checkpoint.Checkpoints(checkpoints, fingerprint=fingerprint)
   weights = start()
-  values = values_of(jobs, weights, runner)
-  state, first = initial_state(jobs, weights, runner), 0
-  restored = checkpoints.restore(saved(state, len(table)))
-  if restored is not None:
-    first = restored.epoch
-    state = placed(restored.state, runner, len(table))
-  logs = [
-    EpochLog(
-      folder / 'epochs.jsonl', keep_epochs=first, write=hosts.is_writer()
-    )
-    for folder in place.logs
-  ]
-  observer.begin(jobs, [log.rows for log in logs], fingerprint)
-  saver = _Saver(
-    checkpoints, save_every_s, len(table), saved=restored and first
+  state, first = _begin(jobs, weights, runner, kept)
+  call = _Call(
+    jobs=jobs,
+    patches=patches,
+    runner=runner,
+    values=values_of(jobs, weights, runner),
+    logs=[_log(folder, first or 0) for folder in logs],
+    observer=observer or watch.Observer(),
+    saver=_Saver(kept, save_every_s, len(rows_of(jobs)), saved=first),
+    validation={'batch': evaluation_batch, 'threshold': threshold},
+    first=first or 0,
   )
-  last = max(job.epochs for job in jobs)
+  past = [log.rows for log in call.logs]
+  call.observer.begin(jobs, past, fingerprint)
+  state = _run(call, state)
+  _check_finite(jobs, state)
+  return split(jobs, hosts.fetch(state.best))
+
+
+class _Call(NamedTuple):
+  """What stays the same in all epochs of one call."""
+
+  jobs: Sequence[Job]
+  patches: Patches
+  runner: Runner
+  values: Values
+  logs: list[EpochLog]
+  observer: watch.Observer
+  saver: '_Saver'
+  validation: dict[str, Any]  # options of `inference.validate`
+  first: int  # epoch of this call
+
+
+def _begin(
+  jobs: Sequence[Job],
+  weights: Weights,
+  runner: Runner,
+  kept: checkpoint.Checkpoints,
+) -> tuple[State, int | None]:
+  """The last checkpoint and its epoch; else the state of `weights`, None."""
+  state, num = initial_state(jobs, weights, runner), len(rows_of(jobs))
+  restored = kept.restore(saved(state, num))
+  if restored is None:
+    return state, None
+  return placed(restored.state, runner, num), restored.epoch
+
+
+def _log(folder: pathlib.Path, first: int) -> EpochLog:
+  path = folder / 'epochs.jsonl'
+  return EpochLog(path, keep_epochs=first, write=hosts.is_writer())
+
+
+def _run(call: _Call, state: State) -> State:
+  """All epochs that are left."""
+  jobs, last = call.jobs, max(job.epochs for job in call.jobs)
+  options = {'done': call.first, 'stream': hosts.screen()}
   with (
     preemption.deferred(),
-    Progress(_label(jobs), last, done=first, stream=hosts.screen()) as progress,
+    Progress(_label(jobs), last, **options) as progress,
   ):
-    for epoch in range(first, last):
+    for epoch in range(call.first, last):
       active = active_rows(jobs, state, epoch)
       if not active.any():
         break
-      began, seen = time.monotonic(), patches_left(jobs, state.course, active)
-      with observer.profile(epoch - first):
-        state = run_epoch(jobs, state, patches, runner, values, epoch, active)
-      if _stop():
-        saver.stop(epoch, state)
-      held = validate(
-        jobs, patches, runner, state, evaluation_batch, threshold=threshold
-      )
-      speed = seen / (time.monotonic() - began)
-      row = _epoch_row(jobs, state, held, epoch, active)
-      state = end_epoch(jobs, state, held.loss, active, runner)
-      for log, part in zip(logs, split(jobs, row)):
-        log.add(epoch=epoch, **part)
-      observer.epoch(epoch, jobs, row, speed)
-      saver.offer(epoch + 1, state, force=epoch + 1 == last)
-      progress.advance(note=watch.summary(held.loss[active], speed))
-    saver.offer(epoch_after(first, logs), state, force=True)
-  _check_finite(jobs, state)
-  return split(jobs, hosts.fetch(state.best))
+      state, said = _epoch(call, state, epoch, active)
+      call.saver.offer(epoch + 1, state, force=epoch + 1 == last)
+      progress.advance(note=said)
+    # All rows may have stopped before the last epoch.
+    call.saver.offer(epoch_after(call.first, call.logs), state, force=True)
+  return state
+
+
+def _epoch(
+  call: _Call, state: State, epoch: int, active: np.ndarray
+) -> tuple[State, str]:
+  """Trains, validates and logs; the state, and a summary in words."""
+  jobs, runner = call.jobs, call.runner
+  began, seen = time.monotonic(), patches_left(jobs, state.course, active)
+  turn = {'values': call.values, 'epoch': epoch, 'active': active}
+  with call.observer.profile(epoch - call.first):
+    state = run_epoch(jobs, state, call.patches, runner, **turn)
+  if _stop():  # what is done of this epoch is kept, see `Course`
+    call.saver.stop(epoch, state)
+  held = inference.validate(
+    jobs, call.patches, runner, state, **call.validation
+  )
+  speed = seen / (time.monotonic() - began)
+  row = _epoch_row(jobs, state, held, epoch, active)
+  state = end_epoch(jobs, state, held.loss, active, runner)
+  for log, part in zip(call.logs, split(jobs, row)):
+    log.add(epoch=epoch, **part)
+  call.observer.epoch(epoch, jobs, row, speed)
+  return state, watch.summary(held.loss[active], speed)
 
 
 def check(jobs: Sequence[Job], runner: Runner) -> None:
@@ -204,6 +225,7 @@ def run_epoch(
   state: State,
   patches: Patches,
   runner: Runner,
+  *,
   values: Values,
   epoch: int,
   active: np.ndarray,
@@ -212,7 +234,7 @@ def run_epoch(
 
   Args:
     jobs: what is trained.
-    state: where the epoch begins, or goes on.
+    state: where the epoch begins, or is resumed.
     patches: all examples, on the device.
     runner: how replicas are run.
     values: what steers each row.
@@ -241,73 +263,6 @@ def run_epoch(
   return state._replace(learner=learner, course=course)
 
 
-def validate(
-  jobs: Sequence[Job],
-  patches: Patches,
-  runner: Runner,
-  state: State,
-  batch: int,
-  *,
-  threshold: float = 0.1,
-) -> HeldOut:
-  """Each replica on its own held-out fold.
-
-  Args:
-    jobs: what is trained.
-    patches: all examples, on the device.
-    runner: how replicas are run.
-    state: of all rows.
-    batch: patches per call.
-    threshold: of the sensitivity.
-  """
-  held = [job.pool[job.fold_of == r.fold] for job in jobs for r in job.replicas]
-  num = len(state.best_value)
-  width = max(len(h) for h in held)
-  # Folds differ in size: repeat the last example, and leave it out below.
-  index = np.stack([np.pad(h, (0, width - len(h)), mode='edge') for h in held])
-  weights = state.learner.weights
-  logits = runner.logits(patches, weights, fill(index, num), batch)
-  labels = np.asarray(patches.label)
-  out = HeldOut(
-    np.full(num, np.inf, np.float32),
-    np.full(num, np.nan, np.float32),
-    np.full(num, np.nan, np.float32),
-  )
-  for r, (mine, row) in enumerate(zip(held, rows_of(jobs))):
-    z, y = logits[r, : len(mine)].astype(np.float64), labels[mine]
-    weight = replicas.class_weight(y, row.positive_weight)
-    out.loss[r] = np.mean(weight * scores.losses(runner.loss, z, y))
-    out.auc[r] = scores.auc(z, y)
-    out.sensitivity[r] = scores.sensitivity(z, y, threshold)
-  return out
-
-
-def predict(
-  patches: Patches,
-  weights: Weights,
-  runner: Runner,
-  index: np.ndarray,
-  *,
-  batch: int = 128,
-) -> np.ndarray:
-  """Likelihoods [R, n] of examples `index` [n], or [R, n] its own for each.
-
-  Args:
-    patches: all examples, on the device.
-    weights: leaves [R, ...].
-    runner: how replicas are run.
-    index: positions in the examples.
-    batch: patches per call.
-  """
-  num = jax.tree.leaves(weights)[0].shape[0]
-  weights = runner.place(padded(hosts.fetch(weights), runner, num))
-  index = np.asarray(index, np.int32)
-  if index.ndim == 2:
-    index = fill(index, runner.padded(num))
-  logits = runner.logits(patches, weights, index, batch)
-  return np.asarray(jax.nn.sigmoid(jnp.asarray(logits[:num])), np.float64)
-
-
 class _Saver:
   """Saves now and then, and for certain when it must."""
 
@@ -323,9 +278,10 @@ class _Saver:
     self._last, self._saved = time.monotonic(), saved
 
   def offer(self, epoch: int, state: State, *, force: bool) -> None:
-    """`state` is where epoch number `epoch` begins, or goes on."""
+    """`state` is where epoch number `epoch` begins, or is resumed."""
     stop = hosts.agree(preemption.requested())
     due = time.monotonic() - self._last >= self._every_s
+    # All processes decide alike, because all of them write.
     if self._saved != epoch and hosts.agree(force or stop or due):
       self._checkpoints.save(epoch, saved(state, self._num))
       self._last, self._saved = time.monotonic(), epoch
@@ -334,7 +290,7 @@ class _Saver:
 
   def stop(self, epoch: int, state: State) -> None:
     """Saves in the middle of an epoch, and ends."""
-    self._saved = None
+    self._saved = None  # the epoch is saved, but not these steps of it
     self.offer(epoch, state, force=True)
     raise preemption.Stopped
 
@@ -352,12 +308,13 @@ def epoch_after(first: int, logs: Sequence[EpochLog]) -> int:
 def _check_finite(jobs: Sequence[Job], state: State) -> None:
   """Says which rows learned nothing.
 
-  Points of a sweep are only said: the others go on, and these are not chosen.
+  Points of a sweep are only named: the others continue.
 
   Raises:
     InputError: all of them.
   """
   table = rows_of(jobs)
+  # It begins as infinity, and only a finite loss takes its place.
   lost = ~np.isfinite(state.best_value[: len(table)])
   if lost.all() and not any(job.variant for job in jobs):
     raise InputError(
@@ -384,7 +341,7 @@ def _label(jobs: Sequence[Job]) -> str:
 def _epoch_row(
   jobs: Sequence[Job],
   state: State,
-  held: HeldOut,
+  held: inference.HeldOut,
   epoch: int,
   active: np.ndarray,
 ) -> dict[str, np.ndarray]:

@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 # 2019, arXiv:1711.05101.
 OPTIMIZERS = {'adamw': optax.adamw}
 PLATEAU = 'plateau'
+_SCHEDULE = 'config.train.schedule'
 # What optax adds to `min_delta` must be above 0; this changes no comparison.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # Rate, steps, smallest rate and warm-up with which a schedule is tried.
-_TRIAL = (1e-3, 8, 1e-6, 0.25)
+_TRIAL = {
+  'learning_rate': 1e-3,
+  'steps': 8,
+  'min_learning_rate': 1e-6,
+  'warmup': 0.25,
+}
 
 
 def constant(learning_rate: float, steps: int) -> optax.Schedule:
@@ -88,19 +94,17 @@ def find_optimizer(name: str) -> Callable[..., optax.GradientTransformation]:
       has one, `weight_decay`; both are traced numbers inside the step.
 
   Raises:
-    InputError: there is none, or it cannot be used so.
+    InputError: it does not exist, or cannot be used like this.
   """
-  found = plugins.find(name, key='config.train.optimizer', known=OPTIMIZERS)
-  try:
+  key = 'config.train.optimizer'
+  must = (
+    'take learning_rate as an array and return an optax.GradientTransformation'
+  )
+  found = plugins.find(name, key=key, known=OPTIMIZERS)
+  with plugins.tried(name, key=key, must=must):
     jax.eval_shape(
       functools.partial(_trial, found), jnp.float32(1), jnp.float32(0)
     )
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'config.train.optimizer: {shown(name)!r} cannot be used '
-      f'({type(error).__name__}: {_first_line(error)}); it must take '
-      'learning_rate as an array and return an optax.GradientTransformation.'
-    ) from error
   return found
 
 
@@ -114,10 +118,10 @@ def find_schedule(name: str) -> Callable[..., optax.Schedule]:
       of the replica where it takes them by name.
 
   Raises:
-    InputError: there is none, or it gives no usable rates.
+    InputError: it does not exist, or gives no usable rates.
   """
-  found = plugins.find(name, key='config.train.schedule', known=SCHEDULES)
-  _rates(name, found, *_TRIAL)
+  found = plugins.find(name, key=_SCHEDULE, known=SCHEDULES)
+  _rates(name, found, **_TRIAL)
   return found
 
 
@@ -174,8 +178,14 @@ def rates(row: 'Replica', steps: int) -> np.ndarray:
   Raises:
     InputError: a schedule gives something else than finite numbers from 0.
   """
-  settings = (row.learning_rate, steps, row.min_learning_rate, row.warmup)
-  return _rates(row.schedule, find_schedule(row.schedule), *settings)
+  return _rates(
+    row.schedule,
+    find_schedule(row.schedule),
+    learning_rate=row.learning_rate,
+    steps=steps,
+    min_learning_rate=row.min_learning_rate,
+    warmup=row.warmup,
+  )
 
 
 def plateau_init(num_replicas: int) -> Any:
@@ -200,6 +210,7 @@ def plateau_step(
     The new state; `.scale` [R] multiplies the base rates.
   """
   values = np.where(np.isfinite(values), values, np.inf).astype(np.float32)
+  # The floor is a share of the rate, because the plateau scales the rate.
   patience = np.array([row.patience for row in table], np.int32)
   floor = np.array(
     [_share(row.min_learning_rate, row.learning_rate) for row in table],
@@ -218,7 +229,7 @@ def plateau_step(
   return state
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)  # one for each pair in a sweep
 def _plateau(factor: float, min_delta: float) -> Callable:
   def step(state, value, patience, min_scale):
     rule = optax.contrib.reduce_on_plateau(
@@ -233,29 +244,25 @@ def _plateau(factor: float, min_delta: float) -> Callable:
   return jax.jit(jax.vmap(step))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)  # asked for every row in every epoch
 def _rates(
   name: str,
   schedule: Callable,
+  *,
   learning_rate: float,
   steps: int,
   min_learning_rate: float,
   warmup: float,
 ) -> np.ndarray:
   more = {'min_learning_rate': min_learning_rate, 'warmup': warmup}
-  try:
+  must = 'take (learning_rate, steps) and return an optax schedule'
+  with plugins.tried(name, key=_SCHEDULE, must=must):
     rule = schedule(learning_rate, steps, **plugins.accepted(schedule, more))
     out = np.asarray(jax.vmap(rule)(jnp.arange(steps)), np.float32)
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'config.train.schedule: {shown(name)!r} cannot be used '
-      f'({type(error).__name__}: {_first_line(error)}); it must take '
-      '(learning_rate, steps) and return an optax schedule.'
-    ) from error
   good = out.shape == (steps,) and np.isfinite(out).all() and (out >= 0).all()
   if not good:
     raise InputError(
-      f'config.train.schedule: {shown(name)!r} gives rates of shape '
+      f'{_SCHEDULE}: {shown(name)!r} gives rates of shape '
       f'{out.shape} from {np.min(out):g} to {np.max(out):g} for {steps} steps; '
       'it must give one finite number from 0 for each step.'
     )
@@ -286,7 +293,3 @@ def _share(least: float, rate: float) -> float:
   with np.errstate(divide='ignore', invalid='ignore'):
     share = np.float32(least) / np.float32(rate)
   return float(min(share, 1)) if np.isfinite(share) else 1.0
-
-
-def _first_line(error: Exception) -> str:
-  return shown(next(iter(str(error).splitlines()), ''))

@@ -64,7 +64,7 @@ class Peer:
 
 
 def listening(address: tuple[str, int]) -> socket.socket:
-  """A listener whose port JAX can take while its connections go on.
+  """A listener whose port JAX can take while its connections stay open.
 
   Raises:
     InputError: the port is in use, or not to be had.

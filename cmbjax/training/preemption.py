@@ -24,7 +24,7 @@ class Stopped(BaseException):
 _noted = threading.Event()
 _deferred = threading.Event()
 _raised = threading.Event()
-_AGAIN_S = 0.05
+_AGAIN_S = 0.05  # the finalizer that swallowed it has then returned
 
 
 def requested() -> bool:
@@ -103,10 +103,10 @@ def _note(signum, frame) -> None:
     raise Stopped
 
 
-def _forgotten(hook, timers, told) -> None:
+def _forgotten(hook, timers, raised) -> None:
   """Python drops what is raised in a finalizer: so it is said again, later."""
-  if not isinstance(told.exc_value, Stopped):
-    hook(told)
+  if not isinstance(raised.exc_value, Stopped):
+    hook(raised)
     return
   _raised.clear()
   main = threading.main_thread().ident

@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 class RunRecord:
-  """`record.json` of a run: what, with what, on what, and how it stands.
+  """`record.json` of a run: what, with what, on what, and whether it is done.
 
   Args:
     path: the file.
@@ -92,7 +92,7 @@ def _git_commit() -> str:
         ['git', '-C', str(here), *command],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=10,  # a checkout on a slow network drive
         check=True,
       ).stdout.strip()
       for command in (

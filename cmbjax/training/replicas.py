@@ -59,17 +59,14 @@ class Replica(NamedTuple):
   warmup: float = 0.0
 
 
-def from_record(rows: Sequence[Sequence | Mapping]) -> tuple[Replica, ...]:
-  """The rows of `weights.json`: dicts, or lists of values as they once were.
+def from_record(rows: Sequence[Mapping[str, Any]]) -> tuple[Replica, ...]:
+  """The rows of `weights.json`.
 
   Raises:
     InputError: a row has other settings than a replica of this version.
   """
   try:
-    return tuple(
-      Replica(**row) if isinstance(row, Mapping) else Replica(*row)
-      for row in rows
-    )
+    return tuple(Replica(**row) for row in rows)
   except TypeError as error:
     raise InputError(
       f'replicas of weights.json: cannot be read ({shown(error)}); they may be '
@@ -109,7 +106,9 @@ class Patches(NamedTuple):
 
 def on_device(image: np.ndarray, label: np.ndarray) -> Patches:
   """Examples [N, 24, 24, 12] or [N, 24, 24, 12, C], [N] to the device."""
-  # Converted here: on the device that would be a program for each type.
+  # Half precision: patches are 0 to 1, and its steps of 1/2048 are below the
+  # noise of a scan. Converted here: on the device that would be a program for
+  # each type.
   image = augment.with_channels(np.asarray(image, np.float16))
   return Patches(*jax.device_put((image, np.asarray(label, np.int8))))
 
@@ -164,7 +163,7 @@ def with_output_bias(weights: Weights, share: Sequence[float]) -> Weights:
   return weights._replace(params=params)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)  # more networks than a study compares
 def _initial(network: Any, channels: int):
   # Lazily: the layers are not computed, only what their weights begin as.
   sample = jax.ShapeDtypeStruct((1, *augment.SEEN, channels), jnp.float32)
@@ -237,6 +236,7 @@ def frozen_norms(may_change: Weights) -> dict:
   flat = traverse_util.flatten_dict(may_change.batch_stats)
   return traverse_util.unflatten_dict(
     {
+      # 1 is frozen, where the mask says what may change.
       (*path[:-1], 'norm'): 1.0 - mask.astype(jnp.float32)
       for path, mask in flat.items()
     }
@@ -264,21 +264,19 @@ def find_loss(name: str) -> Callable:
       microbleeds multiplies it afterwards.
 
   Raises:
-    InputError: there is none, or it gives something else.
+    InputError: it does not exist, or gives something else.
   """
-  found = plugins.find(name, key='config.train.loss', known=LOSSES)
+  key, must = (
+    'config.train.loss',
+    'take logits [B] and labels [B] as JAX arrays',
+  )
+  found = plugins.find(name, key=key, known=LOSSES)
   some = jax.ShapeDtypeStruct((3,), jnp.float32)
-  try:
+  with plugins.tried(name, key=key, must=must):
     shape = getattr(jax.eval_shape(found, some, some), 'shape', None)
-  except (Exception, SystemExit) as error:  # of the user's own code
-    raise InputError(
-      f'config.train.loss: {shown(name)!r} cannot be used '
-      f'({type(error).__name__}: {shown(error)}); it must take logits [B] and '
-      'labels [B] as JAX arrays.'
-    ) from error
   if shape != some.shape:
     raise InputError(
-      f'config.train.loss: {shown(name)!r} gives shape {shape} for logits and '
+      f'{key}: {shown(name)!r} gives shape {shape} for logits and '
       'labels of shape (3,); it must give the loss of each example, (3,).'
     )
   return found

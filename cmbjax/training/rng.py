@@ -7,7 +7,6 @@ a new consumer changes no other.
 import zlib
 
 import jax
-import numpy as np
 
 
 def key(seed: int, *names: str, **numbers: int) -> jax.Array:
@@ -24,12 +23,6 @@ def key(seed: int, *names: str, **numbers: int) -> jax.Array:
   for name in sorted(numbers):
     out = jax.random.fold_in(jax.random.fold_in(out, word(name)), numbers[name])
   return out
-
-
-def generator(seed: int, *parts: str | int) -> np.random.Generator:
-  """The same idea for numpy: a generator named by words and numbers."""
-  words = [word(p) if isinstance(p, str) else int(p) for p in parts]
-  return np.random.default_rng([seed, *words])
 
 
 def word(name: str) -> int:

@@ -13,16 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from cmbjax import models, workers
+from cmbjax import workers
 from cmbjax.data import augment
 from cmbjax.errors import InputError
 from cmbjax.training import hosts, optim, replicas
+from cmbjax.training.mesh import FORWARD, STEP, Mesh, over
 from cmbjax.training.replicas import Learner, Patches, Values, Weights
-from cmbjax.training.step import Parts, forward, train_step
+from cmbjax.training.step import Parts, Turn, forward, train_step
 
 BACKENDS = ('auto', 'loop', 'map', 'vmap', 'shard')
 # Calls that may wait on the device: enough to keep it busy, few enough that
@@ -95,36 +93,41 @@ class Runner:
         f'config.train.data_parallel: is {data_parallel}, which needs several '
         f'devices and backend shard; here it is {backend}.'
       )
-    self.backend = backend
+    self._backend = backend
     self.network, self.loss, self.optimizer = network, loss, optimizer
-    self._parts = Parts(network, loss, augmenter, optimizer)
-    self.width = width
-    self.mesh = None
-    self._shared = (None, None)
-    step, run = train_step(self._parts), forward(network)
-    if backend == 'loop':
-      self._step = jax.jit(step, donate_argnums=1)
-      self._forward = jax.jit(run)
-    elif backend == 'shard':
-      self._on_mesh(devices, data_parallel)
-    else:
-      self._step = jax.jit(over(step, _STEP, backend), donate_argnums=1)
-      self._forward = jax.jit(over(run, _FORWARD, backend))
+    parts = Parts(network, loss, augmenter, optimizer)
+    self._width = width
+    self._mesh: Mesh | None = None
+    if backend == 'shard':
+      self._mesh = Mesh(parts, devices, data_parallel)
+      self._step, self._forward = self._mesh.step, self._mesh.forward
+      return
+    step, run = train_step(parts), forward(network)
+    if backend != 'loop':
+      step, run = over(step, STEP, backend), over(run, FORWARD, backend)
+    # The step may write into the learner that it gets: memory for one less.
+    self._step = jax.jit(step, donate_argnums=1)
+    self._forward = jax.jit(run)
 
   def padded(self, num: int) -> int:
     """Rows that the program wants for `num` replicas; the rest is inactive."""
-    if self.mesh is not None:
-      multiple = self.mesh.shape['replica']
-    else:
-      multiple = min(self.width or num, num) if self.backend != 'loop' else 1
+    multiple = 1
+    if self._mesh is not None:
+      multiple = self._mesh.rows
+    elif self._backend != 'loop':
+      multiple = self._rows_of_a_call(num)
     return -(-num // multiple) * multiple
+
+  def _rows_of_a_call(self, num: int) -> int:
+    """Of 'map' and 'vmap' as many as `width` says; a mesh takes all."""
+    return num if self._mesh is not None else min(self._width or num, num)
 
   def place(self, tree: Any) -> Any:
     """Host arrays [R, ...], padded, to where they are needed."""
-    if self.mesh is None:
-      # All at once and as copies, since the step takes what it is given.
-      return jax.device_put(tree, may_alias=False)
-    return jax.tree.map(functools.partial(self._put, spec=P('replica')), tree)
+    if self._mesh is not None:
+      return self._mesh.place(tree)
+    # All at once and as copies, since the step takes what it is given.
+    return jax.device_put(tree, may_alias=False)
 
   def epoch(
     self,
@@ -157,20 +160,20 @@ class Runner:
     Returns:
       New learners and how far they are.
     """
-    steps = np.where(active, steps, 0)
-    work = (index, steps, keys, rates, values, stop)
-    if self.backend == 'loop':
-      return self._epoch_loop(patches, learners, course, *work)
+    work = _Work(index, np.where(active, steps, 0), keys, rates, values)
+    if self._backend == 'loop':
+      return self._epoch_loop(patches, learners, course, work, stop)
     num = len(steps)
-    width = min(self.width or num, num) if self.mesh is None else num
+    width = self._rows_of_a_call(num)
     if width == num:
-      return self._epoch_rows(patches, learners, course, *work)
+      return self._epoch_rows(patches, learners, course, work, stop)
     parts = []
     for first in range(0, num, width):
       rows = slice(first, first + width)
-      mine = jax.tree.map(lambda a, rows=rows: a[rows], (learners, course))
-      own = jax.tree.map(lambda a, rows=rows: a[rows], work[:-1])
-      parts.append(self._epoch_rows(patches, *mine, *own, stop))
+      mine = jax.tree.map(
+        lambda a, rows=rows: a[rows], (learners, course, work)
+      )
+      parts.append(self._epoch_rows(patches, *mine, stop))
     learners = jax.tree.map(
       lambda *a: jnp.concatenate(a), *(p[0] for p in parts)
     )
@@ -195,12 +198,13 @@ class Runner:
     size = index.shape[1]
     if not size:
       return np.zeros((num, 0), np.float32)
-    if self.mesh is not None:
-      batch = -(-batch // self.mesh.shape['data']) * self.mesh.shape['data']
+    if self._mesh is not None:  # each device takes its part of a batch
+      batch = -(-batch // self._mesh.data) * self._mesh.data
+    # One size of batch, so that one program is compiled.
     padded = np.pad(index, ((0, 0), (0, -size % batch)), mode='edge')
     chunks = np.split(padded.astype(np.int32), padded.shape[1] // batch, axis=1)
     patches = self._share(patches)
-    if self.backend == 'loop':
+    if self._backend == 'loop':
       parts = replicas.unstack(hosts.fetch(weights), num)
 
       def one(r):
@@ -210,7 +214,7 @@ class Runner:
       rows = [np.concatenate([np.asarray(c) for c in row]) for row in out]
       return np.stack(rows)[:, :size]
     out = []
-    width = min(self.width or num, num) if self.mesh is None else num
+    width = self._rows_of_a_call(num)
     for first in range(0, num, width):
       rows = slice(first, first + width)
       some = jax.tree.map(lambda a, rows=rows: a[rows], weights)
@@ -229,18 +233,16 @@ class Runner:
     """
     return _pick(self.place(np.asarray(mask)), new, old)
 
-  def _epoch_loop(
-    self, patches, learners, course, index, steps, keys, rates, values, stop
-  ):
-    num = len(steps)
+  def _epoch_loop(self, patches, learners, course, work, stop):
+    num = len(work.steps)
     # Through the host: slicing there compiles nothing, leaf by leaf.
     parts = replicas.unstack(hosts.fetch(learners), num)
-    own = replicas.unstack(values, num)
+    own = replicas.unstack(work.values, num)
 
     step, total = course.step.copy(), list(map(np.float32, course.total))
-    waiting = collections.deque(np.flatnonzero(step < steps))
+    waiting = collections.deque(np.flatnonzero(step < work.steps))
 
-    def work(_):
+    def take_turns(_):
       # One step of each in turn: were a thread to keep its replica to the end,
       # the last one would run alone, with the other cores idle.
       ahead = _Ahead()
@@ -249,97 +251,53 @@ class Runner:
           r = waiting.popleft()
         except IndexError:  # another thread was quicker
           return
-        parts[r], total[r] = self._step(
-          *(patches, parts[r], total[r], index[r, step[r]], keys[r]),
-          *(step[r], rates[r, step[r]], own[r], None),
-        )
+        s = step[r]
+        turn = Turn(work.index[r, s], work.keys[r], work.rates[r, s], own[r])
+        parts[r], total[r] = self._step(patches, parts[r], total[r], s, turn)
         ahead.add(total[r])
         step[r] += 1
-        if step[r] < steps[r]:
+        if step[r] < work.steps[r]:
           waiting.append(r)
 
-    _in_threads(work, waiting)
+    _in_threads(take_turns, waiting)
     stacked = replicas.stack(hosts.fetch(parts))
     return self.place(stacked), Course(step, np.array(total, np.float32))
 
-  def _epoch_rows(
-    self, patches, learners, course, index, steps, keys, rates, values, stop
-  ):
+  def _epoch_rows(self, patches, learners, course, work, stop):
     patches = self._share(patches)
     step, ahead = course.step.copy(), _Ahead()
-    total, keys, values = self.place((course.total, keys, values))
-    pending, last, now = step < steps, None, None
-    for s in range(int(step[pending].min(initial=2**30)), int(steps.max())):
+    total, keys, values = self.place((course.total, work.keys, work.values))
+    pending, last, now = step < work.steps, None, None
+    first = int(step[pending].min(initial=2**30))  # none pending: no step
+    for s in range(first, int(work.steps.max())):
       if stop():
         break
-      on = (step == s) & (s < steps)
+      on = (step == s) & (s < work.steps)
       if last is None or (on != last).any():  # else it is there already
         last, active = on, self.place(on)
-      if now is None or (rates[:, s] != now).any():
-        now, rate = rates[:, s], self.place(rates[:, s])
-      learners, total = self._step(
-        *(patches, learners, total, self._batch(index[:, s]), keys),
-        *(np.int32(s), rate, values, active),
-      )
+      if now is None or (work.rates[:, s] != now).any():
+        now, rate = work.rates[:, s], self.place(work.rates[:, s])
+      turn = Turn(self._batch(work.index[:, s]), keys, rate, values, active)
+      learners, total = self._step(patches, learners, total, np.int32(s), turn)
       ahead.add(total)
       step += on
     return learners, Course(step, hosts.fetch(total))
 
-  def _on_mesh(self, devices, data_parallel):
-    """The step on a mesh (replica x data): each device runs its own rows."""
-    if data_parallel < 1 or len(devices) % data_parallel:
-      raise InputError(
-        f'config.train.data_parallel: is {data_parallel}, which does not '
-        f'divide the {len(devices)} devices.'
-      )
-    shape = (len(devices) // data_parallel, data_parallel)
-    self.mesh = jax.sharding.Mesh(
-      np.array(devices).reshape(shape),
-      ('replica', 'data'),
-      axis_types=(AxisType.Auto,) * 2,
-    )
-    axis, parts = None, self._parts
-    if data_parallel > 1:
-      axis = 'data'
-      parts = parts._replace(network=models.split_over(self.network, axis))
-    how = 'map' if devices[0].platform == 'cpu' else 'vmap'
-    rows, everyone = P('replica'), P()
-    batch = P('replica', axis)
-    step = jax.shard_map(
-      over(train_step(parts, axis), _STEP, how),
-      mesh=self.mesh,
-      in_specs=(everyone, rows, rows, batch, rows, everyone, rows, rows, rows),
-      out_specs=(rows, rows),
-    )
-    run = jax.shard_map(
-      over(forward(self.network), _FORWARD, how),
-      mesh=self.mesh,
-      in_specs=(everyone, rows, batch),
-      out_specs=batch,
-    )
-    self._batch_spec = batch
-    self._step = jax.jit(step, donate_argnums=1)
-    self._forward = jax.jit(run)
-
   def _batch(self, index):
-    if self.mesh is None:
-      return index
-    return self._put(index, spec=self._batch_spec)
+    return index if self._mesh is None else self._mesh.batch(index)
 
   def _share(self, patches):
-    """The patches on every device of the mesh, once."""
-    if self.mesh is None:
-      return patches
-    if self._shared[0] is not patches:
-      put = functools.partial(self._put, spec=P())
-      self._shared = (patches, jax.tree.map(put, patches))
-    return self._shared[1]
+    return patches if self._mesh is None else self._mesh.share(patches)
 
-  def _put(self, array, spec):
-    array = hosts.fetch(array)
-    return jax.make_array_from_callback(
-      array.shape, NamedSharding(self.mesh, spec), lambda at: array[at]
-    )
+
+class _Work(NamedTuple):
+  """What an epoch is made of, see `Runner.epoch`; every leaf is [R, ...]."""
+
+  index: np.ndarray
+  steps: np.ndarray
+  keys: np.ndarray
+  rates: np.ndarray
+  values: Values
 
 
 class _Ahead:
@@ -352,37 +310,6 @@ class _Ahead:
     self._calls.append(value)
     if len(self._calls) > _AHEAD:
       self._calls.popleft().block_until_ready()
-
-
-# Arguments with axis R, by position.
-_STEP = (1, 2, 3, 4, 6, 7, 8)
-_FORWARD = (1, 2)
-
-
-def over(function: Callable, own: tuple[int, ...], how: str) -> Callable:
-  """Adds axis R to the arguments `own`; the others are shared by all rows.
-
-  Args:
-    function: of one replica.
-    own: positions of the arguments that have axis R.
-    how: 'map' or 'vmap'.
-  """
-
-  def run(*args):
-    def one(mine):
-      every = dict(zip(own, mine))
-      return function(*(every.get(i, a) for i, a in enumerate(args)))
-
-    mine = tuple(args[i] for i in own)
-    rows = jax.tree.leaves(mine)[0].shape[0]
-    if rows == 1:  # a plain convolution, neither grouped nor in a loop
-      alone = one(jax.tree.map(lambda a: a[0], mine))
-      return jax.tree.map(lambda a: a[None], alone)
-    if how == 'map':
-      return lax.map(one, mine)
-    return jax.vmap(one)(mine)
-
-  return run
 
 
 @functools.partial(jax.jit, donate_argnums=2)

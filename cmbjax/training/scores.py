@@ -49,7 +49,7 @@ def sensitivity(
 ) -> float:
   """Share of the microbleeds among the candidates that are called one.
 
-  Microbleeds that are no candidate are not counted here. NaN without any.
+  Microbleeds without a candidate are not counted here. NaN without any.
 
   Args:
     logits: [n].

@@ -72,7 +72,7 @@ def rates_of(jobs: Sequence[Job], state: State, epoch: int) -> np.ndarray:
   """Learning rates of the steps of one epoch, float32 [num, most steps].
 
   They follow from the number of the step and from the plateau alone, so that
-  a training that goes on has the same.
+  a resumed training has the same.
 
   Args:
     jobs: what is trained.
@@ -122,8 +122,9 @@ def end_epoch(
     runner: how replicas are run.
   """
   num = len(active)
+  # What is not finite is a bad epoch, and never the best one.
   value = np.where(active & np.isfinite(value), value, np.inf)
-  better = value < state.best_value
+  better = value < state.best_value  # of equal epochs the first one stays
   stepped = optim.plateau_step(filled_rows(jobs, num), state.plateau, value)
   plateau = jax.tree.map(
     lambda n, o: np.where(active, n, o), stepped, state.plateau

@@ -1,11 +1,10 @@
 """Trained weights into a new network, matched by name.
 
-Rule: nothing is loaded, left out or renamed silently, and a shape that
-differs is an error.
+Rule: nothing is loaded or left out silently, and a shape that differs is
+an error.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,6 @@ class Transfer(NamedTuple):
 
   weights: Weights
   loaded: list[str]
-  renamed: list[str]  # 'old -> new'
   at_init: list[str]
   unused: list[str]
 
@@ -28,7 +26,6 @@ class Transfer(NamedTuple):
     lines = []
     for title, names in (
       ('loaded', self.loaded),
-      ('renamed', self.renamed),
       ('left at init', self.at_init),
       ('unused in the checkpoint', self.unused),
     ):
@@ -36,66 +33,36 @@ class Transfer(NamedTuple):
     return '\n'.join(lines)
 
 
-def transfer(
-  target: Weights,
-  source: Weights,
-  *,
-  rename: Sequence[tuple[str, str]] = (),
-  skip: Sequence[str] = (),
-) -> Transfer:
+def transfer(target: Weights, source: Weights) -> Transfer:
   """Copies leaves of `source` into `target` where the names agree.
 
-  Args:
-    target: fresh weights, leaves [R, ...] or without axis R.
-    source: weights of the same layout.
-    rename: (regular expression, replacement) on source names 'params/a/b'.
-    skip: regular expressions of source names that are left out.
+  Leaves are [R, ...] in both, or without axis R in both.
 
   Raises:
-    InputError: two shapes differ (both are shown), two source names become
-      one, or no name agrees.
+    InputError: two shapes differ (both are shown), or no name agrees.
   """
   want, have = _flatten(target), _flatten(source)
-  old_of = _old_names(have, rename, skip)
-  taken = {new: old_of[new] for new in want if new in old_of}
-  if not taken:
+  loaded = [name for name in want if name in have]
+  if not loaded:
     raise InputError(
       'pretrained: no name in the checkpoint agrees with the network; it '
       f'holds {_brief(list(have))}, the network has {_brief(list(want))}.'
     )
-  for new, old in taken.items():
-    _same_shape(new, want[new], have[old])
-  out = want | {new: have[old] for new, old in taken.items()}
-  used = set(taken.values())
+  for name in loaded:
+    _same_shape(name, want[name], have[name])
   return Transfer(
-    weights=_unflatten(out),
-    loaded=[new for new, old in taken.items() if new == old],
-    renamed=[f'{old} -> {new}' for new, old in taken.items() if new != old],
-    at_init=[name for name in want if name not in taken],
-    unused=[name for name in have if name not in used],
+    weights=_unflatten(want | {name: have[name] for name in loaded}),
+    loaded=loaded,
+    at_init=[name for name in want if name not in have],
+    unused=[name for name in have if name not in want],
   )
-
-
-def _old_names(have, rename, skip) -> dict[str, str]:
-  """Name in the network -> name in the checkpoint, without the skipped."""
-  old_of: dict[str, str] = {}
-  for old in have:
-    if any(re.search(pattern, old) for pattern in skip):
-      continue
-    new = old
-    for pattern, replacement in rename:
-      new = re.sub(pattern, replacement, new)
-    if new in old_of:
-      raise InputError(f'pretrained: two names become {new!r}; check rename.')
-    old_of[new] = old
-  return old_of
 
 
 def _same_shape(name: str, want: Any, have: Any) -> None:
   if np.shape(want) != np.shape(have):
     raise InputError(
       f'pretrained: {name} has shape {np.shape(have)} in the checkpoint and '
-      f'{np.shape(want)} in the network; use the same config.model or skip it.'
+      f'{np.shape(want)} in the network; use the same config.model.'
     )
 
 

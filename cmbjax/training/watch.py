@@ -87,7 +87,7 @@ class Observer:
     past: Sequence[Sequence[dict]],
     fingerprint: str,
   ) -> None:
-    """Some jobs start, or go on, together.
+    """Some jobs start, or are resumed, together.
 
     Writers get the past once more: a kill loses what a library had not
     written yet, while `epochs.jsonl` always agrees with the state.
@@ -175,7 +175,7 @@ def _speed(jobs: Sequence[Any]) -> str:
 
 
 def read_speed(folder: pathlib.Path) -> list[dict]:
-  """The lines of `speed.jsonl`; none when there is no such file."""
+  """The lines of `speed.jsonl`; none when the file does not exist."""
   path = pathlib.Path(folder) / 'speed.jsonl'
   if not path.is_file():
     return []
@@ -206,7 +206,7 @@ def summary(value: np.ndarray, speed: float) -> str:
 
 def memory_gb() -> dict[str, float]:
   """Peak memory of this process, and of its devices where they tell."""
-  unit = 1 if sys.platform == 'darwin' else 1024
+  unit = 1 if sys.platform == 'darwin' else 1024  # Linux counts KiB
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
   out = {'host': round(peak / 1e9, 3)}
   stats = [d.memory_stats() or {} for d in jax.local_devices()]

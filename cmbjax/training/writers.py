@@ -1,7 +1,7 @@
 """Scalars to TensorBoard, Weights & Biases or MLflow, whichever is asked for.
 
 Rule: each training (a row of the replica table) is a run of its own, so that
-folds lie on one chart, and it holds each epoch once, also after a kill and a
+folds share a chart, and it holds each epoch once, also after a kill and a
 restart. No library is needed; one that is missing is named.
 """
 
@@ -140,6 +140,7 @@ class Mlflow:
   def __init__(self, library: Any, folder: pathlib.Path, title: str, config):
     self._library, self._folder, self._title = library, folder, title
     self._client = library.MlflowClient()
+    # Older servers of MLflow refuse longer values.
     self._params = {key: str(value)[:500] for key, value in config.items()}
     known = self._client.get_experiment_by_name('cmbjax')
     self._experiment = (
@@ -186,7 +187,7 @@ class Mlflow:
 
 
 def run_id(folder: pathlib.Path, name: str, fingerprint: str) -> str:
-  """The same for a training that goes on in its folder, else another one.
+  """The same for a training that is resumed in its folder, else another one.
 
   Args:
     folder: of the logs.

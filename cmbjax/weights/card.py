@@ -55,7 +55,7 @@ def write(
     points: `operating_points.json`.
     rows: of benchmarks/results/weights.json that are about these weights.
   """
-  kind = 'simulated' if record.get('simulated') else 'real'
+  kind = 'simulated' if record['simulated'] else 'real'
   parts = [
     f'# cmbjax weights: {name}',
     ABOUT.get(name, ''),
@@ -73,7 +73,7 @@ def write(
     '## On fresh scans',
     _fresh(rows),
     '## Limits',
-    _LIMITS.strip().format(grid=_GRIDS[record.get('patches', 'native')]),
+    _LIMITS.strip().format(grid=_GRIDS[record['patches']]),
   ]
   return '\n\n'.join(part for part in parts if part) + '\n'
 
@@ -104,47 +104,44 @@ def _data(record, points) -> str:
     'candidates, of which {microbleeds} microbleeds'.format(**known),
   ]
   lines += [f'- {k}: {v}' for k, v in protocols(points['domain']).items()]
-  if 'persons' in record:
-    seeds = {p.partition('@')[2] for p in record['persons']} - {''}
-    if seeds:
-      lines.append(f'- Seed of the simulator: {", ".join(sorted(seeds))}')
+  seeds = {p.partition('@')[2] for p in record['persons']} - {''}
+  if seeds:
+    lines.append(f'- Seed of the simulator: {", ".join(sorted(seeds))}')
   return '\n'.join(lines)
 
 
 def _training(name, record, points) -> str:
-  from cmbjax.training import replicas
-
-  rows = replicas.from_record(record['replicas'])
-  first, course = rows[0], rows[0].schedule
+  rows = record['replicas']
+  first, course = rows[0], rows[0]['schedule']
   if course == 'plateau':
-    course = f'{first.plateau_factor:g} at plateaus of {first.patience} epochs'
-  optimizer = record.get('optimizer', 'adamw').replace('adamw', 'Adam')
+    cut = f'{first["plateau_factor"]:g}'
+    course = f'{cut} at plateaus of {first["patience"]} epochs'
+  optimizer = record['optimizer'].replace('adamw', 'Adam')
   lines = [
     f'- {len(rows)} networks {record["model"]}, one per fold by subject; each '
     'is the epoch with the smallest loss on its held-out fold',
-    f'- Patches: {record.get("patches", "native")}'
-    + (f' of {", ".join(record["channels"])}' if 'channels' in record else ''),
-    f'- {optimizer}, learning rate {first.learning_rate:g} falling to '
-    f'{first.min_learning_rate:g} by {course}; weight decay '
-    f'{first.weight_decay:g}; weight of microbleeds {first.positive_weight:g}',
+    f'- Patches: {record["patches"]} of {", ".join(record["channels"])}',
+    f'- {optimizer}, learning rate {first["learning_rate"]:g} falling to '
+    f'{first["min_learning_rate"]:g} by {course}; weight decay '
+    f'{first["weight_decay"]:g}; weight of microbleeds '
+    f'{first["positive_weight"]:g}',
   ]
   if points.get('mirrored'):
     lines.append(
       '- A likelihood is the mean over the eight mirror images of a patch'
     )
-  if record.get('start'):
+  if record['start']:
     lines.append(
       f'- Each goes on from the `{record["start"]}` network of its fold'
     )
-  if 'epochs' in record:
-    lines.append(f'- {record["epochs"]} epochs, batches of {record["batch"]}')
-  made = record.get('environment', {})
-  if made:
-    config = 'robust' if name == 'robust' else 'weights'
-    lines.append(
-      f'- Made with cmbjax {made.get("cmbjax")} ({made.get("git")}), '
-      f'{made.get("time", "")[:10]}, `configs/{config}.py`'
-    )
+  made, config = record['environment'], 'weights'
+  if name == 'robust':
+    config = 'robust'
+  lines += [
+    f'- {record["epochs"]} epochs, batches of {record["batch"]}',
+    f'- Made with cmbjax {made["cmbjax"]} ({made["git"]}), '
+    f'{made["time"][:10]}, `configs/{config}.py`',
+  ]
   return '\n'.join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Which weights came with cmbjax, where they lie, and which are taken.
+"""Which weights are bundled with cmbjax, where they are, and the default.
 
 Rule: a name of `NAMES` always means the shipped weights, anything else is a
 folder; nothing is ever downloaded.
@@ -43,6 +43,7 @@ def resolve(given: str | os.PathLike | None) -> pathlib.Path:
   """
   if given is None:
     return folder(DEFAULT)
+  # A folder of that name is meant by './7t'.
   if isinstance(given, str) and given in NAMES:
     return folder(given)
   if not pathlib.Path(given).exists():
@@ -60,10 +61,3 @@ def shipped() -> dict[str, pathlib.Path]:
     for name in NAMES
     if (HOME / name / 'weights.json').is_file()
   }
-
-
-def problems(home: pathlib.Path) -> list[str]:
-  """What is wrong with a packed folder, one line each; empty when whole."""
-  from cmbjax.training import packed  # late: --help needs no numpy
-
-  return packed.problems(home)

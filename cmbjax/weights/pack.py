@@ -4,14 +4,18 @@ Rule: what is packed is what was trained, its parameters rounded to half
 precision and nothing else; the card says what was measured with them.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from cmbjax import files, sealed
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.training import checkpoint, packed
+from cmbjax.training import checkpoint
+from cmbjax.training.checkpoint import HALF
+from cmbjax.training.replicas import Weights
 from cmbjax.weights import card
 from cmbjax.weights.catalogue import NAMES
 
@@ -50,7 +54,7 @@ def pack(
   rows = _rows(results) if results is not None else []
   if name is not None:
     return [_one(_only(run), out / _known(name), name, rows)]
-  home = run if packed.is_packed(run / NAMES[0]) else run / 'models'
+  home = run if (run / NAMES[0] / 'weights.json').is_file() else run / 'models'
   names = names or (NAMES if home == run else STUDY)
   return [_one(home / one, out / one, one, rows) for one in names]
 
@@ -72,33 +76,47 @@ def _only(run: pathlib.Path) -> pathlib.Path:
 
 
 def _one(source, target, name, rows) -> pathlib.Path:
-  record = dict(checkpoint.read_record(source))
+  record = checkpoint.read_record(source)
   path = source / POINTS_FILE
   if not path.is_file():
     raise NoInputError(f'{path}: not found; run the study to its end first.')
-  points = (
-    files.read_object(path)  # its SHA256SUMS are compared below
-    if packed.is_packed(source)
-    else sealed.read_json(path)
-  )
+  points = sealed.read_json(path)
   if points.get('fingerprint') != record['fingerprint']:
     raise InputError(
       f'{path}: was made for other weights; run the study to its end again.'
     )
-  weights = checkpoint.load_weights(source)
+  weights = in_half(checkpoint.load_weights(source))
   record['strategy'] = name
-  if record.get('precision') != 'half':  # rounded: no longer the same numbers
-    record['fingerprint'] = files.digest(record['fingerprint'], 'half')
-    record['precision'] = 'half'
+  if record.get('precision') != HALF:  # rounded: no longer the same numbers
+    record['fingerprint'] = files.digest(record['fingerprint'], HALF)
+    record['precision'] = HALF
     points['fingerprint'] = record['fingerprint']
   mine = [row for row in rows if row['weights'] == name]
-  texts = {
-    'weights.json': _json(record),
-    POINTS_FILE: _json(points),
-    'README.md': card.write(name, record, points, mine),
-  }
-  packed.save(target, weights, texts)
+  checkpoint.save_weights(target, weights, record)
+  sealed.write_json(target / POINTS_FILE, points)
+  text = card.write(name, record, points, mine)
+  files.write_text(target / 'README.md', text)
   return target
+
+
+def in_half(weights: Weights) -> Weights:
+  """Parameters in half precision; statistics of BatchNorm stay as they are.
+
+  Raises:
+    InputError: a number is too large for it.
+  """
+
+  def rounded(path, leaf):
+    with np.errstate(over='ignore'):
+      half = np.asarray(leaf).astype(np.float16)
+    if not np.isfinite(half).all():
+      name = '/'.join(str(part.key) for part in path)
+      raise InputError(f'params/{name}: does not fit into float16.')
+    return half
+
+  # Statistics are few, and a variance can be beyond float16.
+  params = jax.tree_util.tree_map_with_path(rounded, weights.params)
+  return weights._replace(params=params)
 
 
 def _rows(results: pathlib.Path) -> list[dict[str, Any]]:
@@ -108,7 +126,3 @@ def _rows(results: pathlib.Path) -> list[dict[str, Any]]:
       f'{results}: is not what benchmarks/weights.py writes; run it again.'
     )
   return found['rows']
-
-
-def _json(value: Any) -> str:
-  return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + '\n'

@@ -1,4 +1,4 @@
-"""`cmbjax weights`: which networks came with cmbjax, and are they whole."""
+"""`cmbjax weights`: which networks are bundled, and are they whole."""
 
 import argparse
 import pathlib
@@ -68,9 +68,9 @@ def _list(args) -> int:
   for name, folder in found.items():
     record = files.read_json(folder / 'weights.json')
     points = files.read_json(folder / 'operating_points.json')
-    size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+    size = _size_mb(folder)
     mark = ', default of detect' if name == catalogue.DEFAULT else ''
-    learned = 'simulated' if record.get('simulated') else 'real'
+    learned = 'simulated' if record['simulated'] else 'real'
     print(
       f'{name}: {len(record["replicas"])} x {record["model"]}, {size:.1f} MB, '
       f'fingerprint {record["fingerprint"]}{mark}'
@@ -84,8 +84,7 @@ def _list(args) -> int:
 
 
 def _verify(args) -> int:
-  from cmbjax.errors import InputError, NoInputError
-  from cmbjax.training import checkpoint, packed
+  from cmbjax.errors import InputError
   from cmbjax.weights import catalogue
 
   if args.which is None:
@@ -94,14 +93,8 @@ def _verify(args) -> int:
     folders = {args.which: catalogue.resolve(args.which)}
   wrong = []
   for name, folder in folders.items():
-    if not folder.is_dir():
-      raise NoInputError(f'{folder}: no such folder; check the path.')
-    if packed.is_packed(folder):
-      found = packed.problems(folder)
-    else:
-      checkpoint.read_record(folder)
-      found = _of_study(folder)
-    print(f'{name}: {"; ".join(found) or "ok"}')
+    found = _damage(folder)
+    print(f'{name}: {found or "ok"}')
     wrong += [name] if found else []
   if wrong:
     raise InputError(
@@ -111,16 +104,23 @@ def _verify(args) -> int:
   return 0
 
 
-def _of_study(folder) -> list[str]:
-  """The same for `models/NAME` of a run, which has a manifest."""
-  from cmbjax.errors import InputError
+def _damage(folder) -> str:
+  """What is wrong with the files of some weights; '' where nothing is."""
+  from cmbjax import sealed
+  from cmbjax.errors import InputError, NoInputError
   from cmbjax.training import checkpoint
+  from cmbjax.weights.pack import POINTS_FILE
 
   try:
+    checkpoint.read_record(folder)
     checkpoint.check_weights(folder)
-  except InputError:
-    return ['a file is missing or differs from its hash']
-  return []
+    if (folder / POINTS_FILE).is_file():  # `fit` makes none
+      sealed.read_json(folder / POINTS_FILE)
+  except NoInputError:
+    raise
+  except InputError as error:
+    return str(error)
+  return ''
 
 
 def _path(args) -> int:
@@ -144,6 +144,9 @@ def _pack(args) -> int:
     results=results,
     name=args.name,
   ):
-    size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
-    print(f'{folder}: {size:.1f} MB')
+    print(f'{folder}: {_size_mb(folder):.1f} MB')
   return 0
+
+
+def _size_mb(folder) -> float:
+  return sum(p.stat().st_size for p in folder.rglob('*') if p.is_file()) / 1e6

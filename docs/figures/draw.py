@@ -214,11 +214,12 @@ def folds(_) -> None:
 def replicas(_) -> None:
   """The replica table of configs/study.py, and schedules per row."""
   from cmbjax.study import config as configs
+  from cmbjax.study import resolve
   from cmbjax.training import optim
 
   config = configs.load('configs/study.py')
   strategies = config.strategies
-  study = configs.study_of(config)
+  study = resolve.study_of(config)
   rows = [row for name in strategies for row in study.recipes[name].rows]
   figure, (left, right) = plt.subplots(
     1, 2, figsize=(8.0, 3.5), width_ratios=[1.15, 1]
@@ -264,13 +265,14 @@ def replicas(_) -> None:
 def physics(material: Material) -> None:
   """One deposit: its field, and how it looks through five protocols."""
   from cmbjax.simulate import lesions, protocols
-  from cmbjax.simulate import physics as physics_lib
 
   figure, axes = plt.subplots(1, 6, figsize=(8.4, 1.9))
   step = np.linspace(-5, 5, 101)
   x, z = np.meshgrid(step, step, indexing='ij')
-  offset = np.stack([x, np.zeros_like(x), z], -1)
-  field = physics_lib.sphere_field_ppm(offset, 0.75, 1.0, np.array([0, 0, 1.0]))
+  # A sphere of 0.75 mm and 1 ppm: 0 inside, a dipole along z outside.
+  far = np.maximum(np.hypot(x, z), 0.75)
+  field = (3 * (z / far) ** 2 - 1) * (0.75 / far) ** 3 / 3
+  field[np.hypot(x, z) <= 0.75] = 0
   axes[0].imshow(
     field[:, ::-1].T,
     cmap='RdBu_r',

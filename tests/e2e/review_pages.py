@@ -1,18 +1,17 @@
 """A reader in front of the page: a real browser on a real review server."""
 
-import base64
+import functools
+import io
 import json
 import pathlib
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 
-from cmbjax.review.log import journal
-from tests import browser as browser_lib
-from tests import small_cohorts
+from cmbjax.review.log import folders
+from tests import browser, small_cohorts
 
-PLAIN = ('--disable-3d-apis',)
-WITH_WEBGL = ('--use-angle=swiftshader', '--enable-unsafe-swiftshader')
 SHAPE = (96, 90, 24)
 RATER = 'anna'
 
@@ -31,14 +30,25 @@ def write_cohort(root: pathlib.Path, *, lesions=12) -> pathlib.Path:
 class Reader:
   """Keys, mouse and what can be read off the page."""
 
-  def __init__(self, browser: browser_lib.Browser):
-    self.browser = browser
-    self.run, self.key, self.wait = browser.run, browser.key, browser.wait
+  def __init__(self, chromium, address, *, width=1280, height=800, **how):
+    """Opens the link of a server and waits for the first picture.
 
-  def open(self, address: str, *, width=1280, height=800, ratio=1, **more):
-    """Opens the link of the server and waits for the first picture."""
-    self.browser.size(width, height, ratio=ratio, **more)
-    self.browser.go(address)
+    `run` calls what it evaluates to if that is a function: end with `, 0`.
+
+    Args:
+      chromium: the browser.
+      address: the link.
+      width, height: of the window, in CSS pixels.
+      how: further options of Playwright for a window.
+    """
+    context = chromium.new_context(
+      viewport={'width': width, 'height': height}, **how
+    )
+    self.page = page = context.new_page()
+    self.heard = browser.Heard(page)
+    self.run, self.wait = page.evaluate, functools.partial(browser.wait, page)
+    self.key, self.mouse = page.keyboard.press, page.mouse
+    page.goto(address)
     self.ready()
 
   def ready(self):
@@ -47,21 +57,29 @@ class Reader:
 
   def reload(self):
     """Loads the page again."""
-    self.browser.go(self.run('location.href'))
+    self.page.reload()
     self.ready()
+
+  def size(self, width, height):
+    """Another size of the window, in CSS pixels."""
+    self.page.set_viewport_size({'width': width, 'height': height})
+
+  def click(self, selector: str):
+    """The middle of an element, where it is drawn."""
+    self.page.click(selector)
 
   @property
   def item(self) -> dict:
     """The current candidate."""
-    return self.run('cmbjax.item')
+    return self.run('cmbjax.reading.item')
 
   def items(self) -> list[dict]:
     """All candidates as the page knows them."""
-    return self.run('[...cmbjax.review.log.items.values()]')
+    return self.run('[...cmbjax.review.items.values()]')
 
   def choose(self, number: int):
     """Clicks a candidate in the list."""
-    self.browser.click(f'[data-item="{number}"]')
+    self.click(f'[data-item="{number}"]')
     assert self.item['item'] == number
 
   def verdicts(self) -> dict[int, str | None]:
@@ -72,9 +90,36 @@ class Reader:
     self.wait('cmbjax.review.state === "saved"')
 
   def at(self, ijk, pane=0) -> tuple[float, float]:
-    """Where a voxel stands on the page."""
+    """Where a voxel is on the page."""
     x, y = self.run(f'cmbjax.viewer.onPage({list(map(int, ijk))}, {pane})')
     return x, y
+
+  def press(self, points, **button):
+    """Presses at the first point and moves through the others."""
+    self.mouse.move(*points[0])
+    self.mouse.down(**button)
+    for point in points[1:]:
+      self.mouse.move(*point)
+
+  def drag(self, points, **button):
+    """The same, and lets go at the last one."""
+    self.press(points, **button)
+    self.mouse.up(**button)
+
+  def wheel(self, x: float, y: float, turns: float):
+    """Turns the wheel over a point; a turn is 100 pixels, down is positive."""
+    self.mouse.move(x, y)
+    self.mouse.wheel(0, 100 * turns)
+
+  def touch(self, *steps):
+    """Fingers on the glass: each step is a list of points, one per finger."""
+    devtools = self.page.context.new_cdp_session(self.page)
+    kinds = ('touchStart', *['touchMove'] * (len(steps) - 1), 'touchEnd')
+    for kind, points in zip(kinds, (*steps, [])):
+      touches = [{'x': x, 'y': y, 'id': n} for n, (x, y) in enumerate(points)]
+      devtools.send(
+        'Input.dispatchTouchEvent', {'type': kind, 'touchPoints': touches}
+      )
 
   def grey(self, ijk, pane=0) -> int:
     """What the canvas shows at a voxel: the red of its middle pixel."""
@@ -88,50 +133,32 @@ class Reader:
 
   def spread(self) -> float:
     """Standard deviation of the pixels of the images on the screen."""
-    box = self.run(
-      '(b => [b.x, b.y, b.width, b.height])'
-      '(document.getElementById("stage").getBoundingClientRect())'
-    )
-    data = self.browser.call(
-      'Page.captureScreenshot',
-      clip=dict(zip(('x', 'y', 'width', 'height'), box)) | {'scale': 0.25},
-    )['data']
-    script = (
-      f'new Promise(done => {{ const i = new Image(); i.onload = () => {{'
-      f' const c = new OffscreenCanvas(i.width, i.height).getContext("2d");'
-      f' c.drawImage(i, 0, 0);'
-      f' const d = c.getImageData(0, 0, i.width, i.height).data;'
-      f' let n = 0, s = 0, q = 0;'
-      f' for (let k = 0; k < d.length; k += 4)'
-      f' {{ n++; s += d[k]; q += d[k] * d[k]; }}'
-      f' done(Math.sqrt(q / n - s * s / n / n)); }};'
-      f' i.src = "data:image/png;base64,{data}"; }})'
-    )
-    assert base64.b64decode(data)
-    return self.run(script)
+    picture = self.page.locator('#stage').screenshot()
+    with Image.open(io.BytesIO(picture)) as image:
+      return float(np.std(np.asarray(image.reduce(4))[..., 0]))
 
   def banner(self) -> str:
-    return self.run('document.getElementById("banners").textContent')
+    return self.page.text_content('#banners')
 
   def strangers(self) -> list[str]:
     """Requests that went anywhere but to this computer."""
     own = self.run('location.origin')
     return [
       address
-      for address in self.browser.requests()
+      for address in self.heard.requests
       if not address.startswith((own, 'data:', 'blob:'))
     ]
 
 
 def lines(root: pathlib.Path, case='sub-01') -> list[dict]:
   """The journal of a case."""
-  path = journal.folder_of(root, RATER, case) / 'events.jsonl'
+  path = folders.folder_of(root, RATER, case) / 'events.jsonl'
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def mask(root: pathlib.Path, case='sub-01') -> nib.Nifti1Image:
   """The mask that a reader has saved."""
-  (path,) = journal.folder_of(root, RATER, case).glob('*_dseg.nii.gz')
+  (path,) = folders.folder_of(root, RATER, case).glob('*_dseg.nii.gz')
   return nib.load(path)
 
 

@@ -22,6 +22,7 @@ from tests import lesion_data, offline, small_cohorts
 
 pytestmark = pytest.mark.e2e
 
+OWN_STAGE = 'tests.own_parts:dark_spots'
 FAST = ('--weights', 'none', '--no-regions', '--no-report')
 
 
@@ -126,7 +127,7 @@ def test_without_an_option_the_shipped_weights_are_taken(tmp_path, capsys):
   assert point['weights'] == catalogue.DEFAULT
   assert point['networks'] == 5
   assert point['trained_on_simulated'] is True
-  assert point['fingerprint'] == classifier.fingerprint(shipped)
+  assert point['fingerprint'] == classifier.described(shipped).fingerprint
   assert phantom.lesions.max() > 0
   # The default by its name is the same; another shipped ensemble is not.
   for name, said in ((catalogue.DEFAULT, 'skip'), ('7t', 'do')):
@@ -140,7 +141,7 @@ def test_true_microbleeds_are_among_the_outlines(analysed, simulated):
   (found,) = out.glob('sub-*/anat/*_seg-cmb_dseg.nii.gz')
   (truth,) = simulated.glob('derivatives/truth/sub-*/anat/*cmb_dseg.nii.gz')
   match = matching.touch(lesion_data.load(found), lesion_data.load(truth))
-  assert match.lesion_hit.mean() > 0.6
+  assert match.hit.mean() > 0.6
 
 
 def test_the_table_of_candidates_has_reasons_and_features(analysed):
@@ -226,16 +227,16 @@ def test_only_what_changed_is_done_again(one):
   assert tried(out) == []
   assert here(path, out, *options, '--overwrite') == 0
   assert tried(out) == ['sub-01']
-  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert here(path, out, *options, '--generator', OWN_STAGE) == 0
   assert tried(out) == ['sub-01']
   facts = path.with_name('sub-01_swi.json')
   facts.write_text(facts.read_text().replace('0.028', '0.02'))
-  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert here(path, out, *options, '--generator', OWN_STAGE) == 0
   assert tried(out) == ['sub-01']
   next(out.glob('sub-01/anat/*.tsv')).unlink()  # a result that is lost
-  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert here(path, out, *options, '--generator', OWN_STAGE) == 0
   assert tried(out) == ['sub-01']
-  assert here(path, out, *options, '--generator', 'hessian') == 0
+  assert here(path, out, *options, '--generator', OWN_STAGE) == 0
   assert tried(out) == []
 
 
@@ -290,7 +291,7 @@ def test_an_own_candidate_stage(one, capsys, monkeypatch):
   said = capsys.readouterr().err
   assert "--candidates: 'dark_spots:no' cannot be imported" in said
   assert here(path, out, *options, '--candidates', 'dog') == 2
-  assert 'choose one of frst, hessian' in capsys.readouterr().err
+  assert 'choose one of frst, or' in capsys.readouterr().err
 
 
 def test_networks_of_other_candidates_warn(one, tmp_path, capsys):
@@ -298,14 +299,14 @@ def test_networks_of_other_candidates_warn(one, tmp_path, capsys):
   path, out, options = one
   rest = options[options.index('--mask') :]
   home = tmp_path / 'w'
-  lesion_data.write_weights(home, networks=1, candidates='hessian')
+  lesion_data.write_weights(home, networks=1, candidates=OWN_STAGE)
   words = (*rest, '--weights', home, '--no-regions', '--no-report')
   assert here(path, out, *words) == 0
   assert 'learned from candidates of' not in capsys.readouterr().err
   assert here(path, out, *words, '--candidates', 'frst') == 0
   assert 'candidates were found by frst, but' in capsys.readouterr().err
   described = json.loads(next(out.rglob('*_dseg.json')).read_text())
-  assert any('of hessian' in text for text in described['Warnings'])
+  assert any(f'of {OWN_STAGE}' in text for text in described['Warnings'])
 
 
 def test_dry_run_writes_nothing(one, capsys):
@@ -420,7 +421,7 @@ def test_pages_and_tables_do_not_outlive_their_result(one):
   ]
   (anat / 'notes.txt').write_text('of a person')
   assert all(some.is_file() for some in extra)
-  assert here(path, out, *options, '--generator', 'hessian', '--no-report') == 0
+  assert here(path, out, *options, '--generator', OWN_STAGE, '--no-report') == 0
   assert not any(some.exists() for some in extra)
   assert (anat / 'sub-01_space-orig_seg-cmb_dseg.tsv').is_file()
   assert (anat / 'notes.txt').is_file()

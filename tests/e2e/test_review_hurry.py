@@ -6,16 +6,11 @@ import json
 import pytest
 
 from cmbjax.review.server import desk
-from tests import browser as browser_lib
+from tests import browser
 from tests.e2e import review_pages
 from tests.e2e.review_pages import lines
 
-pytestmark = [
-  pytest.mark.e2e,
-  pytest.mark.skipif(
-    browser_lib.find() is None, reason='no Chromium on the PATH'
-  ),
-]
+pytestmark = [pytest.mark.e2e, browser.needed]
 SAID = 'document.getElementById("bindings-said").innerText'
 
 
@@ -28,17 +23,9 @@ def stroke(reader, key, code, **more):
   )
 
 
-def later(reader, method):
-  """A command whose answer may wait for a question to the reader."""
-  browser = reader.browser
-  browser.call(
-    'Runtime.evaluate', expression=f'setTimeout(() => {method}, 20), 0'
-  )
-
-
 def test_keys_can_be_bound(room, tmp_path):
   reader, _ = room(width=900, height=600)
-  browser, key = reader.browser, reader.key
+  key = reader.key
   for selector in ('#keys-change', '#finish-open'):  # nothing is out of sight
     if selector == '#keys-change':
       key('?')
@@ -48,15 +35,15 @@ def test_keys_can_be_bound(room, tmp_path):
     )
     assert 0 < right <= 900
     assert 0 < bottom <= 600
-  browser.click('#keys-change')
+  reader.click('#keys-change')
   # Taken by another action: told, and only taken on demand.
-  browser.click('#change-accept')
+  reader.click('#change-accept')
   key('r')
   assert 'R is the key of "reject" already' in reader.run(SAID)
   assert reader.run('document.activeElement.innerText') == 'Use it here'
   key('Enter')
   assert '"reject" has no key now' in reader.run(SAID)
-  browser.click('#change-reject')
+  reader.click('#change-reject')
   for taken, why in (
     ('Control+t', 'Ctrl T belongs to the browser'),
     ('Alt+a', 'a key with Alt, cannot be used'),
@@ -64,7 +51,7 @@ def test_keys_can_be_bound(room, tmp_path):
     key(taken)
     assert why in reader.run(SAID)
   key('d')
-  browser.click('#change-sequence4')
+  reader.click('#change-sequence4')
   key('Escape')  # leaves the question, not the window
   assert reader.run('document.getElementById("bindings").open')
   key('Escape')
@@ -80,7 +67,7 @@ def test_keys_can_be_bound(room, tmp_path):
     shown = reader.run('document.querySelector(".verdicts").innerText')
     assert shown.split() == ['Accept', 'R', 'Reject', 'D', 'Unsure', 'U']
     assert reader.run(
-      'document.querySelector("[data-value=reject]")'
+      'document.querySelector(".verdict.reject")'
       '.getAttribute("aria-keyshortcuts")'
     ) == 'D'  # fmt: skip
     key('?')
@@ -91,8 +78,8 @@ def test_keys_can_be_bound(room, tmp_path):
   kept = json.loads((tmp_path / review_pages.RATER / desk.SETTINGS).read_text())
   assert kept['keys'] == {'accept': ['r'], 'reject': ['d']}
   key('?')
-  browser.click('#keys-change')
-  browser.click('#bindings-reset')
+  reader.click('#keys-change')
+  reader.click('#bindings-reset')
   key('Escape')
   key('a')
   reader.saved()
@@ -128,15 +115,15 @@ def test_keys_of_other_keyboards_and_of_a_spoilt_file(room, tmp_path):
   # QWERTZ: Z lies elsewhere, brackets need AltGr (here Ctrl and Alt as well).
   reader.key('b')
   for sign, place in (('[', 'Digit8'), (']', 'Digit9')):
-    before = reader.run('cmbjax.brush.mm')
+    before = reader.run('cmbjax.painting.brush.mm')
     more = {'modifierAltGraph': True, 'ctrlKey': True, 'altKey': True}
     stroke(reader, sign, place, **more)
-    assert (reader.run('cmbjax.brush.mm') < before) == (sign == '[')
+    assert (reader.run('cmbjax.painting.brush.mm') < before) == (sign == '[')
   stroke(reader, 'z', 'KeyY', ctrlKey=True)
-  reader.wait('cmbjax.review.log.items.get(1).certainty === null')
+  reader.wait('cmbjax.review.items.get(1).certainty === null')
   # Another alphabet: where the letter would be.
   reader.key('Escape')
-  reader.run('cmbjax.choosing(2)')
+  reader.run('cmbjax.reading.choose(2)')
   stroke(reader, 'к', 'KeyR')
   reader.key('y')
   reader.saved()
@@ -145,7 +132,7 @@ def test_keys_of_other_keyboards_and_of_a_spoilt_file(room, tmp_path):
 
 def test_two_taps_and_floods(room):
   reader, _ = room()
-  key, browser = reader.key, reader.browser
+  key = reader.key
   tap = (
     'document.body.dispatchEvent(new KeyboardEvent("keydown",'
     ' {key: "a", code: "KeyA", bubbles: true}))'
@@ -160,7 +147,7 @@ def test_two_taps_and_floods(room):
   for letter in 'zy':
     for _ in range(12):  # more than there is to take back
       key(f'Control+{letter}')
-    reader.run('cmbjax.back')
+    reader.run('cmbjax.reading.turn')
     reader.saved()
     assert reader.banner() == ''
     found = reader.verdicts()
@@ -169,7 +156,7 @@ def test_two_taps_and_floods(room):
   for name, count in (('+', 13), ('Delete', 12)):
     for _ in range(3):
       key(name)
-    reader.wait(f'cmbjax.review.log.items.size === {count}')
+    reader.wait(f'cmbjax.review.items.size === {count}')
     reader.saved()
     assert len(reader.items()) == count
   # A verdict while the pen is down: the stroke is the older one.
@@ -177,13 +164,12 @@ def test_two_taps_and_floods(room):
   key('b')
   voxels = reader.item['voxels']
   x, y = reader.at(reader.run('cmbjax.viewer.position'))
-  browser.mouse('Pressed', x + 20, y)
-  browser.mouse('Moved', x + 50, y + 10)
+  reader.press([(x + 20, y), (x + 50, y + 10)])
   key('r')
-  browser.mouse('Moved', x + 70, y + 10)
-  browser.mouse('Released', x + 70, y + 10)
+  reader.mouse.move(x + 70, y + 10)
+  reader.mouse.up()
   reader.saved()
-  nine = reader.run('cmbjax.review.log.items.get(9)')
+  nine = reader.run('cmbjax.review.items.get(9)')
   assert (nine['verdict'], nine['voxels'] > voxels) == ('reject', True)
   assert reader.banner() == ''
   # Keys between two cases are for neither.
@@ -202,28 +188,24 @@ def test_two_taps_and_floods(room):
   key('PageUp')
   reader.wait('document.body.dataset.ready === "sub-01"')
   assert reader.verdicts() == before
-  assert browser.complaints() == []
+  assert reader.heard.complaints == []
 
 
 def test_reload_in_a_stroke_a_second_tab_and_sleep(room):
   reader, server = room()
-  browser = reader.browser
   reader.choose(5)
   reader.key('b')
   x, y = reader.at(reader.run('cmbjax.viewer.position'))
-  browser.mouse('Pressed', x + 20, y)
-  browser.mouse('Moved', x + 50, y + 10)
+  reader.press([(x + 20, y), (x + 50, y + 10)])
   painted = reader.run('cmbjax.review.labels.voxels(5).length')
   assert painted > reader.item['voxels']
-  before = len(browser.events)
-  later(reader, 'location.reload()')
-  browser.heard('Page.javascriptDialogOpening', since=before)
-  browser.call('Page.handleJavaScriptDialog', accept=True)  # "Leave?"
-  browser.heard(browser_lib.LOADED, since=before)
-  reader.ready()
-  assert reader.run('cmbjax.review.log.items.get(5).voxels') == painted
+  asked = []
+  reader.page.once('dialog', lambda one: (asked.append(one.type), one.accept()))
+  reader.reload()
+  assert asked == ['beforeunload']  # "Leave?"
+  assert reader.run('cmbjax.review.items.get(5).voxels') == painted
   assert reader.banner() == ''
-  browser.mouse('Released', x + 50, y + 10)
+  reader.mouse.up()
   # Another tab acts: this one follows, and its next action counts.
   rev = reader.run('cmbjax.review.rev')
   code, answer = server.client.act('verdict', rev=rev, item=7, value='unsure')
@@ -232,7 +214,7 @@ def test_reload_in_a_stroke_a_second_tab_and_sleep(room):
     'new BroadcastChannel("cmbjax-review:anna").postMessage('
     f'{{number: 0, rev: {answer["rev"]}}}), 0'
   )
-  reader.wait('cmbjax.review.log.items.get(7).verdict === "unsure"')
+  reader.wait('cmbjax.review.items.get(7).verdict === "unsure"')
   reader.choose(1)
   reader.key('a')
   reader.saved()
@@ -285,11 +267,11 @@ def test_a_repeat_looks_and_acts_as_any_other(room, tmp_path):
   # Drawn on, taken back: here, and not at its original.
   reader.key('b')
   x, y = reader.at(reader.run('cmbjax.viewer.position'))
-  reader.browser.drag([(x + 20, y), (x + 50, y + 10)])
+  reader.drag([(x + 20, y), (x + 50, y + 10)])
   reader.key('Escape')
   reader.saved()
   counts = (
-    f'[{first}, {again}].map(n => [cmbjax.review.log.items.get(n).voxels,'
+    f'[{first}, {again}].map(n => [cmbjax.review.items.get(n).voxels,'
     ' cmbjax.review.labels.voxels(n).length])'
   )
   (one, other), (drawn, shown) = reader.run(counts)

@@ -9,18 +9,12 @@ import pytest
 
 from cmbjax import cli
 from cmbjax.data import cohort as cohort_lib
-from cmbjax.review.log import journal
-from tests import browser as browser_lib
-from tests import review_server, small_cohorts
+from cmbjax.review.log import folders, journal
+from tests import browser, review_server, small_cohorts
 from tests.e2e import review_pages
-from tests.e2e.review_pages import Reader, lines
+from tests.e2e.review_pages import lines
 
-pytestmark = [
-  pytest.mark.e2e,
-  pytest.mark.skipif(
-    browser_lib.find() is None, reason='no Chromium on the PATH'
-  ),
-]
+pytestmark = [pytest.mark.e2e, browser.needed]
 
 
 def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
@@ -52,22 +46,21 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
   ).mimic_voxels[0]
   reader.run(f'cmbjax.viewer.jump({missed.tolist()})')
   key('+')
-  reader.wait('cmbjax.item.origin === "reader_after_model"')
+  reader.wait('cmbjax.reading.item.origin === "reader_after_model"')
   added = reader.item['item']
   assert added == 13
   grown = reader.item['voxels']
   key('b')
   x, y = reader.at(reader.run('cmbjax.viewer.position'))
-  reader.browser.drag([(x + 20, y), (x + 45, y + 12), (x + 60, y)])
+  reader.drag([(x + 20, y), (x + 45, y + 12), (x + 60, y)])
   key('Escape')
   painted = reader.item['voxels']
   assert painted > grown + 5
-  assert reader.run('cmbjax.review.state') == 'unsaved'
   reader.saved()
   key('Control+z')
-  reader.wait(f'cmbjax.item.voxels === {grown}')
+  reader.wait(f'cmbjax.reading.item.voxels === {grown}')
   key('Control+Shift+z')
-  reader.wait(f'cmbjax.item.voxels === {painted}')
+  reader.wait(f'cmbjax.reading.item.voxels === {painted}')
   reader.choose(12)
   key('0')
   reader.saved()
@@ -85,19 +78,19 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
   key('a')
   reader.saved()
 
-  reader.browser.click('#finish-open')
-  reader.browser.click('#finish-body button.strong')
+  reader.click('#finish-open')
+  reader.click('#finish button.strong')
   reader.wait('document.querySelector(".banner.good")')
   assert 'completed' in reader.banner()
   assert 'sub-02' in reader.banner()
-  reader.browser.click('.banner.good button')
+  reader.click('.banner.good button')
   reader.wait('document.body.dataset.ready === "sub-02"')
   assert reader.strangers() == []
-  assert reader.browser.complaints() == []
+  assert reader.heard.complaints == []
   server.end()
 
   state = journal.read(
-    journal.folder_of(tmp_path, review_pages.RATER, 'sub-01')
+    folders.folder_of(tmp_path, review_pages.RATER, 'sub-01')
   )
   assert state.status == 'completed'
   assert len(state.voxels(added)) == painted
@@ -144,7 +137,7 @@ def markers(shape, rng, count):
   ],
 )
 def test_what_is_painted_is_that_voxel_of_the_file(
-  plain, tmp_path, codes, degrees, ratio
+  read, tmp_path, codes, degrees, ratio
 ):
   # One bright voxel per stroke, known by its place in the file alone.
   rng = np.random.default_rng([7, degrees, ratio])
@@ -170,8 +163,7 @@ def test_what_is_painted_is_that_voxel_of_the_file(
     nib.save(nib.Nifti1Image(data, image.affine), path)
   given = (paths[0], '--labels', paths[1], '--reviews', tmp_path / 'r')
   with review_server.running(*given, '--rater', review_pages.RATER) as server:
-    reader = Reader(plain)
-    reader.open(server.address, ratio=ratio)
+    reader = read(server.address, device_scale_factor=ratio)
     reader.run('cmbjax.viewer.setWindow(0, 255)')
     reader.key('a')
     reader.key('f')
@@ -186,14 +178,13 @@ def test_what_is_painted_is_that_voxel_of_the_file(
       step = [0, 0, 0]
       step[[0, 0, 1][pane]] = 1  # a neighbour in the plane is dark
       assert reader.grey(voxel + step, pane) < 200
-      reader.browser.drag([reader.at(voxel, pane)])
-      assert reader.run('cmbjax.brush.mm') == 1
+      reader.drag([reader.at(voxel, pane)])
+      assert reader.run('cmbjax.painting.brush.mm') == 1
     reader.key('Control+s')
     reader.wait('document.querySelector(".banner.good")')
     case = reader.run('cmbjax.review.meta.name')
     if degrees:
       assert 'Oblique by' in reader.run('document.body.innerText')
-    plain.go('about:blank')
   saved = review_pages.mask(tmp_path / 'r', case)
   np.testing.assert_allclose(saved.affine, image.affine, atol=1e-5)
   painted = {tuple(map(int, one)) for one in np.argwhere(saved.dataobj)}
@@ -203,7 +194,7 @@ def test_what_is_painted_is_that_voxel_of_the_file(
 def test_typing_is_no_verdict(room):
   reader, _ = room()
   reader.key('c')
-  reader.browser.press('a ruban, 0 +bg')
+  reader.page.keyboard.type('a ruban, 0 +bg')
   assert reader.run('document.activeElement.id') == 'comment'
   reader.key('Escape')
   reader.saved()
@@ -215,12 +206,9 @@ def test_typing_is_no_verdict(room):
   reader.key('a')
   assert set(reader.verdicts().values()) == {None}
   reader.run('document.activeElement.blur()')
-  reader.key('a', hold=True)
-  reader.browser.call(
-    'Input.dispatchKeyEvent', type='keyDown', key='a', code='KeyA',
-    text='a', autoRepeat=True,
-  )  # fmt: skip
-  reader.browser.lift('a')
+  reader.page.keyboard.down('a')
+  reader.page.keyboard.down('a')  # held: it repeats
+  reader.page.keyboard.up('a')
   assert list(reader.verdicts().values()).count('accept') == 1
 
 
@@ -242,18 +230,17 @@ def test_two_tabs_do_not_overwrite_each_other(room):
   reader.choose(7)
   reader.key('b')
   x, y = reader.at(reader.run('cmbjax.viewer.position'))
-  reader.browser.drag([(x, y), (x + 60, y + 30)])
+  code, _ = client.act('verdict', rev=2, item=6, value='accept')
+  assert code == 200
+  reader.drag([(x, y), (x + 60, y + 30)])
   painted = reader.item['voxels']
-  client.act('verdict', rev=2, item=6, value='accept')
   reader.key('Escape')
   reader.saved()
   assert reader.verdicts()[6] == 'accept'
-  assert reader.run('cmbjax.review.log.items.get(7).voxels') == painted
+  assert reader.run('cmbjax.review.items.get(7).voxels') == painted
   # The browser itself notices a second tab.
-  reader.run('globalThis.other = window.open(location.href), 0')
+  reader.page.context.new_page().goto(reader.page.url)
   reader.wait('document.querySelector("[data-key=tabs]")')
-  reader.run('other.close()')
-  reader.browser.call('Page.bringToFront')
 
 
 def test_nothing_is_lost_when_the_server_is_killed(room, source, tmp_path):
@@ -268,7 +255,7 @@ def test_nothing_is_lost_when_the_server_is_killed(room, source, tmp_path):
   reader.choose(4)
   reader.key('b')
   x, y = reader.at(reader.run('cmbjax.viewer.position'))
-  reader.browser.drag([(x, y), (x + 60, y + 30)])
+  reader.drag([(x, y), (x + 60, y + 30)])
   reader.key('Escape')
   painted = reader.item['voxels']
   reader.wait('cmbjax.review.state === "failed"')
@@ -278,19 +265,19 @@ def test_nothing_is_lost_when_the_server_is_killed(room, source, tmp_path):
   )
   given = (source, '--reviews', tmp_path, '--rater', review_pages.RATER)
   with review_server.running(*given, '--port', port) as fresh:
-    reader.browser.click('.banner.bad button')
+    reader.click('.banner.bad button')
     reader.wait('document.body.textContent.includes("has printed a new link")')
-    reader.browser.click('.banner.bad button:nth-of-type(2)')
-    reader.browser.call('Input.insertText', text=fresh.address)
+    reader.click('.banner.bad button:nth-of-type(2)')
+    reader.page.keyboard.insert_text(fresh.address)
     reader.key('Enter')
     reader.saved()
     assert reader.banner() == ''
     assert list(reader.verdicts().values())[:4] == [
       'accept', 'reject', 'unsure', None,
     ]  # fmt: skip
-    assert reader.run('cmbjax.review.log.items.get(4).voxels') == painted
+    assert reader.run('cmbjax.review.items.get(4).voxels') == painted
   state = journal.read(
-    journal.folder_of(tmp_path, review_pages.RATER, 'sub-01')
+    folders.folder_of(tmp_path, review_pages.RATER, 'sub-01')
   )
   assert len(state.voxels(4)) == painted
   assert [state.items[n].verdict for n in (1, 2, 3)] == [
@@ -303,7 +290,7 @@ def test_a_full_disk_is_said_and_edits_are_kept(room):
   reader.run(
     'globalThis.honest = fetch; globalThis.fetch = (a, o) => '
     "String(a).endsWith('/events') ? Promise.resolve(new Response("
-    '\'{"error": "the disk is full."}\', {status: 507})) : honest(a, o)'
+    '\'{"error": "the disk is full."}\', {status: 507})) : honest(a, o), 0'
   )
   reader.key('a')
   reader.key('r')
@@ -314,8 +301,8 @@ def test_a_full_disk_is_said_and_edits_are_kept(room):
     '(() => { const e = new Event("beforeunload", {cancelable: true});'
     ' dispatchEvent(e); return e.defaultPrevented; })()'
   )
-  reader.run('globalThis.fetch = honest')
-  reader.browser.click('.banner.bad button')
+  reader.run('globalThis.fetch = honest, 0')
+  reader.click('.banner.bad button')
   reader.saved()
   assert not reader.run(
     '(() => { const e = new Event("beforeunload", {cancelable: true});'
@@ -327,17 +314,19 @@ def test_a_full_disk_is_said_and_edits_are_kept(room):
 
 def test_changes_that_never_left_are_found_again(room):
   reader, _ = room()
-  reader.run('globalThis.fetch = () => Promise.reject(new TypeError("away"))')
+  reader.run(
+    'globalThis.fetch = () => Promise.reject(new TypeError("away")), 0'
+  )
   reader.key('r')
   reader.wait('cmbjax.review.state === "failed"')
-  address = reader.run('location.href')
+  address = reader.page.url
   reader.run('cmbjax.review.queue = []')  # a page that dies asks nothing
-  reader.browser.go('about:blank')
-  reader.browser.go(address)
+  reader.page.goto('about:blank')
+  reader.page.goto(address)
   reader.ready()
   assert 'never reached the server (reject, candidate 1)' in reader.banner()
   assert reader.verdicts()[1] is None
-  reader.browser.click('.banner.warn button')
+  reader.click('.banner.warn button')
   reader.saved()
   assert reader.verdicts()[1] == 'reject'
 
@@ -351,24 +340,24 @@ def test_the_unaided_reading_comes_first(room):
   )
   assert reader.run('document.getElementById("case").clientWidth') > 100
   reader.key('+')
-  reader.wait('cmbjax.item')
+  reader.wait('cmbjax.reading.item')
   assert reader.item['origin'] == 'reader'
   reader.key('l')
   reader.key('7')
   assert reader.item['rating'] == 7
   reader.key('Escape')
   reader.key('Delete')
-  reader.wait('cmbjax.review.log.items.size === 0')
+  reader.wait('cmbjax.review.items.size === 0')
   reader.key('Control+z')
-  reader.wait('cmbjax.review.log.items.size === 1')
+  reader.wait('cmbjax.review.items.size === 1')
   reader.key('s')
   reader.key('Enter')
   reader.wait('cmbjax.sweep.share() > 0.2')
   reader.key('s')
   reader.saved()
-  reader.browser.click('#done-open')
-  reader.browser.click('#done button[value=yes]')
-  reader.wait('cmbjax.review.log.items.size === 13')
+  reader.click('#done-open')
+  reader.click('#done button[value=yes]')
+  reader.wait('cmbjax.review.items.size === 13')
   assert {item['origin'] for item in reader.items()} == {'model', 'reader'}
   rows = reader.run('document.getElementById("rows").innerText')
   assert 'Addition 1' in rows
@@ -377,19 +366,19 @@ def test_the_unaided_reading_comes_first(room):
   assert all(item['score'] is None for item in reader.items())
 
 
-def test_mouse_wheel_and_fingers(room):
+def test_mouse_and_wheel(room):
   reader, _ = room(width=1000, height=700)
-  browser, where = reader.browser, 'cmbjax.viewer.position'
+  where = 'cmbjax.viewer.position'
   reader.run('cmbjax.viewer.jump([48, 45, 12])')
   x, y = reader.at([48, 45, 12])
-  browser.wheel(x, y, -1)
+  reader.wheel(x, y, -1)
   reader.wait(f'{where}[2] === 13')
-  browser.wheel(x, y, 2)
+  reader.wheel(x, y, 2)
   reader.wait(f'{where}[2] === 12')
   for key, to in (('ArrowUp', 13), ('ArrowLeft', 12)):
     reader.key(key)
     assert reader.run(where)[2] == to
-  browser.drag([reader.at([30, 40, 12])])
+  reader.drag([reader.at([30, 40, 12])])
   reader.wait(f'String({where}) === "30,40,12"')
   # About the pointer: what is under it stays there.
   near = tuple(round(one) for one in reader.at([30, 40, 12]))
@@ -399,88 +388,49 @@ def test_mouse_wheel_and_fingers(room):
     f' {near[1]} - {box}.y)'
   )
   before = reader.run(under)
-  browser.wheel(*near, -6, modifiers=2)
+  reader.page.keyboard.down('Control')
+  reader.wheel(*near, -6)
+  reader.page.keyboard.up('Control')
   reader.wait('cmbjax.viewer.field')
   np.testing.assert_allclose(reader.run(under), before, atol=1e-6)
   reader.key('f')
   reader.wait('!cmbjax.viewer.field')
   window = reader.run('cmbjax.viewer.window')
-  browser.drag([(x, y), (x + 80, y)], button='right')
+  reader.drag([(x, y), (x + 80, y)], button='right')
   low, high = reader.run('cmbjax.viewer.window')
   assert high - low > 1.2 * (window[1] - window[0])
   reader.key('w')
-  browser.drag([(x, y), (x - 80, y)])
+  reader.drag([(x, y), (x - 80, y)])
   reader.key('Escape')
   again = reader.run('cmbjax.viewer.window')
   np.testing.assert_allclose(again, window, rtol=0.02, atol=1)
 
-  browser.size(400, 800, ratio=2, touch=True)
-  reader.wait('cmbjax.viewer.panes[0].width < 401')
+
+def test_fingers(room):
+  reader, _ = room(
+    width=400, height=800, device_scale_factor=2, has_touch=True, is_mobile=True
+  )
+  where = 'cmbjax.viewer.position'
   assert reader.run('document.documentElement.scrollWidth <= innerWidth')
   reader.key('n')  # the images do not scroll away
   assert reader.run('scrollY') == 0
   reader.run('cmbjax.viewer.jump([30, 40, 12])')
   x, y = reader.at([48, 45, 12])
-  browser.touch([(x, y)])
+  reader.touch([(x, y)])
   reader.wait(f'{where}[0] === 48 && {where}[1] === 45')
   before = reader.run(where)[2]
-  browser.touch([(x, y)], [(x, y + 20)], [(x, y + 45)])
+  reader.touch([(x, y)], [(x, y + 20)], [(x, y + 45)])
   reader.wait(f'{where}[2] < {before}')
-  browser.touch(
+  reader.touch(
     [(x - 20, y), (x + 20, y)], [(x - 40, y), (x + 40, y)],
     [(x - 80, y), (x + 80, y)],
   )  # fmt: skip
   reader.wait('cmbjax.viewer.field && cmbjax.viewer.field < 20')
 
 
-@pytest.mark.parametrize('webgl', [False, True])
-def test_the_other_viewer_is_only_an_option(source, tmp_path, webgl):
-  flags = review_pages.WITH_WEBGL if webgl else review_pages.PLAIN
-  given = (source, '--reviews', tmp_path, '--rater', review_pages.RATER)
-  with (
-    review_server.running(*given) as server,
-    browser_lib.opened(*flags) as browser,
-  ):
-    reader = Reader(browser)
-    reader.open(server.address + '&viewer=niivue', width=900, height=600)
-    assert reader.spread() > 20
-    if not webgl:
-      assert 'needs WebGL2' in reader.banner()
-      assert reader.run('cmbjax.kind') == 'flat'
-      return
-    assert reader.run('cmbjax.kind') == 'niivue'
-    shown = (
-      '[...cmbjax.viewer.nv.frac2vox(cmbjax.viewer.nv.scene.crosshairPos)]'
-    )
-    for _ in range(12):
-      assert reader.run(shown) == reader.item['ijk']
-      reader.key('n')
-    reader.key('b')
-    before = reader.item['voxels']
-    x, y = reader.run(
-      '(b => [b.x + b.width * .31, b.y + b.height * .5])'
-      '(document.getElementById("stage").getBoundingClientRect())'
-    )
-    browser.drag([(x, y), (x + 30, y + 20)])
-    reader.wait(f'cmbjax.item.voxels > {before}')
-    reader.key('Escape')
-    reader.saved()
-    reader.key('a')
-    reader.saved()
-    painted = reader.item['voxels']
-    reader.run(
-      'cmbjax.viewer.nv.gl.getExtension("WEBGL_lose_context").loseContext()'
-    )
-    reader.wait('cmbjax.kind === "flat" && cmbjax.viewer.image')
-    assert 'The graphics context was lost' in reader.banner()
-    assert reader.item['voxels'] == painted
-    assert reader.spread() > 20
-    assert reader.strangers() == []
-
-
-def serious(browser) -> list[str]:
+def serious(reader) -> list[str]:
   """What axe finds wrong, serious or critical."""
-  found = browser.run(
+  found = reader.run(
     'axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations'
     '.filter(v => ["serious", "critical"].includes(v.impact))'
     '.map(v => v.id + ": " + v.nodes.map(n => n.target + " " + '
@@ -493,40 +443,39 @@ def test_everybody_can_use_it(room):
   axe = pytest.importorskip('axe_core_python')
   script = pathlib.Path(axe.__file__).with_name('axe.min.js').read_text('utf-8')
   reader, _ = room('--ratings', '--blind', 'none')
-  browser = reader.browser
-  browser.run(script + ';0')
+  reader.run(script + ';0')
   states = {
     'start': lambda: None,
     'rejected': lambda: [reader.key('r'), reader.choose(1)],
     'accepted': lambda: reader.key('a'),
     'brush': lambda: [reader.choose(2), reader.key('b')],
-    'dark': lambda: browser.click('#dark'),
+    'dark': lambda: reader.click('#dark'),
     'sweep': lambda: [reader.key('Escape'), reader.key('s')],
     'help': lambda: [reader.key('s'), reader.key('?')],
     'settings': lambda: [
       reader.key('Escape'),
-      browser.click('#settings-open'),
+      reader.click('#settings-open'),
     ],
-    'keys': lambda: browser.click('#settings-keys'),
-    'another key': lambda: [browser.click('#add-next'), reader.key('a')],
-    'finish': lambda: [reader.key('Escape'), browser.click('#finish-open')],
+    'keys': lambda: reader.click('#settings-keys'),
+    'another key': lambda: [reader.click('#add-next'), reader.key('a')],
+    'finish': lambda: [reader.key('Escape'), reader.click('#finish-open')],
     'failed': lambda: [
       reader.key('Escape'),
       reader.run('cmbjax.review.failure = {status: 0}, cmbjax.show()'),
     ],
-    'phone': lambda: browser.size(400, 800),
+    'phone': lambda: reader.size(400, 800),
   }
   wrong = {}
   for name, enter in states.items():
     enter()
-    wrong[name] = serious(browser)
+    wrong[name] = serious(reader)
   assert {name: found for name, found in wrong.items() if found} == {}
   # Verdicts by Tab and Space alone.
-  browser.size(1280, 800)
+  reader.size(1280, 800)
   reader.choose(3)
   reader.run('document.querySelector(".skip").focus()')
   for _ in range(60):
-    if reader.run('document.activeElement.dataset.value === "unsure"'):
+    if reader.run('document.activeElement.dataset.key === "unsure"'):
       break
     reader.key('Tab')
   reader.key('Space')

@@ -6,21 +6,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbjax.review.log import journal
-from tests import browser as browser_lib
-from tests import review_server
+from cmbjax.review.log import folders
+from tests import browser, review_server
 from tests.e2e import review_pages
-from tests.e2e.review_pages import Reader
 
-pytestmark = [
-  pytest.mark.e2e,
-  pytest.mark.skipif(
-    browser_lib.find() is None, reason='no Chromium on the PATH'
-  ),
-]
+pytestmark = [pytest.mark.e2e, browser.needed]
 
 
-def test_two_is_phase_and_a_slow_one_is_announced(plain, source, tmp_path):
+def test_two_is_phase_and_a_slow_one_is_announced(read, source, tmp_path):
   # Phase beside the magnitude, in a copy of the cohort.
   whole = tmp_path / 'phased'
   shutil.copytree(source, whole)
@@ -31,13 +24,12 @@ def test_two_is_phase_and_a_slow_one_is_announced(plain, source, tmp_path):
     nib.save(nib.Nifti1Image(turns.astype(np.float32), image.affine), phase)
   given = (whole, '--reviews', tmp_path / 'r', '--rater', review_pages.RATER)
   with review_server.running(*given) as server:
-    reader = Reader(plain)
-    reader.open(server.address)
+    reader = read(server.address)
     buttons = 'document.getElementById("sequences").innerText'
     reader.run(
       'globalThis.honest = fetch; globalThis.fetch = (a, o) => '
       "String(a).endsWith('/phase') ? new Promise(go => { "
-      'globalThis.letGo = () => go(honest(a, o)); }) : honest(a, o)'
+      'globalThis.letGo = () => go(honest(a, o)); }) : honest(a, o), 0'
     )
     reader.key('2')
     said = reader.run('document.getElementById("fetching").innerText')
@@ -55,8 +47,7 @@ def test_two_is_phase_and_a_slow_one_is_announced(plain, source, tmp_path):
     assert reader.run('document.getElementById("fetching").hidden')
     reader.key('3')
     assert reader.run('cmbjax.viewer.slab') > 0
-    assert reader.browser.complaints() == []
-    reader.browser.go('about:blank')
+    assert reader.heard.complaints == []
 
 
 def test_marks_do_not_cover_what_they_mark(room):
@@ -79,7 +70,7 @@ def test_marks_do_not_cover_what_they_mark(room):
   assert with_marks == without
   # So small that a line would be as wide as a voxel: corners only.
   reader.key('f')
-  reader.browser.size(300, 300)
+  reader.size(300, 300)
   reader.wait('cmbjax.viewer.map(cmbjax.viewer.panes[1]).scale < 2')
   calls = (
     '(() => { const v = cmbjax.viewer, p = v.panes[1]; let n = 0;'
@@ -119,7 +110,7 @@ def test_the_way_back_and_the_last_decision(room):
 
 
 def test_a_damaged_case_is_named_and_the_rest_can_be_read(room, tmp_path):
-  folder = journal.folder_of(tmp_path, review_pages.RATER, 'sub-02')
+  folder = folders.folder_of(tmp_path, review_pages.RATER, 'sub-02')
   folder.mkdir(parents=True)
   (folder / 'events.jsonl').write_text('not a journal\nat all\n')
   reader, _ = room()
@@ -137,9 +128,9 @@ def test_likeliest_first_and_definite_only_unless_blinded(room):
   # Labels without a table have no likelihood: neither is offered.
   assert {'score', 'definite'}.isdisjoint(reader.run(options))
   reader.run(
-    'cmbjax.review.log.items.forEach((i, n) => Object.assign(i,'
+    'cmbjax.review.items.forEach((i, n) => Object.assign(i,'
     ' {score: n / 20, status: n > 6 ? "definite" : "possible"})),'
-    'cmbjax.list.offer(cmbjax.review.log.items), cmbjax.show()'
+    'cmbjax.list.offer(cmbjax.review.items), cmbjax.show()'
   )
   assert {'score', 'definite'} <= set(reader.run(options))
   script = (
@@ -167,7 +158,7 @@ def test_a_phone_shows_whom_the_verdict_is_for(room):
   assert 'Ctrl' not in hint
   assert 'Esc' not in hint
   reader.key('Escape')
-  reader.browser.click('#list-fold')
+  reader.click('#list-fold')
   reader.choose(5)
   assert reader.run('scrollY') == 0
   assert not reader.run('document.getElementById("list").matches(".open")')
@@ -176,15 +167,15 @@ def test_a_phone_shows_whom_the_verdict_is_for(room):
 def test_unread_ones_come_before_the_end(room):
   reader, _ = room()
   reader.key('a')
-  reader.browser.click('#finish-open')
-  strong = 'document.querySelector("#finish-body .strong").innerText'
+  reader.click('#finish-open')
+  strong = 'document.querySelector("#finish .strong").innerText'
   assert reader.run(strong) == 'Go to next unread'
-  reader.browser.click('#finish-body .strong')
+  reader.click('#finish .strong')
   assert reader.item['verdict'] is None
   assert not reader.run('document.getElementById("finish").open')
 
 
-def test_a_sweep_goes_across_the_slices_as_measured(plain, tmp_path):
+def test_a_sweep_goes_across_the_slices_as_measured(read, tmp_path):
   array = np.full((60, 24, 56), 90, np.int16)
   image = tmp_path / 'scan.nii.gz'
   labels = tmp_path / 'labels.nii.gz'
@@ -193,8 +184,7 @@ def test_a_sweep_goes_across_the_slices_as_measured(plain, tmp_path):
   nib.save(nib.Nifti1Image((array * 0).astype(np.uint8), affine), labels)
   given = (image, '--labels', labels, '--reviews', tmp_path / 'r')
   with review_server.running(*given, '--rater', review_pages.RATER) as server:
-    reader = Reader(plain)
-    reader.open(server.address)
+    reader = read(server.address)
     assert reader.run('cmbjax.review.meta.slab_axis') == 1
     reader.run('cmbjax.viewer.jump([30, 3, 28])')
     reader.key('s')
@@ -208,10 +198,9 @@ def test_a_sweep_goes_across_the_slices_as_measured(plain, tmp_path):
     reader.wait('cmbjax.sweep.share() > 0.2')
     reader.key('s')
     reader.saved()
-    reader.browser.go('about:blank')
 
 
-def test_a_sweep_counts_the_brain_where_it_is_known(plain, tmp_path):
+def test_a_sweep_counts_the_brain_where_it_is_known(read, tmp_path):
   anat = tmp_path / 'scans/sub-01/anat'
   anat.mkdir(parents=True)
   array = np.full((60, 56, 24), 90, np.int16)
@@ -222,8 +211,7 @@ def test_a_sweep_counts_the_brain_where_it_is_known(plain, tmp_path):
     nib.save(nib.Nifti1Image(one, affine), anat / f'sub-01_{name}.nii.gz')
   given = (tmp_path / 'scans', '--reviews', tmp_path / 'r')
   with review_server.running(*given, '--rater', review_pages.RATER) as server:
-    reader = Reader(plain)
-    reader.open(server.address)
+    reader = read(server.address)
     reader.key('s')
     reader.wait('cmbjax.sweep.name === "brain"')
     assert reader.run('cmbjax.sweep.whole') == 3 * 3 * 12
@@ -236,4 +224,3 @@ def test_a_sweep_counts_the_brain_where_it_is_known(plain, tmp_path):
     )
     reader.key('s')
     reader.saved()
-    reader.browser.go('about:blank')

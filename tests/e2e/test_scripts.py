@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cmbjax.evaluation import predictions
+from cmbjax.evaluation import prediction_files
 from tests import small_cohorts
 from tests.slurm import ROOT, Slurm
 
@@ -54,7 +54,7 @@ def likelihoods(workdir):
   assert json.loads((workdir / 'record.json').read_text())['status'] == 'done'
   assert (workdir / 'report.html').is_file()
   return np.concatenate(
-    [one.predictions.probability for one in predictions.read(workdir)]
+    [one.predictions.probability for one in prediction_files.read(workdir)]
   )
 
 

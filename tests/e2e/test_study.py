@@ -15,7 +15,8 @@ import pytest
 
 from cmbjax.data import examples as examples_lib
 from cmbjax.detect import classifier
-from cmbjax.evaluation import predictions
+from cmbjax.evaluation import prediction_files
+from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD
 from tests import offline
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -94,17 +95,17 @@ def test_nothing_is_looked_up_anywhere(smoke):
 def test_predictions_hold_every_network_and_the_training_subjects(smoke):
   """Ensemble and out of fold; size and region of every true lesion."""
   workdir, _ = smoke
-  run = predictions.read(workdir)
+  run = prediction_files.read(workdir)
   kinds = {(one.strategy, one.test): one.kind for one in run}
-  assert kinds['finetuned', 'ccm_3t'] == predictions.ENSEMBLE
-  held = [one for one in run if one.kind == predictions.OUT_OF_FOLD]
+  assert kinds['finetuned', 'ccm_3t'] == ENSEMBLE
+  held = [one for one in run if one.kind == OUT_OF_FOLD]
   assert [(one.strategy, one.test) for one in held] == [
     ('7t', 'btumor_7t'),
     ('finetuned', 'btumor_3t'),
   ]
   tested = set()
   for one in run:
-    if one.kind == predictions.ENSEMBLE:
+    if one.kind == ENSEMBLE:
       tested |= set(one.scans.subject)
   for one in held:
     assert not tested & set(one.scans.subject)
@@ -195,8 +196,8 @@ def _judged(run, weights):
   """Likelihoods of the test set, which are those that detect would give."""
   (test,) = (
     table
-    for table in predictions.read(run / 'predictions.npz')
-    if table.kind == predictions.ENSEMBLE
+    for table in prediction_files.read(run / 'predictions.npz')
+    if table.kind == ENSEMBLE
   )
   (built,) = run.glob('examples/*/btumor_7t/resampled_phase/*')
   examples = examples_lib.load(built)
@@ -308,14 +309,14 @@ def test_killed_and_run_again_gives_the_same_numbers(cohorts, tmp_path):
   assert errors.splitlines()[-1] == (
     'cmbjax: stopped and saved; run it again to go on.'
   )
-  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
+  assert list(killed.glob('models/7t/checkpoints/epoch-*.json'))
   record = json.loads((killed / 'record.json').read_text())
   assert record['status'] == 'incomplete'
   # Another setting deletes nothing of it.
   rate = '--config.train.learning_rate=3e-4'
   refused = call(killed, *given(cohorts), *SMALL, rate)
   assert_one_line(refused, 2, 'train.learning_rate was 0.0001, is 0.0003')
-  assert list(killed.glob('models/7t/checkpoints/*/manifest.json'))
+  assert list(killed.glob('models/7t/checkpoints/epoch-*.json'))
   code, _ = interrupt(killed, signal.SIGKILL, *given(cohorts), *SMALL)
   assert code == -signal.SIGKILL
   again = call(killed, *given(cohorts), *SMALL)
@@ -361,7 +362,6 @@ def test_pretrained_weights_of_another_run(smoke, cohorts, tmp_path):
     (['--config.train.folds=50'], 2, 'config.train.folds'),
     (['--config.test_subjects.btumor_3t=0'], 2, '1 or more'),
     (['--config.simulate.slab_mm=3'], 2, '8 to 200'),
-    (['--config.train.combined_start=7t'], 2, 'strategies.combined.starts now'),
     (['--config.evaluation.draws=1000000000000'], 2, '1 to 1,000,000'),
     (['--workdir=gs://bucket/run'], 2, 'is a remote address'),
     ([f'--config={ROOT}/configs/study.py'], 2, 'given twice'),

@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import cohort, truth
+from cmbjax.data import cohort, truth, truth_files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, phase, regions, signal, volume
-from cmbjax.review.cases import grow, pieces
-from cmbjax.review.log import record
-from cmbjax.review.log.record import Candidate
+from cmbjax.imaging import bids, brain, phase, regions, signal, volume
+from cmbjax.review.cases import grow
+from cmbjax.review.log.items import REGIONS, Candidate
 
 _SCORES = ('likelihood', 'score', 'probability')  # columns, the first there is
 _NONE = np.zeros(0, np.int64)
@@ -88,7 +87,7 @@ class Case:
 
   @functools.cached_property
   def rows(self) -> tuple[Mapping[str, str], ...]:
-    """The tables beside the labels or of points, texts as they stand there."""
+    """The tables beside the labels or of points, texts as they are there."""
     images = [p for p in (self.labels, *self.others) if p is not None]
     tables = [*(_beside(path, '.tsv') for path in images), self.points]
     return tuple(row for path in tables if path for row in _rows(path))
@@ -108,7 +107,7 @@ def load(case: Case) -> Loaded:
   """Reads the image that is judged, and the candidates.
 
   Raises:
-    InputError: a file is damaged, or labels lie on another grid.
+    InputError: a file is damaged, or labels are on another grid.
   """
   with futures.ThreadPoolExecutor(1) as pool:  # beside the image
     reading = pool.submit(_read_labels, case)
@@ -218,9 +217,15 @@ def _of_labels(path, image, *, last) -> list[Candidate]:
   table = _beside(path, '.tsv')
   rows = _rows(table) if table else []
   rows = {int(r['index']): r for r in rows if r.get('index', '').isdecimal()}
-  number, where = pieces.inside(labels)
+  flat = labels.ravel(order='F')  # x runs fastest, as in a journal
+  where = np.flatnonzero(flat)
+  number = flat[where]
   if _is_mask(path, number, rows):
-    number, rows = pieces.apart(number, where, labels.shape), {}
+    # What touches is one lesion, but values that touch stay apart.
+    part = truth.components(labels > 0).ravel(order='F')[where]
+    both = np.stack([part, number], 1)
+    number = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1) + 1
+    rows = {}
   order = np.argsort(number, kind='stable')
   value, first = np.unique(number[order], return_index=True)
   places = np.split(where[order], first[1:]) if len(value) else []
@@ -250,7 +255,7 @@ def _outside(rows, image):
 
 def _of_points(path, image) -> list[Candidate]:
   """A point each, with the outline that grows from there."""
-  found = truth.load_truth(truth.TruthFiles('points', path), image)
+  found = truth.load_truth(truth_files.TruthFiles('points', path), image)
   result, spacing_mm = [], image.spacing_mm
   for number, (mm, row) in enumerate(zip(found.points_mm, _rows(path)), 1):
     place = _voxel(mm, image)
@@ -283,9 +288,9 @@ def _candidate(row, name, index, ijk, voxels) -> Candidate:
 
 def _location(row) -> str:
   given = row.get('location', '').lower()
-  if given not in record.REGIONS:
+  if given not in REGIONS:
     given = row.get('region', '').lower()
-  return given if given in record.REGIONS else regions.location_of(given)
+  return given if given in REGIONS else regions.location_of(given)
 
 
 def _unique(candidates):
@@ -355,7 +360,7 @@ def last(some) -> pathlib.Path | None:
 
 
 def mask_of(case: Case) -> pathlib.Path | None:
-  """The brain mask that came with the scan; None where there is none."""
+  """The brain mask of the scan; None where there is none."""
   if case.signal is not None and case.signal.mask is not None:
     return case.signal.mask
   image = case.image or last(case.signal.magnitude)
@@ -367,3 +372,20 @@ def mask_of(case: Case) -> pathlib.Path | None:
   except InputError:
     return None  # the image was found another way
   return next((scan.mask for scan in found if scan.name == case.name), None)
+
+
+def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:
+  """The brain on the grid of an image: bool [X, Y, Z].
+
+  Args:
+    image: what was judged.
+    path: mask beside it; None: it is found.
+
+  Raises:
+    InputError: a mask that is damaged or on another grid, or no brain found.
+  """
+  if path is None:
+    return brain.brain_mask(image.array, image.spacing_mm)
+  given = volume.load(path)
+  truth.check_grid(given, image)
+  return given.array > 0

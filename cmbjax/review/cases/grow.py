@@ -15,8 +15,8 @@ from cmbjax.candidates import segmentation
 from cmbjax.candidates.gates import Gates
 from cmbjax.errors import InputError
 
-RADIUS_MM = 6.0  # default
-RADII_MM = (1.0, 15.0)
+RADIUS_MM = 6.0  # default; microbleeds are up to 10 mm wide (Greenberg 2009)
+RADII_MM = (1.0, 15.0)  # below it is one voxel, above it is no microbleed
 LEAST_CONTRAST = Gates().min_contrast  # of a candidate, too
 _AROUND_MM = 14.0  # of tissue, for its usual brightness
 _DARK = 0.3  # of that: not tissue, when there is much of it
@@ -53,7 +53,7 @@ def grow(
       has no outline that means anything; 0: always one, of a voxel or more.
 
   Raises:
-    InputError: the voxel lies outside, is not free, or the radius is not
+    InputError: the voxel is outside, is not free, or the radius is not
       allowed.
   """
   low, high = RADII_MM
@@ -85,7 +85,13 @@ def grow(
     own = np.zeros_like(own)
   index = np.argwhere(own).reshape(-1, 3) + [b.start for b in box]
   voxels = np.ravel_multi_index(tuple(index.T), shape, order='F')
-  tool = {
+  tool = _tool(gates, radius_mm, least_contrast)
+  tool |= {'contrast': round(contrast, 4), 'ijk': [int(v) for v in ijk]}
+  return Grown(np.sort(voxels), tool)
+
+
+def _tool(gates, radius_mm, least_contrast) -> dict[str, Any]:
+  return {
     'name': 'grow',
     'radius_mm': float(radius_mm),
     'level': gates.level,
@@ -93,10 +99,7 @@ def grow(
     'seed_mm': gates.seed_mm,
     'shell_mm': list(gates.shell_mm),
     'least_contrast': float(least_contrast),
-    'contrast': round(contrast, 4),
-    'ijk': [int(v) for v in ijk],
   }
-  return Grown(np.sort(voxels), tool)
 
 
 def _box(ijk, shape, spacing_mm, reach_mm):
@@ -124,6 +127,7 @@ def _within(own, seed, spacing_mm, radius_mm):
   """What of the outline is in the sphere and hangs together there."""
   axes = np.ogrid[tuple(slice(n) for n in own.shape)]
   squares = [((a - s) * d) ** 2 for a, s, d in zip(axes, seed, spacing_mm)]
+  # A little more, or a voxel on the sphere is in on one computer only.
   own = own & (sum(squares) <= (radius_mm + 1e-6) ** 2)
   pieces, count = ndimage.label(own)
   if count == 0:

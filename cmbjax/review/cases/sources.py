@@ -14,24 +14,24 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
-from cmbjax.data import lupolab, truth
+from cmbjax.data import lupolab, truth, truth_files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, volume
-from cmbjax.review.cases import case as cases_lib
+from cmbjax.review.cases import results, scans
 from cmbjax.review.cases.case import Case
 
 REVIEWS = 'sourcedata/review'
 _OWN = 'derivatives/cmbjax'
 _IMAGE = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
+# Masks of a data set that are not of lesions.
 _BRAIN = re.compile(r'brain|detect|bet|tissue', re.IGNORECASE)
-_LABELS = {'swi': 'SWI', 'magnitude': cases_lib.MAGNITUDE, 'phase': 'Phase'}
 
 
-class Found(NamedTuple):
+class Source(NamedTuple):
   """The cases of a source."""
 
   cases: tuple[Case, ...]
-  reviews: pathlib.Path  # where readers' files go, unless told otherwise
+  reviews: pathlib.Path  # where readers' files go by default
   left_out: tuple[str, ...]  # sentences: who is not there, and why
 
 
@@ -42,14 +42,14 @@ def find(
   labels: pathlib.Path | None = None,
   participants: Sequence[str] = (),
   swi_pattern: str | None = None,
-) -> Found:
+) -> Source:
   """Finds the cases of `source`.
 
   Args:
     source: results of `cmbjax detect`, a BIDS or CMB labeler folder, a NIfTI.
     images: where the images of results are now, when they were moved.
     labels: label image, mask or table of points of one case, or a folder of
-      them, instead of what lies with the source.
+      them, instead of those of the source.
     participants: subject labels to keep, with or without 'sub-'.
     swi_pattern: shell pattern of the SWI's name, where a BIDS data set has
       several, such as two runs.
@@ -58,27 +58,12 @@ def find(
     NoInputError: nothing to review.
     InputError: options that do not fit, or no case can be used.
   """
-  for path, option in ((labels, '--labels'), (images, '--images')):
-    if path is not None and not path.exists():
-      raise NoInputError(f'{option}: {path} does not exist; check the name.')
-  if not source.exists():
-    raise NoInputError(f'{source}: no such file or folder; check the name.')
-  if images is not None and not _is_out(source):
-    raise InputError(
-      f'--images: is for results of cmbjax detect, and {source} is none; '
-      'give the data set itself.'
-    )
-  bids_like = _is_data_set(source) and not _is_out(source)
-  if swi_pattern is not None and not bids_like:
-    raise InputError(
-      f'--swi-pattern: is for a BIDS data set, and {source} is none; leave it '
-      'out.'
-    )
+  _check_options(source, images, labels, swi_pattern)
   if _is_out(source):
-    made, bad = _results(source, images)
+    made, bad = results.cases(source, images)
   elif source.is_file():
     made, bad = [_one_file(source)], []
-  elif bids_like:
+  elif _is_data_set(source):
     made, bad = _data_set(source, participants, swi_pattern, own=labels is None)
   elif lupolab.is_lupolab(source):
     made, bad = _lupolab(source)
@@ -96,11 +81,30 @@ def find(
   if not good:
     why = bad[0] if bad else f'{source}: holds no scan to review.'
     raise (InputError if bad else NoInputError)(why)
-  return Found(tuple(good), reviews_of(source), tuple(bad))
+  return Source(tuple(good), reviews_of(source), tuple(bad))
+
+
+def _check_options(source, images, labels, swi_pattern) -> None:
+  for path, option in ((labels, '--labels'), (images, '--images')):
+    if path is not None and not path.exists():
+      raise NoInputError(f'{option}: {path} does not exist; check the name.')
+  if not source.exists():
+    raise NoInputError(f'{source}: no such file or folder; check the name.')
+  if images is not None and not _is_out(source):
+    raise InputError(
+      f'--images: is for results of cmbjax detect, and {source} is none; '
+      'give the data set itself.'
+    )
+  bids_like = _is_data_set(source) and not _is_out(source)
+  if swi_pattern is not None and not bids_like:
+    raise InputError(
+      f'--swi-pattern: is for a BIDS data set, and {source} is none; leave it '
+      'out.'
+    )
 
 
 def reviews_of(source: pathlib.Path) -> pathlib.Path:
-  """Where the readers' folders of a source are, unless told otherwise.
+  """Where the readers' folders of a source are by default.
 
   Raises:
     NoInputError: there is no such source.
@@ -115,7 +119,7 @@ def reviews_of(source: pathlib.Path) -> pathlib.Path:
 
 
 def _is_out(source):
-  return source.is_dir() and any(_records(source))
+  return source.is_dir() and any(results.records(source))
 
 
 def _is_data_set(source):
@@ -155,7 +159,7 @@ def _one_file(path) -> Case:
     mask=None,
     sidecar=bids.sidecar(path),
   )
-  return _case(scan)
+  return scans.case_of(scan)
 
 
 def _beside(path) -> pathlib.Path:
@@ -164,49 +168,6 @@ def _beside(path) -> pathlib.Path:
     if (folder / 'dataset_description.json').is_file():
       return folder / _OWN / REVIEWS
   return path.resolve().parent / 'review'
-
-
-def _case(scan: bids.ScanFiles, **more: Any) -> Case:
-  """A scan of a data set as a case without candidates."""
-  magnitude = cases_lib.last(scan.magnitude)
-  phase = cases_lib.last(scan.phase)
-  made = scan.swi is None and phase is not None
-  judged = scan.swi or (None if made else magnitude)
-  shown = {'swi': judged, 'magnitude': magnitude, 'phase': phase}
-  names = [p.name for p in (scan.swi, magnitude, phase) if p]
-  return Case(
-    name=scan.name,
-    subject=scan.subject,
-    session=scan.session,
-    sequences=_sequences(shown, is_swi=scan.swi is not None or made),
-    simulated=more.pop('simulated', scan.sidecar.get('Simulated') is True),
-    protocol=_protocol(scan.sidecar),
-    source=', '.join(names[:1] if scan.swi else names),
-    signal=scan if phase and magnitude else None,
-    **more,
-  )
-
-
-def _sequences(shown, *, is_swi=True):
-  """The judged image first, and what is another image than it."""
-  first, *rest = shown.items()
-  label = _LABELS['swi' if is_swi else 'magnitude']
-  return (
-    cases_lib.Sequence('swi', label, first[1]),
-    *(
-      cases_lib.Sequence(name, _LABELS[name], path)
-      for name, path in rest
-      if path is not None and path != first[1]
-    ),
-  )
-
-
-def _protocol(fields) -> dict[str, float | None]:
-  names = {'field_t': 'MagneticFieldStrength', 'echo_time_s': 'EchoTime'}
-  found = {own: fields.get(name) for own, name in names.items()}
-  return {
-    own: float(v) if files.is_number(v) else None for own, v in found.items()
-  }
 
 
 # BIDS data sets.
@@ -223,7 +184,7 @@ def _data_set(root, participants, swi_pattern, *, own):
       bad.append(f'{str(error).removesuffix(".")}; or name one by --labels.')
       continue
     facts = {'simulated': True} if simulated else {}
-    made.append(_case(scan, **held, **facts))
+    made.append(scans.case_of(scan, **held, **facts))
   return made, bad
 
 
@@ -247,7 +208,7 @@ def _is_simulated(root):
 
 def _held(root, scan) -> dict[str, Any]:
   """The candidates of a scan: a truth, else our detection, else any labels."""
-  found = truth.find_truth(root, scan)
+  found = truth_files.find_truth(root, scan)
   if found is not None and found.kind == 'points':
     return {'points': found.path}
   if found is not None:
@@ -256,7 +217,7 @@ def _held(root, scan) -> dict[str, Any]:
   below = pathlib.Path(scan.subject, scan.session or '', 'anat')
   detected = sorted((root / _OWN / below).glob(f'{scan.name}_*cmb*_dseg.nii*'))
   if len(detected) == 1:
-    return _detected(detected[0])
+    return scans.detected(detected[0])
   folders = [*sorted((root / 'derivatives').glob('*/')), root]
   some = [p for folder in folders for p in sorted((folder / below).glob('*'))]
   fits = [p for p in some if _is_lesions(p, scan.name)]
@@ -280,129 +241,13 @@ def _is_lesions(path, name):
   )
 
 
-def _detected(path) -> dict[str, Any]:
-  """What `cmbjax detect` wrote, and whose networks it was."""
-  point = _json_beside(path).get('OperatingPoint')
-  mark = point.get('fingerprint') if isinstance(point, dict) else None
-  return {'labels': path, 'fingerprint': mark if isinstance(mark, str) else ''}
-
-
-def _json_beside(path) -> dict[str, Any]:
-  beside = path.with_name(path.name.split('.')[0] + '.json')
-  return files.read_object(beside) if beside.is_file() else {}
-
-
 def _lupolab(folder):
   failures: dict[str, str] = {}
   made = [
-    _case(scan, labels=held.path, others=(held.rejected,))
+    scans.case_of(scan, labels=held.path, others=(held.rejected,))
     for scan, held in lupolab.find_scans(folder, failures=failures)
   ]
   return made, list(failures.values())
-
-
-# Results of `cmbjax detect`.
-
-
-def _records(out):
-  return sorted((out / 'logs').glob('sub-*.json'))
-
-
-def _results(out, images):
-  """(cases, sentences on those that cannot be used)."""
-  made, bad = [], []
-  names = _by_name(images) if images is not None else None
-  for path in _records(out):
-    record = files.read_json(path)
-    if not isinstance(record, dict) or 'mark' not in record:
-      bad.append(f'{path.stem}: cmbjax detect did not finish it; run it again.')
-      continue
-    try:
-      made.append(_result(out, path.stem, record, names))
-    except InputError as error:
-      bad.append(str(error))
-  return made, bad
-
-
-def _by_name(folder):
-  found: dict[str, list[pathlib.Path]] = {}
-  some = folder.rglob('*.nii*') if folder.is_dir() else [folder]
-  for path in sorted(some):
-    found.setdefault(path.name, []).append(path)
-  return found
-
-
-def _result(out, name, record, names) -> Case:
-  written = record.get('files')
-  written = [out / str(p) for p in written] if isinstance(written, list) else []
-  labels = [p for p in written if p.name.endswith('_seg-cmb_dseg.nii.gz')]
-  if not labels or not labels[0].is_file():
-    raise InputError(
-      f'{name}: its label image is not below {out}; run cmbjax detect again.'
-    )
-  fields = _json_beside(labels[0])
-  row = record.get('row') if isinstance(record.get('row'), dict) else {}
-  shown = _images(out, name, record, fields, names, labels[0])
-  magnitude, phase = shown['magnitude'], shown['phase']
-  session = row.get('session')
-  subject = name.split('_')[0]
-  scan = bids.ScanFiles(
-    subject, session, name, shown['swi'], magnitude, phase, None, fields
-  )
-  protocol = fields.get('Protocol')
-  made = protocol.get('made') if isinstance(protocol, dict) else None
-  sources = fields.get('Sources')
-  return Case(
-    name=name,
-    subject=subject,
-    session=session if isinstance(session, str) else None,
-    sequences=_sequences(shown, is_swi=made != 'magnitude'),
-    simulated=fields.get('Simulated') is True,
-    protocol=_protocol(fields),
-    source=', '.join(map(str, sources)) if isinstance(sources, list) else '',
-    signal=scan if magnitude and phase else None,
-    **_detected(labels[0]),
-  )
-
-
-def _images(out, name, record, fields, names, labels):
-  """Sequence to its file; where names are given, found by them."""
-  noted = record.get('images') if isinstance(record.get('images'), dict) else {}
-  if not noted.get('swi') and isinstance(fields.get('Sources'), list):
-    noted = noted | {'swi': fields['Sources'][:1]}  # of an older version
-  shown: dict[str, pathlib.Path | None] = {}
-  for kind in ('swi', 'magnitude', 'phase'):
-    some = noted.get(kind)
-    paths = [str(p) for p in (some if isinstance(some, list) else [])][-1:]
-    there = [p for p in (out / path for path in paths) if p.is_file()]
-    if not there and names is not None:
-      moved = [
-        p for path in paths for p in names.get(pathlib.Path(path).name, [])
-      ]
-      there = _on_grid(moved, labels)
-    shown[kind] = there[0] if there else None
-    if kind == 'swi' and not there:
-      wanted = pathlib.Path(paths[0]).name if paths else 'its image'
-      where = 'is not below --images' if names is not None else 'was moved'
-      raise InputError(
-        f'{name}: {wanted} {where}; give --images FOLDER, where it is now.'
-      )
-  return shown
-
-
-def _on_grid(paths, labels):
-  """Of several files of one name, the one that the labels lie on."""
-  if len(paths) < 2:
-    return paths
-  like = volume.grid_of(labels)
-  fits = [p for p in paths if volume.same_grid(volume.grid_of(p), like)]
-  if len(fits) > 1 and len({files.digest(p) for p in fits}) > 1:
-    raise InputError(
-      f'{len(fits)} different files could be the image ('
-      + ', '.join(map(str, fits))
-      + '); give a narrower --images.'
-    )
-  return fits[:1] or paths[:1]
 
 
 # Labels that were named.
@@ -446,7 +291,7 @@ def _given(case, path):
     raise InputError(
       f'--labels: {path} is no label image (.nii, .nii.gz) or table (.tsv).'
     )
-  return dataclasses.replace(bare, **_detected(path))
+  return dataclasses.replace(bare, **scans.detected(path))
 
 
 def _checked(made):

@@ -3,8 +3,8 @@
 Accepted items and additions are microbleeds, rejected ones false positives,
 and what the reader left unsure is in neither. Of a scan without candidates (or
 whose reader never saw them) only lesions are known; then training proposes
-the others itself. Rule: every file is checked as
-it was written before the folder gets its name; it is whole or not there.
+the others itself. Rule: the folder is whole or not there, and was read as
+training reads it before it gets its name.
 """
 
 import collections
@@ -12,30 +12,29 @@ import contextlib
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import cmbjax
 from cmbjax import files
-from cmbjax.data import cohort, truth
+from cmbjax.data import cohort, truth_files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, volume
 from cmbjax.progress import Progress
 from cmbjax.review.cases import case as cases_lib
-from cmbjax.review.cases import grow
 from cmbjax.review.cases.case import Case
-from cmbjax.review.export import cohort_checks as export_checks
-from cmbjax.review.log import journal
-from cmbjax.review.log.geometry import decode_runs
-from cmbjax.review.log.items import MODEL, READER, Item, measure
+from cmbjax.review.export import images
+from cmbjax.review.export import labels as labels_lib
+from cmbjax.review.export.labels import Labels, Part
+from cmbjax.review.log import folders, journal
+from cmbjax.review.log.items import MODEL, READER, measure
+from cmbjax.review.log.reader_mask import tsv
 from cmbjax.review.log.record import ReviewRecord
-from cmbjax.review.readers import merge, places
-from cmbjax.review.server import located
+from cmbjax.review.readers import places
 
-TRUTH, MASKS = 'derivatives/truth', 'derivatives/masks'
-LINKS = ('hard', 'copy', 'symbolic')
+TRUTH = 'derivatives/truth'
 COLUMNS = {
   'x': 'Centre of the outline, mm, RAS world',
   'y': 'Centre of the outline, mm, RAS world',
@@ -71,22 +70,6 @@ _PARTICIPANTS = {
 }
 
 
-class Part(NamedTuple):
-  """One item as it is written."""
-
-  item: Item
-  voxels: np.ndarray  # sorted linear indices, never empty
-  outlined: bool  # False: only its point is known
-
-
-class Labels(NamedTuple):
-  """The labels of one scan."""
-
-  accepted: tuple[Part, ...]  # label n is part n - 1
-  rejected: tuple[Part, ...]
-  left_out: dict[str, int]  # 'unsure' and 'unread' to how many
-
-
 def write_cohort(
   cases: Sequence[Case],
   root: pathlib.Path,
@@ -116,21 +99,27 @@ def write_cohort(
     InputError: a check failed, or `out` is not free.
   """
   root, out = pathlib.Path(root), pathlib.Path(out)
-  if link not in LINKS:
-    raise InputError(f'link: found {link!r}, allowed are {", ".join(LINKS)}.')
+  if link not in images.LINKS:
+    raise InputError(
+      f'link: found {link!r}, allowed are {", ".join(images.LINKS)}.'
+    )
   rater = _known(root, rater)
   finished, left_out = _finished(cases, root, rater)
   with _fresh(out) as folder, Progress('export', len(finished)) as progress:
     for case, record in finished:
       loaded = cases_lib.load(case)
       _check_image(case, record, loaded)
-      labels = collect(record, loaded.image, grow_missing=grow_missing)
-      labels = _located(labels, case, loaded.image)
-      _write_images(folder, case, link)
-      _write_mask(folder, case, loaded.image)
+      labels = labels_lib.collect(
+        record, loaded.image, grow_missing=grow_missing
+      )
+      labels = labels_lib.with_regions(labels, case, loaded.image)
+      images.write(folder, case, link)
+      images.write_mask(folder, case, loaded.image)
       about = _about(record, case, rater, root / rater / case.name)
-      stems = _write_truth(folder, case, loaded.image, labels, about, record)
-      export_checks.check(case.name, stems, loaded.image, labels, record.view)
+      for one in _label_files(labels):
+        _write_labels(
+          folder, case, one, like=loaded.image, record=record, about=about
+        )
       progress.advance(note=case.name)
     _write_top(folder, finished, rater, left_out)
     _check_cohort(folder, finished)
@@ -164,120 +153,11 @@ def describe(out: pathlib.Path) -> list[str]:
   return said
 
 
-def collect(
-  record: ReviewRecord, image: volume.Volume, *, grow_missing: bool = False
-) -> Labels:
-  """What the reader decided, as parts with voxels of their own.
-
-  Outlines that were hidden from the reader are those of the source. A
-  rejected item without outline is its point.
-
-  Raises:
-    InputError: an accepted item has no outline.
-  """
-  every = _seen(record)
-  own = {mark.item.number: mark.voxels for mark in every}
-  if 'mask' in record.header['blind']:
-    _unhide(record, own)
-  taken = np.concatenate([np.zeros(0, np.int64), *own.values()])
-  accepted, rejected = [], []
-  for mark in every:
-    item, voxels = mark.item, own[mark.item.number]
-    if mark.verdict == 'accept':
-      outlined = voxels
-      if not len(voxels):
-        outlined = _grown(record, item, image, taken, grow_missing)
-        taken = np.union1d(taken, outlined)
-      accepted.append(Part(item, outlined, True))
-    elif mark.verdict == 'reject':
-      rejected.append((item, voxels))
-  bled = np.concatenate([np.zeros(0, np.int64), *(p.voxels for p in accepted)])
-  mimics = []
-  for item, voxels in rejected:
-    voxels = np.setdiff1d(voxels, bled)  # it may be painted over
-    point = np.array([record.view.index_of(item.ijk)], np.int64)
-    if len(voxels):
-      mimics.append(Part(item, voxels, True))
-    elif not np.isin(point, taken).any():
-      taken = np.union1d(taken, point)
-      mimics.append(Part(item, point, False))
-  said = [mark.verdict for mark in every]
-  lost = len(rejected) - len(mimics)
-  counts = {'unsure': said.count('unsure'), 'unread': said.count(None)}
-  below = len(record.header.get('below', ()))
-  counts |= {'not_shown': below} if below else {}
-  counts |= {'rejected_under_a_lesion': lost} if lost else {}
-  return Labels(tuple(accepted), tuple(mimics), counts)
-
-
-def _seen(record) -> list[places.Mark]:
-  """What the reader added, and the candidates that he was shown."""
-  return [
-    mark
-    for mark in places.marks(record, '')
-    if not (record.hidden and mark.item.origin == MODEL)
-  ]
-
-
-def _located(labels: Labels, case, image) -> Labels:
-  """The labels with the regions of what the reader added."""
-  pairs = [(part.item, part.voxels) for part in labels.accepted]
-  found = located.locate(pairs, image, cases_lib.mask_of(case))
-  return labels._replace(
-    accepted=tuple(
-      part._replace(item=located.named(part.item, found))
-      for part in labels.accepted
-    )
-  )
-
-
-def _unhide(record, own) -> None:
-  """Outlines of the source, for items that the reader drew nothing on."""
-  numbers = {
-    record.items[n].id: n for n in own if record.items[n].origin == MODEL
-  }
-  taken = np.concatenate([np.zeros(0, np.int64), *own.values()])
-  for item in record.header['items']:
-    number = numbers.get(item['id'])
-    if number is not None and not len(own[number]):
-      source = decode_runs(item['voxels'], record.view.size)
-      own[number] = np.setdiff1d(source, taken)
-
-
-def _grown(record, item, image, taken, grow_missing) -> np.ndarray:
-  case = record.header['case']
-  if not grow_missing:
-    raise InputError(
-      f'{case}: item {item.number} is accepted, but has no outline; grow or '
-      'paint one, or let the export grow what is missing.'
-    )
-  free = np.ones(image.array.shape, bool)
-
-  place = record.view.ijk_of(taken)
-  free[tuple(place.T)] = False
-  try:
-    grown = grow.grow(
-      image.array,
-      image.spacing_mm,
-      item.ijk,
-      free=free.__getitem__,
-      least_contrast=0.0,  # a reader has said that it is one
-    )
-  except InputError as error:
-    raise InputError(f'{case}: item {item.number}: {error}') from error
-  if not len(grown.voxels):
-    raise InputError(
-      f'{case}: item {item.number} is accepted, but has no outline, and '
-      'nothing dark is there to grow; paint one, or take the verdict back.'
-    )
-  return grown.voxels
-
-
 def _known(root, rater) -> str:
   merged = rater.startswith('merge_') and pathlib.Path(rater).name == rater
   if merged and (root / rater / 'merge.json').is_file():
     return rater
-  (name,) = merge.check_raters(root, [rater], least=1)
+  (name,) = folders.check_raters(root, [rater], least=1)
   return name
 
 
@@ -340,77 +220,6 @@ def _fresh(out) -> Iterator[pathlib.Path]:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _anat(folder, below, case) -> pathlib.Path:
-  return folder.joinpath(below, case.subject, case.session or '', 'anat')
-
-
-def _write_images(folder, case: Case, link) -> None:
-  """What was judged as it is, or the signal that it was made from."""
-  anat = _anat(folder, '', case)
-  for path, rest in _images(case):
-    ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
-    _bring(path, anat / f'{case.name}_{rest}{ending}', link)
-    facts = bids.sidecar(path)
-    for name, own in (
-      ('MagneticFieldStrength', 'field_t'),
-      ('EchoTime', 'echo_time_s'),
-    ):
-      if case.protocol.get(own) is not None:
-        facts.setdefault(name, case.protocol[own])
-    if case.simulated:
-      facts['Simulated'] = True
-    files.write_json(anat / f'{case.name}_{rest}.json', facts)
-
-
-def _images(case: Case) -> list[tuple[pathlib.Path, str]]:
-  if case.image is not None:
-    return [(case.image, 'part-mag_T2starw' if case.is_magnitude else 'swi')]
-  found = []
-  for part in ('magnitude', 'phase'):
-    some = getattr(case.signal, part)
-    some = some if isinstance(some, tuple) else (some,)
-    short = 'mag' if part == 'magnitude' else 'phase'
-    for number, path in enumerate(some, 1):
-      rest = f'part-{short}_T2starw'
-      if len(some) > 1:
-        rest = f'echo-{number}_part-{short}_MEGRE'
-      found.append((path, rest))
-  return found
-
-
-def _bring(path, target, link) -> None:
-  files.make_folder(target.parent)
-  path = path.resolve()
-  if link == 'symbolic':
-    try:
-      target.symlink_to(path)
-    except OSError as error:
-      raise InputError(
-        f'{target}: cannot be a link ({error.strerror}); give --link copy.'
-      ) from error
-    return
-  if link == 'hard':
-    with contextlib.suppress(OSError):  # another disk, or it cannot link
-      os.link(path, target)
-      return
-  with files.whole(target) as temporary:
-    shutil.copyfile(path, temporary)
-
-
-def _write_mask(folder, case, image) -> None:
-  """The brain mask that came with the scan, where there is one."""
-  path = cases_lib.mask_of(case)
-  if path is None:
-    return
-  mask = volume.load(path)
-  truth.check_grid(mask, image)
-  target = _anat(folder, MASKS, case) / f'{case.name}_label-brain_mask.nii.gz'
-  volume.save(target, mask.array > 0, image)
-  about = {'Type': 'Brain', 'Description': 'As it came with the data.'}
-  files.write_json(target.with_name(target.name[:-7] + '.json'), about)
-  bids.write_description(folder / MASKS, 'Brain masks', kind='derivative')
-
-
 def _about(record, case, rater, folder) -> dict[str, Any]:
   """Who said so, of what, and how."""
   header = record.header
@@ -443,33 +252,48 @@ def _about(record, case, rater, folder) -> dict[str, Any]:
   }
 
 
-def _write_truth(folder, case, image, labels: Labels, about, record):
-  """Both label images with their tables; their stems."""
-  anat = files.make_folder(_anat(folder, TRUTH, case))
-  judged = not record.hidden and any(
+class _LabelFile(NamedTuple):
+  name: str
+  parts: tuple[Part, ...]
+  what: str
+  left_out: dict[str, int]
+
+
+def _label_files(labels: Labels) -> tuple[_LabelFile, _LabelFile]:
+  what = 'Microbleeds that the reader accepted or added.'
+  bled = _LabelFile('cmb', labels.accepted, what, labels.left_out)
+  what = 'Candidates that the reader rejected.'
+  return bled, _LabelFile('mimic', labels.rejected, what, labels.left_out)
+
+
+def _write_labels(
+  folder: pathlib.Path,
+  case: Case,
+  made: _LabelFile,
+  *,
+  like: volume.Volume,
+  record: ReviewRecord,
+  about: Mapping[str, Any],
+) -> None:
+  """A label image with its table and what is to be known of it."""
+  anat = files.make_folder(images.anat(folder, TRUTH, case))
+  flat = np.zeros(record.view.size, np.uint16)
+  for number, part in enumerate(made.parts, 1):
+    flat[part.voxels] = number
+  stem = anat / f'{case.name}_seg-{made.name}_dseg'
+  array = flat.reshape(record.view.shape, order='F')
+  volume.save(f'{stem}.nii.gz', array, like)
+  rows = [_row(n, made.name, p, record) for n, p in enumerate(made.parts, 1)]
+  table = tsv(['index', 'name', *COLUMNS], rows)
+  files.write_text(f'{stem}.tsv', table)
+  known = {key: {'Description': text} for key, text in COLUMNS.items()}
+  counts = {'Lesions': len(made.parts), 'LeftOut': made.left_out}
+  says = {'Description': made.what, **about, **counts, **known}
+  # Without candidates, or where they stayed hidden, only lesions are known.
+  says[truth_files.ALL_CANDIDATES] = not record.hidden and any(
     item.origin == MODEL for item in record.items.values()
   )
-  stems = []
-  for name, parts, what in (
-    ('cmb', labels.accepted, 'Microbleeds that the reader accepted or added.'),
-    ('mimic', labels.rejected, 'Candidates that the reader rejected.'),
-  ):
-    flat = np.zeros(record.view.size, np.uint16)
-    for number, part in enumerate(parts, 1):
-      flat[part.voxels] = number
-    stem = anat / f'{case.name}_seg-{name}_dseg'
-    array = flat.reshape(record.view.shape, order='F')
-    volume.save(f'{stem}.nii.gz', array, image)
-    rows = [_row(n, name, p, record) for n, p in enumerate(parts, 1)]
-    table = merge.tsv(['index', 'name', *COLUMNS], rows)
-    files.write_text(f'{stem}.tsv', table)
-    known = {key: {'Description': text} for key, text in COLUMNS.items()}
-    counts = {'Lesions': len(parts), 'LeftOut': labels.left_out}
-    says = {'Description': what, **about, **counts, **known}
-    says[truth.ALL_CANDIDATES] = judged
-    files.write_json(f'{stem}.json', says)
-    stems.append(stem)
-  return stems
+  files.write_json(f'{stem}.json', says)
 
 
 def _row(number, name, part: Part, record) -> dict[str, Any]:
@@ -516,7 +340,7 @@ def _write_participants(folder, finished) -> None:
   """How many lesions a subject has, and how many nobody decided."""
   rows: dict[str, collections.Counter] = {}
   for case, record in finished:
-    said = [mark.verdict or 'unread' for mark in _seen(record)]
+    said = [mark.verdict or 'unread' for mark in labels_lib.seen(record)]
     rows.setdefault(case.subject, collections.Counter()).update(said)
   counted = dict(zip(_PARTICIPANTS, ('accept', 'reject', 'unsure', 'unread')))
   table = [
@@ -524,7 +348,7 @@ def _write_participants(folder, finished) -> None:
     | {column: rows[subject][verdict] for column, verdict in counted.items()}
     for subject in sorted(rows)
   ]
-  text = merge.tsv(['participant_id', *_PARTICIPANTS], table)
+  text = tsv(['participant_id', *_PARTICIPANTS], table)
   files.write_text(folder / 'participants.tsv', text)
   about = {k: {'Description': f'{v}.'} for k, v in _PARTICIPANTS.items()}
   files.write_json(folder / 'participants.json', about)

@@ -17,16 +17,16 @@ from cmbjax.errors import InputError
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases import grow
 from cmbjax.review.cases.case import Case
-from cmbjax.review.log import composed, journal
+from cmbjax.review.log import composed, folders, journal
 from cmbjax.review.log.geometry import View
 from cmbjax.review.log.items import MIMICS, VERDICTS
-from cmbjax.review.log.record import ReviewRecord, new_header
+from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.log.record import ReviewRecord
 
 SCHEMA = 'cmbjax-verdicts-1'
-_FOUND, _DROPPED = 'lesion-', 'candidate-'
-_FIELDS = ('verdict', 'mimic', 'comment')
-_MOST_COMMENT = 5_000
-_MOST_MS = 30 * 24 * 3600 * 1000
+_DROPPED = 'candidate-'  # names what no network took for a lesion
+_MOST_COMMENT = 5_000  # letters
+_MOST_MS = 30 * 24 * 3600 * 1000  # a page left open over a holiday
 _MOST_MM = 1e5  # of a place in a scanner's room
 
 
@@ -68,7 +68,7 @@ def bring(
   found = [_read(pathlib.Path(path), by_name, rater) for path in paths]
   targets: dict[pathlib.Path, pathlib.Path] = {}
   for one in found:
-    folder = journal.folder_of(root, one.rater, one.case.name)
+    folder = folders.folder_of(root, one.rater, one.case.name)
     if folder in targets:
       raise InputError(
         f'{one.path}: is about {one.case.name} by {one.rater}, and so is '
@@ -82,8 +82,8 @@ def bring(
     targets[folder] = one.path
   ready = [_composed(one) for one in found]
   for one, folder, made in zip(found, targets, ready):
-    with journal.hold(root, one.rater):
-      files.write_text(folder / journal.EVENTS, made.text)
+    with folders.hold(root, one.rater):
+      files.write_bytes(folder / journal.EVENTS, made.data)
   return list(targets)
 
 
@@ -107,7 +107,7 @@ def _read(path, by_name, rater) -> _File:
   if not isinstance(name, str) or not name.strip():
     raise InputError(f'{path}: does not say who read it; give --rater NAME.')
   _check_content(path, content)
-  return _File(path, case, journal.rater_label(name), content)
+  return _File(path, case, folders.rater_label(name), content)
 
 
 def _check_result(path, case: Case, result) -> None:
@@ -145,8 +145,6 @@ def _check_content(path, content) -> None:
   exported = content.get('exported')
   if not _is_time(exported):
     raise InputError(f'{path}: exported is {exported!r}, expected a UTC time.')
-  if not isinstance(content.get('events', []), list):
-    raise InputError(f'{path}: events is no list.')
 
 
 def _check_row(path, name, row) -> None:
@@ -224,7 +222,7 @@ def _header_and_actions(one: _File):
     labels_sha256=loaded.labels_sha256,
     model=one.case.fingerprint or None,
     simulated=one.case.simulated,
-    blind=(),
+    terms=Terms(blind=()),
   )
   content = one.content
   began = content.get('started')
@@ -239,15 +237,31 @@ def _header_and_actions(one: _File):
   number = {item.id: item.number for item in record.items.values()}
   rows = {row['id']: row for row in content['lesions']}
   _check_ids(one.path, rows, number, view)
-  actions = _of_events(content.get('events', []), rows, number)
-  actions += _remaining(actions, rows, number, content['exported'])
-  actions += _additions(rows, record, loaded.image, content['exported'])
+  exported = content['exported']
+  actions = []
+  for name, item in number.items():
+    actions += _said(rows[name], {'item': item}, exported)
+  actions += _additions(rows, record, loaded.image, exported)
   actions.sort(key=lambda action: action['time'])  # stable
   if all(rows[name]['verdict'] for name in number):
-    last = max([_utc(content['exported']), *(a['time'] for a in actions)])
+    last = max([_utc(exported), *(a['time'] for a in actions)])
     done = {'event': 'status', 'value': 'completed', 'ms': 0, 'time': last}
     actions.append(done)
   return header, actions
+
+
+def _said(row, base, exported) -> list[dict[str, Any]]:
+  """What a row says of a candidate; how it came about, the page alone knows."""
+  base = base | {'time': _utc(row.get('time') or exported)}
+  ms, verdict = round(row.get('ms', 0)), row['verdict']
+  found = []
+  if verdict or ms:  # time was spent also on what was left open
+    said = {'event': 'verdict', 'value': verdict, 'mimic': row.get('mimic')}
+    found.append(base | said | {'ms': ms})
+  if row.get('comment'):
+    said = {'event': 'comment', 'value': row['comment']}
+    found.append(base | said | {'ms': 0})
+  return found
 
 
 def _check_ids(path, rows, number, view) -> None:
@@ -266,82 +280,6 @@ def _check_ids(path, rows, number, view) -> None:
       raise InputError(f'{path}: {name[:40]} lies outside of the image.')
 
 
-def _of_events(events, rows, number) -> list[dict[str, Any]]:
-  """The changes in the order they were made, where they make sense.
-
-  Events explain how a state came about; the state itself is in the rows, and
-  what events say differently is set right afterwards.
-  """
-  now = {name: dict.fromkeys(_FIELDS) | {'comment': ''} for name in number}
-  found, timed, last = [], set(), ''
-  for event in events:
-    if not isinstance(event, dict):
-      continue
-    name, field, new = (event.get(key) for key in ('id', 'field', 'new'))
-    if name not in [*number] or field not in _FIELDS:
-      continue
-    state = now[name]
-    allowed = {
-      'verdict': (None, *VERDICTS),
-      'mimic': (None, *MIMICS) if state['verdict'] == 'reject' else (),
-    }
-    good = (
-      _is_text(new) if field == 'comment' else new in allowed.get(field, ())
-    )
-    if not good or state[field] == new or not _is_time(event.get('time')):
-      continue
-    state[field] = new
-    if field == 'verdict':
-      state['mimic'] = None  # a new verdict has none yet
-    last = max(last, _utc(event['time']))  # a clock that was set back
-    ms = 0 if name in timed else round(rows[name].get('ms', 0))
-    timed.add(name)
-    found.append(
-      {
-        'event': field,
-        'item': number[name],
-        'value': new,
-        'ms': ms,
-        'time': last,
-      }
-    )
-  return found
-
-
-def _remaining(actions, rows, number, exported) -> list[dict[str, Any]]:
-  """What takes the state after `actions` to that of the rows."""
-  state = {
-    n: {'mimic': None, 'verdict': None, 'comment': ''} for n in number.values()
-  }
-  timed = set()
-  last = ''
-  for action in actions:
-    own = state[action['item']]
-    own[action['event']] = action['value']
-    if action['event'] == 'verdict':
-      own['mimic'] = None
-    timed.add(action['item'])
-    last = max(last, action['time'])
-  found = []
-  for name, item in number.items():
-    row, own = rows[name], state[item]
-    time = max(last, _utc(row.get('time') or exported))
-    ms = 0 if item in timed else round(row.get('ms', 0))
-    if own['verdict'] != row['verdict']:
-      own['mimic'] = None
-    wanted = {
-      'verdict': row['verdict'],
-      'mimic': row.get('mimic'),
-      'comment': row.get('comment', ''),
-    }
-    for field, value in wanted.items():
-      if own[field] != value or (field == 'verdict' and ms):
-        action = {'event': field, 'item': item, 'value': value}
-        found.append(action | {'ms': ms, 'time': time})
-        ms = 0
-  return found
-
-
 def _additions(rows, record, image, exported) -> list[dict[str, Any]]:
   """Candidates of no network that the reader took for microbleeds."""
   view = record.view
@@ -358,23 +296,18 @@ def _additions(rows, record, image, exported) -> list[dict[str, Any]]:
     ):
       continue
     ijk = [int(v) for v in view.to_ijk(row['centre_mm'])]
-    action = {'event': 'add', 'ijk': ijk, 'ms': round(row.get('ms', 0))}
+    new = {'event': 'add', 'ijk': ijk, 'ms': round(row.get('ms', 0))}
     if free[tuple(ijk)]:
       grown = grow.grow(
         image.array, image.spacing_mm, ijk, free=free.__getitem__
       )
       free[tuple(view.ijk_of(grown.voxels).T)] = False
-      action |= {'set': grown.voxels, 'clear': [], 'tool': grown.tool}
+      new |= {'set': grown.voxels, 'tool': grown.tool}
+    words = '; '.join(t for t in (name, row.get('comment', '').strip()) if t)
+    said = row | {'comment': words, 'ms': 0}
+    if row['verdict'] == 'accept':  # an addition is one
+      said |= {'verdict': None}
     time = _utc(row.get('time') or exported)
-    own = [action]
-    if row['verdict'] == 'unsure':
-      own.append({'event': 'verdict', 'value': 'unsure'})
-    text = '; '.join(t for t in (name, row.get('comment', '').strip()) if t)
-    own.append({'event': 'comment', 'value': text})
-    found += [
-      {'item': composed.LAST, 'ms': 0, 'time': time} | one
-      if one['event'] != 'add'
-      else one | {'time': time}
-      for one in own
-    ]
+    found.append(new | {'time': time})
+    found += _said(said, {'item': composed.LAST}, exported)
   return found

@@ -1,10 +1,12 @@
-"""Values of an action: what may pass into the journal, and what may not.
+"""Kinds of values: what may pass into the journal, and what may not.
 
-Rule: whatever a page sends, it is taken or there is one clear InputError.
+Rule: whatever a page sends or a journal holds, it is taken or there is one
+clear InputError. A check takes (name, value, view) and gives the value back,
+arrays of voxels sorted.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,14 @@ import numpy as np
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.review.log.geometry import View, distinct
-from cmbjax.review.log.items import CERTAINTIES, MIMICS, REGIONS
 
 MOST_VOXELS = 500_000  # of one action; a 20 mm ball at 0.5 mm has 34,000
-LONGEST_TEXT = 10_000
-_DAY_MS = 86_400_000  # a computer that slept overnight was not reading
-_MOST_TOOL = 2_000  # characters of JSON
+LONGEST_TEXT = 10_000  # letters
+DAY_MS = 86_400_000  # a computer that slept overnight was not reading
+_MOST_TOOL = 2_000  # characters of JSON; what grew a lesion needs 300
 _SCALAR = str | int | float | bool | None
-_ON = {'mimic': ('reject',), 'certainty': ('accept', 'unsure')}
+
+Check = Callable[[str, Any, View], Any]
 
 
 def short(value: Any) -> str:
@@ -34,24 +36,42 @@ def short(value: Any) -> str:
 def one_of(
   name: str, value: Any, allowed: Sequence[str], *, none: bool = False
 ) -> str | None:
-  """The value, one of `allowed` (or None)."""
+  """The value.
+
+  Args:
+    name: of the field, for the message.
+    value: anything.
+    allowed: texts that it may be.
+    none: whether it may be None, too.
+  """
   if (value is None and none) or (isinstance(value, str) and value in allowed):
     return value
   choices = ', '.join([*allowed, 'null'] if none else allowed)
   raise InputError(f'{name}: {short(value)} is none of {choices}.')
 
 
-def belongs(name: str, value: Any, verdict: str | None) -> None:
-  """A mimic belongs to a rejection, a certainty to what may be a lesion."""
-  if value is None or name not in _ON or verdict in _ON[name]:
-    return
-  raise InputError(
-    f'{name}: is asked only with the verdict {" or ".join(_ON[name])}, not '
-    f'{verdict or "without one"}.'
-  )
+def choice(*allowed: str, none: bool = False) -> Check:
+  """The check that a value is one of some texts, perhaps also None."""
+  return lambda name, value, view: one_of(name, value, allowed, none=none)
 
 
-def text(name: str, value: Any) -> str:
+def whole(low: int, high: int, *, none: bool = False) -> Check:
+  """The check that a value is a whole number of a range, ends included."""
+
+  def check(name, value, view=None):
+    if value is None and none:
+      return value
+    # `True` is an int for isinstance.
+    if type(value) is not int or not low <= value <= high:
+      raise InputError(
+        f'{name}: {short(value)} is not a whole number {low} to {high}.'
+      )
+    return value
+
+  return check
+
+
+def text(name: str, value: Any, view: View | None = None) -> str:
   """A text that can be written as UTF-8."""
   if not isinstance(value, str):
     raise InputError(f'{name}: {short(value)} is not a text.')
@@ -68,7 +88,7 @@ def text(name: str, value: Any) -> str:
   return value
 
 
-def word(name: str, value: Any) -> str:
+def word(name: str, value: Any, view: View | None = None) -> str:
   """A short name: letters, digits, - and _."""
   good = isinstance(value, str) and 0 < len(value) <= 40 and value.isascii()
   if not good or not value.replace('-', '').replace('_', '').isalnum():
@@ -76,26 +96,29 @@ def word(name: str, value: Any) -> str:
   return value
 
 
-def count(name: str, value: Any) -> int:
-  """A whole number from 0 to a million."""
-  if type(value) is not int or not 0 <= value <= 1_000_000:
-    raise InputError(f'{name}: {short(value)} is not a number of things.')
+def flag(name: str, value: Any, view: View | None = None) -> bool:
+  """True or False."""
+  if not isinstance(value, bool):
+    raise InputError(f'{name}: give true or false.')
   return value
 
 
-def milliseconds(value: Any) -> int | None:
+def length(name: str, value: Any, view: View | None = None) -> float:
+  """A length in mm."""
+  if not files.is_number(value) or not 0 < value < 1000:
+    raise InputError(f'{name}: give a number of mm from above 0 to 1000.')
+  return float(value)
+
+
+def milliseconds(name: str, value: Any, view: View | None = None) -> int:
   """A duration; more than a day is a day."""
-  if value is None:
-    return None
   if not files.is_number(value) or value < 0:
-    raise InputError(f'ms: {short(value)} is not a time in milliseconds.')
-  return min(int(value), _DAY_MS)
+    raise InputError(f'{name}: {short(value)} is not a time in milliseconds.')
+  return min(int(value), DAY_MS)
 
 
-def voxel(value: Any, view: View) -> tuple[int, int, int]:
+def voxel(name: str, value: Any, view: View) -> list[int]:
   """Three whole numbers inside the image."""
-  if isinstance(value, np.ndarray):
-    value = value.tolist()
   if (
     not isinstance(value, list | tuple)
     or len(value) != 3
@@ -104,15 +127,13 @@ def voxel(value: Any, view: View) -> tuple[int, int, int]:
     or not all(0 <= v < n for v, n in zip(value, view.shape))
   ):
     raise InputError(
-      f'ijk: {short(value)} is no voxel of the image of {view.shape} voxels.'
+      f'{name}: {short(value)} is no voxel of the image of {view.shape} voxels.'
     )
-  return tuple(int(v) for v in value)
+  return [int(v) for v in value]
 
 
-def indices(name: str, value: Any, size: int) -> np.ndarray:
-  """Sorted, distinct int64 linear indices; None means none."""
-  if value is None:
-    return np.zeros(0, np.int64)
+def indices(name: str, value: Any, view: View) -> np.ndarray:
+  """Linear indices to sorted, distinct int64 ones."""
   if not isinstance(value, list | tuple | np.ndarray):
     raise InputError(f'{name}: {short(value)} is not a list of voxels.')
   if len(value) > MOST_VOXELS:
@@ -120,23 +141,25 @@ def indices(name: str, value: Any, size: int) -> np.ndarray:
       f'{name}: has {len(value)} voxels, at most {MOST_VOXELS} at once.'
     )
   if isinstance(value, np.ndarray):
-    whole = value.ndim == 1 and value.dtype.kind in 'iu'
+    good = value.ndim == 1 and value.dtype.kind in 'iu'
   else:
-    whole = set(map(type, value)) <= {int}
-  if not whole:
+    good = set(map(type, value)) <= {int}
+  if not good and len(value):
     raise InputError(f'{name}: holds something that is no whole number.')
   if not len(value):
     return np.zeros(0, np.int64)
+  # Before they become int64, where a huge number would wrap around.
   low, high = min(value), max(value)
-  if low < 0 or high >= size:
+  if low < 0 or high >= view.size:
     wrong = low if low < 0 else high
     raise InputError(
-      f'{name}: voxel {short(wrong)} is outside the image, 0 to {size - 1}.'
+      f'{name}: voxel {short(wrong)} is outside the image, 0 to '
+      f'{view.size - 1}.'
     )
   return distinct(value)
 
 
-def tool(value: Any) -> dict[str, Any]:
+def tool(name: str, value: Any, view: View | None = None) -> dict[str, Any]:
   """How a change was drawn: flat, small JSON."""
   flat = isinstance(value, Mapping) and all(
     isinstance(key, str)
@@ -150,20 +173,7 @@ def tool(value: Any) -> dict[str, Any]:
   except ValueError:  # not finite, or too many digits
     flat = False
   if not flat or size > _MOST_TOOL:
-    raise InputError('tool: is not a small JSON object of numbers and texts.')
+    raise InputError(
+      f'{name}: is not a small JSON object of numbers and texts.'
+    )
   return dict(value)
-
-
-def _rating(name: str, value: Any) -> int | None:
-  if value is None or (type(value) is int and 1 <= value <= 10):
-    return value
-  raise InputError(f'{name}: {short(value)} is not a whole number 1 to 10.')
-
-
-FIELDS = {  # event to the check of its value
-  'certainty': lambda name, value: one_of(name, value, CERTAINTIES, none=True),
-  'mimic': lambda name, value: one_of(name, value, MIMICS, none=True),
-  'region': lambda name, value: one_of(name, value, REGIONS),
-  'rating': _rating,
-  'comment': text,
-}

@@ -4,14 +4,16 @@ Rule: such a journal is like any other: the same checks, the same lines, and
 the state is what its lines say.
 """
 
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
 from cmbjax.review.log import journal
-from cmbjax.review.log.record import Candidate, ReviewRecord, new_header
+from cmbjax.review.log import lines as lines_lib
+from cmbjax.review.log.items import Candidate
+from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.log.record import ReviewRecord
 
 LAST = 'last'
 
@@ -20,7 +22,7 @@ class Composed(NamedTuple):
   """A journal that is not on the disk yet."""
 
   record: ReviewRecord  # the state that it tells
-  text: str  # of `events.jsonl`
+  data: bytes  # of `events.jsonl`
 
 
 def header_of(
@@ -36,14 +38,14 @@ def header_of(
     like: a reading of that image.
     candidates: that the other one is shown.
     rater: the other one.
-    blind: what is kept from him, see `record.new_header`.
+    blind: what is kept from him, see `opening.new_header`.
   """
   same = ('case', 'source', 'image_sha256', 'labels_sha256', 'model')
   return new_header(
     candidates,
     grid=like.view.to_json(),
     rater=rater,
-    blind=blind,
+    terms=Terms(blind=tuple(blind)),
     simulated=like.header['simulated'],
     **{name: like.header[name] for name in same},
   )
@@ -55,7 +57,7 @@ def compose(
   """Checks all actions, one after the other.
 
   Args:
-    header: of `record.new_header`, perhaps with more keys.
+    header: of `opening.new_header`, perhaps with more keys.
     actions: as `ReviewRecord.plan` takes them, each with 'time' (UTC); the
       item 'last' is the one with the highest number, just added.
 
@@ -69,11 +71,10 @@ def compose(
     time = action.pop('time')
     if action.get('item') == LAST:
       action['item'] = max(record.items)
-    line = dict(record.plan(action).line) | {'time': time}
+    line = record.plan(action)[0] | {'time': time}
     record.fold(line)
     lines.append(line)
-  text = ''.join(json.dumps(line, allow_nan=False) + '\n' for line in lines)
-  return Composed(record, text)
+  return Composed(record, lines_lib.encoded(lines))
 
 
 def write(
@@ -92,11 +93,5 @@ def write(
     InputError: an action that the record refuses; nothing is written.
   """
   made = compose(header, actions)
-  files.write_text(folder / journal.EVENTS, made.text)
+  files.write_bytes(folder / journal.EVENTS, made.data)
   return made.record
-
-
-def last_time(folder: pathlib.Path) -> str:
-  """When a journal was last written to, as its lines say; '' where not."""
-  found = journal.lines(folder)
-  return max((line.get('time') or '' for line in found), default='')

@@ -1,35 +1,132 @@
-"""Who owns which voxel, and how voxels change hands.
+"""Lesions that a reader adds, moves and draws: what can happen, and its effect.
 
-Rule: a voxel belongs to at most one item, and what a line gives it takes from
-nobody but those it names.
+Rule: what a line gives an item it takes from nobody but those it names.
 """
 
-import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cmbjax.errors import InputError
 from cmbjax.review.log import geometry
-
-if TYPE_CHECKING:
-  from cmbjax.review.log.record import ReviewRecord
+from cmbjax.review.log.items import AFTER, MODEL, READER, Item
+from cmbjax.review.log.opening import MOST_ITEMS, UNAIDED
+from cmbjax.review.log.reading import Part, Reading
 
 _NOTHING = np.zeros(0, np.int64)
 
 
-class Hands(NamedTuple):
-  """The voxels of a line that change hands; sorted linear indices."""
+def plan_add(reading: Reading, action) -> Part:
+  """A new lesion, with what was drawn of it."""
+  number = _next_number(reading)
+  wanted = action.get('set', _NOTHING)
+  drawn, refused = _possible(reading, number, wanted=wanted, unwanted=_NOTHING)
+  unaided = reading.hidden or not any(
+    item.origin == MODEL for item in reading.items.values()
+  )
+  new = {
+    'ijk': action['ijk'],
+    'origin': READER if unaided else AFTER,
+    'verdict': 'accept',
+  }
+  return {'item': number, 'new': new, **drawn, **_tool(action)}, refused
 
-  gained: np.ndarray
-  lost: np.ndarray
-  taken: tuple[tuple[int, np.ndarray], ...]  # of `gained`, from which item
+
+def _next_number(reading: Reading) -> int:
+  """The numbers of unaided additions do not tell how many are hidden."""
+  known = reading.items
+  if reading.hidden:
+    number = max([n for n in known if n <= UNAIDED], default=0) + 1
+    full = number > UNAIDED
+  else:
+    number = max(known, default=0) + 1
+    full = number > MOST_ITEMS
+  if full:
+    raise InputError('there are too many items in this case to add another.')
+  return number
 
 
-def plan(
-  record: 'ReviewRecord',
+def put_add(reading: Reading, line, *, forward: bool) -> None:
+  """An addition keeps its number and its time, also while it is undone."""
+  number, new = line['item'], line['new']
+  if number not in reading.items:
+    reading.items[number] = Item(
+      number, new['origin'], tuple(new['ijk']), verdict=new['verdict']
+    )
+  _come_or_go(reading, number, here=forward)
+  put_strokes(reading, line, forward=forward)
+
+
+def plan_remove(reading: Reading, action) -> Part:
+  """The end of an addition; a candidate is rejected instead."""
+  item = reading.items[action['item']]
+  if item.origin == MODEL:
+    raise InputError(
+      f'item {item.number}: was not added by the reader; reject it instead.'
+    )
+  runs = geometry.encode_runs(item.voxels)
+  return {'item': item.number, 'clear': runs}, _NOTHING
+
+
+def put_remove(reading: Reading, line, *, forward: bool) -> None:
+  """An addition goes, or comes back."""
+  _come_or_go(reading, line['item'], here=not forward)
+  put_strokes(reading, line, forward=forward)
+
+
+def _come_or_go(reading: Reading, number: int, *, here: bool) -> None:
+  reading.items[number].present = here
+  if not here:
+    reading.touched.removed.add(number)
+
+
+def plan_move(reading: Reading, action) -> Part:
+  """Another point of an item."""
+  item = _drawable(reading, action)
+  old, new = list(item.ijk), action['ijk']
+  return {'item': item.number, 'old': old, 'new': new}, _NOTHING
+
+
+def put_move(reading: Reading, line, *, forward: bool) -> None:
+  """An item has another point."""
+  ijk = tuple(line['new' if forward else 'old'])
+  reading.touch(line['item']).ijk = ijk
+
+
+def plan_strokes(reading: Reading, action) -> Part:
+  """Voxels that an item should have, or not have any more."""
+  item = _drawable(reading, action)
+  if 'set' not in action and 'clear' not in action:
+    raise InputError(f'{action["event"]}: needs voxels to set or to clear.')
+  both = {
+    'wanted': action.get('set', _NOTHING),
+    'unwanted': action.get('clear', _NOTHING),
+  }
+  if np.intersect1d(*both.values(), assume_unique=True).size:
+    raise InputError('a voxel stands in both set and clear; name it once.')
+  drawn, refused = _possible(reading, item.number, **both)
+  return {'item': item.number, **drawn, **_tool(action)}, refused
+
+
+def _drawable(reading: Reading, action) -> Item:
+  item = reading.items[action['item']]
+  if item.locked:
+    raise InputError(
+      f'item {item.number}: is rejected, so its outline is locked; clear the '
+      'verdict first.'
+    )
+  return item
+
+
+def _tool(action) -> dict[str, Any]:
+  return {'tool': action['tool']} if 'tool' in action else {}
+
+
+def _possible(
+  reading: Reading,
   number: int,
+  *,
   wanted: np.ndarray,
   unwanted: np.ndarray,
 ) -> tuple[dict[str, Any], np.ndarray]:
@@ -39,7 +136,7 @@ def plan(
   with their owner.
 
   Args:
-    record: the present state.
+    reading: the present state.
     number: of the item, which may be a new one.
     wanted: [n] sorted, distinct linear indices that it should have.
     unwanted: the same, that it should not have.
@@ -48,13 +145,13 @@ def plan(
     Part of a line (set, clear, taken, refused, voxels_sha256), and the
     indices that stay with another item.
   """
-  owner, theirs = (record.owner(some, number) for some in (wanted, unwanted))
-  known = record.items.get(number)
+  owner, theirs = (reading.owner(some, number) for some in (wanted, unwanted))
+  known = reading.items.get(number)
   over = known is not None and known.repeat_of is not None  # takes nothing
   gain = owner == 0
   taken = {}
   for other in np.unique(owner[~gain & (owner != number)]).tolist():
-    if record.items[other].locked:
+    if reading.items[other].locked:
       gain |= owner == other
       if not over:
         taken[str(other)] = geometry.encode_runs(wanted[owner == other])
@@ -68,49 +165,44 @@ def plan(
     part['taken'] = taken
   if foreign.size:
     part['refused'] = int(foreign.size)
-  before = _NOTHING if known is None else known.voxels
-  part['voxels_sha256'] = digest(joined(without(before, lost), wanted[gain]))
+  before = np.zeros(0, np.int64) if known is None else known.voxels
+  after = geometry.joined(geometry.without(before, lost), wanted[gain])
+  part['voxels_sha256'] = geometry.digest(after)
   kept = unwanted[(theirs != 0) & (theirs != number)]
   return part, np.sort(np.concatenate([foreign, kept]))
 
 
-def hands(line: Mapping[str, Any], size: int) -> Hands:
-  """The voxels of a line of a journal.
+def put_strokes(
+  reading: Reading, line: Mapping[str, Any], *, forward: bool
+) -> None:
+  """The voxels of a line change hands, or go back.
 
   Args:
+    reading: the present state.
     line: with or without set, clear and taken.
-    size: number of voxels of the image.
+    forward: False: the line is undone.
 
   Raises:
-    InputError: its runs are damaged.
+    InputError: its runs are damaged, or do not follow from the state.
   """
-  return Hands(
-    geometry.decode_runs(line.get('set', ()), size),
-    geometry.decode_runs(line.get('clear', ()), size),
-    tuple(
-      (int(other), geometry.decode_runs(runs, size))
-      for other, runs in line.get('taken', {}).items()
-    ),
-  )
-
-
-def joined(voxels: np.ndarray, more: np.ndarray) -> np.ndarray:
-  """Two sorted lists without a common voxel, as one."""
-  return np.insert(voxels, np.searchsorted(voxels, more), more)
-
-
-def without(voxels: np.ndarray, less: np.ndarray) -> np.ndarray:
-  """A sorted list without some of its own voxels."""
-  return np.delete(voxels, np.searchsorted(voxels, less))
-
-
-def digest(voxels: np.ndarray) -> str:
-  """16 hex digits of SHA-256 over sorted little-endian int64 indices."""
-  return hashlib.sha256(voxels.astype('<i8').tobytes()).hexdigest()[:16]
-
-
-def verify(line: Mapping[str, Any], voxels: np.ndarray) -> None:
-  """InputError where an item has other voxels than the line says."""
+  number, size = line['item'], reading.view.size
+  gained = geometry.decode_runs(line.get('set', ()), size)
+  lost = geometry.decode_runs(line.get('clear', ()), size)
+  taken = [
+    (int(other), geometry.decode_runs(runs, size))
+    for other, runs in line.get('taken', {}).items()
+  ]
+  reading.touch(number)
+  if not forward:  # in the opposite order: a voxel never has two owners
+    reading.lose(number, gained)
+    reading.gain(number, lost)
+    for other, voxels in taken:
+      reading.gain(other, voxels)
+    return
+  for other, voxels in taken:
+    reading.lose(other, voxels)
+  reading.lose(number, lost)
+  reading.gain(number, gained)
   wanted = line.get('voxels_sha256')
-  if wanted and digest(voxels) != wanted:
-    raise InputError(f'leaves item {line["item"]} with other voxels than then')
+  if wanted and geometry.digest(reading.voxels(number)) != wanted:
+    raise InputError(f'leaves item {number} with other voxels than then')

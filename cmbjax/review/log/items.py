@@ -35,7 +35,8 @@ MODEL, READER, AFTER = 'model', 'reader', 'reader_after_model'
 UNAIDED = 'found unaided'  # a flag
 
 LARGE_MM = 10.0  # above it is no microbleed (Gregoire 2009, MARS)
-_LONG_MM, _LONG_RATIO = 5.0, 2.0  # what looks like a vessel
+# What looks like a vessel: shorter ones are often two voxels of thick slices.
+_LONG_MM, _LONG_RATIO = 5.0, 2.0
 
 
 @dataclasses.dataclass(frozen=True)

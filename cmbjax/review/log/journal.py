@@ -5,15 +5,11 @@ files of a review can be made again from `events.jsonl`.
 """
 
 import contextlib
-import errno
-import fcntl
-import json
 import os
 import pathlib
-import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,118 +17,13 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.review.log import (
-  actions,
-  checks,
-  geometry,
-  journal_checks,
-  reader_mask,
-)
+from cmbjax.review.log import checks, events, notices, reader_mask
+from cmbjax.review.log import lines as lines_lib
+from cmbjax.review.log.lines import EVENTS, DiskFull, LineFile, Lines
 from cmbjax.review.log.record import Change, ReviewRecord, Stale
 
-EVENTS, STATE, LOCK = 'events.jsonl', 'state.json', '.lock'
-SNAPSHOT_EVERY = 20  # events
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_KEPT = {  # what a journal was begun with, and stays
-  'mode': '--mode',
-  'order': '--order',
-  'seed': '--seed',
-  'repeat': '--repeat',
-  'least': '--least',
-}
-
-
-class DiskFull(InputError):
-  """The line could not be written; nothing was changed. HTTP 507."""
-
-
-def rater_label(name: str) -> str:
-  """A name as a BIDS label: its letters and digits.
-
-  Raises:
-    InputError: none is left, or one is not of A-Z, a-z, 0-9: without it,
-      two readers might become one.
-  """
-  other = [c for c in name if c.isalnum() and not c.isascii()]
-  if other:
-    raise InputError(
-      f'--rater: {checks.short(name)} has a letter outside A-Z, a-z, 0-9; '
-      'spell it with these.'
-    )
-  label = re.sub('[^A-Za-z0-9]', '', name)
-  if not label:
-    raise InputError(
-      f'--rater: {checks.short(name)} has no letter or digit of A-Z, a-z, 0-9.'
-    )
-  return label
-
-
-def folder_of(root: pathlib.Path, rater: str, case: str) -> pathlib.Path:
-  """root/rater/case.
-
-  Raises:
-    InputError: a name would lead elsewhere.
-  """
-  for what, name in (('rater', rater), ('case', case)):
-    if not re.fullmatch(r'[A-Za-z0-9_][A-Za-z0-9._-]*', name):
-      raise InputError(
-        f'{what}: {checks.short(name)} is no name of a folder; use letters, '
-        'digits, - and _.'
-      )
-  return pathlib.Path(root) / rater / case
-
-
-def raters(root: pathlib.Path) -> list[str]:
-  """Labels of the raters with at least one journal below `root`, sorted."""
-  found = pathlib.Path(root).glob(f'*/*/{EVENTS}')
-  return sorted({path.parts[-3] for path in found})
-
-
-def cases(root: pathlib.Path, rater: str) -> list[str]:
-  """Names of the cases that a rater has begun, sorted."""
-  found = (pathlib.Path(root) / rater).glob(f'*/{EVENTS}')
-  return sorted(path.parts[-2] for path in found)
-
-
-@contextlib.contextmanager
-def hold(root: pathlib.Path, rater: str) -> Iterator[pathlib.Path]:
-  """Keeps root/rater for this process; yields that folder.
-
-  The system lets go when the process ends, however it ends.
-
-  Raises:
-    InputError: another process holds it (its number and computer are named),
-      or it cannot be written.
-  """
-  folder = files.make_folder(pathlib.Path(root) / rater)
-  path = folder / LOCK
-  try:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-  except OSError as error:
-    raise InputError(
-      f'{folder}: cannot be written ({error.strerror}); choose another place '
-      'with --reviews.'
-    ) from error
-  try:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise InputError(
-        f'{folder}: rater {rater} is reviewing already, '
-        f'{_holder(handle)}; end that one, or give another --rater.'
-      ) from error
-    except OSError as error:
-      raise InputError(
-        f'{folder}: its disk takes no locks ({error.strerror}); choose '
-        'another place with --reviews.'
-      ) from error
-    about = {'pid': os.getpid(), 'host': socket.gethostname()}
-    with contextlib.suppress(OSError):  # it only explains, the lock holds
-      os.ftruncate(handle, 0)
-      os.pwrite(handle, json.dumps(about).encode(), 0)
-    yield folder
-  finally:
-    os.close(handle)
+STATE = 'state.json'
+SNAPSHOT_EVERY = 20  # events; a page lists hundreds of cases by snapshots
 
 
 def lines(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -142,7 +33,7 @@ def lines(folder: pathlib.Path) -> list[dict[str, Any]]:
     NoInputError: no journal there.
     InputError: a line is damaged (it is named).
   """
-  return _lines(pathlib.Path(folder) / EVENTS)[0]
+  return _read(pathlib.Path(folder)).found
 
 
 def read(folder: pathlib.Path, *, until: int | None = None) -> ReviewRecord:
@@ -157,8 +48,8 @@ def read(folder: pathlib.Path, *, until: int | None = None) -> ReviewRecord:
     NoInputError: no journal there.
     InputError: a line is damaged (it is named).
   """
-  path = pathlib.Path(folder) / EVENTS
-  return _rebuilt(path, _lines(path)[0], until)
+  folder = pathlib.Path(folder)
+  return _rebuilt(folder, _read(folder).found, until)
 
 
 def summary(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -176,7 +67,7 @@ def summary(folder: pathlib.Path) -> dict[str, Any] | None:
     InputError, OSError, KeyError, TypeError, ValueError
   ):
     case = files.read_json(folder / STATE)['case']
-    if case['rev'] == _last_rev(folder / EVENTS):
+    if case['rev'] == lines_lib.last(folder / EVENTS)['rev']:
       return case
   try:
     return read(folder).case_json()
@@ -195,32 +86,29 @@ class Journal:
 
   def __init__(
     self,
-    folder: pathlib.Path,
     record: ReviewRecord,
-    size: int,
-    notices: Sequence[str] = (),
+    file: LineFile,
+    said: Sequence[str] = (),
   ):
     """Use `Journal.open`.
 
     Args:
-      folder: root/rater/case.
-      record: what the journal there says.
-      size: bytes of its whole lines; what follows is cut off.
-      notices: see above.
+      record: what the journal says.
+      file: its lines.
+      said: see `notices`.
     """
-    self.folder = pathlib.Path(folder)
+    self.folder = file.path.parent
     self.record = record
-    self.notices = tuple(notices)
-    self._size = size
+    self.notices = tuple(said)
     self._lock = threading.RLock()
-    self._handle = _open_for_append(self.folder / EVENTS)
-    self._cut = True  # whether what follows `size` is known to be worthless
-    self._sound = True  # whether the state is that of the lines on disk
-    self._closed = False
+    self._file = file
+    # Whether the state is that of the lines on disk; not so when Ctrl-C came
+    # between the two.
+    self._sound = True
 
   @classmethod
   def open(cls, folder: pathlib.Path, header: Mapping[str, Any]) -> 'Journal':
-    """Begins a journal with this header, or goes on with the one there.
+    """Begins a journal with this header, or continues the one there.
 
     What an existing journal was begun with (order, seed, repeats, mode,
     hidden masks) stays; a difference becomes a notice. A journal in which the
@@ -228,7 +116,7 @@ class Journal:
 
     Args:
       folder: root/rater/case; hold the rater's folder before.
-      header: `record.new_header(...)` of the present files.
+      header: `opening.new_header(...)` of the present files.
 
     Raises:
       DiskFull: it could not be begun.
@@ -237,48 +125,43 @@ class Journal:
     """
     folder = pathlib.Path(folder)
     path = folder / EVENTS
-    notices: list[str] = []
     try:
-      known, size, rest = _lines(path)
+      known = _read(folder)
     except NoInputError:
-      return cls._begin(folder, header)
-    record = _rebuilt(path, known)
-    _same_image(path, record, header)
+      return cls._begin(path, header)
+    record = _rebuilt(folder, known.found)
+    notices.check_image(path, record, header)
     if (record.header['labels_sha256'] or '') != (
       header['labels_sha256'] or ''
     ):
       if record.status != 'not started':
-        raise _changed_labels(path)
+        raise notices.changed_labels(path)
       aside = _put_aside(path)
-      journal = cls._begin(folder, header)
-      journal.notices += (
+      said = (
         'The candidates have changed since this case was opened first, before '
-        f'anything was said; {aside.name} holds that.',
+        f'anything was said; {aside.name} holds that.'
       )
-      return journal
-    if rest:
-      notices.append(
+      return cls._begin(path, header, said)
+    said = []
+    if known.rest:
+      said.append(
         f'The last line of {EVENTS} was cut short when the review ended '
         'abruptly and never confirmed; it was dropped.'
       )
-    notices += [*_unshown(record), *_differences(record.header, header)]
-    journal = cls(folder, record, size, notices)
+    said += notices.unshown(record)
+    said += notices.differences(record.header, header)
+    journal = cls(record, LineFile(path, known), said)
     journal._say('open', {'blind': list(header['blind']), **_software()})
     return journal
 
   @classmethod
-  def _begin(cls, folder: pathlib.Path, header: Mapping[str, Any]) -> 'Journal':
-    line = {**header, 'time': actions.now(), **_software()}
-    record, data = ReviewRecord(line), _encoded(line)
-    try:
-      files.write_bytes(folder / EVENTS, data)
-    except InputError as error:
-      cause = error.__cause__
-      full = isinstance(cause, OSError) and cause.errno in _FULL
-      raise (DiskFull(str(error)) if full else error) from cause
-    for place in (folder, folder.parent, folder.parent.parent):
-      _sync_folder(place)  # so that the name outlives a power cut, too
-    return cls(folder, record, len(data), _unshown(record))
+  def _begin(
+    cls, path: pathlib.Path, header: Mapping[str, Any], *said: str
+  ) -> 'Journal':
+    line = {**header, 'time': events.now(), **_software()}
+    record = ReviewRecord(line)
+    file = LineFile.begin(path, line)
+    return cls(record, file, (*notices.unshown(record), *said))
 
   def apply(self, action: Mapping[str, Any]) -> Change:
     """Checks, writes to the disk, then changes the state. Thread safe.
@@ -290,7 +173,7 @@ class Journal:
     """
     with self._lock:
       if isinstance(action, Mapping) and action.get('rev') is not None:
-        rev = checks.count('rev', action['rev'])
+        rev = checks.whole(0, 2**53)('rev', action['rev'])
         if rev != self.record.rev:
           raise Stale(self.record.rev)
       line, refused = self.record.plan(action)
@@ -308,7 +191,7 @@ class Journal:
     with self._lock:
       written = reader_mask.write(self.record, self.folder)
       path = self.folder / STATE
-      files.write_text(path, _dumped(self.record.state()) + '\n')
+      files.write_text(path, lines_lib.dumped(self.record.state()) + '\n')
       return [*written, path]
 
   def close(self) -> None:
@@ -320,7 +203,7 @@ class Journal:
       InputError: another program has changed the journal.
     """
     with self._lock:
-      if self._closed:
+      if self._file.closed:
         return
       try:
         if not self._sound:
@@ -331,18 +214,21 @@ class Journal:
           with contextlib.suppress(InputError):
             self.save()
       finally:
-        self._closed = True
-        os.close(self._handle)
+        self._file.close()
 
   def _say(self, event: str, new: Mapping[str, Any]) -> None:
     """A line of the session, which matters less than to go on."""
-    line = actions.session_line(self.record, event, new)
+    line = events.session_line(self.record, event, new)
     with contextlib.suppress(DiskFull):
       self._take(line)
 
   def _take(self, line: Mapping[str, Any], *refused: np.ndarray) -> Change:
     """First the disk, then the state; whoever ends in between ends both."""
-    self._append(line)
+    if not self._sound:
+      raise InputError(
+        f'{self._file.path}: was interrupted; start the review again.'
+      )
+    self._file.append(line)
     self._sound = False
     change = self.record.fold(line, *refused)
     self._sound = True
@@ -350,80 +236,22 @@ class Journal:
 
   def _snapshot(self) -> None:
     with contextlib.suppress(InputError):  # only a cache
-      text = _dumped(self.record.state()) + '\n'
+      text = lines_lib.dumped(self.record.state()) + '\n'
       files.write_text(self.folder / STATE, text)
 
-  def _append(self, line: Mapping[str, Any]) -> None:
-    """The line on the disk, or as if it had never been tried."""
-    path = self.folder / EVENTS
-    if self._closed or not self._sound:
-      how = 'closed' if self._closed else 'interrupted'
-      raise InputError(f'{path}: was {how}; start the review again.')
-    data = memoryview(_encoded(line))
-    try:
-      self._trim(path)
-      self._cut = True
-      while data:
-        data = data[os.write(self._handle, data) :]
-      os.fsync(self._handle)
-    except OSError as error:
-      with contextlib.suppress(OSError):  # else the next line tries again
-        os.ftruncate(self._handle, self._size)
-        os.fsync(self._handle)
-      kind = DiskFull if error.errno in _FULL else InputError
-      broken = error.errno == errno.EIO
-      what = 'look after the disk' if broken else 'free some space'
-      raise kind(
-        f'{path}: cannot be written ({error.strerror or error}), so nothing '
-        f'was changed; {what} and try again.'
-      ) from error
-    self._size = os.lseek(self._handle, 0, os.SEEK_END)
-    self._cut = False
 
-  def _trim(self, path: pathlib.Path) -> None:
-    """Cuts off what an earlier failure left; refuses what others wrote."""
-    ours = os.fstat(self._handle)
-    try:
-      same = os.path.samestat(os.stat(path), ours)
-    except FileNotFoundError:
-      same = False
-    if same and ours.st_size > self._size and self._cut:
-      os.ftruncate(self._handle, self._size)
-    elif not same or ours.st_size != self._size:
-      raise InputError(
-        f'{path}: was changed by another program during the review; start '
-        'the review again.'
-      )
-
-
-def _lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int, bytes]:
-  """Whole lines, their bytes, and the half line that may follow."""
+def _read(folder: pathlib.Path) -> Lines:
+  """The lines of a journal; one that lost all of them is not begun again."""
+  path = folder / EVENTS
   try:
-    if path.exists() and not path.is_file():
-      raise InputError(f'{path}: cannot be read (it is no ordinary file).')
-    data = path.read_bytes()
-  except FileNotFoundError as error:
-    raise NoInputError(f'{path}: no such review; check the names.') from error
-  except OSError as error:
-    raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
-  size = data.rfind(b'\n') + 1
-  if not size and _was_begun(path.with_name(STATE)):
-    raise InputError(
-      f'{path}: was emptied, it holds no whole line; bring it back from a '
-      f'copy, or remove it and {STATE} to begin this case anew.'
-    )
-  if not size:  # killed while it was begun: nothing was said yet
-    raise NoInputError(f'{path}: holds no review yet.')
-  found = []
-  for number, raw in enumerate(data[: size - 1].split(b'\n'), start=1):
-    try:
-      line = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-      raise _damaged(path, number, 'is not JSON') from error
-    if not isinstance(line, dict):
-      raise _damaged(path, number, 'is no JSON object')
-    found.append(line)
-  return found, size, data[size:]
+    return lines_lib.read(path)
+  except NoInputError:
+    if path.exists() and _was_begun(folder / STATE):
+      raise InputError(
+        f'{path}: was emptied, it holds no whole line; bring it back from a '
+        f'copy, or remove it and {STATE} to begin this case anew.'
+      ) from None
+    raise
 
 
 def _was_begun(state: pathlib.Path) -> bool:
@@ -434,77 +262,20 @@ def _was_begun(state: pathlib.Path) -> bool:
 
 
 def _rebuilt(
-  path: pathlib.Path, known: Sequence[Mapping], until: int | None = None
+  folder: pathlib.Path, known: Sequence[Mapping], until: int | None = None
 ) -> ReviewRecord:
-  number = 1
+  number = 1  # of the line that is taken in
   try:
-    journal_checks.check_header(known[0])
     record = ReviewRecord(known[0])
     for line in known[1:]:
       if until is not None and record.rev >= until:
         break
       number += 1
-      journal_checks.check_line(line)
       record.fold(line)
-    journal_checks.check_state(record)
   except InputError as error:
-    raise _damaged(path, number, str(error).rstrip('.')) from error
-  except (KeyError, TypeError, ValueError, IndexError, OverflowError,
-          AttributeError, RecursionError, MemoryError) as error:  # fmt: skip
-    raise _damaged(path, number, f'lacks or spoils {error!r:.200}') from error
+    why = str(error).rstrip('.')
+    raise lines_lib.damaged(folder / EVENTS, number, why) from error
   return record
-
-
-def _damaged(path: pathlib.Path, number: int, why: str) -> InputError:
-  return InputError(
-    f'{path}: line {number} is damaged, it {why}; bring the file back from a '
-    'copy, or end it before this line.'
-  )
-
-
-def _last_rev(path: pathlib.Path) -> int:
-  """Revision of the last whole line; reads the end of the file only."""
-  with path.open('rb') as handle:
-    end = handle.seek(0, os.SEEK_END)
-    step = 4096
-    while True:
-      handle.seek(max(end - step, 0))
-      data = handle.read(min(step, end))
-      whole = data[: data.rfind(b'\n') + 1]
-      start = whole.rfind(b'\n', 0, -1)
-      if start >= 0 or step >= end:
-        return json.loads(whole[start + 1 :])['rev']
-      step *= 8
-
-
-def _same_image(path, record: ReviewRecord, header: Mapping[str, Any]) -> None:
-  """InputError where the journal is of another reader, case or image."""
-  for what in ('rater', 'case'):
-    if record.header[what] != header[what]:
-      raise InputError(
-        f'{path}: is of {what} {checks.short(record.header[what])}, not '
-        f'{header[what]}; a review cannot be copied or renamed, so move it '
-        'away or give --reviews a new folder.'
-      )
-  view = geometry.View.from_json(header['grid'])
-  if record.header['image_sha256'] != header['image_sha256']:
-    what = 'another image'
-  elif not record.view.same(view):
-    what = 'an image with another grid or affine'
-  else:
-    return
-  raise InputError(
-    f'{path}: was made on {what} than {header["source"]} is now; bring the '
-    'old image back, or give --reviews a new folder.'
-  )
-
-
-def _changed_labels(path: pathlib.Path) -> InputError:
-  return InputError(
-    f'{path}: was made on other candidates than there are now (detect was run '
-    'again?); bring the old labels back to go on, or begin anew with --reviews '
-    'and a new folder.'
-  )
 
 
 def _put_aside(path: pathlib.Path) -> pathlib.Path:
@@ -522,69 +293,5 @@ def _put_aside(path: pathlib.Path) -> pathlib.Path:
   return aside
 
 
-def _unshown(record: ReviewRecord) -> list[str]:
-  """What --least keeps from the reader; a first reader learns no number."""
-  least, count = record.header.get('least'), len(record.header.get('below', ()))
-  if not count:
-    return []
-  what = 'not definite' if least == 'definite' else f'below {least:g}'
-  many = 'Candidates' if record.hidden else f'{count} candidates'
-  return [
-    f'{many} {what} are not shown (--least); they stay without a verdict.'
-  ]
-
-
-def _differences(old: Mapping, new: Mapping) -> list[str]:
-  notices = []
-  for key, option in _KEPT.items():
-    values = [one.get(key) for one in (old, new)]
-    if values[0] != values[1]:
-      was, now = ('all' if value is None else value for value in values)
-      notices.append(
-        f'This case was begun with {option} {was}, which stays; {now} is for '
-        'new cases.'
-      )
-  if ('mask' in old['blind']) != ('mask' in new['blind']):
-    how = 'hidden' if 'mask' in old['blind'] else 'shown'
-    notices.append(f'This case was begun with masks {how}, which stays.')
-  return notices
-
-
-def _holder(handle: int) -> str:
-  """Who holds the lock, as its file says; it may say nothing."""
-  try:
-    about = json.loads(os.pread(handle, 4096, 0))
-    return f'process {int(about["pid"])} on {str(about["host"])[:100]}'
-  except (OSError, ValueError, KeyError, TypeError):
-    return 'in a process that did not say its number'
-
-
-def _open_for_append(path: pathlib.Path) -> int:
-  try:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-  except OSError as error:
-    raise InputError(
-      f'{path}: cannot be written ({error.strerror}); choose another place '
-      'with --reviews.'
-    ) from error
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-  with contextlib.suppress(OSError):  # not every file system can
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-      os.fsync(handle)
-    finally:
-      os.close(handle)
-
-
 def _software() -> dict[str, str]:
   return {'cmbjax': cmbjax.__version__, 'host': socket.gethostname()}
-
-
-def _encoded(line: Mapping[str, Any]) -> bytes:
-  return (_dumped(line) + '\n').encode()
-
-
-def _dumped(value: Any) -> str:
-  return json.dumps(value, separators=(',', ':'), allow_nan=False)

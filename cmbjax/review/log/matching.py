@@ -1,6 +1,6 @@
 """Which of two lists of lesions are the same, one to one.
 
-Rule: lesions are one when their centres lie within some millimetres or their
+Rule: lesions are one when their centres are within some millimetres or their
 outlines overlap; the order of the lists changes nothing but the order of the
 pairs.
 """
@@ -14,11 +14,11 @@ from scipy import optimize
 from cmbjax.review.log.geometry import View
 from cmbjax.review.log.items import Item
 
-MATCHING_MM = 5.0
+MATCHING_MM = 5.0  # half of the widest microbleed
 _FORBIDDEN = 1e6  # mm; more than all allowed distances together
 
 
-class Placed(Protocol):
+class HasOutline(Protocol):
   """What can be matched."""
 
   @property
@@ -31,7 +31,7 @@ class Placed(Protocol):
 
 
 class Spot(NamedTuple):
-  """One lesion; see `Placed`."""
+  """One lesion; see `HasOutline`."""
 
   number: int
   mm: tuple[float, float, float]
@@ -45,7 +45,10 @@ def centre(item: Item, voxels: np.ndarray, view: View) -> tuple:
 
 
 def assign(
-  first: Sequence[Placed], second: Sequence[Placed], *, matching_mm: float
+  first: Sequence[HasOutline],
+  second: Sequence[HasOutline],
+  *,
+  matching_mm: float,
 ) -> list[tuple[int, int]]:
   """Pairs of marks that are one place, one to one.
 
@@ -64,7 +67,7 @@ def assign(
   ]
 
 
-def _distance(a: Placed, b: Placed, matching_mm: float) -> float:
+def _distance(a: HasOutline, b: HasOutline, matching_mm: float) -> float:
   away = float(np.linalg.norm(np.subtract(a.mm, b.mm)))
   near = away <= matching_mm or np.intersect1d(a.voxels, b.voxels).size > 0
   return away if near else _FORBIDDEN

@@ -1,12 +1,12 @@
 """Candidates to the first line of a journal: what a reader is going to see.
 
 Rule: order and repeats are drawn once, from named streams of one seed, and
-stand in that line; nothing draws them again.
+are in that line; nothing draws them again.
 """
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,32 @@ from cmbjax.review.log.items import (
   Candidate,
 )
 
-UNAIDED = 1000  # numbers kept for what a first reader adds unaided
+# Numbers kept for what a first reader adds unaided: if candidates began at 1,
+# the number of the first addition would tell how many are hidden.
+UNAIDED = 1000
 MOST_ITEMS = 60_000  # labels are uint16, and the reader adds some
+
+
+class Terms(NamedTuple):
+  """How a reader reads.
+
+  Attributes:
+    mode: one of MODES.
+    blind: some of BLINDS. With 'mask' the items begin without outline.
+    order: one of ORDERS; 'random' depends on seed, rater and case.
+    seed: of the order and the repeats.
+    repeat: percent of the candidates that are shown twice.
+    least: likelihood from which candidates are shown, or 'definite' for those
+      of that status; one without likelihood or status is shown. The others
+      are apart, under 'below', and are never judged.
+  """
+
+  mode: str = 'second-reader'
+  blind: tuple[str, ...] = ('score', 'id')
+  order: str = 'likelihood'
+  seed: int = 0
+  repeat: float = 0.0
+  least: float | str | None = None
 
 
 def new_header(
@@ -37,12 +61,7 @@ def new_header(
   labels_sha256: str | None = None,
   model: str | None = None,
   simulated: bool = False,
-  mode: str = 'second-reader',
-  blind: Sequence[str] = ('score', 'id'),
-  order: str = 'likelihood',
-  seed: int = 0,
-  repeat: float = 0,
-  least: float | str | None = None,
+  terms: Terms | None = None,
 ) -> dict[str, Any]:
   """The first line of a journal: what the reader is going to see.
 
@@ -59,29 +78,15 @@ def new_header(
     labels_sha256: of the label image, None without one.
     model: fingerprint of the model, None without one.
     simulated: whether the image is.
-    mode: one of MODES.
-    blind: some of BLINDS. With 'mask' the items begin without outline.
-    order: one of ORDERS; 'random' depends on seed, rater and case.
-    seed: of the order and the repeats.
-    repeat: percent of the candidates that are shown twice.
-    least: likelihood from which candidates are shown, or 'definite' for those
-      of that status; one without likelihood or status is shown. The others
-      stand apart, under 'below', and are never judged.
+    terms: how the reader reads; None: as usual.
 
   Raises:
-    InputError: an option is none of the allowed, a candidate lies outside
+    InputError: an option is none of the allowed, a candidate is outside
       the image, or two candidates share a voxel.
   """
-  _check_options(mode, blind, order, seed, repeat)
-  every = list(candidates)
-  view = geometry.View.from_json(grid)
-  _check_candidates(every, view)
-  candidates = [one for one in every if _reaches(one, least)]
-  below = [one for one in every if not _reaches(one, least)]
-  name = f'{rater}/{case}'
-  places = _arranged(candidates, order, _stream(seed, f'order/{name}'))
-  shown = _with_repeats(places, repeat, _stream(seed, f'repeat/{name}'))
-  first = 1 + (UNAIDED if mode == 'first-reader' else 0)
+  terms, every = terms or Terms(), list(candidates)
+  _check_terms(terms)
+  _check_candidates(every, geometry.View.from_json(grid))
   return {
     'schema': SCHEMA,
     'rev': 0,
@@ -95,22 +100,40 @@ def new_header(
     'model': model,
     'cmbjax': cmbjax.__version__,
     'simulated': bool(simulated),
-    'mode': mode,
-    'blind': list(blind),
-    'order': order,
-    'seed': int(seed),
-    'repeat': float(repeat),
-    'least': least,
+    **_as_json(terms),
+    **_listed(every, terms, f'{rater}/{case}'),
+  }
+
+
+def _as_json(terms: Terms) -> dict[str, Any]:
+  whole = {'blind': list(terms.blind), 'seed': int(terms.seed)}
+  return terms._asdict() | whole | {'repeat': float(terms.repeat)}
+
+
+def _listed(
+  every: Sequence[Candidate], terms: Terms, name: str
+) -> dict[str, Any]:
+  """The items as they are shown, and what is below the least likelihood."""
+  candidates = [one for one in every if _reaches(one, terms.least)]
+  below = [one for one in every if not _reaches(one, terms.least)]
+  # A stream each, so that neither shifts what the other one draws.
+  order = _stream(terms.seed, f'order/{name}')
+  places = _arranged(candidates, terms.order, order)
+  again = _stream(terms.seed, f'repeat/{name}')
+  shown = _with_repeats(places, terms.repeat, again)
+  first = 1 + (UNAIDED if terms.mode == 'first-reader' else 0)
+  return {
     'items': _items(candidates, shown, first),
     'below': [_row(one) for one in below],
   }
 
 
-def _check_options(mode, blind, order, seed, repeat) -> None:
+def _check_terms(terms: Terms) -> None:
+  seed, repeat = terms.seed, terms.repeat
   for name, value, allowed in (
-    ('mode', [mode], MODES),
-    ('blind', blind, BLINDS),
-    ('order', [order], ORDERS),
+    ('mode', [terms.mode], MODES),
+    ('blind', terms.blind, BLINDS),
+    ('order', [terms.order], ORDERS),
   ):
     wrong = [one for one in value if one not in allowed]
     if wrong:
@@ -176,6 +199,7 @@ def _with_repeats(
   end of the list would be nothing but repeats.
   """
   count = len(places)
+  # At least one, so that a small list has a measure of agreement at all.
   again = round(count * percent / 100)
   if percent > 0 and count:
     again = max(again, 1)
@@ -184,6 +208,8 @@ def _with_repeats(
   drawn = np.log(rng.uniform(size=count)) / np.maximum(room, 1e-9)
   chosen = np.argsort(-drawn, kind='stable')[:again]
   keyed = [(float(place), row, False) for place, row in enumerate(places)]
+  # Half a list later the reader has seen enough others to judge it again
+  # without remembering what he said.
   for place in chosen:
     late = place + count / 2 + rng.uniform(0, max(room[place], 0.5))
     keyed.append((float(late), places[place], True))

@@ -6,6 +6,7 @@ rejected lesion has no voxel in it.
 
 import pathlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import nibabel as nib
@@ -90,11 +91,8 @@ def write(record: ReviewRecord, folder: pathlib.Path) -> list[pathlib.Path]:
 
 def table(record: ReviewRecord) -> str:
   """A TSV with every item but the repeats, by index."""
-  lines = [COLUMNS]
-  for number, index in sorted(indices(record).items(), key=lambda row: row[1]):
-    row = _row(record, number, index)
-    lines.append([_cell(row[column]) for column in COLUMNS])
-  return '\n'.join('\t'.join(line) for line in lines) + '\n'
+  listed = sorted(indices(record).items(), key=lambda pair: pair[1])
+  return tsv(COLUMNS, (_row(record, *pair) for pair in listed))
 
 
 def _row(record: ReviewRecord, number: int, index: int) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def _row(record: ReviewRecord, number: int, index: int) -> dict[str, Any]:
   voxels, view = record.voxels(number), record.view
   middle = view.ijk_of(voxels).mean(0) if voxels.size else item.ijk
   added = 'added' if item.origin != MODEL else 'candidate'
-  return {
+  cells = {
     'name': item.id or f'{added}-{number:03d}',
     **dict(zip('xyz', (float(v) for v in view.to_world(middle)))),
     **dict(zip('ijk', view.to_native(item.ijk).tolist())),
@@ -111,25 +109,31 @@ def _row(record: ReviewRecord, number: int, index: int) -> dict[str, Any]:
     'volume_mm3': size.volume_mm3,
     'diameter_mm': size.diameter_mm,
     'voxels': int(voxels.size),
-    'in_mask': item.verdict == 'accept' and bool(voxels.size),
+    'in_mask': str(item.verdict == 'accept' and bool(voxels.size)).lower(),
     'flags': ', '.join(item.flags(size)),
     'seconds': item.ms / 1000,
   }
+  return {
+    name: f'{value:.7g}' if isinstance(value, float) else value
+    for name, value in cells.items()
+  }
 
 
-def _cell(value: Any) -> str:
-  if isinstance(value, bool):
-    return 'true' if value else 'false'
-  if isinstance(value, float):
-    return f'{value:.7g}'
-  if value is None or value == '':
-    return 'n/a'
-  # One line and no tab, whatever the reader wrote.
-  plain = re.sub('[\\x00-\\x1f\\x7f-\\x9f]', ' ', str(value))
-  return quoted(' '.join(plain.split()))
+def tsv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+  """A BIDS table: tabs, 'n/a' for what is missing.
+
+  Floats as `str` writes them; round them before.
+  """
+  lines = ['\t'.join(names)]
+  for row in rows:
+    cells = ['' if row.get(n) is None else str(row[n]) for n in names]
+    # One line and no tab, whatever somebody wrote.
+    plain = (re.sub('[\x00-\x1f\x7f-\x9f]', ' ', cell) for cell in cells)
+    lines.append('\t'.join(_quoted(' '.join(cell.split())) for cell in plain))
+  return '\n'.join(lines) + '\n'
 
 
-def quoted(cell: str) -> str:
+def _quoted(cell: str) -> str:
   """A cell that begins with a quote, in quotes: else whoever reads the table
   looks for the end of that quote in the rows that follow."""
   if not cell.startswith('"'):

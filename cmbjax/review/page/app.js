@@ -1,109 +1,107 @@
-// The page: opens cases, shows the current candidate, and lets the parts
-// speak with one another. What keys and buttons do stands in actions.js.
+// The page: opens cases, and lets the parts speak with one another.
 
-import {Brush, SIZES_MM} from './brush.js';
+import {actionsOf, bindButtons} from './actions.js';
+import {get} from './api.js';
 import {Dialogs} from './dialogs.js';
+import {$, banner, press, speak} from './dom.js';
 import {Header} from './header.js';
-import {List, stateOf} from './list.js';
+import {bracketed, listenToKeys, printButtons, restore} from './keys.js';
+import {List} from './list.js';
+import {keepPlace, keepSettings, watchTabs} from './memory.js';
+import {nameAll, nameOf} from './names.js';
+import {Painting} from './painting.js';
 import {Panel} from './panel.js';
+import {fitPhones} from './phone.js';
+import {Reading} from './reading.js';
+import {protocol, readout} from './readout.js';
 import {Review, told} from './review.js';
 import {Sequences} from './sequences.js';
 import {Sweep} from './sweep.js';
-import {get} from './api.js';
-import {$, banner, press, speak} from './dom.js';
-import {CHOOSE, LOCKED, actionsOf, bindButtons} from './actions.js';
-import {fitPhones} from './phone.js';
-import {bracketed, listenToKeys, printButtons, restore} from './keys.js';
-import {nameAll, nameOf} from './names.js';
-import {makeViewer} from './viewer-api.js';
-import {keepSettings, remember, remembered, watchTabs} from './memory.js';
-import {readout, protocol} from './readout.js';
+import {Viewer} from './viewer.js';
 
-const PREFERENCES = {viewer: 'flat', radiological: true, smooth: false, fill: false,
+const PREFERENCES = {radiological: true, smooth: false, fill: false,
   advance: true, ask: false, slab: 10, brush: 3, sphere: true};
+const QUIET_MS = 700; // a place is kept when the reader has stopped moving
+
 // Of what was kept, what is a preference and of its kind.
 const known = (kept) => Object.fromEntries(Object.entries(PREFERENCES)
   .filter(([name, value]) => typeof kept?.[name] === typeof value)
   .map(([name]) => [name, kept[name]]));
-const TWICE_MS = 150; // quicker than an eye
-const AWAY_MS = 120000; // a reader who is away reads nothing
 
 class App {
-  constructor() {
-    this.prefs = {...PREFERENCES, ...remembered('prefs')};
-    this.current = null;
-    this.judgedNow = null; // whose certainty or kind is being asked
-    this.shows = {overlay: true, crosshair: true};
-  }
-
   async start() {
     this.session = await get('api/session');
     const {settings} = this.session;
-    Object.assign(this.prefs, known(settings?.prefs));
+    this.prefs = {...PREFERENCES, ...known(settings?.prefs)};
+    this.shows = {overlay: true, crosshair: true};
     this.keys = settings?.keys || {};
     const odd = restore(this.keys);
     if (odd.length) banner('keys', `Keys of your settings: ${odd.join(' ')}`);
+    this.make();
+    $('about').textContent =
+      `Reader ${this.session.rater} · cmbjax ${this.session.version}`;
+    this.printKeys();
+    this.listen();
+    await this.open(this.session.start || 0);
+  }
+
+  // In this order: a part may use those above it at once.
+  make() {
     this.review = new Review(this.session);
-    this.review.addEventListener('change', ({detail}) => this.heard(detail));
-    this.review.addEventListener('notice', ({detail}) =>
-      banner('notice', detail.text));
-    this.review.addEventListener('reload', () => this.reloaded());
+    this.viewer = new Viewer($('viewer'), {
+      onMove: () => { this.sweep.moved(); readout(this); this.remember(); },
+      onWindow: () => { readout(this); this.remember(); },
+      onField: (mm) => { press($('field'), mm); this.remember(); },
+      onGrow: (point) => this.painting.growAt(point),
+      paint: (...stroke) => this.painting.stroke(...stroke),
+    });
+    this.reading = new Reading(this);
+    this.painting = new Painting(this);
     this.panel = new Panel(this);
-    this.panel.build(this.session);
-    this.list = new List((number) => this.choosing(number),
+    this.list = new List((number) => this.reading.choose(number),
       () => this.remember());
     this.sweep = new Sweep(this);
     this.header = new Header(this);
     this.sequences = new Sequences(this);
     this.dialogs = new Dialogs(this);
     this.actions = actionsOf(this);
+  }
+
+  listen() {
+    const {review} = this;
+    review.addEventListener('change', ({detail}) => this.heard(detail));
+    review.addEventListener('notice', ({detail}) =>
+      banner('notice', detail.text));
+    review.addEventListener('reload', () => this.reloaded());
     bindButtons(this);
     fitPhones();
-    this.printKeys();
-    listenToKeys(this.actions, {
-      ratings: this.session.ratings, busy: (digit) => this.opening || this.awaited(digit)});
-    const kind = this.wanted();
-    if (kind === 'niivue' && !location.search.includes('niivue')) {
-      location.search = '?viewer=niivue'; // its policy comes with the page
-      return;
-    }
-    await this.useViewer(kind);
+    listenToKeys(this.actions, {ratings: this.session.ratings,
+      busy: (digit) => this.opening || this.reading.digit(digit)});
     new ResizeObserver(() => this.list.reveal()).observe($('rows'));
-    $('about').textContent =
-      `Reader ${this.session.rater} · cmbjax ${this.session.version}`;
     addEventListener('beforeunload', (event) => {
       this.settle();
       this.remember(true);
-      if (!this.review.saved) event.preventDefault();
+      if (!review.saved) event.preventDefault();
     });
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'hidden') {
         this.settle();
-        this.review.hurry();
-        this.spend();
+        review.retry();
+        this.reading.spend();
       } else {
-        this.since = performance.now();
-        if (this.review.failure) this.review.retry();
+        this.reading.since = performance.now();
+        if (review.failure) review.retry();
       }
     });
-    addEventListener('online', () => this.review.retry());
+    addEventListener('online', () => review.retry());
     watchTabs(this);
-    await this.open(this.session.start || 0);
-  }
-
-  // The address, the command line, or (auto) what the reader chose before.
-  wanted() {
-    const {viewer} = this.session;
-    const asked = new URLSearchParams(location.search).get('viewer') ||
-      (viewer === 'auto' ? this.prefs.viewer : viewer);
-    return asked === 'niivue' ? 'niivue' : 'flat';
   }
 
   // The reader has bound other keys.
   bound(keys) {
     this.keys = keys;
-    this.keepSettings();
-    this.panel.build(this.session);
+    keepSettings(this);
+    this.panel.keys();
     this.printKeys();
     this.sequences.buttons();
     this.show();
@@ -112,38 +110,6 @@ class App {
   printKeys() {
     printButtons();
     this.dialogs.keys();
-  }
-
-  keepSettings() {
-    keepSettings({prefs: this.prefs, keys: this.keys});
-  }
-
-  // NiiVue needs a page with a looser policy: the page is loaded again.
-  async changeViewer(kind) {
-    this.prefer({viewer: kind});
-    this.remember(true);
-    if (kind === 'flat') { await this.useViewer('flat'); return; }
-    if (await this.review.flush()) location.search = '?viewer=niivue';
-  }
-
-  async useViewer(wanted) {
-    const state = this.viewer && {position: this.viewer.position,
-      window: this.viewer.window, field: this.viewer.field};
-    this.viewer?.destroy();
-    const {viewer, kind, note} = await makeViewer(wanted, $('viewer'), {
-      onMove: () => { this.sweep.moved(); readout(this); this.remember(); },
-      onWindow: () => { readout(this); this.remember(); },
-      onField: (mm) => { press($('field'), mm); this.remember(); },
-      onActive: () => {},
-      onGrow: (point) => this.actions.growAt(point),
-      onLost: (reason) => this.useViewer('flat').then(() =>
-        banner('viewer', `${reason} The plain viewer is shown instead.`)),
-      paint: (...stroke) => this.paint(...stroke),
-    });
-    Object.assign(this, {viewer, kind});
-    document.body.dataset.viewer = kind;
-    if (note) banner('viewer', note);
-    if (this.review.meta) await this.fill(state);
   }
 
   // Keys and buttons are for a case that is there: none acts meanwhile.
@@ -172,7 +138,7 @@ class App {
         $('loaded').style.width = `${Math.round(share * 100)}%`;
       });
       this.sweep.reset();
-      await this.fill(null);
+      await this.fill();
       this.arrived();
     } catch (error) {
       $('loading').hidden = Boolean(this.review.meta);
@@ -188,50 +154,41 @@ class App {
     }
   }
 
-  // The viewer gets the case; `state` is what it showed before, or null.
-  async fill(state) {
-    const {meta, labels, items} = this.review;
-    const place = state || {...remembered(this.shelf), ...meta.place};
+  // The parts get the case, as the reader has left it.
+  async fill() {
+    const {review, viewer} = this;
+    const {meta, labels, items} = review;
+    const place = meta.place || {};
     this.sequence = meta.sequences[0];
     this.firstWindow = this.sequence.window;
-    this.judged = {...this.sequence, raw: this.review.images.get(
-      this.sequence.name)};
-    this.viewer.load({dim: meta.dim, spacing: meta.spacing,
-      affine: meta.affine, oblique_deg: meta.oblique_deg}, labels);
-    this.brush = new Brush(meta, labels);
-    Object.assign(this.brush, {mm: this.prefs.brush,
-      sphere: this.prefs.sphere, image: this.judged.raw});
+    this.judged = {...this.sequence,
+      raw: review.images.get(this.sequence.name)};
+    viewer.load(meta, labels);
+    this.painting.begin(review);
     this.windows = new Map();
     if (place.window) this.windows.set(this.sequence.name, place.window);
-    this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair,
+    viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair,
       quiet: meta.quiet});
-    this.viewer.setOverlay({shown: this.shows.overlay, fill: this.prefs.fill});
-    this.viewer.setTool(null, this.brush.mm);
-    await this.showSequence(0);
-    await this.viewer.ready;
+    viewer.setOverlay({shown: this.shows.overlay, fill: this.prefs.fill});
+    await this.sequences.show(0);
     this.list.offer(items, {...place, quiet: meta.quiet});
     this.setSlab(Boolean(place.slab), true);
-    if (!state) {
-      const unread = [...items.values()].find((item) => !item.verdict);
-      const first = items.get(meta.first_unread) || unread ||
-        items.get(place.current) || items.values().next().value;
-      this.current = null;
-      this.judgedNow = null;
-      if (first) this.go(first.item, {field: place.field});
-      else {
-        if (place.position) this.viewer.jump(place.position);
-        if (place.field) this.viewer.setField(place.field);
-      }
-      // Where the reader was, when that is the very candidate.
-      if (first && place.current === first.item && place.position) {
-        this.viewer.jump(place.position);
-      }
-    } else {
-      this.viewer.jump(state.position);
-      if (state.field) this.viewer.setField(state.field);
-    }
+    this.reading.begin();
+    this.goTo(place);
     this.crops();
     this.show();
+  }
+
+  // The first unread candidate; where the reader was, if that is the one.
+  goTo(place) {
+    const {items, meta, unread} = this.review;
+    const first = items.get(meta.first_unread) || unread[0] ||
+      items.get(place.current) || items.values().next().value;
+    if (first) this.reading.go(first.item, {field: place.field});
+    if (place.position && (!first || place.current === first.item)) {
+      this.viewer.jump(place.position);
+    }
+    if (!first && place.field) this.viewer.setField(place.field);
   }
 
   arrived() {
@@ -259,112 +216,51 @@ class App {
 
   reloaded() {
     this.viewer.labels = this.review.labels;
-    this.brush.labels = this.review.labels;
-    if (!this.review.items.has(this.current)) this.current = null;
+    this.painting.brush.labels = this.review.labels;
+    this.painting.take(null);
+    if (!this.reading.item) this.reading.current = null;
     this.header.tags();
     this.show();
   }
 
   // One action is several changes of the case: they are shown together.
   heard({items}) {
-    for (const number of items) {
-      const item = this.review.items.get(number);
-      if (item) this.measure(item);
-    }
+    for (const number of items) this.review.measure(number);
     this.header.saved();
     this.showing ??= setTimeout(() => this.show(), 0);
   }
 
-  get item() { return this.review.items.get(this.current) || null; }
-
   // Everything that follows from the state of the case.
   show() {
-    const {review, viewer, list, panel} = this;
+    const {review, viewer, reading: {current, item, judged, asking}} = this;
     clearTimeout(this.showing);
     this.showing = null;
     if (!review.meta || !viewer.grid) return;
-    for (const item of review.items.values()) this.measure(item);
+    for (const number of review.items.keys()) review.measure(number);
     nameAll(review.items);
-    viewer.setItems(review.items, this.current);
-    list.show(review.items, this.current, review.hidden);
-    const all = [...review.items.values()].every((item) => item.verdict);
-    panel.show(this.item, {
-      asked: review.items.get(this.judgedNow), hidden: review.hidden, all,
-      total: review.items.size, next: Boolean(this.asking),
-      at: list.order.indexOf(this.current) + 1});
+    viewer.setItems(review.items, current);
+    this.list.show(review.items, current, review.hidden);
+    const all = !review.unread.length;
+    this.panel.show(item, {
+      asked: review.items.get(judged), hidden: review.hidden, all,
+      total: review.items.size, next: Boolean(asking),
+      at: this.list.order.indexOf(current) + 1});
     $('finish-open').classList.toggle('ready', all && review.items.size > 0);
     this.header.show();
-    const {item} = this;
     $('field-of').textContent = item ? 'lesion' : 'here';
     $('field').title = `60 mm around ${item ? nameOf(item)
       : 'the crosshair'}${bracketed('field')}`;
   }
 
-  // Size at once, also for strokes that are not sent yet.
-  measure(item) {
-    const {length} = this.review.labels.voxels(item.item);
-    if (length === item.voxels) return;
-    const {affine: a} = this.review.meta;
-    const voxel = Math.abs(
-      a[0][0] * (a[1][1] * a[2][2] - a[1][2] * a[2][1]) -
-      a[0][1] * (a[1][0] * a[2][2] - a[1][2] * a[2][0]) +
-      a[0][2] * (a[1][0] * a[2][1] - a[1][1] * a[2][0]));
-    item.voxels = length;
-    item.volume_mm3 = length * voxel;
-    item.diameter_mm = Math.cbrt(6 * item.volume_mm3 / Math.PI);
-  }
-
   // What is half done is done: a stroke, words that are being typed.
   settle() {
     if (!this.review?.meta) return;
-    this.paint('end');
+    this.painting.stroke('end');
     const {activeElement} = document;
     if (activeElement?.id === 'comment') {
-      this.set('comment', activeElement.value);
+      this.reading.set('comment', activeElement.value);
     }
     if ($('notes').open) this.dialogs.note();
-  }
-
-  go(number, {field = this.viewer.field, quiet = false} = {}) {
-    const item = this.review.items.get(number);
-    if (!item) return;
-    if (number !== this.current) {
-      this.spend();
-      this.since = performance.now();
-      this.ms = 0;
-      this.asking = null;
-    }
-    this.current = number;
-    this.viewer.jump(item.ijk);
-    if (field) this.viewer.setField(field, item.ijk);
-    this.show();
-    this.list.reveal();
-    this.remember();
-    if (!quiet) speak(`${nameOf(item)}, ${stateOf(item)}`);
-  }
-
-  // The reader's own choice: questions about another one are over.
-  choosing(number) {
-    this.settle();
-    this.judgedNow = null;
-    this.go(number);
-  }
-
-  step(by) {
-    const next = this.list.beside(this.current, by);
-    if (next !== undefined) this.choosing(next);
-    else speak(by > 0 ? 'This is the last candidate.'
-      : 'This is the first candidate.');
-  }
-
-  // Back to the current one, wherever the reader has looked meanwhile.
-  home() {
-    if (!this.item) { speak('No candidate is chosen.'); return; }
-    this.viewer.jump(this.item.ijk);
-    if (this.viewer.field) {
-      this.viewer.setField(this.viewer.field, this.item.ijk);
-    }
-    speak(`Back at ${nameOf(this.item)}.`);
   }
 
   stepCase(by) {
@@ -376,143 +272,19 @@ class App {
       : 'This is the first case.');
   }
 
-  async refreshSession() {
-    this.session.cases = (await get('api/session')).cases;
-    this.header.cases();
-    this.header.tags();
-  }
-
-  // Time on the current candidate, with the page in sight.
-  spend() {
-    const now = performance.now();
-    this.ms = (this.ms || 0) + Math.min(now - (this.since ?? now), AWAY_MS);
-    this.since = now;
-    return Math.round(this.ms);
-  }
-
-  verdict(value) {
-    const {item} = this;
-    if (!item) { this.step(1); return; }
-    this.settle();
-    if (this.twice(value)) return;
-    const ms = this.spend();
-    if (item.verdict !== value) {
-      this.review.set(item.item, 'verdict', value, {ms});
-      this.ms = 0;
-    }
-    speak(`${nameOf(item)} ${value ? stateOf(item) : 'cleared'}`);
-    this.judgedNow = value ? item.item : null;
-    this.asking = null;
-    if (value && this.prefs.ask && value !== 'unsure') this.asking = item.item;
-    else if (value && this.prefs.advance) this.goOn();
-    this.ruled = {value, at: performance.now(), on: this.current};
-    this.show();
-    if (!this.review.hidden && [...this.review.items.values()].every((one) =>
-      one.verdict)) speak('All candidates are read.');
-  }
-
-  // A key that bounces, or two taps in a hurry: the next candidate, which
-  // nobody can have looked at yet, gets no verdict by it.
-  twice(value) {
-    const {ruled} = this;
-    const again = Boolean(value) && ruled?.value === value &&
-      ruled.on === this.current && this.item.item !== this.judgedNow &&
-      performance.now() - ruled.at < TWICE_MS;
-    if (again) speak('Pressed twice in a moment: counted once.');
-    return again;
-  }
-
-  goOn() {
-    this.asking = null;
-    const next = this.list.unread(this.current);
-    if (next !== undefined && next !== this.current) this.go(next);
-  }
-
-  // While a verdict waits for its certainty or kind, digits answer.
-  awaited(digit) {
-    if (!this.asking || !/^[1-8]$/.test(digit)) return this.rated(digit);
-    this.actions.choice(digit);
-    return true;
-  }
-
-  rated(digit) {
-    if (!this.rating || !digit) return false;
-    this.rate(Number(digit) || 10);
-    return true;
-  }
-
-  rate(value) {
-    this.rating = false;
-    const {item} = this;
-    if (!item) return;
-    this.review.set(item.item, 'rating', item.rating === value ? null : value);
-  }
-
-  choose(number, field, value) {
-    const item = this.review.items.get(number);
-    if (!item) return;
-    const same = item[field] === value;
-    this.review.set(number, field, same ? null : value);
-    if (this.asking && !same) this.goOn();
-    this.show();
-  }
-
-  set(field, value) {
-    if (this.item && this.item[field] !== value) {
-      this.review.set(this.current, field, value);
-    }
-  }
-
-  rejected(number) {
-    return this.review.items.get(number)?.verdict === 'reject';
-  }
-
-  paint(phase, point, plane, erase) {
-    if (phase === 'begin') {
-      const {item} = this;
-      const why = !item ? CHOOSE() : item.locked ? LOCKED() : '';
-      banner('paint', why);
-      if (why) return false;
-      this.brush.begin({item: item.item, erase,
-        free: (number) => this.rejected(number)});
-    }
-    if (!this.brush?.stroke) return false;
-    if (phase === 'end') {
-      const stroke = this.brush.end();
-      if (stroke) this.review.paint(stroke);
-      return true;
-    }
-    this.brush.move(point, plane);
-    return true;
-  }
-
-  setBrush(by) {
-    const at = SIZES_MM.indexOf(this.brush.mm);
-    const mm = SIZES_MM[Math.max(0, Math.min(SIZES_MM.length - 1, at + by))];
-    this.brush.mm = mm;
-    this.prefer({brush: mm});
-    this.viewer.setTool(this.viewer.tool, mm);
-    $('brush-size').textContent = `${mm} mm`;
-  }
-
   setSlab(on, quiet = false) {
     const mm = this.prefs.slab;
     this.viewer.setSlab(on ? mm : 0);
     $('slab').value = String(mm);
     press($('minip'), on);
     if (on && ['brush', 'eraser'].includes(this.viewer.tool)) {
-      this.actions.tool(null);
+      this.painting.take(null);
       banner('paint', 'A projection smears lesions: the brush works on ' +
         'single slices.');
     }
     readout(this);
     if (!quiet) this.remember();
   }
-
-  showSequence(at) { return this.sequences.show(at); }
-
-  // Another sequence is on the screen.
-  looked() { readout(this); }
 
   crops() {
     const {dim, spacing} = this.review.meta;
@@ -522,60 +294,20 @@ class App {
 
   prefer(change) {
     Object.assign(this.prefs, change);
-    remember('prefs', this.prefs);
-    this.keepSettings();
+    keepSettings(this);
     this.viewer.setOptions({...this.prefs, crosshair: this.shows.crosshair});
     this.viewer.setOverlay({fill: this.prefs.fill});
     if ('radiological' in change) this.crops();
   }
 
-  // Puts focus back to where keys are heard.
-  arrange() { document.activeElement?.blur(); }
-
-  async removeItem() {
-    const {item} = this;
-    if (!item || this.busy) return;
-    if (item.origin === 'model') {
-      banner('paint', 'Only lesions that you added can be removed; reject ' +
-        'this one instead.');
-      return;
-    }
-    const next = this.list.beside(this.current, 1) ??
-      this.list.beside(this.current, -1);
-    const answer = await this.alone({event: 'remove', item: item.item});
-    if (answer && next !== undefined) this.go(next);
-  }
-
-  // An action that must not be asked for again before it is answered.
-  async alone(body) {
-    this.busy = true;
-    try {
-      return await this.review.act(body);
-    } finally { this.busy = false; }
-  }
-
-  async moveItem() {
-    if (!this.item) return;
-    const answer = await this.review.act({event: 'move', item: this.current,
-      ijk: this.viewer.position});
-    if (answer) speak('Moved to the crosshair.');
-  }
-
-  askDone() { this.dialogs.askDone(); }
-
   async done() {
+    const {review} = this;
     this.sweep.report();
-    const answer = await this.review.act({event: 'done'});
-    if (!answer) return;
-    await this.review.reload();
-    this.header.tags();
-    this.list.offer(this.review.items, {quiet: this.review.meta.quiet});
+    if (!await review.act({event: 'done'})) return;
+    await review.reload();
+    this.list.offer(review.items, {quiet: review.meta.quiet});
     this.show();
-    this.goOn();
-  }
-
-  get shelf() {
-    return `place:${this.session.rater}:${this.review.meta?.name}`;
+    this.reading.goOn();
   }
 
   remember(now = false) {
@@ -584,14 +316,14 @@ class App {
     const keep = () => {
       const {viewer, list} = this;
       const own = this.sequence === this.review.meta.sequences[0];
-      remember(this.shelf, {
+      keepPlace(this.review, {
         window: own ? viewer.window : this.windows.get(this.judged.name),
         field: viewer.field, slab: viewer.slab, position: viewer.position,
-        current: this.current, sort: list.sort, filter: list.filter,
-      }, this.review);
+        current: this.reading.current, sort: list.sort, filter: list.filter,
+      });
     };
     if (now) keep();
-    else this.remembering = setTimeout(keep, 700);
+    else this.remembering = setTimeout(keep, QUIET_MS);
   }
 }
 

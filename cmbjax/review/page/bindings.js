@@ -1,6 +1,6 @@
 // Another key for an action: a table, and an ear for the next stroke.
 
-import {$, cap, make} from './dom.js';
+import {$, cap, make, onClick} from './dom.js';
 import {bind, bindable, changes, isChanged, keysOf, nameOf, named, ownerOf,
   reset, resetAll, whyNot} from './keys.js';
 
@@ -10,7 +10,7 @@ export class Bindings {
   // `changed` hears what is to be kept: id -> keys.
   constructor(ratings, changed) {
     Object.assign(this, {ratings, changed, waiting: null});
-    $('bindings-reset').addEventListener('click', () => {
+    onClick('bindings-reset', () => {
       resetAll();
       this.kept('All keys are as they were made.', 'bindings-reset');
     });
@@ -69,7 +69,7 @@ export class Bindings {
   hear(event) {
     if (!this.waiting) return;
     const bare = !event.ctrlKey && !event.metaKey && !event.altKey;
-    if (event.key === 'Tab' && bare) { // goes on, as everywhere
+    if (event.key === 'Tab' && bare) { // moves on, as everywhere
       this.wait(null);
       this.say(HINT);
       return;

@@ -1,4 +1,4 @@
-// Painting in millimetres: one stroke is what lies between pen down and pen
+// Painting in millimetres: one stroke is what comes between pen down and pen
 // up, whatever the number of pointer events.
 
 import {indexOf, inside, nearest} from './planes.js';
@@ -17,7 +17,7 @@ export class Brush {
 
   // `free` says whether a voxel of another candidate may be taken.
   begin({item, erase, free}) {
-    this.stroke = {item, erase, free, before: new Map()};
+    this.stroke = {item, erase, free, changed: new Set()};
     this.last = null;
   }
 
@@ -58,25 +58,25 @@ export class Brush {
   }
 
   touch(index) {
-    const {item, erase, free, before} = this.stroke;
+    const {item, erase, free, changed} = this.stroke;
     const old = this.labels.get(index, item);
     const value = erase ? 0 : item;
     if (old === value || (erase && old !== item)) return;
     if (old && old !== item && !free(old)) return;
     if (!erase && this.darkest !== null && this.image &&
         this.image[index] > this.darkest) return;
-    if (!before.has(index)) before.set(index, old);
+    changed.add(index);
     this.labels.set(index, value, item);
   }
 
   // Ends the stroke: what to send, or null when nothing was changed.
   end() {
-    const {item, erase, before} = this.stroke;
+    const {item, erase, changed} = this.stroke;
     this.stroke = null;
-    if (!before.size) return null;
-    const indices = [...before.keys()];
+    if (!changed.size) return null;
+    const indices = [...changed];
     return {
-      item, before, set: erase ? [] : indices, clear: erase ? indices : [],
+      item, set: erase ? [] : indices, clear: erase ? indices : [],
       tool: {name: erase ? 'eraser' : 'brush', mm: this.mm,
         shape: this.sphere ? 'sphere' : 'disc', darkest: this.darkest},
     };

@@ -1,9 +1,10 @@
 // Small axial pictures of candidates, drawn from the voxels when they come
 // into sight.
 
-import {clamp} from './planes.js';
+import {greys} from './planes.js';
 
 const FIELD_MM = 22;
+const BEYOND = 0xff1a1714; // the image
 
 export class Crops {
   constructor(root) {
@@ -19,7 +20,8 @@ export class Crops {
 
   // source: {raw, slope, intercept, dim, spacing, window, radiological}
   show(source) {
-    this.source = source;
+    const table = greys(...source.window, source);
+    this.source = {...source, table};
     for (const canvas of this.wanted.keys()) {
       canvas.drawn = null;
       if (canvas.seen) this.draw(canvas);
@@ -52,10 +54,9 @@ export class Crops {
     const ratio = Math.min(globalThis.devicePixelRatio || 1, 2);
     const side = Math.round(60 * ratio);
     canvas.width = canvas.height = side;
-    const {dim, spacing, raw, slope, intercept, window: [low, high]} = source;
+    const {dim, spacing, raw, table} = source;
     const picture = new ImageData(side, side);
     const pixels = new Uint32Array(picture.data.buffer);
-    const scale = 255 / Math.max(high - low, 1e-9);
     const start = ijk[2] * dim[0] * dim[1];
     for (let y = 0; y < side; y++) {
       const j = Math.floor(ijk[1] + 0.5 -
@@ -64,13 +65,8 @@ export class Crops {
         const across = ((x + 0.5) / side - 0.5) * FIELD_MM / spacing[0];
         const i = Math.floor(ijk[0] + 0.5 +
           (source.radiological ? -across : across));
-        let shade = 0xff1a1714; // beyond the image
-        if (i >= 0 && j >= 0 && i < dim[0] && j < dim[1]) {
-          const value = raw[start + i + j * dim[0]] * slope + intercept;
-          const grey = clamp((value - low) * scale, 0, 255) | 0;
-          shade = 0xff000000 | grey << 16 | grey << 8 | grey;
-        }
-        pixels[y * side + x] = shade;
+        pixels[y * side + x] = i >= 0 && j >= 0 && i < dim[0] && j < dim[1]
+          ? table[raw[start + i + j * dim[0]] + 32768] : BEYOND;
       }
     }
     canvas.getContext('2d').putImageData(picture, 0, 0);

@@ -1,20 +1,31 @@
 // Settings, notes, the end of a case, and the keys.
 
-import {$, banner, make} from './dom.js';
-import {SAVE_MS, post} from './api.js';
+import {$, banner, onClick} from './dom.js';
+import {SAVE_MS, get, post} from './api.js';
 import {Bindings} from './bindings.js';
 import {printKeys} from './keys.js';
 
-const count = (number, word) => `${number} ${word}${number === 1 ? '' : 's'}`;
+const preferences = () => document.querySelectorAll('[data-preference]');
 
 export class Dialogs {
   constructor(app) {
     this.app = app;
-    $('help-open').addEventListener('click', () => $('help').showModal());
-    $('settings-open').addEventListener('click', () => this.settings());
-    $('notes-open').addEventListener('click', () => this.notes());
-    $('finish-open').addEventListener('click', () => this.finish());
-    $('done-open').addEventListener('click', () => this.askDone());
+    onClick('settings-open', () => this.settings());
+    onClick('notes-open', () => this.notes());
+    onClick('finish-open', () => this.finish());
+    onClick('done-open', () => $('done').showModal());
+    for (const status of ['flagged', 'completed']) {
+      onClick(status, () => this.end(status, $('finish-note').value));
+    }
+    onClick('finish-next', () => {
+      $('finish').close();
+      app.reading.choose(app.list.unread(app.reading.current) ??
+        app.review.unread[0].item);
+    });
+    for (const box of preferences()) {
+      box.addEventListener('change', () =>
+        app.prefer({[box.dataset.preference]: box.checked}));
+    }
     $('note').addEventListener('change', () => this.note());
     $('notes').addEventListener('close', () => this.note());
     $('done').addEventListener('close', () => {
@@ -24,7 +35,7 @@ export class Dialogs {
     this.bindings = new Bindings(app.session.ratings, (keys) =>
       app.bound(keys));
     for (const id of ['keys-change', 'settings-keys']) {
-      $(id).addEventListener('click', () => {
+      onClick(id, () => {
         document.querySelector('dialog[open]').close();
         this.bindings.open();
       });
@@ -34,27 +45,9 @@ export class Dialogs {
   keys() { printKeys($('keys'), this.app.session.ratings); }
 
   settings() {
-    const {app} = this;
-    const {prefs} = app;
-    const check = (key, words, why) => make('label', {class: 'setting'},
-      make('input', {type: 'checkbox', checked: prefs[key],
-        onchange: (event) => app.prefer({[key]: event.target.checked})}),
-      make('span', {}, words, make('small', {}, why)));
-    const viewer = make('select', {'aria-label': 'Viewer', onchange: (event) =>
-      app.changeViewer(event.target.value)},
-    make('option', {value: 'flat'}, 'Plain (Canvas2D)'),
-    make('option', {value: 'niivue'}, 'NiiVue (WebGL2)'));
-    viewer.value = app.kind;
-    $('settings-body').replaceChildren(
-      check('radiological', 'Radiological display',
-        'Right of the patient on the left of the screen.'),
-      check('smooth', 'Smooth pixels', 'Otherwise voxels stay crisp.'),
-      check('fill', 'Filled outlines', 'Tints the voxels as well.'),
-      check('advance', 'Go on after a verdict', 'To the next unread one.'),
-      check('ask', 'Stop for certainty and kind',
-        'A verdict waits for 1–8 before it goes on.'),
-      make('label', {class: 'setting'}, make('span', {}, 'Viewer',
-        make('small', {}, 'Both show the same voxels.')), viewer));
+    for (const box of preferences()) {
+      box.checked = this.app.prefs[box.dataset.preference];
+    }
     $('settings').showModal();
   }
 
@@ -63,57 +56,42 @@ export class Dialogs {
     $('notes').showModal();
   }
 
-  note() {
+  note(value = $('note').value) {
     const {review} = this.app;
-    const value = $('note').value;
     if (value === (review.note || '')) return;
     review.act({event: 'note', value}, () => { review.note = value; });
   }
 
   finish() {
-    const {app} = this;
-    const {review} = app;
+    const {review} = this.app;
     const items = [...review.items.values()];
     const of = (verdict) => items.filter((item) => item.verdict === verdict);
     const added = of('accept').filter((item) => item.origin !== 'model').length;
-    const unread = items.filter((item) => !item.verdict);
-    const rows = [['Accepted', `${of('accept').length}` +
-      (added ? `, ${added} of them added by you` : '')],
-    ['Rejected', of('reject').length], ['Unsure', of('unsure').length]];
-    if (unread.length) rows.push(['Unread', unread.length]);
-    const note = make('textarea', {rows: 3, maxLength: 4000,
-      value: review.note || '', 'aria-label': 'Notes on this case',
-      placeholder: 'Notes on this case'});
-    const open = unread.length > 0 && !review.hidden;
-    const strong = {class: 'strong', autofocus: true};
-    const end = (status) => this.end(status, note.value);
-    const button = (words, run, more = {}) =>
-      make('button', {type: 'button', onclick: run, ...more}, words);
-    $('finish-body').replaceChildren(
-      make('dl', {class: 'counts'}, ...rows.flatMap(([name, value]) =>
-        [make('dt', {}, name), make('dd', {}, String(value))])),
-      review.hidden ? make('p', {class: 'warning'}, 'You have not seen the ' +
-        'candidates yet.') : '',
-      unread.length && !review.hidden ? make('p', {class: 'warning'},
-        `${count(unread.length, 'candidate')} not read yet.`) : '', note,
-      make('div', {class: 'ends'},
-        button('Back', () => $('finish').close(), {class: 'quiet'}),
-        button('Flag for later', () => end('flagged')),
-        button('Complete the case', () => end('completed'),
-          open ? {} : strong),
-        open ? button('Go to next unread', () => {
-          $('finish').close();
-          app.choosing(app.list.unread(app.current) ?? unread[0].item);
-        }, strong) : ''));
+    for (const verdict of ['accept', 'reject', 'unsure']) {
+      $(`count-${verdict}`).textContent = of(verdict).length;
+    }
+    if (added) $('count-accept').append(`, ${added} of them added by you`);
+    const {length} = review.unread;
+    $('count-unread').textContent = length;
+    $('counts').classList.toggle('whole', !length);
+    const open = length > 0 && !review.hidden;
+    $('finish-warning').textContent = review.hidden
+      ? 'You have not seen the candidates yet.' : open
+        ? `${length} candidate${length === 1 ? '' : 's'} not read yet.` : '';
+    $('finish-note').value = review.note || '';
+    $('finish-next').hidden = !open;
+    const [strong, other] = open ? ['finish-next', 'completed']
+      : ['completed', 'finish-next'];
+    $(other).classList.remove('strong');
+    $(strong).classList.add('strong');
     $('finish').showModal();
+    $(strong).focus();
   }
 
   async end(status, note) {
     const {app} = this;
     const {review} = app;
-    if (note !== (review.note || '')) {
-      review.act({event: 'note', value: note}, () => { review.note = note; });
-    }
+    this.note(note);
     app.sweep.report();
     const ended = review.act({event: 'status', value: status}, () => {
       review.status = status;
@@ -130,7 +108,9 @@ export class Dialogs {
         actions: [['Close', () => banner('finish', '')]]});
       return;
     }
-    await app.refreshSession();
+    app.session.cases = (await get('api/session')).cases;
+    app.header.cases();
+    app.header.tags();
     const next = app.session.cases.find((one) =>
       one.case !== review.number && one.status !== 'completed');
     banner('finish', `${review.meta.name} is ${status}. ` +
@@ -138,7 +118,5 @@ export class Dialogs {
       (next ? '' : 'Every case has been read.'), {kind: 'good',
       actions: next ? [[`Next: ${next.name}`, () => app.open(next.case)]] : []});
   }
-
-  askDone() { $('done').showModal(); }
 }
 

@@ -16,6 +16,8 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
+export const onClick = (id, run) => $(id).addEventListener('click', run);
+
 export const cap = (key) => make('kbd', {}, key);
 
 export function press(element, on) {

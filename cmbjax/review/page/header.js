@@ -1,10 +1,9 @@
-// What stands above the images: case, progress, and whether all is saved.
+// What is above the images: case, progress, and whether all is saved.
 
 import {$, banner, make, speak} from './dom.js';
 import {renew} from './api.js';
 
-const WORDS = {saved: 'Saved', saving: 'Saving', unsaved: 'Unsaved',
-  failed: 'Not saved'};
+const WORDS = {saved: 'Saved', saving: 'Saving', failed: 'Not saved'};
 
 export class Header {
   constructor(app) {
@@ -12,8 +11,6 @@ export class Header {
     this.last = '';
     $('case').addEventListener('change', () => app.open(
       Number($('case').value)));
-    $('case-before').addEventListener('click', () => app.stepCase(-1));
-    $('case-after').addEventListener('click', () => app.stepCase(1));
   }
 
   cases() {
@@ -60,7 +57,7 @@ export class Header {
   show() {
     const {review} = this.app;
     const all = [...review.items.values()];
-    const read = all.filter((item) => item.verdict).length;
+    const read = all.length - review.unread.length;
     $('progress').textContent = review.hidden
       ? `${all.length} marked` : `${read} of ${all.length} read`;
     $('meter').style.width = all.length ? `${100 * read / all.length}%` : '0';

@@ -294,7 +294,7 @@ export function printKeys(host, ratings) {
 }
 
 // Buttons and hints of the page say the keys that are bound:
-// data-key on a button with data-words, data-cap where only the key stands.
+// data-key on a button with data-words, data-cap where there is only the key.
 export function printButtons(root = document) {
   for (const button of root.querySelectorAll('[data-key]')) {
     const {key, words} = button.dataset;
@@ -307,5 +307,6 @@ export function printButtons(root = document) {
   }
   for (const place of root.querySelectorAll('[data-cap]')) {
     place.textContent = shown(place.dataset.cap) || 'the button';
+    place.hidden = place.tagName === 'KBD' && !shown(place.dataset.cap);
   }
 }

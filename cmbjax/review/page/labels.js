@@ -1,5 +1,5 @@
 // Which voxel belongs to which candidate: the volume of numbers, and the
-// voxels of each number, kept in step. A candidate may lie over another one:
+// voxels of each number, kept in step. A candidate may cover another one:
 // its voxels are in no volume, and one of the two is in sight at a time.
 
 export class Labels {
@@ -8,7 +8,7 @@ export class Labels {
     this.volume = volume;
     this.sets = new Map();
     this.lists = new Map();
-    this.under = new Map(); // number -> the number that it lies over
+    this.under = new Map(); // number -> the number that it covers
     for (let i = 0; i < volume.length; i++) {
       if (volume[i]) this.of(volume[i]).add(i);
     }

@@ -1,36 +1,19 @@
-// What the browser keeps from visit to visit, and whether another tab is open.
+// What the server keeps of how a reader works, and whether another tab is open.
+//
+// Rule: only comfort is lost when it cannot be kept, so nothing is said.
 
-import {banner} from './dom.js';
 import {post} from './api.js';
+import {banner} from './dom.js';
 
-const PREFIX = 'cmbjax-review:';
-
-export function remembered(key) {
-  try {
-    return JSON.parse(localStorage.getItem(PREFIX + key)) || {};
-  } catch {
-    return {};
-  }
+export function keepPlace({number}, place) {
+  post(`api/cases/${number}/place`, place).catch(() => {});
 }
 
-// Also on the server where it offers a place: its port changes from start to
-// start, and with it what the browser finds again.
-export function remember(key, value, review = null) {
-  try {
-    localStorage.setItem(PREFIX + key, JSON.stringify(value));
-  } catch { /* storage is full or off: only comfort is lost */ }
-  if (review?.meta && 'place' in review.meta) {
-    post(`api/cases/${review.number}/place`, value).catch(() => {});
-  }
-}
-
-// How a reader likes the page: one file on the server for all cases, since the
-// next session has another address. Only comfort is lost without it.
 let last = null; // of several, the last one counts
 let sending = false;
 
-export async function keepSettings(settings) {
-  last = settings;
+export async function keepSettings({prefs, keys}) {
+  last = {prefs, keys};
   if (sending) return;
   sending = true;
   while (last) {

@@ -12,11 +12,6 @@ export const strides = (dim) => [1, dim[0], dim[0] * dim[1]];
 export const indexOf = (ijk, dim) =>
   ijk[0] + dim[0] * (ijk[1] + dim[1] * ijk[2]);
 
-export function voxelOf(index, dim) {
-  const rest = Math.floor(index / dim[0]);
-  return [index % dim[0], rest % dim[1], Math.floor(rest / dim[1])];
-}
-
 export const inside = (ijk, dim) =>
   ijk.every((one, axis) => one >= 0 && one < dim[axis]);
 
@@ -31,6 +26,11 @@ export const world = (ijk, affine) => [0, 1, 2].map((row) =>
   affine[row][0] * ijk[0] + affine[row][1] * ijk[1] +
   affine[row][2] * ijk[2] + affine[row][3]);
 
+// Of a voxel, in mm3.
+export const volumeOf = ([a, b, c]) => Math.abs(
+  a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) +
+  a[2] * (b[0] * c[1] - b[1] * c[0]));
+
 // Slices in a slab: the odd integer >= 1 that is nearest to mm / spacing; as
 // in review/geometry.py, half-way the larger one wins.
 export function slabCount(mm, spacing) {
@@ -43,41 +43,20 @@ export function slabRange(index, count, size) {
   return [Math.max(0, index - half), Math.min(size - 1, index + half)];
 }
 
-// The minimum over slices first..last of a plane, into `out`.
+// The minimum over slices first..last of a plane, into `out`. Slices outside,
+// columns inside: so neighbours in memory are met one after the other.
 export function cut(voxels, dim, plane, [first, last], out) {
   const step = strides(dim);
   const [nu, nv] = [dim[plane.u], dim[plane.v]];
+  out.fill(32767);
   for (let v = 0; v < nv; v++) {
     const row = (nv - 1 - v) * nu;
-    const start = v * step[plane.v];
-    if (plane.u === 0) rowsOfX(voxels, out, row, start, nu, step[plane.w],
-      first, last);
-    else rowsAlongX(voxels, out, row, start, nu, step[plane.u], first, last);
-  }
-  return out;
-}
-
-function rowsOfX(voxels, out, row, start, nu, step, first, last) {
-  const base = start + first * step;
-  out.set(voxels.subarray(base, base + nu), row);
-  for (let w = first + 1; w <= last; w++) {
-    const from = start + w * step;
-    for (let u = 0; u < nu; u++) {
-      const value = voxels[from + u];
-      if (value < out[row + u]) out[row + u] = value;
+    for (let w = first; w <= last; w++) {
+      let from = v * step[plane.v] + w * step[plane.w];
+      for (let u = row; u < row + nu; u++, from += step[plane.u]) {
+        if (voxels[from] < out[u]) out[u] = voxels[from];
+      }
     }
-  }
-}
-
-function rowsAlongX(voxels, out, row, start, nu, step, first, last) {
-  for (let u = 0; u < nu; u++) {
-    const from = start + u * step;
-    let low = voxels[from + first];
-    for (let w = first + 1; w <= last; w++) {
-      const value = voxels[from + w];
-      if (value < low) low = value;
-    }
-    out[row + u] = low;
   }
 }
 

@@ -8,8 +8,8 @@
 import {Refused, bytes, get, post} from './api.js';
 import {Labels} from './labels.js';
 import {called} from './names.js';
+import {volumeOf} from './planes.js';
 
-const STROKE_MS = 1500;
 const WAITS_MS = [500, 1000, 2000, 4000, 8000];
 
 export class Review extends EventTarget {
@@ -17,7 +17,6 @@ export class Review extends EventTarget {
     super();
     this.session = session;
     this.queue = [];
-    this.again = []; // strokes taken back before they were sent
     this.failure = null;
     this.tries = 0;
   }
@@ -35,7 +34,6 @@ export class Review extends EventTarget {
     this.images = new Map([[first.name, new Int16Array(raw)]]);
     this.take(meta, new Uint16Array(numbers));
     this.queue = [];
-    this.again = [];
     this.failure = null;
     this.restore();
     return meta;
@@ -73,7 +71,7 @@ export class Review extends EventTarget {
   // Another tab has acted; what waits here finds out by itself.
   follow({number, rev}) {
     if (number === this.number && rev > this.rev && this.saved) {
-      this.reload().catch(() => {}); // its next action will be told
+      this.reload().catch(() => {}); // its next action finds out
     }
   }
 
@@ -96,12 +94,25 @@ export class Review extends EventTarget {
     return images.get(name);
   }
 
+  get unread() {
+    return [...this.items.values()].filter((item) => !item.verdict);
+  }
+
+  // Size at once, also for strokes that are not sent yet.
+  measure(number) {
+    const item = this.items.get(number);
+    const {length} = this.labels.voxels(number);
+    if (!item || length === item.voxels) return;
+    item.voxels = length;
+    item.volume_mm3 = length * volumeOf(this.meta.affine);
+    item.diameter_mm = Math.cbrt(6 * item.volume_mm3 / Math.PI);
+  }
+
   get saved() { return !this.queue.length && !this.sending; }
 
   get state() {
     if (this.failure) return 'failed';
-    if (this.saved) return 'saved';
-    return this.sending ? 'saving' : 'unsaved';
+    return this.saved ? 'saved' : 'saving';
   }
 
   // A field of a candidate: shows at once, then goes to the server.
@@ -120,14 +131,9 @@ export class Review extends EventTarget {
 
   // Adds an action to the queue. Resolves with the answer, or null when it
   // was refused (which has been said by then).
-  act(body, local = null, {delay = 0, stroke = null} = {}) {
-    this.again = stroke ? this.again : [];
+  act(body, local = null) {
     return new Promise((done) => {
-      const entry = {body, local, stroke, done, due: performance.now() + delay,
-        sent: false};
-      const due = delay ? entry.due : 0;
-      for (const one of this.queue) one.due = due;
-      this.queue.push(entry);
+      this.queue.push({body, local, done, sent: false});
       local?.();
       this.keep();
       this.say('change', {items: [body.item]});
@@ -136,57 +142,23 @@ export class Review extends EventTarget {
   }
 
   paint(stroke) {
-    this.again = [];
-    const {item, set, clear, tool} = stroke;
-    this.act({event: 'edit', item, set, clear, tool}, () => {
+    const {item, set, clear} = stroke;
+    this.act({event: 'edit', ...stroke}, () => {
       for (const index of set) this.labels.set(index, item, item);
       for (const index of clear) {
         if (this.labels.get(index, item) === item) {
           this.labels.set(index, 0, item);
         }
       }
-    }, {delay: STROKE_MS, stroke});
-  }
-
-  // A stroke that has not been sent is simply taken back.
-  undo() {
-    const last = this.queue.at(-1);
-    if (last?.stroke && !last.sent) {
-      this.queue.pop();
-      for (const [index, old] of last.stroke.before) {
-        this.labels.set(index, old, last.body.item);
-      }
-      this.again.push(last.stroke);
-      last.done(null);
-      this.keep();
-      this.say('change', {items: [last.body.item]});
-      return Promise.resolve({items: [], local: true});
-    }
-    return this.act({event: 'undo'});
-  }
-
-  redo() {
-    const stroke = this.again.pop();
-    if (!stroke) return this.act({event: 'redo'});
-    const rest = this.again;
-    this.paint(stroke);
-    this.again = rest;
-    return Promise.resolve({items: [], local: true});
+    });
   }
 
   get undoable() { return this.canUndo || this.queue.length > 0; }
-  get redoable() { return this.again.length > 0 ||
-    (this.canRedo && !this.queue.length); }
-
-  // Strokes need not wait any longer.
-  hurry() {
-    for (const one of this.queue) one.due = 0;
-    this.retry();
-  }
+  get redoable() { return this.canRedo && !this.queue.length; }
 
   // Everything that waits, now. Resolves when all of it is saved.
   async flush() {
-    this.hurry();
+    this.retry();
     while (!this.saved && !this.failure) {
       await new Promise((done) => setTimeout(done, 10));
     }
@@ -203,12 +175,6 @@ export class Review extends EventTarget {
     clearTimeout(this.timer);
     if (this.sending || !this.queue.length) return;
     const [entry] = this.queue;
-    const wait = entry.due - performance.now();
-    if (wait > 0) {
-      this.timer = setTimeout(() => this.pump(), wait + 1);
-      this.say('change', {items: []});
-      return;
-    }
     this.sending = true;
     this.say('change', {items: []});
     try {
@@ -284,7 +250,8 @@ export class Review extends EventTarget {
     await this.reload();
     const same = this.known === before;
     const written = again && !same && applied(entry.body, this);
-    if (entry.stroke ? !written : again && same) {
+    const isStroke = entry.body.event === 'edit';
+    if (isStroke ? !written : again && same) {
       entry.sent = false;
       this.queue.unshift(entry);
       entry.local?.();

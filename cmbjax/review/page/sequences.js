@@ -3,6 +3,7 @@
 
 import {$, banner, cap, make, press, speak} from './dom.js';
 import {bracketed, shown} from './keys.js';
+import {readout} from './readout.js';
 
 const OTHERS = ['phase', 'qsm']; // what key 2 shows, the first that is there
 
@@ -71,7 +72,7 @@ export class Sequences {
       intercept: sequence.intercept, label: sequence.label, judged: at === 0});
     this.wait(null);
     banner('sequence', '');
-    app.looked();
+    readout(app);
   }
 
   wait(sequence) {

@@ -1,10 +1,10 @@
 // Search of the whole scan: slices with a slab, and what has been seen.
 //
-// Seen is a block of 8 mm that stood on the screen, in the slab and in the
+// Seen is a block of 8 mm that was on the screen, in the slab and in the
 // visible part of the pane of the slices, for at least one tick.
 
 import {bytes} from './api.js';
-import {$, press, speak} from './dom.js';
+import {$, onClick, press, speak} from './dom.js';
 import {PLANES, slabCount, slabRange, strides} from './planes.js';
 
 const BLOCK_MM = 8;
@@ -15,8 +15,7 @@ export class Sweep {
   constructor(app) {
     this.app = app;
     this.on = false;
-    $('sweep-play').addEventListener('click', () => this.play());
-    $('sweep-unseen').addEventListener('click', () => this.unseen());
+    onClick('sweep-unseen', () => this.unseen());
     $('coverage').addEventListener('pointerdown', (event) => {
       const box = $('coverage').getBoundingClientRect();
       const size = this.app.viewer.grid.dim[this.plane.w];
@@ -62,7 +61,7 @@ export class Sweep {
     this.since = performance.now();
     this.last = '';
     this.ticker = setInterval(() => this.tick(), TICK_MS);
-    this.app.arrange();
+    document.activeElement?.blur(); // to where keys are heard
     this.show();
     speak('Sweep. Arrow keys step through the slices.');
   }
@@ -132,7 +131,6 @@ export class Sweep {
     if (document.visibilityState !== 'visible') return;
     const {viewer} = this.app;
     const {u, v, w} = this.plane;
-    const pane = viewer.panes?.[this.number];
     const here = `${viewer.position[w]} ${viewer.field} ${viewer.slab}`;
     const stood = here === this.last;
     this.last = here;
@@ -141,7 +139,7 @@ export class Sweep {
     const {dim, spacing} = viewer.grid;
     const [first, last] = slabRange(viewer.position[w],
       slabCount(viewer.slab, spacing[w]), dim[w]);
-    const [x0, x1, y0, y1] = pane ? this.sight(pane) : [0, 1e9, 0, 1e9];
+    const [x0, x1, y0, y1] = this.sight(viewer.panes[this.number]);
     let fresh = 0;
     for (let b = 0; b < this.across[1]; b++) {
       const y = (b + 0.5) * this.per[1] * spacing[v];
@@ -177,7 +175,7 @@ export class Sweep {
 
   slices() {
     const size = this.across[0] * this.across[1];
-    const all = Array.from({length: this.wanted.length / size}, (_, z) => {
+    return Array.from({length: this.wanted.length / size}, (_, z) => {
       let [have, seen] = [0, 0];
       for (let i = z * size; i < (z + 1) * size; i++) {
         have += this.wanted[i];
@@ -185,7 +183,6 @@ export class Sweep {
       }
       return have ? seen / have : null;
     });
-    return all;
   }
 
   show() {
@@ -200,14 +197,11 @@ export class Sweep {
     const {viewer} = this.app;
     const canvas = $('coverage');
     const {w} = this.plane;
-    const pane = viewer.panes?.[this.number];
-    if (pane) {
-      const box = pane.box.getBoundingClientRect();
-      const stage = $('stage').getBoundingClientRect();
-      canvas.style.left = `${box.right - stage.x - 20}px`;
-      canvas.style.top = `${box.y - stage.y + 34}px`;
-      canvas.style.height = `${box.height - 68}px`;
-    }
+    const box = viewer.panes[this.number].box.getBoundingClientRect();
+    const stage = $('stage').getBoundingClientRect();
+    canvas.style.left = `${box.right - stage.x - 20}px`;
+    canvas.style.top = `${box.y - stage.y + 34}px`;
+    canvas.style.height = `${box.height - 68}px`;
     const slices = this.slices();
     canvas.width = 12;
     canvas.height = Math.max(1, canvas.clientHeight);

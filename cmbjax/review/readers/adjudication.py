@@ -1,7 +1,7 @@
 """Disagreements of readers to a review of those alone, by a third reader.
 
 Rule: the adjudicator's own work is never overwritten; a review that nobody
-has touched may be prepared anew.
+has touched may be prepared again.
 """
 
 import pathlib
@@ -11,13 +11,13 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.review.log import composed, journal
-from cmbjax.review.log.record import MODEL, Candidate, ReviewRecord
+from cmbjax.review.log import composed, events, folders, journal
+from cmbjax.review.log.items import MODEL, Candidate
+from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import places
-from cmbjax.review.readers.places import Place
+from cmbjax.review.readers.places import MarkedPlace
 
 NOTE = 'adjudication.json'
-_LOOKING = ('open', 'view', 'close')  # changes nothing that a reader said
 
 
 def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
@@ -27,7 +27,7 @@ def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
     InputError: a reader of the same scans, or somebody with reviews of their
       own here.
   """
-  label = journal.rater_label(name)
+  label = folders.rater_label(name)
   if label in raters:
     raise InputError(
       f'adjudicate: {label} is one of the readers; name somebody else.'
@@ -54,8 +54,8 @@ def _decides(root: pathlib.Path, name: str, raters: Sequence[str]) -> bool:
   So a merge that was stopped half-way can be run again.
   """
   headers = [
-    journal.lines(journal.folder_of(root, name, case))[0]
-    for case in journal.cases(root, name)
+    journal.lines(folders.folder_of(root, name, case))[0]
+    for case in folders.cases(root, name)
   ]
   return all(h.get('adjudicates') == list(raters) for h in headers)
 
@@ -72,7 +72,7 @@ def prepare(
   root: pathlib.Path,
   name: str,
   records: Mapping[str, ReviewRecord],
-  disagreements: Sequence[Place],
+  disagreements: Sequence[MarkedPlace],
   *,
   finished: Mapping[str, bool],
   show_verdicts: bool,
@@ -93,7 +93,7 @@ def prepare(
     time: UTC, of the readers' last action; so that nothing hangs on now.
   """
   first = records[min(records)]
-  folder = journal.folder_of(root, name, first.header['case'])
+  folder = folders.folder_of(root, name, first.header['case'])
   header = composed.header_of(
     first,
     _candidates(disagreements),
@@ -107,7 +107,7 @@ def prepare(
     found = journal.read(folder)
     if journal.lines(folder)[0] == header or not _untouched(folder):
       return found
-  with journal.hold(root, name):
+  with folders.hold(root, name):
     return composed.write(folder, header, actions)
 
 
@@ -130,7 +130,7 @@ def _prepared(header, disagreements, finished, time, show_verdicts):
   ]
 
 
-def _candidates(disagreements: Sequence[Place]) -> list[Candidate]:
+def _candidates(disagreements: Sequence[MarkedPlace]) -> list[Candidate]:
   taken = np.zeros(0, np.int64)
   found = []
   for place in disagreements:
@@ -155,7 +155,7 @@ def _candidates(disagreements: Sequence[Place]) -> list[Candidate]:
   return found
 
 
-def _said(place: Place, finished: Mapping[str, bool]) -> str:
+def _said(place: MarkedPlace, finished: Mapping[str, bool]) -> str:
   """'a: accept (definite); b: reject (vessel)'."""
   parts = []
   for name in sorted(finished):
@@ -171,5 +171,5 @@ def _untouched(folder: pathlib.Path) -> bool:
   header, *lines = journal.lines(folder)
   own = lines[header.get('prepared', 0) :]
   return 'adjudicates' in header and all(
-    line.get('event') in _LOOKING for line in own
+    not events.of(line).is_work for line in own
   )

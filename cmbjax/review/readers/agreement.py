@@ -15,11 +15,11 @@ from cmbjax.errors import NoInputError
 from cmbjax.evaluation import agreement as counts_lib
 from cmbjax.evaluation import raters as stats
 from cmbjax.evaluation.statistics import Interval
-from cmbjax.review.log import journal, unaided
+from cmbjax.review.log import folders, journal, unaided
 from cmbjax.review.log.geometry import decode_runs
 from cmbjax.review.log.items import MODEL
 from cmbjax.review.log.record import ReviewRecord
-from cmbjax.review.readers import adjudication, merge, places
+from cmbjax.review.readers import adjudication, places
 
 VERDICTS = ('accept', 'reject', 'unsure')
 _NO_SCAN = Interval(None, None, None, 'no scan that both completed')
@@ -127,7 +127,7 @@ class _Scan(NamedTuple):
 
   subject: str
   finished: bool
-  places: list[places.Place]
+  places: list[places.MarkedPlace]
   records: dict[str, ReviewRecord]
 
 
@@ -154,11 +154,11 @@ def measure(
   names = list(raters) or readers_of(root)
   if not names:
     raise NoInputError(f'{root}: holds no reviews; give the folder of some.')
-  names = merge.check_raters(root, names, least=1)
+  names = folders.check_raters(root, names, least=1)
   records = {
     name: {
-      case: journal.read(journal.folder_of(root, name, case))
-      for case in journal.cases(root, name)
+      case: journal.read(folders.folder_of(root, name, case))
+      for case in folders.cases(root, name)
     }
     for name in names
   }
@@ -166,7 +166,7 @@ def measure(
   complete = [
     case
     for case in shared
-    if all(merge.is_finished(records[name][case]) for name in names)
+    if all(records[name][case].is_completed for name in names)
   ]
   table = np.array(
     [[_accepted(records[n][case]) for n in names] for case in complete]
@@ -192,7 +192,7 @@ def readers_of(root: pathlib.Path) -> list[str]:
   """Names of the readers, without those who only decide between others."""
   return [
     name
-    for name in merge.readers(root)
+    for name in folders.readers(root)
     if not (root / name / adjudication.NOTE).is_file()
   ]
 
@@ -210,7 +210,7 @@ def _reader(name, records: Mapping[str, ReviewRecord], how) -> Reader:
   marks = {case: places.marks(one, name) for case, one in records.items()}
   every = [mark for some in marks.values() for mark in some]
   judged = [mark for mark in every if mark.verdict]
-  finished = [one for one in records.values() if merge.is_finished(one)]
+  finished = [one for one in records.values() if one.is_completed]
   rated = [
     (mark.item.rating, mark.item.score, subject_of(case))
     for case, some in marks.items()
@@ -235,8 +235,8 @@ def _reader(name, records: Mapping[str, ReviewRecord], how) -> Reader:
 def _gain(root, name, records, how) -> unaided.Unaided | None:
   readings = {}
   for case, record in records.items():
-    if record.done_rev is not None and merge.is_finished(record):
-      folder = journal.folder_of(root, name, case)
+    if record.done_rev is not None and record.is_completed:
+      folder = folders.folder_of(root, name, case)
       alone = journal.read(folder, until=record.done_rev - 1)
       readings[case] = alone, record
   return unaided.compare(readings, subject_of, **how)
@@ -272,7 +272,7 @@ def _pair(one, two, records, matching_mm, how) -> Pair:
     scans.append(
       _Scan(
         subject_of(case),
-        all(merge.is_finished(record) for record in both.values()),
+        all(record.is_completed for record in both.values()),
         places.of_records(both, matching_mm=matching_mm),
         both,
       )
@@ -312,7 +312,7 @@ def _verdicts(scans, one, two, allowed, how) -> stats.VerdictAgreement:
   )
 
 
-def _took(place: places.Place, name: str) -> bool:
+def _took(place: places.MarkedPlace, name: str) -> bool:
   mark = place.marks.get(name)
   return mark is not None and mark.verdict == 'accept'
 
@@ -381,7 +381,7 @@ def _rows(names, records, matching_mm):
   """All places of all scans with what each reader said."""
   for case in sorted(set().union(*records.values())):
     own = {n: records[n][case] for n in names if case in records[n]}
-    done = {name: merge.is_finished(record) for name, record in own.items()}
+    done = {name: record.is_completed for name, record in own.items()}
     for place in places.of_records(own, matching_mm=matching_mm):
       yield {
         'case': case,

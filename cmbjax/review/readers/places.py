@@ -1,7 +1,7 @@
 """Several readers' records of one scan to the places that they marked.
 
 Rule: the order of the readers changes nothing. Candidates are one place by
-their name in the source; added lesions are one place when their centres lie
+their name in the source; added lesions are one place when their centres are
 within some millimetres or their outlines overlap, matched one to one.
 """
 
@@ -41,7 +41,7 @@ class Mark(NamedTuple):
     return self.item.verdict
 
 
-class Place(NamedTuple):
+class MarkedPlace(NamedTuple):
   """One place of one scan.
 
   Attributes:
@@ -73,7 +73,7 @@ def marks(record: ReviewRecord, rater: str) -> list[Mark]:
 
 def of_records(
   records: Mapping[str, ReviewRecord], *, matching_mm: float = MATCHING_MM
-) -> list[Place]:
+) -> list[MarkedPlace]:
   """All places of one scan: candidates in their order, then additions.
 
   An addition at a candidate that its own reader left without a verdict (as
@@ -102,9 +102,9 @@ def of_records(
     added[rater] = [mark for j, mark in enumerate(extra) if j not in taken]
     for name, mark in own.items():
       by_id.setdefault(name, {})[rater] = mark
-  found = [Place(key, True, by_id[key]) for key in sorted(by_id)]
+  found = [MarkedPlace(key, True, by_id[key]) for key in sorted(by_id)]
   groups = _linked(added, matching_mm)
-  return found + [Place(_key(group), False, group) for group in groups]
+  return found + [MarkedPlace(_key(group), False, group) for group in groups]
 
 
 def check_alike(records: Mapping[str, ReviewRecord]) -> None:
@@ -171,7 +171,9 @@ def _key(group: Mapping[str, Mark]) -> str:
   return f'added-{rater}-{group[rater].item.number:03d}'
 
 
-def outcome(place: Place, finished: Mapping[str, bool]) -> tuple[str, str]:
+def outcome(
+  place: MarkedPlace, finished: Mapping[str, bool]
+) -> tuple[str, str]:
   """Whether the readers agree, and on what.
 
   Args:
@@ -192,7 +194,7 @@ def outcome(place: Place, finished: Mapping[str, bool]) -> tuple[str, str]:
   return (AGREED, said.pop()) if len(said) == 1 else (DISAGREED, '')
 
 
-def said_by(place: Place, rater: str, *, finished: bool) -> str | None:
+def said_by(place: MarkedPlace, rater: str, *, finished: bool) -> str | None:
   """A reader's verdict, NOT_MARKED for another's addition, None: not yet."""
   mark = place.marks.get(rater)
   if mark is not None:

@@ -5,19 +5,16 @@ whatever a request holds, the answer is never a traceback.
 """
 
 import errno
-import html
-import io
 import pathlib
 import re
-import urllib.parse
 from typing import Any
 
 import flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
-from werkzeug.wsgi import wrap_file
 
 from cmbjax.errors import InputError
+from cmbjax.report import pages
 from cmbjax.review.log import journal, record
 from cmbjax.review.server import bodies
 from cmbjax.review.server.desk import (
@@ -30,8 +27,8 @@ from cmbjax.review.server.desk import (
 from cmbjax.review.server.guard import Guard, Refused
 
 STATIC = pathlib.Path(__file__).parents[1] / 'page'
-_BLOCK = 2**20
-_NEXT_AFTER_S = 3.0  # when this case is on the screen
+# The next case is read when this one is on the screen, not while it loads.
+_NEXT_AFTER_S = 3.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TYPES = {  # not left to the computer, which may call scripts plain text
   '.html': 'text/html; charset=utf-8',
@@ -46,7 +43,9 @@ _STATUS = {NotThere: 404, Closed: 503, record.Stale: 409, journal.DiskFull: 507}
 
 def make(desk: Desk, guard: Guard) -> flask.Flask:
   """The application of one reader."""
-  app = flask.Flask('cmbjax.review', static_folder=None)
+  app = flask.Flask(
+    'cmbjax.review', static_folder=None, template_folder=str(STATIC)
+  )
   app.config['MAX_CONTENT_LENGTH'] = bodies.MOST_BYTES
   app.config['PROVIDE_AUTOMATIC_OPTIONS'] = False
   app.json.sort_keys = False
@@ -73,10 +72,7 @@ def _add_guard(app, guard):
 
   @app.after_request
   def forbid(response):
-    niivue = flask.request.args.get('viewer') == 'niivue'
-    is_page = flask.request.path == '/'
-    for name, value in guard.headers(niivue=niivue and is_page).items():
-      response.headers[name] = value
+    response.headers.update(guard.headers())
     return response
 
 
@@ -95,10 +91,9 @@ def _case(text) -> int:
 def _add_page(app, guard):
   @app.get('/')
   def page():
-    arguments = flask.request.args.copy()
-    token = arguments.pop('token', None)
+    token = flask.request.args.get('token')
     if token is not None:
-      return _let_in(guard, token, arguments)
+      return _let_in(guard, token)
     known = flask.request.cookies.get(guard.cookie)
     known = known or flask.request.headers.get('x-cmb-token')
     if not guard.knows(known):
@@ -114,25 +109,18 @@ def _add_page(app, guard):
     return flask.Response(pathlib.Path(path).read_bytes(), mimetype=kind)
 
 
-def _let_in(guard, token, arguments):
+def _let_in(guard, token):
   """The cookie, and an address without the token."""
   if not guard.knows(token):
     raise Refused(403, 'open the address that the terminal printed.')
-  rest = urllib.parse.urlencode(list(arguments.items(multi=True)))
-  place = './' + (f'?{rest}' if rest else '')
   if guard.is_proxied(flask.request.headers.get('host')):
     return _page(guard)
   if flask.request.headers.get('sec-fetch-site', 'none') != 'none':
     # A strict cookie is not sent after a redirect that began elsewhere, such
-    # as in the file that opened the browser; a page of ours begins anew.
-    again = html.escape(place, quote=True)
-    response = flask.Response(
-      '<!doctype html><title>cmbjax review</title>'
-      f'<meta http-equiv="refresh" content="0; url={again}">',
-      mimetype='text/html',
-    )
+    # as in the file that opened the browser; a page of ours asks once more.
+    response = flask.make_response(pages.render('forward.html', address='./'))
   else:
-    response = flask.redirect(place, 303)
+    response = flask.redirect('./', 303)
   response.set_cookie(
     guard.cookie, guard.token, httponly=True, samesite='Strict'
   )
@@ -140,9 +128,7 @@ def _let_in(guard, token, arguments):
 
 
 def _page(guard):
-  text = (STATIC / 'page.html').read_text(encoding='utf-8')
-  text = text.replace('{{ token }}', html.escape(guard.token))
-  return flask.Response(text, mimetype='text/html')
+  return flask.render_template('page.html', token=guard.token)
 
 
 def _add_reading(app, desk):
@@ -191,7 +177,7 @@ def _add_reading(app, desk):
 def _add_writing(app, desk):
   @app.post('/api/cases/<number>/events')
   def events(number):
-    action = bodies.check(bodies.read(_body()))
+    action = bodies.read(_body())
     with desk.use(_case(number)) as opened:
       return desk.act(opened, action)
 
@@ -249,44 +235,12 @@ def _add_errors(app):
     return {'error': f'{error.name.lower()}.'}, error.code
 
 
-class _Voxels(io.RawIOBase):
-  """An array as a file whose pieces are views, not copies."""
-
-  def __init__(self, array):
-    super().__init__()
-    self._view = memoryview(array.T).cast('B')  # Fortran order: x fastest
-    self._at = 0
-
-  def __len__(self):
-    return len(self._view)
-
-  def readable(self):
-    return True
-
-  def seekable(self):
-    return True
-
-  def tell(self):
-    return self._at
-
-  def seek(self, offset, whence=io.SEEK_SET):
-    start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at}.get(whence, len(self))
-    self._at = min(max(start + offset, 0), len(self))
-    return self._at
-
-  def read(self, size=-1):
-    end = len(self) if size is None or size < 0 else self._at + size
-    part = self._view[self._at : end]
-    self._at += len(part)
-    return part
-
-
 def _stream(array):
   """[X, Y, Z] of a little-endian type as bytes, x fastest."""
-  file = _Voxels(array)
+  # Slice by slice: a copy of the whole might not fit beside what is open.
+  parts = (array[..., z].tobytes('F') for z in range(array.shape[2]))
   return flask.Response(
-    wrap_file(flask.request.environ, file, _BLOCK),
+    parts,
     mimetype='application/octet-stream',
-    headers={'Content-Length': str(len(file))},
-    direct_passthrough=True,
+    headers={'Content-Length': str(array.nbytes)},
   )

@@ -9,7 +9,7 @@ import contextlib
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,106 +17,23 @@ import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.review.cases import case as cases_lib
-from cmbjax.review.cases import grow
 from cmbjax.review.cases.case import Case
-from cmbjax.review.log import geometry, journal, record
-from cmbjax.review.log.actions import SILENT
+from cmbjax.review.log import events, folders, geometry, journal, record
+from cmbjax.review.log.items import MIMICS, STATUSES
+from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.server import opened as opened_lib
+from cmbjax.review.server.opened import NotThere, Opened
 
-MOST_OPEN = 3  # cases whose voxels are kept
+MOST_OPEN = 3  # cases whose voxels are kept; each has some 300 MB
 PLACE, SETTINGS = 'place.json', 'settings.json'
 ADJUDICATION = 'adjudication.json'
+# What a page remembers for itself is a few numbers, not a store.
 MOST_PLACE_BYTES = 4096
 MOST_SETTINGS_BYTES = 16_384
 
 
-class Options(NamedTuple):
-  """How the reader reads; see `record.new_header`."""
-
-  mode: str = 'second-reader'
-  blind: tuple[str, ...] = ('score', 'id')
-  order: str = 'likelihood'
-  seed: int = 0
-  repeat: float = 0.0
-  least: float | str | None = None
-  ratings: bool = False
-  viewer: str = 'flat'
-
-
-class Shown(NamedTuple):
-  """One sequence as the page gets it."""
-
-  voxels: geometry.Int16
-  window: tuple[float, float]
-
-
-class NotThere(InputError):
-  """No case or sequence of this name. HTTP 404."""
-
-
 class Closed(InputError):
   """The server is shutting down. HTTP 503."""
-
-
-class Opened:
-  """One case with its voxels and its journal."""
-
-  def __init__(self, case: Case, loaded: cases_lib.Loaded, book):
-    self.case, self.image, self.book = case, loaded.image, book
-    self.notices = (*loaded.notices, *book.notices)
-    self.shown: dict[str, Shown] = {}
-    self._reading = threading.Lock()
-    lines = reversed(journal.lines(book.folder)[1:])
-    worked = (line['rev'] for line in lines if line['event'] not in SILENT)
-    self._worked = next(worked, 0)
-
-  def sequence(self, name: str) -> Shown:
-    """Voxels of a sequence, read when first asked for.
-
-    Needs no hold of the case: verdicts go on while a phase is filtered.
-
-    Raises:
-      NotThere: there is none of this name.
-      InputError: it cannot be read.
-    """
-    if name not in [sequence.name for sequence in self.case.sequences]:
-      raise NotThere('this case has no such sequence.')
-    with self._reading:
-      if name not in self.shown:
-        array = self.image.array
-        if name != self.case.sequences[0].name:
-          array = cases_lib.read_sequence(self.case, name, self.image)
-        shown = Shown(geometry.to_int16(array), geometry.window(array))
-        self.shown[name] = shown
-      return self.shown[name]
-
-  def brain(self) -> np.ndarray:
-    """The brain, uint8 [X, Y, Z]; found anew each time, in some seconds.
-
-    Raises:
-      InputError: there is none, or its mask does not fit.
-    """
-    from cmbjax.review.server import located
-
-    found = located.brain_of(self.image, cases_lib.mask_of(self.case))
-    return np.asfortranarray(found, np.uint8)
-
-  def is_present(self, rev: int) -> bool:
-    """Whether a page with this revision knows all that was done.
-
-    Putting a case away and opening it again is in the journal as well, but
-    does not part a page from its review.
-    """
-    return self._worked <= rev <= self.book.record.rev
-
-  def apply(self, action: Mapping[str, Any]) -> record.Change:
-    """One line more; see `journal.Journal.apply`."""
-    if not self.is_present(action['rev']):
-      raise record.Stale(self.book.record.rev)
-    rev = self.book.record.rev
-    change = self.book.apply({**action, 'rev': rev})
-    if action['event'] not in SILENT:
-      self._worked = self.book.record.rev
-    return change
 
 
 class Desk:
@@ -126,7 +43,8 @@ class Desk:
     cases: in the order of the page; a case's number is its place here.
     root: folder of all readers.
     rater: the label of this one, whose folder the caller holds.
-    options: of this session.
+    terms: how this one reads.
+    ratings: whether the page asks for a rating.
     closing: no write is taken any more.
   """
 
@@ -135,10 +53,12 @@ class Desk:
     cases: Sequence[Case],
     root: pathlib.Path,
     rater: str,
-    options: Options | None = None,
+    terms: Terms | None = None,
+    *,
+    ratings: bool = False,
   ):
     self.root, self.rater = root, rater
-    self.options = options or Options()
+    self.terms, self.ratings = terms or Terms(), ratings
     self.adjudicates = (root / rater / ADJUDICATION).is_file()
     if self.adjudicates:  # only what the others disagree on
       cases = [c for c in cases if (self._folder(c) / journal.EVENTS).is_file()]
@@ -187,7 +107,7 @@ class Desk:
         known = number in self._open or number in self._ready
       if known or self.closing:
         return
-      with contextlib.suppress(InputError):  # who opens it will be told
+      with contextlib.suppress(InputError):  # who opens it sees why
         loaded = cases_lib.load(self.cases[number])
         with self._order:
           self._ready = {number: loaded}  # one, so that memory stays small
@@ -208,20 +128,18 @@ class Desk:
     """What `api/session` answers."""
     rows = [self._row(number) for number in range(len(self.cases))]
     unread = [row['case'] for row in rows if row['status'] != 'completed']
-    options = self.options
     return {
       'cases': rows,
       'rater': self.rater,
-      'mode': options.mode,
-      'blind': list(options.blind),
-      'order': options.order,
-      'ratings': options.ratings,
+      'mode': self.terms.mode,
+      'blind': list(self.terms.blind),
+      'order': self.terms.order,
+      'ratings': self.ratings,
       'repeat': False,  # hidden ones are no secret if this tells
       'adjudicates': self.adjudicates,
       'version': cmbjax.__version__,
       'start': unread[0] if unread else 0,
-      'mimics': list(record.MIMICS),
-      'viewer': options.viewer,
+      'mimics': list(MIMICS),
       'settings': _kept(self.root / self.rater / SETTINGS),
     }
 
@@ -238,7 +156,9 @@ class Desk:
       'affine': np.asarray(view.affine).tolist(),
       'oblique_deg': view.oblique_deg,
       'slab_axis': view.slab_axis,
-      'sequences': [_sequence_json(opened, s) for s in case.sequences],
+      'sequences': [
+        opened_lib.sequence_json(opened, s) for s in case.sequences
+      ],
       'protocol': dict(case.protocol),
       **state.case_json(),
       'items': state.view_items(self._blind(state)),
@@ -255,15 +175,13 @@ class Desk:
     """
     book = opened.book
     self._check_open()
+    action = events.checked(action, book.record)
+    if 'rev' not in action:
+      raise InputError(f'rev: is missing in {action["event"]}.')
     if not opened.is_present(action['rev']):  # before anything is grown
       raise record.Stale(book.record.rev)
-    action = dict(action)
-    radius_mm = action.pop('radius_mm', grow.RADIUS_MM)
-    if action['event'] == 'grow':
-      action = _grown(opened, action, radius_mm)
-    elif action['event'] == 'add' and action.pop('grow', False):
-      found = _grow(opened, action['ijk'], radius_mm, 0)
-      action |= {'set': found.voxels, 'tool': found.tool}
+    if action['event'] == 'grow' or action.pop('grow', False):
+      action = opened_lib.grown(opened, action)
     change = opened.apply(action)
     answer = book.record.answer(change, self._blind(book.record))
     is_end = action['event'] == 'status' and action['value'] == 'completed'
@@ -290,14 +208,14 @@ class Desk:
   def _blind(self, state: record.ReviewRecord) -> tuple[str, ...]:
     """What is hidden; name and likelihood would tell what comes again."""
     always = ('score', 'id') if state.repeats else ()
-    return tuple(dict.fromkeys((*self.options.blind, *always)))
+    return tuple(dict.fromkeys((*self.terms.blind, *always)))
 
   def _check_open(self):
     if self.closing:
       raise Closed('the server is closing; nothing was changed.')
 
   def _folder(self, case) -> pathlib.Path:
-    return journal.folder_of(self.root, self.rater, case.name)
+    return folders.folder_of(self.root, self.rater, case.name)
 
   def _opened(self, number) -> Opened:
     self._check_open()
@@ -312,11 +230,10 @@ class Desk:
 
   def _header(self, case, loaded, folder) -> dict[str, Any]:
     """What the journal begins with, of the files as they are now."""
-    options = self.options
     if self.adjudicates:  # its items are not those of the files
       found = dict(journal.read(folder).header)
       return found | {'image_sha256': loaded.image_sha256}
-    header = record.new_header(
+    header = new_header(
       loaded.candidates,
       grid=geometry.View.of(loaded.image).to_json(),
       rater=self.rater,
@@ -326,12 +243,7 @@ class Desk:
       labels_sha256=loaded.labels_sha256,
       model=case.fingerprint or None,
       simulated=case.simulated,
-      mode=options.mode,
-      blind=options.blind,
-      order=options.order,
-      seed=options.seed,
-      repeat=options.repeat,
-      least=options.least,
+      terms=self.terms,
     )
     return header | {'subject': case.subject, 'session': case.session}
 
@@ -379,56 +291,11 @@ class Desk:
 
   def _unopened(self, case) -> dict[str, Any]:
     """What is known of a case that nobody has begun."""
-    is_first = self.options.mode == 'first-reader'  # who must not know
-    more = self.options.least is not None or self.options.repeat > 0
+    is_first = self.terms.mode == 'first-reader'  # who must not know
+    more = self.terms.least is not None or self.terms.repeat > 0
     unknown = is_first or more or not case.rows
     count = None if unknown else len(case.rows)
-    return {'status': record.STATUSES[0], 'items': count, 'read': 0}
-
-
-def _grown(opened, action, radius_mm) -> dict[str, Any]:
-  """A `grow` with the voxels that come and go."""
-  state = opened.book.record
-  if action['item'] not in state.items:
-    raise InputError(f'item: there is no item {action["item"]}.')
-  old = state.voxels(action['item'])
-  found = _grow(opened, action.pop('ijk'), radius_mm, action['item'])
-  if not found.voxels.size:
-    raise InputError(
-      'ijk: nothing there is darker than what is around it; click the darkest '
-      'place, or paint the lesion.'
-    )
-  return action | {
-    'set': np.setdiff1d(found.voxels, old),
-    'clear': np.setdiff1d(old, found.voxels),
-    'tool': found.tool,
-  }
-
-
-def _grow(opened, ijk, radius_mm, item) -> grow.Grown:
-  state, image = opened.book.record, opened.image
-  labels = state.labels()
-  under = state.repeats.get(item, item)
-  return grow.grow(
-    image.array,
-    image.spacing_mm,
-    ijk,
-    radius_mm=radius_mm,
-    free=lambda box: np.isin(labels[box], (0, item, under)),
-  )
-
-
-def _sequence_json(opened, sequence) -> dict[str, Any]:
-  first = sequence is opened.case.sequences[0]
-  found = {'name': sequence.name, 'label': sequence.label}
-  if not first and sequence.name not in opened.shown:
-    return found | dict.fromkeys(('slope', 'intercept', 'window'))
-  shown = opened.shown.get(sequence.name) or opened.sequence(sequence.name)
-  return found | {
-    'slope': shown.voxels.slope,
-    'intercept': shown.voxels.intercept,
-    'window': list(shown.window),
-  }
+    return {'status': STATUSES[0], 'items': count, 'read': 0}
 
 
 def _kept(path):

@@ -12,23 +12,12 @@ from cmbjax.review.server import bodies
 
 HEADER = 'x-cmb-token'
 _OPEN = ('/static/',)  # holds no data
-_STRICT = {
+_POLICY = {
   'default-src': "'none'",
   'script-src': "'self'",
   'style-src': "'self'",
   'img-src': "'self' data: blob:",
   'connect-src': "'self'",
-  'base-uri': "'none'",
-  'form-action': "'none'",
-}
-_WITH_NIIVUE = {
-  'default-src': "'self'",
-  'script-src': "'self' 'wasm-unsafe-eval' blob:",
-  'style-src': "'self' 'unsafe-inline'",
-  'img-src': "'self' data: blob:",
-  'worker-src': "'self' blob: data:",
-  'connect-src': "'self' data: blob:",
-  'object-src': "'none'",
   'base-uri': "'none'",
   'form-action': "'none'",
 }
@@ -117,9 +106,8 @@ class Guard:
     given = (token or '').encode('utf-8', 'surrogatepass')
     return secrets.compare_digest(given, self.token.encode())
 
-  def headers(self, *, niivue: bool = False) -> dict[str, str]:
-    """What every answer says to browsers; `niivue`: of the page with WebGL."""
-    rules = _WITH_NIIVUE if niivue else _STRICT
+  def headers(self) -> dict[str, str]:
+    """What every answer says to browsers."""
     frames = "'none'"
     if self._extra:
       frames = ' '.join(
@@ -128,7 +116,7 @@ class Guard:
         for scheme in ('https', 'http')
       )
       frames = f"'self' {frames}"
-    rules = rules | {'frame-ancestors': frames}
+    rules = _POLICY | {'frame-ancestors': frames}
     found = {
       'Content-Security-Policy': '; '.join(
         f'{k} {v}' for k, v in rules.items()

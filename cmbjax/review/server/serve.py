@@ -5,7 +5,6 @@ request to stop writes what is open and ends.
 """
 
 import contextlib
-import html
 import logging
 import os
 import pathlib
@@ -17,35 +16,19 @@ import webbrowser
 from collections.abc import Callable, Iterator
 
 import waitress.server
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.utilities import Error
 
 from cmbjax.errors import InputError
+from cmbjax.report import pages
 from cmbjax.review.server import bodies
 
 ADDRESS = '127.0.0.1'
-_THREADS = 6
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _LengthRequired(Error):
-  code, reason = 411, 'Length Required'
-
-
-class _Parser(HTTPRequestParser):
-  """Takes no body in chunks: how long it is has to be known before."""
-
-  def received(self, data):
-    consumed = super().received(data)
-    if self.chunked and self.headers_finished and self.error is None:
-      self.error = _LengthRequired('a Content-Length is needed.')
-      self.completed = True
-    return consumed
-
-
-class _Channel(HTTPChannel):
-  parser_class = _Parser
+_THREADS = 6  # as many as a browser asks at once
+# Windows has no SIGHUP.
+_SIGNALS = tuple(
+  getattr(signal, name)
+  for name in ('SIGINT', 'SIGTERM', 'SIGHUP')
+  if hasattr(signal, name)
+)
 
 
 def listen(port: int) -> socket.socket:
@@ -68,7 +51,7 @@ def listen(port: int) -> socket.socket:
 
 
 def run(app, sock: socket.socket, *, ready: Callable[[], None]) -> int:
-  """Serves until told to stop; the number of the signal.
+  """Serves until a signal stops it; the number of the signal.
 
   Args:
     app: WSGI.
@@ -85,7 +68,6 @@ def run(app, sock: socket.socket, *, ready: Callable[[], None]) -> int:
     asyncore_loop_timeout=3600,  # it sleeps until somebody asks
     clear_untrusted_proxy_headers=True,
   )
-  server.channel_class = _Channel
   told: list[int] = []
 
   def stop(number, _):
@@ -125,12 +107,7 @@ def open_browser(address: str, folder: pathlib.Path) -> pathlib.Path | None:
   path.unlink(missing_ok=True)
   handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   with open(handle, 'w', encoding='utf-8') as file:
-    place = html.escape(address, quote=True)
-    file.write(
-      '<!doctype html><meta charset="utf-8"><title>cmbjax review</title>'
-      f'<meta http-equiv="refresh" content="0; url={place}">'
-      f'<p><a href="{place}">cmbjax review</a></p>\n'
-    )
+    file.write(pages.render('forward.html', address=address))
   where = path.resolve().as_uri()
   threading.Thread(target=webbrowser.open, args=(where,), daemon=True).start()
   return path

@@ -1,0 +1,159 @@
+"""A scan of a folder to the file that says where its lesions are.
+
+Rule: of several files that could be the truth none is chosen, and what cmbjax
+detected counts only after a person reviewed it.
+"""
+
+import dataclasses
+import pathlib
+
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.imaging import bids
+
+ALL_CANDIDATES = 'AllCandidatesReviewed'  # in the JSON of a label image
+
+
+_OWN_OUTPUT = 'cmbjax'  # derivatives of ours: a truth only when reviewed
+
+
+_OWN_TRUTH = 'truth'  # where simulate, import and review export write
+
+
+@dataclasses.dataclass(frozen=True)
+class TruthFiles:
+  """Where the truth of one scan is.
+
+  Attributes:
+    kind: 'labels' (an instance label image), 'mask' (its components are the
+      lesions), 'points' (a table) or 'candidates' (accepted and rejected ones
+      of a finished review, which are all there is).
+    path: the image or table; for 'candidates' the accepted mask.
+    rejected: for 'candidates' the mask of false positives.
+  """
+
+  kind: str
+  path: pathlib.Path
+  rejected: pathlib.Path | None = None
+
+  @property
+  def paths(self) -> tuple[pathlib.Path, ...]:
+    """All files that it is read from."""
+    images = [self.path] + ([self.rejected] if self.rejected else [])
+    tables = []
+    if self.kind in ('labels', 'candidates'):
+      tables = [table_beside(path) for path in images]
+    rest = (*images[1:], *tables, json_beside(self.path))
+    return (self.path, *(p for p in rest if p is not None))
+
+
+def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
+  """The truth of one scan of a BIDS folder; None when there is no file.
+
+  Looked for in derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this
+  order: `*_seg-cmb*_dseg` (one label per lesion), `*_label-CMB*_mask` or
+  `*_label-L_*mask` (components are lesions), a `.tsv` table with `seg-cmb`,
+  `label-CMB`, `desc-cmb` or the suffix `cmb` (points). derivatives/truth goes
+  first. What cmbjax itself detected counts only when its JSON says
+  "Manual": true. A JSON that says "AllCandidatesReviewed": true has the
+  rejected candidates in `*_seg-mimic_dseg` beside it; tables beside the two
+  make their labels the instances, else connected components are.
+
+  Raises:
+    InputError: more than one file fits.
+  """
+  found = [path for path in _near(root, scan) if _is_truth(root, path)]
+  first = [p for p in found if _derivative(root, p) == _OWN_TRUTH]
+  for kind, fits in (
+    ('labels', _is_label_image),
+    ('mask', _is_mask),
+    ('points', _is_table),
+  ):
+    fitting = [path for path in first or found if fits(path)]
+    if len(fitting) > 1:  # two readers, or two versions: nobody says which
+      raise InputError(
+        f'{scan.name}: {len(fitting)} files could be its truth ('
+        + ', '.join(_inside(root, p) for p in fitting)
+        + '); keep one of them.'
+      )
+    if fitting:
+      return _reviewed(fitting[0]) or TruthFiles(kind, fitting[0])
+  return None
+
+
+def _near(root, scan):
+  parts = [scan.subject, *([scan.session] if scan.session else [])]
+  below = pathlib.Path(*parts)
+  folders = [root / below, root / below / 'anat']
+  for derivative in sorted((root / 'derivatives').glob('*/')):
+    folders += [derivative / below, derivative / below / 'anat']
+  return [path for folder in folders for path in sorted(folder.glob('*.*'))]
+
+
+def _is_truth(root, path):
+  if _derivative(root, path) != _OWN_OUTPUT:
+    return True
+  beside = json_beside(path)
+  return bool(beside and files.read_object(beside).get('Manual') is True)
+
+
+def _reviewed(path):
+  """The imported masks of a finished review, which hold all candidates."""
+  beside = json_beside(path)
+  content = files.read_object(beside) if beside else {}
+  if content.get(ALL_CANDIDATES) is not True:
+    return None
+  rejected = path.with_name(path.name.replace('_seg-cmb_', '_seg-mimic_'))
+  return TruthFiles('candidates', path, rejected)
+
+
+def _derivative(root, path):
+  parts = path.relative_to(root).parts
+  return parts[1] if parts[0] == 'derivatives' else ''
+
+
+def _is_image(path):
+  return path.name.endswith(('.nii', '.nii.gz'))
+
+
+def _entity(path, key):
+  return (bids.entities(path).get(key) or '').lower()
+
+
+def _is_label_image(path):
+  suffix = bids.entities(path).suffix
+  return (
+    _is_image(path)
+    and suffix == 'dseg'
+    and _entity(path, 'seg').startswith('cmb')
+  )
+
+
+def _is_mask(path):
+  label = _entity(path, 'label')
+  return (
+    _is_image(path)
+    and bids.entities(path).suffix == 'mask'
+    and (label.startswith('cmb') or label in ('l', 'lesion'))
+  )
+
+
+def _is_table(path):
+  names = [_entity(path, key) for key in ('seg', 'label', 'desc')]
+  return path.name.endswith('.tsv') and any(
+    name.startswith('cmb') for name in [*names, bids.entities(path).suffix]
+  )
+
+
+def table_beside(path):
+  table = path.with_name(path.name.split('.')[0] + '.tsv')
+  return table if table != path and table.is_file() else None
+
+
+def json_beside(path):
+  beside = path.with_name(path.name.split('.')[0] + '.json')
+  return beside if beside.is_file() else None
+
+
+def _inside(root, path):
+  return str(path.relative_to(root))

@@ -1,0 +1,106 @@
+"""operating_points.json: what `cmbjax detect` needs beside weights.
+
+Rule: everything is measured on training subjects, out of fold; it is stored
+in the folder of the weights and travels with them.
+"""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from cmbjax import sealed
+from cmbjax.data.examples import Examples, Scans
+from cmbjax.detect import domain
+from cmbjax.errors import InputError
+from cmbjax.evaluation import operating_points, predictions
+
+FILE = 'operating_points.json'
+VERSION = 2  # of the file
+PAPER_THRESHOLD = 0.1  # Chen et al., ISMRM 2019 #0671
+DEFINITE = 0.5  # where nothing was measured out of fold
+
+
+def store(
+  folder: pathlib.Path,
+  *,
+  fingerprint: str,
+  threshold: float,
+  mirrored: bool,
+  examples: Examples,
+  scans: Scans,
+  fold_of: np.ndarray,
+  likelihood: np.ndarray,
+) -> None:
+  """Writes operating_points.json; says so where it was not as written.
+
+  Args:
+    folder: of the weights.
+    fingerprint: of the weights.
+    threshold: of the high-sensitivity point.
+    mirrored: likelihoods are means over mirror images.
+    examples: the n training candidates.
+    scans: all training scans, those without candidates too.
+    fold_of: [n] fold of each candidate.
+    likelihood: [n] out of fold.
+  """
+  path = folder / FILE
+  try:  # they are written again all the same; a change is worth a word
+    if path.is_file():
+      sealed.read_json(path)
+  except InputError as error:
+    print(f'note: {error} They are chosen again.', file=sys.stderr)
+  chosen = operating_points.choose(
+    predictions.of_examples(examples, likelihood),
+    predictions.counts_of(scans),
+    fold_of=fold_of,
+    threshold=threshold,
+  )
+  sealed.write_json(
+    path,
+    {
+      'version': VERSION,
+      'fingerprint': fingerprint,
+      'mirrored': mirrored,
+      'simulated': bool(scans.simulated.any()),
+      'cohorts': sorted(set(scans.cohort.tolist())),
+      **chosen,
+      'domain': domain.ranges(scans),
+    },
+  )
+
+
+def stored(folder: str | os.PathLike) -> dict[str, Any] | None:
+  """What `store` wrote to a folder of weights; None: nothing.
+
+  Raises:
+    InputError: it is not what a study wrote.
+  """
+  path = pathlib.Path(folder) / FILE
+  return sealed.read_json(path) if path.is_file() else None
+
+
+def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
+  """points, calibration, domain and mirrored; the paper's rule without a file.
+
+  Raises:
+    InputError: as `stored`.
+  """
+  found = stored(folder)
+  if found is not None:
+    known = {key: found[key] for key in ('points', 'calibration', 'domain')}
+    # The first bundled networks were trained before there was a choice.
+    return known | {'mirrored': found.get('mirrored', False)}
+  rule = 'threshold of the weights; nothing was measured out of fold'
+  low = float(record.get('threshold', PAPER_THRESHOLD))
+  return {
+    'points': {
+      'high_sensitivity': {'threshold': low, 'rule': rule},
+      'high_precision': {'threshold': max(low, DEFINITE), 'rule': rule},
+    },
+    'calibration': {'kind': 'none'},
+    'domain': {},
+    'mirrored': False,
+  }

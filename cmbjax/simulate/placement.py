@@ -1,0 +1,127 @@
+"""How many deposits a person has, and where.
+
+Rule: a microbleed that nobody could see on the SWI is not placed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cmbjax.simulate import lesions
+
+
+class PlacedDeposit(NamedTuple):
+  deposit: lesions.Deposit
+  effect: lesions.Effect
+  region: str
+  box: tuple[slice, slice, slice]
+  voxels: np.ndarray
+  contrast: float
+
+
+def lesion_count(quantile: float, mean: float, *, dispersion=1.2) -> int:
+  """Quantile of the negative binomial distribution of counts.
+
+  Args:
+    quantile: 0..1.
+    mean: expected number.
+    dispersion: of the counts; the smaller, the more people differ.
+  """
+  chance = dispersion / (dispersion + mean)
+  share = below = chance**dispersion
+  count = 0
+  while below < quantile and count < 20 * mean + 20:
+    share *= (count + dispersion) / (count + 1) * (1 - chance)
+    below += share
+    count += 1
+  return count
+
+
+def spread_quantile(number: int, shift: float) -> float:
+  """Van der Corput's sequence, base 2, shifted: fills 0..1 evenly.
+
+  So the first few subjects of a cohort already have its usual mean, though
+  subject n depends on nothing but n.
+  """
+  value, step = 0.0, 0.5
+  while number:
+    value += step * (number & 1)
+    number, step = number >> 1, step / 2
+  return (value + shift) % 1.0
+
+
+def place_lesions(rng, world, *, quantile) -> list[PlacedDeposit]:
+  """Visible microbleeds, drawn until their number is reached.
+
+  Args:
+    quantile: 0..1, of the subject within the counts of its cohort.
+  """
+  protocol = world.protocol
+  low, high = world.low_high_mm
+  # A slab has its share, and some more: it is there to be tested with.
+  share = min(1.0, 1.6 * (high - low) / 140) if world.extent.margin else 1.0
+  placed = []
+  count = max(lesion_count(quantile, protocol.mean_lesions * share), 1)
+  if protocol.disease == 'cavernous malformation':
+    for _ in range(max(1, round(rng.integers(1, 6) * share))):
+      _try(rng, world, lesions.draw_popcorn, placed, radius_mm=9.0)
+  for _ in range(4 * count):
+    if len(placed) >= count:
+      break
+    _try(rng, world, lesions.draw_microbleed, placed, radius_mm=3.0)
+  return placed
+
+
+def _try(rng, world, draw, placed, *, radius_mm) -> None:
+  """Draws one deposit and keeps it when it can be seen."""
+  spot = world.placer.draw(rng, radius_mm=radius_mm)
+  if spot is None:
+    return
+  deposit = draw(rng, spot[0])
+  effect = world.effect(deposit)
+  seen = effect and world.appearance(deposit, effect)
+  if seen:
+    world.placer.take(spot[0], radius_mm=radius_mm)
+    placed.append(PlacedDeposit(deposit, effect, spot[1], *seen))
+
+
+def place_mimics(rng, world) -> list[PlacedDeposit]:
+  """Calcifications and tumour blood; labelled where they show."""
+  low, high = world.low_high_mm
+  found = []
+
+  def put(deposit, region):
+    z = deposit.centre_mm[2]
+    if not low <= z <= high:
+      return
+    effect = world.effect(deposit)
+    if effect is not None:
+      box, _ = world.window(deposit)
+      core = world.core(deposit, box)
+      found.append(PlacedDeposit(deposit, effect, region, box, core, 0.0))
+
+  fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
+  for place, radius in fixed:
+    if rng.random() < 0.75:
+      jitter = rng.normal(0, 1.2, 3)
+      centre = world.head.from_mni((np.array(place) + jitter)[None])[0]
+      radius *= rng.uniform(0.5, 1.2)
+      deposit = lesions.draw_calcification(rng, centre, radius_mm=radius)
+      put(deposit, 'outside')
+  if rng.random() < 0.4:
+    place = np.array([[0, rng.uniform(0, 50), rng.uniform(45, 70)]])
+    centre = world.head.from_mni(place)[0]
+    put(lesions.draw_calcification(rng, centre), 'outside')
+  for _ in range(rng.integers(1, 6)):
+    spot = world.placer.draw(rng)
+    if spot is not None:
+      world.placer.take(spot[0])
+      put(lesions.draw_calcification(rng, spot[0]), spot[1])
+  tumour = world.tumour
+  if tumour is not None and tumour.bloody:
+    centre = tumour.centre_mm
+    if tumour.cavity_mm is not None:  # what was not resected, beside it
+      away = rng.normal(0, 1, 3)
+      centre = centre + away / np.linalg.norm(away) * (tumour.cavity_mm + 4)
+    put(lesions.draw_tumour_blood(rng, centre), 'outside')
+  return found
