@@ -98,7 +98,8 @@ class Progress:
     class MovingLine(tqdm):  # a class of ours: others may use tqdm as it is
       monitor_interval = 0  # no thread
 
-    MovingLine.set_lock(threading.RLock())  # no process for one between processes
+    # Its own lock is shared by processes, and tqdm would start one for it.
+    MovingLine.set_lock(threading.RLock())
     return MovingLine(
       desc=self._line(''),
       total=self._total,
