@@ -143,7 +143,9 @@ def _home(module: Any) -> pathlib.Path | None:
 def _names_in(text: str, package: str) -> set[str]:
   """Full names of what might be modules in the imports of a text."""
   names: set[str] = set()
-  for node in ast.walk(ast.parse(text)):
+  with _searching:  # Python 3.11 counts the depth of all its parsers together
+    tree = ast.parse(text)
+  for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       names |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from cmbjax.data import augment
 from cmbjax.errors import InputError
+from tests.messages import says
 
 PATCH = np.random.default_rng(0).random((24, 24, 12)).astype(np.float32)
 STILL = {
@@ -185,10 +186,10 @@ def uncropped(key, patch, strength):
 def test_an_own_augmentation_by_name():
   assert augment.find('chen2018') is augment.augment
   assert augment.find('tests.test_augment:brighter').__name__ == 'brighter'
-  for name, words in (
-    ('chen', r"config\.train\.augmenter: is 'chen'; choose one of chen2018"),
-    ('tests.test_augment:uncropped', r'gives \(24, 24, 12, 1\).*\(16, 16, 8, '),
-    ('tests.test_augment:crop', r'cannot be used \(TypeError'),
+  for name in (
+    'chen',
+    'tests.test_augment:uncropped',
+    'tests.test_augment:crop',
   ):
-    with pytest.raises(InputError, match=words):
+    with says(InputError, f'config.train.augmenter {name}'):
       augment.find(name)

@@ -10,6 +10,7 @@ from scipy import ndimage
 from cmbjax.errors import InputError
 from cmbjax.imaging import brain, phase_mask
 from tests import heads
+from tests.messages import says
 
 SPACING = heads.SPACING_MM
 
@@ -197,9 +198,9 @@ def test_shared_surface_of_a_box_is_one_of_its_six_sides(axis):
 
 
 def test_nothing_to_find_is_said():
-  with pytest.raises(InputError, match='no signal'):
+  with says(InputError):
     brain.brain_mask(np.zeros((20, 20, 10), np.float32), SPACING)
   speck = np.zeros((60, 60, 20), np.float32)
   speck[30:32, 30:32, 10] = 1
-  with pytest.raises(InputError, match='no brain'):
+  with says(InputError):
     brain.brain_mask(speck, SPACING)

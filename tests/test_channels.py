@@ -23,6 +23,7 @@ from cmbjax.simulate import physics
 from cmbjax.study import config as configs
 from cmbjax.study import networks, resolve
 from tests import lesion_data, small_cohorts
+from tests.messages import says
 
 ALL = channels.CHANNELS
 SHAPE, SPACING_MM = (72, 72, 32), (0.5, 0.5, 1.0)
@@ -150,9 +151,8 @@ def test_what_a_scan_lacks(folder):
   nothing = changed(alone, magnitude=None)
   assert set(cohort.load_image(nothing, ALL).lacking) == set(ALL[1:])
   bare = cohort.Scan(scan.subject, scan.name, nothing, scan.truth)
-  message = "sub-01: channel 'phase' .* no phase .* config.channels"
   for refused in (cohort.load_scan, cohort.check_channels):
-    with pytest.raises(InputError, match=message):
+    with says(InputError, "sub-01 'phase' config.channels"):
       refused(bare, ('swi', 'phase'))
   cohort.check_channels(bare, channels.ONLY_SWI)
 
@@ -190,8 +190,7 @@ def test_records_of_all_channels(kind, folder, tmp_path, monkeypatch):
     np.testing.assert_array_equal(seen[..., n], own.astype(np.float16))
   assert examples.load_as('x', built, config=config)[0].cohort[0] == 'x'
   other = channels.data_set(kind, ('swi', 'phase'))
-  message = f'{config} patches, config.*for {other};'
-  with pytest.raises(InputError, match=message):
+  with says(InputError, f'{config} {other}'):
     examples.load_as('x', built, config=other)
   assert scan.paths(ALL) > scan.paths()
 
@@ -259,15 +258,14 @@ def test_weights_of_other_channels_end_before_any_work(weights):
   changes = {'pretrained': str(weights / 'two'), 'model.name': 'resnet_v3'}
   config = configs.load('configs/finetune.py')
   config.update_from_flattened_dict(changes)
-  message = r'for swi \+ phase, config.channels is swi; make them equal'
-  with pytest.raises(InputError, match=message):
+  with says(InputError, 'config.channels'):
     networks.check_given(resolve.study_of(config))
   config.channels = ('swi', 'phase')
   networks.check_given(resolve.study_of(config))
   for wrong in (('phase', 'swi'), ('swi', 'tof'), 'swi', ()):
     with config.ignore_type():
       config.channels = wrong
-    with pytest.raises(InputError, match=r'config\.channels'):
+    with says(InputError, 'config.channels'):
       resolve.study_of(config)
 
 
@@ -295,7 +293,7 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
   without = chain.analyse(bare, two, options, fallback=one, threads=1).result
   assert without.operating_point['fingerprint'] == one.fingerprint
   assert any('no phase beside the SWI, so' in w for w in without.warnings)
-  with pytest.raises(InputError, match=r'no phase .* see swi and phase'):
+  with says(InputError):
     chain.analyse(bare, two, options, threads=1)
 
 

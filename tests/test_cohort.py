@@ -10,6 +10,7 @@ import pytest
 from cmbjax.data import cohort
 from cmbjax.errors import InputError, NoInputError
 from tests import small_cohorts
+from tests.messages import says
 from tests.small_cohorts import label_path, save, write_cohort, write_scan
 
 ONE = small_cohorts.phantom(1)
@@ -217,7 +218,7 @@ def test_what_was_detected_is_a_truth_only_when_reviewed(tmp_path, manual):
   if manual:
     assert len(cohort.read_cohort(tmp_path).scans) == 1
   else:
-    with pytest.raises(NoInputError, match='none of its 1 scans has a truth'):
+    with says(NoInputError):
       cohort.read_cohort(tmp_path)
 
 
@@ -247,7 +248,7 @@ def cut_in_half(tmp_path):
   write_cohort(tmp_path, subjects=1)
   path = tmp_path / 'sub-01/anat/sub-01_swi.nii.gz'
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  return r'sub-01_swi.nii.gz: is not a readable NIfTI .* cut short'
+  return 'sub-01_swi.nii.gz NIfTI'
 
 
 def labels_cut_in_half(tmp_path):
@@ -255,13 +256,13 @@ def labels_cut_in_half(tmp_path):
   path = label_path(tmp_path, 'sub-01')
   whole = gzip.decompress(path.read_bytes())
   path.write_bytes(gzip.compress(whole[: len(whole) // 2]))
-  return r'seg-cmb_dseg.nii.gz: is not a readable NIfTI'
+  return 'seg-cmb_dseg.nii.gz NIfTI'
 
 
 def another_shape(tmp_path):
   write_cohort(tmp_path, subjects=1)
   save(label_path(tmp_path, 'sub-01'), ONE.lesions[1:], ONE.affine)
-  return r'has shape 63x60x16, but its scan .*_swi.nii.gz has 64x60x16; resamp'
+  return '63x60x16 64x60x16 _swi.nii.gz'
 
 
 def another_affine(tmp_path):
@@ -269,78 +270,78 @@ def another_affine(tmp_path):
   affine = ONE.affine.copy()
   affine[0, 3] += 0.5
   save(label_path(tmp_path, 'sub-01'), ONE.lesions, affine)
-  return r'seg-cmb_dseg.nii.gz: has another affine than its scan .* \(by 0.5\)'
+  return 'seg-cmb_dseg.nii.gz 0.5'
 
 
 def mask_of_another_shape(tmp_path):
   write_cohort(tmp_path, subjects=1)
   path = tmp_path / 'sub-01/anat/sub-01_desc-brain_mask.nii.gz'
   save(path, ONE.brain[:, :-2], ONE.affine)
-  return r'desc-brain_mask.nii.gz: has shape 64x58x16'
+  return 'desc-brain_mask.nii.gz 64x58x16'
 
 
 def probabilities(tmp_path):
   write_cohort(tmp_path, subjects=1)
   path = label_path(tmp_path, 'sub-01')
   save(path, (ONE.lesions > 0) * np.float32(0.25), ONE.affine)
-  return r'holds 0.25, expected whole numbers .* threshold'
+  return '0.25'
 
 
 def negative_labels(tmp_path):
   write_cohort(tmp_path, subjects=1)
   path = label_path(tmp_path, 'sub-01')
   save(path, ONE.lesions.astype(np.int16) - 1, ONE.affine)
-  return r'holds -1, expected whole numbers from 0'
+  return ''
 
 
 def labels_beyond_any_count(tmp_path):
   write_cohort(tmp_path, subjects=1)
   path = label_path(tmp_path, 'sub-01')
   save(path, (ONE.lesions > 0) * 3e9, ONE.affine)  # no int32 holds it
-  return r'holds 3e\+09, expected whole numbers from 0 to 1,000,000'
+  return '1,000,000'
 
 
 def points_outside(tmp_path):
   write_points(tmp_path, 'x\ty\tz\n0\t0\t0\n0\t0\t400\n')
-  return r'sub-01_cmb.tsv: row 2 lies at 0 0 400 mm, outside of its scan'
+  return 'sub-01_cmb.tsv 400'
 
 
 def points_left_of_the_scan(tmp_path):
   write_points(tmp_path, 'i\tj\tk\n-1\t3\t3\n')
-  return r'row 1 lies at .* outside of its scan'
+  return ''
 
 
 def missing_columns(tmp_path):
   write_points(tmp_path, 'x\ty\tname\n0\t0\ta\n')
-  return r'sub-01_cmb.tsv: has the columns x, y, name; give x y z'
+  return 'sub-01_cmb.tsv'
 
 
 def commas(tmp_path):
   write_points(tmp_path, 'x,y,z\n0,0,0\n')
-  return r'has the columns x,y,z; .* separated by tabs'
+  return ''
 
 
 def empty_table(tmp_path):
   write_points(tmp_path, '')
-  return r'has the columns \(none\)'
+  return ''
 
 
 def no_number(tmp_path):
   write_points(tmp_path, 'x\ty\tz\n0\t0\t0\n0\tn/a\t0\n')
-  return r'row 2 \(0 n/a 0\) has no three numbers'
+  return 'n/a'
 
 
 def bad_index_base(tmp_path):
   path = write_points(tmp_path, 'i\tj\tk\n3\t3\t3\n')
   path.with_suffix('.json').write_text('{"IndexBase": 2}')
-  return r'IndexBase is 2, allowed are 0 and 1'
+  return 'IndexBase'
 
 
 def two_truths(tmp_path):
   write_cohort(tmp_path, subjects=1)
   path = label_path(tmp_path, 'sub-01', ending='seg-cmb_desc-b_dseg.nii.gz')
   save(path, ONE.lesions, ONE.affine)
-  return r'sub-01: 2 files could be its truth \(derivatives/truth.*keep one'
+  return 'derivatives/truth'
 
 
 def subject_twice(tmp_path):
@@ -348,13 +349,13 @@ def subject_twice(tmp_path):
   (tmp_path / 'participants.tsv').write_text(
     'participant_id\tage\nsub-01\t4\nsub-02\t5\nsub-01\t6\n'
   )
-  return r'participants.tsv: sub-01 is listed 2 times'
+  return 'participants.tsv'
 
 
 def participants_in_latin_1(tmp_path):
   write_cohort(tmp_path, subjects=1)
   (tmp_path / 'participants.tsv').write_bytes(b'participant_id\nsub-01\xe9\n')
-  return r'participants.tsv: .*UTF-8'
+  return 'participants.tsv UTF'
 
 
 def voxels_in_metres(tmp_path):
@@ -364,7 +365,7 @@ def voxels_in_metres(tmp_path):
   affine = image.affine.copy()
   affine[:3] /= 1000
   save(path, np.asanyarray(image.dataobj), affine)
-  return r'sub-01_swi.nii.gz: shows 0\.\d+ x .* mm, which is no head'
+  return 'sub-01_swi.nii.gz'
 
 
 def nothing_but_air(tmp_path):
@@ -372,20 +373,20 @@ def nothing_but_air(tmp_path):
   path = tmp_path / 'sub-01/anat/sub-01_swi.nii.gz'
   image = nib.load(path)
   save(path, np.zeros(image.shape, np.uint8), image.affine)
-  return r'sub-01_swi.nii.gz: .*brightest brain tissue is 0'
+  return 'sub-01_swi.nii.gz'
 
 
 def subject_in_two_spellings(tmp_path):
   write_cohort(tmp_path, subjects=1, prefix='sub-a')
   write_cohort(tmp_path, subjects=1, prefix='sub-A')
-  return r'sub-A01 and sub-a01 differ in case only'
+  return 'sub-A01 sub-a01'
 
 
 def echo_time_in_words(tmp_path):
   write_cohort(tmp_path, subjects=1)
   path = tmp_path / 'sub-01/anat/sub-01_swi.json'
   path.write_text('{"EchoTime": ')
-  return r'sub-01_swi.json: is not valid JSON'
+  return 'sub-01_swi.json JSON'
 
 
 @pytest.mark.parametrize(
@@ -417,8 +418,8 @@ def echo_time_in_words(tmp_path):
   ids=lambda mistake: mistake.__name__,
 )
 def test_mistakes(tmp_path, mistake):
-  message = mistake(tmp_path)
-  with pytest.raises(InputError, match=message) as caught:
+  named = mistake(tmp_path)
+  with says(InputError, named) as caught:
     load_only(tmp_path)
   assert caught.value.exit_code == 2
   assert '\n' not in str(caught.value)
@@ -426,15 +427,13 @@ def test_mistakes(tmp_path, mistake):
 
 @pytest.mark.parametrize('what', ['missing', 'file', 'empty', 'no truth'])
 def test_nothing_to_work_on(tmp_path, what):
-  folder, message = tmp_path / 'x', 'no such folder'
+  folder = tmp_path / 'x'
   if what == 'file':
     folder.write_text('')
   if what == 'empty':
     folder.mkdir()
-    message = 'holds no scan; give a BIDS folder'
   if what == 'no truth':
     write_scan(folder, 'sub-01', ONE)
-    message = 'none of its 1 scans has a truth; put derivatives'
-  with pytest.raises(NoInputError, match=message) as caught:
+  with says(NoInputError, str(folder)) as caught:
     cohort.read_cohort(folder)
   assert caught.value.exit_code == 3

@@ -15,6 +15,7 @@ from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import OUT_OF_FOLD
 from cmbjax.evaluation.statistics import Interval
 from tests.evaluation_data import make, rescored, table
+from tests.messages import says
 
 
 def test_paired_values_are_differences_of_each_alone():
@@ -86,7 +87,7 @@ def test_compare_labels_what_each_test_assumes():
   assert found.tests['delong'].difference.value == pytest.approx(
     found.tests['auc'].difference.value
   )
-  with pytest.raises(InputError, match='equal folds'):
+  with says(InputError):
     compare.compare(first, second._replace(fold_hash='other'))
 
 
@@ -224,11 +225,11 @@ def test_a_difference_of_nothing_lacks_nothing():
 
 
 def test_command_says_what_it_found_when_nothing_fits(runs):
-  with pytest.raises(InputError, match='found 7t on btumor_3t, finetuned on'):
+  with says(InputError, 'btumor_3t'):
     compare_command.run(arguments(runs / 'a', '--test=ccm_3t'))
-  with pytest.raises(InputError, match='one or two runs, not 3'):
+  with says(InputError):
     compare_command.run(arguments(*[runs / 'a'] * 3))
-  with pytest.raises(InputError, match='not found; give the folder'):
+  with says(InputError):
     compare_command.run(arguments(runs / 'nothing'))
 
 

@@ -14,6 +14,7 @@ from cmbjax.errors import InputError
 from cmbjax.models import contract
 from cmbjax.training import loop, replicas
 from cmbjax.training.runner import Runner
+from tests.messages import says
 from tests.test_replicas import Tiny, job_of, largest
 
 HERE = 'tests.test_contract:'
@@ -107,8 +108,7 @@ def test_patches_of_another_shape_are_refused(name):
   network = models.get_model(name)
   run = functools.partial(network.init_with_output, jax.random.key(0))
   for shape in ((2, 24, 24, 12, 1), (2, 16, 16, 8), (16, 16, 8, 1)):
-    words = rf'{shape}'.replace('(', r'\(').replace(')', r'\)')
-    with pytest.raises(InputError, match=words + r'.*\(B, 16, 16, 8, C\)'):
+    with says(InputError, f'{shape} (B, 16, 16, 8, C)'):
       jax.eval_shape(functools.partial(run, train=False), jnp.zeros(shape))
 
 
@@ -143,23 +143,14 @@ def test_settings_only_where_they_are_taken(name, momentum):
 
 
 @pytest.mark.parametrize(
-  ('name', 'words'),
+  'name',
   [
-    ('Flat', r'Flat. gives \(3, 2\) for patches.*\(3,\) or \(3, 1\)'),
-    ('Keeps', r'Keeps. keeps the collection .cache.; it may have params and'),
-    ('Noisy', r"Noisy. cannot be called \(.*noise.*'dropout' alone"),
-    ('Blind', r'Blind. cannot be called \(TypeError: .*train'),
-    ('Needy', r'Needy. cannot be made \(TypeError: .*classes'),
-    ('nothing', r'nothing. gives dict; it must give a flax\.linen\.Module'),
-    ('X', r'X. gives ndarray; it must give'),
-    ('ThreeChannels', r'ThreeChannels. cannot be called \(AssertionError'),
-    ('Unlearned', r'Unlearned. has no params'),
-    ('Whole', r'Whole. gives int32 numbers; a logit must be floating'),
-    ('Gone', r"Gone' cannot be imported \(AttributeError"),
+    *('Flat', 'Keeps', 'Noisy', 'Blind', 'Needy', 'nothing', 'X'),
+    *('ThreeChannels', 'Unlearned', 'Whole', 'Gone'),
   ],
 )
-def test_what_is_no_network_is_refused(name, words):
-  with pytest.raises(InputError, match=r'config\.model\.name: .*' + words):
+def test_what_is_no_network_is_refused(name):
+  with says(InputError, f'config.model.name {HERE}{name}'):
     models.get_model(HERE + name)
 
 
@@ -171,7 +162,7 @@ def test_a_batch_is_split_only_where_the_network_knows():
   network = models.get_model('resnet_v3')
   assert contract.split_over(network, 'data').data_axis == 'data'
   for one in (Tiny(), models.get_model(HERE + 'Column')):
-    with pytest.raises(InputError, match=r'data_parallel: (Tiny|Column) has'):
+    with says(InputError):
       contract.split_over(one, 'data')
   own = contract.Own(models.get_model('resnet_v3'))
   assert contract.split_over(own, 'data').network.data_axis == 'data'

@@ -8,6 +8,7 @@ from jax import lax
 
 from cmbjax.errors import InputError
 from cmbjax.models import convolution, kernel, winograd
+from tests.messages import says
 
 SHAPES = {
   'odd sizes': ((2, 5, 4, 3, 3), (3, 3, 3, 3, 5)),
@@ -145,7 +146,7 @@ def test_without_compiler(monkeypatch):
     _run(convolution.convolve, x, kernel, weight),
     _run(_reference, x, kernel, weight),
   )
-  with pytest.raises(InputError, match='needs a C'):
+  with says(InputError):
     convolution.convolve(x, kernel, form='winograd')
 
 
@@ -211,7 +212,7 @@ def test_pooling():
 
 
 def test_pooling_needs_whole_blocks():
-  with pytest.raises(ValueError, match='does not divide'):
+  with says(ValueError):
     convolution.max_pool(jnp.zeros((1, 5, 4, 4, 1)))
 
 

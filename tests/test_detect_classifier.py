@@ -1,7 +1,6 @@
 """Weights of a study to likelihoods, as the networks themselves give them."""
 
 import json
-import re
 import shutil
 import types
 
@@ -15,6 +14,7 @@ from cmbjax.detect import classifier, points
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.weights import catalogue
 from tests import lesion_data
+from tests.messages import says
 
 
 @pytest.fixture(scope='module')
@@ -61,8 +61,7 @@ def test_patches_of_another_shape_are_refused(stored, shape):
   known = classifier.load(stored[0])
   found = known.likelihood(np.full((3, 24, 24, 12, 1), 0.5, np.float32))
   assert found.shape == (2, 3)
-  wanted = 'have 2 channels' if shape[-1] == 2 else f'have shape {shape}'
-  with pytest.raises(InputError, match=re.escape(f'patches: {wanted}')):
+  with says(InputError, 'patches'):
     known.likelihood(np.zeros(shape, np.float32))
 
 
@@ -90,7 +89,7 @@ def test_mirrored_likelihoods_are_the_mean_over_all_flips(stored, patches):
 def test_points_come_from_the_folder(stored):
   known = classifier.load(stored[0])
   assert known.threshold('balanced') == 0.001
-  with pytest.raises(InputError, match='these weights have high_sensitivity'):
+  with says(InputError, 'high_sensitivity'):
     known.threshold('best')
 
 
@@ -124,12 +123,12 @@ def test_changed_points_are_not_believed(stored):
   text = path.read_text()
   path.write_text(text.replace('0.999', '0.998'))
   try:
-    with pytest.raises(InputError, match='differs from its digest'):
+    with says(InputError):
       classifier.load(stored[0])
     known = json.loads(text)
     del known[sealed.SEAL]
     path.write_text(json.dumps(known))
-    with pytest.raises(InputError, match='has no digest'):
+    with says(InputError):
       classifier.load(stored[0])
   finally:
     path.write_text(text)
@@ -168,25 +167,25 @@ def test_damaged_weights_end_before_any_scan(tmp_path, stored):
   path.write_text(
     json.dumps(json.loads(path.read_text()) | {'subjects': ['a']})
   )
-  with pytest.raises(InputError, match='differs from its digest'):
+  with says(InputError):
     classifier.check(folder, 'balanced', None)
   sealed.write_json(path, record | {'model': 'x'})
-  with pytest.raises(InputError, match="model is 'x', this cmbjax knows"):
+  with says(InputError, "'x'"):
     classifier.check(folder, 'balanced', None)
   sealed.write_json(path, record)
   largest = max(folder.rglob('*'), key=lambda p: p.stat().st_size)
   data = bytearray(largest.read_bytes())
   data[len(data) // 2] ^= 1
   largest.write_bytes(data)
-  with pytest.raises(InputError, match='its weights are damaged'):
+  with says(InputError):
     classifier.check(folder, 'balanced', None)
 
 
 def test_no_weights_say_what_to_do(tmp_path, monkeypatch):
-  with pytest.raises(NoInputError, match=r'weights\.json is missing'):
+  with says(NoInputError, 'weights.json'):
     classifier.load(tmp_path)
   monkeypatch.setattr(catalogue, 'HOME', tmp_path)
-  with pytest.raises(NoInputError, match='--weights none'):
+  with says(NoInputError, '--weights'):
     classifier.load(None)
 
 

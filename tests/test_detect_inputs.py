@@ -6,6 +6,7 @@ import pytest
 from cmbjax.detect import inputs
 from cmbjax.errors import InputError, NoInputError
 from tests import small_cohorts
+from tests.messages import says
 
 
 def touch(folder, *names):
@@ -44,13 +45,13 @@ def test_no_label_is_forgotten_and_no_name_too_long(tmp_path):
   ((name, why),) = found.broken
   assert len(name) < 180
   assert 'too long' in why
-  with pytest.raises(InputError, match='no sub-c; it has sub-a'):
+  with says(InputError):
     inputs.find(tmp_path, participants=['a', 'c'])
 
 
 def test_no_session_is_forgotten(tmp_path):
   touch(tmp_path / 'sub-1' / 'ses-a' / 'anat', 'sub-1_ses-a_swi.nii')
-  with pytest.raises(InputError, match='no ses-b; it has ses-a'):
+  with says(InputError):
     inputs.find(tmp_path, sessions=['a', 'b'])
 
 
@@ -60,9 +61,9 @@ def test_magnitude_with_phase(tmp_path):
   (scan,) = inputs.find(tmp_path / 'a_mag.nii', phase=phase).scans
   assert scan.swi is None
   assert (scan.magnitude, scan.phase) == (tmp_path / 'a_mag.nii', phase[0])
-  with pytest.raises(NoInputError, match='--phase'):
+  with says(NoInputError, '--phase'):
     inputs.find(tmp_path / 'a_mag.nii', phase=[tmp_path / 'none.nii'])
-  with pytest.raises(InputError, match='not a folder'):
+  with says(InputError):
     inputs.find(tmp_path, phase=phase)
 
 
@@ -103,7 +104,7 @@ def test_what_macos_lays_beside_a_file_is_no_scan(tmp_path):
 
 def test_two_files_of_one_name_are_a_question(tmp_path):
   touch(tmp_path, 'p-1.nii', 'p_1.nii.gz')
-  with pytest.raises(InputError, match='sub-p1; rename one'):
+  with says(InputError, 'p1'):
     inputs.find(tmp_path)
 
 
@@ -133,7 +134,7 @@ def test_participants(bids_folder):
   assert names(inputs.find(bids_folder)) == ['sub-01', 'sub-02', 'sub-03']
   some = inputs.find(bids_folder, participants=['02', 'sub-03'])
   assert names(some) == ['sub-02', 'sub-03']
-  with pytest.raises(InputError, match='has no sub-09'):
+  with says(InputError):
     inputs.find(bids_folder, participants=['09'])
 
 
@@ -148,7 +149,7 @@ def test_an_ambiguous_subject_does_not_stop_the_others(bids_folder):
   some = inputs.find(bids_folder, participants=['01'])
   assert names(some) == ['sub-01']
   assert not some.broken
-  with pytest.raises(InputError, match='sub-09'):
+  with says(InputError):
     inputs.find(bids_folder, participants=['09'])
 
 
@@ -174,7 +175,7 @@ def test_an_ambiguous_session_does_not_stop_the_others(tmp_path):
   assert '--swi-pattern' in found.broken[0][1]
   some = inputs.find(tmp_path, sessions=['1'])
   assert (names(some), some.broken) == (['sub-01_ses-1'], ())
-  with pytest.raises(InputError, match='no ses-9; it has ses-1, ses-2'):
+  with says(InputError):
     inputs.find(tmp_path, sessions=['2', '9'])
 
 
@@ -206,7 +207,7 @@ def test_sessions(tmp_path):
   assert names(inputs.find(tmp_path)) == ['sub-01_ses-1', 'sub-01_ses-2']
   some = inputs.find(tmp_path, sessions=['2'])
   assert names(some) == ['sub-01_ses-2']
-  with pytest.raises(NoInputError, match='no scan is left'):
+  with says(NoInputError):
     inputs.find(tmp_path, sessions=['3'])
 
 
@@ -216,16 +217,16 @@ def test_a_mask_is_for_one_scan(bids_folder, tmp_path):
   )
   (scan,) = inputs.find(bids_folder, participants=['01'], mask=mask).scans
   assert scan.mask == mask
-  with pytest.raises(InputError, match='3 were found'):
+  with says(InputError):
     inputs.find(bids_folder, mask=mask)
-  with pytest.raises(NoInputError, match='--mask'):
+  with says(NoInputError, '--mask'):
     inputs.find(bids_folder, participants=['01'], mask=tmp_path / 'none.nii')
 
 
 def test_nothing_there(tmp_path):
-  with pytest.raises(NoInputError, match='no such file'):
+  with says(NoInputError):
     inputs.find(tmp_path / 'none')
-  with pytest.raises(NoInputError, match='holds no scan'):
+  with says(NoInputError):
     inputs.find(touch(tmp_path / 'empty'))
-  with pytest.raises(InputError, match='not a NIfTI'):
+  with says(InputError, 'NIfTI'):
     inputs.find(touch(tmp_path, 'a.txt') / 'a.txt')

@@ -9,6 +9,7 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import bids, dicom, dicom_series, signal, volume
+from tests.messages import says
 
 pydicom = pytest.importorskip('pydicom')
 pytest.importorskip('dcm2niix')
@@ -163,7 +164,7 @@ def test_source_files_of_a_scan(tmp_path):
   shutil.rmtree(tmp_path / 'in' / 'a')
   shutil.rmtree(tmp_path / 'in' / 'b')
   siemens(tmp_path / 'in' / 'a')  # other instance numbers
-  with pytest.raises(NoInputError, match='no series that'):
+  with says(NoInputError):
     dicom.source_files(tmp_path / 'in', tmp_path / 'out', scans[0])
 
 
@@ -180,7 +181,7 @@ def test_one_bad_person_does_not_stop_the_others(tmp_path):
   assert name != scans[0].name
   assert 'cut short (image number 5)' in why
   assert 'Muster' not in why  # it may be logged
-  with pytest.raises(InputError, match='cut short'):
+  with says(InputError):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
   assert not list((tmp_path / 'out').glob('.partial-*'))
 
@@ -200,7 +201,7 @@ def test_damaged_files_are_counted_and_not_named(tmp_path):
 def test_missing_slice_is_noticed(tmp_path):
   siemens(tmp_path / 'in')
   sorted((tmp_path / 'in').glob('*_4_*.dcm'))[3].unlink()
-  with pytest.raises(InputError, match=r'slices are missing .*1\.5 mm.*3'):
+  with says(InputError, '1.5'):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
 
 
@@ -216,7 +217,7 @@ def test_copies_count_once(tmp_path):
 def test_a_repeated_scan_is_a_question(tmp_path):
   siemens(tmp_path / 'in')
   made_up.write_series(tmp_path / 'in', made_up.voxels(9), kind='swi', number=9)
-  with pytest.raises(InputError, match=r'2 series.*series 4.*series 9.*move'):
+  with says(InputError):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out', series=[9])
   np.testing.assert_array_equal(
@@ -229,22 +230,22 @@ def test_other_sequences_are_listed(tmp_path):
     tmp_path / 'in', made_up.voxels(1), number=3, EchoTime=4.0,
     SeriesDescription='t1_mprage_sag',
   )  # fmt: skip
-  with pytest.raises(NoInputError, match=r'series 3 "t1_mprage_sag head" \(8'):
+  with says(NoInputError, 't1_mprage_sag'):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
-  with pytest.raises(InputError, match='has no series 7'):
+  with says(InputError):
     dicom.convert(tmp_path / 'in', tmp_path / 'out', series=[7])
 
 
 def test_folders_without_images(tmp_path):
-  with pytest.raises(NoInputError, match='no such folder'):
+  with says(NoInputError):
     dicom.convert(tmp_path / 'nowhere', tmp_path / 'out')
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in' / 'notes.txt').write_text('nothing' * 40)
   assert not dicom_series.is_dicom(tmp_path / 'in')
-  with pytest.raises(NoInputError, match='holds no MR image'):
+  with says(NoInputError, 'MR'):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
   made_up.write_series(tmp_path / 'in', made_up.voxels(0), Modality='CT')
-  with pytest.raises(NoInputError, match='no MR image in DICOM, but CT'):
+  with says(NoInputError, 'MR DICOM CT'):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
 
 
@@ -252,7 +253,7 @@ def test_without_the_packages(tmp_path, monkeypatch):
   siemens(tmp_path / 'in')
   monkeypatch.setattr(dicom.importlib.util, 'find_spec', lambda name: None)
   monkeypatch.setattr(dicom.shutil, 'which', lambda name: None)
-  with pytest.raises(InputError, match=r"pip install 'cmbjax\[dicom\]'"):
+  with says(InputError):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')
 
 
@@ -358,7 +359,7 @@ def test_real_philips_headers(real_data, tmp_path):
 
 def test_real_single_slices_are_refused_with_a_list(real_data, tmp_path):
   path = real_data('dicom_swi_headers/001.dcm').parent
-  with pytest.raises(InputError, match=r'series 501 .*single slice'):
+  with says(InputError, '501'):
     dicom.convert(path, tmp_path / 'out')
 
 
@@ -401,5 +402,5 @@ def test_a_series_whose_images_disagree(tmp_path):
     one = made_up.read(path)
     one.EchoTime = 33.0
     one.save_as(path)
-  with pytest.raises(InputError, match='do not belong together'):
+  with says(InputError):
     dicom.convert(tmp_path / 'in', tmp_path / 'out')

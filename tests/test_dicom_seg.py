@@ -7,6 +7,7 @@ import pytest
 
 from cmbjax.errors import NoInputError
 from cmbjax.imaging import dicom, volume
+from tests.messages import says
 
 hd = pytest.importorskip('highdicom')
 pytest.importorskip('dcm2niix')
@@ -119,9 +120,9 @@ def test_no_lesion_no_file(case):
 def test_other_grids_are_refused(case):
   moved = case.labels.affine.copy()
   moved[:3, 3] += 0.2
-  with pytest.raises(NoInputError, match=r'lies on the grid .*64x48x8'):
+  with says(NoInputError, 'x48x8'):
     case.write(affine=moved)
-  with pytest.raises(NoInputError, match='lies on the grid'):
+  with says(NoInputError):
     case.write(array=np.pad(case.labels.array, ((0, 3), (0, 0), (0, 0))))
   assert not (case.folder / 'seg.dcm').exists()
 

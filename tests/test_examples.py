@@ -23,6 +23,7 @@ from cmbjax.data import (
 )
 from cmbjax.errors import InputError, NoInputError
 from tests import small_cohorts
+from tests.messages import says
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -170,7 +171,7 @@ def test_a_mistake_leaves_nothing_behind(source, tmp_path):
   small_cohorts.write_cohort(tmp_path / 'c', subjects=3)
   path = tmp_path / 'c/sub-03/anat/sub-03_swi.nii.gz'
   path.write_bytes(path.read_bytes()[:5000])
-  with pytest.raises(InputError, match=r'sub-03_swi.nii.gz: is not a readable'):
+  with says(InputError, 'sub-03_swi.nii.gz'):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
   names = {p.name for p in (tmp_path / 'data').rglob('*')}
   assert not {n for n in names if n.startswith('1.2.0') or 'incompl' in n}
@@ -271,9 +272,9 @@ def test_a_damaged_data_set_is_refused(built, tmp_path, name, how):
   )
   error = (InputError, NoInputError) if path.name == FACTS[0] else InputError
   for one in read:
-    with pytest.raises(error, match=r'is damaged \(.* again|holds no built'):
+    with says(error):
       one(tmp_path / '1.2.0')
-  with pytest.raises(NoInputError, match='holds no built data set'):
+  with says(NoInputError):
     examples.load(tmp_path)
 
 
@@ -288,7 +289,7 @@ def test_a_damaged_data_set_without_hashes_is_one_sentence(
   assert 'has no hashes.json' in capsys.readouterr().err
   (path,) = (tmp_path / '1.2.0').glob(name)
   _cut(path)
-  with pytest.raises(InputError, match=r'is damaged \(|is not valid JSON'):
+  with says(InputError):
     examples.load(tmp_path / '1.2.0')
 
 
@@ -327,7 +328,7 @@ def test_a_table_copied_over_another_is_not_believed(built, tmp_path, capsys):
 def test_one_image_under_two_subjects_is_refused(tmp_path):
   small_cohorts.write_cohort(tmp_path / 'c', subjects=2)
   small_cohorts.write_cohort(tmp_path / 'c', subjects=1, prefix='sub-twin')
-  with pytest.raises(InputError, match='sub-01 and sub-twin01 hold the same'):
+  with says(InputError, 'twin01'):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
 
 
@@ -339,7 +340,7 @@ def test_one_patch_under_two_subjects_is_refused(tmp_path):
   small_cohorts.write_scan(tmp_path / 'c', 'sub-02', one)
   path = small_cohorts.label_path(tmp_path / 'c', 'sub-02')
   small_cohorts.save(path, one.lesions, one.affine)
-  with pytest.raises(InputError, match=r'sub-01/sub-01/\d+ and sub-02/sub-02/'):
+  with says(InputError, 'sub-01/sub-01 sub-02/sub-02'):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
 
 
@@ -360,16 +361,16 @@ def test_select_and_concatenate(built):
   both = examples.concatenate([left, right])
   assert isinstance(both, examples.Examples)
   assert both.key.tolist() == [*left.key, *right.key]
-  with pytest.raises(InputError, match='sub-01/sub-01/0000: is in two cohorts'):
+  with says(InputError, 'sub-01/sub-01/0000'):
     examples.concatenate([left, left])
   scans = examples.load_scans(built)
-  with pytest.raises(InputError, match='sub-01: is in two cohorts'):
+  with says(InputError):
     examples.concatenate([scans, scans])
 
 
 def test_nothing_dark_is_an_error(tmp_path):
   small_cohorts.write_cohort(tmp_path / 'c', num_lesions=0, num_mimics=0)
-  with pytest.raises(InputError, match='none of its 3 scans has a candidate'):
+  with says(InputError):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
 
 
@@ -385,20 +386,18 @@ def test_scans_without_a_truth_are_said_and_listed(tmp_path, capsys):
 
 
 def test_wrong_names(source, tmp_path):
-  with pytest.raises(
-    InputError, match="patches: found 'naive', allowed are na"
-  ):
+  with says(InputError, "'naive'"):
     examples.build('small', source, tmp_path, config='naive')
-  with pytest.raises(NoInputError, match=r'\.\./x: holds no x_dataset_builder'):
+  with says(NoInputError, 'x_dataset_builder'):
     examples.build('../x', source, tmp_path)
-  with pytest.raises(NoInputError, match='nowhere: no such folder'):
+  with says(NoInputError):
     examples.build('small', tmp_path / 'nowhere', tmp_path / 'data')
   assert not (tmp_path / 'data').exists()
 
 
 def test_a_data_dir_that_is_a_file(source, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(InputError, match='cannot be used as a folder'):
+  with says(InputError):
     examples.build('small', source, tmp_path / 'file')
 
 
@@ -432,12 +431,12 @@ def test_the_build_command(source, tmp_path, capsys):
   assert len(examples.load(folder).key) == 15
   small_cohorts.write_cohort(tmp_path / 'c', subjects=1)
   flags[1] = f'--manual_dir={tmp_path / "c"}'
-  with pytest.raises(InputError, match='was built from other files'):
+  with says(InputError):
     _command(flags)
   assert _command([*flags, '--overwrite', '--config=native']) == 0
   assert len(examples.load(folder).key) == 5
   _edit(folder / 'metadata.json')
-  with pytest.raises(InputError, match=r'is damaged \(metadata.json was chang'):
+  with says(InputError, 'metadata.json'):
     _command(flags)
   assert _command([*flags, '--overwrite']) == 0
 
@@ -450,7 +449,7 @@ def test_the_build_command_with_a_new_cohort(source, tmp_path, capsys):
   assert capsys.readouterr().out.strip() == str(folder)
   assert set(examples.load(folder).cohort) == {'clinic_15t'}
   assert set(examples.load_as('x', folder, config='native')[1].cohort) == {'x'}
-  with pytest.raises(InputError, match=r"cohort name: found '1\.5T'"):
+  with says(InputError, "'1.5T'"):
     _command(['1.5T', *flags])
 
 
@@ -460,17 +459,15 @@ def test_the_build_command_with_other_candidates(source, tmp_path, capsys):
   assert _command(['ccm_3t', *flags, f'--candidates={own}']) == 0
   folder = pathlib.Path(capsys.readouterr().out.strip())
   assert examples.metadata(folder)['gates']['generator'] == own
-  with pytest.raises(InputError, match='was built from other files'):
+  with says(InputError):
     _command(['ccm_3t', *flags])
-  with pytest.raises(InputError, match=r'--candidates: is .dog.; choose one'):
+  with says(InputError, '--candidates dog'):
     _command(['ccm_3t', *flags, '--candidates=dog'])
 
 
 def test_the_build_command_without_a_builder(source, tmp_path):
   flags = [f'--manual_dir={source}', f'--data_dir={tmp_path / "d"}']
-  with pytest.raises(
-    NoInputError, match=r'holds no nowhere_dataset_builder.py'
-  ):
+  with says(NoInputError, 'nowhere_dataset_builder.py'):
     _command(['tfds_builders/nowhere', *flags])
 
 

@@ -15,6 +15,7 @@ import pytest
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress, readable
+from tests.messages import says
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -39,14 +40,14 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
     with files.whole(path):
       raise OSError(errno.ENOSPC, 'No space left on device')
 
-  with pytest.raises(InputError, match=r'a\.bin: cannot be written.*No space'):
+  with says(InputError, 'a.bin No'):
     write_on_full_disk()
   assert os.listdir(tmp_path) == []
 
 
 def test_a_name_that_is_too_long_is_one_clear_error(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)  # a relative folder, as people give it
-  with pytest.raises(InputError, match='too long'):
+  with says(InputError):
     files.write_text(os.path.join('out', 'x' * 250), '')
 
 
@@ -72,12 +73,12 @@ def test_json_refuses_nan_and_reads_back(tmp_path):
   path = tmp_path / 'a.json'
   files.write_json(path, {'b': [1, 2.5, None], 'a': 'x'})
   assert files.read_json(path) == {'b': [1, 2.5, None], 'a': 'x'}
-  with pytest.raises(ValueError, match='not JSON compliant'):
+  with says(ValueError, 'JSON'):
     files.write_json(path, float('nan'))
   path.write_text('{')
-  with pytest.raises(InputError, match=r'a\.json: is not valid JSON'):
+  with says(InputError, 'a.json JSON'):
     files.read_json(path)
-  with pytest.raises(InputError, match=r'b\.json: cannot be read'):
+  with says(InputError, 'b.json'):
     files.read_json(tmp_path / 'b.json')
 
 
@@ -167,14 +168,14 @@ def test_readable(seconds, text):
 def test_a_file_in_the_way_of_a_folder(tmp_path):
   (tmp_path / 'a').write_text('')
   for path in (tmp_path / 'a', tmp_path / 'a' / 'b'):
-    with pytest.raises(InputError, match='cannot be used as a folder'):
+    with says(InputError):
       files.make_folder(path)
 
 
 def test_one_run_per_folder(tmp_path):
   with (
     files.alone_in(tmp_path),
-    pytest.raises(InputError, match='another run is using it'),
+    says(InputError),
     files.alone_in(tmp_path),
   ):
     pass
@@ -215,7 +216,7 @@ def test_on_a_disk_without_locks_only_a_build_goes_on(
   if wait:
     work()
   else:
-    with pytest.raises(InputError, match='No locks available'):
+    with says(InputError, 'No'):
       work()
   assert done == [True] * wait
 
@@ -223,7 +224,7 @@ def test_on_a_disk_without_locks_only_a_build_goes_on(
 def test_json_that_is_nested_too_deeply(tmp_path):
   path = tmp_path / 'deep.json'
   path.write_text('[' * 200_000)
-  with pytest.raises(InputError, match=r'deep\.json: is not valid JSON'):
+  with says(InputError, 'deep.json JSON'):
     files.read_json(path)
 
 

@@ -15,6 +15,7 @@ from cmbjax.data.import_sources import ImportOptions
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
 from tests import small_cohorts
+from tests.messages import printed, says
 from tests.small_cohorts import phantom, save
 
 NAMES = ('imgA', 'imgB', 'imgC')
@@ -312,8 +313,8 @@ def test_one_broken_scan_then_only_that_one_again(tmp_path, capsys):
   call += ['--layout', 'valdo']
   assert cli.main(call) == 1
   said = capsys.readouterr()
-  assert 'sub-102: ' in said.err
-  assert 'bytes of voxels (64x60x16), more than the file can' in said.err
+  printed(said.err, '102')
+  printed(said.err, 'x60x16')
   assert '3 imported, 1 of them without a truth, 1 failed' in said.out
   assert not (tmp_path / 'out/sub-102').exists()
   assert not list((tmp_path / 'out').glob('.partial-*'))
@@ -387,25 +388,21 @@ def test_a_labeler_scan_without_a_mask_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('header', 'row', 'message'),
+  ('header', 'row'),
   [
-    (('scan', 'x', 'y'), ('imgA', 1, 2), 'has the columns scan, x, y'),
-    (('what', 'x', 'y', 'z'), ('imgA', 1, 2, 3), 'has the columns what'),
-    (('scan', 'x', 'y', 'z'), ('nobody', 1, 2, 3), 'nobody fits no scan'),
-    (
-      ('scan', 'x', 'y', 'z'),
-      ('imgA', 1, 'left', 3),
-      r'row 2 \(imgA 1 left 3\)',
-    ),
-    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2, 'inf'), 'no three numbers'),
-    (('scan', 'x', 'y', 'z'), ('', 1, 2, 3), 'row 2 names no scan'),
-    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2), 'no three numbers'),
+    (('scan', 'x', 'y'), ('imgA', 1, 2)),
+    (('what', 'x', 'y', 'z'), ('imgA', 1, 2, 3)),
+    (('scan', 'x', 'y', 'z'), ('nobody', 1, 2, 3)),
+    (('scan', 'x', 'y', 'z'), ('imgA', 1, 'left', 3)),
+    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2, 'inf')),
+    (('scan', 'x', 'y', 'z'), ('', 1, 2, 3)),
+    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2)),
   ],
 )
-def test_tables_that_cannot_be(tmp_path, header, row, message):
+def test_tables_that_cannot_be(tmp_path, header, row):
   write_flat(tmp_path / 'in')
   write_table(tmp_path / 'in' / 'points.csv', [row], header=header)
-  with pytest.raises(InputError, match=message):
+  with says(InputError):
     importers.import_cohort(
       tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
     )
@@ -436,49 +433,43 @@ def test_damaged_workbooks_give_a_sentence(tmp_path):
   assert refused > 40
   with zipfile.ZipFile(path, 'w') as book:
     book.writestr('xl/workbook.xml', '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')
-  with pytest.raises(InputError, match='not a plain workbook'):
+  with says(InputError):
     point_table.read(path)
 
 
 @pytest.mark.parametrize(
-  ('limit', 'value', 'message'),
-  [('_MOST_BYTES', 999, 'unpacks to too much'), ('_MOST_ROWS', 2, 'readable')],
+  ('limit', 'value'),
+  [('_MOST_BYTES', 999), ('_MOST_ROWS', 2)],
 )
-def test_workbooks_that_are_too_large(
-  tmp_path, monkeypatch, limit, value, message
-):
+def test_workbooks_that_are_too_large(tmp_path, monkeypatch, limit, value):
   xlsx(tmp_path / 'points', [('imgA', 1.0, 2.0, 3.0)])
   monkeypatch.setattr(point_table, limit, value)
-  with pytest.raises(InputError, match=message):
+  with says(InputError):
     point_table.read(tmp_path / 'points.xlsx')
 
 
 def test_wrong_use(tmp_path):
   (tmp_path / 'in').mkdir()
-  for layout, message in (
-    ('lupolab', 'holds no scan of the CMB labeler'),
-    ('valdo', 'holds no scan of VALDO task 2'),
-    ('points', 'holds no NIfTI image'),
-  ):
-    with pytest.raises(NoInputError, match=message):
+  for layout in ('lupolab', 'valdo', 'points'):
+    with says(NoInputError, str(tmp_path / 'in')):
       importers.import_cohort(
         tmp_path / 'in', tmp_path / 'out', ImportOptions(layout)
       )
-  with pytest.raises(NoInputError, match='no such folder'):
+  with says(NoInputError):
     importers.import_cohort(
       tmp_path / 'x', tmp_path / 'out', ImportOptions('valdo')
     )
   write_valdo(tmp_path / 'in')
-  with pytest.raises(InputError, match='lies in the source'):
+  with says(InputError):
     importers.import_cohort(
       tmp_path / 'in', tmp_path / 'in' / 'out', ImportOptions('valdo')
     )
-  with pytest.raises(InputError, match=r"prefix: found '\.\./'"):
+  with says(InputError, "'../'"):
     importers.import_cohort(
       tmp_path / 'in', tmp_path / 'out', ImportOptions('valdo', prefix='../')
     )
   small_cohorts.write_cohort(tmp_path / 'other')
-  with pytest.raises(InputError, match='choose another folder'):
+  with says(InputError):
     importers.import_cohort(
       tmp_path / 'in', tmp_path / 'other', ImportOptions('valdo')
     )

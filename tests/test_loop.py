@@ -13,6 +13,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.training import checkpoint, hosts, inference, logs, loop, replicas
 from cmbjax.training import runner as runner_lib
 from cmbjax.training.runner import Course, Runner
+from tests.messages import says
 from tests.test_replicas import Tiny, job_of, largest, start
 
 
@@ -153,13 +154,11 @@ def mean_loss(logits, label):
 
 
 def test_a_loss_that_cannot_be_used():
-  for name, words in (
-    ('hinge', r"config\.train\.loss: is 'hinge'; choose one of cross_entropy"),
-    ('tests.test_loop:mean_loss', r'gives shape \(\) .*each example, \(3,\)'),
-    ('tests.test_loop:second_step', r'cannot be used'),
-    ('tests.test_loop:run', r'cannot be used \(TypeError'),
-  ):
-    with pytest.raises(InputError, match=words):
+  for name in (
+    'hinge', 'tests.test_loop:mean_loss', 'tests.test_loop:second_step',
+    'tests.test_loop:run',
+  ):  # fmt: skip
+    with says(InputError, f'config.train.loss {name}'):
       replicas.find_loss(name)
 
 
@@ -199,7 +198,7 @@ def test_a_decay_that_the_optimizer_does_not_take(toy, tmp_path):
   table = tuple(r._replace(weight_decay=0.1) for r in job_of().replicas)
   job = job_of(replicas=table)
   runner = Runner(Tiny(), backend='loop', optimizer=optax.sgd)
-  with pytest.raises(InputError, match=r'weight_decay: is above 0'):
+  with says(InputError, 'weight_decay'):
     loop.train(
       *(job, replicas.on_device(*toy), runner),
       folder=tmp_path,
@@ -259,11 +258,11 @@ def flip_a_byte(folder):
 
 
 def test_missing_and_damaged_weights(tmp_path, unbroken):
-  with pytest.raises(NoInputError, match=r'weights\.json is missing'):
+  with says(NoInputError, 'weights.json'):
     checkpoint.read_record(tmp_path)
   checkpoint.save_weights(tmp_path / 'w', unbroken[1], {})
   flip_a_byte(tmp_path / 'w' / 'weights')
-  with pytest.raises(InputError, match='weights are damaged'):
+  with says(InputError):
     checkpoint.load_weights(tmp_path / 'w')
 
 
@@ -312,7 +311,7 @@ def test_a_network_that_diverges_is_named(toy, tmp_path, capfd):
 
 def test_a_job_that_diverges_ends(toy, tmp_path):
   table = tuple(r._replace(learning_rate=1e30) for r in job_of().replicas)
-  with pytest.raises(InputError, match=r'no network was ever.*learning_rate'):
+  with says(InputError, 'learning_rate'):
     run(job_of(replicas=table, epochs=1), toy, tmp_path)
 
 
@@ -324,7 +323,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path):
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
   try:
-    with pytest.raises(InputError, match=r'epoch-0002.*File too large.*free'):
+    with says(InputError, '0002 File'):
       saved.save(2, weights)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -7,6 +7,7 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import magnitude
+from tests.messages import says
 
 SPACING = (2.0, 2.0, 2.0)
 
@@ -47,9 +48,9 @@ def test_softplus_is_linear_where_tissue_is_bright():
 
 
 def test_softplus_needs_signal():
-  with pytest.raises(InputError, match='no signal'):
+  with says(InputError):
     magnitude.softplus(np.zeros((3, 3, 3)), np.ones((3, 3, 3), bool))
-  with pytest.raises(InputError, match='no signal'):
+  with says(InputError):
     magnitude.softplus(np.ones((3, 3, 3)), np.zeros((3, 3, 3), bool))
 
 
@@ -102,9 +103,9 @@ def test_main_tissue_by_hand():
 
 def test_wrong_kinds_and_empty_masks_are_refused():
   image = np.ones((8, 8, 8), np.float32)
-  with pytest.raises(InputError, match='gaussian, boxsegment'):
+  with says(InputError):
     magnitude.sensitivity(image, image > 0, SPACING, 'bias')
-  with pytest.raises(InputError, match='no signal'):
+  with says(InputError):
     magnitude.sensitivity(image, image < 0, SPACING)
 
 

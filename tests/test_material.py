@@ -14,6 +14,7 @@ from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
 from cmbjax.study import resolve, run
 from tests import small_cohorts
+from tests.messages import says
 
 
 @pytest.fixture(scope='module')
@@ -52,12 +53,12 @@ def test_a_cohort_that_is_only_tested(
   [
     (
       {'test_subjects.btumor_3t': 1},
-      'test another cohort as well.*--config.shared_labels=false',
+      '--config shared_labels=false',
     ),
-    ({'shared_labels': False}, r'subjects \(3\) are held out'),
+    ({'shared_labels': False}, ''),
     (
       {'shared_labels': False, 'test_subjects.btumor_3t': 1},
-      '2 subjects .*config.train.folds',
+      'config.train.folds',
     ),
   ],
 )
@@ -69,7 +70,7 @@ def test_people_are_checked_before_anything_is_made(
   config.cohorts.btumor_3t = config.cohorts.ccm_3t = str(cohort)
   config.pretrained = 'train'  # 7T would be simulated
   config.update_from_flattened_dict(values)
-  with pytest.raises(InputError, match=message):
+  with says(InputError, message):
     run.study(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 

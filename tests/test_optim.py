@@ -9,6 +9,7 @@ import pytest
 from cmbjax.errors import InputError
 from cmbjax.training import optim
 from cmbjax.training.replicas import Replica
+from tests.messages import says
 
 ROW = Replica('x', 0, 0, 1e-2, min_learning_rate=1e-4, patience=2)
 
@@ -122,14 +123,14 @@ def test_own_schedules():
   )
   row = ROW._replace(schedule='tests.test_optim:floor')
   assert optim.rates(row, 99)[-1] == pytest.approx(2e-4, rel=1e-3)
-  for name, words in (
-    ('step_down', r"config\.train\.schedule: is 'step_down'; choose one of pl"),
-    ('tests.test_optim:below_zero', r'from -0\.006 to 0\.001 for 8 steps'),
-    ('tests.test_optim:no_schedule', r'no_schedule. cannot be used \(TypeEr'),
+  for name in (
+    'step_down',
+    'tests.test_optim:below_zero',
+    'tests.test_optim:no_schedule',
   ):
-    with pytest.raises(InputError, match=words):
+    with says(InputError, f'config.train.schedule {name}'):
       optim.find_schedule(name)  # before any work
-    with pytest.raises(InputError, match=words):
+    with says(InputError, f'config.train.schedule {name}'):
       optim.rates(ROW._replace(schedule=name), 7)
 
 
@@ -183,20 +184,18 @@ def branches(learning_rate):
 
 
 def test_optimizers_that_cannot_be_used():
-  for name, words in (
-    ('adamwe', r"config\.train\.optimizer: is 'adamwe'; choose one of adamw"),
-    ('optax:no_such', r"'optax:no_such' cannot be imported"),
-    ('optax:cosine_similarity', r'cannot be used \(TypeError'),
-    ('tests.test_optim:branches', r'cannot be used \(TracerBool.*as an array'),
-  ):
-    with pytest.raises(InputError, match=words):
+  for name in (
+    'adamwe', 'optax:no_such', 'optax:cosine_similarity',
+    'tests.test_optim:branches',
+  ):  # fmt: skip
+    with says(InputError, f'config.train.optimizer {name}'):
       optim.find_optimizer(name)
 
 
 def test_a_decay_that_nobody_would_see():
   optim.check_decay(optax.adamw, [ROW._replace(weight_decay=0.1)])
   optim.check_decay(optax.sgd, [ROW])
-  with pytest.raises(InputError, match=r'weight_decay: is above 0.*takes no'):
+  with says(InputError, 'weight_decay'):
     optim.check_decay(optax.sgd, [ROW, ROW._replace(weight_decay=0.1)])
 
 

@@ -20,6 +20,7 @@ from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.report import printed, storage, study_page, tables
 from cmbjax.report.rows import make_row
 from tests.evaluation_data import make, rescored, table
+from tests.messages import says
 from tests.test_report import out_of_fold, read_csv, study_of
 
 SOURCE = """
@@ -150,8 +151,7 @@ def test_a_metric_that_cannot_work_ends_before_any_work(mine, name, said):
 
 @pytest.mark.parametrize('name', ['f2', 2])
 def test_a_name_that_is_no_plugin_is_refused(name):
-  said = f"'{name}'; give each as 'module:name'"
-  with pytest.raises(InputError, match=said):
+  with says(InputError, f"'{name}' 'module:name'"):
     metrics.own(name)
 
 
@@ -218,7 +218,7 @@ def test_compare_shows_its_difference(mine, capsys):
   text = capsys.readouterr().out
   line = next(x for x in text.splitlines() if x.startswith('  auc '))
   assert f'{found["value"]:+.3f}' in line
-  with pytest.raises(InputError, match=r'^--metric: '):
+  with says(InputError, '--metric'):
     compare_command.run(parser.parse_args(['run', '--metric', 'f2']))
 
 

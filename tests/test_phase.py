@@ -6,6 +6,7 @@ import pytest
 from cmbjax.errors import InputError
 from cmbjax.imaging import phase, swi_options
 from tests import heads
+from tests.messages import says
 
 SPACING = heads.SPACING_MM
 
@@ -97,7 +98,7 @@ def test_wider_filter_keeps_more_of_a_large_object():
 
 
 def test_homodyne_refuses_a_window_as_wide_as_the_matrix(head):
-  with pytest.raises(InputError, match=r'more than 0\.75 mm'):
+  with says(InputError, '0.75'):
     phase.homodyne(_signal(head), SPACING, sigma_mm=0.7)
 
 
@@ -121,7 +122,7 @@ def test_every_high_pass_shows_veins_and_removes_background(head, kind):
 
 
 def test_unknown_high_pass_is_refused(head):
-  with pytest.raises(InputError, match='homodyne, laplacian, '):
+  with says(InputError):
     phase.high_pass(
       head.magnitude, head.phase, SPACING, kind='romeo', sigma_mm=3
     )
@@ -177,7 +178,7 @@ def test_low_pass_is_a_sum_over_mirrored_waves():
 
 
 def test_unknown_boundary_is_refused():
-  with pytest.raises(InputError, match='mirror, periodic'):
+  with says(InputError):
     phase.laplacian_unwrap(np.zeros((4, 4, 4)), (1, 1, 1), boundary='zero')
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import region_geometry, regions, volume
+from tests.messages import says
 
 SAME = np.eye(4)
 
@@ -145,16 +146,16 @@ def test_a_map_without_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('table', 'match'),
+  'table',
   [
-    ('a,b\n1,2\n', 'needs index and name'),
-    ('index\tname\nx\tA\n', 'line 2'),
-    ('index\tname\n1\n', 'line 2'),
-    ('index\tname\tlocation\n1\tA\tcortical\n', 'choose one of'),
+    'a,b\n1,2\n',
+    'index\tname\nx\tA\n',
+    'index\tname\n1\n',
+    'index\tname\tlocation\n1\tA\tcortical\n',
   ],
 )
-def test_bad_tables_are_refused(tmp_path, table, match):
-  with pytest.raises(InputError, match=match):
+def test_bad_tables_are_refused(tmp_path, table):
+  with says(InputError):
     regions.load_atlas(own_atlas(tmp_path, table))
 
 
@@ -163,10 +164,10 @@ def test_bad_maps_are_refused(tmp_path):
     regions.load_atlas(tmp_path / 'none.nii')
   with pytest.raises(NoInputError):
     regions.load_atlas(own_atlas(tmp_path), tmp_path / 'none.tsv')
-  for values, match in ((0.5, 'no labels'), (0.0, 'no label')):
+  for values in (0.5, 0.0):
     image = nib.Nifti1Image(np.full((4, 4, 4), values, np.float32), SAME)
     nib.save(image, tmp_path / 'bad.nii')
-    with pytest.raises(InputError, match=match):
+    with says(InputError, 'bad.nii'):
       regions.load_atlas(tmp_path / 'bad.nii')
 
 

@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import registration, template
+from tests.messages import says
 
 SPACING_MM = (2.0, 2.0, 4.0)
 
@@ -127,9 +128,9 @@ def test_what_is_no_brain_is_not_trusted():
 def test_too_little_brain_is_refused():
   mask = np.zeros((40, 40, 10), bool)
   mask[10:20, 10:20, 3:6] = True
-  with pytest.raises(InputError, match='ml of brain'):
+  with says(InputError):
     registration.register(mask.astype(np.float32), mask, np.eye(4))
-  with pytest.raises(InputError, match='one grid'):
+  with says(InputError):
     registration.register(np.zeros((4, 4, 4)), mask, np.eye(4))
 
 

@@ -13,6 +13,7 @@ from cmbjax.errors import InputError
 from cmbjax.models import resnet
 from cmbjax.training import loop, replicas, rng
 from cmbjax.training.runner import Runner
+from tests.messages import says
 
 
 class Tiny(nn.Module):
@@ -260,12 +261,12 @@ def test_rows_of_records_of_another_version():
   row = job_of().replicas[1]._replace(frozen='norm')
   assert replicas.from_record([row._asdict()]) == (row,)
   for wrong in ({**row._asdict(), 'momentum': 0.9}, {'fold': 1}):
-    with pytest.raises(InputError, match=r'weights\.json: cannot be read'):
+    with says(InputError, 'weights.json'):
       replicas.from_record([wrong])
 
 
 def test_an_unknown_backend():
-  with pytest.raises(InputError, match=r'config\.train\.backend.*pmap'):
+  with says(InputError, 'config.train.backend'):
     Runner(Tiny(), backend='pmap')
 
 
@@ -308,7 +309,7 @@ def test_frozen_layers_stay_bit_for_bit(toy, together):
 
 def test_a_frozen_name_that_fits_nothing():
   table = (job_of().replicas[0]._replace(frozen='stage_z'),)
-  with pytest.raises(InputError, match=r'stage_z.*fits no layer.*Dense_0'):
+  with says(InputError, 'stage_z Dense_0'):
     replicas.trainable(table, start(job_of(replicas=table)))
 
 

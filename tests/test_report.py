@@ -28,6 +28,7 @@ from cmbjax.report import study_page as page_lib
 from cmbjax.report.rows import learning_rows, make_row
 from tests.claims import CLAIMS, COHORT_LABELS, LABELS, ROWS
 from tests.evaluation_data import make, rescored, table
+from tests.messages import says
 
 VOID = {'meta', 'link', 'br', 'img', 'input', 'hr'}
 
@@ -217,13 +218,13 @@ def test_report_command(folder, tmp_path, capsys):
   assert report_command.run(parser.parse_args(words)) == 0
   assert (tmp_path / 'new' / 'report.html').exists()
   assert '7T fine-tuned on 3T' in capsys.readouterr().out
-  with pytest.raises(NoInputError, match=r'results\.json: not found'):
+  with says(NoInputError, 'results.json'):
     report_command.run(parser.parse_args([str(tmp_path)]))
 
 
 def test_other_json_is_refused(tmp_path):
   (tmp_path / 'results.json').write_text('{"rows": []}')
-  with pytest.raises(InputError, match='not a results file'):
+  with says(InputError):
     storage.read_json(tmp_path)
 
 
@@ -284,7 +285,7 @@ def test_what_was_removed_is_not_shown_as_the_threshold(tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_none_is_said(tmp_path):
-  with pytest.raises(NoInputError, match='give the folder of a finished run'):
+  with says(NoInputError):
     storage.read_json(tmp_path)
 
 

@@ -25,6 +25,7 @@ from cmbjax.report import (
 from cmbjax.report.rows import make_row
 from tests.claims import COHORT_LABELS, LABELS
 from tests.evaluation_data import make, rescored, table
+from tests.messages import says
 from tests.test_report import Page, read_csv, study_of
 
 PAPER_WORDS = r'(?i)paper|Figure \d|Chen|ISMRM|fine-tun'
@@ -194,19 +195,16 @@ def test_the_margin_of_a_claim_is_used_and_said(margin):
 
 
 @pytest.mark.parametrize(
-  ('claim', 'said'),
+  ('claim', 'named'),
   [
-    (Claim('x', ('a', 't'), ('b', 't'), 'over'), "kind is 'over'; choose from"),
-    (Claim('x', ('a', 't')), 'second is None'),
-    (
-      Claim('x', ('a', 't'), ('b', 't'), 'many removed'),
-      "second is ('b', 't')",
-    ),
-    (Claim('x', ('a', 't'), ('b', 't'), margin=-1), 'margin is -1'),
+    (Claim('x', ('a', 't'), ('b', 't'), 'over'), "'over'"),
+    (Claim('x', ('a', 't')), 'second'),
+    (Claim('x', ('a', 't'), ('b', 't'), 'many removed'), 'second'),
+    (Claim('x', ('a', 't'), ('b', 't'), margin=-1), 'margin -1'),
   ],
 )
-def test_a_claim_that_says_nothing_is_refused(claim, said):
-  with pytest.raises(InputError, match=re.escape(f"claim 'x': {said}")):
+def test_a_claim_that_says_nothing_is_refused(claim, named):
+  with says(InputError, f"'x' {named}"):
     orderings.orderings({}, {}, claims=[claim])
 
 

@@ -23,6 +23,7 @@ from cmbjax.review.log.journal import DiskFull, Journal
 from cmbjax.review.log.record import Stale
 from tests import mounted
 from tests import review_records as reviews
+from tests.messages import says
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -100,7 +101,7 @@ def test_a_second_session_says_so(folder):
   assert kept.notices == ()
   kept.close()
   kept.close()
-  with pytest.raises(InputError, match='was closed'):
+  with says(InputError):
     kept.apply(accept())
 
 
@@ -210,7 +211,7 @@ def test_stale_and_odd_revisions(folder):
     kept.apply(accept(2, rev=0))
   assert caught.value.rev == 1
   for odd in ('1', 1.0, True, -1, 10**30):
-    with pytest.raises(InputError, match='rev: '):
+    with says(InputError):
       kept.apply(accept(2, rev=odd))
   assert raw(folder) == before
   kept.close()
@@ -295,7 +296,7 @@ def test_zeros_after_a_power_cut_are_dropped(folder):
 def test_a_journal_that_was_hardly_begun_is_begun_again(folder, length):
   Journal.open(folder, reviews.header(1)).close()
   (folder / journal.EVENTS).write_bytes(raw(folder)[:length])
-  with pytest.raises(NoInputError, match='no review yet'):
+  with says(NoInputError):
     journal.read(folder)
   assert journal.summary(folder) is None
   kept = Journal.open(folder, reviews.header(1))
@@ -353,7 +354,7 @@ def test_a_damaged_line_in_the_middle_is_named(folder, change):
     lambda: journal.read(folder),
     lambda: Journal.open(folder, reviews.header(1)),
   ):
-    with pytest.raises(InputError, match=r'events\.jsonl: line 3 is damaged'):
+    with says(InputError, 'events.jsonl'):
       reading()
   assert raw(folder) == text
 
@@ -371,7 +372,7 @@ def test_a_damaged_line_in_the_middle_is_named(folder, change):
 def test_a_damaged_first_line_is_named(folder, change):
   Journal.open(folder, reviews.header(1)).close()
   (folder / journal.EVENTS).write_bytes(spoil(raw(folder), 1, change))
-  with pytest.raises(InputError, match='line 1 is damaged'):
+  with says(InputError):
     journal.read(folder)
 
 
@@ -411,7 +412,7 @@ def test_another_program_that_writes_is_found_out(folder):
   with (folder / journal.EVENTS).open('ab') as other:
     other.write(b'{}\n')
   before = raw(folder)
-  with pytest.raises(InputError, match='changed by another program'):
+  with says(InputError):
     kept.apply(accept(1, value='unsure'))
   assert kept.record.items[1].verdict == 'accept'
   assert raw(folder) == before
@@ -423,11 +424,11 @@ def test_a_file_that_was_exchanged_is_found_out(folder):
   path = folder / journal.EVENTS
   (folder / 'copy').write_bytes(path.read_bytes())
   (folder / 'copy').rename(path)
-  with pytest.raises(InputError, match='changed by another program'):
+  with says(InputError):
     kept.apply(accept())
-  with pytest.raises(InputError, match='changed by another program'):
+  with says(InputError):
     kept.close()
-  with pytest.raises(InputError, match='was closed'):
+  with says(InputError):
     kept.apply(accept())
 
 
@@ -442,7 +443,7 @@ def test_an_interrupt_never_writes_a_revision_twice(folder, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     kept.apply(accept())
   monkeypatch.undo()
-  with pytest.raises(InputError, match='was interrupted; start'):
+  with says(InputError):
     kept.apply(accept(1, value='unsure'))
   kept.close()
   again = Journal.open(folder, reviews.header(1))
@@ -460,7 +461,7 @@ def test_the_live_header_is_that_of_the_file(folder):
 def test_a_folder_that_is_deleted_meanwhile_is_found_out(folder):
   kept = Journal.open(folder, reviews.header(1))
   shutil.rmtree(folder)
-  with pytest.raises(InputError, match='changed by another program'):
+  with says(InputError):
     kept.apply(accept())
 
 
@@ -490,7 +491,7 @@ def test_a_failing_write_changes_nothing(folder, monkeypatch, code, written):
   failing.first = True
   monkeypatch.setattr(os, 'write', failing)
   what = 'look after the disk' if code == 'EIO' else 'free some space'
-  with pytest.raises(DiskFull, match=f'nothing was changed; {what}'):
+  with says(DiskFull, f'{what}'):
     kept.apply({'event': 'edit', 'item': 1, 'set': [0, 1]})
   assert_nothing_happened(kept, before, state)
   monkeypatch.undo()
@@ -507,7 +508,7 @@ def test_a_failing_sync_changes_nothing(folder, monkeypatch):
     raise OSError(errno.EIO, 'bad disk')
 
   monkeypatch.setattr(os, 'fsync', failing)
-  with pytest.raises(DiskFull, match='bad disk'):
+  with says(DiskFull):
     kept.apply(accept())
   monkeypatch.undo()
   assert_nothing_happened(kept, before, state)
@@ -599,7 +600,7 @@ def test_a_disk_that_is_full(small_disk):
   filler.write_bytes(b'x' * (os.statvfs(small_disk).f_bavail * 4096))
   with pytest.raises(DiskFull):
     Journal.open(small_disk / 'anna' / 'sub-02', reviews.header(9))
-  with pytest.raises(InputError, match='free some space'):
+  with says(InputError):
     kept.save()
   filler.unlink()
   for one in folder.glob(journal.STATE):
@@ -625,9 +626,11 @@ def test_one_server_per_rater(tmp_path):
   other.start()
   try:
     assert ready.wait(30)
-    message = f'rater anna is reviewing already, process {other.pid} on '
+    # Its number and computer change, so they are in no table.
     with (
-      pytest.raises(InputError, match=message + socket.gethostname()),
+      pytest.raises(
+        InputError, match=f'anna.* {other.pid} .*{socket.gethostname()}'
+      ),
       folders.hold(tmp_path, 'anna'),
     ):
       pass
@@ -648,7 +651,7 @@ def test_a_lock_that_says_nothing_still_holds(tmp_path, text):
   with folders.hold(tmp_path, 'anna') as folder:
     (folder / folders.LOCK).write_bytes(text.encode('latin-1'))
     with (
-      pytest.raises(InputError, match='did not say its number'),
+      says(InputError),
       folders.hold(tmp_path, 'anna'),
     ):
       pass
@@ -660,7 +663,7 @@ def test_a_disk_without_locks_says_so(tmp_path, monkeypatch):
 
   monkeypatch.setattr('fcntl.flock', never)
   with (
-    pytest.raises(InputError, match='cannot be locked'),
+    says(InputError),
     folders.hold(tmp_path, 'anna'),
   ):
     pass
@@ -669,7 +672,7 @@ def test_a_disk_without_locks_says_so(tmp_path, monkeypatch):
 def test_a_root_that_is_a_file(tmp_path):
   (tmp_path / 'x').write_text('')
   with (
-    pytest.raises(InputError, match='cannot be used as a folder'),
+    says(InputError),
     folders.hold(tmp_path / 'x', 'anna'),
   ):
     pass
@@ -698,7 +701,7 @@ def test_rater_labels():
   assert folders.rater_label('Anna-Marie O.') == 'AnnaMarieO'
   assert folders.rater_label('../../etc') == 'etc'
   for name in ('', '..', 'ä', '/', 'Jörg', 'Jürg', 'Ørsted', 'anna²'):
-    with pytest.raises(InputError, match='--rater'):
+    with says(InputError, '--rater'):
       folders.rater_label(name)
 
 
@@ -707,7 +710,7 @@ def test_rater_labels():
 )
 def test_names_do_not_lead_elsewhere(tmp_path, name):
   for names in ((name, 'sub-01'), ('anna', name)):
-    with pytest.raises(InputError, match='no name of a folder'):
+    with says(InputError):
       folders.folder_of(tmp_path, *names)
 
 
@@ -720,7 +723,7 @@ def test_who_has_reviewed_what(tmp_path):
   assert folders.readers(tmp_path) == ['a', 'b']
   assert folders.cases(tmp_path, 'a') == ['sub-01', 'sub-01_ses-1']
   assert folders.cases(tmp_path, 'c') == []
-  with pytest.raises(NoInputError, match='no such review'):
+  with says(NoInputError):
     journal.read(tmp_path / 'c' / 'sub-01')
   assert journal.summary(tmp_path / 'c' / 'sub-01') is None
 
@@ -735,16 +738,16 @@ def test_another_image_or_grid_is_refused(folder):
   before = raw(folder)
   moved = reviews.AFFINE.copy()
   moved[2, 3] += 5
-  for changed, message in (
-    ({'image_sha256': 'c' * 64}, 'was made on another image than'),
-    ({'grid': reviews.view(affine=moved).to_json()}, 'another grid or affine'),
-    ({'case': 'sub-02'}, "is of case 'sub-01', not sub-02"),
-    ({'rater': 'bert'}, "is of rater 'anna', not bert"),
+  for changed in (
+    {'image_sha256': 'c' * 64},
+    {'grid': reviews.view(affine=moved).to_json()},
+    {'case': 'sub-02'},
+    {'rater': 'bert'},
   ):
-    with pytest.raises(InputError, match=message + '.*--reviews'):
+    with says(InputError, '--reviews'):
       Journal.open(folder, reviews.header(1, **changed))
   smaller = reviews.header(0, grid=reviews.view((11, 10, 8)).to_json())
-  with pytest.raises(InputError, match='another grid'):
+  with says(InputError):
     Journal.open(folder, smaller)
   assert raw(folder) == before
 
@@ -762,7 +765,7 @@ def test_labels_that_changed(folder):
   kept.apply(accept())
   kept.close()
   before = raw(folder)
-  with pytest.raises(InputError, match=r'detect was run again.*--reviews'):
+  with says(InputError, '--reviews'):
     Journal.open(folder, reviews.header(1))
   assert raw(folder) == before
   again = Journal.open(folder, other)

@@ -11,6 +11,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.review.log import composed, folders, journal
 from cmbjax.review.readers import adjudication, merge, places
 from tests import readings
+from tests.messages import says
 
 NEW = (6, 15, 3)  # voxels; far from all candidates
 FAR = (20, 4, 9)
@@ -320,18 +321,18 @@ def test_hidden_repeats_take_no_part(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('raters', 'how', 'error', 'text'),
+  ('raters', 'how', 'error'),
   [
-    (['a'], {}, InputError, 'at least 2'),
-    (['a', 'a'], {}, InputError, 'at least 2'),
-    (['a', 'x'], {}, NoInputError, 'x has no reviews here; .* those of a, b'),
-    (['a', 'b'], {'adjudicate': 'b'}, InputError, 'one of the readers'),
-    (['a', '??'], {}, InputError, 'no letter or digit'),
+    (['a'], {}, InputError),
+    (['a', 'a'], {}, InputError),
+    (['a', 'x'], {}, NoInputError),
+    (['a', 'b'], {'adjudicate': 'b'}, InputError),
+    (['a', '??'], {}, InputError),
   ],
 )
-def test_names_that_do_not_fit(tmp_path, raters, how, error, text):
+def test_names_that_do_not_fit(tmp_path, raters, how, error):
   two_readers(tmp_path)
-  with pytest.raises(error, match=text) as found:
+  with says(error) as found:
     merge.run_merge(tmp_path, raters, **how)
   assert '\n' not in str(found.value)
 
@@ -339,21 +340,21 @@ def test_names_that_do_not_fit(tmp_path, raters, how, error, text):
 def test_an_adjudicator_with_other_work_is_refused(tmp_path):
   two_readers(tmp_path)
   readings.read(tmp_path, 'c', ['accept'] * 3)
-  with pytest.raises(InputError, match='c has own reviews'):
+  with says(InputError):
     merge.run_merge(tmp_path, 'ab', adjudicate='c')
   merge.run_merge(tmp_path, 'ab', adjudicate='carl')
-  with pytest.raises(InputError, match='carl decides between a and b'):
+  with says(InputError):
     merge.run_merge(tmp_path, 'ac', adjudicate='carl')
 
 
 def test_other_candidates_or_images_are_refused(tmp_path):
   readings.read(tmp_path, 'a', ['accept'] * 3)
   readings.read(tmp_path, 'b', ['accept'], some=readings.candidates()[:1])
-  with pytest.raises(InputError, match='different candidates'):
+  with says(InputError):
     merge.run_merge(tmp_path, 'ab')
   other = readings.header('d') | {'image_sha256': 'ff' * 32}
   composed.write(tmp_path / 'd' / 'sub-01', other, [readings.done()])
-  with pytest.raises(InputError, match='a and d read different images'):
+  with says(InputError):
     merge.run_merge(tmp_path, 'ad')
 
 
@@ -366,7 +367,7 @@ def test_other_candidates_of_the_same_names_are_refused(tmp_path):
   drawn[0] = dataclasses.replace(drawn[0], voxels=drawn[0].voxels[:4])
   readings.read(tmp_path, 'c', ['accept'] * 3, some=drawn)
   for pair in ('ab', 'ac'):
-    with pytest.raises(InputError, match='different candidates'):
+    with says(InputError):
       merge.run_merge(tmp_path, pair)
   how = {'order': 'random', 'seed': 3, 'blind': ('mask',), 'repeat': 50}
   readings.read(tmp_path, 'd', ['accept'] * 3, **how)
@@ -402,7 +403,7 @@ def test_a_merge_that_was_stopped_can_be_run_again(tmp_path, monkeypatch):
   assert (tmp_path / 'carl' / 'sub-01' / journal.EVENTS).is_file()
   decide(tmp_path, 'carl', {'lesion-002': 'accept', 'added-b-005': 'reject'})
   readings.read(tmp_path, 'c', ['accept'] * 3)
-  with pytest.raises(InputError, match='carl has own reviews'):
+  with says(InputError):
     merge.run_merge(tmp_path, 'ac', adjudicate='carl')
   record = merged(tmp_path, adjudicate='carl')
   assert said(record)['lesion-002'] == 'accept'
@@ -412,7 +413,7 @@ def test_a_merge_that_was_stopped_can_be_run_again(tmp_path, monkeypatch):
 def test_no_scan_in_common(tmp_path):
   readings.read(tmp_path, 'a', ['accept'] * 3)
   readings.read(tmp_path, 'b', ['accept'] * 3, case='sub-02')
-  with pytest.raises(NoInputError, match='no scan was read by all of a, b'):
+  with says(NoInputError):
     merge.run_merge(tmp_path, 'ab')
 
 

@@ -12,6 +12,7 @@ from cmbjax.review.log.items import BLINDS, Candidate
 from cmbjax.review.log.opening import new_header
 from cmbjax.review.log.record import ReviewRecord
 from tests import review_records as reviews
+from tests.messages import says
 
 
 def lines_of(state):
@@ -129,7 +130,7 @@ def test_a_new_action_ends_redo():
   assert state.case_json()['can_redo']
   state.apply({'event': 'rating', 'item': 2, 'value': 7})
   assert not state.case_json()['can_redo']
-  with pytest.raises(InputError, match='nothing to redo'):
+  with says(InputError):
     state.apply({'event': 'redo'})
 
 
@@ -267,7 +268,7 @@ def test_add_remove_and_numbers():
   # A number never means two lesions.
   again = state.apply({'event': 'add', 'ijk': [1, 1, 1]})
   assert again.items == (4,)
-  with pytest.raises(InputError, match='not added by the reader'):
+  with says(InputError):
     state.apply({'event': 'remove', 'item': 1})
 
 
@@ -414,7 +415,7 @@ def test_first_reader():
   assert state.view_items() == []
   assert not state.labels().any()
   assert state.case_json()['items'] == 0
-  with pytest.raises(InputError, match='item 1001: there is none'):
+  with says(InputError, '1001'):
     state.apply({'event': 'verdict', 'item': 1001, 'value': 'accept'})
 
   hidden = state.voxels(1001)
@@ -442,7 +443,7 @@ def test_first_reader():
 
   state.apply({'event': 'add', 'ijk': [0, 0, 0]})
   assert state.items[1004].origin == 'reader_after_model'
-  with pytest.raises(InputError, match='said before'):
+  with says(InputError):
     state.apply({'event': 'done'})
 
 
@@ -472,7 +473,7 @@ def test_a_first_reader_counts_a_lesion_once():
     state.apply({'event': 'verdict', 'item': one.number, 'value': 'reject'})
     state.apply({'event': 'undo'})
     assert state.items[one.number].verdict == 'accept'
-    with pytest.raises(InputError, match='nothing to undo'):
+    with says(InputError):
       state.apply({'event': 'undo'})
 
 
@@ -486,7 +487,7 @@ def test_pairs_that_cannot_be_are_refused():
 
 
 def test_done_is_for_first_readers():
-  with pytest.raises(InputError, match='only a first reader'):
+  with says(InputError):
     reviews.record().apply({'event': 'done'})
 
 
@@ -536,37 +537,37 @@ def test_one_index_of_two_label_images_goes_to_the_first():
 @pytest.mark.parametrize(
   ('changed', 'message'),
   [
-    ({'mode': 'third'}, '--mode: third is none of second-reader'),
-    ({'blind': ['age']}, '--blind: age is none of score'),
-    ({'order': 'fair'}, '--order: fair is none of likelihood'),
-    ({'seed': -1}, '--seed: -1 is not'),
-    ({'seed': 1.5}, '--seed: 1.5 is not'),
-    ({'repeat': 101}, '--repeat: 101 is not a percentage'),
-    ({'repeat': float('nan')}, '--repeat: nan is not a percentage'),
+    ({'mode': 'third'}, '--mode'),
+    ({'blind': ['age']}, '--blind'),
+    ({'order': 'fair'}, '--order'),
+    ({'seed': -1}, '--seed'),
+    ({'seed': 1.5}, '--seed 1.5'),
+    ({'repeat': 101}, '--repeat 101'),
+    ({'repeat': float('nan')}, '--repeat'),
   ],
 )
 def test_wrong_options(changed, message):
-  with pytest.raises(InputError, match=message):
+  with says(InputError, message):
     reviews.header(**changed)
 
 
 @pytest.mark.parametrize(
-  ('changed', 'message'),
+  'changed',
   [
-    ({'voxels': np.array([960])}, 'outside the image'),
-    ({'voxels': np.array([-1])}, 'outside the image'),
-    ({'ijk': (12, 0, 0)}, 'outside the image'),
-    ({'ijk': (0, -1, 0)}, 'outside the image'),
-    ({'region': 'left'}, 'region left is none of'),
-    ({'voxels': reviews.box((5, 1, 2), (5, 1, 2))}, 'share a voxel'),
+    {'voxels': np.array([960])},
+    {'voxels': np.array([-1])},
+    {'ijk': (12, 0, 0)},
+    {'ijk': (0, -1, 0)},
+    {'region': 'left'},
+    {'voxels': reviews.box((5, 1, 2), (5, 1, 2))},
   ],
 )
-def test_wrong_candidates(changed, message):
+def test_wrong_candidates(changed):
   known = reviews.candidates(2)
   wrong = Candidate(**(vars(known[0]) | changed))
   more = reviews.header(0)
   more = {key: more[key] for key in ('grid', 'rater', 'case', 'source')}
-  with pytest.raises(InputError, match=message):
+  with says(InputError):
     new_header([wrong, known[1]], **more, image_sha256='a')
 
 

@@ -10,6 +10,7 @@ import pytest
 from cmbjax.errors import InputError
 from cmbjax.review.server import serve
 from tests import review_server
+from tests.messages import says
 
 EVENTS = '/api/cases/0/events'
 
@@ -154,5 +155,5 @@ def test_without_a_screen_no_text_browser_takes_the_terminal(
 def test_a_port_that_is_taken():
   with serve.listen(0) as first:
     first.listen()
-    with pytest.raises(InputError, match='--port'):
+    with says(InputError, '--port'):
       serve.listen(first.getsockname()[1])

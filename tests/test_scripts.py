@@ -11,6 +11,8 @@ import types
 
 import pytest
 
+from tests.messages import says
+
 SCRIPTS = pathlib.Path(__file__).parents[1] / 'scripts'
 # In the place of Python: says what it was given, and does what DO says.
 PYTHON = r"""#!/usr/bin/env bash
@@ -96,7 +98,7 @@ def test_colab_keeps_the_run_on_drive(source, monkeypatch, tmp_path):
 
   monkeypatch.setattr(subprocess, 'run', run)
   if not source:  # nothing is guessed: a name may be another's package
-    with pytest.raises(SystemExit, match='address of cmbjax into SOURCE'):
+    with says(SystemExit, 'SOURCE'):
       runpy.run_path(str(cell), run_name='__main__')
     assert mounted == called == []
     return

@@ -9,6 +9,7 @@ import pytest
 
 from cmbjax import files, sealed
 from cmbjax.errors import InputError
+from tests.messages import says
 
 VALUE = {'a': [1, 2.5, None], 'b': {'10': 'x', '9': True}}
 ARRAYS = {
@@ -51,16 +52,16 @@ def test_changed_json_is_not_believed(tmp_path, change):
   path = tmp_path / 'a.json'
   sealed.write_json(path, VALUE)
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
-  with pytest.raises(InputError, match=r'a.json: differs from its digest'):
+  with says(InputError, 'a.json'):
     sealed.read_json(path)
 
 
 def test_json_without_a_digest_is_not_believed(tmp_path):
   files.write_json(tmp_path / 'a.json', VALUE)
-  with pytest.raises(InputError, match=r'a.json: has no digest'):
+  with says(InputError, 'a.json'):
     sealed.read_json(tmp_path / 'a.json')
   (tmp_path / 'a.json').write_text('[1]')
-  with pytest.raises(InputError, match='expected a JSON object'):
+  with says(InputError, 'JSON'):
     sealed.read_json(tmp_path / 'a.json')
 
 
@@ -81,22 +82,22 @@ def test_changed_arrays_are_not_believed(tmp_path, change):
   with np.load(path) as stored:
     arrays = dict(stored)
   np.savez(path, **arrays | change)
-  with pytest.raises(InputError, match=r'a.npz: differs from its digest'):
+  with says(InputError, 'a.npz'):
     sealed.read_arrays(path)
   del arrays[sealed.SEAL]
   np.savez(path, **arrays)
-  with pytest.raises(InputError, match=r'a.npz: has no digest'):
+  with says(InputError, 'a.npz'):
     sealed.read_arrays(path)
 
 
 def test_a_file_copied_over_another_is_noticed(tmp_path):
   sealed.write_json(tmp_path / 'a.json', VALUE)
   shutil.copy(tmp_path / 'a.json', tmp_path / 'b.json')
-  with pytest.raises(InputError, match='differs from its digest'):
+  with says(InputError):
     sealed.read_json(tmp_path / 'b.json')
   sealed.write_arrays(tmp_path / 'a.npz', ARRAYS)
   shutil.copy(tmp_path / 'a.npz', tmp_path / 'b.npz')
-  with pytest.raises(InputError, match='differs from its digest'):
+  with says(InputError):
     sealed.read_arrays(tmp_path / 'b.npz')
   (tmp_path / 'other').mkdir()  # a folder may be copied
   shutil.copy(tmp_path / 'a.json', tmp_path / 'other')

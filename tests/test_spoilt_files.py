@@ -20,6 +20,7 @@ from cmbjax.imaging import bids, dicom_series, regions, volume
 from cmbjax.review.log import folders, journal
 from cmbjax.study import config
 from tests import readings, spoilt_readers
+from tests.messages import says
 
 TIMES = int(os.environ.get('CMBJAX_TEST_TIMES', '1'))
 SAMPLE = {one.name: 1 for one in spoilt_readers.READERS} | {
@@ -52,7 +53,7 @@ def test_a_pipe_is_refused_at_once(read, tmp_path):
   os.mkfifo(path)
   with (
     spoilt_readers.limited(5, 5),
-    pytest.raises(InputError, match='ordinary'),
+    says(InputError),
   ):
     read(path)
 
@@ -73,14 +74,14 @@ def test_a_name_that_no_file_can_have(words, tmp_path, monkeypatch, capsys):
 
 
 def test_other_errors_of_the_system_stay_errors():
-  with pytest.raises(OSError, match='is a bug'):
+  with says(OSError):
     raise errors.of_name(OSError(5, 'is a bug'))
 
 
 def test_a_member_that_is_no_array_is_refused(tmp_path):
   with zipfile.ZipFile(tmp_path / 'a.npz', 'w') as made:
     made.writestr('a', b'text')
-  with pytest.raises(InputError, match='a is no array'):
+  with says(InputError):
     files.read_arrays(tmp_path / 'a.npz')
 
 
@@ -100,9 +101,9 @@ def test_what_the_fuzzer_found(tmp_path):
     for name, data in members.items():
       head = b'<?xml version="1.0" encoding="mTF-8"?>'
       new.writestr(name, head + data.split(b'?>', 1)[-1])
-  with pytest.raises(InputError, match='not a readable workbook'):
+  with says(InputError):
     point_table.read(tmp_path / 'd.xlsx')
-  with pytest.raises(InputError, match='no such key; all of them are'):
+  with says(InputError):
     config.check_overrides(config.load('configs/smoke.py'), ['--config.=1'])
 
 
@@ -113,7 +114,7 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path):
   data[42:48] = np.array([32767] * 3, '<i2').tobytes()
   path.write_bytes(bytes(data))
   for read in (volume.load, volume.grid_of):
-    with pytest.raises(InputError, match='promises 70,3'):
+    with says(InputError):
       read(path)
 
 
@@ -154,7 +155,7 @@ def test_a_repaired_header_is_said_and_not_logged(name, tmp_path, capfd):
   _with_fields(path)
   assert volume.load(path).notes == ()
   _with_fields(path, magic=b'xyz')
-  with pytest.raises(InputError, match='not a readable NIfTI'):
+  with says(InputError, 'NIfTI'):
     volume.load(path)
   assert capfd.readouterr() == ('', '')
 
@@ -191,12 +192,12 @@ def test_an_atlas_of_another_space_or_a_scan_is_refused(tmp_path):
   affine = np.diag([4.0, 4.0, 4.0, 1.0])
   affine[:3, 3] = 900
   nib.save(nib.Nifti1Image(labels, affine), tmp_path / 'far.nii')
-  with pytest.raises(InputError, match='only 0 % of its labels'):
+  with says(InputError):
     regions.load_atlas(tmp_path / 'far.nii')
   noise = np.random.default_rng(0).integers(1, 200, (20, 20, 20))
   affine[:3, 3] = -40
   nib.save(nib.Nifti1Image(noise.astype(np.int16), affine), tmp_path / 's.nii')
-  with pytest.raises(InputError, match='neighbouring voxels differ'):
+  with says(InputError):
     regions.load_atlas(tmp_path / 's.nii')
 
 
@@ -208,11 +209,11 @@ def test_a_journal_changed_by_hand_is_refused(tmp_path):
   for word in ('perhaps', 'reject'):  # also what a reader might have said
     spoilt = text.replace('"verdict":"accept"', f'"verdict":"{word}"')
     path.write_text(spoilt)
-    with pytest.raises(InputError, match='line 2 is damaged'):
+    with says(InputError):
       journal.read(folder)
   path.write_text(text)
   journal.read(folder)
   (folder / journal.STATE).write_text('{"case": {"status": "completed"}}')
   path.write_text('')
-  with pytest.raises(InputError, match='was emptied'):
+  with says(InputError):
     journal.read(folder)

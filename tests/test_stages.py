@@ -11,6 +11,7 @@ from cmbjax.candidates.detector import Gates
 from cmbjax.data import built, cohort, examples
 from cmbjax.errors import InputError
 from tests import small_cohorts
+from tests.messages import says
 from tests.test_detector import ball, slab
 
 SPACING = (0.5, 0.5, 2.0)
@@ -143,17 +144,17 @@ def test_candidates_of_the_own_stage_are_taken_as_they_are(own):
   ('returned', 'why'),
   [
     (None, 'NoneType'),
-    (np.zeros((3, 2)), r'places have shape \(3, 2\)'),
-    ([[1, 2, 99]], 'outside the image'),
-    ([[1, 2, np.nan]], 'outside the image'),
-    (([[1, 2, 3]], [1, 2]), '1 places have'),
-    (([[1, 2, 3]], [np.nan]), 'not finite'),
-    (np.zeros((5000, 3)), 'more than 4,000'),
+    (np.zeros((3, 2)), '(3, 2)'),
+    ([[1, 2, 99]], ''),
+    ([[1, 2, np.nan]], ''),
+    (([[1, 2, 3]], [1, 2]), ''),
+    (([[1, 2, 3]], [np.nan]), ''),
+    (np.zeros((5000, 3)), '4,000'),
   ],
 )
 def test_what_is_no_candidate_is_one_sentence(monkeypatch, returned, why):
   monkeypatch.setattr(stages, 'find', lambda name: lambda *scan: returned)
-  with pytest.raises(InputError, match=f'config.candidates: a:b did .*{why}'):
+  with says(InputError, f'config.candidates a:b {why}'):
     propose('a:b', np.ones((20, 20, 8), np.float32))
 
 
@@ -165,7 +166,7 @@ def test_a_stage_that_fails_is_one_sentence(monkeypatch, error):
     raise error
 
   monkeypatch.setattr(stages, 'find', lambda name: stage)
-  with pytest.raises(InputError, match=f'a:b failed .{type(error).__name__}'):
+  with says(InputError, f'a:b {type(error).__name__}'):
     propose('a:b', np.ones((20, 20, 8), np.float32))
 
 
@@ -180,7 +181,7 @@ def test_columns_of_other_lengths_are_one_sentence(monkeypatch):
   ):
     bad = detector.Candidates(**vars(good) | change)
     monkeypatch.setattr(stages, 'find', lambda name, b=bad: lambda *scan: b)
-    with pytest.raises(InputError, match='a:b did not return'):
+    with says(InputError, 'a:b'):
       propose('a:b', image)
 
 
@@ -192,16 +193,16 @@ def test_nothing_found_is_an_empty_table(monkeypatch):
 
 
 def test_the_image_cannot_be_changed(own):
-  with pytest.raises(ValueError, match='read-only'):
+  with says(ValueError):
     propose('my_spots:writes', ball(2.0, spacing=SPACING))
 
 
 def test_unknown_stages_are_named(own):
-  with pytest.raises(InputError, match=r'choose one of frst, or give'):
+  with says(InputError):
     stages.find('dog')
-  with pytest.raises(InputError, match=r'--candidates: .*cannot be imported'):
+  with says(InputError, '--candidates'):
     stages.find('my_spots:cat', key='--candidates')
-  with pytest.raises(InputError, match='is a int, must be a function'):
+  with says(InputError):
     stages.find('my_spots:number')
 
 
@@ -227,12 +228,12 @@ def test_a_build_with_an_own_stage(own):
   mine = found.centre[found.scan == scan.name]
   np.testing.assert_array_equal(mine, wanted.centre[wanted.kept])
   assert found.label.sum() >= 5
-  with pytest.raises(InputError, match='holds candidates of my_spots:spots'):
+  with says(InputError, 'my_spots:spots'):
     examples.load_as('x', folder, config='native', candidates='frst')
   examples.load_as('x', folder, config='native', candidates='my_spots:spots')
   (own / 'my_spots.py').write_text(SPOTS.replace('0.02', '0.01'))
   sys.modules.pop('my_spots')
-  with pytest.raises(InputError, match='whose code is another one now'):
+  with says(InputError):
     examples.load_as('x', folder, config='native', candidates='my_spots:spots')
   examples.load_as('x', folder, config='native')
 

@@ -2,6 +2,8 @@
 
 import matplotlib
 
+from tests.messages import says
+
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
@@ -134,20 +136,20 @@ def test_robust_masks_span_the_phase_of_the_image(kind):
   expected[side <= 0] = 1
   np.testing.assert_allclose(found, expected, atol=1e-5)
   assert found[0, 0, 0] == 0
-  with pytest.raises(InputError, match='pi, robust'):
+  with says(InputError):
     phase_mask.phase_mask(phi, kind, reach='wide')
 
 
 @pytest.mark.parametrize(
-  ('kind', 'options', 'message'),
+  ('kind', 'options'),
   [
-    ('tan', {}, 'negative, positive'),
-    ('negative', {'power': 0}, 'above 0'),
-    ('negative', {'threshold_rad': -1}, 'above 0'),
+    ('tan', {}),
+    ('negative', {'power': 0}),
+    ('negative', {'threshold_rad': -1}),
   ],
 )
-def test_wrong_masks_are_refused(kind, options, message):
-  with pytest.raises(InputError, match=message):
+def test_wrong_masks_are_refused(kind, options):
+  with says(InputError):
     phase_mask.phase_mask(np.zeros(3), kind, **options)
 
 
@@ -164,9 +166,9 @@ def test_unit_scale_by_hand():
 
 
 def test_unit_scale_needs_signal():
-  with pytest.raises(InputError, match='no voxel'):
+  with says(InputError):
     swi.scale_to_unit(np.ones((2, 2, 2)), np.zeros((2, 2, 2), bool))
-  with pytest.raises(InputError, match='above 0'):
+  with says(InputError):
     swi.scale_to_unit(np.zeros((2, 2, 2)), np.ones((2, 2, 2), bool))
 
 
@@ -190,7 +192,7 @@ def test_min_ip_along_another_axis():
   found = swi.min_ip(image, 1, thickness_mm=3, axis=0)
   turned = swi.min_ip(np.swapaxes(image, 0, 2), 1, thickness_mm=3)
   np.testing.assert_array_equal(found, np.swapaxes(turned, 0, 2))
-  with pytest.raises(InputError, match='above 0 mm'):
+  with says(InputError):
     swi.min_ip(image, 1, thickness_mm=0)
 
 
@@ -228,7 +230,7 @@ def test_a_given_sign_is_obeyed(head):
   assert wrong.polarity.sign == -1
   assert wrong.polarity.median_rad < -0.3  # and the doubt is on record
   assert _darkening(wrong.swi, head.magnitude, head) > 0.9
-  with pytest.raises(InputError, match='phase_sign'):
+  with says(InputError, 'phase_sign'):
     swi.reconstruct(
       head.magnitude, head.phase, SPACING, SwiOptions(phase_sign=2)
     )
@@ -364,28 +366,28 @@ def test_chosen_echoes_and_missing_times(head):
   one = swi.reconstruct(mags, phases, SPACING, SwiOptions(echoes=(3,)))
   alone = swi.reconstruct(mags[..., 2], phases[..., 2], SPACING)
   np.testing.assert_allclose(one.swi, alone.swi, atol=1e-6)
-  with pytest.raises(InputError, match='--echo-times'):
+  with says(InputError, '--echo-times'):
     swi.reconstruct(mags, phases, SPACING)
-  with pytest.raises(InputError, match='echoes 1 to 4'):
+  with says(InputError):
     swi.reconstruct(mags, phases, SPACING, SwiOptions(echoes=(5,)))
-  with pytest.raises(InputError, match='found 2 for 4'):
+  with says(InputError):
     swi.reconstruct(mags, phases, SPACING, echo_times_s=(0.01, 0.02))
-  with pytest.raises(InputError, match='postavg, freq'):
+  with says(InputError):
     swi.reconstruct(mags, phases, SPACING, SwiOptions(mode='mean'))
-  with pytest.raises(InputError, match='name each once'):
+  with says(InputError):
     swi.reconstruct(
       mags, phases, SPACING, SwiOptions(echoes=(2, 2)), echo_times_s=TIMES_S
     )
   for sigma in (0.0, -2.0, np.nan):
-    with pytest.raises(InputError, match='filter size'):
+    with says(InputError):
       swi.reconstruct(
         mags[..., 0], phases[..., 0], SPACING, SwiOptions(sigma_mm=sigma)
       )
-  with pytest.raises(InputError, match='mag-combine'):
+  with says(InputError):
     swi.reconstruct(
       mags[..., 0], phases[..., 0], SPACING, SwiOptions(mag_combine='mean')
     )
-  with pytest.raises(InputError, match='one shape'):
+  with says(InputError):
     swi.reconstruct(mags, phases[..., 0], SPACING)
 
 

@@ -12,6 +12,7 @@ import pytest
 from cmbjax.errors import InputError
 from cmbjax.imaging import swi_command, volume
 from tests import heads
+from tests.messages import says
 
 AFFINE = np.array(
   [[0, -1, 0, 40], [-1, 0, 0, 50], [0, 0, 2, -20], [0, 0, 0, 1]], float
@@ -143,7 +144,7 @@ def test_own_mask_is_kept(files, tmp_path):
 def test_a_mask_of_another_grid_is_refused(files, tmp_path):
   other = tmp_path / 'other.nii'
   nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), AFFINE), other)
-  with pytest.raises(InputError, match=r'other\.nii'):
+  with says(InputError, 'other.nii'):
     _run(
       *_scan(files),
       '--mask',
@@ -157,7 +158,7 @@ def test_inputs_are_never_overwritten(files, tmp_path):
   mag = tmp_path / 'swi.nii.gz'
   mag.write_bytes((files / 'sub-1_part-mag_T2starw.nii.gz').read_bytes())
   before = mag.read_bytes()
-  with pytest.raises(InputError, match='is an input'):
+  with says(InputError):
     _run(
       '--mag',
       mag,
@@ -174,13 +175,13 @@ def test_inputs_are_never_overwritten(files, tmp_path):
   'words', [['--mag', 'a'], ['--phase', 'a'], ['--mag', 'a', '--imag', 'b'], []]
 )
 def test_halves_of_a_signal_are_refused(tmp_path, words):
-  with pytest.raises(InputError, match='--mag and --phase'):
+  with says(InputError, '--mag --phase'):
     _run(*words, '--out', tmp_path)
 
 
 @pytest.mark.parametrize('times', [['0.016'], ['x'], ['[]'], ['4', '900']])
 def test_echo_times_in_other_units_are_refused(tmp_path, times):
-  with pytest.raises(InputError, match='--echo-times'):
+  with says(InputError, '--echo-times'):
     _run('-m', 'a', '-p', 'b', '-o', tmp_path, '-t', *times)
 
 
@@ -237,8 +238,8 @@ def test_sensitivity_from_a_file(files, tmp_path):
   found = np.asarray(nib.load(tmp_path / 'a' / name).dataobj)
   given = np.asarray(nib.load(files / 'sub-1_part-mag_T2starw.nii.gz').dataobj)
   np.testing.assert_allclose(found, given / field, rtol=1e-5)
-  for value, message in (('x', 'NIfTI file'), (files / 'mask.nii', 'above 0')):
-    with pytest.raises(InputError, match=message):
+  for value in ('x', files / 'mask.nii'):
+    with says(InputError):
       _run(*_scan(files), flag, value, '--out', tmp_path / 'b')
 
 
@@ -283,23 +284,21 @@ def test_coils_of_two_echoes_in_two_files(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('words', 'message'),
+  'words',
   [
-    (['--mip-mm', '0'], 'thickness above 0'),
-    (['--mip-mm', 'inf'], 'thickness above 0'),
-    (['--phase-scaling-strength', 'inf'], 'above 0'),
-    (['--filter-size', '0'], 'filter size'),
-    (['--field', '3000'], 'give tesla'),
-    (['--resample', '1', '1', '0'], 'resample'),
-    (['--echoes', '2'], 'echoes 1 to 1'),
-    (['--phase-scaling-strength', 'nan'], 'above 0'),
-    (['--mag-combine', 'mean'], 'mag-combine'),
+    ['--mip-mm', '0'],
+    ['--mip-mm', 'inf'],
+    ['--phase-scaling-strength', 'inf'],
+    ['--filter-size', '0'],
+    ['--field', '3000'],
+    ['--resample', '1', '1', '0'],
+    ['--echoes', '2'],
+    ['--phase-scaling-strength', 'nan'],
+    ['--mag-combine', 'mean'],
   ],
 )
-def test_odd_numbers_are_refused_and_nothing_is_written(
-  files, tmp_path, words, message
-):
-  with pytest.raises(InputError, match=message) as caught:
+def test_odd_numbers_are_refused_and_nothing_is_written(files, tmp_path, words):
+  with says(InputError) as caught:
     _run(*_scan(files), *words, '--out', tmp_path)
   assert '\n' not in str(caught.value)
   assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
+from tests.messages import says
 
 ORDERS = [
   (order, flips)
@@ -71,20 +72,16 @@ def test_same_content_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('name', 'words'),
-  [
-    ('x.nii', 'promises 32,000 bytes.*cut short or damaged'),
-    ('x.nii.gz', 'not a readable NIfTI'),
-  ],
+  ('name', 'named'), [('x.nii', '32,000'), ('x.nii.gz', '')]
 )
-def test_a_cut_file_is_one_clear_error(tmp_path, name, words):
+def test_a_cut_file_is_one_clear_error(tmp_path, name, named):
   path = tmp_path / name
   rng = np.random.default_rng(0)
   array = rng.normal(size=(20, 20, 20)).astype(np.float32)
   nib.save(nib.Nifti1Image(array, np.eye(4)), path)
   data = path.read_bytes()
   path.write_bytes(data[: len(data) // 2])
-  with pytest.raises(InputError, match=rf'x\.nii.*{words}'):
+  with says(InputError, f'{name} {named}'):
     volume.load(path)
 
 
@@ -105,24 +102,24 @@ def test_scaling_nan_and_one_volume_in_4d(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('array', 'affine', 'message'),
+  ('array', 'affine'),
   [
-    (np.zeros((3, 3, 3, 2)), np.eye(4), 'expected 3 axes'),
-    (np.zeros((3, 3)), np.eye(4), 'expected 3 axes'),
-    (np.full((3, 3, 3), np.nan), np.eye(4), 'no finite voxel'),
-    (np.zeros((3, 3, 3)), np.diag([1.0, 0, 1, 1]), 'affine is singular'),
+    (np.zeros((3, 3, 3, 2)), np.eye(4)),
+    (np.zeros((3, 3)), np.eye(4)),
+    (np.full((3, 3, 3), np.nan), np.eye(4)),
+    (np.zeros((3, 3, 3)), np.diag([1.0, 0, 1, 1])),
   ],
 )
-def test_unusable_volumes(tmp_path, array, affine, message):
+def test_unusable_volumes(tmp_path, array, affine):
   image = nib.Nifti1Image(array.astype(np.float32), None)
   image.header.set_sform(affine, code=1)
   nib.save(image, tmp_path / 'x.nii')
-  with pytest.raises(InputError, match=message):
+  with says(InputError):
     volume.load(tmp_path / 'x.nii')
 
 
 def test_missing_file(tmp_path):
-  with pytest.raises(NoInputError, match='no such file'):
+  with says(NoInputError):
     volume.load(tmp_path / 'none.nii.gz')
 
 

@@ -19,6 +19,7 @@ from cmbjax.study import networks, resolve
 from cmbjax.training import checkpoint, replicas
 from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
+from tests.messages import says
 
 LARGEST_MB = 10.0  # all three together; the package may have 25
 POINTS = ('high_sensitivity', 'balanced', 'high_precision')
@@ -190,31 +191,31 @@ def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
 
 
 def test_what_cannot_be_packed(run, tmp_path):
-  with pytest.raises(NoInputError, match=r'weights\.json is missing'):
+  with says(NoInputError, 'weights.json'):
     pack.pack(run[0], tmp_path / 'out', names=('combined',))
   folder = tmp_path / 'run'
   shutil.copytree(run[0], folder)
   path = folder / 'models' / '7t' / 'operating_points.json'
   known = sealed.read_json(path)
   path.write_text(json.dumps(known | {'fingerprint': 'another'}))
-  with pytest.raises(InputError, match='has no digest'):
+  with says(InputError):
     pack.pack(folder, tmp_path / 'out', names=('7t',))
   sealed.write_json(path, known | {'fingerprint': 'another'})
-  with pytest.raises(InputError, match='was made for other weights'):
+  with says(InputError):
     pack.pack(folder, tmp_path / 'out', names=('7t',))
   path.unlink()
-  with pytest.raises(NoInputError, match='to its end first'):
+  with says(NoInputError):
     pack.pack(folder, tmp_path / 'out', names=('7t',))
   assert not (tmp_path / 'out').exists()
   results = tmp_path / 'results.json'
   results.write_text('[]')
-  with pytest.raises(InputError, match=r'benchmarks/weights\.py'):
+  with says(InputError, 'benchmarks/weights.py'):
     pack.pack(run[0], tmp_path / 'out', results=results)
 
 
 def test_weights_beyond_half_precision_are_refused():
   weights = replicas.Weights({'a': np.array([1e6], np.float32)}, {})
-  with pytest.raises(InputError, match='params/a: does not fit'):
+  with says(InputError, 'params/a'):
     pack.in_half(weights)
 
 
@@ -253,7 +254,7 @@ def test_damage_is_found(
   assert code == 2
   assert message in said.out
   assert len(said.err.splitlines()) == 1
-  with pytest.raises(InputError, match=r'differs from its|damaged'):
+  with says(InputError):
     classifier.check(copy, 'balanced', None)
 
 
@@ -294,7 +295,7 @@ def test_names_win_and_folders_are_folders(tmp_path, monkeypatch):
   assert catalogue.resolve(None) == catalogue.folder(catalogue.DEFAULT)
   assert catalogue.resolve('7t') == catalogue.folder('7t')
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(NoInputError, match='none of the names of those'):
+  with says(NoInputError):
     catalogue.resolve('./7t')
   (tmp_path / '7t').mkdir()
   assert catalogue.resolve('./7t') == pathlib.Path('7t')
@@ -302,7 +303,7 @@ def test_names_win_and_folders_are_folders(tmp_path, monkeypatch):
   monkeypatch.setattr(catalogue, 'HOME', tmp_path)
   assert catalogue.shipped() == {}
   for name in (None, '7t'):
-    with pytest.raises(NoInputError, match='--weights none'):
+    with says(NoInputError, '--weights'):
       classifier.load(name)
 
 
@@ -336,18 +337,15 @@ def check_given(config):
 
 def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
   check_given(settings())
-  for change, message in (
-    ({'model.name': 'resnet_v3'}, 'config.model.name is resnet_v3'),
-    ({'patches': 'resampled'}, 'config.patches is resampled'),
-  ):
-    with pytest.raises(InputError, match=f'{message}.*pretrained=train'):
-      check_given(settings(**change))
-  with pytest.raises(NoInputError, match=r'7t, .* for bundled weights'):
+  for key, value in (('model.name', 'resnet_v3'), ('patches', 'resampled')):
+    with says(InputError, f'config.{key} {value} pretrained=train'):
+      check_given(settings(**{key: value}))
+  with says(NoInputError):
     resolve.study_of(settings(pretrained='mine'))
   mine = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
   check_given(mine)
   largest_of(copy / 'weights').write_bytes(b'')
-  with pytest.raises(InputError, match='damaged'):
+  with says(InputError):
     check_given(mine)
 
 
@@ -393,7 +391,7 @@ def test_nobody_of_the_pretraining_is_used_again(copy, mine, part):
   if not part:
     material_lib.check_pretraining(study, material)
     return
-  with pytest.raises(InputError, match=f'pretraining and {part} share 1 '):
+  with says(InputError, f'{part}'):
     material_lib.check_pretraining(study, material)
 
 
@@ -405,9 +403,9 @@ def test_the_only_strategy_of_a_run_gets_another_name(run, tmp_path, capsys):
   assert code == 0
   assert checkpoint.read_record(out / 'robust')['strategy'] == 'robust'
   assert 'cmbjax weights: robust' in (out / 'robust/README.md').read_text()
-  with pytest.raises(InputError, match=r'--name: is .other., allowed are 7t'):
+  with says(InputError, '--name other'):
     pack.pack(run[0], out, name='other')
-  with pytest.raises(InputError, match='one strategy, found none'):
+  with says(InputError):
     pack.pack(tmp_path, out, name='robust')
 
 

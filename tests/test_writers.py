@@ -10,6 +10,7 @@ import pytest
 from cmbjax.errors import InputError
 from cmbjax.training import logs, loop, replicas, watch, writers
 from cmbjax.training.runner import Runner
+from tests.messages import says
 from tests.test_replicas import Tiny, job_of, start
 
 
@@ -117,9 +118,9 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(
     writers, '_MODULES', {'tensorboard': 'no_such_library_of_ours'}
   )
-  with pytest.raises(InputError, match=r'no_such_library.*cmbjax\[tensorb'):
+  with says(InputError, 'no_such_library'):
     writers.open_writers(('tensorboard',), tmp_path, title='x', config={})
-  with pytest.raises(InputError, match="holds 'paper'"):
+  with says(InputError, "'paper'"):
     writers.open_writers(('paper',), tmp_path, title='x', config={})
   assert writers.open_writers((), tmp_path, title='x', config={}) == []
 
@@ -247,15 +248,15 @@ def test_what_mlflow_is_told(tmp_path, monkeypatch):
   [
     (
       False,
-      r'wandb cannot be used \(there is no API key\); call `wandb login`',
+      'API',
     ),
-    (RuntimeError('401'), r'wandb cannot be used \(401\).*WANDB_MODE=offline'),
+    (RuntimeError('401'), '401 WANDB_MODE=offline'),
   ],
 )
 def test_wrong_credentials_are_found_at_once(
   tmp_path, monkeypatch, answer, words
 ):
-  with pytest.raises(InputError, match=words):
+  with says(InputError, words):
     opened_with(FakeWandb('online', answer), 'wandb', tmp_path, monkeypatch)
   library = FakeWandb('offline', answer)  # needs none
   opened_with(library, 'wandb', tmp_path, monkeypatch)
@@ -272,9 +273,7 @@ def test_a_server_out_of_reach_is_found_at_once(tmp_path, monkeypatch):
       return 'http://there'
 
   before = dict(os.environ)
-  with pytest.raises(
-    InputError, match=r'mlflow.*refused.*TRACKING_URI \(http:'
-  ):
+  with says(InputError, 'TRACKING_URI'):
     opened_with(Unreachable(), 'mlflow', tmp_path, monkeypatch)
   assert dict(os.environ) == before
 

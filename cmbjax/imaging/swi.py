@@ -163,8 +163,7 @@ def reconstruct(
     echo_times_s: E ascending numbers; needed for more than one echo.
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
-    sensitivity: [X, Y, Z], a receive field to divide by; None: as the options
-      say.
+    sensitivity: [X, Y, Z], a receive field to divide by; None: by `options`.
 
   Raises:
     InputError: options that do not fit the data.
