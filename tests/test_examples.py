@@ -474,6 +474,18 @@ def test_the_build_command_without_a_builder(source, tmp_path):
     _command(['tfds_builders/nowhere', *flags])
 
 
+@pytest.mark.parametrize('builder', ['mine', './mine', 'tfds_builders/ccm_3t'])
+def test_the_build_command_does_not_replace_an_own_builder(
+  source, tmp_path, monkeypatch, builder
+):
+  monkeypatch.chdir(tmp_path)
+  folder = tmp_path / builder
+  folder.mkdir(parents=True)
+  (folder / f'{folder.name}_dataset_builder.py').write_text('Builder = 1')
+  with pytest.raises(InputError, match='is a builder of your own'):
+    _command([builder, f'--manual_dir={source}', f'--data_dir={tmp_path}'])
+
+
 def _command(flags):
   parser = argparse.ArgumentParser()
   build_command.add_arguments(parser)
