@@ -1,6 +1,7 @@
 """Builds: whole or absent, used again, without TensorFlow, and read back."""
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import pytest
 
+from cmbjax.candidates.gates import Gates
 from cmbjax.data import (
   build_command,
   cohort,
@@ -341,6 +343,18 @@ def test_one_patch_under_two_subjects_is_refused(tmp_path):
   small_cohorts.save(path, one.lesions, one.affine)
   with pytest.raises(InputError, match=r'sub-01/sub-01/\d+ and sub-02/sub-02/'):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
+
+
+def test_scans_said_to_be_simulated_are_another_data_set(source):
+  """Or pages of the old one would call them scans of people."""
+  found = cohort.read_cohort(source)
+  marks = {
+    cohort_builder.fingerprint(
+      dataclasses.replace(found, simulated=simulated), gates=Gates()
+    )
+    for simulated in (False, True)
+  }
+  assert len(marks) == 2
 
 
 def test_shared_images_across_cohorts_are_found(source, built, tmp_path):
