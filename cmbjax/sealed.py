@@ -102,6 +102,8 @@ def damage(path: str | os.PathLike, folder: str | os.PathLike) -> str:
     listed = read_json(path)['files']
   except InputError:
     return f'{pathlib.Path(path).name} is missing or damaged'
+  except KeyError:
+    return f'{pathlib.Path(path).name} lists no files: another version wrote it'
   for name, wanted in listed.items():
     member = pathlib.Path(folder, name)
     if not member.is_file():

@@ -14,7 +14,6 @@ MODEL = 'resnet_v3'  # compiles fastest
 
 POINTS = {
   'version': 1,
-  'fingerprint': 'untrained',
   'points': {
     'high_sensitivity': {'threshold': 0.0, 'rule': 'a test'},
     'balanced': {'threshold': 0.001, 'rule': 'a test'},
@@ -58,6 +57,7 @@ def write_weights(folder, *, networks=2, points=POINTS, first_seed=0, **record):
   }
   checkpoint.save_weights(folder, weights, known | record)
   if points is not None:
+    points = {'fingerprint': (known | record)['fingerprint'], **points}
     sealed.write_json(folder / 'operating_points.json', points)
   return network, weights
 

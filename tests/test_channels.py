@@ -1,5 +1,6 @@
 """Phase and magnitude beside the SWI: from files to networks and verdicts."""
 
+import dataclasses
 import json
 
 import jax
@@ -165,6 +166,9 @@ def test_a_phase_on_another_grid(head, tmp_path):
   found = images(tmp_path)
   assert set(found.lacking) == {'phase', 'magnitude'}
   assert 'has shape 72x72x31' in found.lacking['phase']
+  (scan,) = bids.find_scans(tmp_path)
+  alone = cohort.load_image(changed(scan, phase=None), ('swi', 'magnitude'))
+  assert 'has shape 72x72x31' in alone.lacking['magnitude']
 
 
 @pytest.mark.parametrize('kind', ['native', 'resampled'])
@@ -207,6 +211,12 @@ def test_the_fingerprint_covers_what_is_read(head, tmp_path):
   after = marks()
   assert before[0] == after[0]
   assert len({before[1], after[1], before[0]}) == 3
+  # The weighting of a reconstruction depends on it.
+  facts = tmp_path / 'sub-01/anat/sub-01_part-mag_T2starw.json'
+  facts.write_text(json.dumps({'EchoTime': 0.03}))
+  timed = marks()
+  assert timed[0] == after[0]
+  assert timed[1] != after[1]
   names = [known.name for known in cohort_builder.CohortBuilder.BUILDER_CONFIGS]
   assert names[:2] == ['native', 'resampled']
   assert len(names) == len(set(names)) == 8
@@ -289,12 +299,39 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
     table['likelihood'][kept], two.likelihood(seen).mean(0), atol=1e-6
   )
   assert with_phase.result.operating_point['fingerprint'] == two.fingerprint
+  assert with_phase.result.source.split(', ') == [
+    'sub-01_swi.nii.gz',
+    'sub-01_part-mag_T2starw.nii.gz',
+    'sub-01_part-phase_T2starw.nii.gz',
+    'sub-01_desc-brain_mask.nii.gz',
+  ]
   bare = changed(scan, phase=None)
   without = chain.analyse(bare, two, options, fallback=one, threads=1).result
   assert without.operating_point['fingerprint'] == one.fingerprint
   assert any('no phase beside the SWI, so' in w for w in without.warnings)
   with says(InputError):
     chain.analyse(bare, two, options, threads=1)
+
+
+def test_channels_reach_networks_in_their_order(folder, weights, monkeypatch):
+  """Calcium is bright in the phase and dark in the magnitude behind it."""
+  seen = []
+
+  def look(self, cut):
+    seen.append(cut[:, 12, 12, 6])
+    return np.zeros((1, len(cut)))
+
+  monkeypatch.setattr(classifier.Classifier, 'likelihood', look)
+  two = classifier.described(weights / 'two')
+  three = dataclasses.replace(two, channels=ALL)
+  (scan,) = bids.find_scans(folder)
+  options = chain.DetectOptions(regions=False)
+  found = chain.analyse(scan, three, options, threads=1).candidates
+  away = np.abs(found.centre[found.kept] - CALCIFIED).max(1)
+  (middle,) = seen[0][away <= 1]
+  weighted, phase, magnitude = middle
+  assert phase > 0.55
+  assert max(weighted, magnitude) < 0.4
 
 
 def test_what_is_done_is_known_by_all_its_files(head, weights, tmp_path):
@@ -309,3 +346,9 @@ def test_what_is_done_is_known_by_all_its_files(head, weights, tmp_path):
   after = {n: batch.mark_of(scan, s) for n, s in settings.items()}
   assert before['one'] == after['one']
   assert before['two'] != after['two']
+  lesion_data.write_weights(tmp_path / 'other', networks=1)
+  marks = {
+    batch.mark_of(scan, dataclasses.replace(settings['two'], fallback=other))
+    for other in (None, weights / 'one', tmp_path / 'other')
+  }
+  assert len(marks) == 3

@@ -2,13 +2,15 @@
 
 import gzip
 import json
+import types
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbjax.data import cohort
+from cmbjax.data import cohort, tables
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import bids
 from tests import small_cohorts
 from tests.messages import says
 from tests.small_cohorts import label_path, save, write_cohort, write_scan
@@ -187,6 +189,25 @@ def test_without_an_swi_it_is_reconstructed(tmp_path):
   assert with_phase[inside].mean() < 0.9 * magnitude[inside].mean()
   second = cohort.scan_fingerprint(cohort.read_cohort(tmp_path).scans[0])
   assert first != second
+
+
+@pytest.mark.parametrize(('phase', 'seconds'), [(True, 0.025), (False, 0.03)])
+def test_the_echo_time_is_that_of_the_echoes_that_are_used(
+  tmp_path, phase, seconds
+):
+  """Of 10, 20 and 30 ms: all but the first make an SWI; alone, the last."""
+  anat = tmp_path / 'sub-01/anat'
+  for number in (1, 2, 3):
+    for part in ('mag', 'phase') if phase else ('mag',):
+      name = f'sub-01_echo-{number}_part-{part}_MEGRE'
+      save(anat / f'{name}.nii.gz', ONE.swi, ONE.affine)
+      facts = json.dumps({'EchoTime': number / 100})
+      (anat / f'{name}.json').write_text(facts)
+  (scan,) = bids.find_scans(tmp_path)
+  assert cohort.echo_time_s(scan) == pytest.approx(seconds)
+  assert scan.sidecar['EchoTime'] == 0.01
+  item = types.SimpleNamespace(name='sub-01', files=scan)
+  assert tables._echo_time(item) == pytest.approx(seconds)
 
 
 def test_the_mask_is_found_when_none_is_given(tmp_path):

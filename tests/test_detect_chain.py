@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from cmbjax.candidates import stages
-from cmbjax.detect import batch, chain, classifier, counts, derivatives, remarks
+from cmbjax.detect import (
+  batch,
+  chain,
+  classifier,
+  counts,
+  derivatives,
+  records,
+  remarks,
+)
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import bids, registration, volume
 from tests import lesion_data, scan_results, small_cohorts
 from tests.messages import says
 
@@ -328,6 +336,30 @@ def test_regions_unknown_are_said_not_hidden(plain, mask):
   assert len(result.found) == 5
   assert {x.region for x in result.found} == {'unknown'}
   assert any('regions are not known' in text for text in result.warnings)
+
+
+def test_an_own_atlas_names_the_places(plain, mask, tmp_path, monkeypatch):
+  """Each half of the phantom, as if its world were MNI."""
+  found = registration.Registration(np.eye(4), 1.0, 0.0)
+  monkeypatch.setattr(registration, 'register', lambda *_: found)
+  halves = np.ones((20, 20, 20), np.uint8)
+  halves[10:] = 2
+  affine = nib.affines.from_matvec(np.diag([4.0, 4, 4]), (-38, -60, -40))
+  path = small_cohorts.save(tmp_path / 'mine.nii.gz', halves, affine)
+  (tmp_path / 'mine.tsv').write_text('index\tname\n1\tmy left\n2\tmy right\n')
+  options = chain.DetectOptions(atlas=path)
+  lesions = analyse(plain[0], None, options, mask=mask).result.found
+  named = {x.region: x.centre_mm[0] > 0 for x in lesions}
+  assert named == {'my left': False, 'my right': True}
+
+
+def test_the_last_echo_is_what_was_judged_without_a_phase(plain, tmp_path):
+  """A review shows the image that the record names."""
+  echoes = (tmp_path / 'first.nii', tmp_path / 'last.nii')
+  record = records.write_record(
+    tmp_path, plain[1].result, 'mark', [], scan=scan_of(None, magnitude=echoes)
+  )
+  assert record['images']['swi'] == ['last.nii']
 
 
 def test_protocol_stands_beside_sizes(plain, tmp_path):

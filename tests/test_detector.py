@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmbjax.candidates import background, growing
+from cmbjax.candidates import background, detector, growing
 from cmbjax.candidates.detector import Gates, flatten, propose
 from cmbjax.candidates.gates import judge, score
 from tests.messages import says
@@ -229,6 +229,14 @@ def test_rim_of_the_mask():
   found = propose(image, SPACING, mask, gates=wide)
   assert 'near the edge' in found.reason
   assert not found.kept.any()
+
+
+def test_room_round_the_mask_is_in_mm():
+  """The shell ends at 6 mm: 12 voxels of 0.5 mm, 3 slices of 2 mm."""
+  mask = np.zeros((60, 60, 20), bool)
+  mask[20:40, 5:40, 8:11] = True
+  box = detector._bounding_box(mask, (0.5, 0.5, 2.0), detector.Gates())
+  assert box == (slice(8, 52), slice(0, 52), slice(5, 14))
 
 
 def test_growing_by_hand():

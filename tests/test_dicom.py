@@ -317,6 +317,8 @@ def test_labels_need_the_key():
   one = dicom_series.label(b'key', 'HOSP4711')
   assert one == dicom_series.label(b'key', 'HOSP4711')
   assert one != dicom_series.label(b'other', 'HOSP4711')
+  # Of the first version: nobody gets another name with an older key.
+  assert dicom_series.label(b'k' * 32, '|12345') == 'kwmmhtaa'
   assert len({dicom_series.label(b'key', str(n)) for n in range(2000)}) == 2000
   assert one.isalnum()
 

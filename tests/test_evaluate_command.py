@@ -92,6 +92,19 @@ def test_points_are_matched_too(detected, cohort, tmp_path):
   assert found['rules']['touch']['hit'] == found['rules']['valdo']['hit'] == 9
 
 
+def test_centres_are_compared_in_mm(detected, tmp_path):
+  """A truth 8 voxels of 0.5 mm beside its balls: near, and no touch."""
+  other = tmp_path / 'beside'
+  made = small_cohorts.write_cohort(other, subjects=3)
+  for subject, one in made.items():
+    path = small_cohorts.label_path(other, subject)
+    small_cohorts.save(path, np.roll(one.lesions, 8, 0), one.affine)
+  assert evaluate(detected, other, '--out', tmp_path) == 0
+  found = json.loads((tmp_path / 'evaluation.json').read_text())
+  assert found['rules']['touch']['hit'] == 0
+  assert found['rules']['valdo']['hit'] == 9
+
+
 def test_a_scan_without_result_is_not_one_without_lesions(
   detected, cohort, tmp_path, capsys
 ):

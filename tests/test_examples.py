@@ -1,6 +1,7 @@
 """Builds: whole or absent, used again, without TensorFlow, and read back."""
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import pytest
 
+from cmbjax.candidates.gates import Gates
 from cmbjax.data import (
   build_command,
   cohort,
@@ -344,6 +346,18 @@ def test_one_patch_under_two_subjects_is_refused(tmp_path):
     examples.build('small', tmp_path / 'c', tmp_path / 'data')
 
 
+def test_scans_said_to_be_simulated_are_another_data_set(source):
+  """Or pages of the old one would call them scans of people."""
+  found = cohort.read_cohort(source)
+  marks = {
+    cohort_builder.fingerprint(
+      dataclasses.replace(found, simulated=simulated), gates=Gates()
+    )
+    for simulated in (False, True)
+  }
+  assert len(marks) == 2
+
+
 def test_shared_images_across_cohorts_are_found(source, built, tmp_path):
   small_cohorts.write_cohort(tmp_path / 'c', subjects=1, prefix='sub-b')
   other = examples.load(examples.build('other', tmp_path / 'c', tmp_path / 'd'))
@@ -469,6 +483,18 @@ def test_the_build_command_without_a_builder(source, tmp_path):
   flags = [f'--manual_dir={source}', f'--data_dir={tmp_path / "d"}']
   with says(NoInputError, 'nowhere_dataset_builder.py'):
     _command(['tfds_builders/nowhere', *flags])
+
+
+@pytest.mark.parametrize('builder', ['mine', './mine', 'tfds_builders/ccm_3t'])
+def test_the_build_command_does_not_replace_an_own_builder(
+  source, tmp_path, monkeypatch, builder
+):
+  monkeypatch.chdir(tmp_path)
+  folder = tmp_path / builder
+  folder.mkdir(parents=True)
+  (folder / f'{folder.name}_dataset_builder.py').write_text('Builder = 1')
+  with pytest.raises(InputError, match='is a builder of your own'):
+    _command([builder, f'--manual_dir={source}', f'--data_dir={tmp_path}'])
 
 
 def _command(flags):

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import types
 
 import pytest
 
@@ -148,6 +149,17 @@ def test_progress_starts_no_thread_and_no_process():
     '  assert resource_tracker._resource_tracker._fd is None\n'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_time_left_is_that_of_new_pieces(monkeypatch):
+  """Two in 20 s and two to go: the six that were there took none of it."""
+  seconds, out = [0.0], io.StringIO()
+  clock = types.SimpleNamespace(monotonic=lambda: seconds[0])
+  monkeypatch.setattr('cmbjax.progress.time', clock)
+  with Progress('work', 10, done=6, stream=out) as progress:
+    seconds[0] = 20.0
+    progress.advance(2)
+  assert out.getvalue().splitlines()[1] == 'work 8/10, 0:20 left'
 
 
 def test_progress_says_nothing_when_all_is_there():

@@ -437,6 +437,32 @@ def test_damaged_workbooks_give_a_sentence(tmp_path):
     point_table.read(path)
 
 
+def edited(path, part, change):
+  with zipfile.ZipFile(path) as old:
+    parts = {name: old.read(name) for name in old.namelist()}
+  with zipfile.ZipFile(path, 'w') as new:
+    for name, data in (parts | {part: change(parts.get(part, b''))}).items():
+      new.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+  ('old', 'new'), [(b'<row r="4"', b'<row r="3"'), (b'r="E3"', b'r="A3"')]
+)
+def test_no_row_or_cell_is_passed_over(tmp_path, old, new):
+  path = tmp_path / 'points.xlsx'
+  xlsx(path, [('imgA', 1.0, 2.0, 3.0), ('imgB', 1.0, 2.0, 3.0)])
+  edited(path, 'xl/worksheets/sheet1.xml', lambda data: data.replace(old, new))
+  with pytest.raises(InputError, match='rows are not in order'):
+    point_table.read(path)
+
+
+def test_a_picture_in_a_workbook_may_have_a_doctype(tmp_path):
+  path = tmp_path / 'points.xlsx'
+  xlsx(path, [('imgA', 1.0, 2.0, 3.0)])
+  edited(path, 'xl/media/image1.svg', lambda _: b'<!DOCTYPE svg><svg/>')
+  assert list(point_table.read(path).points) == [('imgA', '')]
+
+
 @pytest.mark.parametrize(
   ('limit', 'value'),
   [('_MOST_BYTES', 999), ('_MOST_ROWS', 2)],

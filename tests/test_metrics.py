@@ -93,6 +93,16 @@ def test_perfect_separation_still_has_an_interval(method):
     assert 'exact bound' in found.note
 
 
+@pytest.mark.parametrize('method', ['jackknife', 'bootstrap'])
+def test_a_ranking_that_is_always_wrong_has_an_interval(method):
+  p, scans = make(6, 20)
+  p = p._replace(probability=0.8 - 0.6 * p.label)
+  found = metrics.evaluate(p, scans, method=method, draws=50)['auc']
+  assert found.value == found.low == 0.0
+  assert 0.0 < found.high < 0.2
+  assert 'exact bound' in found.note
+
+
 @pytest.mark.parametrize('rare', [0, 1])
 def test_perfect_separation_is_as_sure_as_the_rarer_class(rare):
   """Two candidates of one class say little, however many the other has."""

@@ -169,6 +169,13 @@ def study(mine):
   return study_of(rows=rows, held_out=held, pairs=pairs, metrics=names)
 
 
+def test_the_level_of_a_row_is_that_of_its_own_metrics(mine):
+  one, metric = table('7t'), metrics.own(f'{mine}:auc')
+  row = make_row(one, own={'auc': metric}, draws=20, level=0.5)
+  wanted = own.interval(metric, one.predictions, one.scans, level=0.5)
+  assert row.own['auc'] == wanted
+
+
 def test_it_is_in_the_row_with_its_reason_where_it_is_not_defined(study):
   auc, late, undefined = study.rows[0].own.values()
   assert auc.value == pytest.approx(study.rows[0].metrics['auc'].value)

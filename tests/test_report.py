@@ -14,6 +14,7 @@ from cmbjax.evaluation import claims, compare, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import (
+  breakdowns,
   cells,
   figure_files,
   figures,
@@ -237,6 +238,12 @@ def test_csv_holds_every_metric_of_every_row(study, folder):
       assert (str(one.number), name) in names
   auc = next(r for r in rows if (r['row'], r['metric']) == ('2', 'auc'))
   assert float(auc['value']) == study.rows[1].metrics['auc'].value
+  assert float(auc['low']) == study.rows[1].metrics['auc'].low
+  drawn = study.rows[1].bootstrap['auc']
+  assert drawn[1:3] != study.rows[1].metrics['auc'][1:3]
+  assert (float(auc['bootstrap_low']), float(auc['bootstrap_high'])) == (
+    drawn[1:3]
+  )
 
 
 def test_figures_are_written_and_not_without_content(folder, tmp_path):
@@ -365,6 +372,22 @@ def test_parts_by_size_and_region_are_shown_and_written(tmp_path):
     'unknown',
   }
   assert storage.read_json(tmp_path).rows[0].parts == row.parts
+
+
+def test_each_strategy_has_a_column_of_its_own_in_the_parts():
+  """The second one finds nothing."""
+  first = make_row(with_lesions(table()), draws=20)
+  none = {
+    by: {
+      name: (Interval(0.0, None, None), n) for name, (_, n) in groups.items()
+    }
+    for by, groups in first.parts.items()
+  }
+  second = dataclasses.replace(first, strategy='none', parts=none)
+  made = breakdowns.parts(study_of(rows=[first, second], orderings=[]))
+  for part in made['parts']:
+    for _, (_, cell) in part['table'].lines:
+      assert cell.text == texts.number(0.0, 'percent')
 
 
 def out_of_fold(strategy, p, scans):

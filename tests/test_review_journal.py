@@ -376,6 +376,20 @@ def test_a_damaged_first_line_is_named(folder, change):
     journal.read(folder)
 
 
+def test_a_journal_without_seals_is_of_another_version(folder):
+  Journal.open(folder, reviews.header(1)).close()
+  path = folder / journal.EVENTS
+  found = [json.loads(line) for line in raw(folder).splitlines()]
+  path.write_text(
+    ''.join(
+      json.dumps({k: one[k] for k in one if k != 'seal'}) + '\n'
+      for one in found
+    )
+  )
+  with pytest.raises(InputError, match='another version of cmbjax wrote it'):
+    journal.read(folder)
+
+
 def test_snapshots_may_be_anything(folder):
   kept = Journal.open(folder, reviews.header(1))
   kept.apply(accept())

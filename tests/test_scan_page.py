@@ -111,6 +111,16 @@ def test_cards_show_the_numbers_of_their_lesion(result, text):
   assert 'likelihood not above 0.1' in card(text, 'candidate-0006')
 
 
+def test_numbers_of_the_table_stand_under_their_heads(text):
+  heads = re.search(r'<thead>.*?</tr>', text, re.S)[0]
+  heads = re.findall(r'<th[^>]*>(?:<[^/][^>]*>)*([^<]*)', heads)
+  line = re.search(r'<tbody>.*?</tr>', text, re.S)[0]
+  shown = dict(zip(heads[1:], re.findall(r'<td[^>]*>([^<]*)', line)))
+  wanted = {'Diameter mm': '2.0', 'Feret mm': '2.5', 'Volume mm³': '11.0'}
+  wanted |= {'Likelihood': '0.95 ± 0.02', 'Probability': '0.85'}
+  assert wanted.items() <= shown.items()
+
+
 def test_one_id_joins_card_map_table_and_data(result, text):
   for lesion in result.found:
     assert text.count(f' id="{lesion.id}"') == 1
@@ -131,6 +141,15 @@ def test_the_best_rejected_ones_are_folded_with_their_reasons(result, text):
   assert order == [f'candidate-{n:04d}' for n in range(6, 11)]
   assert 'gate: vessel' in card(section, 'candidate-0008')
   assert 'class="own"' not in section
+
+
+def test_what_a_gate_dropped_is_listed_by_its_score(result):
+  table = dict(result.candidates)
+  table['score'] = table['score'].copy()
+  table['score'][-3:] = (0.1, 0.3, 0.2)
+  text = scan_page.page(scan_results.changed(result, candidates=table))
+  order = re.findall(r'<li class="card" id="candidate-(\d*)"', text)
+  assert order == ['0006', '0007', '0009', '0010', '0008']
 
 
 def test_what_the_result_names_as_nearest_is_listed_too():
@@ -322,6 +341,12 @@ def test_group_page_has_totals_links_and_failures(result, tmp_path):
   assert f'<td data-head="Volume mm³">{total:.0f}</td></tr></tfoot>' in (
     text.replace('<td colspan="5"></td>', '')
   )
+  counts = {'Definite': '3', 'Possible': '2'}
+  counts |= {'Lobar': '1', 'Deep': '2', 'Infratentorial': '2'}
+  for part in ('tbody', 'tfoot'):  # the second scan has none
+    line = re.search(f'<{part}>.*?</tr>', text, re.S)[0]
+    shown = dict(re.findall(r'data-head="([^"]*)"[^>]*>([^<]*)', line))
+    assert counts.items() <= shown.items(), part
   assert 'One scan failed.' in text
   assert 'cut &lt;short&gt;' in text
   assert 'A physics simulator made all scans' in text

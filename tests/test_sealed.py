@@ -126,3 +126,5 @@ def test_a_list_names_what_is_wrong(tmp_path):
   assert sealed.damage(listed, tmp_path) == wrong
   listed.unlink()
   assert sealed.damage(listed, tmp_path) == wrong
+  sealed.write_json(listed, {'of': 'another version'})
+  assert 'list.json lists no files' in sealed.damage(listed, tmp_path)

@@ -95,6 +95,8 @@ def test_more_than_ten_mm_is_not_a_microbleed():
   assert found.kind == ['macro or cavernoma']
   assert dice(found.labels == 1, truth == 1) > 0.95
   assert found.measures['diameter_mm'][0] == pytest.approx(14, abs=0.5)
+  # Of 0.2 in 1: the brain is round the lesion, and not within it.
+  assert found.measures['contrast'][0] == pytest.approx(0.8, abs=0.02)
 
 
 def test_a_vessel_through_it_is_not_followed_for_ever():

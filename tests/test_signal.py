@@ -142,11 +142,16 @@ def test_files_of_echoes_are_put_in_the_order_of_time(tmp_path, truth):
       )
     )
     p.append(
-      _write(tmp_path / f'sub-1_echo-{label}_part-phase_MEGRE.nii', truth)
+      _write(
+        tmp_path / f'sub-1_echo-{label}_part-phase_MEGRE.nii',
+        np.roll(truth, label, 2),
+      )
     )
   scan = signal.read(m, p)
   assert scan.echo_times_s == (0.007, 0.014, 0.021)
   assert scan.magnitude[0, 0, 0].tolist() == [2, 3, 1]
+  for place, label in enumerate((2, 3, 1)):
+    _close(scan.phase[..., place], np.roll(truth, label, 2), 1e-6)
   assert scan.field_t == 7
   assert any('order' in n for n in scan.notes)
 

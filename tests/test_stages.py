@@ -96,6 +96,13 @@ def test_places_become_centres_with_regions_and_measures(own):
   assert (image[tuple(found.regions[0].T)] < 0.6).all()
 
 
+def test_places_of_an_own_stage_merge_as_the_gates_say(own):
+  gates = Gates(generator='my_spots:places', merge_mm=0.0)
+  image = ball(2.0, spacing=SPACING)
+  found = stages.propose(image, SPACING, whole(image), gates=gates)
+  assert found.reason == ['', '', '']
+
+
 @pytest.mark.parametrize(
   ('spacing', 'gap', 'kept'),
   [

@@ -280,6 +280,8 @@ def test_coils_of_two_echoes_in_two_files(files, tmp_path):
   np.testing.assert_allclose(mag, head.magnitude * np.sqrt(2), rtol=1e-5)
   settings = json.loads((tmp_path / 'out' / 'settings.json').read_text())
   assert settings['EchoesUsed'] == [2]
+  sidecar = json.loads((tmp_path / 'out' / 'swi.json').read_text())
+  assert sidecar['EchoTime'] == 0.016
   assert (tmp_path / 'out' / 'TOF.nii.gz').is_file()
 
 

@@ -258,6 +258,21 @@ def test_damage_is_found(
     classifier.check(copy, 'balanced', None)
 
 
+@pytest.mark.parametrize(
+  ('other', 'message'), [(None, 'is missing'), ('robust', 'other weights')]
+)
+def test_packed_weights_have_their_own_points(copy, capsys, other, message):
+  path = copy / 'operating_points.json'
+  path.unlink()
+  if other:  # its digest fits, as the name is the same
+    shutil.copy(catalogue.folder(other) / path.name, path)
+  code, said = command('verify', copy, capsys=capsys)
+  assert code == 2
+  assert message in said.out
+  with pytest.raises(InputError, match=message):
+    classifier.load(copy)
+
+
 def test_list_verify_and_path(capsys):
   code, said = command('list', capsys=capsys)
   assert code == 0

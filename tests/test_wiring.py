@@ -438,10 +438,12 @@ def test_the_record_of_the_weights_tells_how_they_were_made(ran):
 
 
 def test_predictions_are_made_as_they_were_asked_for(ran):
-  calls = ran[0]
+  calls, _, workdir = ran
   assert calls.of('inference.predict', 'batch') == [32]
   assert calls.of('inference.out_of_fold_each', 'batch') == [32]
   assert calls.of('points.store', 'threshold', 'mirrored') == [(0.3, True)]
+  kept = points.stored(workdir / 'models' / 'first')['points']
+  assert kept['high_sensitivity']['threshold'] == 0.3
   # Two strategies on two test sets, and each once out of fold.
   assert len(calls.seen['augment.mirrored']) == 6
   assert len(calls.seen['inference.predict']) == 8 * 6

@@ -108,6 +108,13 @@ def test_where_the_system_does_not_tell_all_cores_count(monkeypatch):
   assert workers.fit(1e9) == 7
 
 
+def test_processes_fit_into_the_free_memory(monkeypatch):
+  monkeypatch.setattr(workers, 'cores', lambda: 16)
+  monkeypatch.setattr(workers, 'memory_gb', lambda: (100.0, 9.0))
+  assert workers.fit(2.0) == 4
+  assert workers.fit(0.5) == 16
+
+
 def _not_linux(path):
   raise FileNotFoundError(path)
 

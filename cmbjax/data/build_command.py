@@ -9,8 +9,9 @@ in Python, without this command:
 """
 
 import argparse
+import pathlib
 
-from cmbjax import beam
+from cmbjax import beam, files
 from cmbjax.errors import InputError
 
 
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
   from cmbjax.candidates import stages
   from cmbjax.data import examples
 
+  _check_ours(args.builder)
   runner = beam.runner_of(args)
   stage = args.candidates or stages.DEFAULT
   stages.find(stage, key='--candidates')  # a wrong one ends here
@@ -79,3 +81,20 @@ def run(args: argparse.Namespace) -> int:
   )
   print(folder)
   return 0
+
+
+def _check_ours(builder: str) -> None:
+  """A folder with a builder of somebody's own is not taken for one of ours."""
+  import tfds_builders
+
+  own = pathlib.Path(
+    builder, f'{pathlib.Path(builder).name}_dataset_builder.py'
+  )
+  ours = pathlib.Path(tfds_builders.__file__).parent.joinpath(*own.parts[-2:])
+  if own.is_file() and not (
+    ours.is_file() and files.digest(own) == files.digest(ours)
+  ):
+    raise InputError(
+      f'{own}: is a builder of your own; give its class to '
+      '`cmbjax.data.examples.build` in Python, or run `tfds build` there.'
+    )

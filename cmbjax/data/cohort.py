@@ -324,6 +324,21 @@ def signal_files(
   return (*bids.as_paths(found.magnitude), *bids.as_paths(found.phase))
 
 
+def echo_time_s(found: bids.ScanFiles) -> float | None:
+  """Mean echo time of what the SWI of a scan was made from; None: not known.
+
+  Of several echoes that is all but the first one, and without a phase the
+  last one, which is taken for an SWI.
+  """
+  times = found.sidecar.get('EchoTime')
+  if found.swi is None and isinstance(found.magnitude, tuple):
+    used = slice(-1, None) if found.phase is None else slice(1, None)
+    times = [bids.sidecar(p).get('EchoTime') for p in found.magnitude[used]]
+  times = times if isinstance(times, list) else [times]
+  known = [float(time) for time in times if files.is_number(time)]
+  return sum(known) / len(known) if known else None
+
+
 def _is_bids(folder):
   return (
     any(folder.glob('sub-*/anat/'))

@@ -26,6 +26,8 @@ WHO = (
 SESSION = ('session', 'session_id', 'ses', 'timepoint', 'visit')
 _MOST_BYTES = 200_000_000  # of an unpacked workbook
 _MOST_ROWS = 1 << 20  # of a sheet, as of Excel; a row may claim any number
+# Of a row its number, of a cell its column.
+_PLACE = re.compile(rb'<(?:\w+:)?(row|c)\b[^>]*?\sr=["\']([A-Z]+|\d+)')
 
 
 class Points(NamedTuple):
@@ -222,15 +224,32 @@ def _first_sheet(path) -> list[tuple[int, list[str]]]:
 
 
 def _check_workbook(path) -> None:
-  """Neither zip bombs nor entities reach the reader."""
+  """Neither zip bombs nor entities reach the reader, and no row is lost."""
   with zipfile.ZipFile(path) as book:
     parts = book.infolist()
     if sum(part.file_size for part in parts) > _MOST_BYTES:
       raise InputError(f'{path}: unpacks to too much; save it as .csv.')
     for part in parts:
+      if part.filename.startswith('xl/media/'):  # a picture may have a DOCTYPE
+        continue
       data = book.read(part)
-      if b'<!DOCTYPE' in data or b'<!ENTITY' in data:  # never in a workbook
+      wide = part.filename.endswith('.xml') and b'\0' in data
+      # Never in a workbook; of UTF-16 nothing would be found.
+      if wide or b'<!DOCTYPE' in data or b'<!ENTITY' in data:
         raise InputError(f'{path}: is not a plain workbook; save it as .csv.')
+      if part.filename.startswith('xl/worksheets/'):
+        _check_order(path, data)
+
+
+def _check_order(path, sheet: bytes) -> None:
+  """The reader passes over rows and cells that go back."""
+  last: dict[bytes, tuple[int, bytes]] = {}
+  for found in _PLACE.finditer(sheet):
+    kind, name = found.groups()
+    place = (len(name), name)  # '9' before '10', 'Z' before 'AA'
+    if place <= last.get(kind, (0, b'')):
+      raise InputError(f'{path}: its rows are not in order; save it as .csv.')
+    last = {kind: place} if kind == b'row' else last | {kind: place}
 
 
 def _plain(cell) -> str:

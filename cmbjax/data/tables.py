@@ -27,7 +27,7 @@ from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
 from cmbjax.data import patches, persons
 from cmbjax.data import truth as truth_lib
-from cmbjax.data.cohort import LoadedScan, Scan
+from cmbjax.data.cohort import LoadedScan, Scan, echo_time_s
 from cmbjax.data.truth import Truth
 from cmbjax.errors import InputError
 
@@ -90,7 +90,7 @@ def make_table(
     'dropped': dict(sorted(dropped.items())),
     'spacing_mm': list(loaded.spacing_mm),
     'field_t': _number(scan, 'MagneticFieldStrength'),
-    'echo_time_s': _number(scan, 'EchoTime'),
+    'echo_time_s': _echo_time(scan),
     **image_facts(loaded.swi, loaded.spacing_mm, loaded.mask),
     'image': files.digest(np.ascontiguousarray(loaded.swi).tobytes()),
   }
@@ -281,6 +281,12 @@ def _why_missed(reached, reasons, scores):
 def _diameter(truth: Truth, number) -> float | None:
   size = truth.diameter_mm[np.searchsorted(truth.lesions, number)]
   return round(float(size), 3) if np.isfinite(size) else None
+
+
+def _echo_time(scan):
+  """As `cmbjax detect` has it, which compares with it."""
+  _number(scan, 'EchoTime')  # words are refused
+  return echo_time_s(scan.files)
 
 
 def _number(scan, field):

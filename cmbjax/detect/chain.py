@@ -306,16 +306,9 @@ def protocol_of(
     made: how the SWI came about.
   """
   fields = scan.sidecar
-  echo = fields.get('EchoTime')
-  if isinstance(scan.magnitude, tuple) and scan.swi is None:
-    sidecars = [bids.sidecar(path) for path in scan.magnitude[1:]]
-    echo = [some.get('EchoTime') for some in sidecars]
-  if isinstance(echo, list):  # of the echoes that the SWI was made from
-    known = [t for t in echo if _number(t) is not None]
-    echo = sum(known) / len(known) if known else None
   return {
     'field_t': _number(fields.get('MagneticFieldStrength')),
-    'echo_time_s': _number(echo),
+    'echo_time_s': cohort.echo_time_s(scan),
     'spacing_mm': image.spacing_mm,
     'manufacturer': _text(fields.get('Manufacturer')),
     'model': _text(fields.get('ManufacturersModelName')),

@@ -86,10 +86,21 @@ def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
   """points, calibration, domain and mirrored; the paper's rule without a file.
 
   Raises:
-    InputError: as `stored`.
+    InputError: as `stored`, or it is of other weights, or packed weights lack
+      it.
   """
+  from cmbjax.training import checkpoint  # late: needs JAX
+
   found = stored(folder)
+  if found is None and record.get('precision') == checkpoint.HALF:
+    raise InputError(f'{folder}: {FILE} is missing; copy the folder again.')
   if found is not None:
+    # Its digest has the name alone: a copy from another folder fits it.
+    if found.get('fingerprint') != record['fingerprint']:
+      raise InputError(
+        f'{folder / FILE}: was made for other weights; copy the folder again, '
+        'or run the study to its end again.'
+      )
     known = {key: found[key] for key in ('points', 'calibration', 'domain')}
     # The first bundled networks were trained before there was a choice.
     return known | {'mirrored': found.get('mirrored', False)}

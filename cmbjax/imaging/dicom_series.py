@@ -192,7 +192,10 @@ def label(key: bytes, text: str, *, length: int = 8) -> str:
     length: letters and digits.
   """
   digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
-  return base64.b32encode(digest).decode().lower()[:length]
+  # From the end, on a border of letters: so it always was, and a second run
+  # on a key of before has to give the same names.
+  letters = base64.b32encode(bytes(3) + digest).decode().lower()
+  return letters[::-1][:length]
 
 
 def check_whole(series: Series) -> None:

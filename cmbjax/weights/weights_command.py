@@ -112,10 +112,14 @@ def _damage(folder) -> str:
   from cmbjax.weights.pack import POINTS_FILE
 
   try:
-    checkpoint.read_record(folder)
+    record = checkpoint.read_record(folder)
     checkpoint.check_weights(folder)
     if (folder / POINTS_FILE).is_file():  # `fit` makes none
-      sealed.read_json(folder / POINTS_FILE)
+      points = sealed.read_json(folder / POINTS_FILE)
+      if points.get('fingerprint') != record['fingerprint']:
+        return f'{POINTS_FILE} was made for other weights'
+    elif record.get('precision') == checkpoint.HALF:
+      return f'{POINTS_FILE} is missing'
   except NoInputError:
     raise
   except InputError as error:

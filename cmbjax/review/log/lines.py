@@ -92,6 +92,11 @@ def read(path: pathlib.Path) -> Lines:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
       again = None
     if again != raw:
+      if number == 1 and b'"schema"' in raw and b'"seal"' not in raw:
+        raise InputError(
+          f'{path}: has no seals, another version of cmbjax wrote it; read it '
+          'with that one, or give --reviews a new folder.'
+        )
       raise damaged(path, number, 'is not as it was written')
     found.append(line)
   return Lines(found, size, seal, data[size:])
