@@ -452,7 +452,7 @@ def test_no_row_or_cell_is_passed_over(tmp_path, old, new):
   path = tmp_path / 'points.xlsx'
   xlsx(path, [('imgA', 1.0, 2.0, 3.0), ('imgB', 1.0, 2.0, 3.0)])
   edited(path, 'xl/worksheets/sheet1.xml', lambda data: data.replace(old, new))
-  with pytest.raises(InputError, match='rows are not in order'):
+  with says(InputError):
     point_table.read(path)
 
 
