@@ -13,6 +13,7 @@ from cmbjax import cli, files, sealed
 from cmbjax.data import folds as folds_lib
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.study import Strategy
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
 from cmbjax.study import networks, resolve
@@ -166,6 +167,7 @@ def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
       },
     }
   ]  # fmt: skip
+  rows.append(rows[0] | {'weights': 'combined', 'protocol': 'isotropic_3t'})
   results = tmp_path / 'weights.json'
   files.write_json(results, {'rows': rows})
   (again,) = pack.pack(
@@ -185,6 +187,7 @@ def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
   assert '0.932 (0.900, 0.960)' in text
   assert '| 3.1 |' in text
   assert 'never trained on' in text
+  assert 'isotropic_3t' not in text  # of other weights
   assert 'Seed of the simulator: 5000' in text
   assert '0.5 x 0.5 to 1 x 2 mm' in text
 
@@ -339,6 +342,10 @@ def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
   for change, message in (
     ({'model.name': 'resnet_v3'}, 'config.model.name is resnet_v3'),
     ({'patches': 'resampled'}, 'config.patches is resampled'),
+    (
+      {'candidates': 'tests.own_parts:dark_spots'},
+      'are for frst, config.candidates is tests.own_parts:dark_spots',
+    ),
   ):
     with pytest.raises(InputError, match=f'{message}.*pretrained=train'):
       check_given(settings(**change))
@@ -394,6 +401,23 @@ def test_nobody_of_the_pretraining_is_used_again(copy, mine, part):
     material_lib.check_pretraining(study, material)
     return
   with pytest.raises(InputError, match=f'pretraining and {part} share 1 '):
+    material_lib.check_pretraining(study, material)
+
+
+def test_nobody_of_the_pretraining_is_used_two_starts_later(copy):
+  """`finetuned` goes on from the weights, and `last` from `finetuned`."""
+  config = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
+  config.test_subjects.ccm_3t, config.tests = 0, ('btumor_3t',)
+  config.train.folds = 2
+  for one in (
+    Strategy('finetuned', ('ccm_3t',), '7t'),
+    Strategy('last', ('btumor_3t',), 'finetuned'),
+  ):
+    config.study.strategies[one.label] = configs._fields(one)
+  config.strategies = ('last',)
+  study = resolve.study_of(config)
+  material = people(['sub-3T001@5000', 'sub-8'])
+  with pytest.raises(InputError, match='pretraining and training share 1 '):
     material_lib.check_pretraining(study, material)
 
 
