@@ -571,6 +571,9 @@ def test_likelihoods_of_other_images_are_not_taken_again(tmp_path):
     assert len(asked) == calls
   predict_lib._kept(shop, 'a', ['another mark'], config, predict)
   assert len(asked) == 10
+  config.model.dtype = 'float32'
+  predict_lib._kept(shop, 'a', ['another mark'], config, predict)
+  assert len(asked) == 11
 
 
 def test_weights_name_people_of_the_cohorts_they_learned_from():
