@@ -13,10 +13,9 @@ from cmbjax import cli, files, sealed
 from cmbjax.data import folds as folds_lib
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.study import Strategy
+from cmbjax.study import Strategy, networks, resolve
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
-from cmbjax.study import networks, resolve
 from cmbjax.training import checkpoint, replicas
 from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
@@ -331,6 +330,35 @@ def test_only_fine_tuning_takes_the_shipped_weights():
   paper = configs.load('configs/finetune.py:paper')
   for config in (paper, *(settings(pretrained=v) for v in ('', 'train'))):
     assert given(config) == ({}, ['7t', 'finetuned'])
+
+
+@pytest.mark.parametrize(
+  ('name', 'config', 'strategy'),
+  [
+    ('7t', 'weights', '7t'),
+    ('finetuned', 'weights', 'finetuned'),
+    ('combined', 'weights', 'combined'),
+    ('robust', 'robust', 'combined'),
+  ],
+)
+def test_the_shipped_weights_are_those_of_their_config(name, config, strategy):
+  folder = catalogue.folder(name)
+  known = checkpoint.read_record(folder)
+  recipe = resolve.study_of(settings(config)).recipes[strategy]
+  for key, value in {
+    'model': recipe.config.model.name,
+    'patches': recipe.config.patches,
+    'channels': list(recipe.config.channels),
+    'batch': recipe.config.train.batch,
+    'epochs': recipe.epochs,
+    'start': recipe.strategy.starts,
+  }.items():
+    assert known[key] == value, key
+  # Older than the warm-up, which a plateau has not.
+  rows = tuple(row._replace(warmup=0.0) for row in recipe.rows)
+  assert replicas.from_record(known['replicas']) == rows
+  points = sealed.read_json(folder / 'operating_points.json')
+  assert points.get('mirrored', False) == recipe.config.evaluation.mirrored
 
 
 def check_given(config):
