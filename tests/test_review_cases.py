@@ -480,6 +480,18 @@ def test_results_know_their_image(results):
   assert len(cases.load(case).candidates) == 6
 
 
+def test_results_show_the_last_echo(results):
+  out, image = results
+  echoes = [image.with_name(f'sub-01_echo-{n}_mag.nii.gz') for n in (1, 2)]
+  for path in echoes:
+    shutil.copy(image, path)
+  path = out / 'logs/sub-01.json'
+  record = json.loads(path.read_text())
+  record['images']['magnitude'] = list(map(str, echoes))
+  path.write_text(json.dumps(record))
+  assert only(sources.find(out)).sequences[1].path == echoes[1]
+
+
 @pytest.mark.parametrize(
   ('made', 'label'),
   [('given', 'SWI'), ('reconstructed', 'SWI'), ('magnitude', 'Magnitude')],
