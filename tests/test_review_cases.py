@@ -392,6 +392,21 @@ def test_phase_and_magnitude_on_the_same_grid(signal):
   assert inner.std() > 0.02  # what is left is not nothing
 
 
+def test_the_phase_is_filtered_as_its_field_wants(signal, monkeypatch):
+  root, anat, _ = signal
+  for part in ('mag', 'phase'):
+    fields = {'Units': 'rad', 'MagneticFieldStrength': 7.0}
+    path = anat / f'sub-01_part-{part}_T2starw.json'
+    path.write_text(json.dumps(fields))
+  seen = []
+  monkeypatch.setattr(
+    cases.phase, 'homodyne', lambda *_, sigma_mm: seen.append(sigma_mm)
+  )
+  case = only(sources.find(root))
+  cases.read_sequence(case, 'phase', cases.read_image(case)[0])
+  assert seen == [1.9]
+
+
 def test_a_sequence_on_another_grid_is_left_out(signal):
   root, anat, one = signal
   path = anat / 'sub-01_part-phase_T2starw.nii.gz'

@@ -253,6 +253,7 @@ def test_a_merge_is_as_old_as_the_last_word(tmp_path):
   decide(tmp_path, 'carl', {'lesion-002': 'accept'}, extra=[last])
   assert merged(tmp_path, adjudicate='carl').header['time'] == late
   assert merged(tmp_path).header['time'] < late
+  assert merged(tmp_path).header['simulated'] is True  # as theirs are
 
 
 def test_an_addition_without_a_verdict_is_said_to_be_open(tmp_path):

@@ -37,6 +37,8 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
     '12 of 12 read'
   )
 
+  assert reader.run('cmbjax.review.undoable && !cmbjax.review.redoable')
+
   # How sure, what kind; a lesion of one's own; a stroke.
   key('Shift+2')
   reader.choose(2)
