@@ -13,7 +13,7 @@ from cmbjax import cli, files, sealed
 from cmbjax.data import folds as folds_lib
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.study import Strategy, networks, resolve
+from cmbjax.study import Strategy, networks, resolve, sweep
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
 from cmbjax.training import checkpoint, replicas
@@ -212,6 +212,16 @@ def test_what_cannot_be_packed(run, tmp_path):
   results.write_text('[]')
   with pytest.raises(InputError, match=r'benchmarks/weights\.py'):
     pack.pack(run[0], tmp_path / 'out', results=results)
+
+
+def test_damaged_weights_of_a_sweep_are_published_again(run, tmp_path):
+  best = tmp_path / '7t@learning_rate=0.001'
+  shutil.copytree(run[0] / 'models' / '7t', best)
+  mark = checkpoint.read_record(best)['fingerprint']
+  sweep.publish(best, '7t', mark)
+  largest_of(tmp_path / '7t' / 'weights').write_bytes(b'')
+  sweep.publish(best, '7t', mark)
+  checkpoint.check_weights(tmp_path / '7t')
 
 
 def test_weights_beyond_half_precision_are_refused():
