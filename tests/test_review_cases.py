@@ -1,5 +1,6 @@
 """What a person points at, to cases, and cases to voxels and candidates."""
 
+import dataclasses
 import json
 import shutil
 
@@ -390,6 +391,17 @@ def test_phase_and_magnitude_on_the_same_grid(signal):
   inner = phase[16:48, 15:45, 4:12]
   assert np.abs(inner).max() < 1.5  # the slow part of 18 rad has gone
   assert inner.std() > 0.02  # what is left is not nothing
+
+
+def test_a_phase_alone_is_in_the_unit_that_it_says(signal):
+  root, anat, one = signal
+  wanted = np.linspace(0, 1, one.swi.size, dtype=np.float32)
+  wanted = wanted.reshape(one.swi.shape)
+  path = anat / 'sub-01_part-phase_T2starw.nii.gz'
+  small_cohorts.save(path, wanted, one.affine)
+  case = dataclasses.replace(only(sources.find(root)), signal=None)
+  found = cases.read_sequence(case, 'phase', cases.read_image(case)[0])
+  np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_the_phase_is_filtered_as_its_field_wants(signal, monkeypatch):
