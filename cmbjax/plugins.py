@@ -1,7 +1,7 @@
 """'module:name' in a config to the object that it names.
 
 Rule: a module is looked for in the folder of the user's config file first,
-then in the current folder, then where Python looks anyway.
+then where Python looks anyway, then in the current folder.
 """
 
 import ast

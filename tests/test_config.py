@@ -1,5 +1,7 @@
 """Config files of somebody's own, and values of the wrong kind."""
 
+import re
+
 import pytest
 
 from cmbjax import plugins
@@ -39,6 +41,40 @@ def test_a_config_file_that_is_none(body, message, tmp_path):
   path.write_text(body)
   with says(InputError, message):
     configs.load(str(path))
+
+
+BEATS = re.compile(r'(.+) beats (?:the )?(.+) on (3T|CCM)')
+STRATEGIES = {
+  'Fine-tuning': 'finetuned',
+  'fine-tuning': 'finetuned',
+  'training from scratch': 'scratch',
+  '7T model': '7t',
+  'Combined training': 'combined',
+}
+
+
+def test_claims_of_the_paper_compare_what_they_say():
+  claims = configs.load('configs/base.py').study.claims
+  found = [(BEATS.fullmatch(one.text), one) for one in claims]
+  found = [(words, one) for words, one in found if words]
+  assert len(found) == 7
+  for words, one in found:
+    test = {'3T': 'btumor_3t', 'CCM': 'ccm_3t'}[words[3]]
+    assert one.first == (STRATEGIES[words[1]], test)
+    assert one.second == (STRATEGIES[words[2]], test)
+
+
+def test_the_sweep_gives_each_rate_to_every_strategy():
+  """60 trainings: three rates, four strategies, five folds."""
+  path = 'configs/sweep.py'
+  points = resolve.points(configs.load(path), configs.load_sweep(path))
+  rows = [row for one in points for r in one.study.trained for row in r.rows]
+  assert len(set(rows)) == len(rows) == 60
+  assert {(row.strategy, row.learning_rate) for row in rows} == {
+    (name, rate)
+    for name in ('7t', 'finetuned', 'scratch', 'combined')
+    for rate in (3e-5, 1e-4, 3e-4)
+  }
 
 
 def test_every_shipped_config_keeps_to_the_base():

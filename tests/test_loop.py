@@ -95,6 +95,18 @@ def test_rates_fall_per_replica(toy):
   np.testing.assert_allclose(loop.rates_of((job,), state, 2).T, [floor] * 3)
 
 
+def test_a_schedule_is_as_long_as_its_own_job():
+  """In the middle, a cosine is half-way down, whatever else is trained."""
+  rows = tuple(r._replace(schedule='cosine') for r in job_of().replicas)
+  jobs = tuple(job_of(replicas=rows, epochs=n) for n in (4, 2))
+  weights = jax.tree.map(lambda a: np.concatenate([a, a]), start(jobs[0]))
+  state = loop.initial_state(jobs, weights, Runner(Tiny(), backend='loop'))
+  half = [(r.learning_rate + r.min_learning_rate) / 2 for r in rows]
+  for epoch, mine in ((2, slice(0, 3)), (1, slice(3, 6))):
+    rates = loop.rates_of(jobs, state, epoch)[mine, 0]
+    np.testing.assert_allclose(rates, half, rtol=1e-5)
+
+
 def second_step(learning_rate, steps):
   """An own schedule: only the second step of all changes weights."""
   return lambda count: jnp.where(count == 1, learning_rate, 0.0)
@@ -192,6 +204,23 @@ def test_the_threshold_of_the_sensitivity(toy):
   assert (found[0] == 1).all()
   assert (found[2] == 0).all()
   assert ((found[1] > 0) & (found[1] < 1)).any()
+
+
+def test_the_held_out_loss_has_the_class_weight_of_its_row(toy):
+  """One network twice; its microbleeds weigh 1 and 4."""
+  row = job_of().replicas[0]
+  job = job_of(replicas=(row, row._replace(positive_weight=4.0)))
+  patches, runner = replicas.on_device(*toy), Runner(Tiny(), backend='loop')
+  state = loop.initial_state((job,), start(job), runner)
+  loss = inference.validate((job,), patches, runner, state, batch=8).loss
+  held = job.pool[job.fold_of == row.fold]
+  y = toy[1][held]
+  p = inference.predict(patches, start(job), runner, held)[0]
+  wanted = [
+    -np.mean(np.where(y == 1, weight * np.log(p), np.log(1 - p)))
+    for weight in (1, 4)
+  ]
+  np.testing.assert_allclose(loss, wanted, rtol=1e-4)
 
 
 def test_a_decay_that_the_optimizer_does_not_take(toy, tmp_path):

@@ -37,6 +37,19 @@ def test_each_config_gets_the_part_of_its_own_folder(tmp_path):
   assert found(first) == 1
 
 
+def test_a_module_is_looked_for_in_the_order_of_the_rule(tmp_path, monkeypatch):
+  names = ('own', 'installed', 'current')
+  own, installed, current = (
+    write(tmp_path / name, f'part = {name!r}\n') for name in names
+  )
+  monkeypatch.chdir(current)
+  monkeypatch.setattr(sys, 'path', [str(installed), *sys.path])
+  assert found(own) == 'own'
+  assert found(None) == 'installed'
+  sys.path.remove(str(installed))
+  assert found(None) == 'current'
+
+
 @pytest.mark.parametrize(
   'text',
   [

@@ -141,7 +141,7 @@ def test_a_map_of_ones_own(tmp_path):
 def test_beyond_a_map_eight_mm_are_mm(tmp_path):
   """Voxels of 4 mm end at 40 mm: 6 mm beyond, and 10."""
   atlas = regions.load_atlas(own_atlas(tmp_path))
-  near, far = regions.region_of([(46, 0, 0), (50, 0, 0)], SAME, atlas=atlas)
+  near, far = region_of([(46, 0, 0), (50, 0, 0)], SAME, atlas=atlas)
   assert (near.region, far.region) == ('label 1', 'outside')
 
 

@@ -172,6 +172,19 @@ def test_dropout_and_train(small):
   np.testing.assert_array_equal(*still)
 
 
+def test_baselines_drop_what_they_were_published_with():
+  """'simpler_cnn' nothing, 'simpler_cnn_v3' half of the features."""
+  x = jax.random.normal(jax.random.key(0), (2, *PATCH))
+  for name, drops in (('simpler_cnn', False), ('simpler_cnn_v3', True)):
+    model = models.get_model(name)
+    variables = model.init(jax.random.key(1), x)
+    one, other = (
+      model.apply(variables, x, train=True, rngs={'dropout': jax.random.key(k)})
+      for k in (2, 3)
+    )
+    assert np.array_equal(one, other) == (not drops)
+
+
 def test_dropout_scales_in_training_alone():
   """What is kept is doubled with rate 0.5; in evaluation all is as it is."""
   x = jnp.arange(1.0, 401).reshape(20, 20)

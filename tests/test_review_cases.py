@@ -1,5 +1,6 @@
 """What a person points at, to cases, and cases to voxels and candidates."""
 
+import dataclasses
 import json
 import shutil
 
@@ -393,6 +394,32 @@ def test_phase_and_magnitude_on_the_same_grid(signal):
   assert inner.std() > 0.02  # what is left is not nothing
 
 
+def test_a_phase_alone_is_in_the_unit_that_it_says(signal):
+  root, anat, one = signal
+  wanted = np.linspace(0, 1, one.swi.size, dtype=np.float32)
+  wanted = wanted.reshape(one.swi.shape)
+  path = anat / 'sub-01_part-phase_T2starw.nii.gz'
+  small_cohorts.save(path, wanted, one.affine)
+  case = dataclasses.replace(only(sources.find(root)), signal=None)
+  found = cases.read_sequence(case, 'phase', cases.read_image(case)[0])
+  np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_the_phase_is_filtered_as_its_field_wants(signal, monkeypatch):
+  root, anat, _ = signal
+  for part in ('mag', 'phase'):
+    fields = {'Units': 'rad', 'MagneticFieldStrength': 7.0}
+    path = anat / f'sub-01_part-{part}_T2starw.json'
+    path.write_text(json.dumps(fields))
+  seen = []
+  monkeypatch.setattr(
+    cases.phase, 'homodyne', lambda *_, sigma_mm: seen.append(sigma_mm)
+  )
+  case = only(sources.find(root))
+  cases.read_sequence(case, 'phase', cases.read_image(case)[0])
+  assert seen == [1.9]
+
+
 def test_a_sequence_on_another_grid_is_left_out(signal):
   root, anat, one = signal
   path = anat / 'sub-01_part-phase_T2starw.nii.gz'
@@ -479,6 +506,18 @@ def test_results_know_their_image(results):
   assert case.fingerprint == 'f00'
   assert case.protocol == {'field_t': 7.0, 'echo_time_s': 0.02}
   assert len(cases.load(case).candidates) == 6
+
+
+def test_results_show_the_last_echo(results):
+  out, image = results
+  echoes = [image.with_name(f'sub-01_echo-{n}_mag.nii.gz') for n in (1, 2)]
+  for path in echoes:
+    shutil.copy(image, path)
+  path = out / 'logs/sub-01.json'
+  record = json.loads(path.read_text())
+  record['images']['magnitude'] = list(map(str, echoes))
+  path.write_text(json.dumps(record))
+  assert only(sources.find(out)).sequences[1].path == echoes[1]
 
 
 @pytest.mark.parametrize(

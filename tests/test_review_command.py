@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from cmbjax import cli
+from cmbjax.errors import InputError
 from cmbjax.review import command as review_command
 from cmbjax.review.cases import sources
 from cmbjax.review.log import folders, journal
 from cmbjax.review.server import desk
 from tests import lesion_data, review_kills, review_server, small_cohorts
-from tests.messages import printed
+from tests.messages import printed, says
 
 
 def here(*arguments):
@@ -373,6 +374,16 @@ def test_merge_agreement_and_export(tmp_path, capsys):
   assert here('export', source, '--rater', 'anna', '--out', out) == 0
   (case, _) = sources.find(out).cases
   assert case.labels is not None
+  # Whoever decides has to see what the others saw.
+  path = table.cases[0].image
+  image = nib.load(path)
+  nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine), path)
+  table = desk.Desk(sources.find(source).cases, root, 'carl')
+  with (
+    says(InputError),
+    table.use(0),
+  ):
+    pass
 
 
 def test_the_desk_of_an_adjudicator_without_cases(tmp_path, scan, capsys):

@@ -15,6 +15,7 @@ from cmbjax.review.export import cohort as export
 from cmbjax.review.export import labels as labels_lib
 from cmbjax.review.log import folders, journal, lines
 from cmbjax.review.log.geometry import View
+from cmbjax.review.log.record import ReviewRecord
 from cmbjax.review.readers import merge
 from cmbjax.review.server import desk
 from tests import readings, small_cohorts
@@ -429,6 +430,26 @@ def without_outline(root, case, number=1):
   return readings.read_case(
     root, 'ann', case, lambda c: 'accept', extra=[erase]
   )
+
+
+def test_what_was_grown_is_not_free_for_the_next(monkeypatch):
+  """Outlines of nine voxels each in an image of 5760."""
+  nothing, free = np.zeros(0, np.int64), []
+  bare = [
+    dataclasses.replace(one, voxels=nothing) for one in readings.candidates()
+  ]
+  state = ReviewRecord(readings.header('ann', some=bare))
+  for number in (1, 2):
+    state.apply({'event': 'verdict', 'item': number, 'value': 'accept'})
+
+  def grow(array, spacing_mm, ijk, **how):
+    free.append(how['free']((slice(None),) * 3).sum())
+    return labels_lib.grow.Grown(readings.cube(ijk), {})
+
+  monkeypatch.setattr(labels_lib.grow, 'grow', grow)
+  image = volume.from_array(np.ones(readings.SHAPE, np.uint8), readings.AFFINE)
+  labels_lib.collect(state, image, grow_missing=True)
+  assert free == [5760, 5751]
 
 
 def test_an_accepted_lesion_without_outline_is_refused_or_grown(

@@ -33,6 +33,16 @@ def read_mask(paths):
   return image, np.asanyarray(image.dataobj), table
 
 
+def test_an_addition_has_no_index_of_what_is_not_shown():
+  header = reviews.header(3)
+  (hidden,) = (row for row in header['items'] if row['index'] == 3)
+  header['items'].remove(hidden)
+  header['below'] = [hidden]
+  state = ReviewRecord(header)
+  added = state.apply({'event': 'add', 'ijk': [0, 0, 0]}).items[-1]
+  assert reader_mask.indices(state)[added] == 4
+
+
 def test_mask_and_table(folder):
   kept = Journal.open(folder, reviews.header(3, repeat=34, order='likelihood'))
   by_id = {

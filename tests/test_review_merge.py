@@ -246,6 +246,17 @@ def test_adjudication_gives_the_consensus(tmp_path):
   assert outcomes['lesion-002'] == outcomes['added-b-005'] == 'adjudicated'
 
 
+def test_a_merge_is_as_old_as_the_last_word(tmp_path):
+  two_readers(tmp_path)
+  merge.run_merge(tmp_path, 'ab', adjudicate='carl')
+  late = '2031-01-02T09:00:00.000+00:00'
+  last = readings.done() | {'time': late}
+  decide(tmp_path, 'carl', {'lesion-002': 'accept'}, extra=[last])
+  assert merged(tmp_path, adjudicate='carl').header['time'] == late
+  assert merged(tmp_path).header['time'] < late
+  assert merged(tmp_path).header['simulated'] is True  # as theirs are
+
+
 def test_an_addition_without_a_verdict_is_said_to_be_open(tmp_path):
   two_readers(tmp_path)
   merge.run_merge(tmp_path, 'ab', adjudicate='carl')

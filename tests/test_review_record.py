@@ -477,6 +477,19 @@ def test_a_first_reader_counts_a_lesion_once():
       state.apply({'event': 'undo'})
 
 
+def test_done_keeps_a_rating_and_nothing_before_it_is_done_again():
+  state = reviews.record(3, mode='first-reader')
+  state.apply({'event': 'add', 'ijk': reviews.candidates(3)[0].ijk})
+  state.apply({'event': 'rating', 'item': 1, 'value': 7})
+  state.apply({'event': 'note', 'value': 'a slip'})
+  state.apply({'event': 'undo'})
+  state.apply({'event': 'done'})
+  assert state.items[1001].rating == 7
+  assert not state.case_json()['can_redo']
+  with says(InputError):
+    state.apply({'event': 'redo'})
+
+
 def test_pairs_that_cannot_be_are_refused():
   for pair in ([1001, 1002], [1, 1], [2, 1001]):
     state = reviews.record(3, mode='first-reader')

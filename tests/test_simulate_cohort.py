@@ -4,6 +4,7 @@ import argparse
 import json
 import pathlib
 import shutil
+import types
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,13 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
-from cmbjax.simulate import check, cohort, simulate_command, subject_files
+from cmbjax.simulate import (
+  check,
+  cohort,
+  protocols,
+  simulate_command,
+  subject_files,
+)
 from tests.messages import says
 
 SLAB_MM = 12.0
@@ -47,6 +54,21 @@ def test_layout_and_sidecars(folder):
   rows = (folder / 'participants.tsv').read_text().splitlines()
   assert len(rows) == 2
   assert rows[1].startswith('sub-CCM002\t')
+
+
+def test_the_sidecar_names_the_echoes_of_the_swi(tmp_path):
+  """Without the first of several, which is an angiogram."""
+  image = np.ones((4, 4, 4), np.float32)
+  scan = types.SimpleNamespace(
+    magnitude=[image] * 4, phase=[image] * 4, swi=image, brain=image > 0,
+    affine=np.eye(4), facts={},
+  )  # fmt: skip
+  four = protocols.get_protocol('btumor_7t_4echo')
+  subject_files.write_images(tmp_path, 'a', scan, protocol=four, made={})
+  facts = json.loads((tmp_path / 'a_swi.json').read_text())
+  assert facts['EchoTime'] == [0.0104, 0.0132, 0.0209]
+  path = tmp_path / 'a_echo-2_part-mag_MEGRE.json'
+  assert json.loads(path.read_text())['EchoTime'] == 0.0104
 
 
 def test_images_share_one_grid_and_have_sane_values(folder):

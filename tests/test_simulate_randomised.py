@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
 
 from cmbjax.imaging import volume
-from cmbjax.simulate import cohort, protocols, randomised
+from cmbjax.simulate import cohort, protocols, randomised, tissue
 from cmbjax.study import config as configs
 from cmbjax.study import resolve
 
@@ -129,6 +130,28 @@ def test_contrasts_move_by_at_most_a_tenth(drawn):
   factors = np.array([[f for _, f in p.relaxation] for p in drawn])
   assert factors.min() < 0.91
   assert factors.max() > 1.09
+
+
+def test_the_factor_of_the_susceptibility_reaches_the_tissue(
+  drawn, monkeypatch
+):
+  """One voxel each of grey, white and CSF, without iron."""
+  inside = np.ones((3, 1, 1), bool)
+  for name in ('_refine', '_texture'):
+    monkeypatch.setattr(tissue, name, lambda *_: 0.0 * inside)
+
+  def susceptibility(factor):
+    return tissue._relax(
+      np.random.default_rng(0),
+      np.eye(3),
+      head=types.SimpleNamespace(iron_ppm=None),
+      protocol=dataclasses.replace(drawn[0], chi_factor=factor),
+      extent=None,
+      inside=inside,
+    )[2]
+
+  ratio = susceptibility(1.1) / susceptibility(1.0)
+  np.testing.assert_allclose(ratio, [1.1] * 3, rtol=1e-5)
 
 
 def test_cohort_tells_in_its_sidecars_what_was_drawn(tmp_path):

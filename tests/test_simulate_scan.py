@@ -124,6 +124,22 @@ def test_counts_follow_the_negative_binomial():
   ]
 
 
+def test_the_number_of_lesions_depends_on_the_seed(monkeypatch):
+  seen = []
+  for owner, name in (
+    (world_lib, 'build_world'),
+    (placement, 'place_mimics'),
+    (scan, '_acquire'),
+  ):
+    monkeypatch.setattr(owner, name, lambda *_, **__: None)
+  monkeypatch.setattr(
+    placement, 'place_lesions', lambda *_, quantile: seen.append(quantile)
+  )
+  for seed in (1, 1, 2):
+    scan.make_scan(SMALL, 1, seed=seed)
+  assert seen[0] == seen[1] != seen[2]
+
+
 def test_short_echoes_mask_at_the_same_frequency():
   many = protocols.get_protocol('btumor_7t_4echo')
   assert many.swi_echoes == (1, 2, 3)

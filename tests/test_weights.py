@@ -13,9 +13,9 @@ from cmbjax import cli, files, sealed
 from cmbjax.data import folds as folds_lib
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.study import Strategy, networks, resolve, sweep
 from cmbjax.study import config as configs
 from cmbjax.study import material as material_lib
-from cmbjax.study import networks, resolve
 from cmbjax.training import checkpoint, replicas
 from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
@@ -167,6 +167,7 @@ def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
       },
     }
   ]  # fmt: skip
+  rows.append(rows[0] | {'weights': 'combined', 'protocol': 'isotropic_3t'})
   results = tmp_path / 'weights.json'
   files.write_json(results, {'rows': rows})
   (again,) = pack.pack(
@@ -186,6 +187,7 @@ def test_packing_again_changes_nothing_but_the_card(run, copy, tmp_path):
   assert '0.932 (0.900, 0.960)' in text
   assert '| 3.1 |' in text
   assert 'never trained on' in text
+  assert 'isotropic_3t' not in text  # of other weights
   assert 'Seed of the simulator: 5000' in text
   assert '0.5 x 0.5 to 1 x 2 mm' in text
 
@@ -211,6 +213,16 @@ def test_what_cannot_be_packed(run, tmp_path):
   results.write_text('[]')
   with says(InputError, 'benchmarks/weights.py'):
     pack.pack(run[0], tmp_path / 'out', results=results)
+
+
+def test_damaged_weights_of_a_sweep_are_published_again(run, tmp_path):
+  best = tmp_path / '7t@learning_rate=0.001'
+  shutil.copytree(run[0] / 'models' / '7t', best)
+  mark = checkpoint.read_record(best)['fingerprint']
+  sweep.publish(best, '7t', mark)
+  largest_of(tmp_path / '7t' / 'weights').write_bytes(b'')
+  sweep.publish(best, '7t', mark)
+  checkpoint.check_weights(tmp_path / '7t')
 
 
 def test_weights_beyond_half_precision_are_refused():
@@ -344,13 +356,46 @@ def test_only_fine_tuning_takes_the_shipped_weights():
     assert given(config) == ({}, ['7t', 'finetuned'])
 
 
+@pytest.mark.parametrize(
+  ('name', 'config', 'strategy'),
+  [
+    ('7t', 'weights', '7t'),
+    ('finetuned', 'weights', 'finetuned'),
+    ('combined', 'weights', 'combined'),
+    ('robust', 'robust', 'combined'),
+  ],
+)
+def test_the_shipped_weights_are_those_of_their_config(name, config, strategy):
+  folder = catalogue.folder(name)
+  known = checkpoint.read_record(folder)
+  recipe = resolve.study_of(settings(config)).recipes[strategy]
+  for key, value in {
+    'model': recipe.config.model.name,
+    'patches': recipe.config.patches,
+    'channels': list(recipe.config.channels),
+    'batch': recipe.config.train.batch,
+    'epochs': recipe.epochs,
+    'start': recipe.strategy.starts,
+  }.items():
+    assert known[key] == value, key
+  # Older than the warm-up, which a plateau has not.
+  rows = tuple(row._replace(warmup=0.0) for row in recipe.rows)
+  assert replicas.from_record(known['replicas']) == rows
+  points = sealed.read_json(folder / 'operating_points.json')
+  assert points.get('mirrored', False) == recipe.config.evaluation.mirrored
+
+
 def check_given(config):
   networks.check_given(resolve.study_of(config))
 
 
 def test_weights_that_do_not_fit_end_before_any_work(tmp_path, copy):
   check_given(settings())
-  for key, value in (('model.name', 'resnet_v3'), ('patches', 'resampled')):
+  for key, value in (
+    ('model.name', 'resnet_v3'),
+    ('patches', 'resampled'),
+    ('candidates', 'tests.own_parts:dark_spots'),
+  ):
     with says(InputError, f'config.{key} {value} pretrained=train'):
       check_given(settings(**{key: value}))
   with says(NoInputError):
@@ -405,6 +450,23 @@ def test_nobody_of_the_pretraining_is_used_again(copy, mine, part):
     material_lib.check_pretraining(study, material)
     return
   with says(InputError, f'{part}'):
+    material_lib.check_pretraining(study, material)
+
+
+def test_nobody_of_the_pretraining_is_used_two_starts_later(copy):
+  """`finetuned` goes on from the weights, and `last` from `finetuned`."""
+  config = settings(pretrained=str(copy), **{'model.name': lesion_data.MODEL})
+  config.test_subjects.ccm_3t, config.tests = 0, ('btumor_3t',)
+  config.train.folds = 2
+  for one in (
+    Strategy('finetuned', ('ccm_3t',), '7t'),
+    Strategy('last', ('btumor_3t',), 'finetuned'),
+  ):
+    config.study.strategies[one.label] = configs._fields(one)
+  config.strategies = ('last',)
+  study = resolve.study_of(config)
+  material = people(['sub-3T001@5000', 'sub-8'])
+  with pytest.raises(InputError, match='pretraining and training share 1 '):
     material_lib.check_pretraining(study, material)
 
 

@@ -7,6 +7,7 @@ a setting is looked for there by the name that the receiver gives it.
 
 import functools
 import inspect
+import pathlib
 import types
 
 import jax.numpy as jnp
@@ -573,6 +574,9 @@ def test_likelihoods_of_other_images_are_not_taken_again(tmp_path):
     assert len(asked) == calls
   predict_lib._kept(shop, 'a', ['another mark'], config, predict)
   assert len(asked) == 10
+  config.model.dtype = 'float32'
+  predict_lib._kept(shop, 'a', ['another mark'], config, predict)
+  assert len(asked) == 11
 
 
 def test_weights_name_people_of_the_cohorts_they_learned_from():
@@ -590,3 +594,32 @@ def test_weights_name_people_of_the_cohorts_they_learned_from():
     'subjects': ['sub-01', 'sub-02'],
     'persons': ['one:sub-01', 'one:sub-02'],
   }
+
+
+def test_operating_points_count_the_scans_that_were_learned_from(monkeypatch):
+  """Of three scans one is in a fold of a cohort that was learned from."""
+  names, seen = np.array(['a', 'b', 'c']), []
+  monkeypatch.setattr(
+    predict_lib.points,
+    'store',
+    lambda *_, scans, **__: seen.append(scans.scan.tolist()),
+  )
+  facts = dict.fromkeys(examples_lib.Scans._fields, np.zeros(3))
+  facts |= {'scan': names, 'cohort': np.array(['one', 'one', 'two'])}
+  scans = examples_lib.Scans(**facts)
+  folds = types.SimpleNamespace(of=lambda _: np.array([0, -1, 0]))
+  shop = types.SimpleNamespace(
+    workdir=pathlib.Path(),
+    material=types.SimpleNamespace(examples=scans, scans=scans, folds=folds),
+  )
+  recipe = resolve.study_of(study_config()).recipes['first']
+  judge = predict_lib.Judge(
+    'first',
+    'First',
+    types.SimpleNamespace(table=FIRST[:1], fingerprint='f'),
+    recipe.config,
+    types.SimpleNamespace(recipe=recipe),
+  )
+  job = types.SimpleNamespace(pool=np.arange(3), fold_of=np.zeros(3))
+  predict_lib._store_points(shop, judge, job, np.full((1, 3), 0.5))
+  assert seen == [['a']]

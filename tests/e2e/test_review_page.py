@@ -37,6 +37,9 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
     '12 of 12 read'
   )
 
+  assert reader.run('cmbjax.reading.ms') == 0  # it went with the verdict
+  assert reader.run('cmbjax.review.undoable && !cmbjax.review.redoable')
+
   # How sure, what kind; a lesion of one's own; a stroke.
   key('Shift+2')
   reader.choose(2)
@@ -51,6 +54,8 @@ def test_a_case_from_the_first_picture_to_the_export(room, source, tmp_path):
   assert added == 13
   grown = reader.item['voxels']
   key('b')
+  reader.run('cmbjax.painting.resize(1), 0')
+  assert reader.run('cmbjax.painting.brush.mm') == 4
   x, y = reader.at(reader.run('cmbjax.viewer.position'))
   reader.drag([(x + 20, y), (x + 45, y + 12), (x + 60, y)])
   key('Escape')

@@ -37,6 +37,10 @@ def test_two_is_phase_and_a_slow_one_is_announced(read, source, tmp_path):
     assert 'loading phase…' in reader.run(buttons)
     reader.key('4')  # another wish meanwhile
     reader.wait('cmbjax.sequence.name === "magnitude"')
+    path = next(whole.glob('sub-01/anat/*part-mag_T2starw.nii.gz'))
+    values = nib.load(path).get_fdata()
+    middle = (values.min() + values.max()) / 2  # of what 16 bits hold
+    assert reader.run('cmbjax.sequence.intercept') == pytest.approx(middle)
     reader.run('letGo(), 0')
     reader.wait('cmbjax.review.images.has("phase")')
     assert reader.run('cmbjax.sequence.name') == 'magnitude'
@@ -197,6 +201,7 @@ def test_a_sweep_goes_across_the_slices_as_measured(read, tmp_path):
     reader.key('Enter')
     reader.wait('cmbjax.sweep.share() > 0.2')
     reader.key('s')
+    assert reader.run('cmbjax.sweep.ms') == 0  # it was reported
     reader.saved()
 
 
