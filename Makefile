@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make study`, `make test`.
 PYTHON ?= python3
 WORKDIR ?= runs/finetune
+# Files of tests at once; the long ones, which come first, need 2 GB each.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # As a run does by itself: pages of large temporary arrays are kept.
@@ -12,7 +14,7 @@ study: env
 	$(BIN)/python -m cmbjax.main --config=configs/finetune.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.all
-	$(MALLOC) $(BIN)/python -m pytest
+	$(MALLOC) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: env
 	$(BIN)/ruff format --check .
