@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from cmbjax.candidates import (
   blobness,
-  candidates,
+  detector,
   growing,
   radial_symmetry,
   segmentation,
@@ -85,9 +85,9 @@ def main():
 
 def steps(swi, mask, centres, repeats):
   """Each step alone, then the whole of it."""
-  gates = candidates.Gates()
+  gates = detector.Gates()
   image, seconds = smallest(
-    lambda: candidates.flatten(swi, SPACING, mask, gates=gates), repeats
+    lambda: detector.flatten(swi, SPACING, mask, gates=gates), repeats
   )
   report('flatten (whole grid, no cropping)', seconds)
   response, seconds = smallest(
@@ -96,7 +96,7 @@ def steps(swi, mask, centres, repeats):
   )
   report('radial symmetry, 4 radii (no cropping)', seconds)
   peak, seconds = smallest(
-    lambda: candidates.peaks(
+    lambda: detector.peaks(
       image,
       response,
       SPACING,
@@ -121,7 +121,7 @@ def steps(swi, mask, centres, repeats):
   )
   report('blobness and roundness at the peaks', seconds)
   found, seconds = smallest(
-    lambda: candidates.propose(swi, SPACING, mask), repeats
+    lambda: detector.propose(swi, SPACING, mask), repeats
   )
   kept = found.centre[found.kept]
   report(f'ALL of it: {len(found)} candidates, {len(kept)} kept', seconds)

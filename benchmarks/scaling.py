@@ -13,6 +13,7 @@ table goes to benchmarks/results/scaling.json.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -155,7 +156,8 @@ def child(args, out, address, processes, index) -> None:
   from cmbjax.training import hosts
 
   if int(processes) > 1:
-    hosts.join(address, int(processes), int(index))
+    whole = contextlib.ExitStack()  # left at the end of the process
+    whole.enter_context(hosts.together(address, int(processes), int(index)))
   import jax
   import numpy as np
 

@@ -1,4 +1,4 @@
-"""Small scans and untrained networks for the tests of `cmbjax.lesions`."""
+"""Small scans and untrained networks for the tests of `cmbjax.detect`."""
 
 import json
 

@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 
 import pytest
 
@@ -23,7 +24,13 @@ _CHANGING = (
   (re.compile(r'(/[^\s\'",;:()]*)?/pytest-\d+(/popen-gw\d+)?/[^\s\'",;:()/]+'),
    'TMP'),
   (re.compile(re.escape(str(ROOT))), 'ROOT'),
-  (re.compile(r'0x[0-9a-f]{6,}'), '0x0'),
+  (re.compile(r'tmppytest\w+'), 'TMP'),  # a path as a name of a reader
+  (re.compile(r'\b[0-9a-f]{32}\b'), 'HASH'),  # names of Orbax's files
+  (re.compile(r'\b(?!f{16})[0-9a-f]{16}\b'), 'DIGEST'),  # of our code
+  (re.compile(r'\.py:\d+'), '.py:N'),
+  (re.compile(r'\bsub-[a-z2-7]{8}(?![a-z0-9])'), 'sub-KEY'),  # random
+  (re.compile(r'\b(process|port:?) \d{3,}'), r'\1 N'),
+  (re.compile(rf' on {re.escape(socket.gethostname())}\b'), ' on HOST'),
 )  # fmt: skip
 
 
@@ -44,7 +51,14 @@ class Table:
     met.append(sentence)
     if not self.write:
       known = self._known.get(test, [])[len(met) - 1 : len(met)]
-      assert [sentence] == known, 'not the words of tests/messages.json'
+      why = f'said: {sentence}\ntests/messages.json: {" ".join(known)}'
+      assert [sentence] == known, why
+
+  def finish(self, test: str) -> None:
+    """No sentence of the table was left out."""
+    if not self.write:
+      known = self._known.get(test, [])
+      assert len(self.met.get(test, [])) == len(known), known
 
   def start(self, test: str) -> None:
     """A test that runs again (a second phase, a repeat) starts at its first."""

@@ -3,6 +3,7 @@
 import ast
 import collections
 import graphlib
+import importlib
 import pathlib
 import re
 import subprocess
@@ -114,6 +115,15 @@ def test_benchmarks_run_without_the_tests():
     assert not re.search(
       r"""(import|from) tests\b|'tests['/]""", path.read_text()
     ), path.name
+
+
+def test_what_benchmarks_import_is_there():
+  for path in ROOT.parent.glob('benchmarks/*.py'):
+    for name in imported(path):
+      module, _, part = name.rpartition('.')
+      home = importlib.import_module(module)
+      if not hasattr(home, part):
+        importlib.import_module(name)
 
 
 def test_html_is_written_by_templates():

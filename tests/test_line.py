@@ -95,8 +95,11 @@ def test_a_failure_of_one_reaches_all_others():
 
 
 def test_the_main_thread_is_interrupted_in_its_work():
-  fails = 'raise errors.InputError("no.")'
-  tidies = 'try: time.sleep(50)\nfinally: print("tidied", file=sys.stderr)'
+  fails = 'one.gather("a"); time.sleep(1); raise errors.InputError("no.")'
+  tidies = (
+    'one.gather("a")\n'
+    'try: time.sleep(50)\nfinally: print("tidied", file=sys.stderr)'
+  )
   codes, errors = run(tidies, fails)
   assert codes == [2, 2]
   assert errors[0] == 'tidied\ncmbjax: process 1 of 2: no.\n'

@@ -321,6 +321,16 @@ def test_another_tab_is_noticed_also_after_a_restart(here):
   assert here.case()['items'][1]['verdict'] == 'accept'
 
 
+def test_a_removal_that_is_sent_twice_is_stale_and_not_wrong(here):
+  """Its answer was lost: a page has to hear that it was done."""
+  number = len(here.case()['items']) + 1
+  new = {'ijk': [1, 1, 1], 'set': [0], 'tool': {'name': 'brush', 'mm': 1.5}}
+  rev = good(here.act('add', **new))['rev']
+  good(here.act('remove', item=number, rev=rev))
+  assert here.act('remove', item=number, rev=rev).status_code == 409
+  assert here.act('remove', item=number).status_code == 400
+
+
 def test_looking_in_another_tab_is_no_conflict(here):
   rev = here.case()['rev']
   good(here.act('view', what='sweep', slices=3))

@@ -10,7 +10,7 @@ import pytest
 from cmbjax import sealed
 from cmbjax.errors import InputError
 from cmbjax.study import config as configs
-from cmbjax.study import networks, predict, ready, resolve, sweep, train
+from cmbjax.study import networks, predict, resolve, sweep, train
 from cmbjax.study.plan import Plan, Planned
 from cmbjax.study.spec import Recipe, Strategy
 from cmbjax.training import checkpoint, inference, logs, loop, replicas
@@ -357,6 +357,7 @@ def given(tmp_path, model, **known):
   rows = [Replica('mine', 0, 0, 1e-3)._asdict()]
   record = {'model': model, 'subjects': [], 'replicas': rows}
   record |= {'patches': 'native', 'channels': ['swi'], 'candidates': 'frst'}
+  record |= {'model_code': '', 'candidates_code': '', 'persons': []}
   record |= {'fingerprint': 'x', **known}
   weights = Weights({'a': np.ones((1, 2), np.float32)}, {})
   checkpoint.save_weights(tmp_path / 'mine', weights, record)
@@ -376,10 +377,16 @@ def test_a_network_whose_code_changed_is_said(tmp_path, capsys):
     assert ('is not the code' in capsys.readouterr().err) is said
 
 
-def test_the_network_of_given_weights_is_found_before_any_work(tmp_path):
-  points = given(tmp_path, 'gone_nets:Net')
-  with says(InputError, "'gone_nets:Net'"):
-    ready._check_parts(points)
+def test_given_weights_of_another_version_are_one_sentence(tmp_path):
+  given(tmp_path, 'resnet_v4')
+  path = tmp_path / 'mine' / 'weights.json'
+  record = sealed.read_json(path)
+  del record['persons']
+  sealed.write_json(path, {k: record[k] for k in record if k != sealed.SEAL})
+  config = configs.load('configs/finetune.py')
+  config.pretrained = str(path.parent)
+  with says(InputError, 'weights.json persons'):
+    resolve.points(config)
 
 
 def test_a_log_that_cannot_tell_makes_no_winner(tmp_path):

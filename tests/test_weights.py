@@ -21,7 +21,7 @@ from cmbjax.weights import card, catalogue, pack
 from tests import lesion_data
 from tests.messages import says
 
-LARGEST_MB = 10.0  # all three together; the package may have 25
+LARGEST_MB = 10.0  # all four together; the package may have 25
 POINTS = ('high_sensitivity', 'balanced', 'high_precision')
 POINT_FACTS = {
   'cohorts': ['btumor_3t'],
@@ -270,7 +270,10 @@ def test_damage_is_found(
     classifier.check(copy, 'balanced', None)
 
 
-@pytest.mark.parametrize(('other', 'message'), [(None, ''), ('robust', '')])
+@pytest.mark.parametrize(
+  ('other', 'message'),
+  [(None, 'operating_points.json'), ('robust', 'operating_points.json')],
+)
 def test_packed_weights_have_their_own_points(copy, capsys, other, message):
   path = copy / 'operating_points.json'
   path.unlink()

@@ -20,6 +20,10 @@ from cmbjax.training.replicas import Replica
 from cmbjax.weights import catalogue
 
 _TRAIN_FIRST = ('', 'train')  # values of config.pretrained
+_OF_GIVEN = (  # what weights.json says of given weights
+  *('model', 'model_code', 'patches', 'channels', 'candidates'),
+  *('candidates_code', 'persons', 'replicas', 'fingerprint'),
+)
 _LONGEST_NAME = 180  # with a strategy before it a file system takes it
 
 
@@ -245,6 +249,12 @@ def recipe(
   known: Mapping[str, Any] = {}
   if folder is not None:
     known, config = checkpoint.read_record(folder), settings.copied(config)
+    lacking = [key for key in _OF_GIVEN if key not in known]
+    if lacking:
+      raise InputError(
+        f'{folder}/weights.json: has no {lacking[0]}, so another version wrote '
+        'it; train again.'
+      )
     config.model.name = known['model']
   tuned = bool(strategy.starts)
   epochs = config.train.finetune_epochs if tuned else config.train.epochs

@@ -86,7 +86,8 @@ class Checkpoints:
     # Nobody removes what another process has still to look at.
     hosts.barrier('all have looked')
     if hosts.is_writer():
-      for folder in useless:
+      # What a kill leaves of a save has a name of Orbax's own.
+      for folder in (*useless, *self._folder.glob('epoch-*-tmp*')):
         _remove(folder)
     return found
 

@@ -132,9 +132,10 @@ def hold(root: pathlib.Path, rater: str) -> Iterator[pathlib.Path]:
       f'{folder}: rater {rater} is reviewing already, {_holder(path)}; end '
       'that one, or give another --rater.'
     ) from error
-  except OSError as error:
+  except (OSError, NotImplementedError) as error:  # filelock 3: no locks here
+    why = getattr(error, 'strerror', None) or error
     raise InputError(
-      f'{folder}: cannot be locked ({error.strerror}); choose another '
+      f'{folder}: cannot be locked ({why}); choose another '
       'place with --reviews.'
     ) from error
   try:

@@ -31,8 +31,8 @@ export const volumeOf = ([a, b, c]) => Math.abs(
   a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) +
   a[2] * (b[0] * c[1] - b[1] * c[0]));
 
-// Slices in a slab: the odd integer >= 1 that is nearest to mm / spacing; as
-// in review/geometry.py, half-way the larger one wins.
+// Slices in a slab: the odd integer >= 1 that is nearest to mm / spacing;
+// half-way the larger one wins.
 export function slabCount(mm, spacing) {
   if (!(mm > 0)) return 1;
   return 2 * Math.floor(Number((mm / spacing).toFixed(9)) / 2) + 1;

@@ -175,7 +175,15 @@ class Desk:
     """
     book = opened.book
     self._check_open()
-    action = events.checked(action, book.record)
+    try:
+      action = events.checked(action, book.record)
+    except InputError:
+      # What a page asks for may be gone because somebody was quicker, or
+      # because the same request came before and its answer was lost.
+      rev = action.get('rev') if isinstance(action, Mapping) else None
+      if type(rev) is int and rev >= 0 and not opened.is_present(rev):
+        raise record.Stale(book.record.rev) from None
+      raise
     if 'rev' not in action:
       raise InputError(f'rev: is missing in {action["event"]}.')
     if not opened.is_present(action['rev']):  # before anything is grown
