@@ -66,7 +66,7 @@ def builder_class_of(given: str) -> type:
   """The builder of 'tfds_builders/NAME', or of a name; else a plain one.
 
   Raises:
-    NoInputError: there is no such folder of a builder.
+    NoInputError: the builder folder does not exist.
     InputError: the name holds other characters than small letters, digits, _.
   """
   from cmbjax.data import cohort_builder

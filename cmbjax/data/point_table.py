@@ -102,7 +102,7 @@ def numbers(
     comma: is the decimal sign.
 
   Raises:
-    InputError: they are no three finite numbers.
+    InputError: they are not three finite numbers.
   """
   try:
     cells = [row[column] for column in columns]

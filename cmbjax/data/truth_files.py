@@ -48,7 +48,7 @@ class TruthFiles:
 
 
 def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
-  """The truth of one scan of a BIDS folder; None when there is no file.
+  """The truth of one scan of a BIDS folder; None without a file.
 
   Looked for in derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this
   order: `*_seg-cmb*_dseg` (one label per lesion), `*_label-CMB*_mask` or
@@ -70,7 +70,7 @@ def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
     ('points', _is_table),
   ):
     fitting = [path for path in first or found if fits(path)]
-    if len(fitting) > 1:  # two readers, or two versions: nobody says which
+    if len(fitting) > 1:  # two readers or versions: which one is not known
       raise InputError(
         f'{scan.name}: {len(fitting)} files could be its truth ('
         + ', '.join(_inside(root, p) for p in fitting)

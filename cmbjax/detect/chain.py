@@ -191,7 +191,7 @@ def _result(
   facts['candidates_per_litre'] = float(proposed.kept.sum()) / litres
   unusual = domain.warnings(facts, classifier.domain if classifier else {})
   found_any = any(lesion.status != REJECTED for lesion in lesions)
-  # Of a usual scan with lesions nobody needs to see what was rejected.
+  # What was rejected is shown only for scans without lesions or unusual ones.
   top = () if found_any and not unusual else domain.top_rejected(table)
   tally = counts.count(lesions, classified=classifier is not None)
   return ScanResult(
@@ -298,7 +298,7 @@ def columns(
 def protocol_of(
   scan: bids.ScanFiles, image: volume.Volume, made: str
 ) -> dict[str, Any]:
-  """Field strength, echo time and the like, None where nobody says.
+  """Field strength, echo time and the like, None where unknown.
 
   Args:
     scan: its files, with the sidecar.

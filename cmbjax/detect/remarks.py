@@ -64,7 +64,7 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
     yield (
       f'there {"is" if slices == 1 else "are"} only {slices} '
       f'slice{"" if slices == 1 else "s"}, in which veins look like '
-      'microbleeds; check that it is no projection'
+      'microbleeds; check that it is not a projection'
     )
   outside = image.array[~mask]
   # Air is black in an SWI; where it is not, the image may be inverted.

@@ -48,7 +48,7 @@ class Case:
       the rejected ones of an earlier review.
     points: table of points, where there is no label image; None: nothing.
     simulated: the scan is not of a person.
-    protocol: field_t and echo_time_s, None where nobody says.
+    protocol: field_t and echo_time_s, None where unknown.
     fingerprint: of the networks that found the candidates; '' where none.
     source: names of the image files, without folders.
     signal: magnitude and phase, to make the SWI (where its path is None) and
