@@ -22,12 +22,12 @@ import sys
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import channels
 from cmbjax.data import examples as examples_lib
 from cmbjax.detect import classifier
 from cmbjax.evaluation import metrics
 from cmbjax.evaluation.predictions import Predictions, counts_of, of_examples
 from cmbjax.evaluation.predictions import lesions as best_of_lesions
+from cmbjax.reconstruct import channels
 from cmbjax.simulate import cohort as simulator
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'ablation.json'

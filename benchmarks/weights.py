@@ -21,11 +21,11 @@ import subprocess
 import sys
 
 from cmbjax import files
-from cmbjax.data import channels
 from cmbjax.data import examples as examples_lib
 from cmbjax.detect import classifier, points
 from cmbjax.evaluation import calibration, metrics
 from cmbjax.evaluation.predictions import counts_of, of_examples
+from cmbjax.reconstruct import channels
 from cmbjax.simulate import cohort as simulator
 from cmbjax.weights import catalogue
 

@@ -16,7 +16,7 @@ ROOMS = {
   'detect': 'cmbjax.detect.detect_command',
   'review': 'cmbjax.review.command',
   'evaluate': 'cmbjax.detect.evaluate_command',
-  'swi': 'cmbjax.imaging.swi_command',
+  'swi': 'cmbjax.reconstruct.command',
   'import': 'cmbjax.data.import_command',
   'build': 'cmbjax.data.build_command',
   'simulate': 'cmbjax.simulate.simulate_command',

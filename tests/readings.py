@@ -6,7 +6,8 @@ import json
 import numpy as np
 
 from cmbjax.detect import chain, derivatives, records
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import bids
 from cmbjax.review.cases import case as cases
 from cmbjax.review.log import composed, folders
 from cmbjax.review.log.geometry import View

@@ -181,13 +181,13 @@ def _signal(folder):
 
 
 def _read_signal(folder):
-  from cmbjax.detect import inputs
-  from cmbjax.imaging import bids, signal
+  from cmbjax.intake import bids, scans
+  from cmbjax.reconstruct import signal
 
   (scan,) = bids.find_scans(folder)
-  if scan.phase is not None:
-    signal.read([scan.magnitude], [scan.phase])
-  inputs.find(folder)
+  if scan.phase:
+    signal.read(scan.magnitude, scan.phase)
+  scans.find(folder)
 
 
 def _cohort(folder):
@@ -499,7 +499,7 @@ def _dicom(folder):
 
 
 def _read_dicom(folder):
-  from cmbjax.imaging import dicom
+  from cmbjax.intake import dicom
 
   shutil.rmtree(folder.parent / 'converted', ignore_errors=True)
   dicom.convert(folder, folder.parent / 'converted')

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids
+from cmbjax.intake import bids, filename, sidecars
 from tests.messages import says
 
 
@@ -22,7 +22,7 @@ def _json(path, **fields):
 
 
 def test_names_to_entities():
-  found = bids.entities('x/sub-01_ses-a_echo-2_part-mag_MEGRE.nii.gz')
+  found = filename.entities('x/sub-01_ses-a_echo-2_part-mag_MEGRE.nii.gz')
   assert found.values == {
     'sub': '01',
     'ses': 'a',
@@ -35,8 +35,8 @@ def test_names_to_entities():
 
 
 def test_names_that_are_not_bids_have_no_entities():
-  assert bids.entities('scan.nii').values == {}
-  assert bids.entities('scan').extension == ''
+  assert filename.entities('scan.nii').values == {}
+  assert filename.entities('scan').extension == ''
 
 
 def test_nearer_sidecars_go_first(tmp_path):
@@ -50,8 +50,8 @@ def test_nearer_sidecars_go_first(tmp_path):
   _json(tmp_path / 'sub-01/sub-01_T2starw.json', EchoTime=0.02)
   _json(tmp_path / 'sub-01/anat/sub-01_acq-x_T2starw.json', EchoTime=0.03)
   expected = {'EchoTime': 0.03, 'FlipAngle': 15, 'A': 2}
-  assert bids.sidecar(image, root=tmp_path) == expected
-  assert bids.sidecar(image) == expected  # finds the top by itself
+  assert sidecars.read(image, root=tmp_path) == expected
+  assert sidecars.read(image) == expected  # finds the top by itself
 
 
 def test_sidecars_of_a_name_without_folders(tmp_path, monkeypatch):
@@ -59,23 +59,23 @@ def test_sidecars_of_a_name_without_folders(tmp_path, monkeypatch):
   _json(tmp_path / 'dataset_description.json', Name='n', BIDSVersion='1')
   _json(tmp_path / 'T2starw.json', EchoTime=0.01)
   monkeypatch.chdir(tmp_path / 'sub-01/anat')
-  assert bids.sidecar('sub-01_T2starw.nii.gz') == {'EchoTime': 0.01}
+  assert sidecars.read('sub-01_T2starw.nii.gz') == {'EchoTime': 0.01}
 
 
 def test_sidecar_beside_a_file_outside_bids(tmp_path):
   _touch(tmp_path, 'scan.nii')
   _json(tmp_path / 'scan.json', EchoTime=0.02)
-  assert bids.sidecar(tmp_path / 'scan.nii') == {'EchoTime': 0.02}
+  assert sidecars.read(tmp_path / 'scan.nii') == {'EchoTime': 0.02}
 
 
 def test_broken_sidecar_is_named(tmp_path):
   _touch(tmp_path, 'sub-1_swi.nii')
   (tmp_path / 'sub-1_swi.json').write_text('{')
   with says(InputError, 'sub-1_swi.json'):
-    bids.sidecar(tmp_path / 'sub-1_swi.nii')
+    sidecars.read(tmp_path / 'sub-1_swi.nii')
   (tmp_path / 'sub-1_swi.json').write_text('[1]')
   with says(InputError, 'JSON'):
-    bids.sidecar(tmp_path / 'sub-1_swi.nii')
+    sidecars.read(tmp_path / 'sub-1_swi.nii')
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_the_order_of_the_finder(tmp_path, names, swi, magnitude, num_phases):
   (scan,) = bids.find_scans(tmp_path)
   place = lambda n: n and tmp_path / f'sub-01/{n.replace("S_", "sub-01_")}'  # noqa: E731
   assert scan.swi == place(swi)
-  assert scan.magnitude == place(magnitude)
-  assert (scan.phase is not None) == bool(num_phases)
+  assert scan.magnitude == ((place(magnitude),) if magnitude else ())
+  assert len(scan.phase) == num_phases
 
 
 def test_echoes_are_sorted_by_time_not_by_label(tmp_path):
@@ -134,10 +134,10 @@ def test_echoes_are_sorted_by_time_not_by_label(tmp_path):
       _touch(tmp_path, stem + '.nii.gz')
       _json(tmp_path / (stem + '.json'), EchoTime=time)
   (scan,) = bids.find_scans(tmp_path)
-  labels = [bids.entities(p).get('echo') for p in scan.magnitude]
+  labels = [filename.entities(p).get('echo') for p in scan.magnitude]
   assert labels == ['2', '1', '10']
-  assert [bids.entities(p).get('echo') for p in scan.phase] == labels
-  assert {bids.entities(p).get('part') for p in scan.phase} == {'phase'}
+  assert [filename.entities(p).get('echo') for p in scan.phase] == labels
+  assert {filename.entities(p).get('part') for p in scan.phase} == {'phase'}
   assert scan.sidecar == {'EchoTime': 0.01}
 
 
@@ -192,7 +192,7 @@ def test_two_magnitudes_are_an_error_that_lists_them(tmp_path):
   # Beside an SWI they are not needed, so none is chosen and none is asked for.
   _touch(tmp_path, 'sub-01/anat/sub-01_swi.nii.gz')
   (scan,) = bids.find_scans(tmp_path)
-  assert scan.magnitude is None
+  assert scan.magnitude == ()
 
 
 def test_what_may_be_a_mask_is_not_called_a_scan(tmp_path):

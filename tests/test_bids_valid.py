@@ -74,7 +74,7 @@ def test_imported_cohorts(tmp_path):
 def test_converted_dicom(tmp_path):
   pytest.importorskip('pydicom')
   pytest.importorskip('dcm2niix')
-  from cmbjax.imaging import dicom
+  from cmbjax.intake import dicom
   from tests import dicom_series
 
   for number, kind in enumerate(('mag', 'phase', 'swi'), 1):

@@ -9,7 +9,6 @@ import pytest
 
 from cmbjax.data import (
   augment,
-  channels,
   cohort,
   cohort_builder,
   examples,
@@ -18,8 +17,11 @@ from cmbjax.data import (
 )
 from cmbjax.detect import batch, chain, classifier
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, phase_mask, swi
+from cmbjax.imaging import phase_mask, swi
+from cmbjax.intake import bids
+from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.models import convolution
+from cmbjax.reconstruct import channels, scan_image
 from cmbjax.simulate import physics
 from cmbjax.study import config as configs
 from cmbjax.study import networks, resolve
@@ -91,7 +93,7 @@ def write_head(root, head, *, sign=1):
 
 def images(root):
   (scan,) = bids.find_scans(root)
-  return cohort.load_image(scan, ALL)
+  return scan_image.load_image(scan, ALL)
 
 
 def test_names_and_order():
@@ -130,27 +132,27 @@ def test_phase_tells_calcification_from_blood(head, folder, tmp_path):
 def test_a_reconstructed_scan_gives_what_its_swi_is_made_of(folder):
   (given,) = bids.find_scans(folder)
   scan = changed(given, swi=None)
-  plain, found = cohort.load_image(scan), cohort.load_image(scan, ALL)
+  plain, found = scan_image.load_image(scan), scan_image.load_image(scan, ALL)
   assert found.made == plain.made == 'reconstructed'
   np.testing.assert_array_equal(found.volume.array, plain.volume.array)
   assert plain.beside == {}
   inside = found.mask
-  wanted = cohort.load_image(given, ALL).beside['phase']
+  wanted = scan_image.load_image(given, ALL).beside['phase']
   np.testing.assert_allclose(found.beside['phase'][inside], wanted[inside])
 
 
 def changed(scan, **changes):
-  return bids.ScanFiles(**(vars(scan) | changes))
+  return ScanFiles(**(vars(scan) | changes))
 
 
 def test_what_a_scan_lacks(folder):
   (scan,) = cohort.read_cohort(folder).scans
-  alone = changed(scan.files, phase=None)
-  found = cohort.load_image(alone, ALL)
+  alone = changed(scan.files, phase=())
+  found = scan_image.load_image(alone, ALL)
   assert found.lacking == {'phase': 'there is no phase beside the SWI'}
   assert list(found.beside) == ['magnitude']
-  nothing = changed(alone, magnitude=None)
-  assert set(cohort.load_image(nothing, ALL).lacking) == set(ALL[1:])
+  nothing = changed(alone, magnitude=())
+  assert set(scan_image.load_image(nothing, ALL).lacking) == set(ALL[1:])
   bare = cohort.Scan(scan.subject, scan.name, nothing, scan.truth)
   for refused in (cohort.load_scan, cohort.check_channels):
     with says(InputError, "sub-01 'phase' config.channels"):
@@ -167,7 +169,7 @@ def test_a_phase_on_another_grid(head, tmp_path):
   assert set(found.lacking) == {'phase', 'magnitude'}
   assert 'has shape 72x72x31' in found.lacking['phase']
   (scan,) = bids.find_scans(tmp_path)
-  alone = cohort.load_image(changed(scan, phase=None), ('swi', 'magnitude'))
+  alone = scan_image.load_image(changed(scan, phase=()), ('swi', 'magnitude'))
   assert 'has shape 72x72x31' in alone.lacking['magnitude']
 
 
@@ -288,7 +290,7 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
   with_phase = chain.analyse(scan, two, options, fallback=one, threads=1)
   table = with_phase.result.candidates
   kept = np.flatnonzero(table['kept'])
-  found = cohort.load_image(scan, two.channels)
+  found = scan_image.load_image(scan, two.channels)
   unit = swi.scale_to_unit(found.volume.array, found.mask)
   seen = patches.of_channels(
     (unit, found.beside['phase']),
@@ -305,7 +307,7 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
     'sub-01_part-phase_T2starw.nii.gz',
     'sub-01_desc-brain_mask.nii.gz',
   ]
-  bare = changed(scan, phase=None)
+  bare = changed(scan, phase=())
   without = chain.analyse(bare, two, options, fallback=one, threads=1).result
   assert without.operating_point['fingerprint'] == one.fingerprint
   assert any('no phase beside the SWI, so' in w for w in without.warnings)

@@ -10,7 +10,8 @@ import pytest
 
 from cmbjax.data import cohort, tables
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids
+from cmbjax.intake import bids
+from cmbjax.reconstruct import scan_image
 from tests import small_cohorts
 from tests.messages import says
 from tests.small_cohorts import label_path, save, write_cohort, write_scan
@@ -204,7 +205,7 @@ def test_the_echo_time_is_that_of_the_echoes_that_are_used(
       facts = json.dumps({'EchoTime': number / 100})
       (anat / f'{name}.json').write_text(facts)
   (scan,) = bids.find_scans(tmp_path)
-  assert cohort.echo_time_s(scan) == pytest.approx(seconds)
+  assert scan_image.echo_time_s(scan) == pytest.approx(seconds)
   assert scan.sidecar['EchoTime'] == 0.01
   item = types.SimpleNamespace(name='sub-01', files=scan)
   assert tables._echo_time(item) == pytest.approx(seconds)

@@ -17,7 +17,8 @@ from cmbjax.detect import (
   remarks,
 )
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, registration, volume
+from cmbjax.imaging import registration, volume
+from cmbjax.intake.scan_files import ScanFiles
 from tests import lesion_data, scan_results, small_cohorts
 from tests.messages import says
 
@@ -46,12 +47,12 @@ def scan_of(path, **changes):
     'session': None,
     'name': 'sub-01',
     'swi': path,
-    'magnitude': None,
-    'phase': None,
+    'magnitude': (),
+    'phase': (),
     'mask': None,
     'sidecar': {'EchoTime': 0.02, 'MagneticFieldStrength': 3.0},
   }
-  return bids.ScanFiles(**{**fields, **changes})
+  return ScanFiles(**{**fields, **changes})
 
 
 def analyse(path, networks=None, options=OPTIONS, **changes):
@@ -377,7 +378,7 @@ def test_protocol_stands_beside_sizes(plain, tmp_path):
 
 
 def test_magnitude_alone_is_used_and_said(plain, mask):
-  result = analyse(None, magnitude=plain[0], mask=mask).result
+  result = analyse(None, magnitude=(plain[0],), mask=mask).result
   assert result.protocol['made'] == 'magnitude'
   assert any('no phase' in text for text in result.warnings)
 

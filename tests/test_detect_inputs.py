@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cmbjax.detect import inputs
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.intake import scans
 from tests import small_cohorts
 from tests.messages import says
 
@@ -33,46 +33,49 @@ def names(found):
 )
 def test_a_file_is_called_by_its_name(tmp_path, name, expected):
   touch(tmp_path, name)
-  found = inputs.find(tmp_path / name)
+  found = scans.find(tmp_path / name)
   assert names(found) == [expected]
   assert found.scans[0].swi == tmp_path / name
 
 
 def test_no_label_is_forgotten_and_no_name_too_long(tmp_path):
   touch(tmp_path, 'a.nii', 'b.nii', f'{"x" * 230}.nii')
-  found = inputs.find(tmp_path)
+  found = scans.find(tmp_path)
   assert names(found) == ['sub-a', 'sub-b']
   ((name, why),) = found.broken
   assert len(name) < 180
   assert 'too long' in why
   with says(InputError):
-    inputs.find(tmp_path, participants=['a', 'c'])
+    scans.find(tmp_path, participants=['a', 'c'])
 
 
 def test_no_session_is_forgotten(tmp_path):
   touch(tmp_path / 'sub-1' / 'ses-a' / 'anat', 'sub-1_ses-a_swi.nii')
   with says(InputError):
-    inputs.find(tmp_path, sessions=['a', 'b'])
+    scans.find(tmp_path, sessions=['a', 'b'])
 
 
 def test_magnitude_with_phase(tmp_path):
   touch(tmp_path, 'a_mag.nii', 'a_ph.nii')
   phase = [tmp_path / 'a_ph.nii']
-  (scan,) = inputs.find(tmp_path / 'a_mag.nii', phase=phase).scans
+  (scan,) = scans.find(tmp_path / 'a_mag.nii', phase=phase).scans
   assert scan.swi is None
-  assert (scan.magnitude, scan.phase) == (tmp_path / 'a_mag.nii', phase[0])
+  assert (scan.magnitude, scan.phase) == (
+    (tmp_path / 'a_mag.nii',),
+    tuple(phase),
+  )
   with says(NoInputError, '--phase'):
-    inputs.find(tmp_path / 'a_mag.nii', phase=[tmp_path / 'none.nii'])
+    scans.find(tmp_path / 'a_mag.nii', phase=[tmp_path / 'none.nii'])
   with says(InputError):
-    inputs.find(tmp_path, phase=phase)
+    scans.find(tmp_path, phase=phase)
 
 
 def test_a_bids_magnitude_without_phase_stays_a_magnitude(tmp_path):
   name = 'sub-01_part-mag_T2starw.nii.gz'
   touch(tmp_path, name)
-  (scan,) = inputs.find(tmp_path / name).scans
+  (scan,) = scans.find(tmp_path / name).scans
   assert scan.swi is None
-  assert scan.magnitude == tmp_path / name
+  assert scan.magnitude == (tmp_path / name,)
 
 
 def test_a_flat_folder(tmp_path):
@@ -86,26 +89,26 @@ def test_a_flat_folder(tmp_path):
     'p3_magnitude.nii',
     'notes.txt',
   )
-  found = inputs.find(tmp_path)
+  found = scans.find(tmp_path)
   assert names(found) == ['sub-p1swi', 'sub-p2', 'sub-p3']
-  assert found.scans[1].phase == tmp_path / 'p2_phase.nii'
+  assert found.scans[1].phase == (tmp_path / 'p2_phase.nii',)
   assert found.scans[2].swi == tmp_path / 'p3_magnitude.nii'
 
 
 def test_what_macos_lays_beside_a_file_is_no_scan(tmp_path):
   flat = touch(tmp_path / 'flat', 'a.nii', '._a.nii', '.b.nii')
-  assert names(inputs.find(flat)) == ['sub-a']
+  assert names(scans.find(flat)) == ['sub-a']
   anat = tmp_path / 'bids' / 'sub-01' / 'anat'
   touch(anat, 'sub-01_swi.nii.gz', '._sub-01_swi.nii.gz', '._sub-01_swi.json')
   for pattern in (None, '*_swi.*'):
-    (scan,) = inputs.find(tmp_path / 'bids', swi_pattern=pattern).scans
+    (scan,) = scans.find(tmp_path / 'bids', swi_pattern=pattern).scans
     assert scan.swi == anat / 'sub-01_swi.nii.gz'
 
 
 def test_two_files_of_one_name_are_a_question(tmp_path):
   touch(tmp_path, 'p-1.nii', 'p_1.nii.gz')
   with says(InputError, 'p1'):
-    inputs.find(tmp_path)
+    scans.find(tmp_path)
 
 
 def test_the_swi_goes_before_what_it_was_made_from(tmp_path):
@@ -117,10 +120,10 @@ def test_the_swi_goes_before_what_it_was_made_from(tmp_path):
     'sub-02_part-mag_T2starw.nii.gz',
     'sub-02_part-phase_T2starw.nii.gz',
   )
-  first, second = inputs.find(tmp_path).scans
+  first, second = scans.find(tmp_path).scans
   assert first.swi == tmp_path / 'sub-01_swi.nii.gz'
   assert second.swi is None
-  assert second.phase == tmp_path / 'sub-02_part-phase_T2starw.nii.gz'
+  assert second.phase == (tmp_path / 'sub-02_part-phase_T2starw.nii.gz',)
 
 
 @pytest.fixture
@@ -131,36 +134,36 @@ def bids_folder(tmp_path):
 
 
 def test_participants(bids_folder):
-  assert names(inputs.find(bids_folder)) == ['sub-01', 'sub-02', 'sub-03']
-  some = inputs.find(bids_folder, participants=['02', 'sub-03'])
+  assert names(scans.find(bids_folder)) == ['sub-01', 'sub-02', 'sub-03']
+  some = scans.find(bids_folder, participants=['02', 'sub-03'])
   assert names(some) == ['sub-02', 'sub-03']
   with says(InputError):
-    inputs.find(bids_folder, participants=['09'])
+    scans.find(bids_folder, participants=['09'])
 
 
 def test_an_ambiguous_subject_does_not_stop_the_others(bids_folder):
   touch(bids_folder / 'sub-02' / 'anat', 'sub-02_acq-b_swi.nii.gz')
   touch(bids_folder / 'sub-04' / 'anat')
-  found = inputs.find(bids_folder)
+  found = scans.find(bids_folder)
   assert names(found) == ['sub-01', 'sub-03']
   ((name, why),) = found.broken
   assert name == 'sub-02'
   assert 'acq-b' in why
-  some = inputs.find(bids_folder, participants=['01'])
+  some = scans.find(bids_folder, participants=['01'])
   assert names(some) == ['sub-01']
   assert not some.broken
   with says(InputError):
-    inputs.find(bids_folder, participants=['09'])
+    scans.find(bids_folder, participants=['09'])
 
 
 def test_a_subject_that_was_asked_for_is_not_forgotten(bids_folder):
   touch(bids_folder / 'sub-04' / 'anat', 'sub-04_T1w.nii.gz')
-  assert not inputs.find(bids_folder).broken
-  found = inputs.find(bids_folder, participants=['01', '04'])
+  assert not scans.find(bids_folder).broken
+  found = scans.find(bids_folder, participants=['01', '04'])
   assert names(found) == ['sub-01']
   assert [name for name, _ in found.broken] == ['sub-04']
   touch(bids_folder / 'sub-02' / 'anat', 'sub-02_acq-b_swi.nii.gz')
-  found = inputs.find(bids_folder, participants=['02', '04'])
+  found = scans.find(bids_folder, participants=['02', '04'])
   assert [name for name, _ in found.broken] == ['sub-02', 'sub-04']
 
 
@@ -169,34 +172,34 @@ def test_an_ambiguous_session_does_not_stop_the_others(tmp_path):
     touch(tmp_path / 'sub-01' / name / 'anat', f'sub-01_{name}_swi.nii')
   touch(tmp_path / 'sub-01' / 'ses-2' / 'anat', 'sub-01_ses-2_run-2_swi.nii')
   touch(tmp_path / 'sub-02' / 'anat', 'sub-02_a_swi.nii', 'sub-02_b_swi.nii')
-  found = inputs.find(tmp_path)
+  found = scans.find(tmp_path)
   assert names(found) == ['sub-01_ses-1', 'sub-01_ses-3']
   assert [name for name, _ in found.broken] == ['sub-01_ses-2', 'sub-02']
   assert '--swi-pattern' in found.broken[0][1]
-  some = inputs.find(tmp_path, sessions=['1'])
+  some = scans.find(tmp_path, sessions=['1'])
   assert (names(some), some.broken) == (['sub-01_ses-1'], ())
   with says(InputError):
-    inputs.find(tmp_path, sessions=['2', '9'])
+    scans.find(tmp_path, sessions=['2', '9'])
 
 
 def test_who_has_no_scan_is_said(bids_folder, tmp_path):
   touch(bids_folder / 'sub-04' / 'anat', 'sub-04_T1w.nii.gz')
   touch(bids_folder / 'sub-05' / 'ses-1' / 'anat', 'sub-05_ses-1_swi.nii.gz')
   touch(bids_folder / 'sub-05' / 'ses-2' / 'anat')
-  assert inputs.find(bids_folder).left_out == ('sub-04', 'sub-05_ses-2')
-  some = inputs.find(bids_folder, sessions=['1', '2'])
+  assert scans.find(bids_folder).left_out == ('sub-04', 'sub-05_ses-2')
+  some = scans.find(bids_folder, sessions=['1', '2'])
   assert some.left_out == ('sub-05_ses-2',)
   folder = touch(tmp_path / 'flat', 'a_mag.nii', 'a_ph.nii', 'b_phase.nii')
-  found = inputs.find(folder)
+  found = scans.find(folder)
   assert (names(found), found.left_out) == (['sub-a'], ('b_phase.nii',))
 
 
 def test_a_simulated_data_set_says_so_of_each_scan(bids_folder):
-  (first, *_) = inputs.find(bids_folder).scans
+  (first, *_) = scans.find(bids_folder).scans
   assert 'Simulated' not in first.sidecar
   about = bids_folder / 'dataset_description.json'
   about.write_text('{"Simulated": true}')
-  assert all(s.sidecar['Simulated'] for s in inputs.find(bids_folder).scans)
+  assert all(s.sidecar['Simulated'] for s in scans.find(bids_folder).scans)
 
 
 def test_sessions(tmp_path):
@@ -204,29 +207,29 @@ def test_sessions(tmp_path):
     touch(
       tmp_path / 'sub-01' / session / 'anat', f'sub-01_{session}_swi.nii.gz'
     )
-  assert names(inputs.find(tmp_path)) == ['sub-01_ses-1', 'sub-01_ses-2']
-  some = inputs.find(tmp_path, sessions=['2'])
+  assert names(scans.find(tmp_path)) == ['sub-01_ses-1', 'sub-01_ses-2']
+  some = scans.find(tmp_path, sessions=['2'])
   assert names(some) == ['sub-01_ses-2']
   with says(NoInputError):
-    inputs.find(tmp_path, sessions=['3'])
+    scans.find(tmp_path, sessions=['3'])
 
 
 def test_a_mask_is_for_one_scan(bids_folder, tmp_path):
   mask = small_cohorts.save(
     tmp_path / 'm.nii.gz', np.ones((2, 2, 2), np.uint8), np.eye(4)
   )
-  (scan,) = inputs.find(bids_folder, participants=['01'], mask=mask).scans
+  (scan,) = scans.find(bids_folder, participants=['01'], mask=mask).scans
   assert scan.mask == mask
   with says(InputError):
-    inputs.find(bids_folder, mask=mask)
+    scans.find(bids_folder, mask=mask)
   with says(NoInputError, '--mask'):
-    inputs.find(bids_folder, participants=['01'], mask=tmp_path / 'none.nii')
+    scans.find(bids_folder, participants=['01'], mask=tmp_path / 'none.nii')
 
 
 def test_nothing_there(tmp_path):
   with says(NoInputError):
-    inputs.find(tmp_path / 'none')
+    scans.find(tmp_path / 'none')
   with says(NoInputError):
-    inputs.find(touch(tmp_path / 'empty'))
+    scans.find(touch(tmp_path / 'empty'))
   with says(InputError, 'NIfTI'):
-    inputs.find(touch(tmp_path, 'a.txt') / 'a.txt')
+    scans.find(touch(tmp_path, 'a.txt') / 'a.txt')

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, dicom, dicom_series, signal, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import dicom, dicom_series, sidecars
+from cmbjax.reconstruct import signal
 from tests.messages import says
 
 pydicom = pytest.importorskip('pydicom')
@@ -45,19 +47,19 @@ def test_siemens_series_are_told_apart(tmp_path):
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
   assert scan.session is None
   assert scan.name == scan.subject
-  for path, kind in ((scan.swi, 'swi'), (scan.magnitude, 'mag')):
+  for path, kind in ((scan.swi, 'swi'), (scan.magnitude[0], 'mag')):
     found, wanted = volume.load(path), ras(made[kind])
     np.testing.assert_array_equal(found.array, wanted.array)
     np.testing.assert_allclose(found.affine, wanted.affine, atol=1e-3)
-  fields = bids.sidecar(scan.phase)
+  fields = sidecars.read(scan.phase[0])
   assert fields['Units'] == 'rad'
   assert fields['EchoTime'] == pytest.approx(0.02)
   assert fields['MagneticFieldStrength'] == 3
-  phase = volume.load(scan.phase).array
+  phase = volume.load(scan.phase[0]).array
   np.testing.assert_allclose(
     phase, (ras(made['phase']).array / 2048.0 - 1) * np.pi, atol=1e-4
   )
-  assert signal.read([scan.magnitude], [scan.phase]).notes == ()
+  assert signal.read(scan.magnitude, scan.phase).notes == ()
 
 
 def test_philips_mixes_both_in_one_series(tmp_path):
@@ -67,11 +69,11 @@ def test_philips_mixes_both_in_one_series(tmp_path):
   made_up.write_series(tmp_path / 'p', phase, kind='phase', **both)
   (scan,) = dicom.convert(tmp_path, tmp_path.with_suffix('.out'))
   assert scan.swi is None
-  found = volume.load(scan.phase).array
+  found = volume.load(scan.phase[0]).array
   wanted = (ras(phase).array * (6284 / 4095) - 3142) / 1000
   np.testing.assert_allclose(found, wanted, atol=2e-3)
   np.testing.assert_array_equal(
-    volume.load(scan.magnitude).array, ras(magnitude).array
+    volume.load(scan.magnitude[0]).array, ras(magnitude).array
   )
 
 
@@ -85,7 +87,7 @@ def test_ge_swan_without_filtered_phase_and_projection(tmp_path):
   np.testing.assert_array_equal(
     volume.load(scan.swi).array, ras(made_up.voxels(1)).array
   )
-  assert scan.phase is None
+  assert scan.phase == ()
 
 
 def test_echoes_get_numbers_in_the_order_of_time(tmp_path):
@@ -97,7 +99,7 @@ def test_echoes_get_numbers_in_the_order_of_time(tmp_path):
         EchoNumbers=number, SeriesDescription=f'swi_{kind}',
       )  # fmt: skip
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
-  times = [bids.sidecar(p)['EchoTime'] for p in scan.magnitude]
+  times = [sidecars.read(p)['EchoTime'] for p in scan.magnitude]
   np.testing.assert_allclose(times, [0.008, 0.016, 0.024])
   assert len(scan.phase) == 3
   np.testing.assert_array_equal(
@@ -348,7 +350,7 @@ def real_series(real_data, folder, *, slices=6):
 def test_real_philips_headers(real_data, tmp_path):
   real_series(real_data, tmp_path / 'in')
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
-  read = signal.read([scan.magnitude], [scan.phase])
+  read = signal.read(scan.magnitude, scan.phase)
   assert read.magnitude.shape == (768, 768, 6, 1)
   np.testing.assert_allclose(
     read.grid.spacing_mm, (0.29948, 0.29948, 1), atol=1e-4
@@ -390,9 +392,9 @@ def test_enhanced_file_with_both_parts(tmp_path):
   made_up.write_enhanced(tmp_path / 'in' / 'IM_0001', stacks)
   (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
   np.testing.assert_array_equal(
-    volume.load(scan.magnitude).array, ras(stacks['mag']).array
+    volume.load(scan.magnitude[0]).array, ras(stacks['mag']).array
   )
-  found = volume.load(scan.phase)
+  found = volume.load(scan.phase[0])
   wanted = (ras(stacks['phase']).array * (6284 / 4095) - 3142) / 1000
   np.testing.assert_allclose(found.array, wanted, atol=2e-3)
   np.testing.assert_allclose(found.affine, ras(stacks['mag']).affine, atol=1e-3)

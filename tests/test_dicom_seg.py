@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import NoInputError
-from cmbjax.imaging import dicom, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import dicom
 from tests.messages import says
 
 hd = pytest.importorskip('highdicom')

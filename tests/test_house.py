@@ -26,18 +26,23 @@ ALLOWED = {  # room -> rooms that it may import
   'workers': {'errors', 'plugins'},
   'imaging': FOUNDATION,
   'models': FOUNDATION,
-  'simulate': FOUNDATION | {'imaging'},
+  'intake': FOUNDATION | {'imaging'},
+  'reconstruct': FOUNDATION | {'imaging', 'intake'},
+  'simulate': FOUNDATION | {'imaging', 'intake'},
   'candidates': FOUNDATION | {'imaging', 'models'},
-  'data': FOUNDATION | {'imaging', 'candidates'},
+  'data': FOUNDATION | {'imaging', 'intake', 'reconstruct', 'candidates'},
   'training': FOUNDATION | {'data', 'models'},
   'evaluation': FOUNDATION,
   'weights': FOUNDATION | {'training'},
   'report': FOUNDATION | {'evaluation'},
   'review': FOUNDATION
-  | {'imaging', 'candidates', 'data', 'evaluation', 'report'},
+  | {'imaging', 'intake', 'reconstruct', 'candidates', 'data', 'evaluation'}
+  | {'report'},
   'detect': FOUNDATION
   | {
     'imaging',
+    'intake',
+    'reconstruct',
     'candidates',
     'data',
     'models',
@@ -47,7 +52,15 @@ ALLOWED = {  # room -> rooms that it may import
   }
   | {'weights'},
   'study': FOUNDATION
-  | {'simulate', 'candidates', 'data', 'models', 'training', 'evaluation'}
+  | {
+    'simulate',
+    'reconstruct',
+    'candidates',
+    'data',
+    'models',
+    'training',
+    'evaluation',
+  }
   | {'report', 'detect', 'weights'},
 }
 

@@ -71,7 +71,7 @@ def lesions_of(folder):
   """Scan name -> sorted centres of its truth in mm."""
   result = {}
   for scan in cohort.read_cohort(folder).scans:
-    image = volume.load(scan.files.swi or scan.files.magnitude)
+    image = volume.load(scan.files.swi or scan.files.magnitude[0])
     found = truth.load_truth(scan.truth, image)
     if found.points_mm is not None:
       points = found.points_mm

@@ -4,8 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmbjax.data import cohort, examples, folds, lupolab
+from cmbjax.data import cohort, examples, folds
 from cmbjax.errors import InputError
+from cmbjax.intake import lupolab
 from tests import small_cohorts
 from tests.messages import says
 from tests.small_cohorts import label_path, phantom, save, write_scan

@@ -6,6 +6,7 @@ import pytest
 from cmbjax.data import cohort
 from cmbjax.errors import InputError
 from cmbjax.imaging import registration, volume
+from cmbjax.reconstruct import scan_image
 from cmbjax.review.cases import case as cases
 from cmbjax.review.cases import sources
 from cmbjax.review.export import cohort as export
@@ -33,7 +34,7 @@ def test_a_magnitude_stays_one(tmp_path):
     'sub-07_part-mag_T2starw.nii.gz',
   ]
   (scan,) = cohort.read_cohort(out).scans
-  assert cohort.load_image(scan.files).made == 'magnitude'
+  assert scan_image.load_image(scan.files).made == 'magnitude'
   (again,) = sources.find(out).cases
   assert again.is_magnitude
   assert len(cases.load(again).candidates) == 1

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import phase, signal
+from cmbjax.imaging import phase
+from cmbjax.reconstruct import signal
 from tests import heads
 from tests.messages import says
 

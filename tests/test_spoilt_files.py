@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from cmbjax import cli, errors, files
-from cmbjax.data import cohort, point_table
+from cmbjax.data import point_table
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, dicom_series, regions, volume
+from cmbjax.imaging import regions, volume
+from cmbjax.intake import dicom_series
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.reconstruct import scan_image
 from cmbjax.review.log import folders, journal
 from cmbjax.study import config
 from tests import readings, spoilt_readers
@@ -174,8 +177,8 @@ def test_every_file_of_a_scan_tells_its_repairs_once(tmp_path):
     _with_fields(path, sform_code=77, pixdim=[1, 30, 30, 20, 0, 0, 0, 0])
   image, magnitude, mask = paths
   for given, said in ((image, paths), (None, paths[1:])):
-    scan = bids.ScanFiles('sub-1', None, '1', given, magnitude, None, mask, {})
-    notes = cohort.load_image(scan, ('swi', 'magnitude')).notes
+    scan = ScanFiles('sub-1', None, '1', given, (magnitude,), (), mask, {})
+    notes = scan_image.load_image(scan, ('swi', 'magnitude')).notes
     told = sorted(note.split(':')[0] for note in notes)
     assert told == [path.name for path in said]
 

@@ -15,12 +15,12 @@ from cmbjax.imaging import (
   magnitude,
   phase,
   phase_mask,
-  signal,
   swi,
   swi_options,
   volume,
 )
 from cmbjax.imaging.swi_options import SwiOptions
+from cmbjax.reconstruct import signal
 from tests import heads
 
 SPACING = heads.SPACING_MM

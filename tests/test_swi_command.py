@@ -1,4 +1,4 @@
-"""Tests of imaging/swi_command.py: files in, files and settings out."""
+"""Tests of imaging/command.py: files in, files and settings out."""
 
 import argparse
 import json
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import swi_command, volume
+from cmbjax.imaging import volume
+from cmbjax.reconstruct import command
 from tests import heads
 from tests.messages import says
 
@@ -21,8 +22,8 @@ AFFINE = np.array(
 
 def _run(*words):
   parser = argparse.ArgumentParser()
-  swi_command.add_arguments(parser)
-  return swi_command.run(parser.parse_args([str(w) for w in words]))
+  command.add_arguments(parser)
+  return command.run(parser.parse_args([str(w) for w in words]))
 
 
 @pytest.fixture(scope='module')
@@ -327,8 +328,8 @@ def test_damaged_voxels_and_single_slices_still_make_an_swi(tmp_path):
 
 def test_help_loads_nothing_heavy():
   code = (
-    'import argparse, sys; from cmbjax.imaging import swi_command;'
-    'swi_command.add_arguments(argparse.ArgumentParser());'
+    'import argparse, sys; from cmbjax.reconstruct import command;'
+    'command.add_arguments(argparse.ArgumentParser());'
     'print([m for m in ("numpy", "scipy", "jax", "nibabel") if m in '
     'sys.modules])'
   )

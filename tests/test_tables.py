@@ -217,7 +217,7 @@ def _reasons(scan, inside):
 
 def _scan():
   """A scan of which only names are asked."""
-  from cmbjax.imaging.bids import ScanFiles
+  from cmbjax.intake.scan_files import ScanFiles
 
-  files = ScanFiles('sub-1', None, 'sub-1', None, None, None, None, {})
+  files = ScanFiles('sub-1', None, 'sub-1', None, (), (), None, {})
   return cohort.Scan('sub-1', 'sub-1', files, None)

@@ -17,15 +17,24 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmbjax import beam, candidates, data, files, imaging, workers
+from cmbjax import (
+  beam,
+  candidates,
+  data,
+  files,
+  imaging,
+  intake,
+  reconstruct,
+  workers,
+)
 from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
-from cmbjax.data import channels as channels_lib
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import patches, tables
-from cmbjax.data.channels import ONLY_SWI
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
+from cmbjax.reconstruct import channels as channels_lib
+from cmbjax.reconstruct.channels import ONLY_SWI
 
 LABELS = ('mimic', 'cmb')
 SPLIT = 'train'  # the only one; test sets and folds are drawn at run time
@@ -248,7 +257,7 @@ def _how(gates: Gates) -> tuple:
 def code_digest() -> str:
   """Over the source of everything between a scan's files and its patches."""
   sources = []
-  for room in (imaging, candidates, data):
+  for room in (imaging, intake, reconstruct, candidates, data):
     sources += sorted(pathlib.Path(room.__file__).parent.glob('*.py'))
   return files.digest(*sources)
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax.data import lupolab, point_table
+from cmbjax.data import point_table
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids
+from cmbjax.intake import bids, filename, lupolab
+from cmbjax.intake.scan_files import ScanFiles
 
 LAYOUTS = ('lupolab', 'valdo', 'points')
 
@@ -178,7 +179,7 @@ def _find_images(source, options, failed) -> list[SourceScan]:
     )
   items = []
   for path in images:
-    given = bids.entities(path).get('sub')
+    given = filename.entities(path).get('sub')
     label = re.sub('[^0-9A-Za-z]', '', given or path.name.split('.nii')[0])
     images = ((path, options.suffix),)
     items.append(
@@ -187,12 +188,11 @@ def _find_images(source, options, failed) -> list[SourceScan]:
   return items
 
 
-def _of_bids(scan: bids.ScanFiles) -> SourceScan:
+def _of_bids(scan: ScanFiles) -> SourceScan:
   images = [(scan.swi, 'swi')] if scan.swi is not None else []
   for part, some in (('mag', scan.magnitude), ('phase', scan.phase)):
-    some = bids.as_paths(some)
     for number, path in enumerate(some, 1):
-      stem = f'part-{part}_T2starw' if scan.phase is not None else 'T2starw'
+      stem = f'part-{part}_T2starw' if scan.phase else 'T2starw'
       if len(some) > 1:
         stem = f'echo-{number}_part-{part}_MEGRE'
       images.append((path, stem))

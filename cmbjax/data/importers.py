@@ -18,10 +18,11 @@ import cmbjax
 from cmbjax import files
 from cmbjax.data import import_sources
 from cmbjax.data.import_sources import ImportOptions, SourceScan
-from cmbjax.data.truth import centres, check_grid, components, load_labels
-from cmbjax.data.truth_files import ALL_CANDIDATES
+from cmbjax.data.truth import centres, components, load_labels
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import bids, sidecars
+from cmbjax.intake.truth_files import ALL_CANDIDATES
 from cmbjax.progress import Progress
 
 VERSION = 1  # of what is written
@@ -129,7 +130,7 @@ def _mark_of(item: SourceScan, options) -> str:
   paths += [item.mask] if item.mask is not None else []
   # Not their bytes: gigabytes would be read to find that nothing changed.
   states = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
-  states += [[stem, bids.sidecar(p)] for p, stem in item.images]
+  states += [[stem, sidecars.read(p)] for p, stem in item.images]
   points = None if item.points is None else item.points.tolist()
   kept = [options.axes, options.first_index, options.link]
   kept += [[*pair] for pair in options.facts]
@@ -167,7 +168,7 @@ def _write_images(item: SourceScan, folder, options, mark) -> None:
     else:
       with files.whole(target) as temporary:
         shutil.copyfile(path, temporary)
-    facts = bids.sidecar(path) | dict(options.facts) | {_MARK: mark}
+    facts = sidecars.read(path) | dict(options.facts) | {_MARK: mark}
     if '_part-phase' in f'_{stem}':
       facts.setdefault('Units', 'arbitrary')
     files.write_json(folder / f'{item.name}_{stem}.json', facts)
@@ -182,7 +183,7 @@ def _first_volume(item: SourceScan) -> volume.Volume:
 
 def _write_mask(item: SourceScan, folder, scan, out) -> None:
   mask = volume.load(item.mask)
-  check_grid(mask, scan)
+  volume.check_grid(mask, scan)
   path = folder / f'{item.name}_label-brain_mask.nii.gz'
   volume.save(path, mask.array > 0, scan)
   about = {'Type': 'Brain', 'Description': 'As it came with the data.'}

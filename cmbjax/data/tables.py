@@ -27,9 +27,10 @@ from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
 from cmbjax.data import patches, persons
 from cmbjax.data import truth as truth_lib
-from cmbjax.data.cohort import LoadedScan, Scan, echo_time_s
+from cmbjax.data.cohort import LoadedScan, Scan
 from cmbjax.data.truth import Truth
 from cmbjax.errors import InputError
+from cmbjax.reconstruct.scan_image import echo_time_s
 
 POINT_REACH_MM = 3.0
 NEVER_PROPOSED = 'never proposed'

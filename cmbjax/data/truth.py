@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from cmbjax import files
 from cmbjax.data import point_table
-from cmbjax.data.truth_files import TruthFiles, json_beside, table_beside
 from cmbjax.errors import InputError, shown
 from cmbjax.imaging import volume
+from cmbjax.intake.truth_files import TruthFiles, json_beside, table_beside
 
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
 
@@ -84,7 +84,7 @@ def load_labels(path: pathlib.Path, scan: volume.Volume) -> np.ndarray:
       a million.
   """
   image = volume.load(path)
-  check_grid(image, scan)
+  volume.check_grid(image, scan)
   labels = image.array
   if labels.dtype.kind == 'f':
     odd = labels != np.rint(labels)
@@ -108,23 +108,6 @@ def centres(labels: np.ndarray) -> np.ndarray:
   size = np.maximum(np.bincount(number, minlength=1), 1)  # gaps: not 0 / 0
   total = [np.bincount(number, along, len(size)) for along in place.T]
   return np.stack(total, 1) / size[:, None]
-
-
-def check_grid(image: volume.Volume, scan: volume.Volume) -> None:
-  """Refuses an image that is not on the scan's grid.
-
-  Raises:
-    InputError: says whether the shape or the affine differs, and how much.
-  """
-  if volume.same_grid(image, scan):
-    return
-  ours, theirs = image.array.shape[:3], scan.array.shape[:3]
-  if ours != theirs:
-    found = f'has shape {_by(ours)}, but its scan {scan.path} has {_by(theirs)}'
-  else:
-    off = np.abs(image.affine - scan.affine).max()
-    found = f'has another affine than its scan {scan.path} (by {off:.3g})'
-  raise InputError(f'{image.path}: {found}; resample it to the scan.')
 
 
 def components(mask: np.ndarray) -> np.ndarray:
@@ -257,7 +240,3 @@ def _check_apart(truth, accepted, rejected):
       f'{truth.path}: {both} voxels are also in {truth.rejected.name}; a '
       'candidate is either accepted or rejected, so correct one of the masks.'
     )
-
-
-def _by(shape):
-  return 'x'.join(str(int(size)) for size in shape)

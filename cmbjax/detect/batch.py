@@ -18,14 +18,24 @@ from typing import Any, NamedTuple
 import cmbjax
 from cmbjax import files, workers
 from cmbjax.candidates import stages
-from cmbjax.data.channels import ONLY_SWI
 from cmbjax.detect import chain, classifier, derivatives, records
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids
+from cmbjax.intake import sidecars
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.reconstruct.channels import ONLY_SWI
 
 GIGABYTES = 2.0  # peak of one process
 # Whose code makes the numbers.
-_ROOMS = ('imaging', 'candidates', 'data', 'models', 'evaluation', 'detect')
+_ROOMS = (
+  'imaging',
+  'intake',
+  'reconstruct',
+  'candidates',
+  'data',
+  'models',
+  'evaluation',
+  'detect',
+)
 _FACTS = (  # fields of a sidecar that a result repeats or depends on
   'EchoTime',
   'MagneticFieldStrength',
@@ -62,7 +72,7 @@ class Outcome(NamedTuple):
   trace: str = ''  # of a bug
 
 
-def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
+def mark_of(scan: ScanFiles, settings: Settings) -> str:
   """16 hex digits: same inputs, settings, weights and program.
 
   Raises:
@@ -78,7 +88,7 @@ def mark_of(scan: bids.ScanFiles, settings: Settings) -> str:
     weights = [weights, classifier.described(settings.fallback).fingerprint]
   try:
     content = [
-      [path.name, files.digest(path), _facts(bids.sidecar(path))]
+      [path.name, files.digest(path), _facts(sidecars.read(path))]
       for path in chain.files_of(scan, channels)
     ]
   except OSError as error:
@@ -113,7 +123,7 @@ def _atlas(path: pathlib.Path | None) -> list[str]:
 
 
 def run(
-  scans: Sequence[bids.ScanFiles],
+  scans: Sequence[ScanFiles],
   settings: Settings,
   *,
   jobs: int,
@@ -135,7 +145,7 @@ def run(
 
 
 def analyse(
-  scan: bids.ScanFiles, settings: Settings, threads: int | None = None
+  scan: ScanFiles, settings: Settings, threads: int | None = None
 ) -> Outcome:
   """One scan to its files and its record. Never raises for a bad scan.
 

@@ -18,14 +18,16 @@ import numpy as np
 import cmbjax
 from cmbjax import files
 from cmbjax.candidates import detector, stages
-from cmbjax.data import cohort, tables
-from cmbjax.data.channels import ONLY_SWI
+from cmbjax.data import tables
 from cmbjax.detect import counts, domain, outlines, places, remarks
 from cmbjax.detect import verdicts as verdicts_lib
 from cmbjax.detect.classifier import Classifier
 from cmbjax.detect.result import REJECTED, Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, swi, volume
+from cmbjax.imaging import swi, volume
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.reconstruct import scan_image
+from cmbjax.reconstruct.channels import ONLY_SWI
 
 COARSEST_MM = 4.0  # in plane; beyond it there is nothing to grow
 # Whose versions a result repeats: what numbers may depend on.
@@ -52,7 +54,7 @@ class Analysis(NamedTuple):
 
 
 def analyse(
-  scan: bids.ScanFiles,
+  scan: ScanFiles,
   classifier: Classifier | None,
   options: DetectOptions = DetectOptions(),
   *,
@@ -113,7 +115,7 @@ def analyse(
 class _Seen(NamedTuple):
   """A scan as it is analysed, and the networks that can see it."""
 
-  found: cohort.ScanImage
+  found: scan_image.ScanImage
   unit: np.ndarray  # [X, Y, Z] SWI in 0..1
   mask: np.ndarray  # bool [X, Y, Z], the brain
   classifier: Classifier | None
@@ -126,12 +128,12 @@ class _Seen(NamedTuple):
 
 def _read(scan, classifier, fallback) -> _Seen:
   channels = classifier.channels if classifier else ONLY_SWI
-  found = cohort.load_image(scan, channels)
+  found = scan_image.load_image(scan, channels)
   classifier, instead = _networks(found, classifier, fallback)
   image = found.volume
   mask = np.ascontiguousarray(found.mask)
   array = np.ascontiguousarray(image.array, np.float32)
-  with cohort.named(image.path):
+  with scan_image.named(image.path):
     unit = swi.scale_to_unit(array, mask)
   if sorted(image.spacing_mm)[1] > COARSEST_MM:
     size = ' x '.join(f'{side:g}' for side in image.spacing_mm)
@@ -173,7 +175,7 @@ def _located(seen, outlined, options):
 
 
 def _result(
-  scan: bids.ScanFiles,
+  scan: ScanFiles,
   seen: _Seen,
   *,
   stage: str,
@@ -230,15 +232,15 @@ def stage_of(options: DetectOptions, classifier: Classifier | None) -> str:
 
 
 def files_of(
-  scan: bids.ScanFiles, channels: Sequence[str] = ONLY_SWI
+  scan: ScanFiles, channels: Sequence[str] = ONLY_SWI
 ) -> tuple[pathlib.Path, ...]:
   """The files that decide a scan's voxels, and those of further channels."""
-  flat = [scan.swi, *cohort.signal_files(scan, channels), scan.mask]
+  flat = [scan.swi, *scan_image.signal_files(scan, channels), scan.mask]
   return tuple(path for path in flat if path is not None)
 
 
 def _networks(
-  found: cohort.ScanImage,
+  found: scan_image.ScanImage,
   classifier: Classifier | None,
   fallback: Classifier | None,
 ) -> tuple[Classifier | None, tuple[str, ...]]:
@@ -296,7 +298,7 @@ def columns(
 
 
 def protocol_of(
-  scan: bids.ScanFiles, image: volume.Volume, made: str
+  scan: ScanFiles, image: volume.Volume, made: str
 ) -> dict[str, Any]:
   """Field strength, echo time and the like, None where unknown.
 
@@ -308,7 +310,7 @@ def protocol_of(
   fields = scan.sidecar
   return {
     'field_t': _number(fields.get('MagneticFieldStrength')),
-    'echo_time_s': cohort.echo_time_s(scan),
+    'echo_time_s': scan_image.echo_time_s(scan),
     'spacing_mm': image.spacing_mm,
     'manufacturer': _text(fields.get('Manufacturer')),
     'model': _text(fields.get('ManufacturersModelName')),

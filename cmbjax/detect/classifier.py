@@ -16,9 +16,9 @@ import numpy as np
 
 from cmbjax import files, plugins
 from cmbjax.candidates import stages
-from cmbjax.data.channels import CHANNELS, ONLY_SWI, in_order
 from cmbjax.detect import points
 from cmbjax.errors import InputError
+from cmbjax.reconstruct.channels import CHANNELS, ONLY_SWI, in_order
 from cmbjax.weights import catalogue
 
 if TYPE_CHECKING:  # JAX is needed for the arrays alone

@@ -16,7 +16,8 @@ from cmbjax import files
 from cmbjax.detect.chain import Analysis
 from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import bids
 
 IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
   '*.html',

@@ -103,10 +103,10 @@ def _check_place(source, out):
 
 
 def _find(args, out):
-  from cmbjax.detect import inputs
+  from cmbjax.intake import scans
 
   work = out / 'sourcedata'
-  return inputs.find(
+  return scans.find(
     pathlib.Path(args.input),
     phase=[pathlib.Path(p) for p in args.phase],
     mask=pathlib.Path(args.mask) if args.mask else None,
@@ -120,7 +120,7 @@ def _find(args, out):
 
 def _scratch(work) -> pathlib.Path:
   """Where a dry run converts DICOM, under the names of the real run."""
-  from cmbjax.imaging import dicom
+  from cmbjax.intake import dicom
 
   scratch = pathlib.Path(tempfile.mkdtemp(prefix='cmbjax-'))
   # At the end: its files are read until then.

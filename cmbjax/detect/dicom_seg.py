@@ -17,7 +17,9 @@ import cmbjax
 from cmbjax import files
 from cmbjax.detect.derivatives import ListedLesion, read_lesions
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, dicom, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import dicom
+from cmbjax.intake.scan_files import ScanFiles
 
 if TYPE_CHECKING:
   import pydicom
@@ -49,7 +51,7 @@ def write_seg(
     labels: [X, Y, Z] integers; values are indices of lesions, 0 is none.
     lesions: those with a segment, in the order of their numbers.
     source: the DICOM files that the scan was converted from, as
-      `imaging.dicom.source_files` gives them.
+      `intake.dicom.source_files` gives them.
     path: the `.dcm` to write, whole or not at all.
 
   Returns:
@@ -86,7 +88,7 @@ def write_seg(
 
 
 def write_all(
-  out: pathlib.Path, scans: Iterable[bids.ScanFiles], folder: pathlib.Path
+  out: pathlib.Path, scans: Iterable[ScanFiles], folder: pathlib.Path
 ) -> dict[str, str]:
   """A segmentation of each finished scan, from its label image and table.
 

@@ -15,7 +15,7 @@ from cmbjax.detect.counts import LOCATIONS
 from cmbjax.detect.derivatives import JUDGED, tsv
 from cmbjax.detect.result import DEFINITE, POSSIBLE, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids
+from cmbjax.intake.scan_files import ScanFiles
 
 GROUP = (
   'name',
@@ -55,7 +55,7 @@ def write_record(
   mark: str,
   written: Sequence,
   *,
-  scan: bids.ScanFiles,
+  scan: ScanFiles,
 ) -> dict[str, Any]:
   """logs/NAME.json, which makes a scan count as done; what it says.
 
@@ -103,10 +103,11 @@ def _remove_stale(out: pathlib.Path, name: str, written: Sequence) -> None:
 def _images(out, scan, written) -> dict[str, list[str]]:
   """Sequence to its files; 'swi' is the image that was judged."""
   judged = [path for path in written if path.name.endswith(JUDGED)]
-  known = {'swi': scan.swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
+  swi = () if scan.swi is None else (scan.swi,)
+  known = {'swi': swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
   found = {'swi': [str(path.relative_to(out)) for path in judged]}
   for name, some in known.items():
-    paths = [_seen_from(out, path) for path in bids.as_paths(some)]
+    paths = [_seen_from(out, path) for path in some]
     found[name] = found.get(name) or paths
   if not found['swi']:  # no phase: the longest echo is what was judged
     found['swi'] = found['magnitude'][-1:]

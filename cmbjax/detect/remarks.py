@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cmbjax.candidates import detector, stages
-from cmbjax.data import cohort, persons
+from cmbjax.data import persons
 from cmbjax.detect.classifier import Classifier
-from cmbjax.imaging import bids, swi, volume
+from cmbjax.imaging import swi, volume
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.reconstruct import scan_image
 
 FEWEST_SLICES = 3  # of fewer, veins that cross them look like microbleeds
 
@@ -79,8 +81,8 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
 
 
 def of_scan(
-  found: cohort.ScanImage,
-  scan: bids.ScanFiles,
+  found: scan_image.ScanImage,
+  scan: ScanFiles,
   classifier: Classifier | None,
   stage: str,
 ) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Scans: NIfTI and BIDS in, SWI and brain mask out. Imports nothing of ours."""
+"""Arrays of one scan: SWI, brain mask, regions. Imports nothing of ours."""

@@ -18,9 +18,9 @@ import numpy as np
 from cmbjax import files
 from cmbjax.data import augment
 from cmbjax.data.built import is_built
-from cmbjax.data.channels import data_set as data_set_of
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
+from cmbjax.reconstruct.channels import data_set as data_set_of
 from cmbjax.study.plan import Planned
 from cmbjax.study.spec import Cohort, Study
 from cmbjax.training import watch

@@ -13,9 +13,9 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.data import augment, examples, folds
-from cmbjax.data.channels import CHANNELS
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError
+from cmbjax.reconstruct.channels import CHANNELS
 from cmbjax.study import config as configs
 from cmbjax.study import networks, plan, resolve, train, values
 from cmbjax.study import settings as keys

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import channels, persons
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
+from cmbjax.data import persons
 from cmbjax.data.built import is_built
 from cmbjax.errors import InputError
+from cmbjax.reconstruct import channels
 from cmbjax.study.spec import Cohort, Recipe, Study
 from cmbjax.training import hosts
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cmbjax.data.channels import CHANNELS, in_order
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import claims
 from cmbjax.models import convolution
+from cmbjax.reconstruct.channels import CHANNELS, in_order
 from cmbjax.simulate.protocols import PROTOCOLS
 from cmbjax.study.settings import KINDS, get, keys
 from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study

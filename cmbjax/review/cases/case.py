@@ -16,9 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax import files
-from cmbjax.data import cohort, truth, truth_files
+from cmbjax.data import truth
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, brain, phase, regions, signal, volume
+from cmbjax.imaging import brain, phase, regions, volume
+from cmbjax.intake import bids, filename, sidecars, truth_files
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.reconstruct import scan_image, signal
 from cmbjax.review.cases import grow
 from cmbjax.review.log.items import REGIONS, Candidate
 
@@ -67,7 +70,7 @@ class Case:
   protocol: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
   fingerprint: str = ''
   source: str = ''
-  signal: bids.ScanFiles | None = None
+  signal: ScanFiles | None = None
   notices: tuple[str, ...] = ()
 
   @property
@@ -137,7 +140,7 @@ def _read_labels(case) -> list[Candidate]:
 def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
   """The image that is judged, and what has to be said about it."""
   if case.image is None:
-    made = cohort.load_image(case.signal)
+    made = scan_image.load_image(case.signal)
     return made.volume, (
       'The SWI was made from magnitude and phase.',
       *(f'{note[:1].upper()}{note[1:]}.' for note in made.notes),
@@ -168,16 +171,16 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
     raise KeyError(name)
   if name != 'phase':
     read = volume.load(found.path)
-    truth.check_grid(read, image)
+    volume.check_grid(read, image)
     return read.array
   magnitude = last(case.signal.magnitude) if case.signal else None
   if magnitude is None:
     read = volume.load(found.path)
-    truth.check_grid(read, image)
-    fields = bids.sidecar(found.path)
+    volume.check_grid(read, image)
+    fields = sidecars.read(found.path)
     return signal.to_radians(read.array, units=fields.get('Units'))[0]
   read = signal.read([magnitude], [found.path])
-  truth.check_grid(read.grid, image)
+  volume.check_grid(read.grid, image)
   return phase.homodyne(
     read.magnitude[..., 0] * np.exp(1j * read.phase[..., 0]),
     image.spacing_mm,
@@ -202,7 +205,7 @@ def sha256(*paths: pathlib.Path) -> str:
 def _image_files(case):
   if case.image is not None:
     return (case.image,)
-  return (*_all(case.signal.magnitude), *_all(case.signal.phase))
+  return (*case.signal.magnitude, *case.signal.phase)
 
 
 def _label_files(case):
@@ -244,7 +247,7 @@ def _is_mask(path, number, rows):
   """Whether connected components are the lesions, not values."""
   if rows:
     return False
-  return bids.entities(path).suffix != 'dseg' or bool(np.all(number == 1))
+  return filename.entities(path).suffix != 'dseg' or bool(np.all(number == 1))
 
 
 def _outside(rows, image):
@@ -349,14 +352,8 @@ def _beside(path, extension):
   return found if found.is_file() else None
 
 
-def _all(some) -> tuple[pathlib.Path, ...]:
-  if some is None:
-    return ()
-  return some if isinstance(some, tuple) else (some,)
-
-
-def last(some) -> pathlib.Path | None:
-  return _all(some)[-1] if some else None
+def last(paths: tuple[pathlib.Path, ...]) -> pathlib.Path | None:
+  return paths[-1] if paths else None
 
 
 def mask_of(case: Case) -> pathlib.Path | None:
@@ -387,5 +384,5 @@ def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:
   if path is None:
     return brain.brain_mask(image.array, image.spacing_mm)
   given = volume.load(path)
-  truth.check_grid(given, image)
+  volume.check_grid(given, image)
   return given.array > 0

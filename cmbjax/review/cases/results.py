@@ -8,7 +8,8 @@ import pathlib
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
+from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.review.cases import scans
 from cmbjax.review.cases.case import Case
 
@@ -80,13 +81,13 @@ def _result(out, name, record, names) -> Case:
     )
   magnitude, phase = shown['magnitude'], shown['phase']
   subject, _, session = name.partition('_')
-  scan = bids.ScanFiles(
+  scan = ScanFiles(
     subject,
     session or None,
     name,
     swi=shown['swi'],
-    magnitude=magnitude,
-    phase=phase,
+    magnitude=(magnitude,) if magnitude else (),
+    phase=(phase,) if phase else (),
     mask=None,
     sidecar=fields,
   )

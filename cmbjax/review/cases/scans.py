@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmbjax import files
-from cmbjax.imaging import bids
+from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases.case import Case
 
 _LABELS = {'swi': 'SWI', 'magnitude': cases_lib.MAGNITUDE, 'phase': 'Phase'}
 
 
-def case_of(scan: bids.ScanFiles, **more: Any) -> Case:
+def case_of(scan: ScanFiles, **more: Any) -> Case:
   """A scan of a data set as a case without candidates."""
   magnitude = cases_lib.last(scan.magnitude)
   phase = cases_lib.last(scan.phase)

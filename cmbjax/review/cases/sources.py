@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files
-from cmbjax.data import lupolab, truth, truth_files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import bids, filename, lupolab, sidecars, truth_files
+from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.review.cases import results, scans
 from cmbjax.review.cases.case import Case
 
@@ -143,21 +144,21 @@ def _one_file(path) -> Case:
     raise InputError(
       f'{path}: is not a NIfTI file (.nii, .nii.gz); convert it first.'
     )
-  entities = bids.entities(path)
+  entities = filename.entities(path)
   label = entities.get('sub') or re.sub(
     '[^A-Za-z0-9]', '', _IMAGE.sub('', path.name)
   )
   session = f'ses-{entities.get("ses")}' if entities.get('ses') else None
   subject = f'sub-{label or "1"}'
-  scan = bids.ScanFiles(
+  scan = ScanFiles(
     subject=subject,
     session=session,
     name=f'{subject}_{session}' if session else subject,
     swi=path,
-    magnitude=None,
-    phase=None,
+    magnitude=(),
+    phase=(),
     mask=None,
-    sidecar=bids.sidecar(path),
+    sidecar=sidecars.read(path),
   )
   return scans.case_of(scan)
 
@@ -234,7 +235,7 @@ def _is_lesions(path, name):
   """Whether a file is a label image or mask of this scan, not of its brain."""
   if not _IMAGE.search(path.name) or not path.name.startswith(f'{name}_'):
     return False
-  entities = bids.entities(path)
+  entities = filename.entities(path)
   about = [entities.get(key) or '' for key in ('label', 'desc', 'seg')]
   return entities.suffix in ('dseg', 'mask') and not any(
     _BRAIN.search(text) or text in ('mimic', 'candidates') for text in about
@@ -314,11 +315,11 @@ def _check(case) -> Case:
   like = volume.grid_of(case.reference)
   for path in (case.labels, *case.others):
     if path is not None:
-      truth.check_grid(volume.grid_of(path), like)
+      volume.check_grid(volume.grid_of(path), like)
   kept, notices = [case.sequences[0]], list(case.notices)
   for one in case.sequences[1:]:
     try:
-      truth.check_grid(volume.grid_of(one.path), like)
+      volume.check_grid(volume.grid_of(one.path), like)
       kept.append(one)
     except InputError:
       notices.append(

@@ -19,9 +19,10 @@ import numpy as np
 
 import cmbjax
 from cmbjax import files
-from cmbjax.data import cohort, truth_files
+from cmbjax.data import cohort
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import bids, truth_files
 from cmbjax.progress import Progress
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases.case import Case

@@ -10,9 +10,9 @@ import pathlib
 import shutil
 
 from cmbjax import files
-from cmbjax.data import truth
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
+from cmbjax.intake import bids, sidecars
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases.case import Case
 
@@ -46,7 +46,7 @@ def write(folder: pathlib.Path, case: Case, link: str) -> None:
   for path, rest in _images(case):
     ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
     _bring(path, target / f'{case.name}_{rest}{ending}', link)
-    facts = bids.sidecar(path)
+    facts = sidecars.read(path)
     for name, own in (
       ('MagneticFieldStrength', 'field_t'),
       ('EchoTime', 'echo_time_s'),
@@ -108,7 +108,7 @@ def write_mask(folder: pathlib.Path, case: Case, image: volume.Volume) -> None:
   if path is None:
     return
   mask = volume.load(path)
-  truth.check_grid(mask, image)
+  volume.check_grid(mask, image)
   target = anat(folder, MASKS, case) / f'{case.name}_label-brain_mask.nii.gz'
   volume.save(target, mask.array > 0, image)
   about = {'Type': 'Brain', 'Description': 'As it came with the data.'}

@@ -13,7 +13,8 @@ import numpy as np
 from nibabel import orientations
 
 from cmbjax.errors import InputError
-from cmbjax.imaging.volume import Volume, open_image
+from cmbjax.imaging.nifti import open_image
+from cmbjax.imaging.volume import Volume
 
 _LOW, _HIGH = -32768, 32767  # of int16: half the bytes of float32 to send
 

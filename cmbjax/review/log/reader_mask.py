@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from cmbjax import files
-from cmbjax.imaging import volume
+from cmbjax.imaging import nifti
 from cmbjax.review.log.items import MODEL
 from cmbjax.review.log.record import ReviewRecord
 
@@ -84,7 +84,7 @@ def write(record: ReviewRecord, folder: pathlib.Path) -> list[pathlib.Path]:
   """
   name = f'{record.header["case"]}_rater-{record.header["rater"]}_dseg'
   paths = [pathlib.Path(folder) / f'{name}{end}' for end in ('.nii.gz', '.tsv')]
-  volume.write_image(paths[0], image(record))
+  nifti.write_image(paths[0], image(record))
   files.write_text(paths[1], table(record))
   return paths
 

@@ -14,7 +14,8 @@ import scipy
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, resample, swi, volume
+from cmbjax.imaging import resample, swi, volume
+from cmbjax.intake import filename, sidecars
 
 # Fields of the magnitude's sidecar that are true of its SWI too.
 _KEPT = (
@@ -112,7 +113,7 @@ def _bytes(image):
 
 def _start(path):
   """'sub-01_acq-x_' of a BIDS name, '' of any other."""
-  parts = bids.entities(path)
+  parts = filename.entities(path)
   if parts.get('sub') is None:
     return ''
   return ''.join(f'{k}-{v}_' for k, v in parts.without('part', 'echo'))
@@ -172,7 +173,7 @@ def write_settings(args, settings, written, *, first):
     first: the first magnitude, whose name and sidecar are kept.
   """
   settings = {**settings, 'Files': [p.name for p in written.values()]}
-  fields = {k: v for k, v in bids.sidecar(first).items() if k in _KEPT}
+  fields = {k: v for k, v in sidecars.read(first).items() if k in _KEPT}
   if settings['MagneticFieldStrength']:
     fields['MagneticFieldStrength'] = settings['MagneticFieldStrength']
   if settings['EchoTimes']:

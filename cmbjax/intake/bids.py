@@ -4,7 +4,6 @@ Rule: one scan has one SWI (or magnitude and phase); more than one candidate
 is a question to the person, never a silent choice.
 """
 
-import dataclasses
 import fnmatch
 import os
 import pathlib
@@ -15,82 +14,14 @@ from typing import Any
 import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.intake import sidecars
+from cmbjax.intake.filename import entities
+from cmbjax.intake.scan_files import ScanFiles
 
 BIDS_VERSION = '1.10.0'
 
 _IMAGE = re.compile(r'\.nii(\.gz)?$')
 _PROJECTION = re.compile(r'(^|_|-)m(in)?ip', re.IGNORECASE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Entities:
-  """The parts of a BIDS file name, `key-value_..._suffix.extension`."""
-
-  values: dict[str, str]  # in the order of the name
-  suffix: str
-  extension: str
-
-  def get(self, key: str) -> str | None:
-    return self.values.get(key)
-
-  def without(self, *keys: str) -> tuple[tuple[str, str], ...]:
-    """The other entities, for grouping."""
-    return tuple((k, v) for k, v in self.values.items() if k not in keys)
-
-
-@dataclasses.dataclass(frozen=True)
-class ScanFiles:
-  """The files of one scan."""
-
-  subject: str  # 'sub-01'
-  session: str | None  # 'ses-1'
-  name: str  # 'sub-01' or 'sub-01_ses-1'; unique in the cohort
-  swi: pathlib.Path | None
-  magnitude: pathlib.Path | tuple[pathlib.Path, ...] | None
-  phase: pathlib.Path | tuple[pathlib.Path, ...] | None
-  mask: pathlib.Path | None
-  sidecar: dict[str, Any]  # of the SWI, else of the (first) magnitude
-
-
-def entities(path: str | os.PathLike) -> Entities:
-  """'sub-01_echo-2_part-mag_MEGRE.nii.gz' to its parts."""
-  name = pathlib.Path(path).name
-  stem, _, extension = name.partition('.')
-  *pairs, suffix = stem.split('_')
-  values = dict(p.split('-', 1) for p in pairs if '-' in p)
-  return Entities(values, suffix, '.' + extension if extension else '')
-
-
-def sidecar(
-  path: str | os.PathLike, *, root: str | os.PathLike | None = None
-) -> dict[str, Any]:
-  """The JSON fields of an image, nearer files going before farther ones.
-
-  Args:
-    path: the image.
-    root: the top of the data set; None: the nearest folder above that holds
-      dataset_description.json, else the image's own folder.
-
-  Raises:
-    InputError: a JSON file that cannot be read.
-  """
-  path = pathlib.Path(path)
-  if root is None:
-    path = path.absolute()  # 'scan.nii' too lies in folders
-    root = _dataset_root(path)
-  root = pathlib.Path(root)
-  own, fields = entities(path), {}
-  for folder in _folders_down(root, path.parent):
-    fitting = []
-    for file in sorted(folder.glob('*.json')):
-      found = entities(file)
-      if found.suffix == own.suffix and all(
-        own.get(k) == v for k, v in found.values.items()
-      ):
-        fitting.append((len(found.values), file))
-    for _, file in sorted(fitting):
-      fields.update(files.read_object(file))
-  return fields
 
 
 def find_scans(
@@ -165,13 +96,6 @@ def is_simulated(root: pathlib.Path) -> bool:
   return content.get('Simulated') is True
 
 
-def as_paths(some: Any) -> tuple[pathlib.Path, ...]:
-  """A magnitude or phase of `ScanFiles`, however many files it has."""
-  if some is None:
-    return ()
-  return some if isinstance(some, tuple) else (some,)
-
-
 def write_description(
   root: str | os.PathLike,
   name: str,
@@ -230,9 +154,8 @@ def _find_scan(root, name, folder, swi_pattern):
   except InputError:
     if swi is None:
       raise
-    magnitude, phase = None, None  # which belongs to the SWI is not known
-  first = magnitude[0] if isinstance(magnitude, tuple) else magnitude
-  main = swi or first
+    magnitude, phase = (), ()  # which belongs to the SWI is not known
+  main = swi or next(iter(magnitude), None)
   if main is None:
     return None
   return ScanFiles(
@@ -243,7 +166,7 @@ def _find_scan(root, name, folder, swi_pattern):
     magnitude=magnitude,
     phase=phase,
     mask=_one_mask(root, name, images),
-    sidecar=sidecar(main, root=root),
+    sidecar=sidecars.read(main, root=root),
   )
 
 
@@ -293,8 +216,8 @@ def _signal_of(name, images):
         and entities(q).get('part') == 'phase'
         and entities(q).without('part') == entities(p).without('part')
       ]
-      return _unwrap(magnitude), _unwrap(tuple(partners))
-  return None, None
+      return magnitude, tuple(partners)
+  return (), ()
 
 
 def _named_swi(path):
@@ -314,7 +237,7 @@ def _echoes(name, found):
 
 
 def _echo_order(path):
-  time = sidecar(path).get('EchoTime')
+  time = sidecars.read(path).get('EchoTime')
   seconds = float(time) if isinstance(time, int | float) else 0.0
   label = entities(path).get('echo') or '0'
   return (seconds, int(label) if label.isdecimal() else 0)
@@ -352,21 +275,3 @@ def _only(name, found, *, what='SWI'):
       + f'); {fix}move the others away.'
     )
   return found[0] if found else None
-
-
-def _unwrap(paths):
-  return (paths[0] if len(paths) == 1 else paths) if paths else None
-
-
-def _dataset_root(path):
-  for folder in path.parents:
-    if (folder / 'dataset_description.json').is_file():
-      return folder
-  return path.parent
-
-
-def _folders_down(root, folder):
-  chain = [folder]
-  while chain[-1] != root and root in chain[-1].parents:
-    chain.append(chain[-1].parent)
-  return reversed(chain)

@@ -14,9 +14,10 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids, volume
+from cmbjax.imaging import volume
 from cmbjax.imaging.phase import wrap
 from cmbjax.imaging.swi_options import FIX_GE
+from cmbjax.intake import sidecars
 
 _TURN = 2 * np.pi
 _NEAR_RAD = 0.1
@@ -86,7 +87,7 @@ def read(
       'many of each.'
     )
   notes: list[str] = []
-  fields = [bids.sidecar(p) for p in paths]
+  fields = [sidecars.read(p) for p in paths]
   _check_pairs(paths, fields, partners)
   firsts = [_trimmed(volume.load(p, num_dims=5)) for p in paths]
   if not cartesian:
@@ -183,7 +184,7 @@ def _load_phase(path, rescale, notes):
     return scan
   raw = volume.load(path, num_dims=5, scaled=False).array
   array, note = to_radians(
-    scan.array, unscaled=raw, units=bids.sidecar(path).get('Units')
+    scan.array, unscaled=raw, units=sidecars.read(path).get('Units')
   )
   if note:
     notes.append(f'{path.name}: {note}')
@@ -215,7 +216,7 @@ def _check_magnitudes(scans, partners):
 def _check_pairs(paths, fields, partners):
   """Magnitude and phase of one echo stand at the same place in both lists."""
   for path, mine, partner in zip(paths, fields, partners):
-    its = bids.sidecar(partner)
+    its = sidecars.read(partner)
     one, other = (_number(f.get('EchoTime')) for f in (mine, its))
     if one and other and abs(one - other) > _SAME_ECHO_S:
       raise InputError(

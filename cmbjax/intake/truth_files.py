@@ -9,7 +9,8 @@ import pathlib
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import bids
+from cmbjax.intake import filename
+from cmbjax.intake.scan_files import ScanFiles
 
 ALL_CANDIDATES = 'AllCandidatesReviewed'  # in the JSON of a label image
 
@@ -47,7 +48,7 @@ class TruthFiles:
     return (self.path, *(p for p in rest if p is not None))
 
 
-def find_truth(root: pathlib.Path, scan: bids.ScanFiles) -> TruthFiles | None:
+def find_truth(root: pathlib.Path, scan: ScanFiles) -> TruthFiles | None:
   """The truth of one scan of a BIDS folder; None without a file.
 
   Looked for in derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this
@@ -117,11 +118,11 @@ def _is_image(path):
 
 
 def _entity(path, key):
-  return (bids.entities(path).get(key) or '').lower()
+  return (filename.entities(path).get(key) or '').lower()
 
 
 def _is_label_image(path):
-  suffix = bids.entities(path).suffix
+  suffix = filename.entities(path).suffix
   return (
     _is_image(path)
     and suffix == 'dseg'
@@ -133,7 +134,7 @@ def _is_mask(path):
   label = _entity(path, 'label')
   return (
     _is_image(path)
-    and bids.entities(path).suffix == 'mask'
+    and filename.entities(path).suffix == 'mask'
     and (label.startswith('cmb') or label in ('l', 'lesion'))
   )
 
@@ -141,7 +142,7 @@ def _is_mask(path):
 def _is_table(path):
   names = [_entity(path, key) for key in ('seg', 'label', 'desc')]
   return path.name.endswith('.tsv') and any(
-    name.startswith('cmb') for name in [*names, bids.entities(path).suffix]
+    name.startswith('cmb') for name in [*names, filename.entities(path).suffix]
   )
 
 

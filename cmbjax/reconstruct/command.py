@@ -183,22 +183,23 @@ def run(args: argparse.Namespace) -> int:
   Raises:
     InputError, NoInputError: files or options that do not fit.
   """
-  from cmbjax.imaging import signal, swi, swi_inputs, swi_outputs
+  from cmbjax.imaging import swi
+  from cmbjax.reconstruct import inputs, outputs, signal
 
-  first, second, cartesian = swi_inputs.inputs(args)
+  first, second, cartesian = inputs.inputs(args)
   scan = signal.read(
     first,
     second,
-    echo_times_s=swi_inputs.seconds(args.echo_times),
+    echo_times_s=inputs.seconds(args.echo_times),
     field_t=args.field,
     cartesian=cartesian,
     coils=args.coils,
     rescale=not args.no_phase_rescale,
     fix_ge=args.fix_ge_phase,
   )
-  options = swi_inputs.options_of(args)
-  mask = swi_inputs.read_mask(args.mask, scan.grid) if args.mask else None
-  field = swi_inputs.read_field(args.mag_sensitivity_correction, scan.grid)
+  options = inputs.options_of(args)
+  mask = inputs.read_mask(args.mask, scan.grid) if args.mask else None
+  field = inputs.read_field(args.mag_sensitivity_correction, scan.grid)
   result = swi.reconstruct(
     scan.magnitude,
     scan.phase,
@@ -211,21 +212,19 @@ def run(args: argparse.Namespace) -> int:
   )
   grid = scan.grid
   if args.resample:
-    result, grid = swi_outputs.resampled(result, grid, args)
+    result, grid = outputs.resampled(result, grid, args)
   notes = [
     *scan.notes,
     *(note for given in (mask, field) if given for note in given.notes),
-    *swi_outputs.notes_of(args, scan, result, options),
+    *outputs.notes_of(args, scan, result, options),
   ]
   for note in notes:
     print(f'note: {note}', file=sys.stderr)
-  written = swi_outputs.write_images(
-    args, result, grid=grid, inputs=first + second
-  )
-  settings = swi_outputs.settings_of(
+  written = outputs.write_images(args, result, grid=grid, inputs=first + second)
+  settings = outputs.settings_of(
     args, scan, result, options=options, voxel_mm=grid.spacing_mm, notes=notes
   )
-  swi_outputs.write_settings(args, settings, written, first=first[0])
+  outputs.write_settings(args, settings, written, first=first[0])
   for path in written.values():
     print(path)
   return 0

@@ -12,9 +12,9 @@ import pathlib
 import re
 
 from cmbjax import files
-from cmbjax.data.truth_files import TruthFiles
 from cmbjax.errors import InputError
-from cmbjax.imaging.bids import ScanFiles
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.intake.truth_files import TruthFiles
 
 _SCALED = re.compile('scaled', re.IGNORECASE)
 _REJECTED = re.compile('false_?positives', re.IGNORECASE)
@@ -102,7 +102,7 @@ def _scan(root, scaled, beside):
   outline = next(iter(_fitting(own, _BRAIN)), None)
   subject, session = _who(root, scaled, stem)
   name = f'{subject}_{session}' if session else subject
-  files = ScanFiles(subject, session, name, scaled, None, None, outline, {})
+  files = ScanFiles(subject, session, name, scaled, (), (), outline, {})
   return files, TruthFiles('candidates', accepted[0], rejected[0])
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import dicom_series, volume
-from cmbjax.imaging.dicom_series import KINDS, Series
+from cmbjax.imaging import nifti
+from cmbjax.intake import dicom_series
+from cmbjax.intake.dicom_series import KINDS, Series
 
 _SECONDS = 900  # for one series
 # What describes the machine, not the person or the day.
@@ -109,7 +110,7 @@ def _image(path, series) -> Image:
       f'{series}: its header has text that is in no known encoding; export '
       'the series again.'
     ) from error
-  image = volume.open_image(path)
+  image = nifti.open_image(path)
   ending = path.stem.removeprefix('x').strip('_')
   types = fields.get('ImageType') or series.first.types
   kind = dicom_series.kind_of(types, series.first.description, ending=ending)
@@ -256,7 +257,7 @@ def _to_radians(header, image) -> str:
   slope, start = (float(header[n]) for n in ('scl_slope', 'scl_inter'))
   slope = slope if slope and np.isfinite(slope) else 1.0
   start = start if np.isfinite(start) else 0.0
-  array = np.asanyarray(volume.open_image(image.path).dataobj.get_unscaled())
+  array = np.asanyarray(nifti.open_image(image.path).dataobj.get_unscaled())
   low, high = (
     float(array.min()) * slope + start,
     float(array.max()) * slope + start,

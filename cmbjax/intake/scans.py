@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids
+from cmbjax.intake import bids, filename, sidecars
+from cmbjax.intake.scan_files import ScanFiles
 
 _NIFTI = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 # 'swi' is in the names of projections and masks too.
@@ -33,7 +34,7 @@ class FoundScans(NamedTuple):
   """The scans of an input."""
 
   kind: str  # 'file', 'folder', 'bids' or 'dicom'
-  scans: tuple[bids.ScanFiles, ...]
+  scans: tuple[ScanFiles, ...]
   broken: tuple[tuple[str, str], ...]  # (name, why) of unusable scans
   left_out: tuple[str, ...] = ()  # subjects, sessions or files without a scan
 
@@ -103,30 +104,30 @@ def _one_file(path, phase):
 
 def _scan_of(path, phase=()):
   """One file, or a magnitude and its phase, as a scan."""
-  session = bids.entities(path).get('ses')
+  session = filename.entities(path).get('ses')
   subject = f'sub-{_label(path)}'
   name = f'{subject}_ses-{session}' if session else subject
   magnitude_only = not phase and _is_magnitude(path)
   plain = not phase and not magnitude_only
-  return bids.ScanFiles(
+  return ScanFiles(
     subject=subject,
     session=f'ses-{session}' if session else None,
     name=name,
     swi=path if plain else None,
-    magnitude=None if plain else path,
-    phase=(phase[0] if len(phase) == 1 else tuple(phase)) if phase else None,
+    magnitude=() if plain else (path,),
+    phase=tuple(phase),
     mask=None,
-    sidecar=bids.sidecar(path),
+    sidecar=sidecars.read(path),
   )
 
 
 def _is_magnitude(path):
-  return bids.entities(path).get('part') == 'mag'
+  return filename.entities(path).get('part') == 'mag'
 
 
 def _label(path):
   """The BIDS subject, else the letters and digits of the name."""
-  given = bids.entities(path).get('sub')
+  given = filename.entities(path).get('sub')
   text = given if given else _NIFTI.sub('', path.name)
   text = unicodedata.normalize('NFKD', text)  # of an umlaut the letter stays
   # A file may be called mag.nii and nothing else.
@@ -150,7 +151,7 @@ def _folder(source, work, series):
   if images:
     scans = _best(list(_pair(images)))
     return FoundScans('folder', scans, (), _lone_phases(images, scans))
-  from cmbjax.imaging import dicom, dicom_series
+  from cmbjax.intake import dicom, dicom_series
 
   if not dicom_series.is_dicom(source):
     raise NoInputError(
@@ -183,7 +184,7 @@ def _pair(images):
 
 def _lone_phases(images, scans):
   """Names of phases that no magnitude goes with."""
-  used = {scan.phase for scan in scans}
+  used = {path for scan in scans for path in scan.phase}
   scanned = {scan.swi for scan in scans}
   return tuple(
     p.name
@@ -202,7 +203,7 @@ def _best(scans):
   named = [scan.name for scan, yes in zip(scans, is_swi) if yes]
   signals: dict[str, list] = {}
   for scan in scans:
-    if scan.magnitude is not None and scan.phase is not None:
+    if scan.magnitude and scan.phase:
       signals.setdefault(scan.name, []).append(scan)
   return tuple(
     _joined(scan, signals.get(scan.name, [])) if yes else scan
@@ -276,7 +277,7 @@ def _keep(found, source, participants, sessions):
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     same = [s for s in scans if s.name.lower() == twice[0]]
-    paths = ', '.join(str(s.swi or s.magnitude) for s in same)
+    paths = ', '.join(str(s.swi or s.magnitude[0]) for s in same)
     raise InputError(
       f'{source}: {paths} would both be called {twice[0]}; rename one, or give '
       'the files one by one.'
@@ -302,8 +303,7 @@ def _all_there(source, wanted, there):
 
 def _cut(scan):
   """A name that leaves no room for the endings of its results."""
-  path = scan.swi or scan.magnitude
-  path = path[0] if isinstance(path, tuple) else path
+  path = scan.swi or scan.magnitude[0]
   why = f'{path}: its name is too long for the names of results; shorten it.'
   return f'{scan.name[: _LONGEST - 1]}-', why
 

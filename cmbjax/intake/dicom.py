@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import bids, dicom_images, dicom_series
-from cmbjax.imaging.bids import ScanFiles
-from cmbjax.imaging.dicom_series import MISSING, Header, Series
+from cmbjax.intake import bids, dicom_images, dicom_series
+from cmbjax.intake.dicom_series import MISSING, Header, Series
+from cmbjax.intake.scan_files import ScanFiles
 
 VERSION = 1  # of what is written
 KEY_FILE = '.dicom-key'

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import dicom_header
-from cmbjax.imaging.dicom_header import Header
+from cmbjax.intake import dicom_header
+from cmbjax.intake.dicom_header import Header
 
 MISSING = (
   'reading DICOM needs more packages; install them with '

@@ -1,0 +1,1 @@
+"""Folders and files to scans: what each file is, and of whom."""

@@ -1,0 +1,19 @@
+"""The files of one scan."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanFiles:
+  """One scan as files; everything later reads only what is named here."""
+
+  subject: str  # 'sub-01'
+  session: str | None  # 'ses-1'
+  name: str  # 'sub-01' or 'sub-01_ses-1'; unique in its source
+  swi: pathlib.Path | None
+  magnitude: tuple[pathlib.Path, ...]  # one per echo, by time; () for none
+  phase: tuple[pathlib.Path, ...]  # as many, or ()
+  mask: pathlib.Path | None
+  sidecar: dict[str, Any]  # of the SWI, else of the (first) magnitude

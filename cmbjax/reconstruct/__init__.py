@@ -1,0 +1,1 @@
+"""The files of one scan to one susceptibility-weighted image."""

@@ -1,0 +1,190 @@
+"""The files of one scan to its SWI, its brain mask and further channels."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cmbjax import files
+from cmbjax.errors import InputError
+from cmbjax.imaging import brain, swi, volume
+from cmbjax.intake import sidecars
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.reconstruct import channels as channels_lib
+from cmbjax.reconstruct import signal
+from cmbjax.reconstruct.channels import ONLY_SWI
+
+SMALLEST_MM = 10.0  # longest side; below it the header is not in mm
+
+
+class ScanImage(NamedTuple):
+  """The SWI of one scan, and where it is from."""
+
+  volume: volume.Volume  # not scaled
+  mask: np.ndarray  # bool [X, Y, Z], the brain
+  made: str  # 'given', 'reconstructed' or 'magnitude' (no phase: no SWI)
+  notes: tuple[str, ...]  # what was repaired, and what is not sure
+  beside: Mapping[str, np.ndarray] = {}  # [X, Y, Z] 0..1
+  lacking: Mapping[str, str] = {}  # channel: why it is not there
+
+
+def load_image(
+  found: ScanFiles, channels: Sequence[str] = ONLY_SWI
+) -> ScanImage:
+  """The SWI of a scan, made where there is none, and its brain mask.
+
+  Further channels are what the SWI is made of, or would be: the high-passed
+  phase (of several echoes the last one's) and the magnitude (their mean,
+  without the first; without any phase the last one), scaled as the SWI. A
+  channel that cannot be had is in `lacking`, and the SWI is there all the
+  same.
+
+  Raises:
+    InputError: a damaged file, or one that is not on the scan's grid.
+  """
+  image, mask, made, notes, rebuilt = _image(found)
+  if found.mask is not None:
+    given = volume.load(found.mask)
+    volume.check_grid(given, image)
+    mask, notes = given.array > 0, (*notes, *given.notes)
+  elif mask is None:
+    with named(image.path):
+      mask = brain.brain_mask(image.array, image.spacing_mm)
+  result = ScanImage(image, mask, made, notes)
+  if len(channels) == 1:
+    return result
+  return _with_channels(result, found, channels[1:], rebuilt)
+
+
+def _image(found: ScanFiles) -> tuple:
+  """The SWI: as given, else reconstructed, else (no phase) the magnitude.
+
+  Also the brain mask and all images, where it was reconstructed.
+  """
+  if found.swi is not None:
+    given = _of_a_head(volume.load(found.swi))
+    return given, None, 'given', given.notes, None
+  if not found.phase:
+    longest = _of_a_head(volume.load(found.magnitude[-1]))
+    return longest, None, 'magnitude', longest.notes, None
+  made, grid, notes = _reconstruct(found)
+  image = dataclasses.replace(grid, array=made.swi)
+  return image, made.mask, 'reconstructed', notes, made
+
+
+def _of_a_head(image: volume.Volume) -> volume.Volume:
+  """The image, unless its header makes it smaller than any piece of one."""
+  shape = image.array.shape[:3]
+  sides = [n * side for n, side in zip(shape, image.spacing_mm)]
+  if max(sides) < SMALLEST_MM:
+    size = ' x '.join(f'{side:.3g}' for side in sides)
+    raise InputError(
+      f'{image.path}: shows {size} mm, which is no head; check the voxel sizes '
+      'of its header, which cmbjax takes for mm.'
+    )
+  return image
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path | None) -> Iterator[None]:
+  """What is wrong with an image is said with the name of its file."""
+  try:
+    yield
+  except InputError as error:
+    if path is None or str(path) in str(error):
+      raise
+    raise InputError(f'{path}: {error}') from error
+
+
+def _reconstruct(
+  found: ScanFiles, image: ScanImage | None = None
+) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
+  """Magnitude and phase to all that an SWI is made of; on the grid of
+  `image` and with its mask, where one is given."""
+  read = signal.read(found.magnitude, found.phase)
+  if image is not None:
+    volume.check_grid(read.grid, image.volume)
+  with named(found.magnitude[0]):
+    made = swi.reconstruct(
+      read.magnitude,
+      read.phase,
+      _of_a_head(read.grid).spacing_mm,
+      echo_times_s=read.echo_times_s,
+      field_t=read.field_t,
+      mask=None if image is None else image.mask,
+    )
+  notes = tuple(read.notes)
+  if not made.polarity.certain:
+    notes += ('the sign of the phase is not clear; veins were taken as dark',)
+  return made, read.grid, notes
+
+
+def _with_channels(
+  image: ScanImage,
+  found: ScanFiles,
+  wanted: Sequence[str],
+  rebuilt: swi.Swi | None,
+) -> ScanImage:
+  """The same with further channels; `rebuilt` is what the SWI was made with."""
+  lacking, notes = absent(found, wanted), ()
+  wanted = [name for name in wanted if name not in lacking]
+  if not wanted:
+    return image._replace(lacking=lacking)
+  try:
+    if rebuilt is None and found.phase:
+      rebuilt, _, notes = _reconstruct(found, image)
+    if rebuilt is None:
+      given = volume.load(found.magnitude[-1])
+      volume.check_grid(given, image.volume)
+      magnitude, notes = given.array, given.notes
+    else:
+      magnitude = rebuilt.magnitude
+    make = {
+      'phase': lambda: channels_lib.of_phase(rebuilt.phase),
+      'magnitude': lambda: swi.scale_to_unit(magnitude, image.mask),
+    }
+    beside = {name: make[name]() for name in wanted}
+  except InputError as error:
+    why = str(error).rstrip('.')
+    return image._replace(lacking=lacking | dict.fromkeys(wanted, why))
+  notes = tuple(dict.fromkeys((*image.notes, *notes)))  # a file read twice
+  return image._replace(notes=notes, beside=beside, lacking=lacking)
+
+
+def absent(found: ScanFiles, wanted: Sequence[str]) -> dict[str, str]:
+  """Channels without a file, and why they cannot be had."""
+  files_of = {'phase': found.phase, 'magnitude': found.magnitude}
+  if not found.magnitude:  # a phase alone is not high-passed
+    files_of['phase'] = ()
+  return {
+    name: f'there is no {name} beside the SWI'
+    for name in wanted
+    if not files_of[name]
+  }
+
+
+def signal_files(
+  found: ScanFiles, channels: Sequence[str] = ONLY_SWI
+) -> tuple[pathlib.Path, ...]:
+  """Magnitude and phase where they are read: without an SWI, or as channels."""
+  if found.swi is not None and len(channels) == 1:
+    return ()
+  return (*found.magnitude, *found.phase)
+
+
+def echo_time_s(found: ScanFiles) -> float | None:
+  """Mean echo time of what the SWI of a scan was made from; None: not known.
+
+  Of several echoes that is all but the first one, and without a phase the
+  last one, which is taken for an SWI.
+  """
+  times = found.sidecar.get('EchoTime')
+  if found.swi is None and len(found.magnitude) > 1:
+    used = slice(1, None) if found.phase else slice(-1, None)
+    times = [sidecars.read(p).get('EchoTime') for p in found.magnitude[used]]
+  times = times if isinstance(times, list) else [times]
+  known = [float(time) for time in times if files.is_number(time)]
+  return sum(known) / len(known) if known else None
