@@ -119,9 +119,14 @@ def test_one_patient_gets_numbers_and_no_interval():
   for interval in (found.kappa, found.ac1):
     assert interval.value is not None
     assert interval.low is None
-    assert interval.note == 'one subject, so no interval'
+    assert interval.note == 'n/a (1 subject): an interval takes 4 or more'
   one = raters.mean(np.array([0.5, 0.7]), subject[:2])
-  assert one == (0.6, None, None, 'one subject, so no interval')
+  assert one == (
+    0.6,
+    None,
+    None,
+    'n/a (1 subject): an interval takes 4 or more',
+  )
 
 
 def test_positive_agreement_is_the_f1():
@@ -190,7 +195,7 @@ def test_mean_over_patients_is_student_for_one_lesion_each():
 
 @pytest.mark.parametrize(('scale', 'high'), [('logit', 1), ('log', np.inf)])
 def test_means_near_an_end_stay_in_range(scale, high):
-  values = np.array([0.99, 0.98, 0.999, 0.2])
+  values = np.array([0.99, 0.98, 0.999, 0.9])
   if scale == 'log':
     values = 1 - values
   found = raters.mean(values, names(4), scale=scale)

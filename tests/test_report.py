@@ -10,7 +10,7 @@ import pytest
 from matplotlib import axes
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import claims, compare, metrics, orderings
+from cmbjax.evaluation import claims, compare, intervals, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import (
@@ -618,6 +618,9 @@ def test_numbers_and_bounds_as_text():
   assert texts.number(0.934, 'percent') == '93\N{NO-BREAK SPACE}%'
   assert texts.bounds(Interval(0.9, 0.85, 1.0), 'number') == '.850–1.000'
   assert texts.bounds(Interval(0.9, None, None), 'number') == ''
+  few = Interval(0.9, None, None, intervals.too_few(2, 'scan'))
+  assert texts.bounds(few, 'number') == 'n/a (2 scans)'
+  assert cells.signed(few, 2) == cells.Cell('+0.90', 'n/a (2 scans)')
   below = Interval(0.2, -0.15, 0.5)
   assert texts.bounds(below, 'number') == '−.150 to .500'
   far = Interval(15.0, 10.25, 20.5)  # mm, whose zeros are not dropped
