@@ -179,7 +179,7 @@ def test_kappa_and_grades_without_an_answer_say_why():
   alone = agreement.of_counts(
     np.array([0, 7]), np.array([3, 7]), np.array(['a', 'a'])
   )
-  assert alone.kappa.note == 'n/a (1 subject): an interval takes 4 or more'
+  assert alone.kappa.note == 'n/a (1 subject): an interval needs 4 or more'
   wrong = agreement.of_counts(
     np.array([30, 40]), np.array([2, 3]), np.array(['a', 'b'])
   )

@@ -205,7 +205,7 @@ def test_an_interval_of_three_subjects_is_not_shown():
   text = compare_command.text([one], [one.tests['auc'].p])
   (line,) = [row for row in text.splitlines() if row.startswith('  AUC  ')]
   assert line.split()[2:5] == ['n/a', '(3', 'subjects)']
-  assert 'an interval takes 4 or more' in text
+  assert 'an interval needs 4 or more' in text
   assert ' to ' not in line
 
 

@@ -119,13 +119,13 @@ def test_one_patient_gets_numbers_and_no_interval():
   for interval in (found.kappa, found.ac1):
     assert interval.value is not None
     assert interval.low is None
-    assert interval.note == 'n/a (1 subject): an interval takes 4 or more'
+    assert interval.note == 'n/a (1 subject): an interval needs 4 or more'
   one = raters.mean(np.array([0.5, 0.7]), subject[:2])
   assert one == (
     0.6,
     None,
     None,
-    'n/a (1 subject): an interval takes 4 or more',
+    'n/a (1 subject): an interval needs 4 or more',
   )
 
 

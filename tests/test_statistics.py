@@ -253,7 +253,7 @@ def test_two_scans_have_no_bound_of_a_million_false_positives():
     5.0,
     None,
     None,
-    'n/a (2 subjects): an interval takes 4 or more',
+    'n/a (2 subjects): an interval needs 4 or more',
   )
   # One of twenty has nearly all: the logarithm of the rest is far away.
   one = np.append(np.ones(19), 1000.0)

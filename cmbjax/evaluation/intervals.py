@@ -1,6 +1,6 @@
 """A number with its interval, and when an interval says too little.
 
-Rule: a spread between subjects (scans, of counts and quartiles) takes
+Rule: a spread between subjects (scans, of counts and quartiles) needs
 `FEWEST` of them. From fewer, and where the interval of a rate reaches beyond
 `MOST` times the rate, there is none and the note says so: 'n/a (2 subjects)'.
 An exact bound, where all or none were found, estimates no spread and stays.
@@ -8,8 +8,8 @@ An exact bound, where all or none were found, estimates no spread and stays.
 
 from typing import NamedTuple
 
-# Student's t is 12.7 for two, 4.3 for three, 3.2 for four: from two subjects a
-# rate of 1.00 had the bounds 0.00 and 985449.94.
+# Student's t is 12.7 for two, 4.3 for three, 3.2 for four: two scans with 1 and
+# 9 false positives had 5 of them per scan, 0.00 to 5772585.19.
 FEWEST = 4
 # One subject with nearly all false positives does the same among twenty.
 MOST = 100
@@ -33,7 +33,7 @@ class Interval(NamedTuple):
 
 
 def too_few(count: int, unit: str = 'subject') -> str:
-  """'n/a (2 subjects): an interval takes 4 or more', or '' for enough.
+  """'n/a (2 subjects): an interval needs 4 or more', or '' for enough.
 
   Args:
     count: of what the spread is over.
@@ -41,7 +41,7 @@ def too_few(count: int, unit: str = 'subject') -> str:
   """
   if count >= FEWEST:
     return ''
-  return f'{_NONE} ({_of(count, unit)}): an interval takes {FEWEST} or more'
+  return f'{_NONE} ({_of(count, unit)}): an interval needs {FEWEST} or more'
 
 
 def too_wide(value: float, high: float, count: int) -> str:

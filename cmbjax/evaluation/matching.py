@@ -54,17 +54,17 @@ def valdo(
   truth: np.ndarray,
   spacing_mm: tuple[float, float, float],
 ) -> Matched:
-  """A detection is of the lesion whose centre is nearest, within 5 mm.
+  """A detection belongs to the lesion whose centre is nearest, within 5 mm.
 
   As the code of the VALDO challenge does (Sudre 2024; valdo-eval-2021, run
   with direct neighbours and 5 mm): 6-connected components of all labels
   together, centres of mass. Of the detections of one lesion the nearest hits
-  it; the others are false, even beside a lesion that nothing else is nearest
-  to. Two at the same distance both hit, though the challenge says "one to
-  one". A component has the label that most of it has.
+  it; the others are false, even beside a second lesion that has no detection.
+  Two at the same distance both hit. A component has the label that most of it
+  has.
 
-  Not defined there: a detection midway between two lesions is of the one that
-  comes first in the array, which depends on how the file is stored.
+  Not defined there: a detection midway between two lesions belongs to the one
+  that comes first in the array, which depends on how the file is stored.
 
   Args:
     detected: [X, Y, Z] int, 0 or the label of a detection.
