@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.data import persons
 from cmbjax.data.truth import Truth, load_truth
 from cmbjax.errors import InputError, NoInputError
@@ -179,7 +179,7 @@ def _check_subjects(folder, subjects):
         'subject one name.'
       )
   table = folder / 'participants.tsv'
-  if not table.is_file():
+  if not doors.is_there(table):
     return
   rows = files.read_rows(table)[1:]
   names = [row[0].strip() for row in rows if ''.join(row).strip()]

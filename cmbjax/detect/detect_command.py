@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.detect.detect_options import add_arguments
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.weights import catalogue
@@ -126,7 +126,7 @@ def _scratch(work) -> pathlib.Path:
   scratch = pathlib.Path(tempfile.mkdtemp(prefix='cmbjax-'))
   # At the end: its files are read until then.
   atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-  if (work / dicom.KEY_FILE).is_file():
+  if doors.is_there(work / dicom.KEY_FILE):
     files.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
   return scratch
 

@@ -11,7 +11,6 @@ import warnings
 from typing import Any
 
 from cmbjax import doors
-from cmbjax.errors import InputError
 
 _TAGS = [
   'SOPClassUID',
@@ -73,11 +72,13 @@ class Header:
 
 
 def has_magic(path) -> bool:
-  try:
-    with doors.open_file(path) as handle:
-      start = handle.read(132)
-  except (InputError, OSError):
-    return False
+  """Whether a file begins as DICOM does.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  with doors.open_file(path) as handle:
+    start = handle.read(132)
   # Some archives leave the preamble out: the file starts with group 0008.
   return start[128:] == b'DICM' or (
     start[:4] in (b'\x08\x00\x05\x00', b'\x08\x00\x08\x00', b'\x08\x00\x00\x00')

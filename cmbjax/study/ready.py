@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.candidates import stages
 from cmbjax.errors import InputError
 from cmbjax.evaluation import metrics
@@ -145,7 +145,7 @@ def _check_owner(
   if workdir.exists() and not workdir.is_dir():
     raise InputError(f'--workdir: {workdir} is a file; give a folder.')
   path = workdir / 'record.json'
-  there = path.is_file() or (workdir / 'models').is_dir()
+  there = doors.is_there(path) or (workdir / 'models').is_dir()
   if overwrite or not there:
     return
   ways = (
