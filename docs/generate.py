@@ -20,7 +20,9 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parents[1]
 NAME = 'NAME'  # stands for that of any strategy or cohort
 ROOMS = {  # room -> what it turns into what
-  'imaging': 'Files to volumes, SWI, brain masks and regions.',
+  'imaging': 'Volumes to SWI, brain masks and regions.',
+  'intake': 'Folders and files to scans.',
+  'reconstruct': 'The files of one scan to its SWI.',
   'simulate': 'Physics to labelled scans.',
   'candidates': 'An SWI to candidates and outlines.',
   'study': 'A config to a finished study; the spine.',

@@ -91,6 +91,39 @@ def sentence(errors):
   return lines[0].removeprefix(TOLD)
 
 
+LATE = """
+import os, signal, sys
+import jax
+from cmbjax.training import hosts, preemption
+
+shutdown = jax.distributed.shutdown
+
+def late():
+  if sys.argv[3] == '1':  # the other one waits for this one by now
+    os.kill(os.getpid(), signal.SIGTERM)
+  shutdown()
+
+def main():
+  jax.distributed.shutdown = late
+  with preemption.listening(), hosts.together(
+    sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+  ):
+    pass
+  return 0
+
+preemption.exit_with(main)
+"""
+
+
+def test_a_request_to_end_when_all_is_done_keeps_nobody_waiting():
+  with ports.hold() as held:
+    address = f'localhost:{ports.number(held)}'
+    codes, errors = finish(
+      *(begin(1, '-c', LATE, address, 2, i) for i in range(2))
+    )
+  assert codes == [0, 0], errors
+
+
 def test_two_processes_predict_the_same(tmp_path):
   """As eight devices of one, and as one that goes on where they were cut."""
   codes, errors = train_two(tmp_path / 'two')

@@ -47,7 +47,7 @@ class Classifier:
     fingerprint: same value, same numbers.
     precision: of each operating point, out of fold, where it was measured.
     persons: simulated people in the training, see `data.persons`.
-    channels: what the networks see, see `data.channels`.
+    channels: what the networks see, see `reconstruct.channels`.
     mirrored: a likelihood is the mean over the eight mirror images.
     candidates: the stage that found what they learned from, see
       `candidates.stages`.

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from cmbjax.errors import InputError, shown
+from cmbjax.training import preemption
 from cmbjax.training.line import Line
 
 _line: Line | None = None
@@ -61,9 +62,12 @@ def together(
     _initialize(place)
     line.gather('joined')  # who failed sooner would leave the others in JAX
     yield
-    line.end()
-    jax.distributed.shutdown()  # waits for all, before process 0 may be gone
-    line.close()
+    # All is done: a SIGTERM now, which the others may not get, would only keep
+    # this process away from where they wait for it, for minutes.
+    with preemption.deferred():
+      line.end()
+      jax.distributed.shutdown()  # waits for all, before process 0 may be gone
+      line.close()
   except BaseException as error:
     left = line.leave(error)
     if left is error:
