@@ -221,10 +221,13 @@ def readings(tree):
     ):
       if first not in handles and not first.startswith('io.BytesIO'):
         yield node.lineno
-    elif last in READS and home.rpartition('.')[2] not in OURS:
+    elif (
+      last in READS
+      and home.rpartition('.')[2] not in OURS
       # Of the system: a file to write to, or a folder to sync.
-      if home != 'os' or 'O_RDONLY)' in ast.unparse(node):
-        yield node.lineno
+      and (home != 'os' or 'O_RDONLY)' in ast.unparse(node))
+    ):
+      yield node.lineno
 
 
 def test_files_are_read_through_the_door():
