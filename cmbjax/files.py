@@ -130,6 +130,28 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   return path
 
 
+def check_place(path: str | os.PathLike) -> None:
+  """Refuses a folder that could not be written to, before work is done for it.
+
+  Makes nothing.
+
+  Raises:
+    InputError: it, or the nearest folder above that is there, says no.
+  """
+  places = (place := pathlib.Path(path).absolute(), *place.parents)
+  above = next(p for p in places if os.path.lexists(p))
+  if not above.is_dir():
+    raise InputError(
+      f'{path}: cannot be used as a folder ({above} is a file); choose another '
+      'one.'
+    )
+  if not os.access(above, os.W_OK | os.X_OK):
+    raise InputError(
+      f'{path}: cannot be written ({above} may not be written to); choose '
+      'another place.'
+    )
+
+
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
   """Writes `data` to `path`, whole or not at all."""
   with whole(path) as temporary:

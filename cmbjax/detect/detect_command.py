@@ -78,8 +78,7 @@ def _check(args, out):
     )
   if args.jobs is not None and args.jobs < 1:
     raise InputError(f'--jobs: found {args.jobs}, must be 1 or more.')
-  if out.exists() and not out.is_dir():
-    raise InputError(f'{out}: is a file; give a folder for the results.')
+  files.check_place(out)
   if args.threshold is not None and (args.weights or '').lower() == 'none':
     raise InputError(
       '--threshold: is a likelihood, and --weights none gives none; leave one '

@@ -142,8 +142,7 @@ def _check_owner(
   Raises:
     InputError: names the keys that differ, and the ways out.
   """
-  if workdir.exists() and not workdir.is_dir():
-    raise InputError(f'--workdir: {workdir} is a file; give a folder.')
+  files.check_place(workdir)
   path = workdir / 'record.json'
   there = doors.is_there(path) or (workdir / 'models').is_dir()
   if overwrite or not there:
