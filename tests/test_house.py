@@ -15,12 +15,14 @@ import cmbjax
 
 ROOT = pathlib.Path(cmbjax.__file__).parent
 FOUNDATION = {'errors', 'files', 'progress', 'beam', 'workers', '__init__'}
-FOUNDATION |= {'plugins', 'sealed'}
+FOUNDATION |= {'doors', 'locks', 'plugins', 'sealed'}
 ALLOWED = {  # room -> rooms that it may import
   'errors': set(),
   'beam': {'errors', 'files'},
-  'files': {'errors'},
-  'sealed': {'errors', 'files'},
+  'doors': {'errors'},
+  'files': {'doors', 'errors'},
+  'locks': {'errors', 'files'},
+  'sealed': {'doors', 'errors', 'files'},
   'progress': set(),
   'plugins': {'errors'},
   'workers': {'errors', 'plugins'},

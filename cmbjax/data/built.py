@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from cmbjax import files, sealed
+from cmbjax import files, locks, sealed
 from cmbjax.errors import InputError, NoInputError
 
 HASHES = 'hashes.json'
@@ -169,7 +169,7 @@ def write_once(
   """
   config_of(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
-  with files.alone_in(home, wait=True):
+  with locks.alone_in(home, wait=True):
     if final.exists() and not overwrite:  # TFDS moves it there when whole
       why = sealed.damage(final / HASHES, final)
       if not why and metadata(final).get('fingerprint') == mark:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 
+from cmbjax import files
 from cmbjax.detect.detect_options import add_arguments
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.weights import catalogue
@@ -126,7 +127,7 @@ def _scratch(work) -> pathlib.Path:
   # At the end: its files are read until then.
   atexit.register(shutil.rmtree, scratch, ignore_errors=True)
   if (work / dicom.KEY_FILE).is_file():
-    shutil.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
+    files.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
   return scratch
 
 

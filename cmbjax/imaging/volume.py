@@ -107,25 +107,19 @@ def load(
 
   Returns:
     The volume; floats as float32, integers as they are. What is not finite
-    becomes 0; `notes` tells of infinite voxels and of fields of the header
-    that meant nothing.
+    becomes 0; `notes` says of infinite voxels, of fields of the header that
+    meant nothing, and of bytes behind the voxels.
 
   Raises:
     NoInputError: the file does not exist.
-    InputError: not a readable NIfTI, cut short, wrong number of axes, an
-      affine that is singular, or no finite voxel.
+    InputError: not a readable NIfTI, cut short, packed bytes that differ from
+      their checksum, wrong number of axes, an affine that is singular, or no
+      finite voxel.
   """
   path = pathlib.Path(path)
   image = nifti.open_image(path)
-  try:
-    notes = nifti.repairs(path, image)
-    array = (
-      np.asanyarray(image.dataobj)
-      if scaled or not hasattr(image.dataobj, 'get_unscaled')
-      else np.asanyarray(image.dataobj.get_unscaled())
-    )
-  except nifti.UNREADABLE as error:
-    raise nifti.unreadable(path, error) from error
+  array, notes = nifti.voxels(path, image, scaled=scaled)
+  notes = (*nifti.repairs(path, image), *notes)
   while array.ndim > num_dims and array.shape[-1] == 1:
     array = array[..., 0]
   if not 3 <= array.ndim <= num_dims or min(array.shape) < 1:

@@ -5,9 +5,13 @@ label made with a secret key.
 """
 
 import dataclasses
+import os
 import pathlib
 import warnings
 from typing import Any
+
+from cmbjax import doors
+from cmbjax.errors import InputError
 
 _TAGS = [
   'SOPClassUID',
@@ -70,9 +74,9 @@ class Header:
 
 def has_magic(path) -> bool:
   try:
-    with path.open('rb') as handle:
+    with doors.open_file(path) as handle:
       start = handle.read(132)
-  except OSError:
+  except (InputError, OSError):
     return False
   # Some archives leave the preamble out: the file starts with group 0008.
   return start[128:] == b'DICM' or (
@@ -86,12 +90,13 @@ def read(path) -> tuple[Header | None, str | None]:
   import pydicom
 
   try:
-    with warnings.catch_warnings(), path.open('rb') as handle:
+    with warnings.catch_warnings(), doors.open_file(path) as handle:
       warnings.simplefilter('ignore')
       found = pydicom.dcmread(
         handle, stop_before_pixels=True, force=True, specific_tags=_TAGS
       )
-      left = path.stat().st_size - handle.tell()  # the pixels and their tag
+      # The pixels and their tag.
+      left = os.fstat(handle.fileno()).st_size - handle.tell()
       modality = str(found.get('Modality') or '')
       if modality and modality != 'MR':
         return None, modality

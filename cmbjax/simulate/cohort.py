@@ -188,7 +188,7 @@ def _make_subject(
     target = out / _TRUTH / label
     shutil.rmtree(target, ignore_errors=True)
     shutil.rmtree(out / label, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(target.parent)
     # The raw folder comes last: where it is, the truth is too.
     os.replace(temporary / 'truth', target)
     os.replace(temporary / 'raw', out / label)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import files, sealed
 from cmbjax.data import truth
 from cmbjax.errors import InputError
 from cmbjax.imaging import brain, phase, regions, slices, volume
@@ -197,11 +197,7 @@ def sha256(*paths: pathlib.Path) -> str:
     return ''
   total = hashlib.sha256()
   for path in paths:
-    try:
-      with path.open('rb') as handle:
-        total.update(hashlib.file_digest(handle, 'sha256').digest())
-    except OSError as error:
-      raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
+    total.update(bytes.fromhex(sealed.sha256(path)))
   return total.hexdigest()
 
 
