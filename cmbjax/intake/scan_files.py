@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -17,3 +18,10 @@ class ScanFiles:
   phase: tuple[pathlib.Path, ...]  # as many, or ()
   mask: pathlib.Path | None
   sidecar: dict[str, Any]  # of the SWI, else of the (first) magnitude
+  cartesian: bool = False  # magnitude and phase hold real and imaginary parts
+  # The JSON fields of each image above; nothing later reads a JSON by itself.
+  facts: Mapping[pathlib.Path, dict[str, Any]] = dataclasses.field(
+    default_factory=dict
+  )
+  left_out: tuple[tuple[pathlib.Path, str], ...] = ()  # its other files, why
+  notes: tuple[str, ...] = ()  # what the user has to know about the choice
