@@ -129,6 +129,26 @@ def test_one_patient_gets_numbers_and_no_interval():
   )
 
 
+def test_two_patients_who_agree_in_all_have_no_interval_either():
+  verdict = np.array([0, 1, 1, 0])
+  found = raters.verdicts(
+    verdict, verdict, np.array(['a', 'a', 'b', 'b']), num_categories=2
+  )
+  assert found.kappa == (1.0, None, None, NOTE_OF_TWO)
+  same = raters.mean(np.full(4, 0.5), np.array(['a', 'a', 'b', 'b']))
+  assert same == (0.5, None, None, NOTE_OF_TWO)
+
+
+NOTE_OF_TWO = 'n/a (2 subjects): an interval needs 4 or more'
+
+
+def test_a_ratio_that_could_be_a_hundred_times_more_has_no_interval():
+  wild = raters.geometric_mean(np.array([1e-4, 1.0, 1.0, 1e4]), names(4))
+  assert wild.value == pytest.approx(1.0)
+  assert wild.low is None
+  assert 'beyond 100 times' in wild.note
+
+
 def test_positive_agreement_is_the_f1():
   rng = np.random.default_rng(1)
   a, b = rng.random((2, 60)) < 0.5

@@ -174,6 +174,19 @@ def test_rows_for_the_terminal_are_ordered_and_narrow(study):
   assert '95 % intervals over subjects' in text
 
 
+def test_an_interval_of_two_subjects_is_not_shown_anywhere():
+  study = study_of(rows=[make_row(table(num_subjects=2))], orderings=[])
+  (row,) = study.rows
+  auc = f'{row.metrics["auc"].value:.3f}'
+  text = printed.print_rows(study)
+  assert f'{auc} n/a a)' in text
+  assert 'a) n/a (2 subjects): an interval needs 4 or more' in text
+  assert max(map(len, text.splitlines())) <= 120
+  page = page_lib.page(study)
+  assert f'has AUC {auc} (no interval) and' in page
+  assert '<span class="ci">n/a (2 subjects)</span>' in page
+
+
 def test_undefined_numbers_are_a_dash_with_a_note():
   p, scans = make(rate=0.0)
   empty = predictions_lib.PredictionTable(

@@ -231,6 +231,7 @@ def test_three_subjects_and_fewer_have_no_interval(method, count):
     lib.ratio_interval(top, bottom, drawn, **options),
     lib.ratio_interval(top, bottom, drawn, **options | {'proportion': False}),
     lib.mean_interval(top / bottom, **options, **how),
+    lib.mean_interval(np.full(count, 0.4), **options, **how),
     lib.interval(0.3, drawn.weights @ top, drawn),
   ]
   many = lib.resampling(9, **how)

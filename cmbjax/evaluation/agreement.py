@@ -71,7 +71,8 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   # Rounding leaves a little where there is no error at all.
   if error <= 1e-12 * (between + raters):
     note = 'perfect agreement' if raters == 0 else 'a constant difference'
-    return Interval(float(value), None, None, f'{note}: no interval')
+    note = too_few(n, 'scan') or f'{note}: no interval'
+    return Interval(float(value), None, None, note)
   a = k * value / (n * (1 - value))
   b = 1 + k * value * (n - 1) / (n * (1 - value))
   top = (a * raters + b * error) ** 2
@@ -111,7 +112,8 @@ def icc_consistency(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
     return Interval(None, None, None, 'no variation between scans')
   value = float((between - error) / (between + (k - 1) * error))
   if error <= 1e-12 * (between + raters):
-    return Interval(value, None, None, 'perfect consistency: no interval')
+    note = too_few(n, 'scan') or 'perfect consistency: no interval'
+    return Interval(value, None, None, note)
   if too_few(n):
     return Interval(value, None, None, too_few(n, 'scan'))
   freedom, tail = (n - 1) * (k - 1), 0.5 + level / 2
@@ -284,8 +286,10 @@ def _kappa(found, true, at, how) -> Interval:
   value = weighted_kappa(found, true, num_grades=len(GRADES))
   if value is None:
     return Interval(None, None, None, 'all scans have one grade')
-  if value == 1:
-    return Interval(1.0, None, None, 'perfect agreement: no interval')
+  few = too_few(how.weights.shape[1])
+  if value == 1 or few:
+    note = few or 'perfect agreement: no interval'
+    return Interval(value, None, None, note)
   draws = []
   # One by one, as kappa is not a ratio of sums over subjects.
   for weight in how.weights.astype(int):
@@ -294,7 +298,7 @@ def _kappa(found, true, at, how) -> Interval:
       np.repeat(found, times), np.repeat(true, times), num_grades=len(GRADES)
     )
     draws.append(np.nan if one is None else one)
-  if len(draws) > 1 and np.ptp(draws) < 1e-12:
+  if np.ptp(draws) < 1e-12:
     note = 'no variation between subjects, so no interval'
     return Interval(value, None, None, note)
   inside = statistics.interval(value, np.array(draws), how)

@@ -107,10 +107,11 @@ def judge(
   """
   gap = test.difference
   if gap.value is None or gap.low is None:
-    strict = 1 - (1 - level) / family
-    few = _too_few(sizes, level=level, strict=strict, family=family)
-    defined = gap.value is not None and claim.kind != NOT_ABOVE
-    return Judgement(UNDECIDED, few if few and defined else gap.note)
+    few = ''
+    if gap.value is not None and claim.kind != NOT_ABOVE and min(sizes) > 1:
+      strict = 1 - (1 - level) / family
+      few = _too_few(sizes, level=level, strict=strict, family=family)
+    return Judgement(UNDECIDED, few or gap.note)
   p_holm = test.p if p_holm is None else p_holm
   alpha = 1 - level
   alone = test.p is not None and test.p <= alpha

@@ -24,9 +24,9 @@ from cmbjax.evaluation.matching import Matched
 TOUCH, VALDO = 'touch', 'valdo'
 RULES = {
   TOUCH: 'an outline that shares a voxel with a lesion hits it',
-  VALDO: '6-connected components (an outline in parts is several); each belongs '
-  'to its nearest lesion, centres of mass closer than 5 mm, and of several on '
-  'one lesion only the nearest hits it',
+  VALDO: '6-connected components (an outline in parts is several); each '
+  'belongs to its nearest lesion, centres of mass closer than 5 mm, and of '
+  'several on one lesion only the nearest hits it',
 }
 POOLED = ('sensitivity', 'precision', 'f1', 'fp_per_scan')
 PER_SUBJECT = ('sensitivity', 'precision', 'f1')

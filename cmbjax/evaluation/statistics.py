@@ -313,7 +313,7 @@ def mean_interval(
     return Interval(None, None, None, empty)
   drawn = resampling(len(values), **how)
   value = float(values.mean())
-  if len(values) > 1 and np.ptp(values) < 1e-12:
+  if not too_few(len(values)) and np.ptp(values) < 1e-12:
     note = 'no variation between subjects, so no interval'
     return Interval(value, None, None, note)
   total = np.maximum(drawn.weights.sum(1), 1)  # one subject, left out
