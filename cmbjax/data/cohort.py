@@ -60,7 +60,7 @@ class CohortFolder:
 
 
 class LoadedScan(NamedTuple):
-  """One scan in RAS voxel order."""
+  """One scan, its slice axis last."""
 
   swi: np.ndarray  # [X, Y, Z] float32 0..1
   spacing_mm: tuple[float, float, float]

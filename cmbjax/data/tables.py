@@ -42,7 +42,7 @@ _NEIGHBOURS = np.array(list(itertools.product((-1, 0, 1), repeat=3)), np.int32)
 class CandidateTable(NamedTuple):
   """The N candidates of one scan that passed the gates, best score first."""
 
-  centre: np.ndarray  # [N, 3] int32, RAS voxel index
+  centre: np.ndarray  # [N, 3] int32, voxel index, slice axis last
   score: np.ndarray  # [N] float32
   lesion: np.ndarray  # [N] int32, truth lesion, 0 for a mimic
   facts: dict[str, Any]  # of the whole scan, for the metadata; JSON types

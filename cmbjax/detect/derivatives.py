@@ -16,7 +16,7 @@ from cmbjax import doors, files
 from cmbjax.detect.chain import Analysis
 from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import slices, volume
 from cmbjax.intake import bids
 
 IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
@@ -281,20 +281,20 @@ def _steps(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
   result, image = analysis.result, analysis.image
   start = _anat(out, result) / f'{result.name}_space-orig'
   gates = detector.Gates()
-  flat = detector.flatten(
-    result.swi, result.spacing_mm, result.mask, gates=gates
+  seen = slices.last(image)
+  unit, mask = (
+    volume.in_order(array, image, seen) for array in (result.swi, result.mask)
   )
-  response = radial_symmetry.radial_symmetry(
-    flat, result.spacing_mm, mask=result.mask
-  )
+  flat = detector.flatten(unit, seen.spacing_mm, mask, gates=gates)
+  response = radial_symmetry.radial_symmetry(flat, seen.spacing_mm, mask=mask)
   grown = np.zeros(result.swi.shape, np.uint16)
   for number, region in enumerate(analysis.candidates.regions, start=1):
     if analysis.candidates.kept[number - 1]:
       grown[tuple(region.T)] = number
   images = {
     'desc-scaled_swi': result.swi,
-    'desc-flat_swi': flat,
-    'desc-radialsymmetry_swi': response,
+    'desc-flat_swi': volume.in_order(flat, seen, image),
+    'desc-radialsymmetry_swi': volume.in_order(response, seen, image),
     'seg-candidates_dseg': grown,
     'desc-detect_mask': result.mask,
   }
