@@ -5,12 +5,12 @@ or when a folder holds them. Persons are neither merged nor split in silence.
 """
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Collection
 from typing import NamedTuple
 
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.intake import choice, filename, listing, named_image, pairs, roles
 from cmbjax.intake.named_image import NamedImage
@@ -165,13 +165,11 @@ def _channels(images) -> dict[int, str]:
   """Channel -> its name, of the dataset.json above."""
   for folder in dict.fromkeys(i.path.parent for i in images):
     path = folder.parent / 'dataset.json'
-    if path.is_file():
-      try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        named = content.get('channel_names') or content.get('modality') or {}
-        return {int(number): str(name) for number, name in named.items()}
-      except (ValueError, AttributeError, OSError):
-        return {}
+    if doors.is_there(path):
+      content = files.read_object(path)
+      named = content.get('channel_names') or content.get('modality')
+      if isinstance(named, dict):
+        return {int(n): str(v) for n, v in named.items() if n.isdecimal()}
   return {}
 
 
