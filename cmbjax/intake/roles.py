@@ -147,7 +147,7 @@ def target(text: str) -> frozenset[str]:
 def without(text: str) -> str:
   """`words` without those that say what the image is: whose it is."""
   text = _TARGET.sub('', _GLUED.sub(r'\1 to \2', text))
-  is_ours = bool(_FAMILY.search(text)) or of_words(text) in SIGNAL
+  is_ours = bool(_FAMILY.search(text)) or of_words(text) in (*SIGNAL, OTHER)
   for pattern in _STRIPPED:
     text = pattern.sub(_number_of_a_person, text)
   if is_ours:  # 't2' of 't2_swi_tra'

@@ -10,10 +10,19 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import bids, choice, filename, flat, roles, sidecars
+from cmbjax.intake import (
+  bids,
+  choice,
+  filename,
+  flat,
+  named_image,
+  roles,
+  sidecars,
+)
+from cmbjax.intake.owner import PATTERN, Owner
 from cmbjax.intake.scan_files import ScanFiles
 
-DETECT_OPTIONS = frozenset({choice.PATTERN, '--phase', '--mask', '--series'})
+DETECT_OPTIONS = frozenset({PATTERN, '--phase', '--mask', '--series'})
 _ABSENT = (
   'has no anat/*_swi, *_T2starw, *_MEGRE or *_GRE; check the names of its files'
 )
@@ -71,7 +80,7 @@ def find(
     found = _folder(source, work, series, swi_pattern, options)
   for name, given, kinds in (
     ('--series', series, ('dicom',)),
-    (choice.PATTERN, swi_pattern, ('bids', 'folder')),
+    (PATTERN, swi_pattern, ('bids', 'folder')),
   ):
     if given and found.kind not in kinds:
       raise InputError(
@@ -103,7 +112,7 @@ def _one_file(path, phase, options):
     if not other.is_file():
       raise NoInputError(f'{other}: no such file; check --phase.')
   fields = sidecars.read(path)
-  image = choice.with_role(filename.describe(path), fields)
+  image = named_image.with_role(named_image.describe(path), fields)
   if image.role in (roles.PHASE, roles.REAL, roles.IMAGINARY) and not phase:
     raise InputError(
       f'{path}: is a {image.role} image by its name or JSON; give the folder '
@@ -129,7 +138,7 @@ def _scan_of(image, fields, phase, options):
       'it.'
     )
   session = filename.plain(image.session or '')
-  who = choice.Scan(f'sub-{label}', f'ses-{session}' if session else None)
+  who = Owner(f'sub-{label}', f'ses-{session}' if session else None)
   fix = ' (give it with --phase)' if '--phase' in options else ''
   return ScanFiles(
     subject=who.subject,
@@ -191,7 +200,7 @@ def _folder(source, work, series, pattern, options):
 
 
 def _is_phase(path):
-  return filename.describe(path).role in (
+  return named_image.describe(path).role in (
     roles.PHASE, roles.REAL, roles.IMAGINARY
   )  # fmt: skip
 
