@@ -169,6 +169,7 @@ def write_once(
   """
   config_of(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
+  files.check_place(home, utf8=True)
   with locks.alone_in(home, wait=True):
     if final.exists() and not overwrite:  # TFDS moves it there when whole
       why = sealed.damage(final / HASHES, final)
