@@ -18,7 +18,7 @@ from cmbjax.intake.truth_files import TruthFiles
 NONE = '-'
 
 
-class Row(NamedTuple):
+class ScanRow(NamedTuple):
   """One scan, or what is not one; every cell is text."""
 
   person: str
@@ -37,7 +37,7 @@ def rows(
   root: pathlib.Path,
   found: FoundScans,
   truths: Mapping[str, TruthFiles | None] | None = None,
-) -> list[Row]:
+) -> list[ScanRow]:
   """The table of --dry-run: scans, then what cannot be used, then the rest.
 
   Args:
@@ -65,18 +65,18 @@ def rows(
   return table
 
 
-def text(table: Sequence[Row]) -> str:
+def text(table: Sequence[ScanRow]) -> str:
   """A line for each row, with tabs between cells, the names first."""
-  lines = [tuple(name.replace('_', ' ') for name in Row._fields), *table]
+  lines = [tuple(name.replace('_', ' ') for name in ScanRow._fields), *table]
   return '\n'.join('\t'.join(line) for line in lines)
 
 
-def _of_scan(root, scan: ScanFiles, truth, sidecars) -> Row:
+def _of_scan(root, scan: ScanFiles, truth, sidecars) -> ScanRow:
   used = {scan.swi, *scan.magnitude, *scan.phase, scan.mask}
   if truth is not None:
     used |= set(truth.paths)
   jsons = sidecars.paths(scan.swi or scan.magnitude[0])
-  return Row(
+  return ScanRow(
     scan.subject,
     scan.session or NONE,
     _names(root, [scan.swi]),
@@ -90,9 +90,9 @@ def _of_scan(root, scan: ScanFiles, truth, sidecars) -> Row:
   )
 
 
-def _empty(person, session, why) -> Row:
-  blank = [NONE] * (len(Row._fields) - 3)
-  return Row(person, session or NONE, *blank, why)
+def _empty(person, session, why) -> ScanRow:
+  blank = [NONE] * (len(ScanRow._fields) - 3)
+  return ScanRow(person, session or NONE, *blank, why)
 
 
 def _echoes(scan) -> str:
