@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import delimited, files, sealed
+from cmbjax import delimited, doors, files, sealed
 from cmbjax.data import lesion_labels, persons
 from cmbjax.data.truth import Truth, load_truth
 from cmbjax.errors import InputError, NoInputError
@@ -60,7 +60,7 @@ class CohortFolder:
 
 
 class LoadedScan(NamedTuple):
-  """One scan in RAS voxel order."""
+  """One scan, its slice axis last."""
 
   swi: np.ndarray  # [X, Y, Z] float32 0..1
   spacing_mm: tuple[float, float, float]
@@ -127,6 +127,16 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
   )
 
 
+def check_files(scans: Sequence[Scan]) -> None:
+  """Refuses scans whose files are named but not here; reads no voxels.
+
+  Raises:
+    InputError: names the first such file, and what to do.
+  """
+  for path in (path for scan in scans for path in scan.paths()):
+    doors.open_file(path).close()
+
+
 def check_channels(scan: Scan, channels: Sequence[str]) -> None:
   """Refuses a scan without the files of a channel; reads names only.
 
@@ -180,7 +190,7 @@ def _check_subjects(folder, subjects):
         'subject one name.'
       )
   table = folder / 'participants.tsv'
-  if not table.is_file():
+  if not doors.is_there(table):
     return
   names = [row.cells[0] for row in delimited.read(table).rows]
   twice = sorted({name for name in names if names.count(name) > 1})

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax import delimited, files
+from cmbjax import delimited, doors, files
 from cmbjax.data import label_names, label_values
 from cmbjax.errors import InputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import slices, volume
 from cmbjax.intake.truth_files import json_beside, table_beside
 
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
@@ -80,12 +80,11 @@ def read(
     InputError: another grid, values without a meaning or with two, or what
       cannot be microbleeds; says which word in the JSON would decide.
   """
-  image = volume.load(path)
-  volume.check_grid(image, grid)
+  array = slices.array_like(volume.load(path), grid)
   words = _words(path)
   continuous = words.values in label_values.CONTINUOUS
   labels, note = label_values.whole(
-    path, image.array, words.values if continuous else None
+    path, array, words.values if continuous else None
   )
   notes = [note] if note else []
   if not words.accepted and label_names.is_of_other_lesions(path):
@@ -148,16 +147,15 @@ def words_of(path: pathlib.Path) -> dict[str, Any]:
     InputError: one of them cannot be read.
   """
   above = (p / 'dataset_description.json' for p in path.parents)
-  places = [next((p for p in above if p.is_file()), None), json_beside(path)]
+  places = [next(filter(doors.is_there, above), None), json_beside(path)]
   said: dict[str, Any] = {}
   for place in filter(None, places):
     content = files.read_object(place)
     said |= {name: content[name] for name in _WORDS if name in content}
   if path.parent.name.startswith('labels'):  # nnU-Net
     about = path.parent.parent / 'dataset.json'
-    said[_NAMES] = (
-      files.read_object(about).get('labels') if (about.is_file()) else None
-    )
+    if doors.is_there(about):
+      said[_NAMES] = files.read_object(about).get('labels')
   return said
 
 

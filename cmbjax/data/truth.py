@@ -16,7 +16,7 @@ from cmbjax.intake.truth_files import TruthFiles, json_beside, table_beside
 
 
 class Truth(NamedTuple):
-  """The lesions of one scan, in the scan's RAS voxel order."""
+  """The lesions of one scan, in the voxel order of its loaded scan."""
 
   kind: str  # as TruthFiles.kind; 'mask' has become 'labels'
   lesions: np.ndarray  # [L] int32, ascending, from 1: what `labels` holds
