@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import bids, dicom_images, dicom_series
 from cmbjax.intake.dicom_series import MISSING, Header, Series
@@ -101,7 +101,7 @@ def source_files(
   """
   path = pathlib.Path(converted, KEY_FILE)
   mark = scan.sidecar.get('SourceSeries')
-  key = bytes.fromhex(files.read_text(path)) if path.is_file() else b''
+  key = bytes.fromhex(files.read_text(path)) if doors.is_there(path) else b''
   for series in dicom_series.read_folder(folder)[0]:
     if _mark(key, series) == mark:
       return tuple(
