@@ -36,8 +36,7 @@ def convert(
   Magnitude and phase (or real and imaginary parts) and the finished SWI of
   each examination are distinguished by ImageType and the names that GE,
   Siemens and Philips give them, and those on one grid belong together. A person
-  with several examinations gets sessions,
-  in the order of time.
+  with several examinations gets sessions, in the order of time.
 
   Args:
     folder: any tree of DICOM files, of one or several people.
