@@ -197,8 +197,10 @@ def of_header(
   if said == PROJECTION or tokens & _PROJECTED:
     return PROJECTION
   for role in (REAL, IMAGINARY):
-    if role in endings or (not endings - {''} and role.upper() in tokens):
+    if role in endings:
       return role
+    if not endings - {''} and tokens & {role.upper(), role[0].upper()}:
+      return role  # 'R' and 'I' of Siemens and Philips
   is_phase = 'ph' in endings or tokens & {'P', 'PHASE', 'PHASE MAP'}
   if is_phase or said in (PHASE, FILTERED):
     filtered = re.search('filt|hpf|high.?pass', description, re.IGNORECASE)
