@@ -34,7 +34,8 @@ _TABLE = (
   (
     BRAIN_MASK,
     r'brain ?(extraction ?)?masks?|(brain|bet|skullstrip\w*|hdbet|synthstrip) '
-    r'((swi|bin|binary|final|head) )?(mask|label|seg)s?|mask brain|label brain|brain label',
+    r'((swi|bin|binary|final|head) )?(mask|label|seg)s?|'
+    r'(mask|label) brain|brain label',
   ),
   (
     LABELS,
@@ -42,8 +43,8 @@ _TABLE = (
     r'(\w+ )*(wmh?|gm|csf|tissues?|ventricles?|vessels?|veins?|lobes?|regions?|'
     r'stroke|infarct\w*|microinfarct\w*|cso|pvs|epvs)|(wmh?|gm|csf|tissues?|'
     r'ventricles?|vessels?|veins?|lobes?|regions?|stroke|infarcts?|pvs|epvs) '
-    r'(\w+ )*(dseg|seg|labels?|masks?|probseg|segmentations?)|(head|skull) masks?|aseg|'
-    r'aparc\w*|aparcaseg|wmh|atlas|pveseg|pve \d|fast',
+    r'(\w+ )*(dseg|seg|labels?|masks?|probseg|segmentations?)|'
+    r'(head|skull) masks?|aseg|aparc\w*|aparcaseg|wmh|atlas|pveseg|pve \d|fast',
   ),
   (
     LESIONS,

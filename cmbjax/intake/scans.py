@@ -172,8 +172,8 @@ def _folder(source, work, series, pattern, options):
       path, why = found.files[0]
       more = f' and {len(found.files) - 1} more' if found.files[1:] else ''
       raise NoInputError(
-        f'{source}: holds no scan: {path.name} ({why.rstrip(".")}){more}; give the SWI, or '
-        'magnitude and phase.'
+        f'{source}: holds no scan: {path.name} ({why.rstrip(".")})'
+        f'{more}; give the SWI, or magnitude and phase.'
       )
     phases = [p.name for p, _ in found.files if _is_phase(p)]
     return FoundScans(
