@@ -135,7 +135,7 @@ def _find_valdo(source, options, failed) -> list[SourceScan]:
   found: dict[str, list[pathlib.Path]] = {}
   for path in sorted(source.rglob('*_T2S.nii*')):
     match = _VALDO_IMAGE.fullmatch(path.name)
-    if match and path.is_file():
+    if match and not path.is_dir():
       who = re.sub('^sub-?', '', match['who'])
       found.setdefault(f'sub-{who}', []).append(path)
   if not found:
