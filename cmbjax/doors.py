@@ -57,6 +57,24 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
   return open(handle, 'rb')
 
 
+def is_there(path: str | os.PathLike) -> bool:
+  """Whether something has this name, whatever it is.
+
+  A file that one may do without is missing where nothing has its name. A link
+  to nothing, or a pipe, is a mistake that whoever reads it then names.
+
+  Raises:
+    InputError: it cannot be known.
+  """
+  try:
+    os.lstat(path)
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  except (OSError, ValueError) as error:
+    raise InputError(f'{path}: {_why(path, error)}.') from error
+  return True
+
+
 def state_of(path: str | os.PathLike) -> os.stat_result:
   """Size and times of an ordinary file.
 
@@ -89,7 +107,7 @@ def _refuse_pointer(path, start: bytes) -> None:
   else:
     return
   raise InputError(
-    f'{path}: holds a pointer of {what} and not its content; get that with '
+    f'{path}: holds a pointer of {what} instead of its content; get that with '
     f'{get}.'
   )
 
@@ -98,8 +116,10 @@ def _why(path, error: OSError | ValueError) -> str:
   """Why it could not be opened, and what to do."""
   if getattr(error, 'errno', None) == errno.ENOENT and os.path.islink(path):
     target = pathlib.PurePath(os.readlink(path))
-    get = 'copy the file itself'
     if 'annex' in target.parts:
-      get = 'get it with `datalad get` or `git annex get`'
-    return f'is a link to {target}, which is not there; {get}'
+      return (
+        'is a link of git-annex, and its content is not here; get it with '
+        '`datalad get` or `git annex get`'
+      )
+    return f'is a link to {target}, which is missing; copy the file itself'
   return f'cannot be read ({getattr(error, "strerror", None) or error})'

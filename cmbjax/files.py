@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # `--help` does without
 MOST_BYTES = 1 << 28  # of a text; the largest of ours have a tenth of it
 MOST_UNPACKED = 1 << 32  # of an array file
 
-# Final to temporary name of what is written inside `together`.
+# Temporary to final name of what is written inside `together`.
 _WAITING: contextvars.ContextVar[dict | None] = contextvars.ContextVar(
   'waiting', default=None
 )
@@ -81,7 +81,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       if waiting is None:
         os.replace(temporary, path)
       else:
-        waiting[path] = temporary
+        waiting[temporary] = path
         temporary = None
   finally:
     if temporary is not None:
@@ -104,12 +104,12 @@ def together() -> Iterator[None]:
   token = _WAITING.set(waiting)
   try:
     yield
-    for path, temporary in waiting.items():
+    for temporary, path in waiting.items():
       with _written(path):
         os.replace(temporary, path)
   finally:
     _WAITING.reset(token)
-    for temporary in waiting.values():
+    for temporary in waiting:
       temporary.unlink(missing_ok=True)
 
 
@@ -128,6 +128,29 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
       'choose another one.'
     ) from error
   return path
+
+
+def check_place(path: str | os.PathLike, *, utf8: bool = False) -> None:
+  """Refuses a folder that could not be written to, before work is done for it.
+
+  Args:
+    path: where work would go; nothing is made there.
+    utf8: libraries will write there that know no other names.
+
+  Raises:
+    InputError: it, or the nearest folder above that is there, says no.
+  """
+  places = (place := pathlib.Path(path).absolute(), *place.parents)
+  above = next(p for p in places if os.path.lexists(p))
+  if not above.is_dir():
+    why = f'used as a folder ({above} is a file)'
+  elif not os.access(above, os.W_OK | os.X_OK):
+    why = f'written ({above} may not be written to)'
+  elif utf8 and any('\ud800' <= sign <= '\udfff' for sign in str(place)):
+    why = 'written (its name is not UTF-8)'
+  else:
+    return
+  raise InputError(f'{path}: cannot be {why}; choose another place.')
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

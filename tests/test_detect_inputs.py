@@ -26,7 +26,7 @@ def names(found):
     ('sub-01_swi.nii.gz', 'sub-01'),
     ('sub-01_ses-2_run-1_swi.nii', 'sub-01_ses-2'),
     ('Patient 7 (left).nii.gz', 'sub-Patient7left'),
-    ('swi_0042.NII.GZ', 'sub-swi0042'),
+    ('swi_0042.NII.GZ', 'sub-0042'),
     ('Jürgen Groß.nii', 'sub-JurgenGro'),
     ('mag.nii.gz', 'sub-mag'),
   ],
@@ -35,7 +35,10 @@ def test_a_file_is_called_by_its_name(tmp_path, name, expected):
   touch(tmp_path, name)
   found = scans.find(tmp_path / name)
   assert names(found) == [expected]
-  assert found.scans[0].swi == tmp_path / name
+  (scan,) = found.scans
+  assert (scan.swi, *scan.magnitude)[-1 if 'mag' in name else 0] == (
+    tmp_path / name
+  )
 
 
 def test_no_label_is_forgotten_and_no_name_too_long(tmp_path):
@@ -90,9 +93,9 @@ def test_a_flat_folder(tmp_path):
     'notes.txt',
   )
   found = scans.find(tmp_path)
-  assert names(found) == ['sub-p1swi', 'sub-p2', 'sub-p3']
+  assert names(found) == ['sub-p1', 'sub-p2', 'sub-p3']
   assert found.scans[1].phase == (tmp_path / 'p2_phase.nii',)
-  assert found.scans[2].swi == tmp_path / 'p3_magnitude.nii'
+  assert found.scans[2].magnitude == (tmp_path / 'p3_magnitude.nii',)
 
 
 def test_what_macos_lays_beside_a_file_is_no_scan(tmp_path):
@@ -107,8 +110,12 @@ def test_what_macos_lays_beside_a_file_is_no_scan(tmp_path):
 
 def test_two_files_of_one_name_are_a_question(tmp_path):
   touch(tmp_path, 'p-1.nii', 'p_1.nii.gz')
-  with says(InputError, 'p1'):
-    scans.find(tmp_path)
+  (scan,) = scans.find(touch(tmp_path, 'p2.nii')).scans
+  assert scan.name == 'sub-p2'
+  ((name, why),) = scans.find(tmp_path).broken
+  assert name == 'sub-p1'
+  assert 'p-1.nii' in why
+  assert 'p_1.nii.gz' in why
 
 
 def test_the_swi_goes_before_what_it_was_made_from(tmp_path):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.data import persons
 from cmbjax.data.truth import Truth, load_truth
 from cmbjax.errors import InputError, NoInputError
@@ -127,6 +127,16 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
   )
 
 
+def check_files(scans: Sequence[Scan]) -> None:
+  """Refuses scans whose files are named but not here; reads no voxels.
+
+  Raises:
+    InputError: names the first such file, and what to do.
+  """
+  for path in (path for scan in scans for path in scan.paths()):
+    doors.open_file(path).close()
+
+
 def check_channels(scan: Scan, channels: Sequence[str]) -> None:
   """Refuses a scan without the files of a channel; reads names only.
 
@@ -179,7 +189,7 @@ def _check_subjects(folder, subjects):
         'subject one name.'
       )
   table = folder / 'participants.tsv'
-  if not table.is_file():
+  if not doors.is_there(table):
     return
   rows = files.read_rows(table)[1:]
   names = [row[0].strip() for row in rows if ''.join(row).strip()]

@@ -309,7 +309,7 @@ def _write_top(source, out, options) -> None:
     'Layout': options.layout,
   }
   path = out / 'dataset_description.json'
-  if path.is_file():
+  if doors.is_there(path):
     found = files.read_object(path)
     if found.get('Layout') != options.layout:
       raise InputError(

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
 from cmbjax.data import patches, persons
@@ -150,7 +150,7 @@ def save_table(path: pathlib.Path, table: CandidateTable) -> None:
 
 def load_table(path: pathlib.Path) -> CandidateTable | None:
   """Reads a table; None when there is none, or, with a word, a damaged one."""
-  if not path.is_file():
+  if not doors.is_there(path):
     return None
   try:
     stored = sealed.read_arrays(path)

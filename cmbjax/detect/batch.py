@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cmbjax
-from cmbjax import files, workers
+from cmbjax import doors, files, workers
 from cmbjax.candidates import stages
 from cmbjax.detect import chain, classifier, derivatives, records
 from cmbjax.errors import told
@@ -114,7 +114,7 @@ def _atlas(path: pathlib.Path | None) -> list[str]:
     return []
   stem = path.name.removesuffix('.gz').removesuffix('.nii')
   table = path.with_name(stem + '.tsv')
-  return [files.digest(p) for p in (path, table) if p.is_file()]
+  return [files.digest(p) for p in (path, table) if doors.is_there(p)]
 
 
 def run(

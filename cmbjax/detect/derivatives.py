@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.detect.chain import Analysis
 from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
@@ -72,7 +72,7 @@ def refuse_others(out: pathlib.Path) -> None:
     InputError: `out` is a data set, and not one of `cmbjax detect`; its
       description would be lost, and its files mixed with results.
   """
-  if (out / DESCRIPTION).is_file() and not is_ours(out):
+  if doors.is_there(out / DESCRIPTION) and not is_ours(out):
     raise InputError(
       f'{out}: is a data set of something else ({DESCRIPTION} is not of '
       '`cmbjax detect`); give a folder of its own for the results, for '
@@ -83,7 +83,7 @@ def refuse_others(out: pathlib.Path) -> None:
 def is_ours(folder: pathlib.Path) -> bool:
   """Whether `cmbjax detect` wrote its results there."""
   path = folder / DESCRIPTION
-  return path.is_file() and files.read_object(path).get('Name') == NAME
+  return doors.is_there(path) and files.read_object(path).get('Name') == NAME
 
 
 def write_dataset(out: pathlib.Path, source: pathlib.Path) -> None:
@@ -117,8 +117,12 @@ def write_scan(
     page: the report of the scan too.
   """
   result, image = analysis.result, analysis.image
-  for stale in _anat(out, result).glob('.partial-*'):
-    stale.unlink(missing_ok=True)  # a run that was killed left it
+  # A run that was killed left them; others write to `out` right now.
+  for stale in (
+    *_anat(out, result).glob('.partial-*'),
+    *out.glob(f'.partial-????????{result.name}.html'),
+  ):
+    stale.unlink(missing_ok=True)
   stem = _anat(out, result) / f'{result.name}_space-orig_seg-cmb_dseg'
   written = [_with(stem, '.nii.gz'), _with(stem, '.tsv'), _with(stem, '.json')]
   volume.save(written[0], result.labels, image)
@@ -161,7 +165,7 @@ def read_lesions(path: pathlib.Path) -> list[ListedLesion]:
   Raises:
     InputError: it is not there, or is not such a table.
   """
-  if not path.is_file():
+  if not doors.is_there(path):
     raise InputError(f'{path}: not found; run `cmbjax detect` again.')
   lines = files.read_text(path).splitlines()
   try:

@@ -107,7 +107,7 @@ def write_all(
   for scan in scans:
     anat = out.joinpath(scan.subject, scan.session or '', 'anat')
     stem = anat / f'{scan.name}_space-orig_seg-cmb_dseg'
-    if not stem.with_name(f'{stem.name}.nii.gz').is_file():
+    if not doors.is_there(stem.with_name(f'{stem.name}.nii.gz')):
       continue  # it failed, which was said
     target = out / 'sourcedata' / 'dicom_seg' / f'{scan.name}.dcm'
     try:

@@ -1,27 +1,30 @@
 """A BIDS folder to the scans in it: which file is what, of whom.
 
-Rule: one scan has one SWI (or magnitude and phase); more than one candidate
-is a question to the person, never a silent choice.
+Rule: a session holds one scan, in its folder or in anat/ or swi/ there; what
+other programs made of it counts only as its brain mask.
 """
 
-import fnmatch
+import dataclasses
 import os
 import pathlib
-import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import sidecars
-from cmbjax.intake.filename import entities
+from cmbjax.intake import choice, filename, listing, named_image, roles
+from cmbjax.intake.listing import Listing
+from cmbjax.intake.named_image import NamedImage
+from cmbjax.intake.owner import PATTERN, Owner
 from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.intake.sidecars import Sidecars
 
 BIDS_VERSION = '1.10.0'
 
-_IMAGE = re.compile(r'\.nii(\.gz)?$')
-_PROJECTION = re.compile(r'(^|_|-)m(in)?ip', re.IGNORECASE)
+_PLACES = ('anat', 'swi')
+# Of other suffixes no scan is made, whatever the rest of the name says.
+_SUFFIXES = ('swi', 't2starw', 'megre', 'gre', 't2star')
 
 
 def find_scans(
@@ -30,6 +33,8 @@ def find_scans(
   participants: Iterable[str] = (),
   swi_pattern: str | None = None,
   failures: dict[str, str] | None = None,
+  without: list[str] | None = None,
+  options: Collection[str] = (),
 ) -> list[ScanFiles]:
   """All scans of a BIDS folder, sorted by subject and session.
 
@@ -40,6 +45,8 @@ def find_scans(
       do not fit or more than one does.
     failures: filled with name and reason of each scan that cannot be used;
       None: the first of them is raised.
+    without: filled with the names of subjects or sessions without a scan.
+    options: that the calling command has, to be named in advice.
 
   Raises:
     NoInputError: no such folder, no subject, or no scan.
@@ -50,49 +57,47 @@ def find_scans(
     raise NoInputError(
       f'{root}: no such folder; give the top of a BIDS data set.'
     )
+  names = _read(root, participants)
+  sidecars = Sidecars(root, names)
+  derived = _derived(names)
   scans, bad = [], {}
-  for name, folder in folders_of(root, participants).items():
+  for who in _scans(names, options):
     try:
-      scan = _find_scan(root, name, folder, swi_pattern)
+      scan = choice.choose(
+        who,
+        _images(names, who),
+        sidecars,
+        pattern=swi_pattern,
+        masks=derived.get(who.name, ()),
+      )
     except InputError as error:
       if failures is None:
         raise
-      bad[name] = str(error)
+      bad[who.name] = str(error)
       continue
     if scan is not None:
       scans.append(scan)
+    elif without is not None:
+      without.append(who.name)
   if failures is not None:
     failures.update(bad)
   if not scans and not bad:
-    wanted = swi_pattern or 'anat/*_swi, *_T2starw or *_MEGRE'
-    raise NoInputError(
-      f'{root}: no subject has a file named {wanted}; check the names or give '
-      'a pattern of your own.'
-    )
+    raise _nothing(root, swi_pattern, options)
   return scans
 
 
-def folders_of(
-  root: str | os.PathLike, participants: Iterable[str] = ()
-) -> dict[str, pathlib.Path]:
-  """'sub-01' or 'sub-01_ses-1' to the folder whose anat/ is looked into.
-
-  Raises:
-    NoInputError, InputError: no subject, or not one that was asked for.
-  """
-  found = {}
-  for subject in _subjects(pathlib.Path(root), participants):
-    sessions = sorted(p for p in subject.glob('ses-*') if p.is_dir())
-    found |= {f'{subject.name}_{p.name}': p for p in sessions}
-    if not sessions:
-      found[subject.name] = subject
-  return found
+def _nothing(root, pattern, options) -> NoInputError:
+  wanted = pattern or 'anat/*_swi, *_T2starw, *_MEGRE or *_GRE'
+  fix = f' or give a {PATTERN}' if PATTERN in options else ''
+  return NoInputError(
+    f'{root}: no subject has a file named {wanted}; check the names{fix}.'
+  )
 
 
 def is_simulated(root: pathlib.Path) -> bool:
   """Whether a data set says that its scans are not of people."""
   path = root / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
+  content = files.read_object(path) if doors.is_there(path) else {}
   return content.get('Simulated') is True
 
 
@@ -121,157 +126,83 @@ def write_description(
   return path
 
 
-def _subjects(root, participants):
-  folders = sorted(p for p in root.glob('sub-*') if p.is_dir())
-  if not folders:
+def _read(root, participants) -> Listing:
+  """The names of the subjects that were asked for, and what is derived."""
+  subjects = sorted(p.name for p in root.glob('sub-*') if p.is_dir())
+  if not subjects:
     raise NoInputError(
       f'{root}: holds no sub-* folder; give the top of a BIDS data set.'
     )
   wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
-  missing = sorted(wanted - {f.name for f in folders})
+  missing = sorted(wanted - set(subjects))
   if missing:
     raise InputError(
       f'{root}: has no {", ".join(missing)}; it has '
-      f'{", ".join(f.name for f in folders[:8])}'
-      f'{" and more" if len(folders) > 8 else ""}.'
+      f'{", ".join(subjects[:8])}{" and more" if len(subjects) > 8 else ""}.'
     )
-  return [f for f in folders if not wanted or f.name in wanted]
+  kept = wanted or set(subjects)
+
+  def enters(parts) -> bool:
+    if parts[0] == 'derivatives' and len(parts) <= 2:
+      return True
+    below = parts[2:] if parts[0] == 'derivatives' else parts
+    if len(below) == 1:
+      return below[0] in kept
+    is_place = below[-1] in _PLACES
+    if len(below) == 2:
+      return is_place or below[-1].startswith('ses-')
+    return len(below) == 3 and is_place and below[1].startswith('ses-')
+
+  return listing.read(root, enters=enters)
 
 
-def _find_scan(root, name, folder, swi_pattern):
-  session = folder.name if folder.name.startswith('ses-') else None
-  subject = (folder.parent if session else folder).name
-  images = sorted(
-    p
-    for p in [*folder.glob('anat/*'), *folder.glob('swi/*')]
-    if _IMAGE.search(p.name)
-    and not _PROJECTION.search(p.name)
-    and not files.is_hidden(p)
-  )
-  swi = _one_swi(name, images, swi_pattern)
-  try:
-    magnitude, phase = _signal_of(name, images)
-  except InputError:
-    if swi is None:
-      raise
-    magnitude, phase = (), ()  # which belongs to the SWI is not known
-  main = swi or next(iter(magnitude), None)
-  if main is None:
-    return None
-  return ScanFiles(
-    subject=subject,
-    session=session,
-    name=name,
-    swi=swi,
-    magnitude=magnitude,
-    phase=phase,
-    mask=_one_mask(root, name, images),
-    sidecar=sidecars.read(main, root=root),
-  )
+def _scans(names, options) -> list[Owner]:
+  """Each session; each subject that has none, or images beside them."""
+  found = []
+  with_sessions = {
+    parts[0]
+    for parts in names.folders
+    if len(parts) == 2 and parts[1].startswith('ses-')
+  }
+  for parts in names.folders:
+    if not parts or not parts[0].startswith('sub-') or len(parts) > 2:
+      continue
+    if len(parts) == 2 and parts[1].startswith('ses-'):
+      found.append(Owner(*parts, options))
+    elif len(parts) == 1:
+      who = Owner(parts[0], None, options)
+      if parts[0] not in with_sessions or _images(names, who):
+        found.append(who)
+  return sorted(found, key=lambda who: (who.subject, who.session or ''))
 
 
-def _one_swi(name, images, pattern):
-  if pattern is not None:
-    return _only(name, [p for p in images if fnmatch.fnmatch(p.name, pattern)])
-  for folder in ('anat', 'swi'):
-    found = [
-      p
-      for p in images
-      if p.parent.name == folder and entities(p).suffix.lower() == 'swi'
-    ]
-    if found:
-      return _only(name, found)
-  found = [
-    p
-    for p in images
-    if entities(p).suffix == 'T2starw'
-    and entities(p).get('part') is None
-    and any('swi' in (entities(p).get(k) or '').lower() for k in ('acq', 'rec'))
+def _images(names: Listing, who: Owner) -> list[NamedImage]:
+  """The images of one scan, in its folder, anat/ and swi/."""
+  own = (who.subject, *([who.session] if who.session else []))
+  return [
+    _strict(named_image.describe(path))
+    for place in ((), *((place,) for place in _PLACES))
+    for path, _ in names.images_in(*own, *place)
   ]
-  return _only(name, found)
 
 
-def _signal_of(name, images):
-  """(magnitude, phase) of the first kind of file that is there."""
-  for suffix, part in (
-    ('T2starw', 'mag'),
-    ('T2starw', None),
-    ('MEGRE', 'mag'),
-    ('GRE', 'mag'),
-  ):
-    found = [
-      p
-      for p in images
-      if entities(p).suffix == suffix
-      and entities(p).get('part') == part
-      and not (part is None and _named_swi(p))
-    ]
-    if found:
-      magnitude = _echoes(name, found)
-      partners = [
-        q
-        for p in magnitude
-        for q in images
-        if entities(q).suffix == suffix
-        and entities(q).get('part') == 'phase'
-        and entities(q).without('part') == entities(p).without('part')
-      ]
-      return magnitude, tuple(partners)
-  return (), ()
+def _strict(image: NamedImage) -> NamedImage:
+  """Only a gradient echo is (part of) a scan."""
+  suffix = filename.entities(image.path).suffix.lower()
+  is_scan = suffix in _SUFFIXES or roles.of_words(f'x {suffix}')
+  if image.role in roles.SCAN and not is_scan:
+    return dataclasses.replace(image, role=roles.OTHER)
+  return image
 
 
-def _named_swi(path):
-  return any(
-    'swi' in (entities(path).get(k) or '').lower() for k in ('acq', 'rec')
-  )
-
-
-def _echoes(name, found):
-  """One file per echo, by echo time (the label where there is none)."""
-  groups = {entities(p).without('part', 'echo') for p in found}
-  if len(groups) > 1 or (
-    len(found) > 1 and any(entities(p).get('echo') is None for p in found)
-  ):
-    _only(name, found, what='magnitude')
-  return tuple(sorted(found, key=_echo_order))
-
-
-def _echo_order(path):
-  time = sidecars.read(path).get('EchoTime')
-  seconds = float(time) if isinstance(time, int | float) else 0.0
-  label = entities(path).get('echo') or '0'
-  return (seconds, int(label) if label.isdecimal() else 0)
-
-
-def _one_mask(root, name, images):
-  own = [p for p in images if entities(p).suffix == 'mask']
-  derived = [
-    p
-    for p in (root / 'derivatives').glob(f'*/{name.replace("_", "/")}/anat/*')
-    if _IMAGE.search(p.name)
-    and entities(p).suffix == 'mask'
-    and 'truth' not in p.parts
-    and not files.is_hidden(p)
-  ]
-  return _only(
-    name,
-    [
-      p
-      for p in own + sorted(derived)
-      if 'brain'
-      in (entities(p).get('label') or entities(p).get('desc') or '').lower()
-    ],
-    what='brain mask',
-  )
-
-
-def _only(name, found, *, what='SWI'):
-  if len(found) > 1:
-    named = 'name one with --swi-pattern (detect and review), or '
-    fix = named if what == 'SWI' else ''
-    raise InputError(
-      f'{name}: {len(found)} files could be the {what} ('
-      + ', '.join(str(p) for p in found)
-      + f'); {fix}move the others away.'
-    )
-  return found[0] if found else None
+def _derived(names: Listing) -> dict[str, list[pathlib.Path]]:
+  """Name of a scan -> brain masks that other programs made; the truth of a
+  simulation is not an input."""
+  found: dict[str, list[pathlib.Path]] = {}
+  for path, parts in names.images('derivatives'):
+    if len(parts) < 3 or parts[1] == 'truth':
+      continue
+    if named_image.describe(path).role == roles.BRAIN_MASK:
+      name = '_'.join(p for p in parts[2:] if p[:4] in ('sub-', 'ses-'))
+      found.setdefault(name, []).append(path)
+  return found

@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
-import pathlib
+import re
+import unicodedata
+
+IMAGE = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +26,18 @@ class Entities:
 
 def entities(path: str | os.PathLike) -> Entities:
   """'sub-01_echo-2_part-mag_MEGRE.nii.gz' to its parts."""
-  name = pathlib.Path(path).name
+  name = os.path.basename(path)
   stem, _, extension = name.partition('.')
   *pairs, suffix = stem.split('_')
   values = dict(p.split('-', 1) for p in pairs if '-' in p)
   return Entities(values, suffix, '.' + extension if extension else '')
+
+
+def stem(path: str | os.PathLike) -> str:
+  """The name without .nii or .nii.gz."""
+  return IMAGE.sub('', os.path.basename(path))
+
+
+def plain(text: str) -> str:
+  """Its letters and digits; of an umlaut the letter stays."""
+  return re.sub('[^A-Za-z0-9]', '', unicodedata.normalize('NFKD', text))

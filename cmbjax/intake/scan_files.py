@@ -23,5 +23,6 @@ class ScanFiles:
   facts: Mapping[pathlib.Path, dict[str, Any]] = dataclasses.field(
     default_factory=dict
   )
+  marks: tuple[pathlib.Path, ...] = ()  # what may be the truth, by its name
   left_out: tuple[tuple[pathlib.Path, str], ...] = ()  # its other files, why
   notes: tuple[str, ...] = ()  # what the user has to know about the choice

@@ -6,26 +6,25 @@ subject whose files cannot be distinguished does not stop the others.
 
 import dataclasses
 import pathlib
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import bids, filename, sidecars
+from cmbjax.intake import (
+  bids,
+  choice,
+  filename,
+  flat,
+  named_image,
+  roles,
+  sidecars,
+)
+from cmbjax.intake.owner import PATTERN, Owner
 from cmbjax.intake.scan_files import ScanFiles
 
-_NIFTI = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
-# 'swi' is in the names of projections and masks too.
-_NOT_A_SCAN = re.compile(
-  r'(^|[_-])(m(in)?ip|mask|dseg|probseg|label|seg)([_.-]|$)', re.IGNORECASE
-)
-_SWI = re.compile(r'(^|[_-])swi([_.-]|$)', re.IGNORECASE)
-_PHASE = re.compile(r'(^|[_-])(part-phase|phase|pha|ph)([_.-]|$)', re.I)
-_MAGNITUDE = re.compile(r'(^|[_-])(part-mag|magnitude|mag)([_.-]|$)', re.I)
+DETECT_OPTIONS = frozenset({PATTERN, '--phase', '--mask', '--series'})
 _ABSENT = (
-  'has no anat/*_swi, *_T2starw or *_MEGRE; check the names of its files'
+  'has no anat/*_swi, *_T2starw, *_MEGRE or *_GRE; check the names of its files'
 )
 _LONGEST = 160  # letters of a name; file systems end at 255, endings included
 
@@ -37,6 +36,8 @@ class FoundScans(NamedTuple):
   scans: tuple[ScanFiles, ...]
   broken: tuple[tuple[str, str], ...]  # (name, why) of unusable scans
   left_out: tuple[str, ...] = ()  # subjects, sessions or files without a scan
+  files: tuple[tuple[pathlib.Path, str], ...] = ()  # of no scan, and why
+  notes: tuple[str, ...] = ()  # what has to be said of the choice
 
 
 def find(
@@ -49,16 +50,19 @@ def find(
   swi_pattern: str | None = None,
   work: pathlib.Path | None = None,
   series: Sequence[int] = (),
+  options: Collection[str] = DETECT_OPTIONS,
 ) -> FoundScans:
   """Finds the scans of `source`.
 
   Args:
-    source: a NIfTI file, a flat folder of them, a BIDS or DICOM folder.
+    source: a NIfTI file, a folder of them, a BIDS or DICOM folder.
     phase: of one magnitude file.
     mask: brain mask, for one scan only.
     participants, sessions: labels to keep, with or without 'sub-', 'ses-'.
     swi_pattern: shell pattern of the SWI's name.
     work: where converted DICOM series go; None: do not convert.
+    series: numbers of the DICOM series to take.
+    options: that the calling command has: advice names no others.
 
   Raises:
     NoInputError: nothing to analyse.
@@ -67,21 +71,29 @@ def find(
   if not source.exists():
     raise NoInputError(f'{source}: no such file or folder; check the name.')
   if source.is_file():
-    found = FoundScans('file', (_one_file(source, phase),), ())
+    found = FoundScans('file', (_one_file(source, phase, options),), ())
   elif phase:
     raise InputError('--phase: goes with one magnitude file, not a folder.')
   elif any(p.is_dir() for p in source.glob('sub-*')):
-    found = _bids(source, participants, swi_pattern)
+    found = _bids(source, participants, swi_pattern, options)
   else:
-    found = _folder(source, work, series)
-  if series and found.kind != 'dicom':
-    raise InputError(
-      f'--series: is for a DICOM folder, and {source} is none; leave it out.'
-    )
+    found = _folder(source, work, series, swi_pattern, options)
+  for name, given, kinds in (
+    ('--series', series, ('dicom',)),
+    (PATTERN, swi_pattern, ('bids', 'folder')),
+  ):
+    if given and found.kind not in kinds:
+      raise InputError(
+        f'{name}: is for {_KINDS[kinds[0]]}, and {source} is none; leave it '
+        'out.'
+      )
   if found.kind == 'bids' and bids.is_simulated(source):
     found = found._replace(scans=tuple(map(_simulated, found.scans)))
   found = _keep(found, source, participants, sessions)
   return found if mask is None else _masked(found, mask)
+
+
+_KINDS = {'dicom': 'a DICOM folder', 'bids': 'a folder of NIfTI files'}
 
 
 def _simulated(scan):
@@ -90,8 +102,8 @@ def _simulated(scan):
   return dataclasses.replace(scan, sidecar=fields)
 
 
-def _one_file(path, phase):
-  if not _NIFTI.search(path.name):
+def _one_file(path, phase, options):
+  if not filename.IMAGE.search(path.name):
     raise InputError(
       f'{path}: is not a NIfTI file (.nii, .nii.gz); convert it first, or '
       'give the folder of the DICOM series.'
@@ -99,58 +111,77 @@ def _one_file(path, phase):
   for other in phase:
     if not other.is_file():
       raise NoInputError(f'{other}: no such file; check --phase.')
-  return _scan_of(path, tuple(phase))
+  fields = sidecars.read(path)
+  image = named_image.with_role(named_image.describe(path), fields)
+  if image.role in (roles.PHASE, roles.REAL, roles.IMAGINARY) and not phase:
+    raise InputError(
+      f'{path}: is a {image.role} image by its name or JSON; give the folder '
+      'that holds its partner too, or the finished SWI.'
+    )
+  if image.role not in roles.SCAN:
+    raise InputError(
+      f'{path}: is no SWI by its name or JSON, but {choice.WHY[image.role]}; '
+      'give the SWI, or rename the file if it is one.'
+    )
+  return _scan_of(image, fields, tuple(phase), options)
 
 
-def _scan_of(path, phase=()):
+def _scan_of(image, fields, phase, options):
   """One file, or a magnitude and its phase, as a scan."""
-  session = filename.entities(path).get('ses')
-  subject = f'sub-{_label(path)}'
-  name = f'{subject}_ses-{session}' if session else subject
-  magnitude_only = not phase and _is_magnitude(path)
-  plain = not phase and not magnitude_only
-  return ScanFiles(
-    subject=subject,
-    session=f'ses-{session}' if session else None,
-    name=name,
-    swi=path if plain else None,
-    magnitude=() if plain else (path,),
-    phase=tuple(phase),
-    mask=None,
-    sidecar=sidecars.read(path),
-  )
-
-
-def _is_magnitude(path):
-  return filename.entities(path).get('part') == 'mag'
-
-
-def _label(path):
-  """The BIDS subject, else the letters and digits of the name."""
-  given = filename.entities(path).get('sub')
-  text = given if given else _NIFTI.sub('', path.name)
-  text = unicodedata.normalize('NFKD', text)  # of an umlaut the letter stays
-  # A file may be called mag.nii and nothing else.
-  odd = '[^A-Za-z0-9]'
-  label = re.sub(odd, '', _MAGNITUDE.sub('_', text)) or re.sub(odd, '', text)
+  path = image.path
+  lone = _phase_beside(path) if not phase else None
+  plain = image.role in (roles.SWI, roles.UNKNOWN) and not (phase or lone)
+  label = image.label or filename.plain(filename.stem(path))
   if not label:
     raise InputError(
       f'{path}: its name has no letter or digit to call the subject by; rename '
       'it.'
     )
-  return label
-
-
-def _folder(source, work, series):
-  """Flat NIfTI files, else DICOM."""
-  images = sorted(
-    p
-    for p in source.iterdir()
-    if _NIFTI.search(p.name) and not files.is_hidden(p)
+  session = filename.plain(image.session or '')
+  who = Owner(f'sub-{label}', f'ses-{session}' if session else None)
+  fix = ' (give it with --phase)' if '--phase' in options else ''
+  return ScanFiles(
+    subject=who.subject,
+    session=who.session,
+    name=who.name,
+    swi=path if plain else None,
+    magnitude=() if plain else (path,),
+    phase=phase,
+    mask=None,
+    sidecar=fields,
+    facts={path: fields} | {p: sidecars.read(p) for p in phase},
+    left_out=((lone, f'only {path.name} was given'),) if lone else (),
+    notes=(f'its phase {lone.name} was not used{fix}',) if lone else (),
   )
-  if images:
-    scans = _best(list(_pair(images)))
-    return FoundScans('folder', scans, (), _lone_phases(images, scans))
+
+
+def _phase_beside(path):
+  """What dcm2niix writes beside a magnitude."""
+  ending = path.name[len(filename.stem(path)) :]
+  phase = path.with_name(f'{filename.stem(path)}_ph{ending}')
+  return phase if phase.is_file() else None
+
+
+def _folder(source, work, series, pattern, options):
+  """NIfTI files, else DICOM."""
+  found = flat.find(source, pattern=pattern, options=options)
+  if found.scans or found.broken or found.files:
+    if not found.scans and not found.broken and not pattern:
+      path, why = found.files[0]
+      more = f' and {len(found.files) - 1} more' if found.files[1:] else ''
+      raise NoInputError(
+        f'{source}: holds no scan: {path.name} ({why}){more}; give the SWI, or '
+        'magnitude and phase.'
+      )
+    phases = [p.name for p, _ in found.files if _is_phase(p)]
+    return FoundScans(
+      'folder',
+      found.scans,
+      found.broken,
+      tuple(phases),
+      found.files,
+      found.notes,
+    )
   from cmbjax.intake import dicom, dicom_series
 
   if not dicom_series.is_dicom(source):
@@ -168,72 +199,26 @@ def _folder(source, work, series):
   return FoundScans('dicom', tuple(scans), tuple(broken.items()))
 
 
-def _pair(images):
-  """Scans of a flat folder; magnitude and phase of one name belong together."""
-  images = [p for p in images if not _NOT_A_SCAN.search(p.name)]
-  phases = {}
-  for path in images:
-    if _PHASE.search(path.name):
-      phases.setdefault(_PHASE.sub('_', path.name), []).append(path)
-  for path in images:
-    if not _PHASE.search(path.name):
-      partner = phases.get(_MAGNITUDE.sub('_', path.name), [])
-      is_signal = _MAGNITUDE.search(path.name) and len(partner) == 1
-      yield _scan_of(path, tuple(partner) if is_signal else ())
-
-
-def _lone_phases(images, scans):
-  """Names of phases that no magnitude goes with."""
-  used = {path for scan in scans for path in scan.phase}
-  scanned = {scan.swi for scan in scans}
-  return tuple(
-    p.name
-    for p in images
-    if _PHASE.search(p.name) and not _NOT_A_SCAN.search(p.name)
-    and p not in used | scanned
+def _is_phase(path):
+  return named_image.describe(path).role in (
+    roles.PHASE, roles.REAL, roles.IMAGINARY
   )  # fmt: skip
 
 
-def _best(scans):
-  """Where a name has several files and one of them is the SWI, that one.
-
-  Magnitude and phase of its name stay with it: networks may want to see them.
-  """
-  is_swi = [s.swi is not None and bool(_SWI.search(s.swi.name)) for s in scans]
-  named = [scan.name for scan, yes in zip(scans, is_swi) if yes]
-  signals: dict[str, list] = {}
-  for scan in scans:
-    if scan.magnitude and scan.phase:
-      signals.setdefault(scan.name, []).append(scan)
-  return tuple(
-    _joined(scan, signals.get(scan.name, [])) if yes else scan
-    for scan, yes in zip(scans, is_swi)
-    if yes or named.count(scan.name) != 1
-  )
-
-
-def _joined(scan, signals):
-  """An SWI with its magnitude and phase, where there is one pair."""
-  if len(signals) != 1:  # which one belongs to the SWI is not known
-    return scan
-  (signal,) = signals
-  return dataclasses.replace(
-    scan, magnitude=signal.magnitude, phase=signal.phase
-  )
-
-
-def _bids(source, participants, swi_pattern):
+def _bids(source, participants, swi_pattern, options):
   """All scans; of those whose files are ambiguous, the reason."""
   failures: dict[str, str] = {}
+  empty: list[str] = []
   scans = bids.find_scans(
     source,
     participants=participants,
     swi_pattern=swi_pattern,
     failures=failures,
+    without=empty,
+    options=options,
   )
   broken = list(failures.items())
   tried = {scan.name for scan in scans} | set(failures)
-  empty = [n for n in bids.folders_of(source, participants) if n not in tried]
   if participants:  # asked for by name
     without = {_subject(n) for n in empty} - {_subject(n) for n in tried}
     broken += [(name, f'{name} {_ABSENT}.') for name in sorted(without)]
@@ -272,17 +257,23 @@ def _keep(found, source, participants, sessions):
     )
   long = tuple(scan for scan in scans if len(scan.name) > _LONGEST)
   scans = tuple(scan for scan in scans if len(scan.name) <= _LONGEST)
-  # Lower case: some file systems take sub-A and sub-a for one.
-  names = [scan.name.lower() for scan in scans]
-  twice = sorted({name for name in names if names.count(name) > 1})
-  if twice:
-    same = [s for s in scans if s.name.lower() == twice[0]]
-    paths = ', '.join(str(s.swi or s.magnitude[0]) for s in same)
-    raise InputError(
-      f'{source}: {paths} would both be called {twice[0]}; rename one, or give '
-      'the files one by one.'
-    )
-  return found._replace(scans=scans, broken=(*found.broken, *map(_cut, long)))
+  scans, twice = _once(scans)
+  broken = (*found.broken, *map(_cut, long), *twice)
+  return found._replace(scans=scans, broken=broken)
+
+
+def _once(scans):
+  """(scans of a name of their own, [(name, why)] of the others)."""
+  by_name: dict[str, list[ScanFiles]] = {}
+  for scan in scans:  # some file systems take sub-A and sub-a for one
+    by_name.setdefault(scan.name.lower(), []).append(scan)
+  twice = []
+  for same in by_name.values():
+    if len(same) > 1:
+      paths = ', '.join(str(s.swi or s.magnitude[0]) for s in same)
+      why = f'{paths} would be called the same; rename one of them.'
+      twice.append((same[0].name, f'{same[0].name}: {why}'))
+  return tuple(s for s in scans if len(by_name[s.name.lower()]) == 1), twice
 
 
 def _session(name):

@@ -187,6 +187,7 @@ def run(args: argparse.Namespace) -> int:
   from cmbjax.imaging import swi
   from cmbjax.reconstruct import inputs, outputs, signal
 
+  files.check_place(args.out)
   first, second, cartesian = inputs.inputs(args)
   scan = signal.read(
     first,

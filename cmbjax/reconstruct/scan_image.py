@@ -106,7 +106,7 @@ def _reconstruct(
 ) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
   """Magnitude and phase to all that an SWI is made of; on the grid of
   `image` and with its mask, where one is given."""
-  read = signal.read(found.magnitude, found.phase)
+  read = signal.read(found.magnitude, found.phase, cartesian=found.cartesian)
   grid = slices.last(_of_a_head(read.grid))
   if image is not None:
     volume.check_grid(grid, image.volume)

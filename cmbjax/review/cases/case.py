@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.data import truth
 from cmbjax.errors import InputError
 from cmbjax.imaging import brain, phase, regions, slices, volume
@@ -348,7 +348,7 @@ def _number(text) -> float | None:
 
 def _beside(path, extension):
   found = path.with_name(path.name.split('.')[0] + extension)
-  return found if found.is_file() else None
+  return found if doors.is_there(found) else None
 
 
 def last(paths: tuple[pathlib.Path, ...]) -> pathlib.Path | None:

@@ -217,7 +217,7 @@ class LineFile:
 
 def _sync_folder(folder: pathlib.Path) -> None:
   with contextlib.suppress(OSError):  # not every file system can
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
       os.fsync(handle)
     finally:

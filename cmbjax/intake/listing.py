@@ -1,0 +1,70 @@
+"""A folder to the names in it, read once.
+
+Rule: everything later asks these names, so that 100,000 files are one walk.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cmbjax.errors import InputError
+from cmbjax.intake import filename
+
+_DEEPEST = 12  # a link may lead back up
+
+
+class Listing(NamedTuple):
+  """The names below a folder."""
+
+  root: pathlib.Path
+  folders: dict[tuple[str, ...], tuple[str, ...]]  # parts of the path: files
+
+  def images(self, *below: str) -> Iterator[tuple[pathlib.Path, tuple]]:
+    """NIfTI files and their folders, in and below a folder, sorted."""
+    for parts in self.folders:
+      if parts[: len(below)] == below:
+        yield from self.images_in(*parts)
+
+  def images_in(self, *parts: str) -> Iterator[tuple[pathlib.Path, tuple]]:
+    """Those of one folder."""
+    folder = self.root.joinpath(*parts)
+    for name in self.folders.get(parts, ()):
+      if filename.IMAGE.search(name):
+        yield folder / name, parts
+
+
+def read(
+  root: pathlib.Path,
+  *,
+  enters: Callable[[tuple[str, ...]], bool] = lambda parts: True,
+) -> Listing:
+  """All names below a folder, hidden ones left out.
+
+  Args:
+    root: the folder.
+    enters: whether a folder, as parts below `root`, is looked into.
+
+  Raises:
+    InputError: the folder itself cannot be read.
+  """
+  folders: dict[tuple[str, ...], tuple[str, ...]] = {}
+  waiting: list[tuple[str, ...]] = [()]
+  while waiting:
+    parts = waiting.pop()
+    try:
+      with os.scandir(root.joinpath(*parts)) as entries:
+        found = sorted((e.name, e.is_dir()) for e in entries)
+    except OSError as error:
+      if not parts:
+        raise InputError(
+          f'{root}: cannot be read ({error.strerror or error}); check its '
+          'permissions.'
+        ) from error
+      continue
+    found = [(n, d) for n, d in found if not n.startswith('.')]
+    folders[parts] = tuple(n for n, is_folder in found if not is_folder)
+    below = [(*parts, n) for n, is_folder in found if is_folder]
+    if len(parts) < _DEEPEST:
+      waiting += reversed([b for b in below if enters(b)])
+  return Listing(root, folders)
