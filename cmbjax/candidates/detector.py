@@ -14,6 +14,7 @@ from scipy import ndimage
 from cmbjax.candidates import blobness, growing, radial_symmetry
 from cmbjax.candidates.background import brain_box, flatten
 from cmbjax.candidates.gates import Gates, judge, score
+from cmbjax.imaging import slabs
 
 __all__ = ['Candidates', 'Gates', 'flatten', 'measure', 'propose']
 
@@ -179,8 +180,12 @@ def peaks(
     least: smallest response.
     jobs: threads; None: one per core.
   """
-  flat = np.flatnonzero((response > least) & mask)
-  place = np.stack(np.unravel_index(flat, response.shape), 1)
+  parts = []
+  for rows in slabs.of(response.shape[0]):
+    part = np.argwhere((response[rows] > least) & mask[rows])
+    part[:, 0] += rows.start
+    parts.append(part)
+  place = np.concatenate(parts)
   place = place[_is_dark(image, place, gates.max_darkness)]
   value = response[tuple(place.T)]
   half = [max(1, round(gates.peak_mm / side)) for side in spacing_mm[:2]]

@@ -71,23 +71,8 @@ def segment(
   spacing_mm = tuple(float(side) for side in spacing_mm)
   centre = np.asarray(centre, np.int32).reshape(-1, 3)
   labels = np.zeros(swi.shape, np.uint16)
-  box = brain_box(mask, spacing_mm, gates, also=centre)
-  box = box or (slice(None),) * 3
-  start = np.array([part.start or 0 for part in box], np.int32)
-  image = flatten(
-    np.asarray(swi[box], np.float32), spacing_mm, mask[box], gates=gates
-  )
   regions = _grow(
-    image,
-    mask[box],
-    centre=centre - start,
-    spacing_mm=spacing_mm,
-    gates=gates,
-    jobs=jobs,
-  )
-  del image
-  regions = regions._replace(
-    seed=regions.seed + start, voxel=regions.voxel + start
+    swi, mask, centre=centre, spacing_mm=spacing_mm, gates=gates, jobs=jobs
   )
   _paint(labels, regions, spacing_mm)
   _fill(labels)
@@ -172,7 +157,26 @@ def _surface(labels, voxel, spacing_mm, count):
   return faces[1:] * 2 / 3
 
 
-def _grow(image, mask, *, centre, spacing_mm, gates, jobs):
+def _grow(swi, mask, *, centre, spacing_mm, gates, jobs):
+  """Regions round the centres, grown in the box that holds brain and them."""
+  whole = (slice(0, size) for size in mask.shape)
+  box = brain_box(mask, spacing_mm, gates, also=centre) or tuple(whole)
+  start = np.array([part.start for part in box], np.int32)
+  image, mask = np.asarray(swi[box], np.float32), mask[box]
+  regions = _grow_flat(
+    flatten(image, spacing_mm, mask, gates=gates),
+    mask,
+    centre=centre - start,
+    spacing_mm=spacing_mm,
+    gates=gates,
+    jobs=jobs,
+  )
+  return regions._replace(
+    seed=regions.seed + start, voxel=regions.voxel + start
+  )
+
+
+def _grow_flat(image, mask, *, centre, spacing_mm, gates, jobs):
   seed = growing.darkest_near(image, centre, spacing_mm, reach_mm=gates.seed_mm)
   # Two lesions may not share a seed: the later one keeps its own centre.
   _, first = np.unique(seed, axis=0, return_index=True)
