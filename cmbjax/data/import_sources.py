@@ -204,6 +204,8 @@ def _of_bids(scan: ScanFiles) -> SourceScan:
 def _with_points(source, items, options) -> list[SourceScan]:
   path = options.table or _only_table(source)
   table = point_table.read(path)
+  if table.in_lps and options.axes != 'lps':
+    raise InputError(f'{path}: its columns are called lps; give --axes lps.')
   scans = [
     (
       item.subject.replace(f'sub-{options.prefix}', 'sub-', 1),
