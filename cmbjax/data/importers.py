@@ -21,7 +21,7 @@ from cmbjax.data.import_sources import ImportOptions, SourceScan
 from cmbjax.data.truth import centres, components, load_labels
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
-from cmbjax.intake import bids, sidecars
+from cmbjax.intake import bids
 from cmbjax.intake.truth_files import ALL_CANDIDATES
 from cmbjax.progress import Progress
 
@@ -60,10 +60,8 @@ def import_cohort(
     InputError: options or a table that do not fit.
   """
   source, out = pathlib.Path(source), pathlib.Path(out)
-  import_sources.check(options)
-  _check_apart(source, out)
-  failed: dict[str, str] = {}
-  items = import_sources.find(source, options, failed)
+  planned = plan(source, out, options)
+  items, failed = planned.items, dict(planned.found.broken)
   done, kept, unlabelled = [], [], []
   _write_top(source, out, options)
   with Progress(f'import {options.layout}', len(items)) as progress:
@@ -80,6 +78,19 @@ def import_cohort(
       progress.advance(note=item.name)
   _write_participants(out)
   return Imported(tuple(done), tuple(kept), tuple(unlabelled), failed)
+
+
+def plan(
+  source: pathlib.Path, out: pathlib.Path, options: ImportOptions
+) -> import_sources.ImportPlan:
+  """What would be imported; writes nothing.
+
+  Raises:
+    As `import_cohort`.
+  """
+  import_sources.check(options)
+  _check_apart(source, out)
+  return import_sources.find(source, options)
 
 
 def _check_apart(source, out):
@@ -131,7 +142,7 @@ def _mark_of(item: SourceScan, options) -> str:
   # Not their bytes: gigabytes would be read to find that nothing changed.
   found = [(p.name, doors.state_of(p)) for p in paths]
   states = [[name, one.st_size, one.st_mtime_ns] for name, one in found]
-  states += [[stem, sidecars.read(p)] for p, stem in item.images]
+  states += [[stem, item.scan.facts.get(p, {})] for p, stem in item.images]
   points = None if item.points is None else item.points.tolist()
   kept = [options.axes, options.first_index, options.link]
   kept += [[*pair] for pair in options.facts]
@@ -168,7 +179,7 @@ def _write_images(item: SourceScan, folder, options, mark) -> None:
       target.symlink_to(path.resolve())
     else:
       files.copy(path, target)
-    facts = sidecars.read(path) | dict(options.facts) | {_MARK: mark}
+    facts = item.scan.facts.get(path, {}) | dict(options.facts) | {_MARK: mark}
     if '_part-phase' in f'_{stem}':
       facts.setdefault('Units', 'arbitrary')
     files.write_json(folder / f'{item.name}_{stem}.json', facts)
@@ -300,6 +311,7 @@ _NAMES = {
   'lupolab': 'Scans of the CMB labeler',
   'valdo': 'VALDO 2021 task 2',
   'points': 'Scans with points',
+  'pairs': 'Scans with label images',
 }
 
 

@@ -189,6 +189,11 @@ def _folder(source, work, series, pattern, options):
       f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
       'data set (sub-* folders) or a DICOM folder.'
     )
+  if work is None and '--series' not in options:
+    raise InputError(
+      f'{source}: is a DICOM folder; convert it first (cmbjax detect does, '
+      'and leaves the images below OUT/sourcedata), and give the result.'
+    )
   if work is None:
     raise InputError(
       f'{source}: is a DICOM folder, which has to be converted before its '
