@@ -7,12 +7,12 @@ import socket
 
 import pytest
 
-from cmbjax import doors, files, sealed
+from cmbjax import doors, files, main, sealed
 from cmbjax.data import cohort
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
 from tests import small_cohorts, spoilt_readers
-from tests.messages import said, says
+from tests.messages import printed, said, says
 
 
 def _socket(path):
@@ -156,3 +156,28 @@ def test_a_cohort_names_the_file_whose_content_is_elsewhere(tmp_path, name):
   with says(InputError, name):
     for scan in cohort.read_cohort(tmp_path).scans:
       cohort.scan_fingerprint(scan)
+
+
+@pytest.mark.parametrize('kind', ['link of git-annex', 'pipe', 'Git LFS'])
+@pytest.mark.parametrize('mode', ['dryrun', 'run'])
+# How ml_collections reads a config file.
+@pytest.mark.filterwarnings('ignore:.*load_module.*:DeprecationWarning')
+def test_a_study_names_the_file_before_any_work(tmp_path, capsys, kind, mode):
+  small_cohorts.write_cohort(tmp_path / 'scans', subjects=4)
+  path = tmp_path / 'scans' / 'sub-02' / 'anat' / 'sub-02_swi.nii.gz'
+  path.unlink()
+  NOT_FILES[kind](path)
+  (tmp_path / 'small.py').write_text(
+    'from configs import smoke\n'
+    'def get_config(preset=""):\n'
+    '  config = smoke.get_config(preset)\n'
+    f'  config.cohorts.btumor_3t = {str(tmp_path / "scans")!r}\n'
+    '  config.strategies, config.tests = ("scratch",), ("btumor_3t",)\n'
+    '  return config\n'
+  )
+  config, workdir = f'--config={tmp_path / "small.py"}', tmp_path / 'run'
+  with spoilt_readers.limited(30, 30):
+    argv = ['main', config, f'--workdir={workdir}', f'--mode={mode}']
+    assert main.main(argv) == 2
+  printed(capsys.readouterr().err, path.name)
+  assert not (workdir / 'models').exists()

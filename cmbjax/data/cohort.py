@@ -127,6 +127,16 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
   )
 
 
+def check_files(scans: Sequence[Scan]) -> None:
+  """Refuses scans whose files are named but not here; reads no voxels.
+
+  Raises:
+    InputError: names the first such file, and what to do.
+  """
+  for path in (path for scan in scans for path in scan.paths()):
+    doors.open_file(path).close()
+
+
 def check_channels(scan: Scan, channels: Sequence[str]) -> None:
   """Refuses a scan without the files of a channel; reads names only.
 

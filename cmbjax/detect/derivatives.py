@@ -117,8 +117,12 @@ def write_scan(
     page: the report of the scan too.
   """
   result, image = analysis.result, analysis.image
-  for stale in _anat(out, result).glob('.partial-*'):
-    stale.unlink(missing_ok=True)  # a run that was killed left it
+  # A run that was killed left them; others write to `out` right now.
+  for stale in (
+    *_anat(out, result).glob('.partial-*'),
+    *out.glob(f'.partial-????????{result.name}.html'),
+  ):
+    stale.unlink(missing_ok=True)
   stem = _anat(out, result) / f'{result.name}_space-orig_seg-cmb_dseg'
   written = [_with(stem, '.nii.gz'), _with(stem, '.tsv'), _with(stem, '.json')]
   volume.save(written[0], result.labels, image)
