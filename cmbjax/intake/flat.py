@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.intake import choice, filename, listing, named_image, pairs, roles
+from cmbjax.intake.listing import Listing
 from cmbjax.intake.named_image import NamedImage
 from cmbjax.intake.owner import Owner
 from cmbjax.intake.scan_files import ScanFiles
@@ -53,12 +54,12 @@ def find(
   Raises:
     InputError: the folder cannot be read, or an image has no name.
   """
-  names = listing.read(root, enters=_is_entered)
+  names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
   images = [named_image.describe(path, parts) for path, parts in names.images()]
   groups = _groups(_of_cases(images))
   groups, merged = _with_series(root, groups, sidecars)
-  scans, broken, unused = [], [], []
+  scans, broken, unused = [], [], list(others)
   for group in groups:
     who = _who(root, group, options)
     try:
@@ -77,6 +78,25 @@ def find(
   scans.sort(key=lambda scan: scan.name)
   notes = (*merged, *_doubts(groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
+
+
+def _without_data_sets(names: Listing) -> tuple[Listing, list]:
+  """Without BIDS data sets below (results of ours are one), which are said."""
+  tops = [
+    parts
+    for parts, held in names.folders.items()
+    if parts and 'dataset_description.json' in held
+  ]
+  kept = {
+    parts: held
+    for parts, held in names.folders.items()
+    if not any(parts[: len(top)] == top for top in tops)
+  }
+  why = 'a BIDS data set of its own, which is read by itself only'
+  return (
+    names._replace(folders=kept),
+    [(names.root.joinpath(*top), why) for top in tops],
+  )
 
 
 def _is_entered(parts) -> bool:

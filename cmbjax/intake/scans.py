@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import (
   bids,
@@ -228,7 +229,12 @@ def _bids(source, participants, swi_pattern, options):
     without = {_subject(n) for n in empty} - {_subject(n) for n in tried}
     broken += [(name, f'{name} {_ABSENT}.') for name in sorted(without)]
     empty = [name for name in empty if _subject(name) not in without]
-  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty))
+  beside = tuple(
+    (path, 'outside of the sub-* folders')
+    for path in sorted(source.glob('*.nii*'))
+    if filename.IMAGE.search(path.name) and not files.is_hidden(path)
+  )
+  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty), beside)
 
 
 def _subject(name):
