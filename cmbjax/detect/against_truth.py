@@ -35,7 +35,6 @@ class MatchedScans(NamedTuple):
     missing: names of scans without a result.
     simulated: the cohort is.
     only: which detections were taken; '' for all.
-    unlabelled: names of scans without a truth.
   """
 
   scans: tuple[detections.ScoredScan, ...]
@@ -43,7 +42,6 @@ class MatchedScans(NamedTuple):
   missing: tuple[str, ...]
   simulated: bool
   only: str
-  unlabelled: tuple[str, ...] = ()
 
 
 class Evaluation(NamedTuple):
@@ -83,6 +81,7 @@ def read(
       'OUT first, then COHORT.'
     )
   labelled = cohorts.read_cohort(cohort)
+  cohorts.tell_left_out(labelled)
   ending = '_seg-cmb_dseg.nii.gz'
   if only == 'candidates':
     ending = '_seg-candidates_dseg.nii.gz'
@@ -103,9 +102,7 @@ def read(
     )
   done = [(scan, path) for scan, path in pairs if path is not None]
   scans, likelihood = _match_all(done, only)
-  return MatchedScans(
-    scans, likelihood, missing, labelled.simulated, only, labelled.unlabelled
-  )
+  return MatchedScans(scans, likelihood, missing, labelled.simulated, only)
 
 
 def _match_all(done, only):

@@ -7,7 +7,7 @@ import pathlib
 import sys
 from collections.abc import Iterable
 
-HELP = (
+HELP = (  # of the option, in every command
   'print what would be taken for what, as a table of persons and files, and '
   'why the rest is left out; write nothing'
 )

@@ -186,10 +186,13 @@ def _folder(source, work, series, pattern, options):
   from cmbjax.intake import dicom, dicom_series
 
   if not dicom_series.is_dicom(source):
-    raise NoInputError(
-      f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
-      'data set (sub-* folders) or a DICOM folder.'
-    )
+    ways = 'a folder of NIfTI files or a BIDS data set (sub-* folders)'
+    if '--series' in options:
+      ways = (
+        'a NIfTI file, a folder of them, a BIDS data set (sub-* folders) or a '
+        'DICOM folder'
+      )
+    raise NoInputError(f'{source}: holds no scan; give {ways}.')
   if work is None and '--series' not in options:
     raise InputError(
       f'{source}: is a DICOM folder; convert it first (cmbjax detect does, '

@@ -313,13 +313,13 @@ def test_networks_of_other_candidates_warn(one, tmp_path, capsys):
 def test_dry_run_writes_nothing(one, capsys):
   path, out, options = one
   assert here(path, out, *options, '--dry-run') == 0
-  assert 'would do    sub-01' in capsys.readouterr().out
+  assert 'would do    sub-01' in capsys.readouterr().err
   assert not out.exists()
   assert here(path, out, *options) == 0
   before = sorted(out.rglob('*'))
   capsys.readouterr()
   assert here(path, out, *options, '--dry-run') == 0
-  assert 'would skip  sub-01' in capsys.readouterr().out
+  assert 'would skip  sub-01' in capsys.readouterr().err
   assert sorted(out.rglob('*')) == before
 
 
