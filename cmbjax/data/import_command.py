@@ -82,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='put before each subject label, so that cohorts share none',
   )
   add('--link', action='store_true', help='symbolic links, no copies')
+  _add_selection(add)
+  add('--dry-run', action='store_true', help=dry_run.HELP)
+
+
+def _add_selection(add) -> None:
   add(
     '--participant-label',
     nargs='+',
@@ -101,13 +106,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='GLOB',
     help='points, pairs: which file is the SWI, by its name',
   )
-  add('--dry-run', action='store_true', help=dry_run.HELP)
 
 
 def run(arguments: argparse.Namespace) -> int:
   """Imports; returns the exit code."""
   from cmbjax import files
-  from cmbjax.data import import_sources, importers
+  from cmbjax.data import import_sources, importers, lesion_labels
   from cmbjax.errors import InputError
 
   facts = files.read_object(arguments.sidecar) if arguments.sidecar else {}
@@ -135,6 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
   made = importers.import_cohort(source, arguments.out, options)
   for name, why in made.failed.items():
     print(f'cmbjax: {name}: {why}', file=sys.stderr)
+  for sentence in lesion_labels.together(made.said):
+    print(f'note: {sentence}', file=sys.stderr)
   parts = [f'{len(made.done)} imported']
   if made.kept:
     parts.append(f'{len(made.kept)} were there')

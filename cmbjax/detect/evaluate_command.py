@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: a scan without a result, or on another grid.
   """
-  from cmbjax.data import cohort
+  from cmbjax.data import cohort, lesion_labels
   from cmbjax.detect import against_truth, score_tables
 
   if arguments.dry_run:
@@ -74,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
       f'({", ".join(found.missing[:5])}).',
       file=sys.stderr,
     )
+  for sentence in lesion_labels.together(found.said):
+    print(f'note: {sentence}', file=sys.stderr)
   result = against_truth.evaluate(found, method=arguments.method)
   out = pathlib.Path(arguments.out) if arguments.out else folder
   score_tables.write(result, out)

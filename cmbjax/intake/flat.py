@@ -59,7 +59,11 @@ def find(
   images = [named_image.describe(path, parts) for path, parts in names.images()]
   groups = _groups(_of_cases(images))
   groups, merged = _with_series(root, groups, sidecars)
-  scans, broken, unused = [], [], list(others)
+  scans, unused = [], list(others)
+  broken = [
+    (f'sub-{filename.plain(parts[-1]) or "x"}', why)
+    for parts, why in names.closed.items()
+  ]
   for group in groups:
     who = _who(root, group, options)
     try:

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import (
   bids,
@@ -69,9 +69,9 @@ def find(
     NoInputError: nothing to analyse.
     InputError: options that do not fit, or names that are there twice.
   """
-  if not source.exists():
+  if not doors.is_there(source):
     raise NoInputError(f'{source}: no such file or folder; check the name.')
-  if source.is_file():
+  if not source.is_dir():
     found = FoundScans('file', (_one_file(source, phase, options),), ())
   elif phase:
     raise InputError('--phase: goes with one magnitude file, not a folder.')
@@ -110,7 +110,7 @@ def _one_file(path, phase, options):
       'give the folder of the DICOM series.'
     )
   for other in phase:
-    if not other.is_file():
+    if not doors.is_there(other):
       raise NoInputError(f'{other}: no such file; check --phase.')
   fields = sidecars.read(path)
   image = named_image.with_role(named_image.describe(path), fields)
@@ -160,7 +160,7 @@ def _phase_beside(path):
   """What dcm2niix writes beside a magnitude."""
   ending = path.name[len(filename.stem(path)) :]
   phase = path.with_name(f'{filename.stem(path)}_ph{ending}')
-  return phase if phase.is_file() else None
+  return phase if doors.is_there(phase) else None
 
 
 def _folder(source, work, series, pattern, options):
@@ -319,7 +319,7 @@ def _masked(found, mask):
       f'--mask: is for one scan, {len(found.scans)} were found; put masks '
       'beside the scans (*_label-brain_mask.nii.gz).'
     )
-  if not mask.is_file():
+  if not doors.is_there(mask):
     raise NoInputError(f'{mask}: no such file; check --mask.')
   (scan,) = found.scans
   return found._replace(scans=(dataclasses.replace(scan, mask=mask),))

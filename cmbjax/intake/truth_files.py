@@ -41,9 +41,7 @@ class TruthFiles:
   def paths(self) -> tuple[pathlib.Path, ...]:
     """All files that it is read from."""
     images = [self.path] + ([self.rejected] if self.rejected else [])
-    tables = []
-    if self.kind in ('labels', 'candidates'):
-      tables = [table_beside(path) for path in images]
+    tables = [table_beside(path) for path in images]
     rest = (*images[1:], *tables, json_beside(self.path))
     return (self.path, *(p for p in rest if p is not None))
 
