@@ -230,9 +230,9 @@ def test_real_and_imaginary_parts_go_along(tmp_path):
 @pytest.mark.parametrize(
   ('options', 'named'),
   [
-    ({'participants': ('01',)}, 'participants'),
-    ({'swi_pattern': '*'}, 'swi_pattern'),
-    ({'suffix': 'T2starw'}, 'suffix'),
+    ({'participants': ('01',)}, '--participant-label'),
+    ({'swi_pattern': '*'}, '--swi-pattern'),
+    ({'suffix': 'T2starw'}, '--suffix'),
   ],
 )
 def test_options_of_other_layouts_are_refused(options, named, tmp_path):

@@ -173,17 +173,17 @@ def check(options: ImportOptions) -> None:
     if value not in allowed:
       listed = ', '.join(map(str, allowed))
       raise InputError(f'{name}: found {value!r}, allowed are {listed}.')
-  for name in ('participants', 'sessions', 'swi_pattern'):
-    if getattr(options, name) and options.layout not in _OWN_NAMES:
+  for name, given in (
+    ('--participant-label', options.participants),
+    ('--session-label', options.sessions),
+    (owner.PATTERN, options.swi_pattern),
+    ('--suffix', options.suffix != 'swi'),
+  ):
+    if given and options.layout not in _OWN_NAMES:
       raise InputError(
-        f'{name}: goes with the layouts {" and ".join(_OWN_NAMES)}; leave it '
-        f'out for {options.layout}.'
+        f'{name}: goes with --layout {" and ".join(_OWN_NAMES)}; leave it out '
+        f'for {options.layout}.'
       )
-  if options.suffix != 'swi' and options.layout not in _OWN_NAMES:
-    raise InputError(
-      f'suffix: goes with the layouts {" and ".join(_OWN_NAMES)}; leave it out '
-      f'for {options.layout}.'
-    )
   if not re.fullmatch('[0-9A-Za-z]*', options.prefix):
     raise InputError(
       f'prefix: found {options.prefix!r}; give letters and digits only.'

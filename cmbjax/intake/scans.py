@@ -90,7 +90,10 @@ def find(
       )
   if found.kind == 'bids' and bids.is_simulated(source):
     found = found._replace(scans=tuple(map(_simulated, found.scans)))
+  given = (participants, sessions, swi_pattern)
   found = _keep(found, source, participants, sessions)
+  if not found.scans and not found.broken:
+    raise _nothing_left(source, *given)
   return found if mask is None else _masked(found, mask)
 
 
@@ -244,13 +247,33 @@ def _subject(name):
   return name.split('_ses-')[0]
 
 
+def _nothing_left(source, participants, sessions, pattern) -> NoInputError:
+  """Names the options that were given, and no others."""
+  given = [
+    name
+    for name, value in (
+      ('--participant-label', participants),
+      ('--session-label', sessions),
+      (PATTERN, pattern),
+    )
+    if value
+  ]
+  about = f'{", ".join(given)} and ' if given else ''
+  return NoInputError(
+    f'{source}: no scan is left; check {about}the names of the files.'
+  )
+
+
 def _keep(found, source, participants, sessions):
   """The scans that were asked for; every name once."""
   scans = found.scans
   if participants and found.kind != 'bids':
     wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
-    _all_there(source, wanted, {s.subject for s in scans})
+    bad = {_subject(name) for name, _ in found.broken}
+    _all_there(source, wanted, {s.subject for s in scans} | bad)
     scans = tuple(s for s in scans if s.subject in wanted)
+    broken = tuple(row for row in found.broken if _subject(row[0]) in wanted)
+    found = found._replace(broken=broken)
   if sessions:
     wanted = {'ses-' + s.removeprefix('ses-') for s in sessions}
     broken = {name: _session(name) for name, _ in found.broken}
@@ -263,11 +286,6 @@ def _keep(found, source, participants, sessions):
     found = found._replace(
       broken=tuple(row for row in found.broken if row[0] in kept),
       left_out=tuple(n for n in found.left_out if _session(n) in wanted),
-    )
-  if not scans and not found.broken:
-    raise NoInputError(
-      f'{source}: no scan is left; check --participant-label and '
-      '--session-label, and the names of the files.'
     )
   long = tuple(scan for scan in scans if len(scan.name) > _LONGEST)
   scans = tuple(scan for scan in scans if len(scan.name) <= _LONGEST)
