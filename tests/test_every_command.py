@@ -180,6 +180,20 @@ def test_spellings_of_pairs(image, label, tmp_path):
   assert_lesions(tmp_path / 'out', made)
 
 
+@pytest.mark.parametrize('name', ['lesions_anna', 'carla_final', 'x2'])
+def test_labels_that_no_name_says_are_no_person(name, tmp_path):
+  made = write_flat(tmp_path / 'in')
+  one = made['sub-anna']
+  labels = (one.lesions > 0).astype(np.uint8)
+  save(tmp_path / f'in/{name}.nii.gz', labels, one.affine)
+  done = importers.import_cohort(
+    tmp_path / 'in', tmp_path / 'out', ImportOptions('pairs', unlisted='empty')
+  )
+  assert done.done == ('sub-anna', 'sub-berta')
+  ((_, why),) = done.failed.items()
+  assert 'shows labels' in why
+
+
 def test_a_scan_with_two_label_images_fails_alone(tmp_path):
   made = write_flat(tmp_path / 'in')
   one = made['sub-anna']

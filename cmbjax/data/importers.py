@@ -19,7 +19,7 @@ from cmbjax import delimited, doors, files
 from cmbjax.data import import_sources, lesion_labels, truth
 from cmbjax.data.import_sources import ImportOptions, SourceScan
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import appearance, slices, volume
 from cmbjax.intake import bids
 from cmbjax.intake.truth_files import ALL_CANDIDATES, table_beside
 from cmbjax.progress import Progress
@@ -123,6 +123,7 @@ def _import_one(item: SourceScan, out, options) -> tuple[str, ...] | None:
     files.make_folder(work / 'raw' / 'anat')
     _write_images(item, work / 'raw' / 'anat', options, mark)
     scan = _first_volume(item)
+    _check_shown(item, scan)
     if labelled:
       said = _write_truth(item, work / 'truth' / 'anat', options, scan)
     if item.mask is not None:
@@ -202,6 +203,19 @@ def _first_volume(item: SourceScan) -> volume.Volume:
   scan = volume.load(item.images[0][0], num_dims=5)
   first = scan.array[(slice(None),) * 3 + (0,) * (scan.array.ndim - 3)]
   return dataclasses.replace(scan, array=first)
+
+
+def _check_shown(item: SourceScan, scan) -> None:
+  """Refuses what is certainly no SWI: it would be a person without lesions."""
+  path = item.images[0][0]
+  if path in (*item.scan.magnitude, *item.scan.phase) and item.scan.phase:
+    return  # its parts are looked at when they are put together
+  seen = appearance.look(slices.last(scan).array, scan.spacing_mm)
+  if seen.certain and seen.kind in _NO_SWI:
+    raise InputError(
+      f'{path}: shows {_NO_SWI[seen.kind]} ({", ".join(seen.signs)}); give the '
+      'SWI, and move this file away or rename it.'
+    )
 
 
 def _write_mask(item: SourceScan, folder, scan, out) -> None:
@@ -301,6 +315,11 @@ def _inside(world, scan) -> np.ndarray:
   return ((index >= 0) & (index < scan.array.shape[:3])).all(-1)
 
 
+_NO_SWI = {
+  appearance.PHASE: 'a phase',
+  appearance.LABELS: 'labels',
+  appearance.PROJECTION: 'a projection through several slices',
+}
 _ABOUT = {
   'cmb': 'Microbleeds of the mask that came with the data:',
   'mimic': 'Candidates that the readers rejected, of a mask:',
