@@ -142,11 +142,12 @@ def test_a_truth_and_a_mask_follow_their_scan(name, phantom, tmp_path):
   assert seen.array.shape == phantom.swi.shape  # x, y, slices
   labels = lesion_labels.read(tmp_path / 'a_truth.nii', seen).labels
   back = volume.to_native(labels, seen)
-  np.testing.assert_array_equal(back, phantom.lesions)
+  np.testing.assert_array_equal(back > 0, phantom.lesions > 0)
+  number = back[phantom.lesions == 1].max()
   np.testing.assert_array_equal(
     volume.to_native(found.mask, seen), phantom.brain
   )
-  away = seen.to_world(np.argwhere(labels == 1)).mean(0)
+  away = seen.to_world(np.argwhere(labels == number)).mean(0)
   voxel = turn(name) @ phantom.affine
   expected = nib.affines.apply_affine(
     voxel, np.argwhere(phantom.lesions == 1).mean(0)
