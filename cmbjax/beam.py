@@ -73,7 +73,7 @@ def run(
   import apache_beam
 
   folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  files.make_folder(folder)
   with tempfile.TemporaryDirectory(prefix='beam-', dir=folder) as shared:
     with _pipeline(runner) as pipeline:
       _ = (

@@ -8,6 +8,18 @@ import errno
 import sys
 from collections.abc import Callable
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What the system says of a place, whatever the program does. A file that is
+# not there is not among them: it may as well be a bug.
+_OF_DISKS = (
+  errno.EACCES,
+  errno.EPERM,
+  errno.EROFS,
+  errno.EIO,
+  errno.ESTALE,
+  errno.ELOOP,
+  errno.ENOTDIR,
+)
 _MOST = 200  # characters of a file's content in a sentence
 
 
@@ -29,26 +41,30 @@ def shown(found: object) -> str:
   return text if len(text) <= _MOST else text[:_MOST] + ' ...'
 
 
-def of_name(error: OSError) -> InputError:
-  """A name that no file can have, as a user's mistake.
-
-  Raises:
-    OSError: it is about something else.
-  """
-  if error.errno != errno.ENAMETOOLONG:
-    raise error
-  return InputError(
-    f'{shown(error.filename)}: is too long for the name of a file '
-    f'({len(str(error.filename))} characters); check what was given.'
-  )
+def of_system(error: OSError) -> InputError | None:
+  """A name, a right or a disk that fails, as a sentence; None: a bug."""
+  named = error.filename
+  if error.errno == errno.ENAMETOOLONG:
+    return InputError(
+      f'{shown(named)}: is too long for the name of a file '
+      f'({len(str(named))} characters); check what was given.'
+    )
+  if error.errno in _FULL:
+    what = 'free some space'
+  elif error.errno in _OF_DISKS and named is not None:
+    what = 'check its rights and its disk, or give another place'
+  else:
+    return None
+  start = '' if named is None else f'{shown(named)}: '
+  return InputError(f'{start}cannot be used ({error.strerror}); {what}.')
 
 
 def told(error: BaseException) -> tuple[str, int] | None:
   """The sentence and exit code of an error; None: it is a bug."""
+  if isinstance(error, OSError) and not isinstance(error, InputError):
+    error = of_system(error) or error
   if isinstance(error, InputError):
     return str(error), error.exit_code
-  if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-    return str(of_name(error)), InputError.exit_code
   if isinstance(error, KeyboardInterrupt):
     return 'interrupted; run it again to go on.', 130
   return None

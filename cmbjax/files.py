@@ -1,26 +1,28 @@
 """Files that are either whole or absent.
 
 Rule: nobody ever sees a half written file under its final name: write to a
-temporary name in the same folder, fsync, rename. What is read is an ordinary
-file of a sensible size, or one sentence says why not.
+temporary name in the same folder, fsync, rename. What is read comes through
+`doors` and has a sensible size, or one sentence says why not.
 """
 
 import contextlib
+import contextvars
 import csv
 import errno
 import hashlib
 import json
 import os
 import pathlib
-import stat
+import shutil
 import sys
 import tempfile
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
+from cmbjax.doors import open_file
 from cmbjax.errors import InputError, shown
 
 if TYPE_CHECKING:  # `--help` does without
@@ -29,9 +31,10 @@ if TYPE_CHECKING:  # `--help` does without
 MOST_BYTES = 1 << 28  # of a text; the largest of ours have a tenth of it
 MOST_UNPACKED = 1 << 32  # of an array file
 
-# What a network disk without a lock service says.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
+# Final to temporary name of what is written inside `together`.
+_WAITING: contextvars.ContextVar[dict | None] = contextvars.ContextVar(
+  'waiting', default=None
+)
 # Whatever zipfile and numpy make of a damaged file.
 _NO_ARRAYS = (
   OSError,
@@ -63,31 +66,50 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   path = pathlib.Path(path)
   temporary = None
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, because writers choose their format by it.
-    handle, name = tempfile.mkstemp(
-      prefix='.partial-', suffix=path.name, dir=path.parent
-    )
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    yield temporary
-    _sync(temporary)  # before the name: a crash must not leave it empty
-    os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes 0600
-    os.replace(temporary, path)
-  except OSError as error:
-    # Only our own writing; an error about other files passes unchanged.
-    named = [n for n in (error.filename, error.filename2) if n is not None]
-    # tempfile names it absolutely, we perhaps not; a copy names both.
-    home = os.path.abspath(path.parent)
-    if named and not any(os.path.abspath(n).startswith(home) for n in named):
-      raise
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    raise InputError(
-      f'{path}: cannot be written ({error.strerror or error}); '
-      + ('free some space.' if full else 'choose another place.')
-    ) from error
+    temporary = _temporary(path)
+    try:
+      yield temporary
+    except OSError as error:
+      # Only our own writing; an error about other files passes unchanged.
+      if not _is_in(path.parent, error):
+        raise
+      raise _not_written(path, error) from error
+    with _written(path):
+      _sync(temporary)  # before the name: a crash must not leave it empty
+      os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes 0600
+      waiting = _WAITING.get()
+      if waiting is None:
+        os.replace(temporary, path)
+      else:
+        waiting[path] = temporary
+        temporary = None
   finally:
     if temporary is not None:
+      temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """Files that are written inside get their names at its end, or none does.
+
+  What is written inside cannot be read there.
+
+  Raises:
+    InputError: as `whole`.
+  """
+  if _WAITING.get() is not None:  # the outer one decides
+    yield
+    return
+  waiting: dict[pathlib.Path, pathlib.Path] = {}
+  token = _WAITING.set(waiting)
+  try:
+    yield
+    for path, temporary in waiting.items():
+      with _written(path):
+        os.replace(temporary, path)
+  finally:
+    _WAITING.reset(token)
+    for temporary in waiting.values():
       temporary.unlink(missing_ok=True)
 
 
@@ -108,42 +130,26 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   return path
 
 
-@contextlib.contextmanager
-def alone_in(
-  folder: str | os.PathLike, *, wait: bool = False
-) -> Iterator[None]:
-  """Holds a folder; the system lets go when the process ends, however.
+def check_place(path: str | os.PathLike) -> None:
+  """Refuses a folder that could not be written to, before work is done for it.
 
-  Args:
-    folder: made when missing.
-    wait: until whoever holds it is done. Such work may go on without a lock
-      where the disk has none.
+  Makes nothing.
 
   Raises:
-    InputError: another process holds it, or it cannot be written.
+    InputError: it, or the nearest folder above that is there, says no.
   """
-  import filelock  # late: `--help` does without
-
-  path = make_folder(folder) / '.lock'
-  lock = filelock.FileLock(path, timeout=-1 if wait else 0)
-  try:
-    lock.acquire()
-  except filelock.Timeout as error:
+  places = (place := pathlib.Path(path).absolute(), *place.parents)
+  above = next(p for p in places if os.path.lexists(p))
+  if not above.is_dir():
     raise InputError(
-      f'{folder}: another run is using it; wait for it, or give another '
-      '--workdir.'
-    ) from error
-  except (OSError, NotImplementedError) as error:
-    code = getattr(error, 'errno', errno.ENOSYS)  # filelock 3 hides it
-    if not (wait and code in _NO_LOCKS):
-      raise InputError(
-        f'{folder}: cannot be written ({os.strerror(code)}); choose another '
-        'one.'
-      ) from error
-  try:
-    yield
-  finally:
-    lock.release()
+      f'{path}: cannot be used as a folder ({above} is a file); choose another '
+      'one.'
+    )
+  if not os.access(above, os.W_OK | os.X_OK):
+    raise InputError(
+      f'{path}: cannot be written ({above} may not be written to); choose '
+      'another place.'
+    )
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -152,9 +158,27 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     temporary.write_bytes(data)
 
 
+def copy(source: str | os.PathLike, path: str | os.PathLike) -> None:
+  """Copies the content of an ordinary file, whole or not at all.
+
+  Raises:
+    InputError: `source` cannot be read, or `path` not be written.
+  """
+  with (
+    open_file(source) as given,
+    whole(path) as temporary,
+    temporary.open('wb') as taken,
+  ):
+    shutil.copyfileobj(given, taken, 1 << 20)
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
-  """Writes UTF-8 `text` to `path`, whole or not at all."""
-  write_bytes(path, text.encode())
+  """Writes UTF-8 `text` to `path`, whole or not at all.
+
+  Half a character, as the name of a file of an old disk may hold, is written
+  as its escape; JSON reads that back.
+  """
+  write_bytes(path, text.encode(errors='backslashreplace'))
 
 
 def append_text(path: str | os.PathLike, text: str) -> None:
@@ -166,7 +190,7 @@ def append_text(path: str | os.PathLike, text: str) -> None:
   """
   try:
     with open(path, 'ab') as handle:
-      handle.write(text.encode())
+      handle.write(text.encode(errors='backslashreplace'))
       handle.flush()
       os.fsync(handle.fileno())
   except OSError as error:
@@ -185,25 +209,6 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
   """Writes the cells of a table with tabs, for `read_rows`."""
   write_text(path, ''.join('\t'.join(row) + '\n' for row in rows))
-
-
-def open_file(path: str | os.PathLike) -> BinaryIO:
-  """An ordinary file, open for reading bytes.
-
-  Raises:
-    InputError: it is missing, unreadable, a folder, or a pipe or device,
-      which might never end.
-  """
-  try:
-    # Without O_NONBLOCK, opening a pipe waits for somebody to write.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-  except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-    reason = getattr(error, 'strerror', None) or error
-    raise InputError(f'{path}: cannot be read ({reason}).') from error
-  if not stat.S_ISREG(os.fstat(handle).st_mode):
-    os.close(handle)
-    raise InputError(f'{path}: cannot be read (it is no ordinary file).')
-  return open(handle, 'rb')
 
 
 def read_bytes(path: str | os.PathLike, *, most: int = MOST_BYTES) -> bytes:
@@ -325,11 +330,15 @@ def read_arrays(path: str | os.PathLike) -> dict[str, 'np.ndarray']:
 
 
 def digest(*parts: Any) -> str:
-  """16 hex digits of SHA-256 over bytes, paths (their content) or JSON."""
+  """16 hex digits of SHA-256 over bytes, paths (their content) or JSON.
+
+  Raises:
+    InputError: a path cannot be read.
+  """
   sha = hashlib.sha256()
   for part in parts:
     if isinstance(part, pathlib.Path):
-      with part.open('rb') as handle:
+      with open_file(part) as handle:
         data = hashlib.file_digest(handle, 'sha256').digest()
     elif isinstance(part, bytes):
       data = part
@@ -337,6 +346,42 @@ def digest(*parts: Any) -> str:
       data = json.dumps(part, sort_keys=True).encode()
     sha.update(len(data).to_bytes(8, 'little') + data)
   return sha.hexdigest()[:16]
+
+
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+  """A new file beside `path`."""
+  with _written(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays, because writers choose their format by it.
+    handle, name = tempfile.mkstemp(
+      prefix='.partial-', suffix=path.name, dir=path.parent
+    )
+    os.close(handle)
+  return pathlib.Path(name)
+
+
+@contextlib.contextmanager
+def _written(path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise _not_written(path, error) from error
+
+
+def _not_written(path, error: OSError) -> InputError:
+  full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+  return InputError(
+    f'{path}: cannot be written ({error.strerror or error}); '
+    + ('free some space.' if full else 'choose another place.')
+  )
+
+
+def _is_in(folder: pathlib.Path, error: OSError) -> bool:
+  """Whether an error names files of a folder, or none."""
+  named = [n for n in (error.filename, error.filename2) if n is not None]
+  # tempfile names it absolutely, we perhaps not; a copy names both.
+  home = os.path.abspath(folder)
+  return not named or any(os.path.abspath(n).startswith(home) for n in named)
 
 
 def _sync(path: pathlib.Path) -> None:

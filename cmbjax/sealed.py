@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 
 if TYPE_CHECKING:  # `--help` does without
@@ -119,7 +119,7 @@ def sha256(path: str | os.PathLike) -> str:
   Raises:
     InputError: it cannot be read.
   """
-  with files.open_file(path) as handle:
+  with doors.open_file(path) as handle:
     state = os.fstat(handle.fileno())
   return _sha256(
     os.path.abspath(path), state.st_ino, state.st_size, state.st_ctime_ns
@@ -129,7 +129,7 @@ def sha256(path: str | os.PathLike) -> str:
 @functools.cache
 def _sha256(path: str, inode: int, size: int, changed_ns: int) -> str:
   """All but the path are there to notice another content."""
-  with files.open_file(path) as handle:
+  with doors.open_file(path) as handle:
     return hashlib.file_digest(handle, 'sha256').hexdigest()
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import types
 
 import pytest
@@ -182,55 +181,6 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
   for path in (tmp_path / 'a', tmp_path / 'a' / 'b'):
     with says(InputError):
       files.make_folder(path)
-
-
-def test_one_run_per_folder(tmp_path):
-  with (
-    files.alone_in(tmp_path),
-    says(InputError),
-    files.alone_in(tmp_path),
-  ):
-    pass
-  with files.alone_in(tmp_path):
-    pass
-
-
-def test_a_build_waits_for_another(tmp_path):
-  order = []
-
-  def second():
-    with files.alone_in(tmp_path, wait=True):
-      order.append('second')
-
-  with files.alone_in(tmp_path):
-    other = threading.Thread(target=second)
-    other.start()
-    other.join(0.3)
-    order.append('first')
-  other.join(10)
-  assert order == ['first', 'second']
-
-
-@pytest.mark.parametrize('wait', [True, False])
-def test_on_a_disk_without_locks_only_a_build_goes_on(
-  tmp_path, monkeypatch, wait
-):
-  def never(self):
-    raise OSError(errno.ENOLCK, 'No locks available')
-
-  monkeypatch.setattr('filelock.FileLock.acquire', never)
-  done = []
-
-  def work():
-    with files.alone_in(tmp_path, wait=wait):
-      done.append(True)
-
-  if wait:
-    work()
-  else:
-    with says(InputError, 'No'):
-      work()
-  assert done == [True] * wait
 
 
 def test_json_that_is_nested_too_deeply(tmp_path):

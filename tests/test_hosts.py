@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from cmbjax import files
+from cmbjax import locks
 from cmbjax.errors import InputError
 from cmbjax.training import hosts
 from tests import on_hosts, ports
@@ -228,7 +228,7 @@ def test_a_setting_that_one_refuses_ends_both(tmp_path):
 
 
 def test_a_folder_that_another_run_uses_ends_both(tmp_path):
-  with files.alone_in(tmp_path):
+  with locks.alone_in(tmp_path):
     codes, errors = study_two(tmp_path)
   assert codes == [2, 2], errors
   assert sentence(errors[0]).startswith(f'{tmp_path}: another run is using it')

@@ -15,12 +15,14 @@ import cmbjax
 
 ROOT = pathlib.Path(cmbjax.__file__).parent
 FOUNDATION = {'errors', 'files', 'progress', 'beam', 'workers', '__init__'}
-FOUNDATION |= {'plugins', 'sealed'}
+FOUNDATION |= {'doors', 'locks', 'plugins', 'sealed'}
 ALLOWED = {  # room -> rooms that it may import
   'errors': set(),
   'beam': {'errors', 'files'},
-  'files': {'errors'},
-  'sealed': {'errors', 'files'},
+  'doors': {'errors'},
+  'files': {'doors', 'errors'},
+  'locks': {'errors', 'files'},
+  'sealed': {'doors', 'errors', 'files'},
   'progress': set(),
   'plugins': {'errors'},
   'workers': {'errors', 'plugins'},
@@ -148,6 +150,121 @@ def test_html_is_written_by_templates():
 def test_only_checkpoint_imports_orbax():
   users = [p.name for p in SOURCES if 'orbax.checkpoint' in p.read_text()]
   assert users == ['checkpoint.py']
+
+
+# Who reads a file in another way than by `doors`, and why it may.
+OWN_DOORS = {
+  'doors.py': 'is the door',
+  'files.py': 'what it has written itself',
+  'workers.py': '/proc',
+  'models/kernel.py': '/proc, and a library that this user compiled',
+  'beam.py': 'what its own workers wrote a moment ago',
+  'imaging/nifti.py': 'nibabel, behind the door',
+  'imaging/template.py': 'part of the package',
+  'simulate/tissue_atlas.py': 'part of nilearn',
+  'intake/dicom_images.py': 'what dcm2niix wrote a moment ago',
+  'report/pages.py': 'part of the package',
+  'review/server/app.py': 'part of the package',
+  'study/config.py': 'part of the package',
+}
+# Who may ask whether there is a file: what is missing there is made again, or
+# is looked for among all files of a folder.
+ASKS_FOR_FILES = {
+  'training/checkpoint.py',
+  'simulate/kept.py',
+  'detect/records.py',
+  'review/server/app.py',
+  'review/cases/sources.py',
+  'weights/weights_command.py',
+  'models/kernel.py',
+  'data/built.py',
+  'data/import_sources.py',
+  'sealed.py',
+  'intake/dicom.py',
+  'intake/dicom_images.py',
+  'intake/lupolab.py',
+  'intake/scans.py',
+  'intake/sidecars.py',
+  'study/config.py',
+}
+# Names that open, or copy, what a path names. `open` of a journal is ours.
+READS = {'read_bytes', 'read_text', 'open', 'memmap', 'fromfile', 'genfromtxt'}
+READS |= {'loadtxt', 'copy2', 'copyfile', 'loadmat', 'imread', 'read_csv'}
+READERS = {'np.load', 'nib.load', 'shutil.copy', 'gzip.open', 'json.load'}
+OURS = {'files', 'doors', 'Journal', 'app', 'self'}
+
+
+def readings(tree):
+  """Lines where a path is read without the door.
+
+  A handle that is given on is fine: who has one came in by the door. A second
+  argument that writes is another matter, which `files` sees to.
+  """
+  handles = {
+    item.optional_vars.id
+    for node in ast.walk(tree)
+    if isinstance(node, ast.With)
+    for item in node.items
+    if isinstance(item.optional_vars, ast.Name)
+  }
+  for node in ast.walk(tree):
+    if not isinstance(node, ast.Call):
+      continue
+    modes = [getattr(a, 'value', None) for a in node.args]
+    if any(isinstance(m, str) and m[:1] in tuple('wax') for m in modes):
+      continue
+    name = ast.unparse(node.func)
+    home, _, last = name.rpartition('.')
+    first = ast.unparse(node.args[0]) if node.args else ''
+    if name in {'ZipFile', 'zipfile.ZipFile', 'load_workbook', 'dcmread'} | (
+      {'openpyxl.load_workbook', 'pydicom.dcmread', *READERS}
+    ):
+      if first not in handles and not first.startswith('io.BytesIO'):
+        yield node.lineno
+    elif (
+      last in READS
+      and home.rpartition('.')[2] not in OURS
+      # Of the system: a file to write to, or a folder to sync.
+      and (home != 'os' or 'O_RDONLY)' in ast.unparse(node))
+    ):
+      yield node.lineno
+
+
+def test_files_are_read_through_the_door():
+  found = {
+    f'{path.relative_to(ROOT)}:{line}'
+    for path in SOURCES
+    if str(path.relative_to(ROOT)) not in OWN_DOORS
+    for line in readings(ast.parse(path.read_text(encoding='utf-8')))
+  }
+  assert found == set(), 'use doors.open_file, files.read_... or files.copy'
+
+
+@pytest.mark.parametrize(
+  ('line', 'count'),
+  [
+    ('open(path)', 1),
+    ('path.read_text()', 1),
+    ('np.load(path)', 1),
+    ('shutil.copy(a, b)', 1),
+    ('pydicom.dcmread(path, force=True)', 1),
+    ('with doors.open_file(p) as f: np.load(f)', 0),
+    ('files.read_bytes(path)', 0),
+    ("open(path, 'wb')", 0),
+  ],
+)
+def test_readings_past_the_door_are_seen(line, count):
+  assert len(list(readings(ast.parse(line)))) == count
+
+
+def test_what_one_can_do_without_is_asked_for_by_name():
+  """`is_file` takes a link to nothing for no file at all, without a word."""
+  users = {
+    str(path.relative_to(ROOT))
+    for path in SOURCES
+    if '.is_file()' in path.read_text(encoding='utf-8')
+  }
+  assert users <= ASKS_FOR_FILES, 'use doors.is_there'
 
 
 def test_files_and_functions_are_small_and_named():

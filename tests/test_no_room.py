@@ -25,6 +25,7 @@ from cmbjax.review.cases import sources
 from cmbjax.training import checkpoint
 from cmbjax.weights import pack
 from tests import mounted, readings, small_cohorts, spoilt_readers
+from tests.messages import printed
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -179,7 +180,9 @@ def study(tmp_path):
     '  return config\n'
   )
   config = f'--config={tmp_path / "small.py"}'
-  return lambda workdir: main.main(['main', config, f'--workdir={workdir}'])
+  return lambda workdir, *more: main.main(
+    ['main', config, f'--workdir={workdir}', *more]
+  )
 
 
 def _beside_a_hog(function, ballast, left):
@@ -240,11 +243,46 @@ def sealed(tmp_path):
     yield place
 
 
+@pytest.mark.parametrize('below', ['out', 'a/b/out'])
 @pytest.mark.parametrize('name', sorted(COMMANDS))
-def test_a_place_that_can_only_be_read(name, given, sealed, capsys):
-  code = COMMANDS[name](given=given, out=sealed / 'out')
+def test_a_place_that_can_only_be_read(name, below, given, sealed, capsys):
+  code = COMMANDS[name](given=given, out=sealed / below)
   _check_refused(code, capsys.readouterr().err)
   assert not any(sealed.iterdir())
+
+
+def test_what_is_tried_first_sees_a_place_that_can_only_be_read(
+  given, sealed, study, capsys
+):
+  """Nothing is worked out first, and nothing is made."""
+  for out in (sealed, sealed / 'a' / 'b'):
+    code = _command(
+      'detect', '{given}/scans', '{out}', '--dry-run', given=given, out=out
+    )
+    _check_refused(code, capsys.readouterr().err)
+    assert study(out, '--mode=dryrun') == 2
+    printed(capsys.readouterr().err, str(out))
+  assert not any(sealed.iterdir())
+
+
+def test_a_scan_that_fails_leaves_its_older_files(given, tmp_path, capsys):
+  """All that was written of it, or nothing: tables fit their image."""
+  detect, out = COMMANDS['detect'], tmp_path / 'out'
+  shutil.copytree(given / 'scans', tmp_path / 'scans')
+  assert detect(given=tmp_path, out=out) == 0
+  (page,) = out.glob('sub-01*.html')  # is written last, and is the largest
+  old = {n: p.read_bytes() for n, p in _there(out).items() if 'sub-01_' in n}
+  (path,) = (tmp_path / 'scans').glob('sub-01/anat/*_swi.nii.gz')
+  scan = volume.load(path)
+  volume.save(path, scan.array[::-1], scan)
+  capsys.readouterr()
+  with room(page.stat().st_size - 1000):
+    code = detect(given=tmp_path, out=out)
+  _check_refused(code, capsys.readouterr().err)
+  assert {name: (out / name).read_bytes() for name in old} == old
+  assert not list(out.rglob('.partial-*'))
+  assert detect(given=tmp_path, out=out) == 0
+  assert all((out / n).read_bytes() != old[n] for n in old if n[-3:] == '.gz')
 
 
 @pytest.mark.parametrize('name', sorted(COMMANDS))

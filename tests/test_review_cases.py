@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import swi, volume
+from cmbjax.imaging import slices, volume
 from cmbjax.review.cases import case as cases
 from cmbjax.review.cases import sources
 from tests import review_server, small_cohorts
@@ -412,9 +412,12 @@ def test_the_phase_is_filtered_as_its_field_wants(signal, monkeypatch):
     path = anat / f'sub-01_part-{part}_T2starw.json'
     path.write_text(json.dumps(fields))
   seen = []
-  monkeypatch.setattr(
-    cases.phase, 'homodyne', lambda *_, sigma_mm: seen.append(sigma_mm)
-  )
+
+  def homodyne(whole, _, *, sigma_mm):
+    seen.append(sigma_mm)
+    return np.angle(whole)
+
+  monkeypatch.setattr(cases.phase, 'homodyne', homodyne)
   case = only(sources.find(root))
   cases.read_sequence(case, 'phase', cases.read_image(case)[0])
   assert seen == [1.9]
@@ -644,7 +647,7 @@ def test_a_grid_needs_no_voxels(one, monkeypatch):
   assert grid.array.shape == one[2].swi.shape
   assert grid.array.nbytes / grid.array.size < 2
   assert grid.array.strides == (0, 0, 0)
-  assert swi.slice_axis(grid.spacing_mm) == 2
+  assert slices.axis_of(grid.spacing_mm) == 2
 
 
 def test_one_of_two_runs_is_chosen_by_a_pattern(cohort):

@@ -41,7 +41,7 @@ def propose(
   """The candidates of the stage that `gates.generator` names.
 
   Args:
-    swi: [X, Y, Z], 0..1, RAS voxel order, not projected.
+    swi: [X, Y, Z], 0..1, slice axis last (else RAS order), not projected.
     spacing_mm: voxel sizes along x, y, z; z is the slice axis.
     mask: [X, Y, Z] bool, the brain.
     gates: the parameters; None means the defaults. Of an own stage only those

@@ -11,7 +11,7 @@ in Python, without this command:
 import argparse
 import pathlib
 
-from cmbjax import beam, files
+from cmbjax import beam, doors, files
 from cmbjax.errors import InputError
 
 
@@ -91,8 +91,8 @@ def _check_ours(builder: str) -> None:
     builder, f'{pathlib.Path(builder).name}_dataset_builder.py'
   )
   ours = pathlib.Path(tfds_builders.__file__).parent.joinpath(*own.parts[-2:])
-  if own.is_file() and not (
-    ours.is_file() and files.digest(own) == files.digest(ours)
+  if doors.is_there(own) and not (
+    doors.is_there(ours) and files.digest(own) == files.digest(ours)
   ):
     raise InputError(
       f'{own}: is a builder of your own; give its class to '

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, locks, sealed
 from cmbjax.errors import InputError, NoInputError
 
 HASHES = 'hashes.json'
@@ -29,7 +29,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def is_built(folder: str | pathlib.Path) -> bool:
   """Whether a folder is a data set that was built, not a cohort."""
-  return (pathlib.Path(folder) / 'dataset_info.json').is_file()
+  return doors.is_there(pathlib.Path(folder) / 'dataset_info.json')
 
 
 def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def metadata(builder_folder: str | pathlib.Path) -> dict[str, Any]:
     InputError: one of its files is not what was written.
   """
   path = pathlib.Path(builder_folder) / 'metadata.json'
-  if not path.is_file():
+  if not doors.is_there(path):
     raise NoInputError(f'{path.parent}: holds no built data set.')
-  if not (path.parent / HASHES).is_file():
+  if not doors.is_there(path.parent / HASHES):
     _note_unsealed(path.parent)
   elif why := sealed.damage(path.parent / HASHES, path.parent):
     raise damaged(path.parent, why)
@@ -75,7 +75,7 @@ def builder_class_of(given: str) -> type:
   stem = f'{name}_dataset_builder'
   (home,) = importlib.util.find_spec('tfds_builders').submodule_search_locations
   if room in ('', 'tfds_builders') and (
-    pathlib.Path(home, name, f'{stem}.py').is_file()
+    doors.is_there(pathlib.Path(home, name, f'{stem}.py'))
   ):
     return importlib.import_module(f'tfds_builders.{name}.{stem}').Builder
   if name != given:
@@ -169,7 +169,7 @@ def write_once(
   """
   config_of(builder_class, config)
   final = home / builder_class.name / config / str(builder_class.VERSION)
-  with files.alone_in(home, wait=True):
+  with locks.alone_in(home, wait=True):
     if final.exists() and not overwrite:  # TFDS moves it there when whole
       why = sealed.damage(final / HASHES, final)
       if not why and metadata(final).get('fingerprint') == mark:

@@ -6,14 +6,13 @@ published CMB labeler. Rule: nothing downstream knows which one it was.
 """
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files, sealed
 from cmbjax.data import persons
 from cmbjax.data.truth import Truth, load_truth
 from cmbjax.errors import InputError, NoInputError
@@ -61,7 +60,7 @@ class CohortFolder:
 
 
 class LoadedScan(NamedTuple):
-  """One scan in RAS voxel order."""
+  """One scan, its slice axis last."""
 
   swi: np.ndarray  # [X, Y, Z] float32 0..1
   spacing_mm: tuple[float, float, float]
@@ -138,25 +137,18 @@ def check_channels(scan: Scan, channels: Sequence[str]) -> None:
 
 
 def scan_fingerprint(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> str:
-  """16 hex digits over what the scan's files hold and are called."""
-  paths = scan.paths(channels)
-  states = [path.stat() for path in paths]
-  content = [
-    [path.name, state.st_size, _content(path, state.st_size, state.st_mtime_ns)]
-    for path, state in zip(paths, states)
-  ]
+  """16 hex digits over what the scan's files hold and are called.
+
+  Raises:
+    InputError: one of them cannot be read.
+  """
+  content = [[p.name, sealed.sha256(p)] for p in scan.paths(channels)]
   fields = ('EchoTime', 'MagneticFieldStrength', 'Units')
   signals = scan_image.signal_files(scan.files, channels)
   read = [scan.files.sidecar, *map(sidecars.read, signals)]
   facts = [[some.get(name) for name in fields] for some in read]
   person = persons.person_of(scan.subject, scan.files.sidecar)
   return files.digest([person, scan.name, content, facts])
-
-
-@functools.cache
-def _content(path: pathlib.Path, size: int, changed_ns: int) -> str:
-  """Digest of one file; size and time are there to notice a new content."""
-  return files.digest(path)
 
 
 def _refuse(scan: Scan, lacking: Mapping[str, str]) -> None:
@@ -187,7 +179,7 @@ def _check_subjects(folder, subjects):
         'subject one name.'
       )
   table = folder / 'participants.tsv'
-  if not table.is_file():
+  if not doors.is_there(table):
     return
   rows = files.read_rows(table)[1:]
   names = [row[0].strip() for row in rows if ''.join(row).strip()]

@@ -27,7 +27,7 @@ class Examples(NamedTuple):
   subject: np.ndarray  # [N] str 'sub-3T001'
   scan: np.ndarray  # [N] str 'sub-3T001' or 'sub-3T001_ses-1'
   key: np.ndarray  # [N] str 'subject/scan/candidate'; the only join column
-  centre: np.ndarray  # [N, 3] int32, RAS voxel index
+  centre: np.ndarray  # [N, 3] int32, voxel index, slice axis last
   centre_mm: np.ndarray  # [N, 3] float32, RAS world
   spacing_mm: np.ndarray  # [N, 3] float32 of the scan
   score: np.ndarray  # [N] float32 of the detector

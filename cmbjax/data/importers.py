@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.data import import_sources
 from cmbjax.data.import_sources import ImportOptions, SourceScan
 from cmbjax.data.truth import centres, components, load_labels
@@ -102,7 +102,7 @@ def _import_one(item: SourceScan, out, options: ImportOptions) -> bool:
   if _is_done(raw, truth, mark, labelled=labelled):
     return False
   with _work_folder(out, item.name) as work:
-    (work / 'raw' / 'anat').mkdir(parents=True)
+    files.make_folder(work / 'raw' / 'anat')
     _write_images(item, work / 'raw' / 'anat', options, mark)
     scan = _first_volume(item)
     if labelled:
@@ -115,7 +115,7 @@ def _import_one(item: SourceScan, out, options: ImportOptions) -> bool:
       for name, target in (('masks', masks), ('truth', truth), ('raw', raw)):
         shutil.rmtree(target, ignore_errors=True)
         if (work / name).is_dir():
-          target.parent.mkdir(parents=True, exist_ok=True)
+          files.make_folder(target.parent)
           os.replace(work / name, target)
     except OSError as error:
       raise InputError(
@@ -129,7 +129,8 @@ def _mark_of(item: SourceScan, options) -> str:
   paths = [p for p, _ in item.images] + [*item.truth]
   paths += [item.mask] if item.mask is not None else []
   # Not their bytes: gigabytes would be read to find that nothing changed.
-  states = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+  found = [(p.name, doors.state_of(p)) for p in paths]
+  states = [[name, one.st_size, one.st_mtime_ns] for name, one in found]
   states += [[stem, sidecars.read(p)] for p, stem in item.images]
   points = None if item.points is None else item.points.tolist()
   kept = [options.axes, options.first_index, options.link]
@@ -166,8 +167,7 @@ def _write_images(item: SourceScan, folder, options, mark) -> None:
     if options.link:
       target.symlink_to(path.resolve())
     else:
-      with files.whole(target) as temporary:
-        shutil.copyfile(path, temporary)
+      files.copy(path, target)
     facts = sidecars.read(path) | dict(options.facts) | {_MARK: mark}
     if '_part-phase' in f'_{stem}':
       facts.setdefault('Units', 'arbitrary')
@@ -309,7 +309,7 @@ def _write_top(source, out, options) -> None:
     'Layout': options.layout,
   }
   path = out / 'dataset_description.json'
-  if path.is_file():
+  if doors.is_there(path):
     found = files.read_object(path)
     if found.get('Layout') != options.layout:
       raise InputError(

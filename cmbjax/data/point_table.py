@@ -6,6 +6,7 @@ Rule: every row is used or refused with its number; no row is skipped.
 import contextlib
 import csv
 import math
+import os
 import pathlib
 import re
 import warnings
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError, shown
 
 WHO = (
@@ -54,7 +55,7 @@ def read(path: pathlib.Path) -> PointTable:
     NoInputError: no such file.
     InputError: unreadable, columns missing, or a row without three numbers.
   """
-  if not path.is_file():
+  if not os.path.lexists(path):
     raise NoInputError(f'{path}: no such file; check the name of the table.')
   rows = _rows(path)
   header = [_plain(cell) for cell in rows[0][1]] if rows else []
@@ -210,8 +211,12 @@ def _sheet(path) -> list[tuple[int, list[str]]]:
 def _first_sheet(path) -> list[tuple[int, list[str]]]:
   import openpyxl  # late: only workbooks need it
 
-  book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-  with contextlib.closing(book):
+  with (
+    doors.open_file(path) as handle,
+    contextlib.closing(
+      openpyxl.load_workbook(handle, read_only=True, data_only=True)
+    ) as book,
+  ):
     sheet = book.worksheets[0]
     # Some programs write a wrong size of the sheet, which would hide rows.
     sheet.reset_dimensions()
@@ -225,7 +230,7 @@ def _first_sheet(path) -> list[tuple[int, list[str]]]:
 
 def _check_workbook(path) -> None:
   """Neither zip bombs nor entities reach the reader, and no row is lost."""
-  with zipfile.ZipFile(path) as book:
+  with doors.open_file(path) as handle, zipfile.ZipFile(handle) as book:
     parts = book.infolist()
     if sum(part.file_size for part in parts) > _MOST_BYTES:
       raise InputError(f'{path}: unpacks to too much; save it as .csv.')

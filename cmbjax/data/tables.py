@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
 from cmbjax.data import patches, persons
@@ -42,7 +42,7 @@ _NEIGHBOURS = np.array(list(itertools.product((-1, 0, 1), repeat=3)), np.int32)
 class CandidateTable(NamedTuple):
   """The N candidates of one scan that passed the gates, best score first."""
 
-  centre: np.ndarray  # [N, 3] int32, RAS voxel index
+  centre: np.ndarray  # [N, 3] int32, voxel index, slice axis last
   score: np.ndarray  # [N] float32
   lesion: np.ndarray  # [N] int32, truth lesion, 0 for a mimic
   facts: dict[str, Any]  # of the whole scan, for the metadata; JSON types
@@ -148,7 +148,7 @@ def save_table(path: pathlib.Path, table: CandidateTable) -> None:
 
 def load_table(path: pathlib.Path) -> CandidateTable | None:
   """Reads a table; None when there is none, or, with a word, a damaged one."""
-  if not path.is_file():
+  if not doors.is_there(path):
     return None
   try:
     stored = sealed.read_arrays(path)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from cmbjax import files
 from cmbjax.data import point_table
 from cmbjax.errors import InputError, shown
-from cmbjax.imaging import volume
+from cmbjax.imaging import slices, volume
 from cmbjax.intake.truth_files import TruthFiles, json_beside, table_beside
 
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
@@ -22,7 +22,7 @@ _LARGEST_LABEL = 1_000_000  # tables as long as the largest label are made
 
 
 class Truth(NamedTuple):
-  """The lesions of one scan, in the scan's RAS voxel order."""
+  """The lesions of one scan, in the voxel order of its loaded scan."""
 
   kind: str  # as TruthFiles.kind; 'mask' has become 'labels'
   lesions: np.ndarray  # [L] int32, ascending, from 1: what `labels` holds
@@ -83,9 +83,7 @@ def load_labels(path: pathlib.Path, scan: volume.Volume) -> np.ndarray:
     InputError: another grid, or values that are not whole numbers from 0 to
       a million.
   """
-  image = volume.load(path)
-  volume.check_grid(image, scan)
-  labels = image.array
+  labels = slices.array_like(volume.load(path), scan)
   if labels.dtype.kind == 'f':
     odd = labels != np.rint(labels)
     if odd.any():

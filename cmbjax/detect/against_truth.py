@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import sealed
+from cmbjax import doors, sealed
 from cmbjax.data import cohort as cohorts
 from cmbjax.data import truth as truth_lib
 from cmbjax.detect import derivatives
@@ -121,9 +121,9 @@ def _match_all(done, only):
 def _label_image(folder, scan, ending) -> pathlib.Path | None:
   """The label image of a scan that is done; a failed one has no files."""
   record = folder / 'logs' / f'{scan.name}.json'
-  known = sealed.read_json(record) if record.is_file() else {}
+  known = sealed.read_json(record) if doors.is_there(record) else {}
   for name in known.get('files', []):
-    if name.endswith(ending) and (folder / name).is_file():
+    if name.endswith(ending) and doors.is_there(folder / name):
       return folder / name
   return None
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cmbjax
-from cmbjax import files, workers
+from cmbjax import doors, files, workers
 from cmbjax.candidates import stages
 from cmbjax.detect import chain, classifier, derivatives, records
-from cmbjax.errors import InputError
+from cmbjax.errors import told
 from cmbjax.intake import sidecars
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct.channels import ONLY_SWI
@@ -86,15 +86,10 @@ def mark_of(scan: ScanFiles, settings: Settings) -> str:
     stage = chain.stage_of(settings.options, known)
   if len(channels) > 1 and settings.fallback is not None:
     weights = [weights, classifier.described(settings.fallback).fingerprint]
-  try:
-    content = [
-      [path.name, files.digest(path), _facts(sidecars.read(path))]
-      for path in chain.files_of(scan, channels)
-    ]
-  except OSError as error:
-    raise InputError(
-      f'{error.filename}: cannot be read ({error.strerror}).'
-    ) from error
+  content = [
+    [path.name, files.digest(path), _facts(sidecars.read(path))]
+    for path in chain.files_of(scan, channels)
+  ]
   options = dataclasses.asdict(settings.options)
   # Of a file the content counts, not its name.
   options['atlas'] = _atlas(settings.options.atlas)
@@ -119,7 +114,7 @@ def _atlas(path: pathlib.Path | None) -> list[str]:
     return []
   stem = path.name.removesuffix('.gz').removesuffix('.nii')
   table = path.with_name(stem + '.tsv')
-  return [files.digest(p) for p in (path, table) if p.is_file()]
+  return [files.digest(p) for p in (path, table) if doors.is_there(p)]
 
 
 def run(
@@ -165,19 +160,20 @@ def analyse(
     analysis = chain.analyse(
       scan, networks, settings.options, fallback=fallback, threads=threads
     )
-    written = derivatives.write_scan(
-      settings.out,
-      analysis,
-      candidates=settings.candidates,
-      steps=settings.steps,
-      page=settings.page,
-    )
+    with files.together():  # a full disk leaves the files of an older result
+      written = derivatives.write_scan(
+        settings.out,
+        analysis,
+        candidates=settings.candidates,
+        steps=settings.steps,
+        page=settings.page,
+      )
     record = records.write_record(
       settings.out, analysis.result, mark, written, scan=scan
     )
-  except InputError as error:
-    return _failed(settings, scan.name, str(error))
   except Exception as error:  # a bug in one scan must not stop the others
+    if said := told(error):
+      return _failed(settings, scan.name, said[0])
     why = f'{type(error).__name__}: {error}'
     return _failed(settings, scan.name, why, traceback.format_exc())
   return Outcome(scan.name, record | {'shown': _shown(analysis.result)})

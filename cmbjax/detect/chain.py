@@ -24,7 +24,7 @@ from cmbjax.detect import verdicts as verdicts_lib
 from cmbjax.detect.classifier import Classifier
 from cmbjax.detect.result import REJECTED, Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import swi, volume
+from cmbjax.imaging import slices, swi, volume
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
 from cmbjax.reconstruct.channels import ONLY_SWI
@@ -109,11 +109,48 @@ def analyse(
     labels=outlined.labels,
     seconds=clock.seconds,
   )
+  return _in_ras(Analysis(result, image, proposed))
+
+
+def _in_ras(analysis: Analysis) -> Analysis:
+  """What was found on slices of any orientation, as it is written and shown."""
+  result, seen, proposed = analysis
+  image = slices.in_ras(seen)
+  if image is seen:
+    return analysis
+
+  def voxels(index):
+    return slices.voxels_like(index, seen, image)
+
+  arrays = {
+    name: volume.in_order(getattr(result, name), seen, image)
+    for name in ('swi', 'mask', 'labels')
+  }
+  lesions = tuple(
+    dataclasses.replace(
+      lesion,
+      centre_index=tuple(map(int, voxels(lesion.centre_index))),
+      extent_mm=slices.sides_like(lesion.extent_mm, seen, image),
+    )
+    for lesion in result.lesions
+  )
+  result = dataclasses.replace(
+    result,
+    **arrays,
+    lesions=lesions,
+    spacing_mm=image.spacing_mm,
+    affine=image.affine,
+  )
+  proposed = dataclasses.replace(
+    proposed,
+    centre=voxels(proposed.centre),
+    regions=[voxels(region) for region in proposed.regions],
+  )
   return Analysis(result, image, proposed)
 
 
 class _Seen(NamedTuple):
-  """A scan as it is analysed, and the networks that can see it."""
+  """A scan as it is analysed, slice axis last, and networks that can see it."""
 
   found: scan_image.ScanImage
   unit: np.ndarray  # [X, Y, Z] SWI in 0..1

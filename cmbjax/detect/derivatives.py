@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.detect.chain import Analysis
 from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import slices, volume
 from cmbjax.intake import bids
 
 IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
@@ -72,7 +72,7 @@ def refuse_others(out: pathlib.Path) -> None:
     InputError: `out` is a data set, and not one of `cmbjax detect`; its
       description would be lost, and its files mixed with results.
   """
-  if (out / DESCRIPTION).is_file() and not is_ours(out):
+  if doors.is_there(out / DESCRIPTION) and not is_ours(out):
     raise InputError(
       f'{out}: is a data set of something else ({DESCRIPTION} is not of '
       '`cmbjax detect`); give a folder of its own for the results, for '
@@ -83,7 +83,7 @@ def refuse_others(out: pathlib.Path) -> None:
 def is_ours(folder: pathlib.Path) -> bool:
   """Whether `cmbjax detect` wrote its results there."""
   path = folder / DESCRIPTION
-  return path.is_file() and files.read_object(path).get('Name') == NAME
+  return doors.is_there(path) and files.read_object(path).get('Name') == NAME
 
 
 def write_dataset(out: pathlib.Path, source: pathlib.Path) -> None:
@@ -161,7 +161,7 @@ def read_lesions(path: pathlib.Path) -> list[ListedLesion]:
   Raises:
     InputError: it is not there, or is not such a table.
   """
-  if not path.is_file():
+  if not doors.is_there(path):
     raise InputError(f'{path}: not found; run `cmbjax detect` again.')
   lines = files.read_text(path).splitlines()
   try:
@@ -281,20 +281,20 @@ def _steps(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
   result, image = analysis.result, analysis.image
   start = _anat(out, result) / f'{result.name}_space-orig'
   gates = detector.Gates()
-  flat = detector.flatten(
-    result.swi, result.spacing_mm, result.mask, gates=gates
+  seen = slices.last(image)
+  unit, mask = (
+    volume.in_order(array, image, seen) for array in (result.swi, result.mask)
   )
-  response = radial_symmetry.radial_symmetry(
-    flat, result.spacing_mm, mask=result.mask
-  )
+  flat = detector.flatten(unit, seen.spacing_mm, mask, gates=gates)
+  response = radial_symmetry.radial_symmetry(flat, seen.spacing_mm, mask=mask)
   grown = np.zeros(result.swi.shape, np.uint16)
   for number, region in enumerate(analysis.candidates.regions, start=1):
     if analysis.candidates.kept[number - 1]:
       grown[tuple(region.T)] = number
   images = {
     'desc-scaled_swi': result.swi,
-    'desc-flat_swi': flat,
-    'desc-radialsymmetry_swi': response,
+    'desc-flat_swi': volume.in_order(flat, seen, image),
+    'desc-radialsymmetry_swi': volume.in_order(response, seen, image),
     'seg-candidates_dseg': grown,
     'desc-detect_mask': result.mask,
   }

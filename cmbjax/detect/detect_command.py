@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 
+from cmbjax import doors, files
 from cmbjax.detect.detect_options import add_arguments
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.weights import catalogue
@@ -77,8 +78,7 @@ def _check(args, out):
     )
   if args.jobs is not None and args.jobs < 1:
     raise InputError(f'--jobs: found {args.jobs}, must be 1 or more.')
-  if out.exists() and not out.is_dir():
-    raise InputError(f'{out}: is a file; give a folder for the results.')
+  files.check_place(out)
   if args.threshold is not None and (args.weights or '').lower() == 'none':
     raise InputError(
       '--threshold: is a likelihood, and --weights none gives none; leave one '
@@ -125,8 +125,8 @@ def _scratch(work) -> pathlib.Path:
   scratch = pathlib.Path(tempfile.mkdtemp(prefix='cmbjax-'))
   # At the end: its files are read until then.
   atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-  if (work / dicom.KEY_FILE).is_file():
-    shutil.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
+  if doors.is_there(work / dicom.KEY_FILE):
+    files.copy(work / dicom.KEY_FILE, scratch / dicom.KEY_FILE)
   return scratch
 
 

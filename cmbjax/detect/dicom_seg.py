@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.detect.derivatives import ListedLesion, read_lesions
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
@@ -107,7 +107,7 @@ def write_all(
   for scan in scans:
     anat = out.joinpath(scan.subject, scan.session or '', 'anat')
     stem = anat / f'{scan.name}_space-orig_seg-cmb_dseg'
-    if not stem.with_name(f'{stem.name}.nii.gz').is_file():
+    if not doors.is_there(stem.with_name(f'{stem.name}.nii.gz')):
       continue  # it failed, which was said
     target = out / 'sourcedata' / 'dicom_seg' / f'{scan.name}.dcm'
     try:
@@ -191,9 +191,9 @@ def _fitting(labels, paths) -> list[_Frame]:
   inverse = np.linalg.inv(labels.affine)
   axis = None
   for path in sorted(paths):
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), doors.open_file(path) as handle:
       warnings.simplefilter('ignore')
-      image = pydicom.dcmread(path, stop_before_pixels=True)
+      image = pydicom.dcmread(handle, stop_before_pixels=True)
     if int(image.get('NumberOfFrames') or 1) > 1:  # places are per frame
       return []
     index = _index(image, inverse, labels.array.shape)

@@ -4,6 +4,8 @@ import argparse
 import pathlib
 import sys
 
+from cmbjax import files
+
 EPILOG = """
 Compares what `cmbjax detect` wrote with the truth of a cohort, scan by scan:
 sensitivity over all lesions, precision, F1 and false positives per scan, by
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
   from cmbjax.detect import against_truth, score_tables
 
   folder = pathlib.Path(arguments.detections)
+  files.check_place(arguments.out or folder)
   found = against_truth.read(
     folder,
     pathlib.Path(arguments.cohort),

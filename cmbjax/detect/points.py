@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cmbjax import sealed
+from cmbjax import doors, sealed
 from cmbjax.data.examples import Examples, Scans
 from cmbjax.detect import domain
 from cmbjax.errors import InputError
@@ -48,7 +48,7 @@ def store(
   """
   path = folder / FILE
   try:  # they are written again all the same; a change is worth a word
-    if path.is_file():
+    if doors.is_there(path):
       sealed.read_json(path)
   except InputError as error:
     print(f'note: {error} They are chosen again.', file=sys.stderr)
@@ -79,7 +79,7 @@ def stored(folder: str | os.PathLike) -> dict[str, Any] | None:
     InputError: it is not what a study wrote.
   """
   path = pathlib.Path(folder) / FILE
-  return sealed.read_json(path) if path.is_file() else None
+  return sealed.read_json(path) if doors.is_there(path) else None
 
 
 def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:

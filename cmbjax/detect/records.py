@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.detect.counts import LOCATIONS
 from cmbjax.detect.derivatives import JUDGED, tsv
 from cmbjax.detect.result import DEFINITE, POSSIBLE, ScanResult
@@ -136,7 +136,7 @@ def write_failure(out: pathlib.Path, name: str, error: str) -> None:
 
 def is_known(out: pathlib.Path, name: str) -> bool:
   """Whether the scan was tried before."""
-  return _record_path(out, name).is_file()
+  return doors.is_there(_record_path(out, name))
 
 
 def done(out: pathlib.Path, name: str, mark: str) -> dict[str, Any] | None:

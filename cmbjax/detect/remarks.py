@@ -11,7 +11,7 @@ import numpy as np
 from cmbjax.candidates import detector, stages
 from cmbjax.data import persons
 from cmbjax.detect.classifier import Classifier
-from cmbjax.imaging import swi, volume
+from cmbjax.imaging import slices, volume
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
 
@@ -55,17 +55,22 @@ def of_nothing(proposed: detector.Candidates, top: Sequence) -> Iterator[str]:
 
 
 def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
-  """What hints at an image that is not what it seems to be."""
+  """What hints at an image that is not what it seems to be.
+
+  Args:
+    image: in the order of `slices.last`.
+    mask: bool [X, Y, Z], the brain.
+  """
   if not image.placed:
     yield (
       'the header does not say how the voxels lie in the head (qform and sform '
       'are 0); left, right, places and mm are guesses'
     )
-  slices = image.array.shape[swi.slice_axis(image.spacing_mm)]
-  if slices < FEWEST_SLICES:
+  count = image.array.shape[2]
+  if count < FEWEST_SLICES:
     yield (
-      f'there {"is" if slices == 1 else "are"} only {slices} '
-      f'slice{"" if slices == 1 else "s"}, in which veins look like '
+      f'there {"is" if count == 1 else "are"} only {count} '
+      f'slice{"" if count == 1 else "s"}, in which veins look like '
       'microbleeds; check that it is not a projection'
     )
   outside = image.array[~mask]
@@ -100,10 +105,10 @@ def of_scan(
       'there is no phase, so the plain magnitude was used instead of an SWI; '
       'small microbleeds are fainter there'
     )
-  if swi.slice_axis(found.volume.spacing_mm) != 2:
+  if not slices.name_of(found.volume).startswith('axial'):
     yield (
-      'slices are not axial; the candidate stage and the networks expect '
-      'axial slices'
+      f'slices are {slices.name_of(found.volume)}, and were analysed as they '
+      'are; the networks learned from axial ones, so likelihoods may be off'
     )
   if classifier is None:  # what follows is about networks
     yield 'no networks were used; every candidate is listed as possible'

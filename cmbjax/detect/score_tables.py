@@ -47,11 +47,11 @@ def write(result: Evaluation, folder: pathlib.Path) -> None:
   # In every row, as rows are copied into other tables.
   simulated = 'yes' if result.found.simulated else 'no'
   rows = [[*row, simulated] for row in _rows(result)]
-  files.write_text(folder / 'evaluation.csv', _csv(head, rows))
-  files.write_text(
-    folder / 'evaluation_lesions.csv', _csv(_LESION_HEAD, _lesion_rows(result))
-  )
-  files.write_json(folder / 'evaluation.json', _plain(result))
+  lesions = _csv(_LESION_HEAD, _lesion_rows(result))
+  with files.together():  # three views of one result
+    files.write_text(folder / 'evaluation.csv', _csv(head, rows))
+    files.write_text(folder / 'evaluation_lesions.csv', lesions)
+    files.write_json(folder / 'evaluation.json', _plain(result))
 
 
 def _rows(result: Evaluation) -> list[list]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation.predictions import (
   ENSEMBLE,
@@ -114,7 +114,7 @@ def read(path: str | os.PathLike) -> list[PredictionTable]:
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / 'predictions.npz'
-  if not path.is_file():
+  if not doors.is_there(path):
     raise NoInputError(f'{path}: not found; give the folder of a finished run.')
   arrays = files.read_arrays(path)
   try:

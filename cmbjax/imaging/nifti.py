@@ -8,6 +8,7 @@ import os
 import pathlib
 import struct
 import zlib
+from collections.abc import Iterator
 
 import nibabel as nib
 import numpy as np
@@ -15,14 +16,17 @@ from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import packed
 
 _SILENT = contextvars.ContextVar('silent', default=False)
 nib.imageglobals.logger.addFilter(lambda record: not _SILENT.get())
 # Fields that nibabel puts right where they mean nothing.
 _REPAIRED = ('sizeof_hdr', 'bitpix', 'qform_code', 'sform_code', 'pixdim')
 _MOST_PACKED = 1100  # bytes that one byte of a compressed file may become
+_PACKED = ('.gz', '.mgz')
+_MOST_MORE = 1 << 26  # bytes; behind that a bomb would be read for ever
 _LEAST_SIDE = 1e-6  # of a voxel; what `spacing_mm` can still tell from 0
 # Whatever nibabel makes of a damaged header or file.
 UNREADABLE = (
@@ -46,21 +50,25 @@ def open_image(path: str | os.PathLike) -> nib.spatialimages.SpatialImage:
 
   Raises:
     NoInputError: the file does not exist.
-    InputError: no readable NIfTI, or a header that promises more voxels than
-      the file holds or the memory of this machine.
+    InputError: not an ordinary file, no readable NIfTI, or a header that
+      promises more voxels than the file holds or the memory of this machine.
   """
   path = pathlib.Path(path)
-  if not path.is_file():
+  if not os.path.lexists(path):
     raise NoInputError(f'{path}: no such file; check the name.')
+  for one in _files_of(path):  # nibabel would wait for a pipe
+    doors.open_file(one).close()
   try:
     with _silent():
       image = nib.load(path)
     promised = _promised_bytes(image)
   except UNREADABLE as error:
     raise unreadable(path, error) from error
+  held = _held(image)
   # Deflate makes at most 1032 bytes of one.
-  most = path.stat().st_size * (1 if image.get_filename().endswith('.nii')
-                                else _MOST_PACKED)  # fmt: skip
+  most = held.stat().st_size * (
+    1 if held.suffix in ('.nii', '.img') else _MOST_PACKED
+  )
   if promised > most:
     raise InputError(
       f'{path}: its header promises {promised:,} bytes of voxels '
@@ -74,6 +82,44 @@ def open_image(path: str | os.PathLike) -> nib.spatialimages.SpatialImage:
       'machine; give one volume per file.'
     )
   return image
+
+
+def voxels(
+  path: pathlib.Path, image: nib.spatialimages.SpatialImage, *, scaled: bool
+) -> tuple[np.ndarray, tuple[str, ...]]:
+  """The voxels of an image of `open_image`, and what has to be said of them.
+
+  Args:
+    path: of the image, for messages.
+    image: its header.
+    scaled: apply the header's scale factor.
+
+  Returns:
+    The array in the file's own order, and a note where bytes follow it.
+
+  Raises:
+    InputError: cut short, or what was packed differs from its checksum.
+  """
+  held, proxy = _held(image), image.dataobj
+  size = _promised_bytes(image)
+  try:
+    if held.suffix.lower() not in _PACKED or not _is_plain(proxy):
+      array = _read(proxy, scaled)
+      more, garbage = held.stat().st_size - proxy.offset - size, 0
+      more *= held.suffix in ('.nii', '.img')
+    else:
+      with doors.open_file(held) as handle:
+        stream = packed.Packed(handle)
+        array = _read(_proxy_of(stream, proxy), scaled)
+        more, garbage = stream.rest(size + _MOST_MORE), stream.garbage
+  except UNREADABLE as error:
+    raise unreadable(path, error) from error
+  if more > size + _MOST_MORE:
+    raise InputError(
+      f'{path}: holds more than twice the voxels that its header promises '
+      f'({"x".join(map(str, image.shape))}); convert it again.'
+    )
+  return array, tuple(_following(path.name, image, more, garbage))
 
 
 def write_image(path: str | os.PathLike, image: nib.Nifti1Image) -> None:
@@ -122,6 +168,49 @@ def affine_of(path: pathlib.Path, image) -> np.ndarray:
       'in mm; repair qform or sform.'
     )
   return affine
+
+
+def _files_of(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """The file and what nibabel would read beside it, as .img beside .hdr."""
+  yield path
+  for kind in nib.imageclasses.all_image_classes:
+    with contextlib.suppress(ImageFileError):  # not of this kind
+      for holder in kind.filespec_to_file_map(path).values():
+        if os.path.lexists(holder.filename):
+          yield pathlib.Path(holder.filename)
+
+
+def _held(image) -> pathlib.Path:
+  """The file that holds the voxels."""
+  return pathlib.Path(image.file_map['image'].filename)
+
+
+def _is_plain(proxy) -> bool:
+  """Whether voxels stand one behind the other, as in all but rare formats."""
+  return type(proxy) is nib.arrayproxy.ArrayProxy
+
+
+def _proxy_of(stream, like: nib.arrayproxy.ArrayProxy):
+  """The same voxels, of an open file."""
+  spec = like.shape, like.dtype, like.offset, like.slope, like.inter
+  return nib.arrayproxy.ArrayProxy(stream, spec, mmap=False)
+
+
+def _read(proxy, scaled: bool) -> np.ndarray:
+  if scaled or not hasattr(proxy, 'get_unscaled'):
+    return np.asanyarray(proxy)
+  return np.asanyarray(proxy.get_unscaled())
+
+
+def _following(name, image, more: int, garbage: int) -> Iterator[str]:
+  """What follows the voxels; only MGH has a use for it."""
+  if more > 0 and isinstance(image.header, nib.AnalyzeHeader):
+    yield f'{name}: {more:,} bytes follow its voxels and were not read'
+  if garbage:
+    yield (
+      f'{name}: {garbage:,} bytes that are not gzip follow its end and were '
+      'not read'
+    )
 
 
 def _promised_bytes(image) -> int:

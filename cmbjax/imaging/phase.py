@@ -1,7 +1,7 @@
 """Wrapped MR phase to the local phase that veins and microbleeds leave.
 
-Rule: arrays are RAS ordered with slices along z; every width is in mm; the
-filters keep the sign that they are given.
+Rule: arrays have slices along z; every width is in mm; the filters keep the
+sign that they are given.
 """
 
 import concurrent.futures

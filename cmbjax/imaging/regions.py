@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError, shown
 from cmbjax.imaging import region_geometry
 from cmbjax.imaging import template as template_module
@@ -168,13 +168,13 @@ def _read_table(path, table, highest):
   if table is None:
     stem = str(path).removesuffix('.gz').removesuffix('.nii')
     beside = pathlib.Path(stem + '.tsv')
-    table = beside if beside.is_file() else None
+    table = beside if doors.is_there(beside) else None
   names = ['outside', *(f'label {n}' for n in range(1, highest + 1))]
   locations = ['unknown'] * (highest + 1)
   if table is None:
     return tuple(names), tuple(locations)
   table = pathlib.Path(table)
-  if not table.is_file():
+  if not doors.is_there(table):
     raise NoInputError(f'{table}: no such file; check the name.')
   lines = files.read_text(table).splitlines()
   head = lines[0].split('\t') if lines else []

@@ -10,14 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import echoes, polarity, resample
+from cmbjax.imaging import echoes, polarity, resample, slices
 from cmbjax.imaging import magnitude as magnitude_module
 from cmbjax.imaging.brain import brain_mask
 from cmbjax.imaging.phase import default_sigma_mm, high_pass
 from cmbjax.imaging.phase_mask import phase_mask
 from cmbjax.imaging.swi_options import MODES, SwiOptions
-
-_THICK = 1.2  # a voxel side this much longer than the others is the slice
 
 
 class Swi(NamedTuple):
@@ -132,12 +130,6 @@ def min_ip(
   return result
 
 
-def slice_axis(spacing_mm: Sequence[float]) -> int:
-  """The axis with the thickest voxels; z when no other is much thicker."""
-  longest = int(np.argmax(spacing_mm))
-  return longest if spacing_mm[longest] > _THICK * spacing_mm[2] else 2
-
-
 def reconstruct(
   magnitude: np.ndarray,
   phase: np.ndarray,
@@ -170,7 +162,7 @@ def reconstruct(
   """
   options = options or SwiOptions()
   magnitude, phase = _five_axes(magnitude, phase)
-  axis = slice_axis(spacing_mm)
+  axis = slices.axis_of(spacing_mm)
   # Filters and projection work along the acquired slices.
   magnitude, phase, mask, sensitivity = _swapped(
     (magnitude, phase, mask, sensitivity), axis

@@ -1,12 +1,14 @@
 """NIfTI files to arrays in canonical RAS voxel order, and back.
 
-Rule: everything is computed on RAS-ordered voxels with the affine kept; what
-is written is on the source file's own grid, orientation and affine.
+Rule: files are read to RAS-ordered voxels with the affine kept (`slices` has
+them with the slice axis last); what is written is on the source file's own
+grid and orientation, with both of its affines.
 """
 
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +17,14 @@ from nibabel import orientations
 from cmbjax.errors import InputError
 from cmbjax.imaging import nifti
 
+_FORMS = (  # whatever of a header says where voxels are
+  'qform_code',
+  'sform_code',
+  *(f'quatern_{axis}' for axis in 'bcd'),
+  *(f'qoffset_{axis}' for axis in 'xyz'),
+  *(f'srow_{axis}' for axis in 'xyz'),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
@@ -22,6 +32,8 @@ class Grid:
 
   shape: tuple[int, int, int]
   affine: np.ndarray  # [4, 4] native voxel index to world mm
+  forms: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  """Fields of a NIfTI header that hold qform and sform; {} of other files."""
 
   @property
   def spacing_mm(self) -> tuple[float, float, float]:
@@ -95,25 +107,19 @@ def load(
 
   Returns:
     The volume; floats as float32, integers as they are. What is not finite
-    becomes 0; `notes` tells of infinite voxels and of fields of the header
-    that meant nothing.
+    becomes 0; `notes` says of infinite voxels, of fields of the header that
+    meant nothing, and of bytes behind the voxels.
 
   Raises:
     NoInputError: the file does not exist.
-    InputError: not a readable NIfTI, cut short, wrong number of axes, an
-      affine that is singular, or no finite voxel.
+    InputError: not a readable NIfTI, cut short, packed bytes that differ from
+      their checksum, wrong number of axes, an affine that is singular, or no
+      finite voxel.
   """
   path = pathlib.Path(path)
   image = nifti.open_image(path)
-  try:
-    notes = nifti.repairs(path, image)
-    array = (
-      np.asanyarray(image.dataobj)
-      if scaled or not hasattr(image.dataobj, 'get_unscaled')
-      else np.asanyarray(image.dataobj.get_unscaled())
-    )
-  except nifti.UNREADABLE as error:
-    raise nifti.unreadable(path, error) from error
+  array, notes = nifti.voxels(path, image, scaled=scaled)
+  notes = (*nifti.repairs(path, image), *notes)
   while array.ndim > num_dims and array.shape[-1] == 1:
     array = array[..., 0]
   if not 3 <= array.ndim <= num_dims or min(array.shape) < 1:
@@ -129,7 +135,7 @@ def load(
   if array.dtype.kind == 'f':
     array, infinite = _finite(array, path)
     notes += infinite
-  volume = from_array(array, nifti.affine_of(path, image))
+  volume = _placed(from_array(array, nifti.affine_of(path, image)), image)
   codes = [
     int(image.header[name])
     for name in ('qform_code', 'sform_code')
@@ -155,9 +161,8 @@ def grid_of(path: str | os.PathLike) -> Volume:
       f'{path}: is no single volume, its shape is {shape}; give a 3-D image.'
     )
   empty = np.broadcast_to(np.zeros((), np.uint8), shape)
-  return dataclasses.replace(
-    from_array(empty, nifti.affine_of(path, image)), path=path
-  )
+  volume = _placed(from_array(empty, nifti.affine_of(path, image)), image)
+  return dataclasses.replace(volume, path=path)
 
 
 def save(path: str | os.PathLike, array: np.ndarray, like: Volume) -> None:
@@ -186,6 +191,11 @@ def save(path: str | os.PathLike, array: np.ndarray, like: Volume) -> None:
   image = nib.Nifti1Image(to_native(array, like), like.native.affine)
   image.set_qform(like.native.affine, code=1)
   image.set_sform(like.native.affine, code=1)
+  forms = dict(like.native.forms)
+  if forms:  # a viewer may use either of the two
+    image.header['pixdim'][:4] = forms.pop('pixdim')[:4]
+  for name, value in forms.items():
+    image.header[name] = value
   image.header.set_xyzt_units('mm')
   nifti.write_image(path, image)
 
@@ -196,6 +206,17 @@ def to_native(array: np.ndarray, like: Volume) -> np.ndarray:
     np.linalg.inv(like.native.affine) @ like.affine
   )
   return orientations.apply_orientation(array, change)
+
+
+def in_order(array: np.ndarray, image: Volume, like: Volume) -> np.ndarray:
+  """An array in the voxel order of another volume on the same grid.
+
+  Args:
+    array: [X, Y, Z, ...] in the order of `image`.
+    image: whose array is not looked at.
+    like: the same grid in the order that is wanted.
+  """
+  return orientations.apply_orientation(array, _change(image, like))
 
 
 def with_order_of(changed: Volume, like: Volume) -> Volume:
@@ -228,20 +249,48 @@ def same_grid(first: Volume, second: Volume, *, atol_mm: float = 1e-2) -> bool:
 
 
 def check_grid(image: Volume, scan: Volume) -> None:
-  """Refuses an image that is not on the scan's grid.
+  """Refuses an image that is not on the scan's grid, in whatever order.
 
   Raises:
     InputError: says whether the shape or the affine differs, and how much.
   """
+  image = _ordered(image, scan)
   if same_grid(image, scan):
     return
   ours, theirs = image.array.shape[:3], scan.array.shape[:3]
-  if ours != theirs:
+  if sorted(ours) != sorted(theirs):  # a turned grid has another order only
     found = f'has shape {_by(ours)}, but its scan {scan.path} has {_by(theirs)}'
   else:
     off = np.abs(image.affine - scan.affine).max()
     found = f'has another affine than its scan {scan.path} (by {off:.3g})'
   raise InputError(f'{image.path}: {found}; resample it to the scan.')
+
+
+def _change(image, like):
+  """The change of order [3, 2] from the voxels of one image to another's."""
+  return orientations.io_orientation(np.linalg.inv(like.affine) @ image.affine)
+
+
+def _ordered(image, like):
+  """The image in the voxel order of `like`, as far as it has one there."""
+  change = _change(image, like)
+  if np.isnan(change).any():
+    return image
+  affine = image.affine @ orientations.inv_ornt_aff(
+    change, image.array.shape[:3]
+  )
+  array = orientations.apply_orientation(image.array, change)
+  return dataclasses.replace(image, array=array, affine=affine)
+
+
+def _placed(volume: Volume, image) -> Volume:
+  """The same with the fields of its header that say where voxels are."""
+  header = image.header
+  if not isinstance(header, nib.Nifti1Header):
+    return volume
+  forms = {name: np.array(header[name]) for name in ('pixdim', *_FORMS)}
+  grid = dataclasses.replace(volume.native, forms=forms)
+  return dataclasses.replace(volume, native=grid)
 
 
 def _finite(

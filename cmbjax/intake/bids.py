@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import choice, filename, listing, roles
 from cmbjax.intake.listing import Listing
@@ -92,7 +92,7 @@ def find_scans(
 def is_simulated(root: pathlib.Path) -> bool:
   """Whether a data set says that its scans are not of people."""
   path = root / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
+  content = files.read_object(path) if doors.is_there(path) else {}
   return content.get('Simulated') is True
 
 

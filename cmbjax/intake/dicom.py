@@ -101,7 +101,7 @@ def source_files(
   """
   path = pathlib.Path(converted, KEY_FILE)
   mark = scan.sidecar.get('SourceSeries')
-  key = bytes.fromhex(path.read_text()) if path.is_file() else b''
+  key = bytes.fromhex(files.read_text(path)) if path.is_file() else b''
   for series in dicom_series.read_folder(folder)[0]:
     if _mark(key, series) == mark:
       return tuple(
@@ -136,10 +136,10 @@ def _find_tool(folder) -> str:
 def _key(out) -> bytes:
   path = out / KEY_FILE
   try:
-    return bytes.fromhex(path.read_text())
-  except FileNotFoundError:
+    if os.path.lexists(path):
+      return bytes.fromhex(files.read_text(path))
     key = secrets.token_bytes(16)
-  except (OSError, ValueError) as error:
+  except ValueError as error:
     raise InputError(
       f'{path}: cannot be read; restore it, or convert to another folder.'
     ) from error
@@ -210,7 +210,7 @@ def _convert_one(out, subject, session, chosen, *, key, tool) -> None:
     shutil.rmtree(target, ignore_errors=True)
     if session:  # there was one examination before
       shutil.rmtree(out / subject / 'anat', ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(target.parent)
     os.replace(ready.parent, target)
 
 

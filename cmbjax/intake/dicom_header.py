@@ -5,9 +5,12 @@ label made with a secret key.
 """
 
 import dataclasses
+import os
 import pathlib
 import warnings
 from typing import Any
+
+from cmbjax import doors
 
 _TAGS = [
   'SOPClassUID',
@@ -69,11 +72,13 @@ class Header:
 
 
 def has_magic(path) -> bool:
-  try:
-    with path.open('rb') as handle:
-      start = handle.read(132)
-  except OSError:
-    return False
+  """Whether a file begins as DICOM does.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  with doors.open_file(path) as handle:
+    start = handle.read(132)
   # Some archives leave the preamble out: the file starts with group 0008.
   return start[128:] == b'DICM' or (
     start[:4] in (b'\x08\x00\x05\x00', b'\x08\x00\x08\x00', b'\x08\x00\x00\x00')
@@ -86,12 +91,13 @@ def read(path) -> tuple[Header | None, str | None]:
   import pydicom
 
   try:
-    with warnings.catch_warnings(), path.open('rb') as handle:
+    with warnings.catch_warnings(), doors.open_file(path) as handle:
       warnings.simplefilter('ignore')
       found = pydicom.dcmread(
         handle, stop_before_pixels=True, force=True, specific_tags=_TAGS
       )
-      left = path.stat().st_size - handle.tell()  # the pixels and their tag
+      # The pixels and their tag.
+      left = os.fstat(handle.fileno()).st_size - handle.tell()
       modality = str(found.get('Modality') or '')
       if modality and modality != 'MR':
         return None, modality

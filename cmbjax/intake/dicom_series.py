@@ -5,6 +5,7 @@ label made with a secret key.
 """
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -84,8 +85,9 @@ def is_dicom(folder: str | os.PathLike) -> bool:
   for count, path in enumerate(_walk(folder)):
     if count >= 2000:
       break
-    if dicom_header.has_magic(path):
-      return True
+    with contextlib.suppress(InputError):  # a pipe, a link to nothing
+      if dicom_header.has_magic(path):
+        return True
   return False
 
 
@@ -107,7 +109,11 @@ def read_folder(folder: str | os.PathLike) -> tuple[list[Series], int]:
     raise InputError(f'{folder}: {MISSING}') from error
   seen, grouped, damaged, others = set(), {}, 0, set()
   for path in _walk(folder):
-    if not dicom_header.has_magic(path):
+    try:
+      if not dicom_header.has_magic(path):
+        continue
+    except InputError:  # not here, or not a file: what it holds is lacking
+      damaged += 1
       continue
     header, modality = dicom_header.read(path)
     if header is None:
@@ -246,8 +252,7 @@ def _walk(folder):
     folders.sort()
     for name in sorted(names):
       path = pathlib.Path(root, name)
-      # A pipe has no end; a link that leads nowhere is not a file.
-      if name != 'DICOMDIR' and not name.startswith('.') and path.is_file():
+      if name != 'DICOMDIR' and not name.startswith('.'):
         yield path
 
 

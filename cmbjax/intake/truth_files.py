@@ -7,7 +7,7 @@ detected counts only after a person reviewed it.
 import dataclasses
 import pathlib
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.intake import filename
 from cmbjax.intake.scan_files import ScanFiles
@@ -148,12 +148,12 @@ def _is_table(path):
 
 def table_beside(path):
   table = path.with_name(path.name.split('.')[0] + '.tsv')
-  return table if table != path and table.is_file() else None
+  return table if table != path and doors.is_there(table) else None
 
 
 def json_beside(path):
   beside = path.with_name(path.name.split('.')[0] + '.json')
-  return beside if beside.is_file() else None
+  return beside if doors.is_there(beside) else None
 
 
 def _inside(root, path):

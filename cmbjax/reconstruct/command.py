@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from cmbjax import files
 from cmbjax.imaging import swi_options
 
 
@@ -186,6 +187,7 @@ def run(args: argparse.Namespace) -> int:
   from cmbjax.imaging import swi
   from cmbjax.reconstruct import inputs, outputs, signal
 
+  files.check_place(args.out)
   first, second, cartesian = inputs.inputs(args)
   scan = signal.read(
     first,
@@ -220,11 +222,14 @@ def run(args: argparse.Namespace) -> int:
   ]
   for note in notes:
     print(f'note: {note}', file=sys.stderr)
-  written = outputs.write_images(args, result, grid=grid, inputs=first + second)
   settings = outputs.settings_of(
     args, scan, result, options=options, voxel_mm=grid.spacing_mm, notes=notes
   )
-  outputs.write_settings(args, settings, written, first=first[0])
+  with files.together():
+    written = outputs.write_images(
+      args, result, grid=grid, inputs=first + second
+    )
+    outputs.write_settings(args, settings, written, first=first[0])
   for path in written.values():
     print(path)
   return 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import brain, swi, volume
+from cmbjax.imaging import brain, slices, swi, volume
 from cmbjax.intake import sidecars
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import channels as channels_lib
@@ -21,9 +21,9 @@ SMALLEST_MM = 10.0  # longest side; below it the header is not in mm
 
 
 class ScanImage(NamedTuple):
-  """The SWI of one scan, and where it is from."""
+  """The SWI of one scan, its slice axis last, and where it is from."""
 
-  volume: volume.Volume  # not scaled
+  volume: volume.Volume  # not scaled; in the order of `slices.last`
   mask: np.ndarray  # bool [X, Y, Z], the brain
   made: str  # 'given', 'reconstructed' or 'magnitude' (no phase: no SWI)
   notes: tuple[str, ...]  # what was repaired, and what is not sure
@@ -48,8 +48,8 @@ def load_image(
   image, mask, made, notes, rebuilt = _image(found)
   if found.mask is not None:
     given = volume.load(found.mask)
-    volume.check_grid(given, image)
-    mask, notes = given.array > 0, (*notes, *given.notes)
+    mask = slices.array_like(given, image) > 0
+    notes = (*notes, *given.notes)
   elif mask is None:
     with named(image.path):
       mask = brain.brain_mask(image.array, image.spacing_mm)
@@ -62,13 +62,15 @@ def load_image(
 def _image(found: ScanFiles) -> tuple:
   """The SWI: as given, else reconstructed, else (no phase) the magnitude.
 
-  Also the brain mask and all images, where it was reconstructed.
+  Also the brain mask and all images, where it was reconstructed. All have the
+  slice axis last.
   """
   if found.swi is not None:
-    given = _of_a_head(volume.load(found.swi))
+    given = slices.last(_of_a_head(volume.load(found.swi)))
     return given, None, 'given', given.notes, None
   if not found.phase:
     longest = _of_a_head(volume.load(found.magnitude[-1]))
+    longest = slices.last(longest)
     return longest, None, 'magnitude', longest.notes, None
   made, grid, notes = _reconstruct(found)
   image = dataclasses.replace(grid, array=made.swi)
@@ -105,13 +107,18 @@ def _reconstruct(
   """Magnitude and phase to all that an SWI is made of; on the grid of
   `image` and with its mask, where one is given."""
   read = signal.read(found.magnitude, found.phase)
+  grid = slices.last(_of_a_head(read.grid))
   if image is not None:
-    volume.check_grid(read.grid, image.volume)
+    volume.check_grid(grid, image.volume)
+  magnitude, phase = (
+    volume.in_order(array, read.grid, grid)
+    for array in (read.magnitude, read.phase)
+  )
   with named(found.magnitude[0]):
     made = swi.reconstruct(
-      read.magnitude,
-      read.phase,
-      _of_a_head(read.grid).spacing_mm,
+      magnitude,
+      phase,
+      grid.spacing_mm,
       echo_times_s=read.echo_times_s,
       field_t=read.field_t,
       mask=None if image is None else image.mask,
@@ -119,7 +126,7 @@ def _reconstruct(
   notes = tuple(read.notes)
   if not made.polarity.certain:
     notes += ('the sign of the phase is not clear; veins were taken as dark',)
-  return made, read.grid, notes
+  return made, grid, notes
 
 
 def _with_channels(
@@ -138,8 +145,8 @@ def _with_channels(
       rebuilt, _, notes = _reconstruct(found, image)
     if rebuilt is None:
       given = volume.load(found.magnitude[-1])
-      volume.check_grid(given, image.volume)
-      magnitude, notes = given.array, given.notes
+      magnitude = slices.array_like(given, image.volume)
+      notes = given.notes
     else:
       magnitude = rebuilt.magnitude
     make = {

@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.report import pages
 from cmbjax.report.texts import DASH
 
@@ -47,7 +47,7 @@ def write_group(
     Path of the page.
   """
   folder = files.make_folder(folder)
-  link = _TABLE if (folder / _TABLE).is_file() else ''
+  link = _TABLE if doors.is_there(folder / _TABLE) else ''
   files.write_text(folder / 'group.html', page(rows, table=link))
   return folder / 'group.html'
 

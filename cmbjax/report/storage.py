@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import permutation
 from cmbjax.evaluation.statistics import Interval
@@ -172,7 +172,7 @@ def read_json(path: str | os.PathLike) -> StudyTables:
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / 'results.json'
-  if not path.is_file():
+  if not doors.is_there(path):
     raise NoInputError(f'{path}: not found; give the folder of a finished run.')
   value = files.read_object(path)
   digest = value.pop('digest', None)

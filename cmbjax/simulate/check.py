@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
 from cmbjax.simulate.lesions import REGION_SHARES
@@ -64,7 +64,7 @@ def check(folder: str | os.PathLike) -> RealismCheck:
   """
   folder = pathlib.Path(folder)
   top = folder / 'dataset_description.json'
-  if not top.is_file():
+  if not doors.is_there(top):
     raise NoInputError(f'{folder}: is no cohort folder; simulate one first.')
   about = files.read_object(top)
   if not about.get('Simulated'):

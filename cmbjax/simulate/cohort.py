@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable
 
 import cmbjax
-from cmbjax import beam, files, workers
+from cmbjax import beam, doors, files, workers
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 from cmbjax.simulate import kept, subject_files
@@ -145,7 +145,7 @@ def _is_done(out, cohort, number, seed, slab_mm) -> bool:
   sidecar = out / label / 'anat' / f'{label}_swi.json'
   found = kept.mark_of(out, label)
   if found is None:  # its list is damaged or lost
-    if not sidecar.is_file():
+    if not doors.is_there(sidecar):
       return False
     found = files.read_object(sidecar).get(_MARK)
   wanted = fingerprint(protocol, number, seed=seed, slab_mm=slab_mm)
@@ -188,7 +188,7 @@ def _make_subject(
     target = out / _TRUTH / label
     shutil.rmtree(target, ignore_errors=True)
     shutil.rmtree(out / label, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(target.parent)
     # The raw folder comes last: where it is, the truth is too.
     os.replace(temporary / 'truth', target)
     os.replace(temporary / 'raw', out / label)
@@ -214,7 +214,7 @@ def _write_top(out, cohort: str) -> None:
     'Cohort': cohort,
   }
   path = out / 'dataset_description.json'
-  if path.is_file():
+  if doors.is_there(path):
     found = files.read_object(path)
     if found.get('Cohort') != cohort or not found.get('Simulated'):
       raise InputError(
@@ -245,7 +245,7 @@ def _write_participants(out) -> None:
   for folder in sorted(out.glob('sub-*')):
     name = folder.name
     table = out / _TRUTH / name / 'anat' / f'{name}_seg-cmb_dseg.tsv'
-    if table.is_file():
+    if doors.is_there(table):
       count = len(files.read_text(table).splitlines()) - 1
       lines.append(f'{name}\t{count}')
   files.write_text(out / 'participants.tsv', '\n'.join(lines) + '\n')

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import locks
 from cmbjax.data import augment, examples, folds
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError
@@ -85,7 +85,7 @@ def fit(
   networks.check_layers(points)
   networks.check_given(study)
   workdir = pathlib.Path(workdir).expanduser()
-  with files.alone_in(workdir):
+  with locks.alone_in(workdir):
     shop = train.Workshop(material, workdir)
     started = {one.name: networks.load_given(one) for one in study.given}
     planned = plan.plan(points, train.data_of(material, study))

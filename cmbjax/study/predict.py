@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.data import augment
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
@@ -296,7 +296,7 @@ def _kept(
 
 
 def _known_likelihood(path: pathlib.Path, mark: str) -> np.ndarray | None:
-  if not path.is_file():
+  if not doors.is_there(path):
     return None
   try:
     stored = sealed.read_arrays(path)

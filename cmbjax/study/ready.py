@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.candidates import stages
 from cmbjax.errors import InputError
 from cmbjax.evaluation import metrics
@@ -142,10 +142,9 @@ def _check_owner(
   Raises:
     InputError: names the keys that differ, and the ways out.
   """
-  if workdir.exists() and not workdir.is_dir():
-    raise InputError(f'--workdir: {workdir} is a file; give a folder.')
+  files.check_place(workdir)
   path = workdir / 'record.json'
-  there = path.is_file() or (workdir / 'models').is_dir()
+  there = doors.is_there(path) or (workdir / 'models').is_dir()
   if overwrite or not there:
     return
   ways = (

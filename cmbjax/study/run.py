@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from ml_collections import ConfigDict
 
-from cmbjax import files
+from cmbjax import locks
 from cmbjax.study import material as material_lib
 from cmbjax.study import networks, ready, resolve, settings, train
 from cmbjax.study import plan as plan_lib
@@ -58,7 +58,7 @@ def study(
   hosts.check_same(same | {'sweep()': list(sweep)} | record.versions())
   checked = ready.check(points, workdir, overwrite=overwrite)
   alone = (
-    files.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()
+    locks.alone_in(workdir) if hosts.is_writer() else contextlib.nullcontext()
   )
   with alone:
     return _run(points, workdir, checked.setting, profile, overwrite)

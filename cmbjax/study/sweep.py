@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.study import train
 from cmbjax.study.networks import Trained
@@ -161,5 +161,5 @@ def publish(source: pathlib.Path, strategy: str, fingerprint: str) -> None:
   checkpoint.save_weights(
     target, checkpoint.load_weights(source), checkpoint.read_record(source)
   )
-  if hosts.is_writer() and (source / train.LOG).is_file():
+  if hosts.is_writer() and doors.is_there(source / train.LOG):
     files.write_bytes(target / train.LOG, files.read_bytes(source / train.LOG))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.candidates import stages
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import persons
@@ -170,7 +170,7 @@ def _finished(one: Planned, shop: Workshop) -> Trained | None:
     InputError: the folder holds another training, which would be lost.
   """
   folder = shop.folder(one)
-  if not (folder / 'weights.json').is_file():
+  if not doors.is_there(folder / 'weights.json'):
     return None
   try:
     known = checkpoint.read_record(folder)['fingerprint']
@@ -366,7 +366,7 @@ def epochs_of(folder: pathlib.Path) -> list[dict]:
   """The log of a finished training; empty where it is not what was written."""
   path = folder / LOG
   known = checkpoint.read_record(folder).get('log')
-  if not path.is_file() or known != sealed.sha256(path):
+  if not doors.is_there(path) or known != sealed.sha256(path):
     hosts.say(
       f'{path}: is missing, or was changed after the training; it is left out.'
     )

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from cmbjax import sealed
+from cmbjax import doors, sealed
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.training import hosts
 from cmbjax.training.replicas import Weights
@@ -127,7 +127,7 @@ def read_record(folder: pathlib.Path) -> dict:
     InputError: it is not what was written.
   """
   path = _list_of(pathlib.Path(folder) / 'weights')
-  if not path.is_file():
+  if not doors.is_there(path):
     raise NoInputError(
       f'{folder}: holds no weights (weights.json is missing); give the '
       '`models/NAME` folder of a finished run.'

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 
 
 class EpochLog:
@@ -44,7 +44,7 @@ class EpochLog:
 def read(path: pathlib.Path) -> list[dict]:
   """All whole lines; a last line that a kill cut short is left out."""
   path = pathlib.Path(path)
-  if not path.exists():
+  if not doors.is_there(path):
     return []
   rows = []
   for line in files.read_text(path).splitlines():

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import shown
 
 PROFILED = 1  # epoch of a call that is profiled; the first one compiles
@@ -177,7 +177,7 @@ def _speed(jobs: Sequence[Any]) -> str:
 def read_speed(folder: pathlib.Path) -> list[dict]:
   """The lines of `speed.jsonl`; none when the file does not exist."""
   path = pathlib.Path(folder) / 'speed.jsonl'
-  if not path.is_file():
+  if not doors.is_there(path):
     return []
   rows = []
   for line in files.read_text(path).splitlines():

@@ -7,6 +7,7 @@ folder; nothing is ever downloaded.
 import os
 import pathlib
 
+from cmbjax import doors
 from cmbjax.errors import NoInputError
 
 HOME = pathlib.Path(__file__).parent
@@ -26,7 +27,7 @@ def folder(name: str) -> pathlib.Path:
     NoInputError: this installation does not have them.
   """
   found = HOME / name
-  if name not in NAMES or not (found / 'weights.json').is_file():
+  if name not in NAMES or not doors.is_there(found / 'weights.json'):
     raise NoInputError(
       f'weights: {name!r} did not come with this cmbjax; install it again, '
       'give --weights DIR (models/NAME of a finished study), or --weights none '
@@ -59,5 +60,5 @@ def shipped() -> dict[str, pathlib.Path]:
   return {
     name: HOME / name
     for name in NAMES
-    if (HOME / name / 'weights.json').is_file()
+    if doors.is_there(HOME / name / 'weights.json')
   }

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cmbjax import files, sealed
+from cmbjax import doors, files, sealed
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.training import checkpoint
 from cmbjax.training.checkpoint import HALF
@@ -54,7 +54,9 @@ def pack(
   rows = _rows(results) if results is not None else []
   if name is not None:
     return [_one(_only(run), out / _known(name), name, rows)]
-  home = run if (run / NAMES[0] / 'weights.json').is_file() else run / 'models'
+  home = (
+    run if doors.is_there(run / NAMES[0] / 'weights.json') else run / 'models'
+  )
   names = names or (NAMES if home == run else STUDY)
   return [_one(home / one, out / one, one, rows) for one in names]
 
@@ -78,7 +80,7 @@ def _only(run: pathlib.Path) -> pathlib.Path:
 def _one(source, target, name, rows) -> pathlib.Path:
   record = checkpoint.read_record(source)
   path = source / POINTS_FILE
-  if not path.is_file():
+  if not doors.is_there(path):
     raise NoInputError(f'{path}: not found; run the study to its end first.')
   points = sealed.read_json(path)
   if points.get('fingerprint') != record['fingerprint']:

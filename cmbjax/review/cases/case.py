@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files, sealed
 from cmbjax.data import truth
 from cmbjax.errors import InputError
-from cmbjax.imaging import brain, phase, regions, volume
+from cmbjax.imaging import brain, phase, regions, slices, volume
 from cmbjax.intake import bids, filename, sidecars, truth_files
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image, signal
@@ -141,7 +141,7 @@ def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
   """The image that is judged, and what has to be said about it."""
   if case.image is None:
     made = scan_image.load_image(case.signal)
-    return made.volume, (
+    return slices.in_ras(made.volume), (
       'The SWI was made from magnitude and phase.',
       *(f'{note[:1].upper()}{note[1:]}.' for note in made.notes),
     )
@@ -181,11 +181,14 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
     return signal.to_radians(read.array, units=fields.get('Units'))[0]
   read = signal.read([magnitude], [found.path])
   volume.check_grid(read.grid, image)
-  return phase.homodyne(
-    read.magnitude[..., 0] * np.exp(1j * read.phase[..., 0]),
-    image.spacing_mm,
+  seen = slices.last(read.grid)
+  whole = read.magnitude[..., 0] * np.exp(1j * read.phase[..., 0])
+  local = phase.homodyne(
+    volume.in_order(whole, read.grid, seen),
+    seen.spacing_mm,
     sigma_mm=phase.default_sigma_mm(read.field_t),
   )
+  return volume.in_order(local, seen, image)
 
 
 def sha256(*paths: pathlib.Path) -> str:
@@ -194,11 +197,7 @@ def sha256(*paths: pathlib.Path) -> str:
     return ''
   total = hashlib.sha256()
   for path in paths:
-    try:
-      with path.open('rb') as handle:
-        total.update(hashlib.file_digest(handle, 'sha256').digest())
-    except OSError as error:
-      raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
+    total.update(bytes.fromhex(sealed.sha256(path)))
   return total.hexdigest()
 
 
@@ -349,7 +348,7 @@ def _number(text) -> float | None:
 
 def _beside(path, extension):
   found = path.with_name(path.name.split('.')[0] + extension)
-  return found if found.is_file() else None
+  return found if doors.is_there(found) else None
 
 
 def last(paths: tuple[pathlib.Path, ...]) -> pathlib.Path | None:
@@ -382,7 +381,7 @@ def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:
     InputError: a mask that is damaged or on another grid, or no brain found.
   """
   if path is None:
-    return brain.brain_mask(image.array, image.spacing_mm)
-  given = volume.load(path)
-  volume.check_grid(given, image)
-  return given.array > 0
+    seen = slices.last(image)
+    found = brain.brain_mask(seen.array, seen.spacing_mm)
+    return volume.in_order(found, seen, image)
+  return slices.array_like(volume.load(path), image) > 0

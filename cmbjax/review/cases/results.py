@@ -6,7 +6,7 @@ is known again by its name and the grid of its labels.
 
 import pathlib
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
 from cmbjax.intake.scan_files import ScanFiles
@@ -63,7 +63,7 @@ def _result(out, name, record, names) -> Case:
       'detect again.'
     ) from error
   labels = [p for p in written if p.name.endswith('_seg-cmb_dseg.nii.gz')]
-  if not labels or not labels[0].is_file():
+  if not labels or not doors.is_there(labels[0]):
     raise InputError(
       f'{name}: its label image is not below {out}; run cmbjax detect again.'
     )
@@ -108,7 +108,7 @@ def _result(out, name, record, names) -> Case:
 
 def _image(out, paths, names, labels) -> pathlib.Path | None:
   """Where an image is; where names are given, found by them."""
-  there = [p for p in (out / path for path in paths) if p.is_file()]
+  there = [p for p in (out / path for path in paths) if doors.is_there(p)]
   if not there and names is not None:
     moved = [p for path in paths for p in names.get(path.name, ())]
     there = _on_grid(moved, labels)

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases.case import Case
@@ -72,4 +72,4 @@ def detected(path: pathlib.Path) -> dict[str, Any]:
 def json_beside(path: pathlib.Path) -> dict[str, Any]:
   """The sidecar of a label image; {} where there is none."""
   beside = path.with_name(path.name.split('.')[0] + '.json')
-  return files.read_object(beside) if beside.is_file() else {}
+  return files.read_object(beside) if doors.is_there(beside) else {}

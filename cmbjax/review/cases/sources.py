@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
 from cmbjax.intake import bids, filename, lupolab, sidecars, truth_files
@@ -166,7 +166,7 @@ def _one_file(path) -> Case:
 def _beside(path) -> pathlib.Path:
   """Where the reviews of one file go: not among the files of a data set."""
   for folder in path.resolve().parents:
-    if (folder / 'dataset_description.json').is_file():
+    if doors.is_there(folder / 'dataset_description.json'):
       return folder / _OWN / REVIEWS
   return path.resolve().parent / 'review'
 
@@ -203,7 +203,7 @@ def _scans(root, participants, swi_pattern, bad):
 
 def _is_simulated(root):
   path = root / 'dataset_description.json'
-  content = files.read_object(path) if path.is_file() else {}
+  content = files.read_object(path) if doors.is_there(path) else {}
   return content.get('Simulated') is True
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.data import cohort
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
@@ -156,7 +156,7 @@ def describe(out: pathlib.Path) -> list[str]:
 
 def _known(root, rater) -> str:
   merged = rater.startswith('merge_') and pathlib.Path(rater).name == rater
-  if merged and (root / rater / 'merge.json').is_file():
+  if merged and doors.is_there(root / rater / 'merge.json'):
     return rater
   (name,) = folders.check_raters(root, [rater], least=1)
   return name
@@ -167,7 +167,7 @@ def _finished(cases, root, rater):
   finished, out = [], {}
   for case in cases:
     folder = root / rater / case.name
-    if not (folder / journal.EVENTS).is_file():
+    if not doors.is_there(folder / journal.EVENTS):
       out[case.name] = 'not begun'
       continue
     record = journal.read(folder)

@@ -7,9 +7,8 @@ it was made from; files that are linked are never written to.
 import contextlib
 import os
 import pathlib
-import shutil
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
 from cmbjax.intake import bids, sidecars
@@ -76,6 +75,7 @@ def _images(case: Case) -> list[tuple[pathlib.Path, str]]:
 
 def _bring(path, target, link) -> None:
   files.make_folder(target.parent)
+  doors.open_file(path).close()  # a link, too, is to lead to an image
   path = path.resolve()
   if link == 'symbolic':
     try:
@@ -89,8 +89,7 @@ def _bring(path, target, link) -> None:
     with contextlib.suppress(OSError):  # another disk, or it cannot link
       os.link(path, target)
       return
-  with files.whole(target) as temporary:
-    shutil.copyfile(path, temporary)
+  files.copy(path, target)
 
 
 def write_mask(folder: pathlib.Path, case: Case, image: volume.Volume) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases import grow
@@ -115,7 +115,9 @@ def _check_result(path, case: Case, result) -> None:
   beside = None
   if case.labels is not None:
     beside = case.labels.with_name(case.labels.name.split('.')[0] + '.json')
-  fields = files.read_object(beside) if beside and beside.is_file() else {}
+  fields = (
+    files.read_object(beside) if beside and doors.is_there(beside) else {}
+  )
   known = fields.get('ResultHash')
   if not known:
     raise InputError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.review.log import checks, events, notices, reader_mask
 from cmbjax.review.log import lines as lines_lib
@@ -61,7 +61,7 @@ def summary(folder: pathlib.Path) -> dict[str, Any] | None:
     InputError: a line is damaged (it is named).
   """
   folder = pathlib.Path(folder)
-  if not (folder / EVENTS).is_file():
+  if not doors.is_there(folder / EVENTS):
     return None
   with contextlib.suppress(
     InputError, OSError, KeyError, TypeError, ValueError

@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 
 EVENTS = 'events.jsonl'
@@ -72,14 +72,10 @@ def read(path: pathlib.Path) -> Lines:
     NoInputError: no such file, or no whole line in it.
     InputError: it cannot be read, or a line is damaged (it is named).
   """
-  try:
-    if path.exists() and not path.is_file():
-      raise InputError(f'{path}: cannot be read (it is no ordinary file).')
-    data = path.read_bytes()
-  except FileNotFoundError as error:
-    raise NoInputError(f'{path}: no such review; check the names.') from error
-  except OSError as error:
-    raise InputError(f'{path}: cannot be read ({error.strerror}).') from error
+  if not os.path.lexists(path):
+    raise NoInputError(f'{path}: no such review; check the names.')
+  with doors.open_file(path) as handle:
+    data = handle.read()
   size = data.rfind(b'\n') + 1
   if not size:  # killed while it was begun: nothing was said yet
     raise NoInputError(f'{path}: holds no review yet.')
@@ -112,7 +108,7 @@ def damaged(path: pathlib.Path, number: int, why: str) -> InputError:
 
 def last(path: pathlib.Path) -> dict[str, Any]:
   """The last whole line; reads the end of the file only."""
-  with path.open('rb') as handle:
+  with doors.open_file(path) as handle:
     end = handle.seek(0, os.SEEK_END)
     step = 4096
     while True:
@@ -221,7 +217,7 @@ class LineFile:
 
 def _sync_folder(folder: pathlib.Path) -> None:
   with contextlib.suppress(OSError):  # not every file system can
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
       os.fsync(handle)
     finally:

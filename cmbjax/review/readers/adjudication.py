@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.review.log import composed, events, folders, journal
 from cmbjax.review.log.items import MODEL, Candidate
@@ -33,7 +33,7 @@ def check_name(root: pathlib.Path, name: str, raters: Sequence[str]) -> str:
       f'adjudicate: {label} is one of the readers; name somebody else.'
     )
   note = root / label / NOTE
-  if note.is_file():
+  if doors.is_there(note):
     known = files.read_object(note).get('adjudicates')
     if known != list(raters):
       raise InputError(
@@ -103,7 +103,7 @@ def prepare(
   header |= {'adjudicates': sorted(records), 'time': time}
   actions = _prepared(header, disagreements, finished, time, show_verdicts)
   header['prepared'] = len(actions)
-  if (folder / journal.EVENTS).is_file():
+  if doors.is_there(folder / journal.EVENTS):
     found = journal.read(folder)
     if journal.lines(folder)[0] == header or not _untouched(folder):
       return found

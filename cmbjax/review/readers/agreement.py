@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cmbjax import doors
 from cmbjax.errors import NoInputError
 from cmbjax.evaluation import agreement as counts_lib
 from cmbjax.evaluation import raters as stats
@@ -193,7 +194,7 @@ def readers_of(root: pathlib.Path) -> list[str]:
   return [
     name
     for name in folders.readers(root)
-    if not (root / name / adjudication.NOTE).is_file()
+    if not doors.is_there(root / name / adjudication.NOTE)
   ]
 
 

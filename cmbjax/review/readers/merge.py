@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import NoInputError
 from cmbjax.review.log import folders, journal
 from cmbjax.review.log.items import MODEL
@@ -159,7 +159,7 @@ def _last_time(root, raters, case) -> str:
   lines = (
     line
     for name in raters
-    if (root / name / case / EVENTS).is_file()
+    if doors.is_there(root / name / case / EVENTS)
     for line in journal.lines(root / name / case)
   )
   return max((line.get('time') or '' for line in lines), default='')

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import cmbjax
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases.case import Case
@@ -59,9 +59,11 @@ class Desk:
   ):
     self.root, self.rater = root, rater
     self.terms, self.ratings = terms or Terms(), ratings
-    self.adjudicates = (root / rater / ADJUDICATION).is_file()
+    self.adjudicates = doors.is_there(root / rater / ADJUDICATION)
     if self.adjudicates:  # only what the others disagree on
-      cases = [c for c in cases if (self._folder(c) / journal.EVENTS).is_file()]
+      cases = [
+        c for c in cases if doors.is_there(self._folder(c) / journal.EVENTS)
+      ]
     self.cases = tuple(cases)
     self.closing = False
     self._locks = [threading.RLock() for _ in self.cases]
@@ -309,7 +311,7 @@ class Desk:
 def _kept(path):
   """An object that a page had kept, or None."""
   try:
-    found = files.read_json(path) if path.is_file() else None
+    found = files.read_json(path) if doors.is_there(path) else None
   except InputError:  # only a memory of how the page looked
     return None
   return found if isinstance(found, dict) else None
