@@ -20,11 +20,12 @@ _UNWRAPPED_RAD = 60.0
 _WIDEST_DEGREES = 400.0
 _SAMPLE = 1_000_000  # voxels
 _PADDING = 0.02  # part of an image that one extreme value has to fill
+_OUTLIERS = 0.01  # percent
 _TAIL = 0.1  # percent at either end that may be anything
-_SAME_END = 0.05  # of the range: the extremes go no farther than the many
+_SAME_END = 0.01  # of the range: the extremes go no farther than the many
 _FULL_RANGE_PART = 0.02
 _BINS = 50
-_FILLED = 0.15  # of what a middling bin holds
+_FILLED = 0.15  # of what a bin holds on average
 _LEAST_WRAPS = 20
 _SLICES = 16
 
@@ -133,7 +134,7 @@ def to_radians(
       return np.asarray(unscaled, np.float32), (
         'the scale factor in the phase header is wrong and was ignored'
       )
-    full = None if unit.certain else _full_range(raw)
+    full = None if unit.certain else _full_range(raw, unscaled)
     if full:
       scaled, unit = unscaled, _of_range(full)
   return _applied(scaled, unit)
@@ -162,7 +163,7 @@ def unit_of(image: np.ndarray, fields: Mapping[str, Any] | None = None) -> Unit:
     unit = _DECLARED[declared]
     if seen.widest * unit.factor < _WIDEST_RAD:
       return unit._replace(note=_said(unit))
-  full = _full_range(seen)
+  full = _full_range(seen, image)
   if full:
     return _of_range(full)
   return _by_maker(seen, str(fields.get('Manufacturer') or '').lower()) or (
@@ -181,6 +182,7 @@ class _Seen(NamedTuple):
   values: np.ndarray  # a sample without padding
   low: float
   high: float
+  core: tuple[float, float]  # without the tails
 
   @property
   def widest(self) -> float:
@@ -204,19 +206,19 @@ class _Seen(NamedTuple):
       is_padding = len(rest) < (1 - _PADDING) * len(values)
       if is_padding and len(rest) and np.ptp(rest) > 0:
         values = rest
-    low, high = map(float, np.percentile(values, (_TAIL, 100 - _TAIL)))
+    low, high = core = tuple(np.percentile(values, (_TAIL, 100 - _TAIL)))
     ends = float(values.min()), float(values.max())
     near = _SAME_END * (high - low)
     if ends[0] >= low - near or low == high:
       low = ends[0]
     if ends[1] <= high + near or low == high:
       high = ends[1]
-    return cls(values, low, high)
+    return cls(values, float(low), float(high), core)
 
   def is_filled(self) -> bool:
     """Whether there are as many voxels at both ends as between: wrapped."""
     counts, _ = np.histogram(self.values, _BINS, (self.low, self.high))
-    return min(counts[0], counts[-1]) >= _FILLED * np.median(counts)
+    return min(counts[0], counts[-1]) >= _FILLED * counts.mean()
 
 
 def _by_maker(seen, maker) -> Unit | None:
@@ -240,7 +242,7 @@ def _by_maker(seen, maker) -> Unit | None:
 def _guess(seen, image) -> Unit:
   """Nothing is declared, and no range that is known is filled."""
   shown = f'{seen.low:.4g}..{seen.high:.4g}'
-  if seen.is_filled() or _wraps(image, seen.high - seen.low):
+  if _is_wrapped(seen, image):
     half = (seen.high - seen.low) / 2
     return Unit(
       'unknown',
@@ -270,19 +272,26 @@ def _smallest_that_holds(seen) -> _Range:
     return _DEGREES
   if seen.is_whole and seen.low < 0 and not (seen.values % 2).any():
     ranges = (_SIEMENS, _SIGNED[-1])  # its slope of 2 makes even numbers
-  fitting = [r for r in ranges if r.low <= seen.low and seen.high <= r.high]
-  extreme = _Range(-seen.widest, seen.widest, 0, seen.widest)
-  return fitting[0] if fitting else extreme
+  low, high = np.percentile(seen.values, (_OUTLIERS, 100 - _OUTLIERS))
+  fitting = [r for r in ranges if r.low <= low and high <= r.high]
+  widest = max(abs(low), abs(high))
+  return fitting[0] if fitting else _Range(-widest, widest, 0, widest)
 
 
-def _wraps(image, width) -> bool:
-  """Whether neighbours are often a whole range apart, and seldom half of it."""
+def _is_wrapped(seen, image) -> bool:
+  """Whether the range is one turn, whatever its unit: neighbours are often
+  nearly the whole of it apart; seldom half of it, but for noise, which is at
+  the ends as often as between."""
   if image.ndim > 2:
     start = max(image.shape[2] // 2 - _SLICES // 2, 0)
     image = image[:, :, start : start + _SLICES]
-  step = np.abs(np.diff(np.asarray(image, np.float32), axis=0)) / width
-  far = int(((step > 0.8) & (step < 1.05)).sum())
-  return far >= _LEAST_WRAPS and far > ((step > 0.4) & (step < 0.6)).sum()
+  image = np.asarray(image, np.float32) / np.float32(seen.high - seen.low)
+  far = half = 0
+  for axis in range(min(image.ndim, 2)):
+    step = np.abs(np.diff(image, axis=axis))
+    far += int(((step > 0.8) & (step < 1.05)).sum())
+    half += int(((step > 0.4) & (step < 0.6)).sum())
+  return far >= _LEAST_WRAPS and (far > half or seen.is_filled())
 
 
 def _applied(image, unit) -> tuple[np.ndarray, str]:
@@ -292,12 +301,16 @@ def _applied(image, unit) -> tuple[np.ndarray, str]:
   array = np.subtract(image, unit.centre, dtype=np.float64)
   array *= unit.factor
   note = unit.note
-  if unit.name not in ('degrees', 'milliradians'):  # these may be unwrapped
+  may_be_more = unit.name in ('degrees', 'milliradians')  # unwrapped
+  if not may_be_more and (unit.certain or unit.name == 'unknown'):
     outside = np.abs(array) > np.pi * (1 + 2 * _FULL_RANGE_PART)
     count = int(outside.sum())
     if count:
       array[outside] = 0
-      note += f'; {count:,} voxels beyond it were taken for 0'
+      what = '1 voxel beyond it was' if count == 1 else (
+        f'{count:,} voxels beyond it were'
+      )  # fmt: skip
+      note += f'; {what} taken for 0'
   return array.astype(np.float32), note
 
 
@@ -311,20 +324,21 @@ def _said(unit) -> str:
   return '' if unit.name == 'rad' else f'phase in {unit.name} was rescaled'
 
 
-def _full_range(seen) -> _Range | None:
+def _full_range(seen, image) -> _Range | None:
   for found in _FULL_RANGES:
     if _ends_at(seen, found):
       return found
   for found in _UNIT_RANGES:
-    if _ends_at(seen, found) and seen.is_filled():
+    if _ends_at(seen, found) and _is_wrapped(seen, image):
       return found
   return None
 
 
 def _ends_at(seen, found) -> bool:
   near = _FULL_RANGE_PART * (found.high - found.low)
-  return abs(seen.low - found.low) <= near and (
-    abs(seen.high - found.high) <= near
+  return any(
+    abs(low - found.low) <= near and abs(high - found.high) <= near
+    for low, high in ((seen.low, seen.high), seen.core)
   )
 
 

@@ -77,22 +77,14 @@ def read(
       'many of each.'
     )
   notes: list[str] = []
-  known = {p: sidecars.read(p) for p in (*paths, *partners)} if (
-    fields is None
-  ) else fields  # fmt: skip
-  mine, its = ([known.get(p, {}) for p in part] for part in (paths, partners))
-  pairs.check_echoes(paths, partners, mine, its)
-  firsts, seconds = (
-    [_trimmed(volume.load(p, num_dims=5)) for p in part]
-    for part in (paths, partners)
+  known = fields
+  if known is None:
+    known = {path: sidecars.read(path) for path in (*paths, *partners)}
+  (firsts, mine), (seconds, its) = _pair(
+    paths, partners, known, cartesian=cartesian, notes=notes
   )
-  why = pairs.are_swapped(firsts, seconds, mine, its, cartesian=cartesian)
-  if why:
-    firsts, seconds, mine, its = seconds, firsts, its, mine
-    notes.append(_swapped(firsts[0], seconds[0], why, cartesian))
-  _check_grids(firsts, seconds)
-  if not cartesian and rescale:
-    seconds = [_in_radians(s, f, notes) for s, f in zip(seconds, its)]
+  if not cartesian:
+    seconds = _phases(seconds, its, notes, rescale=rescale)
   notes += [note for scan in (*firsts, *seconds) for note in scan.notes]
   first, second = _stack(firsts, coils), _stack(seconds, coils)
   if cartesian:
@@ -126,6 +118,35 @@ def straighten(phase: np.ndarray) -> np.ndarray:
   turned = np.array(phase, np.float32)
   turned[:, :, 1::2] += np.float32(np.pi)
   return -wrap(turned)
+
+
+def _pair(paths, partners, known, *, cartesian, notes):
+  """(volumes, JSON fields) of magnitudes and of phases, the right way round."""
+  mine, its = ([known.get(p, {}) for p in part] for part in (paths, partners))
+  pairs.check_echoes(paths, partners, mine, its)
+  firsts, seconds = (
+    [_trimmed(volume.load(p, num_dims=5)) for p in part]
+    for part in (paths, partners)
+  )
+  why = pairs.are_swapped(firsts, seconds, mine, its, cartesian=cartesian)
+  if why:
+    firsts, seconds, mine, its = seconds, firsts, its, mine
+    notes.append(_swapped(firsts[0], seconds[0], why, cartesian))
+  _check_grids(firsts, seconds)
+  return (firsts, mine), (seconds, its)
+
+
+def _phases(scans, its, notes, *, rescale):
+  """The same in radians; what was done, and what they are, is noted."""
+  notes += [
+    f'{scan.path.name}: is high-passed already, by its JSON file, and was '
+    'high-passed once more, which weakens veins; give the phase as acquired'
+    for scan, fields in zip(scans, its)
+    if pairs.is_filtered(fields)
+  ]
+  if not rescale:
+    return scans
+  return [_in_radians(s, f, notes) for s, f in zip(scans, its)]
 
 
 def _in_radians(scan, fields, notes):
