@@ -76,6 +76,9 @@ def exit_code(work: Callable[[], int]) -> int:
   Returns:
     What `work` returns, or the code of the mistake; 130 after Ctrl-C.
   """
+  if hasattr(sys.stdout, 'reconfigure'):
+    # A name of an old disk may hold bytes that are no character here.
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     return work()
   except (InputError, OSError, KeyboardInterrupt) as error:

@@ -7,7 +7,6 @@ temporary name in the same folder, fsync, rename. What is read comes through
 
 import contextlib
 import contextvars
-import csv
 import errno
 import hashlib
 import json
@@ -19,7 +18,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cmbjax.doors import open_file
@@ -31,7 +30,7 @@ if TYPE_CHECKING:  # `--help` does without
 MOST_BYTES = 1 << 28  # of a text; the largest of ours have a tenth of it
 MOST_UNPACKED = 1 << 32  # of an array file
 
-# Final to temporary name of what is written inside `together`.
+# Temporary to final name of what is written inside `together`.
 _WAITING: contextvars.ContextVar[dict | None] = contextvars.ContextVar(
   'waiting', default=None
 )
@@ -81,7 +80,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       if waiting is None:
         os.replace(temporary, path)
       else:
-        waiting[path] = temporary
+        waiting[temporary] = path
         temporary = None
   finally:
     if temporary is not None:
@@ -104,12 +103,12 @@ def together() -> Iterator[None]:
   token = _WAITING.set(waiting)
   try:
     yield
-    for path, temporary in waiting.items():
+    for temporary, path in waiting.items():
       with _written(path):
         os.replace(temporary, path)
   finally:
     _WAITING.reset(token)
-    for temporary in waiting.values():
+    for temporary in waiting:
       temporary.unlink(missing_ok=True)
 
 
@@ -130,10 +129,12 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   return path
 
 
-def check_place(path: str | os.PathLike) -> None:
+def check_place(path: str | os.PathLike, *, utf8: bool = False) -> None:
   """Refuses a folder that could not be written to, before work is done for it.
 
-  Makes nothing.
+  Args:
+    path: where work would go; nothing is made there.
+    utf8: libraries will write there that know no other names.
 
   Raises:
     InputError: it, or the nearest folder above that is there, says no.
@@ -141,15 +142,14 @@ def check_place(path: str | os.PathLike) -> None:
   places = (place := pathlib.Path(path).absolute(), *place.parents)
   above = next(p for p in places if os.path.lexists(p))
   if not above.is_dir():
-    raise InputError(
-      f'{path}: cannot be used as a folder ({above} is a file); choose another '
-      'one.'
-    )
-  if not os.access(above, os.W_OK | os.X_OK):
-    raise InputError(
-      f'{path}: cannot be written ({above} may not be written to); choose '
-      'another place.'
-    )
+    why = f'used as a folder ({above} is a file)'
+  elif not os.access(above, os.W_OK | os.X_OK):
+    why = f'written ({above} may not be written to)'
+  elif utf8 and any('\ud800' <= sign <= '\udfff' for sign in str(place)):
+    why = 'written (its name is not UTF-8)'
+  else:
+    return
+  raise InputError(f'{path}: cannot be {why}; choose another place.')
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -206,11 +206,6 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   write_text(path, text + '\n')
 
 
-def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
-  """Writes the cells of a table with tabs, for `read_rows`."""
-  write_text(path, ''.join('\t'.join(row) + '\n' for row in rows))
-
-
 def read_bytes(path: str | os.PathLike, *, most: int = MOST_BYTES) -> bytes:
   """The content of an ordinary file.
 
@@ -242,21 +237,6 @@ def read_text(path: str | os.PathLike, *, most: int = MOST_BYTES) -> str:
     raise InputError(
       f'{path}: cannot be read as UTF-8 text (byte {error.start} is '
       f'0x{error.object[error.start]:02x}); save it as UTF-8.'
-    ) from error
-
-
-def read_rows(path: str | os.PathLike) -> list[list[str]]:
-  """The cells of a table with tabs, the header first, without empty rows.
-
-  Raises:
-    InputError: as `read_text`, or a cell is longer than any table needs.
-  """
-  lines = read_text(path).splitlines()
-  try:
-    return [row for row in csv.reader(lines, delimiter='\t') if row]
-  except csv.Error as error:
-    raise InputError(
-      f'{path}: cannot be read as a table ({error}); save it again.'
     ) from error
 
 

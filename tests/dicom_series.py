@@ -38,6 +38,10 @@ VENDORS = {  # (manufacturer, ImageType, description) of magnitude, phase, SWI
       'swi': (['DERIVED', 'PRIMARY', 'OTHER'], 'Ax SWAN'),
       'filtered': (['DERIVED', 'SECONDARY', 'OTHER'], 'FILT_PHA: Ax SWAN'),
       'mip': (['DERIVED', 'SECONDARY', 'OTHER'], 'MIN IP: Ax SWAN'),
+      'mag': (['ORIGINAL', 'PRIMARY', 'OTHER'], 'Ax SWAN'),
+      'phase': (['ORIGINAL', 'PRIMARY', 'OTHER'], 'Ax SWAN'),
+      'real': (['ORIGINAL', 'PRIMARY', 'OTHER'], 'Ax SWAN'),
+      'imag': (['ORIGINAL', 'PRIMARY', 'OTHER'], 'Ax SWAN'),
     },
   ),
 }
@@ -100,6 +104,33 @@ def write_series(
     one.save_as(path, enforce_file_format=True)
     made.append(one)
   return made
+
+
+def write_ge(folder, parts, *, number=7, **own):
+  """One series of GE, which says in a field of its own what an image is.
+
+  Args:
+    folder: where.
+    parts: 'mag', 'phase', 'real', 'imag' to voxels, int16.
+    number: of the series.
+    own: DICOM fields.
+  """
+  common = {
+    'SeriesInstanceUID': generate_uid(), 'PixelRepresentation': 1,
+    'BitsStored': 16, 'HighBit': 15,
+  } | own  # fmt: skip
+  for place, (kind, array) in enumerate(parts.items()):
+    below = pathlib.Path(folder, kind)
+    write_series(
+      below, array.astype(np.int16), kind=kind, vendor='ge', number=number,
+      **common,
+    )  # fmt: skip
+    for path in below.iterdir():
+      one = read(path)
+      block = one.private_block(0x0043, 'GEMS_PARM_01', create=True)
+      block.add_new(0x2F, 'SS', ('mag', 'phase', 'real', 'imag').index(kind))
+      one.InstanceNumber = one.InstanceNumber * len(parts) + place
+      one.save_as(path)
 
 
 def _slice(array, index):

@@ -338,11 +338,6 @@ def missing_columns(tmp_path):
   return 'sub-01_cmb.tsv'
 
 
-def commas(tmp_path):
-  write_points(tmp_path, 'x,y,z\n0,0,0\n')
-  return ''
-
-
 def empty_table(tmp_path):
   write_points(tmp_path, '')
   return ''
@@ -425,7 +420,6 @@ def echo_time_in_words(tmp_path):
     points_outside,
     points_left_of_the_scan,
     missing_columns,
-    commas,
     empty_table,
     no_number,
     bad_index_base,

@@ -114,3 +114,88 @@ def test_series_by_number(done, tmp_path, capsys):
   assert 'series 4' in (said := capsys.readouterr().err)
   assert '--series' in said
   assert cli.main([*call, '--series', '4']) == 0
+
+
+def signal_of(one):
+  """Magnitude and a smooth phase, rad; [slices, rows, columns]."""
+  magnitude = np.rint(4 * one.swi).transpose(2, 1, 0)[:, ::-1, ::-1]
+  waves = [np.sin(np.linspace(0, 3, n)) for n in magnitude.shape]
+  phase = 1.5 * np.einsum('z,y,x->zyx', *waves) - 0.5
+  return magnitude, phase
+
+
+def coded(phase):
+  """0..4095 for -pi..pi."""
+  return np.rint((phase / np.pi + 1) * 2047.5).astype(np.uint16)
+
+
+def write_siemens(folder, magnitude, phase, swi):
+  for number, (kind, array) in enumerate(
+    (('mag', magnitude), ('phase', phase), ('mip', swi[:, ::-1]), ('swi', swi)),
+    1,
+  ):
+    array = coded(array) if kind == 'phase' else array.astype(np.uint16)
+    made_up.write_series(folder, array, kind=kind, number=number)
+
+
+def write_siemens_parts(folder, magnitude, phase, swi):
+  del swi
+  made_up.write_series(folder, magnitude.astype(np.uint16), kind='mag')
+  made_up.write_series(folder, coded(phase), kind='phase', number=2)
+
+
+def write_ge_complex(folder, magnitude, phase, swi):
+  del swi
+  parts = {'mag': magnitude, 'real': magnitude * np.cos(phase)}
+  made_up.write_ge(folder, parts | {'imag': magnitude * np.sin(phase)})
+
+
+def write_ge_flipped(folder, magnitude, phase, swi):
+  """As GE writes it: every second slice is turned by pi."""
+  turned = phase + np.pi * (np.arange(len(phase)) % 2)[:, None, None]
+  write_ge_complex(folder, magnitude, turned, swi)
+
+
+def write_philips(folder, magnitude, phase, swi):
+  del swi
+  both = {'SeriesInstanceUID': '1.7.1', 'vendor': 'philips', 'number': 5}
+  magnitude = magnitude.astype(np.uint16)
+  made_up.write_series(folder / 'm', magnitude, kind='mag', **both)
+  made_up.write_series(folder / 'p', coded(phase), kind='phase', **both)
+
+
+def write_enhanced(folder, magnitude, phase, swi):
+  del swi
+  stacks = {'mag': magnitude.astype(np.uint16), 'phase': coded(phase)}
+  folder.mkdir()
+  made_up.write_enhanced(folder / 'IM_0001', stacks)
+
+
+@pytest.mark.parametrize(
+  ('write', 'taken'),
+  [
+    (write_siemens, ('swi', 'part-mag_T2starw', 'part-phase_T2starw')),
+    (write_siemens_parts, ('part-mag_T2starw', 'part-phase_T2starw')),
+    (write_ge_complex, ('part-real_T2starw', 'part-imag_T2starw')),
+    (write_ge_flipped, ('part-real_T2starw', 'part-imag_T2starw')),
+    (write_philips, ('part-mag_T2starw', 'part-phase_T2starw')),
+    (write_enhanced, ('part-mag_T2starw', 'part-phase_T2starw')),
+  ],
+)
+def test_every_vendor_to_its_lesions(write, taken, tmp_path):
+  """dcm2niix, then all of detect: the balls are where they were put."""
+  one = phantom(3, shape=(96, 90, 24))
+  magnitude, phase = signal_of(one)
+  write(tmp_path / 'in', magnitude, phase, np.rint(magnitude / 4))
+  out = tmp_path / 'out'
+  assert cli.main(['detect', str(tmp_path / 'in'), str(out), *HOW]) == 0
+  written = (out / 'sourcedata').glob('sub-*/anat/*.nii.gz')
+  assert {p.name.split('_', 1)[1] for p in written} == {
+    f'{name}.nii.gz' for name in taken
+  }
+  (path,) = out.glob('sub-*/anat/*_seg-cmb_dseg.nii.gz')
+  labels = volume.load(path).array
+  places = np.concatenate([one.lesion_voxels, one.mimic_voxels])
+  found = labels[tuple(places.T)]
+  assert (found > 0).sum() >= 4
+  assert len(set(found[found > 0])) == (found > 0).sum()

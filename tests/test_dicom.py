@@ -90,6 +90,66 @@ def test_ge_swan_without_filtered_phase_and_projection(tmp_path):
   assert scan.phase == ()
 
 
+@pytest.mark.parametrize('with_magnitude', [True, False])
+def test_ge_real_and_imaginary_parts(tmp_path, with_magnitude):
+  kinds = ['mag'] * with_magnitude + ['real', 'imag']
+  parts = {
+    kind: made_up.voxels(n, top=2000).astype(int) - 900 * (kind != 'mag')
+    for n, kind in enumerate(kinds)
+  }
+  made_up.write_ge(tmp_path / 'in', parts)
+  (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
+  assert scan.cartesian
+  assert scan.swi is None
+  for (path,), kind in ((scan.magnitude, 'real'), (scan.phase, 'imag')):
+    np.testing.assert_array_equal(
+      volume.load(path).array, ras(parts[kind]).array
+    )
+  files = dicom.source_files(tmp_path / 'in', tmp_path / 'out', scan)
+  assert {p.parent.name for p in files} == {'real'}
+  assert len(files) == 8
+
+
+def test_ge_magnitude_with_phase_is_no_finished_swi(tmp_path):
+  """Its series is called SWAN, as the image that GE makes at the end."""
+  parts = {k: made_up.voxels(n) for n, k in enumerate(('mag', 'phase'))}
+  made_up.write_ge(tmp_path / 'in', parts)
+  (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
+  assert scan.swi is None
+  assert (len(scan.magnitude), len(scan.phase)) == (1, 1)
+  files = dicom.source_files(tmp_path / 'in', tmp_path / 'out', scan)
+  assert {p.parent.name for p in files} == {'mag'}
+
+
+def test_a_real_part_alone_is_no_scan(tmp_path):
+  made_up.write_ge(tmp_path / 'in', {'real': made_up.voxels(1)})
+  with says(InputError, 'real'):
+    dicom.convert(tmp_path / 'in', tmp_path / 'out')
+
+
+def test_ge_parts_of_several_echoes(tmp_path):
+  for number, echo_ms in enumerate((24.0, 8.0), 1):
+    parts = {
+      kind: made_up.voxels(10 * number + n).astype(int) - 400
+      for n, kind in enumerate(('real', 'imag'))
+    }
+    made_up.write_ge(
+      tmp_path / 'in' / str(number), parts, EchoTime=echo_ms,
+      SeriesInstanceUID='1.9.1', EchoNumbers=number,
+    )  # fmt: skip
+  (scan,) = dicom.convert(tmp_path / 'in', tmp_path / 'out')
+  assert scan.cartesian
+  assert [p.name.split('_', 1)[1] for p in (*scan.magnitude, *scan.phase)] == [
+    f'echo-{n}_part-{kind}_MEGRE.nii.gz'
+    for kind in ('real', 'imag')
+    for n in (1, 2)
+  ]
+  np.testing.assert_array_equal(
+    volume.load(scan.magnitude[0]).array,
+    ras(made_up.voxels(20).astype(int) - 400).array,
+  )
+
+
 def test_echoes_get_numbers_in_the_order_of_time(tmp_path):
   for number, echo_ms in enumerate((24.0, 8.0, 16.0), 1):
     for kind in ('mag', 'phase'):
@@ -296,7 +356,7 @@ def test_hostile_bytes_give_a_sentence(tmp_path):
     (['ORIGINAL', 'PRIMARY', 'M'], 't2_swi_tra_p2', '', 'magnitude'),
     (['DERIVED', 'PRIMARY', 'OTHER'], 'Ax SWAN', '', 'swi'),
     (['DERIVED', 'SECONDARY'], 'FILT_PHA: Ax SWAN', '', 'filtered phase'),
-    (['ORIGINAL', 'PRIMARY', 'OTHER'], 'Ax SWAN', 'real', 'complex'),
+    (['ORIGINAL', 'PRIMARY', 'OTHER'], 'Ax SWAN', 'real', 'real'),
     (['ORIGINAL', 'PRIMARY', 'SW_P_FFE', 'SW_P'], '', 'ph', 'phase'),
     (['ORIGINAL', 'PRIMARY', 'SW_M_FFE', 'SW_M'], '', '', 'magnitude'),
     (['ORIGINAL', 'PRIMARY', 'SW_M_FFE'], 'SWIp', '', 'swi'),
@@ -311,8 +371,8 @@ def test_hostile_bytes_give_a_sentence(tmp_path):
     (['ORIGINAL', 'PRIMARY', 'M'], 'shrimp_gre', '', 'magnitude'),
   ],
 )
-def test_kind_of(types, description, ending, kind):
-  assert dicom_series.kind_of(types, description, ending=ending) == kind
+def test_kinds_of(types, description, ending, kind):
+  assert dicom_series.kinds_of([(types, ending)], description) == [kind]
 
 
 def test_labels_need_the_key():

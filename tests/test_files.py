@@ -195,3 +195,71 @@ def test_numbers_of_json_are_those_that_a_float_holds():
   no = (True, None, '1', [1], math.nan, math.inf, 10**400, -(10**400))
   assert [files.is_number(value) for value in yes] == [True] * len(yes)
   assert [files.is_number(value) for value in no] == [False] * len(no)
+
+
+def test_half_characters_are_written_as_their_escape(tmp_path):
+  """Of a JSON, or of a name that an old disk has in Latin-1."""
+  for half in ('\ud800', '\udcfc', os.fsdecode(b'm\xfcller')):
+    files.write_json(tmp_path / 'a.json', {'who': half})
+    assert files.read_json(tmp_path / 'a.json') == {'who': half}
+    files.write_text(tmp_path / 'a.txt', half)
+    files.append_text(tmp_path / 'b.txt', half)
+  assert files.read_text(tmp_path / 'b.txt').startswith('\\ud800\\udcfcm')
+
+
+def test_a_half_character_can_be_printed():
+  code = (
+    'import os, sys; from cmbjax import errors;'
+    'sys.exit(errors.exit_code(lambda: print(os.fsdecode(b"m\\xfcller")) or 0))'
+  )
+  said = subprocess.run([sys.executable, '-c', code], capture_output=True)
+  assert (said.returncode, said.stdout) == (0, b'm\\udcfcller\n')
+
+
+def test_files_get_their_names_together(tmp_path):
+  files.write_text(tmp_path / 'a', 'old')
+
+  def write(fails):
+    with files.together():
+      files.write_text(tmp_path / 'a', 'new')
+      files.write_text(tmp_path / 'sub' / 'b', 'new')
+      files.write_text(tmp_path / 'a', 'newer')
+      assert (tmp_path / 'a').read_text() == 'old'
+      if fails:
+        raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    write(True)
+  assert sorted(os.listdir(tmp_path)) == ['a', 'sub']
+  assert os.listdir(tmp_path / 'sub') == []
+  with files.together():  # the outer one decides
+    write(False)
+    assert (tmp_path / 'a').read_text() == 'old'
+  assert (tmp_path / 'a').read_text() == 'newer'
+  assert os.listdir(tmp_path / 'sub') == ['b']
+  files.write_text(tmp_path / 'a', 'last')
+  assert sorted(os.listdir(tmp_path)) == ['a', 'sub']
+
+
+def test_a_place_is_checked_before_it_is_made(tmp_path):
+  files.check_place(tmp_path / 'a' / 'b')
+  files.check_place(os.path.relpath(tmp_path / 'a'))
+  assert not any(tmp_path.iterdir())
+  (tmp_path / 'file').write_text('')
+  for path in (tmp_path / 'file', tmp_path / 'file' / 'b'):
+    with says(InputError, 'file'):
+      files.check_place(path)
+  old = tmp_path / os.fsdecode(b'm\xfcller')
+  files.check_place(old / 'a')
+  with pytest.raises(InputError, match='UTF-8'):
+    files.check_place(old / 'a', utf8=True)
+  files.check_place(tmp_path / 'müller', utf8=True)
+
+
+def test_a_copy_is_whole_or_absent(tmp_path):
+  (tmp_path / 'a').write_bytes(bytes(3 << 20))
+  files.copy(tmp_path / 'a', tmp_path / 'sub' / 'b')
+  assert (tmp_path / 'sub' / 'b').read_bytes() == bytes(3 << 20)
+  with says(InputError, 'none'):
+    files.copy(tmp_path / 'none', tmp_path / 'c')
+  assert not (tmp_path / 'c').exists()

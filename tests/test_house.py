@@ -15,10 +15,11 @@ import cmbjax
 
 ROOT = pathlib.Path(cmbjax.__file__).parent
 FOUNDATION = {'errors', 'files', 'progress', 'beam', 'workers', '__init__'}
-FOUNDATION |= {'doors', 'locks', 'plugins', 'sealed'}
+FOUNDATION |= {'delimited', 'doors', 'locks', 'plugins', 'sealed'}
 ALLOWED = {  # room -> rooms that it may import
   'errors': set(),
   'beam': {'errors', 'files'},
+  'delimited': {'errors', 'files'},
   'doors': {'errors'},
   'files': {'doors', 'errors'},
   'locks': {'errors', 'files'},

@@ -281,7 +281,9 @@ def test_a_scan_that_fails_leaves_its_older_files(given, tmp_path, capsys):
   _check_refused(code, capsys.readouterr().err)
   assert {name: (out / name).read_bytes() for name in old} == old
   assert not list(out.rglob('.partial-*'))
+  (out / '.partial-12345678sub-01.html').write_text('of a run that was killed')
   assert detect(given=tmp_path, out=out) == 0
+  assert not list(out.rglob('.partial-*'))
   assert all((out / n).read_bytes() != old[n] for n in old if n[-3:] == '.gz')
 
 

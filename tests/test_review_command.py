@@ -296,7 +296,7 @@ def test_results_of_detect_are_reviewed_on_their_image(tmp_path, monkeypatch):
   lesion_data.write_swi(data / 'one_swi.nii.gz')
   monkeypatch.chdir(tmp_path)
   assert detect('data/one_swi.nii.gz', 'out') == 0
-  record = json.loads((tmp_path / 'out/logs/sub-oneswi.json').read_text())
+  record = json.loads((tmp_path / 'out/logs/sub-one.json').read_text())
   assert record['images']['swi'] == ['../data/one_swi.nii.gz']
   (case,) = sources.find(pathlib.Path('out')).cases
   table = desk.Desk([case], tmp_path / 'reviews', 'anna')

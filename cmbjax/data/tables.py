@@ -84,6 +84,8 @@ def make_table(
     'subject': scan.subject,
     'person': persons.person_of(scan.subject, scan.files.sidecar),
     'truth': loaded.truth.kind,
+    'counted_by': loaded.truth.counted_by,
+    'said': list(loaded.truth.said),
     'num_candidates': len(centre),
     'num_lesions': len(loaded.truth.lesions),
     'lesions': _lesions(loaded),

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: a scan without a result, or on another grid.
   """
+  from cmbjax.data import lesion_labels
   from cmbjax.detect import against_truth, score_tables
 
   folder = pathlib.Path(arguments.detections)
@@ -69,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         f'({", ".join(names[:5])}).',
         file=sys.stderr,
       )
+  for sentence in lesion_labels.together(found.said):
+    print(f'note: {sentence}', file=sys.stderr)
   result = against_truth.evaluate(found, method=arguments.method)
   out = pathlib.Path(arguments.out) if arguments.out else folder
   score_tables.write(result, out)

@@ -32,7 +32,7 @@ _SLICES = 16
 _ADVICE = 'put "Units": "rad" in its JSON file if it is in radians'
 
 
-class Unit(NamedTuple):
+class PhaseUnit(NamedTuple):
   """rad = (stored - centre) * pi / half."""
 
   name: str
@@ -61,7 +61,7 @@ class _Range(NamedTuple):
   half: float
 
 
-_RAD = Unit('rad', 0.0, np.pi)
+_RAD = PhaseUnit('rad', 0.0, np.pi)
 _TWELVE_BITS = _Range(0, 4095, 2048, 2048)
 _SIEMENS = _Range(-4096, 4094, 0, 4096)  # with its slope of 2
 _MILLIRADIANS = _Range(-3142, 3142, 0, 1000 * np.pi)  # Philips, GE
@@ -93,12 +93,12 @@ _DECLARED = {
   'rad': _RAD,
   'radian': _RAD,
   'radians': _RAD,
-  'deg': Unit('degrees', 0, 180),
-  'degree': Unit('degrees', 0, 180),
-  'degrees': Unit('degrees', 0, 180),
-  'mrad': Unit('milliradians', 0, 1000 * np.pi),
-  'milliradian': Unit('milliradians', 0, 1000 * np.pi),
-  'milliradians': Unit('milliradians', 0, 1000 * np.pi),
+  'deg': PhaseUnit('degrees', 0, 180),
+  'degree': PhaseUnit('degrees', 0, 180),
+  'degrees': PhaseUnit('degrees', 0, 180),
+  'mrad': PhaseUnit('milliradians', 0, 1000 * np.pi),
+  'milliradian': PhaseUnit('milliradians', 0, 1000 * np.pi),
+  'milliradians': PhaseUnit('milliradians', 0, 1000 * np.pi),
 }
 _NO_PHASE = ('hz', 'hertz', 'ppm', 'ppb', 't', 'ut', 'tesla', 'rad/s')
 
@@ -140,7 +140,9 @@ def to_radians(
   return _applied(scaled, unit)
 
 
-def unit_of(image: np.ndarray, fields: Mapping[str, Any] | None = None) -> Unit:
+def unit_of(
+  image: np.ndarray, fields: Mapping[str, Any] | None = None
+) -> PhaseUnit:
   """The unit of a phase image.
 
   Args:
@@ -183,6 +185,7 @@ class _Seen(NamedTuple):
   low: float
   high: float
   core: tuple[float, float]  # without the tails
+  padding: tuple[float, ...]  # values that were left out
 
   @property
   def widest(self) -> float:
@@ -201,11 +204,12 @@ class _Seen(NamedTuple):
       raise InputError(
         f'phase: every voxel is {ends[0]:g}; give the phase image of this scan.'
       )
+    padding = ()
     for value in (*ends, 0.0):
       rest = values[values != value]
       is_padding = len(rest) < (1 - _PADDING) * len(values)
       if is_padding and len(rest) and np.ptp(rest) > 0:
-        values = rest
+        values, padding = rest, (*padding, value)
     low, high = core = tuple(np.percentile(values, (_TAIL, 100 - _TAIL)))
     ends = float(values.min()), float(values.max())
     near = _SAME_END * (high - low)
@@ -213,7 +217,7 @@ class _Seen(NamedTuple):
       low = ends[0]
     if ends[1] <= high + near or low == high:
       high = ends[1]
-    return cls(values, float(low), float(high), core)
+    return cls(values, float(low), float(high), core, padding)
 
   def is_filled(self) -> bool:
     """Whether there are as many voxels at both ends as between: wrapped."""
@@ -221,7 +225,7 @@ class _Seen(NamedTuple):
     return min(counts[0], counts[-1]) >= _FILLED * counts.mean()
 
 
-def _by_maker(seen, maker) -> Unit | None:
+def _by_maker(seen, maker) -> PhaseUnit | None:
   """A range that is only partly filled, where the scanner is known."""
   if not seen.is_whole and seen.widest <= _PLAIN_RAD:
     return None
@@ -239,12 +243,12 @@ def _by_maker(seen, maker) -> Unit | None:
   return _of_range(found)
 
 
-def _guess(seen, image) -> Unit:
+def _guess(seen, image) -> PhaseUnit:
   """Nothing is declared, and no range that is known is filled."""
   shown = f'{seen.low:.4g}..{seen.high:.4g}'
   if _is_wrapped(seen, image):
     half = (seen.high - seen.low) / 2
-    return Unit(
+    return PhaseUnit(
       'unknown',
       seen.low + half,
       half,
@@ -285,7 +289,9 @@ def _is_wrapped(seen, image) -> bool:
   if image.ndim > 2:
     start = max(image.shape[2] // 2 - _SLICES // 2, 0)
     image = image[:, :, start : start + _SLICES]
-  image = np.asarray(image, np.float32) / np.float32(seen.high - seen.low)
+  inside = ~np.isin(image, seen.padding)
+  image = np.where(inside, image, np.nan).astype(np.float32)
+  image /= np.float32(seen.high - seen.low)
   far = half = 0
   for axis in range(min(image.ndim, 2)):
     step = np.abs(np.diff(image, axis=axis))
@@ -314,10 +320,10 @@ def _applied(image, unit) -> tuple[np.ndarray, str]:
   return array.astype(np.float32), note
 
 
-def _of_range(found) -> Unit:
+def _of_range(found) -> PhaseUnit:
   name = f'{found.low:g}..{found.high:g}'
   note = f'phase {name} was rescaled to -pi..pi'
-  return Unit(name, found.centre, found.half, note)
+  return PhaseUnit(name, found.centre, found.half, note)
 
 
 def _said(unit) -> str:

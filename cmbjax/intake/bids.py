@@ -13,8 +13,10 @@ from typing import Any
 import cmbjax
 from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import choice, filename, listing, roles
+from cmbjax.intake import choice, filename, listing, named_image, roles
 from cmbjax.intake.listing import Listing
+from cmbjax.intake.named_image import NamedImage
+from cmbjax.intake.owner import PATTERN, Owner
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.intake.sidecars import Sidecars
 
@@ -58,15 +60,16 @@ def find_scans(
   names = _read(root, participants)
   sidecars = Sidecars(root, names)
   derived = _derived(names)
-  scans, bad = [], {}
-  for who in _scans(names):
+  scans, bad = [], _closed(names, is_said=failures is not None)
+  for who in _scans(names, options):
+    if {who.name, who.subject} & set(bad):
+      continue
     try:
       scan = choice.choose(
         who,
         _images(names, who),
         sidecars,
         pattern=swi_pattern,
-        options=options,
         masks=derived.get(who.name, ()),
       )
     except InputError as error:
@@ -81,12 +84,31 @@ def find_scans(
   if failures is not None:
     failures.update(bad)
   if not scans and not bad:
-    wanted = swi_pattern or 'anat/*_swi, *_T2starw, *_MEGRE or *_GRE'
-    raise NoInputError(
-      f'{root}: no subject has a file named {wanted}; check the names or give '
-      'a pattern of your own.'
-    )
+    raise _nothing(root, swi_pattern, options)
   return scans
+
+
+def _closed(names, *, is_said: bool) -> dict[str, str]:
+  """Subjects or sessions some folder of which cannot be listed, and why.
+
+  Raises:
+    InputError: nobody would say it, or it is one of masks or truths, which may
+      be anybody's.
+  """
+  bad = {}
+  for parts, why in names.closed.items():
+    if parts[0] == 'derivatives' or not is_said:
+      raise InputError(why)
+    bad['_'.join(p for p in parts if p.startswith(('sub-', 'ses-')))] = why
+  return bad
+
+
+def _nothing(root, pattern, options) -> NoInputError:
+  wanted = pattern or 'anat/*_swi, *_T2starw, *_MEGRE or *_GRE'
+  fix = f' or give a {PATTERN}' if PATTERN in options else ''
+  return NoInputError(
+    f'{root}: no subject has a file named {wanted}; check the names{fix}.'
+  )
 
 
 def is_simulated(root: pathlib.Path) -> bool:
@@ -151,7 +173,7 @@ def _read(root, participants) -> Listing:
   return listing.read(root, enters=enters)
 
 
-def _scans(names) -> list[choice.Scan]:
+def _scans(names, options) -> list[Owner]:
   """Each session; each subject that has none, or images beside them."""
   found = []
   with_sessions = {
@@ -163,25 +185,25 @@ def _scans(names) -> list[choice.Scan]:
     if not parts or not parts[0].startswith('sub-') or len(parts) > 2:
       continue
     if len(parts) == 2 and parts[1].startswith('ses-'):
-      found.append(choice.Scan(*parts))
+      found.append(Owner(*parts, options))
     elif len(parts) == 1:
-      who = choice.Scan(parts[0], None)
+      who = Owner(parts[0], None, options)
       if parts[0] not in with_sessions or _images(names, who):
         found.append(who)
   return sorted(found, key=lambda who: (who.subject, who.session or ''))
 
 
-def _images(names: Listing, who: choice.Scan) -> list[filename.NamedImage]:
+def _images(names: Listing, who: Owner) -> list[NamedImage]:
   """The images of one scan, in its folder, anat/ and swi/."""
   own = (who.subject, *([who.session] if who.session else []))
   return [
-    _strict(filename.describe(path))
+    _strict(named_image.describe(path))
     for place in ((), *((place,) for place in _PLACES))
     for path, _ in names.images_in(*own, *place)
   ]
 
 
-def _strict(image: filename.NamedImage) -> filename.NamedImage:
+def _strict(image: NamedImage) -> NamedImage:
   """Only a gradient echo is (part of) a scan."""
   suffix = filename.entities(image.path).suffix.lower()
   is_scan = suffix in _SUFFIXES or roles.of_words(f'x {suffix}')
@@ -197,7 +219,7 @@ def _derived(names: Listing) -> dict[str, list[pathlib.Path]]:
   for path, parts in names.images('derivatives'):
     if len(parts) < 3 or parts[1] == 'truth':
       continue
-    if filename.describe(path).role == roles.BRAIN_MASK:
+    if named_image.describe(path).role == roles.BRAIN_MASK:
       name = '_'.join(p for p in parts[2:] if p[:4] in ('sub-', 'ses-'))
       found.setdefault(name, []).append(path)
   return found

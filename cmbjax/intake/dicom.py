@@ -14,10 +14,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import bids, dicom_images, dicom_series
-from cmbjax.intake.dicom_series import MISSING, Header, Series
+from cmbjax.intake import bids, dicom_images, dicom_series, roles
+from cmbjax.intake.dicom_series import MISSING, Series
 from cmbjax.intake.scan_files import ScanFiles
 
 VERSION = 1  # of what is written
@@ -33,10 +33,10 @@ def convert(
 ) -> list[ScanFiles]:
   """Converts the susceptibility-weighted scans below a DICOM folder.
 
-  Magnitude, phase and finished SWI of each examination are distinguished by
-  ImageType and the names that GE, Siemens and Philips give them, and those on
-  one grid belong together. A person with several examinations gets sessions,
-  in the order of time.
+  Magnitude and phase (or real and imaginary parts) and the finished SWI of
+  each examination are distinguished by ImageType and the names that GE,
+  Siemens and Philips give them, and those on one grid belong together. A person
+  with several examinations gets sessions, in the order of time.
 
   Args:
     folder: any tree of DICOM files, of one or several people.
@@ -101,24 +101,24 @@ def source_files(
   """
   path = pathlib.Path(converted, KEY_FILE)
   mark = scan.sidecar.get('SourceSeries')
-  key = bytes.fromhex(files.read_text(path)) if path.is_file() else b''
+  key = bytes.fromhex(files.read_text(path)) if doors.is_there(path) else b''
   for series in dicom_series.read_folder(folder)[0]:
     if _mark(key, series) == mark:
-      return tuple(
-        h.path for h in series.headers if _shown(h) == _main_kind(scan)
+      kinds = dicom_series.kinds_of(
+        [(h.types, '') for h in series.headers], series.first.description
       )
+      main = _main_kind(scan)
+      return tuple(h.path for h, k in zip(series.headers, kinds) if k == main)
   raise NoInputError(
     f'{folder}: holds no series that {scan.name} was converted from; give the '
     'same DICOM folder again.'
   )
 
 
-def _shown(header: Header) -> str:
-  return dicom_series.kind_of(header.types, header.description)
-
-
-def _main_kind(scan):
-  return 'swi' if scan.swi is not None else 'magnitude'
+def _main_kind(scan) -> str:
+  if scan.swi is not None:
+    return roles.SWI
+  return roles.REAL if scan.cartesian else roles.MAGNITUDE
 
 
 def _find_tool(folder) -> str:

@@ -40,7 +40,10 @@ _TAGS = [
   'SamplesPerPixel',
   'ImagePositionPatient',
   'ImageOrientationPatient',
+  0x00430010,  # whose private block it is, and GE's kind of image
+  0x0043102F,
 ]
+_GE_KINDS = ('MAGNITUDE', 'PHASE', 'REAL', 'IMAGINARY')
 _UNCOMPRESSED = (  # their pixels have a known length
   '1.2.840.10008.1.2',
   '1.2.840.10008.1.2.1',
@@ -128,7 +131,7 @@ def _header(path, found, left) -> Header:
     image_number=int(found.get('InstanceNumber') or 0),
     description=''.join(c for c in description if c.isprintable())[:80],
     manufacturer=str(found.get('Manufacturer') or ''),
-    types=tuple(str(t).upper() for t in _several(found.get('ImageType'))),
+    types=_types(found),
     gradient_echo=_is_gradient_echo(found),
     echo_ms=float(echo) if echo else None,
     num_frames=frames,
@@ -136,6 +139,18 @@ def _header(path, found, left) -> Header:
     orientation=_floats(found.get('ImageOrientationPatient')),
     cut_short=_is_cut_short(found, frames, left),
   )
+
+
+def _types(found) -> tuple[str, ...]:
+  """ImageType; GE says in a field of its own which part an image shows."""
+  types = tuple(str(t).upper() for t in _several(found.get('ImageType')))
+  block, kind = found.get(0x00430010), found.get(0x0043102F)
+  if kind is None or 'GEMS_PARM' not in str(block and block.value):
+    return types
+  number = kind.value
+  if isinstance(number, bytes):  # of a file that does not say its type
+    number = int.from_bytes(number[:2], 'little')
+  return (*types, _GE_KINDS[number]) if number in range(4) else types
 
 
 def _who(found) -> str:

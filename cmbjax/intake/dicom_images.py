@@ -16,7 +16,7 @@ import numpy as np
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import nifti, phase_units
-from cmbjax.intake import dicom_series
+from cmbjax.intake import dicom_series, roles
 from cmbjax.intake.dicom_series import KINDS, Series
 
 _SECONDS = 900  # for one series
@@ -43,6 +43,9 @@ _FIELDS = (
   'ConversionSoftware',
   'ConversionSoftwareVersion',
 )
+# Two images that make one scan; the first pair that is whole is taken.
+_PARTS = ((roles.MAGNITUDE, roles.PHASE), (roles.REAL, roles.IMAGINARY))
+_SHORT = dict(zip((*_PARTS[0], *_PARTS[1]), ('mag', 'phase', 'real', 'imag')))
 _PREFERRED = ('NORM', 'DIS3D', 'DIS2D')  # of two versions of one image
 
 
@@ -94,7 +97,7 @@ def converted(tool: str, series: Series, folder: pathlib.Path) -> list[Image]:
       f'{series}: dcm2niix could not convert it '
       f'({_without_paths(about, folder)}); export the series again.'
     )
-  return images
+  return _with_kinds(images, series.first.description)
 
 
 def _without_paths(text, folder) -> str:
@@ -111,13 +114,25 @@ def _image(path, series) -> Image:
       'the series again.'
     ) from error
   image = nifti.open_image(path)
-  ending = path.stem.removeprefix('x').strip('_')
   types = fields.get('ImageType') or series.first.types
-  kind = dicom_series.kind_of(types, series.first.description, ending=ending)
-  shape = tuple(image.shape)
-  if len(shape) != 3 or min(shape) < 2:
-    kind = 'single slice' if len(shape) == 3 else 'several volumes'
-  return Image(kind, path, fields, series, shape, image.affine)
+  fields |= {'ImageType': list(types)}
+  return Image('', path, fields, series, tuple(image.shape), image.affine)
+
+
+def _with_kinds(images, description) -> list[Image]:
+  """What each shows; what is no volume is not used, whatever it shows."""
+  kinds = dicom_series.kinds_of(
+    [(i.fields['ImageType'], i.path.stem[1:].strip('_')) for i in images],
+    description,
+  )
+  result = []
+  for image, kind in zip(images, kinds):
+    if len(image.shape) != 3:
+      kind = 'several volumes'
+    elif min(image.shape) < 2:
+      kind = 'single slice'
+    result.append(image._replace(kind=kind))
+  return result
 
 
 def choose(images) -> list[tuple[Image, str]]:
@@ -139,7 +154,7 @@ def choose(images) -> list[tuple[Image, str]]:
         break
     else:
       grids.append([image])
-  grids = [g for g in grids if {i.kind for i in g} - {'phase'}]
+  grids = [g for g in grids if _is_scan({i.kind for i in g})]
   if not grids:
     raise NoInputError(
       'has no volume of magnitude or SWI ('
@@ -153,6 +168,10 @@ def choose(images) -> list[tuple[Image, str]]:
   return _named(first)
 
 
+def _is_scan(kinds) -> bool:
+  return bool(kinds & {roles.SWI, roles.MAGNITUDE}) or set(_PARTS[1]) <= kinds
+
+
 def _worth(grid) -> tuple[int, int]:
   kinds = {i.kind for i in grid}
   named = any(
@@ -160,7 +179,8 @@ def _worth(grid) -> tuple[int, int]:
     or any(t.startswith('SW') for t in i.series.first.types)
     for i in grid
   )
-  return ('swi' in kinds) * 2 + ({'magnitude', 'phase'} <= kinds), int(named)
+  is_whole = any(kinds >= set(pair) for pair in _PARTS)
+  return (roles.SWI in kinds) * 2 + is_whole, int(named)
 
 
 def _ask(images):
@@ -177,28 +197,27 @@ def _ask(images):
 
 
 def _named(grid) -> list[tuple[Image, str]]:
-  swi = [i for i in grid if i.kind == 'swi']
+  swi = [i for i in grid if i.kind == roles.SWI]
   result = [(_better(swi), 'swi')] if swi else []
-  parts = {
-    kind: _one_per_echo([i for i in grid if i.kind == kind])
-    for kind in ('magnitude', 'phase')
-  }
-  echoes = list(parts['magnitude'])
-  paired = list(parts['phase']) == echoes
-  if parts['phase'] and not paired and not swi:
+  kinds = {i.kind for i in grid}
+  pair = next((p for p in _PARTS if kinds >= set(p)), _PARTS[0])
+  first, second = (
+    _one_per_echo([i for i in grid if i.kind == kind]) for kind in pair
+  )
+  paired = list(first) == list(second)
+  if second and not paired and not swi:
     raise InputError(
-      f'has {len(echoes)} echoes of magnitude and {len(parts["phase"])} of '
-      'phase; export as many of each.'
+      f'has {len(first)} echoes of {pair[0]} and {len(second)} of {pair[1]}; '
+      'export as many of each.'
     )
-  for kind, short in (('magnitude', 'mag'), ('phase', 'phase')):
-    for number, echo in enumerate(echoes if paired else (), 1):
-      stem = f'part-{short}_T2starw'
-      if len(echoes) > 1:
-        stem = f'echo-{number}_part-{short}_MEGRE'
-      result.append((parts[kind][echo], stem))
+  for kind, images in zip(pair, (first, second)):
+    for number, image in enumerate(images.values() if paired else (), 1):
+      stem = f'part-{_SHORT[kind]}_T2starw'
+      if len(images) > 1:
+        stem = f'echo-{number}_part-{_SHORT[kind]}_MEGRE'
+      result.append((image, stem))
   if not paired and not swi:
-    last = parts['magnitude'][echoes[-1]]
-    result.append((last, 'T2starw'))
+    result.append((list(first.values())[-1], 'T2starw'))
   return result
 
 
@@ -240,7 +259,7 @@ def write(image: Image, stem: str | os.PathLike, facts: dict) -> None:
   fields = {n: image.fields[n] for n in _FIELDS if n in image.fields}
   if fields.get('EchoTime') == 0:  # "not known"
     del fields['EchoTime']
-  if image.kind == 'phase':
+  if image.kind == roles.PHASE:
     fields['Units'] = _to_radians(header, image)
   clean = nib.Nifti1Header(header.binaryblock, header.endianness)
   for name in ('descrip', 'aux_file', 'db_name', 'intent_name'):

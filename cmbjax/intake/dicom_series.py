@@ -15,14 +15,14 @@ import re
 from collections.abc import Iterable
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import dicom_header
+from cmbjax.intake import dicom_header, roles
 from cmbjax.intake.dicom_header import Header
 
 MISSING = (
   'reading DICOM needs more packages; install them with '
   "pip install 'cmbjax[dicom]'."
 )
-KINDS = ('swi', 'magnitude', 'phase')  # those that are used
+KINDS = (roles.SWI, *roles.SIGNAL)  # those that are used
 
 
 def _words(*alternatives: str) -> re.Pattern:
@@ -39,13 +39,6 @@ _NOT_THIS = _words(
   'bravo', 'fspgr', 't1w?', 'fmap', 'field.?map', r'b0.?map\w*', 'fmri',
   r'perf\w*', 'dwi', r'diff\w*', 'asl', r'[rt]2.?(star)?.?map\w*',
 )  # fmt: skip
-_PROJECTION = _words('m(in)?[_ ]?ip', 'mnip', 'm(in)?[_ ]?ip_images')
-_PHASE = _words('pha', 'phase', 'pha_images', 'filt_pha')
-_FILTERED = re.compile('filt|hpf|high.?pass', re.I)
-_MAGNITUDE = _words('mag', 'magnitude', 'mag_images')
-_FINISHED_SWI = re.compile('swi_?images|swan|swip', re.I)
-_MAP = _words('qsm', '[rt]2.?(star)?.?map')
-_PROJECTED = {'MNIP', 'MINIP', 'MIP', 'MIN IP', 'MINIMUM', 'PROJECTION IMAGE'}
 _SHORTEST_ECHO_MS = 8.0  # T2* weighting starts about here
 
 
@@ -147,7 +140,7 @@ def is_wanted(series: Series) -> bool:
   named = _SUSCEPTIBILITY.search(first.description) or any(
     t.startswith('SW') for h in series.headers for t in h.types
   )
-  if _is_projection(first.description, first.types):
+  if roles.of_header(first.types, first.description) == roles.PROJECTION:
     return False
   if named:
     return True
@@ -157,36 +150,29 @@ def is_wanted(series: Series) -> bool:
   return not echoes or max(echoes) >= _SHORTEST_ECHO_MS
 
 
-def kind_of(types: Iterable[str], description: str, *, ending: str = '') -> str:
-  """What one converted image shows.
+def kinds_of(
+  images: Iterable[tuple[Iterable[str], str]], description: str
+) -> list[str]:
+  """What each image of one series shows, as a role of `roles`.
 
   Args:
-    types: ImageType values.
-    description: series description (and protocol name).
-    ending: what dcm2niix put behind the name: 'ph', 'real', 'imaginary'; it
-      goes first, because the ImageType of an enhanced file speaks of all
-      its frames.
-
-  Returns:
-    One of `KINDS`, or 'projection', 'filtered phase', 'complex', 'map' (all
-    not used).
+    images: ImageType values, and what dcm2niix put behind the name.
+    description: of the series (and its protocol).
   """
-  tokens, endings = {t.upper() for t in types}, set(ending.split('_'))
-  if _is_projection(description, tokens):
-    return 'projection'
-  if endings & {'real', 'imaginary'} or tokens & {'REAL', 'IMAGINARY'}:
-    return 'complex'
-  is_phase = 'ph' in endings or tokens & {'P', 'PHASE', 'PHASE MAP'}
-  if is_phase or _PHASE.search(description):
-    return 'filtered phase' if _FILTERED.search(description) else 'phase'
-  if any('MAP' in t for t in tokens) or _MAP.search(description):
-    return 'map'
-  if _MAGNITUDE.search(description):
-    return 'magnitude'
-  derived = 'DERIVED' in tokens and 'swi' in description.lower()
-  if derived or 'SWI' in tokens or _FINISHED_SWI.search(description):
-    return 'swi'
-  return 'magnitude'
+  images = [(tuple(types), ending) for types, ending in images]
+  found = [
+    roles.of_header(types, description, ending=ending) or roles.MAGNITUDE
+    for types, ending in images
+  ]
+  if not set(found) & {roles.PHASE, roles.REAL, roles.IMAGINARY}:
+    return found
+  # GE calls what its phase goes with 'SWAN' too, as the finished image.
+  return [
+    roles.MAGNITUDE
+    if kind == roles.SWI and not {'DERIVED', 'SWI'} & set(types)
+    else kind
+    for kind, (types, _) in zip(found, images)
+  ]
 
 
 def label(key: bytes, text: str, *, length: int = 8) -> str:
@@ -254,7 +240,3 @@ def _walk(folder):
       path = pathlib.Path(root, name)
       if name != 'DICOMDIR' and not name.startswith('.'):
         yield path
-
-
-def _is_projection(description, types) -> bool:
-  return bool(_PROJECTION.search(description)) or bool(set(types) & _PROJECTED)

@@ -5,15 +5,17 @@ or when a folder holds them. Persons are neither merged nor split in silence.
 """
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Collection
 from typing import NamedTuple
 
+from cmbjax import doors, files
 from cmbjax.errors import InputError
-from cmbjax.intake import choice, filename, listing, roles
-from cmbjax.intake.filename import NamedImage
+from cmbjax.intake import choice, filename, listing, named_image, pairs, roles
+from cmbjax.intake.listing import Listing
+from cmbjax.intake.named_image import NamedImage
+from cmbjax.intake.owner import Owner
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.intake.sidecars import Sidecars
 
@@ -52,20 +54,22 @@ def find(
   Raises:
     InputError: the folder cannot be read, or an image has no name.
   """
-  names = listing.read(root, enters=_is_entered)
+  names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
-  images = [filename.describe(path, parts) for path, parts in names.images()]
+  images = [named_image.describe(path, parts) for path, parts in names.images()]
   groups = _groups(_of_cases(images))
   groups, merged = _with_series(root, groups, sidecars)
-  scans, broken, unused = [], [], []
+  scans, unused = [], list(others)
+  broken = [
+    (f'sub-{filename.plain(parts[-1]) or "x"}', why)
+    for parts, why in names.closed.items()
+  ]
   for group in groups:
-    who = _who(root, group)
+    who = _who(root, group, options)
     try:
       _check_alone(who, group)
-      scan = choice.choose(
-        who, group, sidecars, pattern=pattern, options=options
-      )
-    except choice.HalfError as error:
+      scan = choice.choose(who, group, sidecars, pattern=pattern)
+    except pairs.HalfError as error:
       unused += [(i.path, str(error)) for i in group]
       continue
     except InputError as error:
@@ -78,6 +82,25 @@ def find(
   scans.sort(key=lambda scan: scan.name)
   notes = (*merged, *_doubts(groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
+
+
+def _without_data_sets(names: Listing) -> tuple[Listing, list]:
+  """Without BIDS data sets below (results of ours are one), which are said."""
+  tops = [
+    parts
+    for parts, held in names.folders.items()
+    if parts and 'dataset_description.json' in held
+  ]
+  kept = {
+    parts: held
+    for parts, held in names.folders.items()
+    if not any(parts[: len(top)] == top for top in tops)
+  }
+  why = 'a BIDS data set of its own, which is read by itself only'
+  return (
+    names._replace(folders=kept),
+    [(names.root.joinpath(*top), why) for top in tops],
+  )
 
 
 def _is_entered(parts) -> bool:
@@ -96,7 +119,7 @@ def _groups(images) -> list[list[NamedImage]]:
   return list(groups.values())
 
 
-def _who(root, group) -> choice.Scan:
+def _who(root, group, options) -> Owner:
   """What a group is called; alone, by its name if nothing else is left."""
   label = next((i.label for i in group if i.label), '')
   if not label:
@@ -110,7 +133,7 @@ def _who(root, group) -> choice.Scan:
         'rename it.'
       )
   session = filename.plain(group[0].session or '')
-  return choice.Scan(f'sub-{label}', f'ses-{session}' if session else None)
+  return Owner(f'sub-{label}', f'ses-{session}' if session else None, options)
 
 
 def _check_alone(who, group):
@@ -140,27 +163,37 @@ def _of_cases(images) -> list[NamedImage]:
 
 
 def _is_nnunet(images) -> bool:
-  return all(
-    _CASE.search(filename.stem(i.path))
-    for i in images
-    if i.path.parent.name.startswith('images') or i.role != roles.LESIONS
-  ) and (
-    any(i.path.parent.name in ('imagesTr', 'imagesTs') for i in images)
-    or all(filename.stem(i.path).endswith('_0000') for i in images)
-  )
+  """By its folders, else by the same channels of several cases."""
+  if any(i.path.parent.name in ('imagesTr', 'imagesTs') for i in images):
+    return True
+  channels: dict[str, set[str]] = {}
+  for image in images:
+    match = _CASE.search(filename.stem(image.path))
+    if match:
+      base = filename.stem(image.path)[: match.start()]
+      channels.setdefault(base, set()).add(match[1])
+    elif image.role not in (roles.LESIONS, roles.BRAIN_MASK):
+      return False
+  kinds = set(map(frozenset, channels.values()))
+  return len(kinds) == 1 and kinds <= _CHANNELS and (
+    len(channels) > 1 or kinds == {frozenset({'0000'})}
+  )  # fmt: skip
+
+
+_CHANNELS = {
+  frozenset(f'{n:04d}' for n in range(count)) for count in range(1, 5)
+}
 
 
 def _channels(images) -> dict[int, str]:
   """Channel -> its name, of the dataset.json above."""
   for folder in dict.fromkeys(i.path.parent for i in images):
     path = folder.parent / 'dataset.json'
-    if path.is_file():
-      try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        named = content.get('channel_names') or content.get('modality') or {}
-        return {int(number): str(name) for number, name in named.items()}
-      except (ValueError, AttributeError, OSError):
-        return {}
+    if doors.is_there(path):
+      content = files.read_object(path)
+      named = content.get('channel_names') or content.get('modality')
+      if isinstance(named, dict):
+        return {int(n): str(v) for n, v in named.items() if n.isdecimal()}
   return {}
 
 
@@ -176,7 +209,6 @@ def _of_case(image, channels) -> NamedImage:
     person=person,
     label=image.label.removesuffix(match[1]),
     role=said or image.role,
-    acquisition=image.acquisition | {f'channel {number}'},
   )
 
 
@@ -215,7 +247,7 @@ def _without_number(image) -> str:
 
 def _asked(images, sidecars) -> list[NamedImage]:
   """With the roles of their JSON; of a bad one, as they are."""
-  return [choice.by_header(i, sidecars, strict=False) for i in images]
+  return [named_image.by_header(i, sidecars, strict=False) for i in images]
 
 
 def _is_one_exam(images, sidecars=None) -> bool:

@@ -147,7 +147,7 @@ def target(text: str) -> frozenset[str]:
 def without(text: str) -> str:
   """`words` without those that say what the image is: whose it is."""
   text = _TARGET.sub('', _GLUED.sub(r'\1 to \2', text))
-  is_ours = bool(_FAMILY.search(text)) or of_words(text) in SIGNAL
+  is_ours = bool(_FAMILY.search(text)) or of_words(text) in (*SIGNAL, OTHER)
   for pattern in _STRIPPED:
     text = pattern.sub(_number_of_a_person, text)
   if is_ours:  # 't2' of 't2_swi_tra'
@@ -189,8 +189,10 @@ def of_header(
   if said == PROJECTION or tokens & _PROJECTED:
     return PROJECTION
   for role in (REAL, IMAGINARY):
-    if role in endings or (not endings - {''} and role.upper() in tokens):
+    if role in endings:
       return role
+    if not endings - {''} and tokens & {role.upper(), role[0].upper()}:
+      return role  # 'R' and 'I' of Siemens and Philips
   is_phase = 'ph' in endings or tokens & {'P', 'PHASE', 'PHASE MAP'}
   if is_phase or said in (PHASE, FILTERED):
     filtered = re.search('filt|hpf|high.?pass', description, re.IGNORECASE)

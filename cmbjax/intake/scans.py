@@ -9,11 +9,21 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import bids, choice, filename, flat, roles, sidecars
+from cmbjax.intake import (
+  bids,
+  choice,
+  filename,
+  flat,
+  named_image,
+  roles,
+  sidecars,
+)
+from cmbjax.intake.owner import PATTERN, Owner
 from cmbjax.intake.scan_files import ScanFiles
 
-DETECT_OPTIONS = frozenset({choice.PATTERN, '--phase', '--mask', '--series'})
+DETECT_OPTIONS = frozenset({PATTERN, '--phase', '--mask', '--series'})
 _ABSENT = (
   'has no anat/*_swi, *_T2starw, *_MEGRE or *_GRE; check the names of its files'
 )
@@ -59,9 +69,9 @@ def find(
     NoInputError: nothing to analyse.
     InputError: options that do not fit, or names that are there twice.
   """
-  if not source.exists():
+  if not doors.is_there(source):
     raise NoInputError(f'{source}: no such file or folder; check the name.')
-  if source.is_file():
+  if not source.is_dir():
     found = FoundScans('file', (_one_file(source, phase, options),), ())
   elif phase:
     raise InputError('--phase: goes with one magnitude file, not a folder.')
@@ -71,7 +81,7 @@ def find(
     found = _folder(source, work, series, swi_pattern, options)
   for name, given, kinds in (
     ('--series', series, ('dicom',)),
-    (choice.PATTERN, swi_pattern, ('bids', 'folder')),
+    (PATTERN, swi_pattern, ('bids', 'folder')),
   ):
     if given and found.kind not in kinds:
       raise InputError(
@@ -100,10 +110,10 @@ def _one_file(path, phase, options):
       'give the folder of the DICOM series.'
     )
   for other in phase:
-    if not other.is_file():
+    if not doors.is_there(other):
       raise NoInputError(f'{other}: no such file; check --phase.')
   fields = sidecars.read(path)
-  image = choice.with_role(filename.describe(path), fields)
+  image = named_image.with_role(named_image.describe(path), fields)
   if image.role in (roles.PHASE, roles.REAL, roles.IMAGINARY) and not phase:
     raise InputError(
       f'{path}: is a {image.role} image by its name or JSON; give the folder '
@@ -129,7 +139,7 @@ def _scan_of(image, fields, phase, options):
       'it.'
     )
   session = filename.plain(image.session or '')
-  who = choice.Scan(f'sub-{label}', f'ses-{session}' if session else None)
+  who = Owner(f'sub-{label}', f'ses-{session}' if session else None)
   fix = ' (give it with --phase)' if '--phase' in options else ''
   return ScanFiles(
     subject=who.subject,
@@ -150,7 +160,7 @@ def _phase_beside(path):
   """What dcm2niix writes beside a magnitude."""
   ending = path.name[len(filename.stem(path)) :]
   phase = path.with_name(f'{filename.stem(path)}_ph{ending}')
-  return phase if phase.is_file() else None
+  return phase if doors.is_there(phase) else None
 
 
 def _folder(source, work, series, pattern, options):
@@ -191,7 +201,7 @@ def _folder(source, work, series, pattern, options):
 
 
 def _is_phase(path):
-  return filename.describe(path).role in (
+  return named_image.describe(path).role in (
     roles.PHASE, roles.REAL, roles.IMAGINARY
   )  # fmt: skip
 
@@ -214,7 +224,12 @@ def _bids(source, participants, swi_pattern, options):
     without = {_subject(n) for n in empty} - {_subject(n) for n in tried}
     broken += [(name, f'{name} {_ABSENT}.') for name in sorted(without)]
     empty = [name for name in empty if _subject(name) not in without]
-  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty))
+  beside = tuple(
+    (path, 'outside of the sub-* folders')
+    for path in sorted(source.glob('*.nii*'))
+    if filename.IMAGE.search(path.name) and not files.is_hidden(path)
+  )
+  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty), beside)
 
 
 def _subject(name):
@@ -296,7 +311,7 @@ def _masked(found, mask):
       f'--mask: is for one scan, {len(found.scans)} were found; put masks '
       'beside the scans (*_label-brain_mask.nii.gz).'
     )
-  if not mask.is_file():
+  if not doors.is_there(mask):
     raise NoInputError(f'{mask}: no such file; check --mask.')
   (scan,) = found.scans
   return found._replace(scans=(dataclasses.replace(scan, mask=mask),))

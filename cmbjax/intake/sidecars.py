@@ -10,7 +10,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from cmbjax import files
+from cmbjax import doors, files
+from cmbjax.errors import InputError
 from cmbjax.intake import filename
 from cmbjax.intake.listing import Listing
 
@@ -78,8 +79,13 @@ class Sidecars:
     if folder not in self._folders:
       try:
         names = os.listdir(folder)
-      except OSError:
+      except FileNotFoundError:
         names = []
+      except OSError as error:
+        raise InputError(
+          f'{folder}: cannot be read ({error.strerror or error}), so the JSON '
+          'files of its images are not known; check its permissions.'
+        ) from error
       self._folders[folder] = _Folder.of(names)
     return self._folders[folder]
 
@@ -110,7 +116,7 @@ def _is_of(its, name, parts) -> bool:
 
 def _dataset_root(path):
   for folder in path.parents:
-    if (folder / 'dataset_description.json').is_file():
+    if doors.is_there(folder / 'dataset_description.json'):
       return folder
   return None
 

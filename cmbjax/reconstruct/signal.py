@@ -92,11 +92,7 @@ def read(
   times = _echo_times(
     echo_times_s, mine, num_echoes=first.shape[3], path=firsts[0].path
   )
-  if times is not None and list(times) != sorted(times):
-    order = np.argsort(times, kind='stable')
-    first, second = first.take(order, 3), second.take(order, 3)
-    times = tuple(sorted(times))
-    notes.append('echoes were put in the order of their echo times')
+  first, second, times = _by_time(first, second, times, notes)
   second = _fix_ge(first, second, fix_ge, notes)
   field_t = _field(field_t, mine[0], firsts[0].path)
   return Signal(first, second, firsts[0], times, field_t, tuple(notes))
@@ -252,6 +248,15 @@ def _echo_times(given, fields, *, num_echoes, path):
       f'expected different numbers between 0 and {_LATEST_ECHO_S:g} s.'
     )
   return times
+
+
+def _by_time(first, second, times, notes):
+  """Both and the times with echoes in the order of time."""
+  if times is None or list(times) == sorted(times):
+    return first, second, times
+  order = np.argsort(times, kind='stable')
+  notes.append('echoes were put in the order of their echo times')
+  return first.take(order, 3), second.take(order, 3), tuple(sorted(times))
 
 
 def _field(given, fields, path):

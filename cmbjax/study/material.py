@@ -110,9 +110,10 @@ def _people_of(cohort: Cohort, seed: int) -> dict[str, str]:
     return dict(zip(scans.subject.tolist(), scans.person.tolist()))
   from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
 
+  scans = cohorts.read_cohort(folder).scans
+  cohorts.check_files(scans)
   return {
-    scan.subject: persons.person_of(scan.subject, scan.files.sidecar)
-    for scan in cohorts.read_cohort(folder).scans
+    s.subject: persons.person_of(s.subject, s.files.sidecar) for s in scans
   }
 
 

@@ -142,7 +142,7 @@ def _check_owner(
   Raises:
     InputError: names the keys that differ, and the ways out.
   """
-  files.check_place(workdir)
+  files.check_place(workdir, utf8=True)
   path = workdir / 'record.json'
   there = doors.is_there(path) or (workdir / 'models').is_dir()
   if overwrite or not there:

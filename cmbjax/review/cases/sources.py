@@ -196,6 +196,7 @@ def _scans(root, participants, swi_pattern, bad):
     participants=participants,
     swi_pattern=swi_pattern,
     failures=failures,
+    options=('--swi-pattern',),
   )
   bad += failures.values()
   return scans
