@@ -220,3 +220,12 @@ def test_a_person_whose_folder_is_closed_is_not_forgotten(open_path):
   with _as_somebody(), pytest.raises(InputError, match='truth: cannot'):
     scans.find(tmp_path)
   (tmp_path / 'derivatives' / 'truth').chmod(0o755)
+
+
+def test_a_link_in_a_circle_closes_no_folder(tmp_path):
+  small_cohorts.write_cohort(tmp_path, subjects=2)
+  for folder in (tmp_path, tmp_path / 'sub-01' / 'anat'):
+    (folder / 'circle').symlink_to('circle')
+  found = scans.find(tmp_path)
+  assert [scan.name for scan in found.scans] == ['sub-01', 'sub-02']
+  assert not found.broken

@@ -181,11 +181,7 @@ ASKS_FOR_FILES = {
   'data/built.py',
   'data/import_sources.py',
   'sealed.py',
-  'intake/dicom.py',
   'intake/dicom_images.py',
-  'intake/lupolab.py',
-  'intake/scans.py',
-  'intake/sidecars.py',
   'study/config.py',
 }
 # Names that open, or copy, what a path names. `open` of a journal is ours.

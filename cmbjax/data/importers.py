@@ -21,7 +21,7 @@ from cmbjax.data.import_sources import ImportOptions, SourceScan
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
 from cmbjax.intake import bids, sidecars
-from cmbjax.intake.truth_files import ALL_CANDIDATES
+from cmbjax.intake.truth_files import ALL_CANDIDATES, table_beside
 from cmbjax.progress import Progress
 
 VERSION = 2  # of what is written
@@ -134,6 +134,11 @@ def _mark_of(item: SourceScan, options) -> str:
   found = [(p.name, doors.state_of(p)) for p in paths]
   states = [[name, one.st_size, one.st_mtime_ns] for name, one in found]
   states += [[stem, sidecars.read(p)] for p, stem in item.images]
+  states += [
+    [doors.state_of(table).st_mtime_ns, doors.state_of(table).st_size]
+    for table in filter(None, map(table_beside, item.truth))
+  ]
+  states += [lesion_labels.words_of(path) for path in item.truth]
   points = None if item.points is None else item.points.tolist()
   kept = [options.axes, options.first_index, options.link]
   kept += [[*pair] for pair in options.facts]

@@ -100,7 +100,7 @@ def _map_of_whole_numbers(path, labels) -> str:
 
 def _neighbours(labels, axis) -> tuple[np.ndarray, np.ndarray]:
   """Values of all pairs of voxels along an axis that both have one."""
-  along = np.moveaxis(labels, axis, 0)
+  along = np.moveaxis(labels.T, axis, 0)  # images come in Fortran's order
   one, two = along[:-1], along[1:]
   both = (one > 0) & (two > 0)
   return one[both], two[both]

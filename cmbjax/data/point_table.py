@@ -42,6 +42,7 @@ class PointTable(NamedTuple):
 
   in_mm: bool  # x y z; else i j k
   points: dict[tuple[str, str], Points]  # (who, session or '')
+  in_lps: bool = False  # its header says so
 
 
 def read(path: pathlib.Path) -> PointTable:
@@ -57,6 +58,7 @@ def read(path: pathlib.Path) -> PointTable:
   if not os.path.lexists(path):
     raise NoInputError(f'{path}: no such file; check the name of the table.')
   table = _table(path)
+  in_lps = any(re.search(r'\blps|_lps', name) for name in table.header)
   table = table._replace(header=[_plain(cell) for cell in table.header])
   header = table.header
   who, session = table.column(*WHO), table.column(*SESSION)
@@ -88,7 +90,7 @@ def read(path: pathlib.Path) -> PointTable:
         f'{found[key][0][0]} has one of it; correct or remove one of them.'
       )
   points = {key: _points(some) for key, some in found.items()}
-  return PointTable(axes == 'xyz', points)
+  return PointTable(axes == 'xyz', points, in_lps)
 
 
 def numbers(

@@ -114,7 +114,9 @@ def image_facts(
     mask_ml, and contrast = 1 - 2nd percentile / median inside the mask.
   """
   inside = swi[mask]
-  low, middle = np.percentile(inside, [2, 50]) if inside.size else (0, 0)
+  low, middle = 0, 0
+  if inside.size:  # a copy already, so it may be sorted
+    low, middle = np.percentile(inside, [2, 50], overwrite_input=True)
   return {
     'mask_ml': float(inside.size * np.prod(spacing_mm) / 1000),
     'contrast': float(1 - low / middle) if middle > 0 else 0.0,

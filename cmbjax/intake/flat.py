@@ -21,6 +21,7 @@ from cmbjax.intake.sidecars import Sidecars
 
 _NUMBER = re.compile(r'(?:^|\s)\d+$')
 _CASE = re.compile(r'_(\d{4})$')  # nnU-Net: the number of the channel
+_NNUNET = ('imagesTr', 'imagesTs')
 _NOT_ENTERED = ('derivatives', 'sourcedata', 'code', 'unusable')
 # Of one examination these are the same.
 _EXAM = (
@@ -164,7 +165,7 @@ def _of_cases(images) -> list[NamedImage]:
 
 def _is_nnunet(images) -> bool:
   """By its folders, else by the same channels of several cases."""
-  if any(i.path.parent.name in ('imagesTr', 'imagesTs') for i in images):
+  if any(i.path.parent.name in _NNUNET for i in images):
     return True
   channels: dict[str, set[str]] = {}
   for image in images:
@@ -188,7 +189,8 @@ _CHANNELS = {
 def _channels(images) -> dict[int, str]:
   """Channel -> its name, of the dataset.json above."""
   for folder in dict.fromkeys(i.path.parent for i in images):
-    path = folder.parent / 'dataset.json'
+    top = folder.parent if folder.name in _NNUNET else folder
+    path = top / 'dataset.json'
     if doors.is_there(path):
       content = files.read_object(path)
       named = content.get('channel_names') or content.get('modality')

@@ -56,7 +56,7 @@ def read(
     parts = waiting.pop()
     try:
       with os.scandir(root.joinpath(*parts)) as entries:
-        found = sorted((e.name, e.is_dir()) for e in entries)
+        found = sorted((e.name, _is_folder(e)) for e in entries)
     except OSError as error:
       why = (
         f'{root.joinpath(*parts)}: cannot be read ({error.strerror or error}); '
@@ -72,3 +72,11 @@ def read(
     if len(parts) < _DEEPEST:
       waiting += reversed([b for b in below if enters(b)])
   return Listing(root, folders, closed)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  """A link that leads in a circle is said by whoever reads it as a file."""
+  try:
+    return entry.is_dir()
+  except OSError:
+    return False

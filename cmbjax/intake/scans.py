@@ -121,7 +121,8 @@ def _one_file(path, phase, options):
     )
   if image.role not in roles.SCAN:
     raise InputError(
-      f'{path}: is no SWI by its name or JSON, but {choice.WHY[image.role]}; '
+      f'{path}: is not an SWI by its name or JSON, but '
+      f'{choice.WHY[image.role]}; '
       'give the SWI, or rename the file if it is one.'
     )
   return _scan_of(image, fields, tuple(phase), options)
@@ -171,8 +172,8 @@ def _folder(source, work, series, pattern, options):
       path, why = found.files[0]
       more = f' and {len(found.files) - 1} more' if found.files[1:] else ''
       raise NoInputError(
-        f'{source}: holds no scan: {path.name} ({why}){more}; give the SWI, or '
-        'magnitude and phase.'
+        f'{source}: holds no scan: {path.name} ({why.rstrip(".")})'
+        f'{more}; give the SWI, or magnitude and phase.'
       )
     phases = [p.name for p, _ in found.files if _is_phase(p)]
     return FoundScans(

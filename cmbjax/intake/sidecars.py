@@ -5,6 +5,7 @@ inherits, and only from files all of whose parts it has itself: no scan ever
 gets the facts of another person.
 """
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterable
@@ -47,6 +48,8 @@ class Sidecars:
     """
     self._root = root
     self._folders: dict[pathlib.Path, _Folder] = {}
+    # One scan asks for the same few again and again.
+    self._fields = functools.lru_cache(maxsize=64)(files.read_object)
     for parts, names in listing.folders.items() if listing else ():
       self._folders[listing.root.joinpath(*parts)] = _Folder.of(names)
 
@@ -58,7 +61,7 @@ class Sidecars:
       fitting = [
         (len(its.values), name)
         for name, its in self._in(folder).by_suffix.get(parts.suffix, ())
-        if name != own and _is_of(its, name, parts)
+        if _is_of(its, name, parts) and (name, folder) != (own, image.parent)
       ]
       found += [folder / name for _, name in sorted(fitting)]
     is_there = own in self._in(image.parent).names
@@ -72,7 +75,7 @@ class Sidecars:
     """
     fields: dict[str, Any] = {}
     for path in self.paths(image):
-      fields |= files.read_object(path)
+      fields |= self._fields(path)
     return fields
 
   def _in(self, folder):
