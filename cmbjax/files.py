@@ -7,7 +7,6 @@ temporary name in the same folder, fsync, rename. What is read comes through
 
 import contextlib
 import contextvars
-import csv
 import errno
 import hashlib
 import json
@@ -19,7 +18,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cmbjax.doors import open_file
@@ -207,11 +206,6 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   write_text(path, text + '\n')
 
 
-def write_rows(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
-  """Writes the cells of a table with tabs, for `read_rows`."""
-  write_text(path, ''.join('\t'.join(row) + '\n' for row in rows))
-
-
 def read_bytes(path: str | os.PathLike, *, most: int = MOST_BYTES) -> bytes:
   """The content of an ordinary file.
 
@@ -243,21 +237,6 @@ def read_text(path: str | os.PathLike, *, most: int = MOST_BYTES) -> str:
     raise InputError(
       f'{path}: cannot be read as UTF-8 text (byte {error.start} is '
       f'0x{error.object[error.start]:02x}); save it as UTF-8.'
-    ) from error
-
-
-def read_rows(path: str | os.PathLike) -> list[list[str]]:
-  """The cells of a table with tabs, the header first, without empty rows.
-
-  Raises:
-    InputError: as `read_text`, or a cell is longer than any table needs.
-  """
-  lines = read_text(path).splitlines()
-  try:
-    return [row for row in csv.reader(lines, delimiter='\t') if row]
-  except csv.Error as error:
-    raise InputError(
-      f'{path}: cannot be read as a table ({error}); save it again.'
     ) from error
 
 

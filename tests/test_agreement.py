@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from cmbjax.evaluation import agreement
+from cmbjax.evaluation import agreement, intervals
 from tests.evaluation_data import make
 
 # Shrout and Fleiss (1979), Table 2: six targets, four judges.
@@ -32,7 +32,7 @@ def test_consistency_equals_the_published_table():
 
 
 def test_consistency_is_one_for_a_constant_difference():
-  x = np.array([[1, 4], [5, 8], [2, 5]])
+  x = np.array([[1, 4], [5, 8], [2, 5], [3, 6]])
   found = agreement.icc_consistency(x)
   assert (found.value, found.low) == (1.0, None)
   assert found.note == 'perfect consistency: no interval'
@@ -69,7 +69,7 @@ def test_icc_edge_cases():
   assert agreement.icc(same)[:2] == (1.0, None)
   assert agreement.icc(np.ones((5, 2))).note == 'all counts are equal'
   assert agreement.icc(np.ones((1, 2))).value is None
-  shift = agreement.icc(np.array([[0, 1], [0, 1], [0, 1]]))
+  shift = agreement.icc(np.array([[0, 1]] * 4))
   assert shift[:2] == (0.0, None)
   assert shift.note == 'a constant difference: no interval'
   # A constant shift lowers absolute agreement below consistency.
@@ -91,9 +91,13 @@ def test_weighted_kappa_edge_cases():
 
 
 def test_bland_altman_by_hand():
-  found = agreement.bland_altman(np.array([1, 2, 6]), np.array([1, 4, 1]))
+  # Differences 0, -2, 5, 1: mean 1, squares about it 1 + 9 + 16 + 0.
+  first, second = np.array([1, 2, 6, 3]), np.array([1, 4, 1, 2])
+  found = agreement.bland_altman(first, second)
   assert found.bias == pytest.approx(1.0)
-  assert found.high - found.bias == pytest.approx(1.96 * np.sqrt(13))
+  assert found.high - found.bias == pytest.approx(1.96 * np.sqrt(26 / 3))
+  few = agreement.bland_altman(first[:3], second[:3])
+  assert few == (1.0, None, None)
   assert agreement.bland_altman(np.zeros(0), np.zeros(0)).bias is None
   assert agreement.bland_altman(np.ones(1), np.zeros(1)) == (1.0, None, None)
 
@@ -175,12 +179,29 @@ def test_kappa_and_grades_without_an_answer_say_why():
   alone = agreement.of_counts(
     np.array([0, 7]), np.array([3, 7]), np.array(['a', 'a'])
   )
-  assert alone.kappa.note == 'one subject, so no interval'
+  assert alone.kappa.note == 'n/a (1 subject): an interval needs 4 or more'
   wrong = agreement.of_counts(
-    np.array([30, 40]), np.array([2, 3]), np.array(['a', 'b'])
+    np.array([30, 40, 30, 50]), np.array([2, 3, 4, 2]), np.array(list('abcd'))
   )
   assert wrong.kappa[:2] == (0.0, None)
   assert wrong.kappa.note == 'no variation between subjects, so no interval'
+
+
+def test_two_and_three_scans_have_numbers_and_no_interval():
+  """Neither of the ICC nor of the bias, and the words say of how many."""
+  found, true = np.array([0, 9, 3, 14]), np.array([1, 7, 3, 20])
+  who = np.array(['a', 'b', 'c', 'd'])
+  for n in (2, 3):
+    one = agreement.of_counts(found[:n], true[:n], who[:n])
+    same = agreement.of_counts(true[:n], true[:n], who[:n])
+    for some in (one.icc, one.consistency, agreement.bias(one), same.icc):
+      assert some.value is not None
+      assert some.low is some.high is None
+      assert intervals.missing(some) == f'n/a ({n} scans)'
+    assert intervals.missing(same.kappa) == f'n/a ({n} subjects)'
+  four = agreement.of_counts(found, true, who)
+  assert four.icc.low is not None
+  assert agreement.bias(four).note == 'limits of agreement: 1.96 SD'
 
 
 @pytest.mark.parametrize('seed', range(40))

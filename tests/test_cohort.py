@@ -156,6 +156,28 @@ def test_voxels_of_a_table_are_those_of_the_file(tmp_path):
   np.testing.assert_allclose(point, expected)
 
 
+@pytest.mark.parametrize(
+  'text',
+  [
+    'x,y,z\n0,0,0\n1.5,0,0\n',
+    'x;y;z\n0;0;0\n1,5;0;0\n',
+    'x|y|z|note\n0|0|0|\n1.5|0|0|"a|b"\n',
+    'x\ty\tz\tnote\n0\t0\t0\t"two\nlines"\n1,5\t0\t0\n',
+  ],
+)
+def test_points_with_any_separator(tmp_path, text):
+  write_points(tmp_path, text)
+  found = load_only(tmp_path).truth.points_mm
+  assert found.tolist() == [[0, 0, 0], [1.5, 0, 0]]
+
+
+def test_a_quote_that_is_not_closed_names_its_row(tmp_path):
+  rows = [f'{n}\t0\t0\t' + ('"5 mm' if n == 3 else 'ok') for n in range(8)]
+  write_points(tmp_path, '\n'.join(['x\ty\tz\tnote', *rows]) + '\n')
+  with says(InputError, 'sub-01_cmb.tsv row 5'):
+    load_only(tmp_path)
+
+
 def test_sessions_are_scans_of_one_subject(tmp_path):
   for number, session in enumerate(('ses-1', 'ses-2'), 1):
     one = small_cohorts.phantom(number)
@@ -338,11 +360,6 @@ def missing_columns(tmp_path):
   return 'sub-01_cmb.tsv'
 
 
-def commas(tmp_path):
-  write_points(tmp_path, 'x,y,z\n0,0,0\n')
-  return ''
-
-
 def empty_table(tmp_path):
   write_points(tmp_path, '')
   return ''
@@ -425,7 +442,6 @@ def echo_time_in_words(tmp_path):
     points_outside,
     points_left_of_the_scan,
     missing_columns,
-    commas,
     empty_table,
     no_number,
     bad_index_base,

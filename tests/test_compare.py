@@ -95,7 +95,7 @@ def test_folds_are_compared_as_of_one_cross_validation():
   """Each trains on K - 1 times what it is tested on."""
   first = table(num_subjects=9, per_scan=30)
   p = first.predictions
-  fold_of = np.unique(p.subject, return_inverse=True)[1] % 3
+  fold_of = np.unique(p.subject, return_inverse=True)[1] % 4
   first = first._replace(kind=OUT_OF_FOLD, fold_of=fold_of)
   second = judged(first, rescored(p, seed=4, noise=1.5))._replace(strategy='b')
   found = compare.compare(first, second, draws=20).tests['nadeau_bengio']
@@ -103,14 +103,14 @@ def test_folds_are_compared_as_of_one_cross_validation():
     [
       sk.roc_auc_score(p.label[m], p.probability[m])
       - sk.roc_auc_score(p.label[m], second.predictions.probability[m])
-      for m in (fold_of == np.arange(3)[:, None])
+      for m in (fold_of == np.arange(4)[:, None])
     ]
   )
-  error = np.sqrt(gap.var(ddof=1) * (1 / 3 + 1 / 2))
-  half = stats.t.ppf(0.975, 2) * error
+  error = np.sqrt(gap.var(ddof=1) * (1 / 4 + 1 / 3))
+  half = stats.t.ppf(0.975, 3) * error
   ends = (gap.mean(), gap.mean() - half, gap.mean() + half)
   assert found.difference[:3] == pytest.approx(ends)
-  assert found.p == pytest.approx(2 * stats.t.sf(abs(gap.mean()) / error, 2))
+  assert found.p == pytest.approx(2 * stats.t.sf(abs(gap.mean()) / error, 3))
 
 
 def test_removed_by_lists_the_largest_drop_first():
@@ -195,6 +195,18 @@ def test_command_compares_out_of_fold_with_out_of_fold_only(runs, capsys):
   assert 'nadeau_bengio' not in plain['tests']
   found = folds['tests']['nadeau_bengio']
   assert found['assumption'] == 'normal fold differences'
+
+
+def test_an_interval_of_three_subjects_is_not_shown():
+  first = table(num_subjects=3, per_scan=30)
+  p = rescored(first.predictions, seed=4, noise=1.5)
+  second = judged(first, p)._replace(strategy='b')
+  one = compare.compare(first, second, draws=20)
+  text = compare_command.text([one], [one.tests['auc'].p])
+  (line,) = [row for row in text.splitlines() if row.startswith('  AUC  ')]
+  assert line.split()[2:5] == ['n/a', '(3', 'subjects)']
+  assert 'an interval needs 4 or more' in text
+  assert ' to ' not in line
 
 
 def test_command_says_what_an_undecided_difference_would_take(runs, capsys):

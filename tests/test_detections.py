@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import breakdown, detections
+from cmbjax.evaluation import breakdown, detections, intervals
 from tests.evaluation_data import check_interval
 from tests.messages import says
 
@@ -77,7 +77,62 @@ def test_mean_over_subjects_leaves_out_the_undefined(three):
   f1, count = valdo.per_subject['f1']
   assert count == 2  # s3 has neither lesions nor detections
   assert f1.value == pytest.approx((0.5 + 1) / 2)
+  assert intervals.missing(f1) == 'n/a (2 subjects)'
+  more = [scan(f's{n}', image(A, C), image(A, B)) for n in range(4, 7)]
+  f1, count = detections.evaluate(three + more, 'valdo').per_subject['f1']
+  assert count == 5
   assert 0 <= f1.low <= f1.value <= f1.high <= 1
+
+
+def test_a_scan_without_lesions_has_no_f1(three):
+  """As in the challenge: neither 0 with a false detection nor 1 without."""
+  before = detections.evaluate(three, 'valdo')
+  three[2] = scan('s3', image(A, B, C), image())
+  after = detections.evaluate(three, 'valdo')
+  assert after.per_subject['f1'] == before.per_subject['f1']
+  assert after.per_scan['f1'] == before.per_scan['f1']
+  # It is seen in the counts, and in all that is pooled: 1 + 3 false of 3 + 3.
+  assert before.per_scan['count_difference'][0].value == 0
+  assert after.pooled['precision'].value == pytest.approx(2 / 6)
+  clean = detections.evaluate([three[2]], 'valdo')
+  assert clean.per_subject['f1'][0].note == 'no lesions'
+  assert clean.per_scan['f1'] == ((None, None, None, 'no scan has lesions'), 0)
+  assert clean.per_scan['count_difference'][0].value == 3
+
+
+def test_median_and_quartiles_of_scans_by_hand():
+  """F1 1, 1/2, 1/2, 0 and none; counts 0, 0, 0, 1 and 3 apart."""
+  half = image(A, C), image(A, B)
+  scans = [
+    scan('s1', image(A), image(A)),
+    scan('s2', *half),
+    scan('s3', *half),
+    scan('s4', image(), image(B)),
+    scan('s5', image(A, B, C), image()),
+  ]
+  for rule in detections.RULES:
+    found = detections.evaluate(scans, rule).per_scan
+    f1, count = found['f1']
+    assert (f1[:3], count) == ((0.5, 0.375, 0.625), 4)
+    assert f1.note == 'quartiles of the scans'
+    assert found['count_difference'][0][:3] == (0, 0, 1)
+    assert found['count_difference'][1] == 5
+  few = detections.evaluate(scans[:2], 'valdo').per_scan['f1'][0]
+  assert few[:3] == (0.75, None, None)
+  assert intervals.missing(few) == 'n/a (2 scans)'
+
+
+def test_valdo_counts_two_at_the_same_distance_and_touch_a_lesion_once():
+  truth = image(A, B)
+  tied = image([(1, 2, 2)], [(3, 2, 2)])
+  valdo = detections.evaluate([scan('s', tied, truth)], 'valdo')
+  assert (valdo.num_hit, valdo.num_false) == (1, 0)
+  assert valdo.pooled['f1'].value == pytest.approx(2 * 2 / (2 * 2 + 1))
+  assert valdo.pooled['sensitivity'].value == 0.5
+  # Two outlines on one large lesion.
+  large = image([(x, 2, 2) for x in range(5)], B)
+  touch = detections.evaluate([scan('s', tied, large)], 'touch')
+  assert touch.pooled['f1'].value == pytest.approx(2 / (2 + 1))
 
 
 def test_scans_of_one_subject_are_one_unit():

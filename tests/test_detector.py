@@ -235,7 +235,7 @@ def test_room_round_the_mask_is_in_mm():
   """The shell ends at 6 mm: 12 voxels of 0.5 mm, 3 slices of 2 mm."""
   mask = np.zeros((60, 60, 20), bool)
   mask[20:40, 5:40, 8:11] = True
-  box = detector._bounding_box(mask, (0.5, 0.5, 2.0), detector.Gates())
+  box = background.brain_box(mask, (0.5, 0.5, 2.0), detector.Gates())
   assert box == (slice(8, 52), slice(0, 52), slice(5, 14))
 
 

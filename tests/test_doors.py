@@ -1,9 +1,11 @@
 """Ordinary files are opened; everything else is one sentence, at once."""
 
+import contextlib
 import os
 import pathlib
 import shutil
 import socket
+import tempfile
 
 import pytest
 
@@ -11,6 +13,7 @@ from cmbjax import doors, files, main, sealed
 from cmbjax.data import cohort
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
+from cmbjax.intake import scans
 from tests import small_cohorts, spoilt_readers
 from tests.messages import printed, said, says
 
@@ -73,18 +76,24 @@ def test_what_is_not_a_file_is_one_sentence(tmp_path, kind):
   assert not (tmp_path / 'b').exists()
 
 
+@contextlib.contextmanager
+def _as_somebody():
+  """Who may not read everything, as root may."""
+  me = os.geteuid()
+  if me == 0:
+    os.seteuid(65534)
+  try:
+    yield
+  finally:
+    os.seteuid(me)
+
+
 def test_a_file_that_may_not_be_read(tmp_path):
   path = tmp_path / 'a'
   path.write_text('')
   path.chmod(0)
-  me = os.geteuid()
-  if me == 0:  # who may read everything
-    os.seteuid(65534)
-  try:
-    with says(InputError, 'a Permission'):
-      doors.open_file(path)
-  finally:
-    os.seteuid(me)
+  with _as_somebody(), says(InputError, 'a Permission'):
+    doors.open_file(path)
 
 
 def test_what_is_there(tmp_path):
@@ -104,13 +113,6 @@ def test_a_text_that_speaks_of_pointers_is_read(tmp_path):
     assert files.read_text(path) == text
   files.write_text(path, '/annex/objects/' + 'x' * 40000)  # too long for one
   assert len(files.read_text(path)) > 40000
-
-
-# Files that a reader can do without, or whose place alone says something.
-_SPARED = {
-  'flags and config',
-  'results to review',  # read when a case is opened
-}
 
 
 @pytest.mark.parametrize(
@@ -181,3 +183,49 @@ def test_a_study_names_the_file_before_any_work(tmp_path, capsys, kind, mode):
     assert main.main(argv) == 2
   printed(capsys.readouterr().err, path.name)
   assert not (workdir / 'models').exists()
+
+
+@pytest.fixture
+def open_path():
+  """As tmp_path, whose folders are for one user only."""
+  with tempfile.TemporaryDirectory() as made:
+    os.chmod(made, 0o755)
+    yield pathlib.Path(made)
+
+
+def test_a_person_whose_folder_is_closed_is_not_forgotten(open_path):
+  tmp_path = open_path
+  small_cohorts.write_cohort(tmp_path, subjects=3)
+  # All is imported that somebody else may not read.
+  assert len(scans.find(tmp_path).scans) == 3
+  (tmp_path / 'sub-02' / 'anat').chmod(0)
+  with _as_somebody():
+    found = scans.find(tmp_path)
+  assert [scan.name for scan in found.scans] == ['sub-01', 'sub-03']
+  assert [name for name, _ in found.broken] == ['sub-02']
+  assert 'sub-02/anat: cannot be read' in found.broken[0][1]
+  flat = tmp_path / 'flat'
+  for name in ('a', 'b'):
+    source = tmp_path / 'sub-01' / 'anat' / 'sub-01_swi.nii.gz'
+    (flat / name).mkdir(parents=True)
+    shutil.copy(source, flat / name / f'{name}_swi.nii.gz')
+  (flat / 'b').chmod(0)
+  with _as_somebody():
+    found = scans.find(flat)
+  assert [scan.name for scan in found.scans] == ['sub-a']
+  assert [name for name, _ in found.broken] == ['sub-b']
+  (flat / 'b').chmod(0o755)
+  (tmp_path / 'sub-02' / 'anat').chmod(0o755)
+  (tmp_path / 'derivatives' / 'truth').chmod(0)
+  with _as_somebody(), pytest.raises(InputError, match='truth: cannot'):
+    scans.find(tmp_path)
+  (tmp_path / 'derivatives' / 'truth').chmod(0o755)
+
+
+def test_a_link_in_a_circle_closes_no_folder(tmp_path):
+  small_cohorts.write_cohort(tmp_path, subjects=2)
+  for folder in (tmp_path, tmp_path / 'sub-01' / 'anat'):
+    (folder / 'circle').symlink_to('circle')
+  found = scans.find(tmp_path)
+  assert [scan.name for scan in found.scans] == ['sub-01', 'sub-02']
+  assert not found.broken

@@ -42,12 +42,23 @@ def test_both_rules_stand_in_one_table(detected, cohort, tmp_path, capsys):
   text = capsys.readouterr().out
   assert '3 simulated scans of 3 subjects; all detections' in text
   assert max(map(len, text.splitlines())) <= 100
+  (line,) = [row for row in text.splitlines() if 'Precision' in row]
+  assert line.split() == [
+    'Precision',
+    *['60', '%', 'n/a', '(3', 'subjects)'] * 2,
+  ]
+  (line,) = [row for row in text.splitlines() if 'Median F1' in row]
+  assert line.endswith('0.75 n/a (3 scans)')
   found = json.loads((tmp_path / 'evaluation.json').read_text())
   assert found['simulated'] is True
   for rule in ('touch', 'valdo'):
     scores = found['rules'][rule]
     assert (scores['lesions'], scores['hit'], scores['false']) == (9, 9, 6)
     assert scores['pooled']['precision']['value'] == pytest.approx(0.6)
+    middle = scores['median_of_scans']
+    assert middle['f1']['value'] == pytest.approx(2 * 3 / (2 * 3 + 2))
+    assert (middle['f1']['count'], middle['f1']['low']) == (3, None)
+    assert middle['count_difference']['value'] == 2
     assert scores['parts']['size']['below 2 mm']['count'] == 3
     assert scores['parts']['region']['insula']['value'] == 1
     assert scores['parts']['region']['unknown']['count'] == 3

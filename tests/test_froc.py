@@ -127,7 +127,9 @@ def test_nothing_to_find_and_nothing_found_say_so():
   assert {one.value for one in found.values()} == {0.0}
   one, alone = make(1, 20)
   found = froc.sensitivities(one, alone)
-  assert {one.note for one in found.values()} == {'one subject, so no interval'}
+  assert {one.note for one in found.values()} == {
+    'n/a (1 subject): an interval needs 4 or more'
+  }
   nothing = ScanCounts(*(np.asarray(c)[:0] for c in scans))
   assert froc.sensitivities(empty, nothing)[1.0].note == 'no scans'
 

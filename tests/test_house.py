@@ -15,10 +15,11 @@ import cmbjax
 
 ROOT = pathlib.Path(cmbjax.__file__).parent
 FOUNDATION = {'errors', 'files', 'progress', 'beam', 'workers', '__init__'}
-FOUNDATION |= {'doors', 'locks', 'plugins', 'sealed'}
+FOUNDATION |= {'delimited', 'doors', 'locks', 'plugins', 'sealed'}
 ALLOWED = {  # room -> rooms that it may import
   'errors': set(),
   'beam': {'errors', 'files'},
+  'delimited': {'errors', 'files'},
   'doors': {'errors'},
   'files': {'doors', 'errors'},
   'locks': {'errors', 'files'},
@@ -180,11 +181,7 @@ ASKS_FOR_FILES = {
   'data/built.py',
   'data/import_sources.py',
   'sealed.py',
-  'intake/dicom.py',
   'intake/dicom_images.py',
-  'intake/lupolab.py',
-  'intake/scans.py',
-  'intake/sidecars.py',
   'study/config.py',
 }
 # Names that open, or copy, what a path names. `open` of a journal is ours.

@@ -409,6 +409,46 @@ def test_tables_that_cannot_be(tmp_path, header, row):
   assert not (tmp_path / 'out' / 'sub-imgA').exists()
 
 
+@pytest.mark.parametrize(
+  ('text', 'named'),
+  [
+    ('scan,x,y,z,comment\nimgA,1,2,3,"5 mm\nimgA,4,5,6,ok\n', 'row 2'),
+    ('scan,x,y,z\nimgA,1,2,3\nimgA,,,\n', 'row 3'),  # and without a lesion
+    ('scan;x;y;z\nimgA;1,5;2;3;4\n', 'row 2'),
+    ('scan,x,y,z\nimgA,1,5,2,0,3,0\n', 'row 2'),
+    ('scan,x,x,y,z\nimgA,1,2,3,4\n', 'x'),
+    ('scan;x (LPS);y;z\nimgA;1;2;3\n', '--axes lps'),
+    ('scan;x;y;z\nimgA;1.234,5;2;3\n', 'row 2'),
+  ],
+)
+def test_no_row_of_a_text_is_lost_or_guessed(tmp_path, text, named):
+  write_flat(tmp_path / 'in')
+  (tmp_path / 'in/points.csv').write_text(text)
+  with says(InputError, f'points.csv {named}'):
+    importers.import_cohort(
+      tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
+    )
+
+
+def test_classes_of_a_mask_are_counted_and_said(tmp_path, capsys):
+  write_valdo(tmp_path / 'in')
+  path = tmp_path / 'in/sub-101/sub-101_space-T2S_CMB.nii.gz'
+  one = phantom(101, num_lesions=4)
+  save(path, np.array([0, 1, 2, 1, 2])[one.lesions].astype('u1'), one.affine)
+  call = ['import', f'{tmp_path}/in', f'{tmp_path}/out', '--layout', 'valdo']
+  cli.main(call)
+  said = capsys.readouterr().err
+  assert 'sub-101' in said
+  assert 'each connected part is one lesion (values are in several' in said
+  found = cohort.read_cohort(tmp_path / 'out').scans[0]
+  assert len(cohort.load_scan(found).truth.lesions) == 4
+  path.with_name('sub-101_space-T2S_CMB.json').write_text(
+    '{"LabelValues": "lesions"}'
+  )
+  cli.main(call)  # what the JSON says is read again
+  assert len(cohort.load_scan(found).truth.lesions) == 2
+
+
 def test_damaged_workbooks_give_a_sentence(tmp_path):
   path = tmp_path / 'points.xlsx'
   xlsx(path, [('imgA', 1.0, 2.0, 3.0)])

@@ -194,7 +194,7 @@ def test_one_subject_has_values_but_no_interval():
   for name, interval in metrics.evaluate(p, scans, draws=20).items():
     assert interval.value is not None, name
     assert interval.low is None
-    assert interval.note == 'one subject, so no interval'
+    assert interval.note == 'n/a (1 subject): an interval needs 4 or more'
 
 
 def test_froc_agrees_with_evaluate_at_every_threshold():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmbjax.evaluation import claims, permutation, power
+from cmbjax.evaluation import claims, intervals, permutation, power
 from cmbjax.evaluation import orderings as lib
 from cmbjax.evaluation.compare import PAIRED, UNPAIRED
 from cmbjax.evaluation.permutation import Test
@@ -71,6 +71,10 @@ def test_few_subjects_are_never_decided():
   assert needed == 6  # fewer could not give p below 0.05 at all
   assert verdict == claims.UNDECIDED
   assert reason.startswith('4 subjects are too few: no p below 0.12')
+  # Nor do fewer than four have an interval; of one there is nothing to swap.
+  for size, start in ((3, '3 subjects are too few: no p'), (1, 'n/a (1 ')):
+    unknown = Interval(0.1, None, None, intervals.too_few(size))
+    assert judge('above', unknown, sizes=(size,))[1].startswith(start)
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,34 @@ def test_one_patient_gets_numbers_and_no_interval():
   for interval in (found.kappa, found.ac1):
     assert interval.value is not None
     assert interval.low is None
-    assert interval.note == 'one subject, so no interval'
+    assert interval.note == 'n/a (1 subject): an interval needs 4 or more'
   one = raters.mean(np.array([0.5, 0.7]), subject[:2])
-  assert one == (0.6, None, None, 'one subject, so no interval')
+  assert one == (
+    0.6,
+    None,
+    None,
+    'n/a (1 subject): an interval needs 4 or more',
+  )
+
+
+def test_two_patients_who_agree_in_all_have_no_interval_either():
+  verdict = np.array([0, 1, 1, 0])
+  found = raters.verdicts(
+    verdict, verdict, np.array(['a', 'a', 'b', 'b']), num_categories=2
+  )
+  assert found.kappa == (1.0, None, None, NOTE_OF_TWO)
+  same = raters.mean(np.full(4, 0.5), np.array(['a', 'a', 'b', 'b']))
+  assert same == (0.5, None, None, NOTE_OF_TWO)
+
+
+NOTE_OF_TWO = 'n/a (2 subjects): an interval needs 4 or more'
+
+
+def test_a_ratio_that_could_be_a_hundred_times_more_has_no_interval():
+  wild = raters.geometric_mean(np.array([1e-4, 1.0, 1.0, 1e4]), names(4))
+  assert wild.value == pytest.approx(1.0)
+  assert wild.low is None
+  assert 'beyond 100 times' in wild.note
 
 
 def test_positive_agreement_is_the_f1():
@@ -190,7 +215,7 @@ def test_mean_over_patients_is_student_for_one_lesion_each():
 
 @pytest.mark.parametrize(('scale', 'high'), [('logit', 1), ('log', np.inf)])
 def test_means_near_an_end_stay_in_range(scale, high):
-  values = np.array([0.99, 0.98, 0.999, 0.2])
+  values = np.array([0.99, 0.98, 0.999, 0.9])
   if scale == 'log':
     values = 1 - values
   found = raters.mean(values, names(4), scale=scale)

@@ -10,7 +10,7 @@ import pytest
 from matplotlib import axes
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.evaluation import claims, compare, metrics, orderings
+from cmbjax.evaluation import claims, compare, intervals, metrics, orderings
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.report import (
@@ -172,6 +172,19 @@ def test_rows_for_the_terminal_are_ordered_and_narrow(study):
   auc = study.rows[1].metrics['auc']
   assert f'{auc.value:.3f}' in lines[first]
   assert '95 % intervals over subjects' in text
+
+
+def test_an_interval_of_two_subjects_is_not_shown_anywhere():
+  study = study_of(rows=[make_row(table(num_subjects=2))], orderings=[])
+  (row,) = study.rows
+  auc = f'{row.metrics["auc"].value:.3f}'
+  text = printed.print_rows(study)
+  assert f'{auc} n/a a)' in text
+  assert 'a) n/a (2 subjects): an interval needs 4 or more' in text
+  assert max(map(len, text.splitlines())) <= 120
+  page = page_lib.page(study)
+  assert f'has AUC {auc} (no interval) and' in page
+  assert '<span class="ci">n/a (2 subjects)</span>' in page
 
 
 def test_undefined_numbers_are_a_dash_with_a_note():
@@ -618,6 +631,9 @@ def test_numbers_and_bounds_as_text():
   assert texts.number(0.934, 'percent') == '93\N{NO-BREAK SPACE}%'
   assert texts.bounds(Interval(0.9, 0.85, 1.0), 'number') == '.850–1.000'
   assert texts.bounds(Interval(0.9, None, None), 'number') == ''
+  few = Interval(0.9, None, None, intervals.too_few(2, 'scan'))
+  assert texts.bounds(few, 'number') == 'n/a (2 scans)'
+  assert cells.signed(few, 2) == cells.Cell('+0.90', 'n/a (2 scans)')
   below = Interval(0.2, -0.15, 0.5)
   assert texts.bounds(below, 'number') == '−.150 to .500'
   far = Interval(15.0, 10.25, 20.5)  # mm, whose zeros are not dropped

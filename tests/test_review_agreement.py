@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import agreement as counts_lib
+from cmbjax.evaluation import intervals
 from cmbjax.evaluation.agreement import BlandAltman
 from cmbjax.evaluation.raters import Spread
 from cmbjax.review.log import composed, journal
@@ -137,7 +138,7 @@ def test_what_candidates_add_to_a_first_reader(tmp_path):
   values = [one.value for one in ann.gain.per_scan]
   assert values == pytest.approx([2, 8 / 3, 1, 1 / 3])
   aided = ann.gain.per_scan[1]
-  assert aided.low < aided.value < aided.high
+  assert intervals.missing(aided) == 'n/a (3 subjects)'
   assert ann.added == 3  # the others are candidates
   assert found.pairs[0].found == (2, 0, 1)  # bob took the third, too
   rows = {
@@ -147,6 +148,7 @@ def test_what_candidates_add_to_a_first_reader(tmp_path):
   assert (row['value'], row['of']) == (1, 3)
   text = agreement_report.page(found)
   assert 'With and without candidates' in text
+  assert 'n/a (3 subjects)</span>' in text
   assert '8 lesions, ' in text
   as_json = numbers.as_json(found, [], 5)
   assert as_json['readers'][0]['unaided']['added'] == 3

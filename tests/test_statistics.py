@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from cmbjax.errors import InputError
-from cmbjax.evaluation import permutation, ranking
+from cmbjax.evaluation import intervals, permutation, ranking
 from cmbjax.evaluation import statistics as lib
 from tests.evaluation_data import make, rescored
 from tests.messages import says
@@ -217,6 +217,59 @@ def test_an_estimate_that_rests_on_one_subject_has_no_interval():
   only = np.array([0.0, 3, 0, 0])
   found = lib.ratio_interval(only, only + only, how, proportion=True, empty='')
   assert found[:3] == (0.5, None, None)
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+@pytest.mark.parametrize('method', ['jackknife', 'bootstrap'])
+def test_three_subjects_and_fewer_have_no_interval(method, count):
+  """Of no kind of number, and all say so in the same words."""
+  how = {'method': method, 'draws': 50}
+  drawn = lib.resampling(count, **how)
+  top, bottom = np.array([1.0, 4, 2])[:count], np.full(count, 5.0)
+  options = {'proportion': True, 'empty': ''}
+  found = [
+    lib.ratio_interval(top, bottom, drawn, **options),
+    lib.ratio_interval(top, bottom, drawn, **options | {'proportion': False}),
+    lib.mean_interval(top / bottom, **options, **how),
+    lib.mean_interval(np.full(count, 0.4), **options, **how),
+    lib.interval(0.3, drawn.weights @ top, drawn),
+  ]
+  many = lib.resampling(9, **how)
+  draws = [some.weights[:, 0] for some in (drawn, many)]
+  found.append(lib.difference_interval(0.3, draws, [drawn, many]))
+  for one in found:
+    assert one.value is not None
+    assert one.low is one.high is None
+    word = 'subject' if count == 1 else 'subjects'
+    assert intervals.missing(one) == f'n/a ({count} {word})'
+
+
+def test_two_scans_have_no_bound_of_a_million_false_positives():
+  """Once 0.00 to 5772585.19, from 1 false positive in one and 9 in another."""
+  rate = {'proportion': False, 'empty': ''}
+  two = lib.ratio_interval(
+    np.array([1.0, 9.0]), np.ones(2), lib.resampling(2), **rate
+  )
+  assert two == (
+    5.0,
+    None,
+    None,
+    'n/a (2 subjects): an interval needs 4 or more',
+  )
+  # One of twenty has nearly all: the logarithm of the rest is far away.
+  one = np.append(np.ones(19), 1000.0)
+  many = lib.ratio_interval(one, np.ones(20), lib.resampling(20), **rate)
+  assert many.value == pytest.approx(50.95)
+  assert many.low is None
+  assert many.note.startswith('n/a (20 subjects): it reaches beyond 100 times')
+
+
+def test_an_exact_bound_needs_no_spread_and_stays():
+  none = lib.ratio_interval(
+    np.zeros(2), np.ones(2), lib.resampling(2), proportion=False, empty=''
+  )
+  assert none.high == pytest.approx(-np.log(0.025) / 2)
+  assert intervals.missing(none) == ''
 
 
 def test_unknown_method_is_refused():

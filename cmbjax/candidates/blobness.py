@@ -37,11 +37,15 @@ def blobness_at(
   """
   widest = max(diameters_mm) / (2 * math.sqrt(2))
   half = [int(4 * max(widest / side, 0.4) + 0.5) for side in spacing_mm[:2]]
-  pads = [(h, h) for h in half]
-  padded = np.pad(image, [*pads, (0, 0)], mode='edge')
   shape = tuple(2 * h + 1 for h in half)
-  windows = np.lib.stride_tricks.sliding_window_view(padded, shape, (0, 1))
-  patches = windows[tuple(np.asarray(place).T)].reshape(-1, math.prod(shape))
+  place = np.asarray(place).reshape(-1, 3)
+  # Clipped: the edge goes on beyond the image.
+  rows, columns = (
+    np.clip(place[:, axis, None] + np.arange(-h, h + 1), 0, size - 1)
+    for axis, (h, size) in enumerate(zip(half, image.shape))
+  )
+  patches = image[rows[:, :, None], columns[:, None], place[:, 2, None, None]]
+  patches = patches.reshape(-1, math.prod(shape))
   blob = np.zeros(len(place), np.float32)
   roundness = np.zeros(len(place), np.float32)
   for diameter in diameters_mm:

@@ -12,13 +12,15 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.candidates import blobness, growing, radial_symmetry
-from cmbjax.candidates.background import flatten
+from cmbjax.candidates.background import brain_box, flatten
 from cmbjax.candidates.gates import Gates, judge, score
+from cmbjax.imaging import slabs
 
 __all__ = ['Candidates', 'Gates', 'flatten', 'measure', 'propose']
 
 SINGLE, TRAVELLING, HARD = 'single slice', 'travelling', 'hard'
 OUTSIDE = 'outside the brain'
+_GROUP = 512  # seeds that are measured at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ def propose(
   gates = gates or Gates()
   _check_grid(swi, mask)
   spacing_mm = tuple(float(side) for side in spacing_mm)
-  box = _bounding_box(mask, spacing_mm, gates)
+  box = brain_box(mask, spacing_mm, gates)
   if box is None:
     mask, box = np.zeros((1, 1, 1), bool), (slice(0, 1),) * 3
   image = np.asarray(swi[box], np.float32)
@@ -178,13 +180,16 @@ def peaks(
     least: smallest response.
     jobs: threads; None: one per core.
   """
-  flat = np.flatnonzero((response > least) & mask)
-  place = np.stack(np.unravel_index(flat, response.shape), 1)
+  parts = []
+  for rows in slabs.of(response.shape[0]):
+    part = np.argwhere((response[rows] > least) & mask[rows])
+    part[:, 0] += rows.start
+    parts.append(part)
+  place = np.concatenate(parts)
   place = place[_is_dark(image, place, gates.max_darkness)]
   value = response[tuple(place.T)]
   half = [max(1, round(gates.peak_mm / side)) for side in spacing_mm[:2]]
-  highest = _highest(response, half, jobs)
-  best = value >= highest[tuple(place.T)]
+  best = value >= _highest(response, place, half, jobs)
   place, value = place[best], value[best]
   order = np.argsort(-value, kind='stable')[: gates.max_peaks]
   return place[order].astype(np.int32)
@@ -201,20 +206,28 @@ def _is_dark(image, place, limit):
   return darkest < limit
 
 
-def _highest(response, half, jobs):
-  """Maximum filter: in plane slice by slice on threads, then over z."""
-  slices = np.moveaxis(response, 2, 0)
+def _highest(response, place, half, jobs):
+  """Largest response [N] near each place: in plane, one slice up and down.
+
+  A maximum filter slice by slice on threads; no map of all of it is kept.
+  """
   size = [2 * h + 1 for h in half]
-  flat = np.empty(slices.shape, np.float32)
+  count = response.shape[2]
+  order = np.argsort(place[:, 2], kind='stable')
+  starts = np.searchsorted(place[order, 2], np.arange(count + 1))
+  highest = np.full((3, len(place)), -np.inf, np.float32)
 
   def one(z: int) -> None:
-    flat[z] = ndimage.maximum_filter(slices[z], size, mode='nearest')
+    near = range(max(z - 1, 0), min(z + 2, count))
+    if starts[near[0]] == starts[near[-1] + 1]:
+      return
+    flat = ndimage.maximum_filter(response[..., z], size, mode='nearest')
+    for other in near:
+      mine = order[starts[other] : starts[other + 1]]
+      highest[other - z + 1, mine] = flat[tuple(place[mine, :2].T)]
 
-  radial_symmetry.over(one, len(flat), jobs)
-  result = flat.copy()
-  np.maximum(result[1:], flat[:-1], out=result[1:])
-  np.maximum(result[:-1], flat[1:], out=result[:-1])
-  return np.moveaxis(result, 0, 2)
+  radial_symmetry.over(one, count, jobs)
+  return highest.max(0)
 
 
 def _check_grid(swi, mask):
@@ -236,25 +249,6 @@ def voxels(place: np.ndarray, shape: Sequence[int]) -> np.ndarray:
   if not ((whole >= 0) & (whole < shape)).all():  # false for NaN too
     raise ValueError(f'a place is outside the image of {tuple(shape)} voxels')
   return whole.astype(np.int32)
-
-
-def _bounding_box(mask, spacing_mm, gates):
-  """Slices round the mask with room for voting and growing, or None."""
-  margin = max(gates.growth_mm, gates.shell_mm[1])
-  box = []
-  for axis in range(3):
-    others = tuple(a for a in range(3) if a != axis)
-    found = np.flatnonzero(mask.any(others))
-    if not len(found):
-      return None
-    room = int(np.ceil(margin / spacing_mm[axis]))
-    box.append(
-      slice(
-        max(int(found[0]) - room, 0),
-        min(int(found[-1]) + room + 1, mask.shape[axis]),
-      )
-    )
-  return tuple(box)
 
 
 def _find(image, spacing_mm, mask, gates, jobs):
@@ -282,27 +276,35 @@ def _find(image, spacing_mm, mask, gates, jobs):
 
 def _measure(image, mask, *, seed, spacing_mm, gates, jobs):
   """Features of the half-maximum regions and of their cores."""
-  features, grown = {}, []
+  features = {}
   for prefix, level in (('core_', gates.core_level), ('', gates.level)):
-    regions = growing.grow(
-      image,
-      mask,
-      seed,
-      spacing_mm,
-      level=level,
-      growth_mm=gates.growth_mm,
-      shell_mm=gates.shell_mm,
-      jobs=jobs,
-    )
-    found = growing.shapes(regions, spacing_mm, growth_mm=gates.growth_mm)
-    features |= {prefix + name: values for name, values in found.items()}
-    grown.append(regions)
+    parts, grown = [], []
+    # Shapes of all cores at once would take more memory than the scan.
+    for start in range(0, len(seed), _GROUP) or (0,):
+      one = growing.grow(
+        image,
+        mask,
+        seed[start : start + _GROUP],
+        spacing_mm,
+        level=level,
+        growth_mm=gates.growth_mm,
+        shell_mm=gates.shell_mm,
+        jobs=jobs,
+      )
+      parts.append(growing.shapes(one, spacing_mm, growth_mm=gates.growth_mm))
+      if not prefix:
+        ends = np.searchsorted(one.owner, np.arange(1, len(one.seed)))
+        grown += np.split(one.voxel, ends) if len(one.seed) else []
+    features |= {
+      prefix + name: np.concatenate([part[name] for part in parts])
+      for name in parts[0]
+    }
   for name in ('contrast', 'darkest', 'background', 'edge_mm', 'crowding'):
     del features[f'core_{name}']  # the same for both
   features['blobness'], features['roundness'] = blobness.blobness_at(
     image, seed, spacing_mm, diameters_mm=gates.diameters_mm
   )
-  return features, grown[1]
+  return features, grown
 
 
 def _once(seed, strength):
@@ -319,9 +321,7 @@ def _table(regions, features, *, reason, gates, spacing_mm, start):
   order = np.lexsort((*centre.T, -features['score']))
   features = {name: values[order] for name, values in features.items()}
   centre, value = centre[order], features.pop('score')
-  ends = np.searchsorted(regions.owner, np.arange(len(value)) + 1)
-  voxels = np.split(regions.voxel, ends[:-1])
-  voxels = [voxels[i] + start.astype(np.int32) for i in order]
+  voxels = [regions[i] + start.astype(np.int32) for i in order]
   reason = _merge([reason[i] for i in order], centre, spacing_mm, gates)
   return Candidates(
     (centre + start).astype(np.int32),

@@ -44,7 +44,7 @@ def radial_symmetry(
   Returns:
     [X, Y, Z] float32, >= 0, mean over the radii.
   """
-  slices = np.ascontiguousarray(np.moveaxis(image, 2, 0), np.float32)
+  slices = np.moveaxis(image, 2, 0)
   allowed = None if mask is None else np.moveaxis(mask, 2, 0)
   result = np.zeros(slices.shape, np.float32)  # [Z, X, Y]
   radii = radii_in_voxels(radii_mm, spacing_mm)
@@ -52,7 +52,7 @@ def radial_symmetry(
   def one(z: int) -> None:
     if allowed is None or allowed[z].any():
       result[z] = _slice(
-        slices[z],
+        np.ascontiguousarray(slices[z], np.float32),
         None if allowed is None else allowed[z],
         spacing_mm=spacing_mm,
         radii=radii,

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage, spatial
 
 from cmbjax.candidates import growing
-from cmbjax.candidates.detector import flatten
+from cmbjax.candidates.background import brain_box, flatten
 from cmbjax.candidates.gates import Gates
 
 LARGEST_MM = 10.0  # above this it is not a microbleed (Gregoire 2009, MARS)
@@ -71,9 +71,8 @@ def segment(
   spacing_mm = tuple(float(side) for side in spacing_mm)
   centre = np.asarray(centre, np.int32).reshape(-1, 3)
   labels = np.zeros(swi.shape, np.uint16)
-  image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
   regions = _grow(
-    image, mask, centre=centre, spacing_mm=spacing_mm, gates=gates, jobs=jobs
+    swi, mask, centre=centre, spacing_mm=spacing_mm, gates=gates, jobs=jobs
   )
   _paint(labels, regions, spacing_mm)
   _fill(labels)
@@ -106,7 +105,7 @@ def measure(
   present, owner = np.unique(owner[order], return_inverse=True)
   voxel = np.stack(np.unravel_index(flat[order], labels.shape), 1)
   shape = growing.geometry(owner, voxel, spacing_mm, len(present))
-  area = _surface(labels, spacing_mm, count)[present]
+  area = _surface(labels, voxel, spacing_mm, count)[present]
   ball = np.cbrt(np.pi * (6 * shape['volume_mm3']) ** 2)
   shape['sphericity'] = np.minimum(ball / area, 1)
   for axis, name in enumerate('xyz'):
@@ -131,25 +130,53 @@ _MEASURES = (
 )
 
 
-def _surface(labels, spacing_mm, count):
+def _surface(labels, voxel, spacing_mm, count):
   """Surface [count] in mm2 from crossings along the three axes.
+
+  Args:
+    labels: [X, Y, Z].
+    voxel: [V, 3], all voxels with a label.
+    spacing_mm: voxel sizes.
+    count: the largest label.
 
   Voxel faces are 3 / 2 of the surface of a ball (Cauchy-Crofton), so 2 / 3
   of them is right for round bodies at any voxel size.
   """
   faces = np.zeros(count + 1)
-  padded = np.pad(labels, 1)
+  label = labels[tuple(voxel.T)]
   for axis in range(3):
-    low = np.moveaxis(padded, axis, 0)[:-1]
-    high = np.moveaxis(padded, axis, 0)[1:]
-    at = low != high
     area = np.prod(spacing_mm) / spacing_mm[axis]
-    for side in (low, high):
-      faces += area * np.bincount(side[at], minlength=count + 1)
+    for step in (1, -1):
+      beside = voxel.copy()
+      beside[:, axis] += step
+      at = beside[:, axis].clip(0, labels.shape[axis] - 1)
+      outside = beside[:, axis] != at
+      beside[:, axis] = at
+      differs = (labels[tuple(beside.T)] != label) | outside
+      faces += area * np.bincount(label[differs], minlength=count + 1)
   return faces[1:] * 2 / 3
 
 
-def _grow(image, mask, *, centre, spacing_mm, gates, jobs):
+def _grow(swi, mask, *, centre, spacing_mm, gates, jobs):
+  """Regions round the centres, grown in the box that holds brain and them."""
+  whole = (slice(0, size) for size in mask.shape)
+  box = brain_box(mask, spacing_mm, gates, also=centre) or tuple(whole)
+  start = np.array([part.start for part in box], np.int32)
+  image, mask = np.asarray(swi[box], np.float32), mask[box]
+  regions = _grow_flat(
+    flatten(image, spacing_mm, mask, gates=gates),
+    mask,
+    centre=centre - start,
+    spacing_mm=spacing_mm,
+    gates=gates,
+    jobs=jobs,
+  )
+  return regions._replace(
+    seed=regions.seed + start, voxel=regions.voxel + start
+  )
+
+
+def _grow_flat(image, mask, *, centre, spacing_mm, gates, jobs):
   seed = growing.darkest_near(image, centre, spacing_mm, reach_mm=gates.seed_mm)
   # Two lesions may not share a seed: the later one keeps its own centre.
   _, first = np.unique(seed, axis=0, return_index=True)

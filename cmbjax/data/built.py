@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cmbjax import doors, files, locks, sealed
+from cmbjax.data import lesion_labels
 from cmbjax.errors import InputError, NoInputError
 
 HASHES = 'hashes.json'
@@ -174,6 +175,7 @@ def write_once(
     if final.exists() and not overwrite:  # TFDS moves it there when whole
       why = sealed.damage(final / HASHES, final)
       if not why and metadata(final).get('fingerprint') == mark:
+        _say(final)
         return final
       if not (why and again):
         what = 'was built from other files or by other code'
@@ -190,7 +192,16 @@ def write_once(
     _prepare(builder, pathlib.Path(folder))
     inside = [path for path in sorted(final.iterdir()) if path.is_file()]
     sealed.write_list(final / HASHES, {path.name: path for path in inside})
+  _say(final)
   return final
+
+
+def _say(final: pathlib.Path) -> None:
+  """How the lesions of its scans are counted."""
+  scans = metadata(final)['scans']
+  of = {row['scan']: tuple(row.get('said', ())) for row in scans}
+  for sentence in lesion_labels.together(of):
+    print(f'note: {sentence}', file=sys.stderr)
 
 
 def _remove_leftovers(final: pathlib.Path) -> None:

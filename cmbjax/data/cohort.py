@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import doors, files, sealed
-from cmbjax.data import persons
+from cmbjax import delimited, doors, files, sealed
+from cmbjax.data import lesion_labels, persons
 from cmbjax.data.truth import Truth, load_truth
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import swi
@@ -158,7 +158,8 @@ def scan_fingerprint(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> str:
   read = [scan.files.sidecar, *map(sidecars.read, signals)]
   facts = [[some.get(name) for name in fields] for some in read]
   person = persons.person_of(scan.subject, scan.files.sidecar)
-  return files.digest([person, scan.name, content, facts])
+  said = lesion_labels.words_of(scan.truth.path)
+  return files.digest([person, scan.name, content, facts, said])
 
 
 def _refuse(scan: Scan, lacking: Mapping[str, str]) -> None:
@@ -191,8 +192,7 @@ def _check_subjects(folder, subjects):
   table = folder / 'participants.tsv'
   if not doors.is_there(table):
     return
-  rows = files.read_rows(table)[1:]
-  names = [row[0].strip() for row in rows if ''.join(row).strip()]
+  names = [row.cells[0] for row in delimited.read(table).rows]
   twice = sorted({name for name in names if names.count(name) > 1})
   if twice:
     raise InputError(

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
   """Imports; returns the exit code."""
   from cmbjax import files
-  from cmbjax.data import import_sources, importers
+  from cmbjax.data import import_sources, importers, lesion_labels
   from cmbjax.errors import InputError
 
   facts = files.read_object(arguments.sidecar) if arguments.sidecar else {}
@@ -94,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
   made = importers.import_cohort(arguments.source, arguments.out, options)
   for name, why in made.failed.items():
     print(f'cmbjax: {name}: {why}', file=sys.stderr)
+  for sentence in lesion_labels.together(made.said):
+    print(f'note: {sentence}', file=sys.stderr)
   parts = [f'{len(made.done)} imported']
   if made.kept:
     parts.append(f'{len(made.kept)} were there')

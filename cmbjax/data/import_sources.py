@@ -135,7 +135,7 @@ def _find_valdo(source, options, failed) -> list[SourceScan]:
   found: dict[str, list[pathlib.Path]] = {}
   for path in sorted(source.rglob('*_T2S.nii*')):
     match = _VALDO_IMAGE.fullmatch(path.name)
-    if match and path.is_file():
+    if match and not path.is_dir():
       who = re.sub('^sub-?', '', match['who'])
       found.setdefault(f'sub-{who}', []).append(path)
   if not found:
@@ -204,6 +204,8 @@ def _of_bids(scan: ScanFiles) -> SourceScan:
 def _with_points(source, items, options) -> list[SourceScan]:
   path = options.table or _only_table(source)
   table = point_table.read(path)
+  if table.in_lps and options.axes != 'lps':
+    raise InputError(f'{path}: its columns are called lps; give --axes lps.')
   scans = [
     (
       item.subject.replace(f'sub-{options.prefix}', 'sub-', 1),

@@ -15,17 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import doors, files
-from cmbjax.data import import_sources
+from cmbjax import delimited, doors, files
+from cmbjax.data import import_sources, lesion_labels, truth
 from cmbjax.data.import_sources import ImportOptions, SourceScan
-from cmbjax.data.truth import centres, components, load_labels
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
 from cmbjax.intake import bids, sidecars
-from cmbjax.intake.truth_files import ALL_CANDIDATES
+from cmbjax.intake.truth_files import ALL_CANDIDATES, table_beside
 from cmbjax.progress import Progress
 
-VERSION = 1  # of what is written
+VERSION = 2  # of what is written
 
 _TRUTH = 'derivatives/truth'
 _MASKS = 'derivatives/masks'  # a mask in the truth's folder is not used
@@ -40,6 +39,7 @@ class Imported(NamedTuple):
   kept: tuple[str, ...]  # were there already
   unlabelled: tuple[str, ...]  # of both, those without a truth
   failed: dict[str, str]  # name -> sentence
+  said: dict[str, tuple[str, ...]]  # of those written now: their lesions
 
 
 def import_cohort(
@@ -64,22 +64,23 @@ def import_cohort(
   _check_apart(source, out)
   failed: dict[str, str] = {}
   items = import_sources.find(source, options, failed)
-  done, kept, unlabelled = [], [], []
+  done, kept, unlabelled, said = [], [], [], {}
   _write_top(source, out, options)
   with Progress(f'import {options.layout}', len(items)) as progress:
     for item in items:
       try:
-        fresh = _import_one(item, out, options)
+        found = _import_one(item, out, options)
       except InputError as error:
         failed[item.name] = str(error)
         progress.advance(note=f'{item.name} failed')
         continue
-      (done if fresh else kept).append(item.name)
+      (kept if found is None else done).append(item.name)
+      said |= {item.name: found} if found else {}
       if not item.truth and item.points is None:
         unlabelled.append(item.name)
       progress.advance(note=item.name)
   _write_participants(out)
-  return Imported(tuple(done), tuple(kept), tuple(unlabelled), failed)
+  return Imported(tuple(done), tuple(kept), tuple(unlabelled), failed, said)
 
 
 def _check_apart(source, out):
@@ -93,20 +94,21 @@ def _check_apart(source, out):
     )
 
 
-def _import_one(item: SourceScan, out, options: ImportOptions) -> bool:
-  """Whether it was written now; False: it is there already."""
+def _import_one(item: SourceScan, out, options) -> tuple[str, ...] | None:
+  """What is said of its lesions; None: it is there already."""
   mark = _mark_of(item, options)
   raw = out.joinpath(item.subject, item.session or '')
   truth = out.joinpath(_TRUTH, item.subject, item.session or '')
   labelled = bool(item.truth) or item.points is not None
   if _is_done(raw, truth, mark, labelled=labelled):
-    return False
+    return None
+  said = ()
   with _work_folder(out, item.name) as work:
     files.make_folder(work / 'raw' / 'anat')
     _write_images(item, work / 'raw' / 'anat', options, mark)
     scan = _first_volume(item)
     if labelled:
-      _write_truth(item, work / 'truth' / 'anat', options, scan)
+      said = _write_truth(item, work / 'truth' / 'anat', options, scan)
     if item.mask is not None:
       _write_mask(item, work / 'masks' / 'anat', scan, out)
     masks = out.joinpath(_MASKS, item.subject, item.session or '')
@@ -122,7 +124,7 @@ def _import_one(item: SourceScan, out, options: ImportOptions) -> bool:
         f'{raw}: cannot be written ({error.strerror or error}); free some '
         'space or choose another folder.'
       ) from error
-  return True
+  return said
 
 
 def _mark_of(item: SourceScan, options) -> str:
@@ -132,6 +134,11 @@ def _mark_of(item: SourceScan, options) -> str:
   found = [(p.name, doors.state_of(p)) for p in paths]
   states = [[name, one.st_size, one.st_mtime_ns] for name, one in found]
   states += [[stem, sidecars.read(p)] for p, stem in item.images]
+  states += [
+    [doors.state_of(table).st_mtime_ns, doors.state_of(table).st_size]
+    for table in filter(None, map(table_beside, item.truth))
+  ]
+  states += [lesion_labels.words_of(path) for path in item.truth]
   points = None if item.points is None else item.points.tolist()
   kept = [options.axes, options.first_index, options.link]
   kept += [[*pair] for pair in options.facts]
@@ -191,48 +198,46 @@ def _write_mask(item: SourceScan, folder, scan, out) -> None:
   bids.write_description(out / _MASKS, 'Brain masks', kind='derivative')
 
 
-def _write_truth(item: SourceScan, folder, options, scan) -> None:
+def _write_truth(item: SourceScan, folder, options, scan) -> tuple[str, ...]:
+  """Writes it; says how the lesions of masks were told apart."""
   stem = folder / f'{item.name}_seg-cmb_dseg'
   if item.points is not None:
     _write_points(item, stem, options, scan)
-    return
-  labels = [_labels(path, scan) for path in item.truth]
+    return ()
+  found = [_labels(path, scan) for path in item.truth]
+  labels = [one.labels for one in found]
   if len(labels) == 2 and ((labels[0] > 0) & (labels[1] > 0)).any():
     raise InputError(
       f'{item.truth[0]}: overlaps {item.truth[1].name}; a candidate is either '
       'accepted or rejected, so correct one of the masks.'
     )
-  for name, some in zip(('cmb', 'mimic'), labels):
+  for name, one in zip(('cmb', 'mimic'), found):
     stem = folder / f'{item.name}_seg-{name}_dseg'
-    volume.save(f'{stem}.nii.gz', some.astype(np.uint16), scan)
-    files.write_rows(f'{stem}.tsv', [_COLUMNS, *_rows(name, some, scan)])
-    about = {'Description': _ABOUT[name], **_EXPLAINED}
+    volume.save(f'{stem}.nii.gz', one.labels.astype(np.uint16), scan)
+    delimited.write(f'{stem}.tsv', [_COLUMNS, *_rows(name, one.labels, scan)])
+    about = {'Description': f'{_ABOUT[name]} {"; ".join(one.said)}.'}
     files.write_json(
       f'{stem}.json',
-      {**about, 'Manual': True, ALL_CANDIDATES: len(labels) == 2},
+      {**about, **_EXPLAINED, 'Manual': True, ALL_CANDIDATES: len(found) == 2},
     )
+  return found[0].said
 
 
-def _labels(path, scan) -> np.ndarray:
-  """Connected components of a mask, int32 [X, Y, Z]."""
-  mask = load_labels(path, scan) > 0
-  if mask.mean() > 0.5:  # no mask of lesions covers half of the image
+def _labels(path, scan) -> lesion_labels.CountedLesions:
+  """The lesions of a mask, numbered from 1."""
+  found = lesion_labels.read(path, scan)
+  if len(found.numbers) > np.iinfo(np.uint16).max:
     raise InputError(
-      f'{path}: marks {mask.mean():.0%} of all voxels; it looks inverted, so '
-      'check it.'
+      f'{path}: has {len(found.numbers)} separate parts; give a mask of '
+      'lesions.'
     )
-  labels = components(mask)
-  if labels.max(initial=0) > np.iinfo(np.uint16).max:
-    raise InputError(
-      f'{path}: has {labels.max()} separate parts; give a mask of lesions.'
-    )
-  return labels
+  return found._replace(labels=truth.numbered(found))
 
 
 def _rows(name, labels, scan) -> Iterator[list[str]]:
   """Cells of `_COLUMNS`, a row for each label."""
   size = np.bincount(labels[labels > 0], minlength=1)
-  for index, centre in enumerate(centres(labels)[1:], 1):
+  for index, centre in enumerate(truth.centres(labels)[1:], 1):
     world = scan.to_world(centre)
     volume_mm3 = size[index] * float(np.prod(scan.spacing_mm))
     cells = [str(index), f'{name}-{index:03d}', *(f'{v:.2f}' for v in world)]
@@ -260,7 +265,7 @@ def _write_points(item: SourceScan, stem, options, scan) -> None:
     [str(index), f'cmb-{index:03d}', *(f'{v:.3f}' for v in place)]
     for index, place in enumerate(world, 1)
   ]
-  files.write_rows(f'{stem}.tsv', [_COLUMNS[:5], *rows])
+  delimited.write(f'{stem}.tsv', [_COLUMNS[:5], *rows])
   explained = {name: _EXPLAINED[name] for name in _COLUMNS[2:5]}
   files.write_json(f'{stem}.json', {**explained, 'Manual': True})
 
@@ -281,10 +286,8 @@ def _inside(world, scan) -> np.ndarray:
 
 
 _ABOUT = {
-  'cmb': 'Microbleeds: connected parts (26 neighbours) of the mask that came '
-  'with the data.',
-  'mimic': 'Candidates that the readers rejected: connected parts (26 '
-  'neighbours) of the mask that came with the data.',
+  'cmb': 'Microbleeds of the mask that came with the data:',
+  'mimic': 'Candidates that the readers rejected, of a mask:',
 }
 _EXPLAINED = {
   'x': {'Description': 'Centre, RAS world.', 'Units': 'mm'},
@@ -345,8 +348,8 @@ def _write_participants(out) -> None:
     tables: Sequence[pathlib.Path] = sorted(
       (out / _TRUTH / folder.name).rglob('*_seg-cmb_dseg.tsv')
     )
-    rows = [len(files.read_text(t).splitlines()) - 1 for t in tables]
+    rows = [len(delimited.read(t).rows) for t in tables]
     lines.append([folder.name, str(sum(rows)) if rows else 'n/a'])
-  files.write_rows(out / 'participants.tsv', lines)
+  delimited.write(out / 'participants.tsv', lines)
   about = {'Description': 'Lesions in the truth; n/a: there is no truth.'}
   files.write_json(out / 'participants.json', {'microbleeds': about})

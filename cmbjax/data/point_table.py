@@ -4,8 +4,6 @@ Rule: every row is used or refused with its number; no row is skipped.
 """
 
 import contextlib
-import csv
-import math
 import os
 import pathlib
 import re
@@ -16,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import doors, files
+from cmbjax import delimited, doors
 from cmbjax.errors import InputError, NoInputError, shown
 
 WHO = (
@@ -25,6 +23,7 @@ WHO = (
   'patient_id', 'case', 'case_id', 'id',
 )  # fmt: skip
 SESSION = ('session', 'session_id', 'ses', 'timepoint', 'visit')
+_NOTHING = ('', 'n/a', 'nan')  # cells of a scan without a lesion
 _MOST_BYTES = 200_000_000  # of an unpacked workbook
 _MOST_ROWS = 1 << 20  # of a sheet, as of Excel; a row may claim any number
 # Of a row its number, of a cell its column.
@@ -43,6 +42,7 @@ class PointTable(NamedTuple):
 
   in_mm: bool  # x y z; else i j k
   points: dict[tuple[str, str], Points]  # (who, session or '')
+  in_lps: bool = False  # its header says so
 
 
 def read(path: pathlib.Path) -> PointTable:
@@ -57,65 +57,66 @@ def read(path: pathlib.Path) -> PointTable:
   """
   if not os.path.lexists(path):
     raise NoInputError(f'{path}: no such file; check the name of the table.')
-  rows = _rows(path)
-  header = [_plain(cell) for cell in rows[0][1]] if rows else []
-  who = _column(header, WHO)
-  session = _column(header, SESSION)
-  axes, in_mm = _axes(header), set('xyz') <= set(header)
+  table = _table(path)
+  in_lps = any(re.search(r'\blps|_lps', name) for name in table.header)
+  table = table._replace(header=[_plain(cell) for cell in table.header])
+  header = table.header
+  who, session = table.column(*WHO), table.column(*SESSION)
+  axes = next((a for a in ('xyz', 'ijk') if {*a} <= {*header}), None)
   if who is None or axes is None:
     raise InputError(
       f'{path}: has the columns {shown(", ".join(header)) or "(none)"}; '
       f'give one of {", ".join(WHO[:6])}, ... and x y z (mm) or i j k (voxels).'
     )
-  # Where cells are separated by ';', ',' is the decimal sign.
-  comma = path.suffix.lower() == '.csv' and _delimiter(path) == ';'
+  columns = [table.column(name) for name in axes]
   found: dict[tuple[str, str], list] = {}
-  for number, row in rows[1:]:
-    row = row + [''] * (len(header) - len(row))
-    name = row[who].strip()
+  empty: dict[tuple[str, str], int] = {}
+  for row in table.rows:
+    name = row.cells[who]
     if not name:
       raise InputError(
-        f'{path}: row {number} names no scan; fill or remove it.'
+        f'{path}: row {row.number} names no scan; fill or remove it.'
       )
-    key = (name, row[session].strip() if session is not None else '')
-    cells = [row[column].strip() for column in axes]
+    key = (name, row.cells[session] if session is not None else '')
     points = found.setdefault(key, [])
-    if any(cell.lower() not in ('', 'n/a', 'nan') for cell in cells):
-      points.append((number, numbers(path, number, row, axes, comma=comma)))
-  return PointTable(in_mm, {key: _points(some) for key, some in found.items()})
+    if all(row.cells[c].lower() in _NOTHING for c in columns):
+      empty[key] = row.number
+    else:
+      points.append((row.number, numbers(table, row, columns)))
+  for key, row in empty.items():
+    if found[key]:
+      raise InputError(
+        f'{path}: row {row} says that {shown(key[0])} has no lesion, row '
+        f'{found[key][0][0]} has one of it; correct or remove one of them.'
+      )
+  points = {key: _points(some) for key, some in found.items()}
+  return PointTable(axes == 'xyz', points, in_lps)
 
 
 def numbers(
-  path: pathlib.Path,
-  number: int,
-  row: Sequence[str],
-  columns: Sequence[int],
-  *,
-  comma: bool = False,
+  table: delimited.TextTable, row: delimited.TableRow, columns: Sequence[int]
 ) -> list[float]:
   """The three coordinates of a row.
 
   Args:
-    path: of the table, for messages.
-    number: of the row, for messages.
-    row: its cells; it may be short.
+    table: that it is in, for messages.
+    row: one of its rows.
     columns: three of them.
-    comma: is the decimal sign.
 
   Raises:
     InputError: they are not three finite numbers.
   """
+  comma = table.decimal_comma
   try:
-    cells = [row[column] for column in columns]
-    values = [float(c.replace(',', '.') if comma else c) for c in cells]
-    if not all(map(math.isfinite, values)):
-      raise ValueError
-  except (IndexError, ValueError):
+    return [
+      delimited.number(row.cells[column], decimal_comma=comma)
+      for column in columns
+    ]
+  except ValueError:
     raise InputError(
-      f'{path}: row {number} ({shown(" ".join(row))}) has no three '
-      'numbers in its coordinate columns; correct or remove the row.'
+      f'{table.path}: row {row.number} ({shown(" ".join(row.cells))}) has no '
+      'three numbers in its coordinate columns; correct or remove the row.'
     ) from None
-  return values
 
 
 def match(
@@ -164,36 +165,17 @@ def match(
   return result
 
 
-def _rows(path) -> list[tuple[int, list[str]]]:
-  """(number in the file, cells) of each row that is not empty."""
-  if path.suffix.lower() in ('.xlsx', '.xlsm'):
-    rows = _sheet(path)
-  else:
-    text = _text(path)
-    try:
-      lines = csv.reader(text.splitlines(), delimiter=_delimiter(path))
-      rows = list(enumerate(lines, 1))
-    except csv.Error as error:
-      raise InputError(
-        f'{path}: cannot be read as a table ({error}); save it again.'
-      ) from error
-  return [(number, row) for number, row in rows if any(c.strip() for c in row)]
+def _table(path) -> delimited.TextTable:
+  ending = path.suffix.lower()
+  if ending in ('.csv', '.tsv', '.txt'):
+    return delimited.read(path)
+  if ending not in ('.xlsx', '.xlsm'):
+    raise InputError(f'{path}: is not a table; give .csv, .tsv or .xlsx.')
+  # Cells of text may have a decimal comma.
+  return delimited.of_rows(path, _sheet(path), decimal_comma=True)
 
 
-def _text(path) -> str:
-  if path.suffix.lower() not in ('.csv', '.tsv', '.txt'):
-    raise InputError(f'{path}: is no table; give .csv, .tsv or .xlsx.')
-  return files.read_text(path)
-
-
-def _delimiter(path) -> str:
-  first = next((line for line in _text(path).splitlines() if line.strip()), '')
-  if path.suffix.lower() == '.tsv':
-    return '\t'
-  return max(',;\t', key=first.count)
-
-
-def _sheet(path) -> list[tuple[int, list[str]]]:
+def _sheet(path) -> list[list[str]]:
   """The first sheet of a workbook: numbers as text, formulas as results."""
   try:
     _check_workbook(path)
@@ -208,7 +190,7 @@ def _sheet(path) -> list[tuple[int, list[str]]]:
     ) from error
 
 
-def _first_sheet(path) -> list[tuple[int, list[str]]]:
+def _first_sheet(path) -> list[list[str]]:
   import openpyxl  # late: only workbooks need it
 
   with (
@@ -224,7 +206,7 @@ def _first_sheet(path) -> list[tuple[int, list[str]]]:
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
       if number > _MOST_ROWS:
         raise ValueError(number)
-      rows.append((number, ['' if cell is None else str(cell) for cell in row]))
+      rows.append(['' if cell is None else str(cell) for cell in row])
   return rows
 
 
@@ -262,17 +244,6 @@ def _plain(cell) -> str:
   text = re.sub(r'[\[(].*?[\])]', '', cell).strip().lower()
   text = re.sub(r'[\s-]+', '_', text)
   return re.sub('^([xyz])_(mm|world|ras|lps)$', r'\1', text)
-
-
-def _column(header, names) -> int | None:
-  return next((header.index(n) for n in names if n in header), None)
-
-
-def _axes(header) -> list[int] | None:
-  for names in ('xyz', 'ijk'):
-    if set(names) <= set(header):
-      return [header.index(n) for n in names]
-  return None
 
 
 def _points(some) -> Points:

@@ -84,6 +84,8 @@ def make_table(
     'subject': scan.subject,
     'person': persons.person_of(scan.subject, scan.files.sidecar),
     'truth': loaded.truth.kind,
+    'counted_by': loaded.truth.counted_by,
+    'said': list(loaded.truth.said),
     'num_candidates': len(centre),
     'num_lesions': len(loaded.truth.lesions),
     'lesions': _lesions(loaded),
@@ -112,7 +114,9 @@ def image_facts(
     mask_ml, and contrast = 1 - 2nd percentile / median inside the mask.
   """
   inside = swi[mask]
-  low, middle = np.percentile(inside, [2, 50]) if inside.size else (0, 0)
+  low, middle = 0, 0
+  if inside.size:  # a copy already, so it may be sorted
+    low, middle = np.percentile(inside, [2, 50], overwrite_input=True)
   return {
     'mask_ml': float(inside.size * np.prod(spacing_mm) / 1000),
     'contrast': float(1 - low / middle) if middle > 0 else 0.0,

@@ -4,6 +4,7 @@ Rule: a scan that was not detected is never taken for one without lesions.
 """
 
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class MatchedScans(NamedTuple):
     simulated: the cohort is.
     only: which detections were taken; '' for all.
     unlabelled: names of scans without a truth.
+    said: scan name -> how the lesions of its truth are counted.
   """
 
   scans: tuple[detections.ScoredScan, ...]
@@ -44,6 +46,7 @@ class MatchedScans(NamedTuple):
   simulated: bool
   only: str
   unlabelled: tuple[str, ...] = ()
+  said: Mapping[str, tuple[str, ...]] = {}
 
 
 class Evaluation(NamedTuple):
@@ -102,20 +105,29 @@ def read(
       'out with --partial.'
     )
   done = [(scan, path) for scan, path in pairs if path is not None]
-  scans, likelihood = _match_all(done, only)
+  scans, likelihood, said = _match_all(done, only)
   return MatchedScans(
-    scans, likelihood, missing, labelled.simulated, only, labelled.unlabelled
+    scans,
+    likelihood,
+    missing,
+    labelled.simulated,
+    only,
+    labelled.unlabelled,
+    said,
   )
 
 
 def _match_all(done, only):
-  scans, likelihood = [], {}
+  scans, likelihood, said = [], {}, {}
   with Progress('evaluate', len(done)) as progress:
     for scan, path in done:
-      one, likelihood[scan.name] = _match(scan, path, only)
+      image = volume.load(path)
+      truth = truth_lib.load_truth(scan.truth, image)
+      said[scan.name] = truth.said
+      one, likelihood[scan.name] = _match(scan, path, only, image, truth)
       scans.append(one)
       progress.advance(note=scan.name)
-  return tuple(scans), likelihood
+  return tuple(scans), likelihood, said
 
 
 def _label_image(folder, scan, ending) -> pathlib.Path | None:
@@ -128,9 +140,9 @@ def _label_image(folder, scan, ending) -> pathlib.Path | None:
   return None
 
 
-def _match(scan, path, only) -> tuple[detections.ScoredScan, dict]:
-  image = volume.load(path)
-  truth = truth_lib.load_truth(scan.truth, image)
+def _match(
+  scan, path, only, image, truth
+) -> tuple[detections.ScoredScan, dict]:
   labels, rates = _taken(path, image.array.astype(np.int32), only)
   lesions = truth.labels
   if lesions is None:

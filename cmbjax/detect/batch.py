@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 import cmbjax
 from cmbjax import doors, files, workers
 from cmbjax.candidates import stages
-from cmbjax.detect import chain, classifier, derivatives, records
+from cmbjax.detect import chain, classifier, derivatives, memory, records
 from cmbjax.errors import told
 from cmbjax.intake import sidecars
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct.channels import ONLY_SWI
 
-GIGABYTES = 2.0  # peak of one process
 # Whose code makes the numbers.
 _ROOMS = (
   'imaging',
@@ -123,6 +122,7 @@ def run(
   *,
   jobs: int,
   threads: int,
+  gigabytes: float = 2.0,
 ) -> Iterator[Outcome]:
   """The outcome of every scan, as they come.
 
@@ -131,12 +131,13 @@ def run(
     settings: how.
     jobs: processes; 1: this one.
     threads: of each process.
+    gigabytes: that the largest scan takes, for the message.
 
   Raises:
     InputError: a process was killed.
   """
   work = functools.partial(analyse, settings=settings, threads=threads)
-  yield from workers.spread(work, scans, jobs, gigabytes=GIGABYTES)
+  yield from workers.spread(work, scans, jobs, gigabytes=gigabytes)
 
 
 def analyse(
@@ -207,15 +208,40 @@ class Log:
     files.append_text(self.path, line + '\n')
 
 
-def affordable(wanted: int | None, count: int) -> tuple[int, int]:
-  """(processes, threads of each) for `count` scans.
+class Share(NamedTuple):
+  """Of a machine."""
+
+  jobs: int  # processes
+  threads: int  # of each
+  gigabytes: float  # that the largest scan takes; 0: not asked
+
+
+def needed(scans: Sequence[ScanFiles], settings: Settings) -> list[float]:
+  """GB of memory that each scan takes, see `memory.gigabytes`."""
+  channels = ONLY_SWI
+  if settings.classify:
+    channels = classifier.described(settings.weights).channels
+  return [memory.gigabytes(scan, channels) for scan in scans]
+
+
+def affordable(
+  wanted: int | None, scans: Sequence[ScanFiles], settings: Settings
+) -> Share:
+  """What of this machine these scans get.
 
   Candidates run on threads, so few processes keep many cores busy.
+
+  Args:
+    wanted: processes; None: as many as fit into the memory.
+    scans: what to do.
+    settings: of the run.
   """
   cores = workers.cores()
-  jobs = wanted or max(1, min(workers.fit(GIGABYTES), cores // 2))
-  jobs = max(1, min(jobs, count))
-  return jobs, max(1, cores // jobs)
+  jobs = max(1, min(wanted or cores // 2, len(scans)))
+  sizes = needed(scans, settings) if jobs > 1 else ()
+  if not wanted and sizes:
+    jobs = min(jobs, memory.processes(sizes))
+  return Share(jobs, max(1, cores // jobs), round(max(sizes, default=0), 1))
 
 
 def _shown(result) -> str:

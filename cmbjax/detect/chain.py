@@ -49,7 +49,7 @@ class Analysis(NamedTuple):
   """A result, and what only files on disk need."""
 
   result: ScanResult
-  image: volume.Volume  # the scan's own grid
+  image: volume.Volume  # the scan's own grid, without voxels
   candidates: detector.Candidates
 
 
@@ -155,6 +155,7 @@ class _Seen(NamedTuple):
   found: scan_image.ScanImage
   unit: np.ndarray  # [X, Y, Z] SWI in 0..1
   mask: np.ndarray  # bool [X, Y, Z], the brain
+  hints: tuple[str, ...]  # what is odd about the image
   classifier: Classifier | None
   instead: tuple[str, ...]  # said where it is the fallback
 
@@ -169,16 +170,19 @@ def _read(scan, classifier, fallback) -> _Seen:
   classifier, instead = _networks(found, classifier, fallback)
   image = found.volume
   mask = np.ascontiguousarray(found.mask)
-  array = np.ascontiguousarray(image.array, np.float32)
+  hints = tuple(remarks.of_image(image, mask))
+  unit = np.empty(mask.shape, np.float32)
   with scan_image.named(image.path):
-    unit = swi.scale_to_unit(array, mask)
+    swi.scale_to_unit(image.array, mask, out=unit)
+  # A large scan is in memory once.
+  found = found._replace(volume=volume.without_voxels(image), mask=mask)
   if sorted(image.spacing_mm)[1] > COARSEST_MM:
     size = ' x '.join(f'{side:g}' for side in image.spacing_mm)
     raise InputError(
       f'{image.path or "image"}: voxels of {size} mm are too coarse for '
       'microbleeds of 2 to 10 mm; check its header.'
     )
-  return _Seen(found, unit, mask, classifier, instead)
+  return _Seen(found, unit, mask, hints, classifier, instead)
 
 
 def _judge(seen, proposed, options):
@@ -247,7 +251,7 @@ def _result(
     warnings=(
       *(() if found_any else remarks.of_nothing(proposed, top)),
       *unusual,
-      *remarks.of_image(image, seen.mask),
+      *seen.hints,
       *seen.instead,
       *remarks.of_scan(seen.found, scan, classifier, stage),
       *unsure,

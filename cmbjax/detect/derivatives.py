@@ -3,7 +3,6 @@
 Rule: a file says how its numbers came about, and that they are for research.
 """
 
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import doors, files
+from cmbjax import delimited, doors, files
 from cmbjax.detect.chain import Analysis
 from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
@@ -167,20 +166,21 @@ def read_lesions(path: pathlib.Path) -> list[ListedLesion]:
   """
   if not doors.is_there(path):
     raise InputError(f'{path}: not found; run `cmbjax detect` again.')
-  lines = files.read_text(path).splitlines()
   try:
     return [
       ListedLesion(
         int(row['index']),
         row['name'],
         row['status'],
-        None if row['likelihood'] == 'n/a' else float(row['likelihood']),
-        row['region'],
+        float(row['likelihood']) if row['likelihood'] else None,
+        row['region'] or 'n/a',
         row['counted'] == 'true',
       )
-      for row in csv.DictReader(lines, delimiter='\t')
+      for row in delimited.read(path).dicts()
     ]
-  except (KeyError, TypeError, ValueError, csv.Error) as error:
+  except (KeyError, ValueError) as error:
+    if isinstance(error, InputError):
+      raise
     raise InputError(
       f'{path}: is not a table of `cmbjax detect` ({error!r}).'
     ) from error
@@ -188,9 +188,8 @@ def read_lesions(path: pathlib.Path) -> list[ListedLesion]:
 
 def tsv(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
   """A BIDS table: tabs, 'n/a' for what is missing, true and false."""
-  lines = ['\t'.join(names)]
-  lines += ['\t'.join(_cell(row.get(name)) for name in names) for row in rows]
-  return '\n'.join(lines) + '\n'
+  lines = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+  return ''.join(delimited.line(cells) + '\n' for cells in lines)
 
 
 def _cell(value: Any) -> str:

@@ -228,12 +228,12 @@ def _work(args, settings, todo, ready, broken) -> int:
   from cmbjax.progress import Progress
 
   log = batch.Log(settings.out)
-  jobs, threads = batch.affordable(args.jobs, max(len(todo), 1))
+  share = batch.affordable(args.jobs, todo, settings)
   log.add(
     'start',
     version=batch.cmbjax.__version__,
     settings={k: v for k, v in vars(args).items() if k != 'run'},
-    jobs=jobs,
+    jobs=share.jobs,
     todo=[scan.name for scan in todo],
     skipped=[record['row']['name'] for record in ready],
   )
@@ -246,7 +246,7 @@ def _work(args, settings, todo, ready, broken) -> int:
   total = len(todo) + len(ready)
   try:
     with Progress('detect', total, done=len(ready)) as progress:
-      for end in batch.run(todo, settings, jobs=jobs, threads=threads):
+      for end in batch.run(todo, settings, **share._asdict()):
         if end.record is None:
           failed.append(end.name)
           progress.advance(note=f'{end.name} failed')

@@ -9,8 +9,9 @@ from cmbjax import files
 EPILOG = """
 Compares what `cmbjax detect` wrote with the truth of a cohort, scan by scan:
 sensitivity over all lesions, precision, F1 and false positives per scan, by
-the touch rule and by the VALDO rule, pooled and as the mean over subjects; by
-size and region of the lesion; and the number of lesions per scan.
+the touch rule and by the VALDO rule, pooled, as the mean over subjects and as
+the median over scans, as the VALDO challenge shows it; by size and region of
+the lesion; and the number of lesions per scan.
 
 Writes evaluation.csv, evaluation.json and evaluation_lesions.csv (every true
 lesion, every false detection) to OUT, or to --out. exit code: 0 done, 2 wrong
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: a scan without a result, or on another grid.
   """
+  from cmbjax.data import lesion_labels
   from cmbjax.detect import against_truth, score_tables
 
   folder = pathlib.Path(arguments.detections)
@@ -69,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         f'({", ".join(names[:5])}).',
         file=sys.stderr,
       )
+  for sentence in lesion_labels.together(found.said):
+    print(f'note: {sentence}', file=sys.stderr)
   result = against_truth.evaluate(found, method=arguments.method)
   out = pathlib.Path(arguments.out) if arguments.out else folder
   score_tables.write(result, out)

@@ -14,14 +14,20 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.detect.against_truth import ONLY, Evaluation
-from cmbjax.evaluation import agreement, detections
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation import agreement, detections, intervals
+from cmbjax.evaluation.intervals import Interval
 
 _NAMES = {
   'sensitivity': 'Sensitivity, all lesions',
   'precision': 'Precision',
   'f1': 'F1',
   'fp_per_scan': 'False positives per scan',
+}
+
+
+_PER_SCAN = {
+  'f1': 'Median F1 of scans, quartiles',
+  'count_difference': 'Median |found - true|, quartiles',
 }
 
 
@@ -65,6 +71,8 @@ def _rows(result: Evaluation) -> list[list]:
       rows.append([rule, 'pooled', '', name, *value, count])
     for name, (value, count) in scores.per_subject.items():
       rows.append([rule, 'mean of subjects', '', name, *value, count])
+    for name, (value, count) in scores.per_scan.items():
+      rows.append([rule, 'median of scans', '', name, *value, count])
     for part, groups in scores.parts.items():
       for group, (value, count) in groups.items():
         rows.append([rule, part, group, 'sensitivity', *value, count])
@@ -75,15 +83,11 @@ def _rows(result: Evaluation) -> list[list]:
 
 
 def _count_rows(counts: agreement.CountAgreement) -> dict[str, Interval]:
-  icc = counts.icc
-  if icc.value is not None and not np.isfinite(np.array(icc[:3], float)).all():
-    # F quantiles overflow where scans are few and agree badly.
-    icc = Interval(icc.value, None, None, 'too few scans for an interval')
   return {
-    'icc': icc,
+    'icc': counts.icc,
     'kappa': counts.kappa,
     'same_grade': counts.same_grade,
-    'bias': Interval(*counts.bland_altman),
+    'bias': agreement.bias(counts),
   }
 
 
@@ -128,6 +132,7 @@ def _plain(result: Evaluation) -> dict[str, Any]:
         'false': scores.num_false,
         'pooled': _numbers(scores.pooled),
         'mean_of_subjects': _numbers(scores.per_subject),
+        'median_of_scans': _numbers(scores.per_scan),
         'parts': _numbers(scores.parts),
       }
       for rule, scores in result.scores.items()
@@ -176,6 +181,9 @@ def text(result: Evaluation) -> str:
   for name in detections.PER_SUBJECT:
     cells = [_cell(s.per_subject[name][0], name) for s in scores.values()]
     lines.append(f'  {"  mean of subjects, " + name:<34}' + _both(cells))
+  for name, head in _PER_SCAN.items():
+    cells = [_cell(s.per_scan[name][0], name) for s in scores.values()]
+    lines.append(f'  {head:<34}' + _both(cells))
   lines += _part_lines(result)
   lines += ['', 'Lesions per scan, found against true']
   for name, value in _count_rows(result.counts).items():
@@ -217,7 +225,7 @@ def _cell(value: Interval, name: str) -> str:
     return f'{round(scale * number, digits) + 0.0:.{digits}f}'  # no -0.00
 
   if value.low is None:  # too few subjects for an interval
-    return shown(value.value) + unit
+    return f'{shown(value.value)}{unit} {intervals.missing(value)}'
   ends = f'{shown(value.low)} to {shown(value.high)}'
   return f'{shown(value.value)}{unit} ({ends})'
 

@@ -11,8 +11,8 @@ from scipy import stats
 
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation import statistics
+from cmbjax.evaluation.intervals import Interval, too_few
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval
 
 # Lower ends of the usual grades of burden: 0, 1-4, 5-9, 10-19, 20 or more.
 GRADES = (0, 1, 5, 10, 20)
@@ -48,7 +48,7 @@ class CountAgreement(NamedTuple):
   consistency: Interval
 
 
-_TOO_FEW = Interval(None, None, None, 'needs two scans and two raters')
+_UNDEFINED = Interval(None, None, None, 'needs two scans and two raters')
 
 
 def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
@@ -62,7 +62,7 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   """
   found = _mean_squares(ratings)
   if found is None:
-    return _TOO_FEW
+    return _UNDEFINED
   n, k, between, raters, error = found
   bottom = between + (k - 1) * error + k * (raters - error) / n
   if bottom <= 0:
@@ -71,7 +71,8 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   # Rounding leaves a little where there is no error at all.
   if error <= 1e-12 * (between + raters):
     note = 'perfect agreement' if raters == 0 else 'a constant difference'
-    return Interval(float(value), None, None, f'{note}: no interval')
+    note = too_few(n, 'scan') or f'{note}: no interval'
+    return Interval(float(value), None, None, note)
   a = k * value / (n * (1 - value))
   b = 1 + k * value * (n - 1) / (n * (1 - value))
   top = (a * raters + b * error) ** 2
@@ -79,12 +80,14 @@ def icc(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
     (a * raters) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1))
   )
   tail = 0.5 + level / 2
+  if too_few(n):
+    return Interval(float(value), None, None, too_few(n, 'scan'))
   if freedom < 1e-2:  # the quantiles of F overflow
-    return Interval(float(value), None, None, 'too few scans for an interval')
+    return Interval(float(value), None, None, _OVERFLOW)
   f_low = stats.f.ppf(tail, n - 1, freedom)
   f_high = stats.f.ppf(tail, freedom, n - 1)
   if not np.isfinite([f_low, f_high]).all():
-    return Interval(float(value), None, None, 'too few scans for an interval')
+    return Interval(float(value), None, None, _OVERFLOW)
   rest = k * raters + (k * n - k - n) * error
   low = n * (between - f_low * error) / (f_low * rest + n * between)
   high = n * (f_high * between - error) / (rest + n * f_high * between)
@@ -103,13 +106,16 @@ def icc_consistency(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   """
   found = _mean_squares(ratings)
   if found is None:
-    return _TOO_FEW
+    return _UNDEFINED
   n, k, between, raters, error = found
   if between + error <= 1e-12 * max(raters, 1):
     return Interval(None, None, None, 'no variation between scans')
   value = float((between - error) / (between + (k - 1) * error))
   if error <= 1e-12 * (between + raters):
-    return Interval(value, None, None, 'perfect consistency: no interval')
+    note = too_few(n, 'scan') or 'perfect consistency: no interval'
+    return Interval(value, None, None, note)
+  if too_few(n):
+    return Interval(value, None, None, too_few(n, 'scan'))
   freedom, tail = (n - 1) * (k - 1), 0.5 + level / 2
   ratio = between / error
   ends = (
@@ -118,6 +124,9 @@ def icc_consistency(ratings: np.ndarray, *, level: float = 0.95) -> Interval:
   )
   low, high = ((end - 1) / (end + k - 1) for end in ends)
   return Interval(value, float(low), float(high))
+
+
+_OVERFLOW = 'the raters agree too badly for an interval'
 
 
 class _MeanSquares(NamedTuple):
@@ -146,15 +155,24 @@ def _mean_squares(ratings) -> _MeanSquares | None:
 
 
 def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:
-  """Mean of first - second and its 1.96 SD limits; None for no scans."""
+  """Mean of first - second and its 1.96 SD limits; None for too few scans."""
   gap = np.asarray(first, float) - np.asarray(second, float)
   if not len(gap):
     return BlandAltman(None, None, None)
   bias = float(gap.mean())
-  if len(gap) < 2:
+  if too_few(len(gap)):
     return BlandAltman(bias, None, None)
   half = 1.96 * float(gap.std(ddof=1))  # 95 % of normal differences
   return BlandAltman(bias, bias - half, bias + half)
+
+
+def bias(found: CountAgreement) -> Interval:
+  """Mean difference with its limits of agreement, which are no interval."""
+  limits, scans = found.bland_altman, len(found.counts[0])
+  if limits.bias is None:
+    return Interval(None, None, None, 'no scans')
+  note = too_few(scans, 'scan') or 'limits of agreement: 1.96 SD'
+  return Interval(*limits, note)
 
 
 def weighted_kappa(
@@ -268,8 +286,10 @@ def _kappa(found, true, at, how) -> Interval:
   value = weighted_kappa(found, true, num_grades=len(GRADES))
   if value is None:
     return Interval(None, None, None, 'all scans have one grade')
-  if value == 1:
-    return Interval(1.0, None, None, 'perfect agreement: no interval')
+  few = too_few(how.weights.shape[1])
+  if value == 1 or few:
+    note = few or 'perfect agreement: no interval'
+    return Interval(value, None, None, note)
   draws = []
   # One by one, as kappa is not a ratio of sums over subjects.
   for weight in how.weights.astype(int):
@@ -278,7 +298,7 @@ def _kappa(found, true, at, how) -> Interval:
       np.repeat(found, times), np.repeat(true, times), num_grades=len(GRADES)
     )
     draws.append(np.nan if one is None else one)
-  if len(draws) > 1 and np.ptp(draws) < 1e-12:
+  if np.ptp(draws) < 1e-12:
     note = 'no variation between subjects, so no interval'
     return Interval(value, None, None, note)
   inside = statistics.interval(value, np.array(draws), how)

@@ -107,7 +107,11 @@ def judge(
   """
   gap = test.difference
   if gap.value is None or gap.low is None:
-    return Judgement(UNDECIDED, gap.note)
+    few = ''
+    if gap.value is not None and claim.kind != NOT_ABOVE and min(sizes) > 1:
+      strict = 1 - (1 - level) / family
+      few = _too_few(sizes, level=level, strict=strict, family=family)
+    return Judgement(UNDECIDED, few or gap.note)
   p_holm = test.p if p_holm is None else p_holm
   alpha = 1 - level
   alone = test.p is not None and test.p <= alpha
@@ -164,14 +168,8 @@ def _lacking(
     needed = power.subjects_needed(
       seen, error, size, level=strict, paired=swapped
     )
-  # Few subjects have few permutations: then no effect, however large, would
-  # be decided, and no number for one is honest.
-  smallest = power.smallest_p(*sizes)
-  if not by_margin and smallest > 1 - strict:
-    here = ' and '.join(str(n) for n in sizes)
-    few = f'{here} subjects are too few: no p below {smallest:.2g} is possible'
-    if smallest <= 1 - level:
-      few += f', and Holm asks for {1 - strict:.2g} of {family} open claims'
+  few = _too_few(sizes, level=level, strict=strict, family=family)
+  if few and not by_margin:
     return Judgement(UNDECIDED, few, needed)
   return Judgement(
     UNDECIDED,
@@ -179,6 +177,24 @@ def _lacking(
     needed,
     power.detectable(error, size, level=strict, paired=swapped),
   )
+
+
+def _too_few(
+  sizes: tuple[int, ...], *, level: float, strict: float, family: int
+) -> str:
+  """That no permutation of these subjects reaches the level, '' if one does.
+
+  Then no effect, however large, would be decided, and no number for one is
+  honest.
+  """
+  smallest = power.smallest_p(*sizes)
+  if smallest <= 1 - strict:
+    return ''
+  here = ' and '.join(str(n) for n in sizes)
+  few = f'{here} subjects are too few: no p below {smallest:.2g} is possible'
+  if smallest <= 1 - level:
+    few += f', and Holm asks for {1 - strict:.2g} of {family} open claims'
+  return few
 
 
 def _subjects(needed: int | None, size: int) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 from scipy import special, stats
 
 from cmbjax.evaluation import ranking
+from cmbjax.evaluation.intervals import Interval, too_few
 from cmbjax.evaluation.permutation import Test
-from cmbjax.evaluation.statistics import Interval
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -90,7 +90,7 @@ def nadeau_bengio(
   gap = np.asarray(first, float) - np.asarray(second, float)
   value = float(gap.mean())
   if len(gap) < 2:
-    note = 'needs two folds'
+    note = too_few(len(gap), 'fold')
     return Test(Interval(value, None, None, note), None, assumption)
   variance = gap.var(ddof=1) * (1 / len(gap) + test_over_train)
   if variance <= 1e-30:
@@ -100,4 +100,7 @@ def nadeau_bengio(
   freedom = len(gap) - 1
   half = float(special.stdtrit(freedom, 0.5 + level / 2)) * error
   p = float(2 * special.stdtr(freedom, -abs(value) / error))
-  return Test(Interval(value, value - half, value + half), p, assumption)
+  inside = Interval(value, value - half, value + half)
+  if too_few(len(gap), 'fold'):
+    inside = Interval(value, None, None, too_few(len(gap), 'fold'))
+  return Test(inside, p, assumption)

@@ -8,6 +8,8 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 
+from cmbjax.evaluation import intervals
+
 COLUMNS = (
   ('auc', 'AUC', 3),
   ('average_precision', 'Avg. precision', 3),
@@ -202,13 +204,14 @@ def undecided(results: list, adjusted: list) -> dict:
 def _line(head: str, test, digits: int) -> str:
   gap = test.difference
   value = '–' if gap.value is None else f'{gap.value:+.{digits}f}'
-  inside = '–'
+  inside = intervals.missing(gap) or '–'
   if gap.low is not None:
     inside = f'{gap.low:+.{digits}f} to {gap.high:+.{digits}f}'
   p = '–' if test.p is None else f'{test.p:.4f}'
   p = '<0.0001' if p == '0.0000' else p
   line = f'  {head:<19}{value:>11}  {inside:<19}{p:<9}{test.assumption}'
-  note = f' ({gap.note})' if gap.note else ''
+  note = gap.note.removeprefix(f'{intervals.missing(gap)}: ')
+  note = f' ({note})' if note else ''
   if len(line + note) > _WIDTH:
     note = '\n' + ' ' * 34 + note[1:]
   return line + note

@@ -12,8 +12,8 @@ import numpy as np
 
 from cmbjax.evaluation import metrics, statistics
 from cmbjax.evaluation import predictions as tables
+from cmbjax.evaluation.intervals import Interval, too_few
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval
 
 _CHUNK = 2_000_000  # numbers per block of draws: 16 MB
 _MORE = 100  # mimics looked at first, beyond half as many again as allowed
@@ -55,7 +55,7 @@ def sensitivities(
 
 def _interval(value, draws, lesions, how) -> Interval:
   if how.weights.shape[1] < 2:
-    return Interval(value, None, None, 'one subject, so no interval')
+    return Interval(value, None, None, too_few(1))
   if np.sum(lesions > 0) < 2:
     note = 'rests on one subject, so no interval'
     return Interval(value, None, None, note)

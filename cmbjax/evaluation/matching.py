@@ -12,6 +12,7 @@ from scipy import ndimage
 from cmbjax.errors import InputError
 
 VALDO_DISTANCE_MM = 5.0  # of the challenge; centres must be strictly closer
+_DIGITS = 6  # of a distance in mm
 
 
 class Matched(NamedTuple):
@@ -53,10 +54,17 @@ def valdo(
   truth: np.ndarray,
   spacing_mm: tuple[float, float, float],
 ) -> Matched:
-  """One-to-one matching of centres closer than 5 mm, nearest pairs first.
+  """A detection belongs to the lesion whose centre is nearest, within 5 mm.
 
-  As in the VALDO challenge (Sudre 2024): 6-connected components of all labels
-  together, centres of mass. A component has the label that most of it has.
+  As the code of the VALDO challenge does (Sudre 2024; valdo-eval-2021, run
+  with direct neighbours and 5 mm): 6-connected components of all labels
+  together, centres of mass. Of the detections of one lesion the nearest hits
+  it; the others are false, even beside a second lesion that has no detection.
+  Two at the same distance both hit. A component has the label that most of it
+  has.
+
+  Not defined there: a detection midway between two lesions belongs to the one
+  that comes first in the array, which depends on how the file is stored.
 
   Args:
     detected: [X, Y, Z] int, 0 or the label of a detection.
@@ -70,14 +78,18 @@ def valdo(
   a, detection = _components(detected)
   b, lesion = _components(truth)
   hit, useful = np.zeros(len(b), bool), np.zeros(len(a), bool)
-  a, b = a * spacing_mm, b * spacing_mm
-  distance = np.linalg.norm(a[:, None] - b[None], axis=-1)  # [D, L]
-  near = np.argwhere(distance < VALDO_DISTANCE_MM)
-  # Nearest first, or a far pair could take the place of a near one.
-  order = np.argsort(distance[tuple(near.T)], kind='stable')
-  for i, j in near[order]:
-    if not useful[i] and not hit[j]:
-      useful[i] = hit[j] = True
+  if len(a) and len(b):
+    a, b = a * spacing_mm, b * spacing_mm
+    distance = np.linalg.norm(a[:, None] - b[None], axis=-1)  # [D, L]
+    # 0.8 mm is not a binary number: 2 voxels to the left and to the right
+    # would differ in the last digit.
+    distance = np.round(distance, _DIGITS)
+    nearest, gap = distance.argmin(1), distance.min(1)
+    near = gap < VALDO_DISTANCE_MM
+    closest = np.full(len(b), np.inf)
+    np.minimum.at(closest, nearest[near], gap[near])
+    useful = near & (gap == closest[nearest])
+    hit[nearest[useful]] = True
   return Matched(lesion, hit, detection, ~useful)
 
 

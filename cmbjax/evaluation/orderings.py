@@ -23,9 +23,9 @@ from cmbjax.evaluation.claims import (
   judge,
 )
 from cmbjax.evaluation.compare import UNPAIRED, paired
+from cmbjax.evaluation.intervals import Interval, too_few
 from cmbjax.evaluation.permutation import Test
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval
 
 
 class Ordering(NamedTuple):
@@ -237,7 +237,7 @@ def _unpaired(first, second, **how) -> tuple[Test, tuple[int, int]]:
     gap = Interval(None, None, None, 'one class only in a test set')
     return Test(gap, None, UNPAIRED), tuple(sizes)
   if min(sizes) < 2:
-    gap = Interval(value, None, None, 'one subject, so no interval')
+    gap = Interval(value, None, None, too_few(min(sizes)))
     return Test(gap, None, UNPAIRED), tuple(sizes)
   gap = statistics.difference_interval(value, drawn, parts)
   p = _regroup(first, second, seed=how.get('seed', 0))

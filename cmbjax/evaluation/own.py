@@ -11,8 +11,8 @@ import numpy as np
 from cmbjax import plugins
 from cmbjax.errors import InputError, shown
 from cmbjax.evaluation import statistics
+from cmbjax.evaluation.intervals import Interval, too_few
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.evaluation.statistics import Interval
 
 # (y [N] 0 or 1, score [N] 0..1, subject [N] str) -> a number.
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
@@ -97,8 +97,8 @@ def _jackknifed(metric, sides, scans, level) -> Interval:
   if value is None:
     return Interval(None, None, None, note)
   subjects = np.unique(scans.subject)
-  if len(subjects) < 2:
-    return Interval(value, None, None, 'one subject, so no interval')
+  if too_few(len(subjects)):
+    return Interval(value, None, None, too_few(len(subjects)))
   with_some = set(sides[0].subject.tolist())
   left_out = np.full(len(subjects), value)
   for i, subject in enumerate(subjects.tolist()):

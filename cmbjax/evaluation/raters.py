@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from cmbjax.evaluation import statistics
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation.intervals import Interval, too_few, too_wide
 
 _PERFECT = 'perfect agreement: no interval'
 _EMPTY = Interval(None, None, None, 'nothing that both judged')
@@ -180,8 +180,11 @@ def geometric_mean(values: np.ndarray, subject: np.ndarray, **how) -> Interval:
     **how: as for `mean`.
   """
   found = mean(np.log(np.asarray(values, float)), subject, **how)
-  ends = (None if x is None else float(np.exp(x)) for x in found[:3])
-  return Interval(*ends, found.note)
+  value, *ends = (None if x is None else float(np.exp(x)) for x in found[:3])
+  wide = '' if ends[1] is None else too_wide(value, ends[1], len(set(subject)))
+  if wide:
+    return Interval(value, None, None, wide)
+  return Interval(value, *ends, found.note)
 
 
 def spearman(
@@ -210,7 +213,8 @@ def spearman(
     [_rank_correlation(np.repeat(x, t), np.repeat(y, t)) for t in times]
   )
   if 1 - abs(value) < 1e-12:  # no z there
-    return Interval(float(np.rint(value)), None, None, _PERFECT)
+    note = too_few(len(names)) or _PERFECT
+    return Interval(float(np.rint(value)), None, None, note)
   # logit((r + 1) / 2) is 2 artanh(r), Fisher's z but for the factor.
   found = statistics.interval(
     (value + 1) / 2, (draws + 1) / 2, resampled, scale='logit'
@@ -262,7 +266,8 @@ def _coefficient(value, draws, table, resampled) -> Interval:
   if np.isnan(value):
     return Interval(None, None, None, 'all verdicts are one and the same')
   if value > 1 - 1e-12:
-    return Interval(1.0, None, None, _PERFECT)
+    note = too_few(resampled.weights.shape[1]) or _PERFECT
+    return Interval(1.0, None, None, note)
   found = _around(float(value), draws, resampled)
   if found.low is None:
     return found
@@ -271,7 +276,8 @@ def _coefficient(value, draws, table, resampled) -> Interval:
 
 def _around(value, draws, resampled, *, scale='plain') -> Interval:
   defined = draws[np.isfinite(draws)]
-  if len(draws) > 1 and len(defined) and np.ptp(defined) < 1e-12:
+  few = too_few(resampled.weights.shape[1])
+  if not few and len(defined) and np.ptp(defined) < 1e-12:
     note = 'no variation between patients, so no interval'
     return Interval(value, None, None, note)
   return statistics.interval(value, draws, resampled, scale=scale)

@@ -13,27 +13,12 @@ import numpy as np
 from scipy import special, stats
 
 from cmbjax.errors import InputError
+from cmbjax.evaluation.intervals import Interval, too_few, too_wide
 
 _UNDEFINED_SHARE = 0.05  # of the draws; more deserve a note
 _FEW_SUBJECTS = 5  # below, an interval says little and has a note
 # Between units of one subject, only where nothing can be estimated [ours].
 CORRELATION = 0.1
-
-
-class Interval(NamedTuple):
-  """A number with its interval.
-
-  Attributes:
-    value: the estimate, None when it is not defined.
-    low: lower bound, None when there is none.
-    high: upper bound, None when there is none.
-    note: '' or why something is undefined or uncertain.
-  """
-
-  value: float | None
-  low: float | None
-  high: float | None
-  note: str = ''
 
 
 class Resampling(NamedTuple):
@@ -119,8 +104,8 @@ def interval(
   size = how.weights.shape[1]
   if value is None:
     return Interval(None, None, None, 'not defined')
-  if size < 2:
-    return Interval(value, None, None, 'one subject, so no interval')
+  if too_few(size):
+    return Interval(value, None, None, too_few(size))
   if how.method == 'bootstrap':
     return percentile_interval(value, draws, level=how.level, num_subjects=size)
   return jackknife_interval(value, draws, level=how.level, scale=scale)
@@ -161,6 +146,8 @@ def jackknife_interval(
     return Interval(float(value), None, None, note)
   half = special.stdtrit(freedom, 0.5 + level / 2) * error
   low, high = back(forward(value) - half), back(forward(value) + half)
+  if scale == 'log' and too_wide(value, high, size):
+    return Interval(float(value), None, None, too_wide(value, high, size))
   note = _few(size)
   return Interval(float(value), float(low), float(high), note)
 
@@ -249,6 +236,8 @@ def difference_interval(
     how: resampling of each set, of one method, at least two subjects each.
   """
   sizes = [part.weights.shape[1] for part in how]
+  if too_few(min(sizes)):
+    return Interval(value, None, None, too_few(min(sizes)))
   if how[0].method == 'bootstrap':
     return percentile_interval(
       value,
@@ -324,7 +313,7 @@ def mean_interval(
     return Interval(None, None, None, empty)
   drawn = resampling(len(values), **how)
   value = float(values.mean())
-  if len(values) > 1 and np.ptp(values) < 1e-12:
+  if not too_few(len(values)) and np.ptp(values) < 1e-12:
     note = 'no variation between subjects, so no interval'
     return Interval(value, None, None, note)
   total = np.maximum(drawn.weights.sum(1), 1)  # one subject, left out
@@ -350,9 +339,11 @@ def share_interval(
     count: the denominator; the effective number is at most that.
     level: for example 0.95.
   """
+  size, tail = len(left_out), 0.5 + level / 2
+  if too_few(size):
+    return Interval(value, None, None, too_few(size))
   if not np.all(np.isfinite(left_out)):
     return Interval(value, None, None, 'rests on one subject, so no interval')
-  size, tail = len(left_out), 0.5 + level / 2
   error, _ = spread(left_out)
   units = count
   if error > 0:

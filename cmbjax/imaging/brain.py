@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import resample
+from cmbjax.imaging import resample, slabs
 
 _WORK_MM = 2.0  # the shape is found on a grid of about this spacing
 _BIAS_MM = 25.0  # width over which the receive field is followed
@@ -46,7 +46,6 @@ def brain_mask(
   Raises:
     InputError: no signal, or nothing of the size of a brain.
   """
-  image = np.asarray(image, np.float32)
   factors = [
     max(1, round(_WORK_MM / s)) if n > 1 else 1
     for s, n in zip(spacing_mm, image.shape)
@@ -63,7 +62,13 @@ def brain_mask(
   # The edge between coarse voxels is where the image itself says.
   deep = _erode(shape, step, _DEEP_MM)
   level = np.where(deep, 1, np.where(shape, np.minimum(relative, 1), 0))
-  return resample.stretch(level, factors, image.shape) > _EDGE
+  level = resample.stretch(level, (*factors[:2], 1), image.shape)
+  mask = np.empty(image.shape, bool)
+  for rows in slabs.of(image.shape[0]):
+    part = level[rows]
+    shape = (*part.shape[:2], image.shape[2])
+    mask[rows] = resample.stretch(part, (1, 1, factors[2]), shape) > _EDGE
+  return mask
 
 
 def _tissue(coarse, step):

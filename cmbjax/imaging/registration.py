@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from cmbjax.errors import InputError
+from cmbjax.imaging import slabs
 from cmbjax.imaging import template as template_module
 
 # Strain from a person to the template: the mean and standard deviation of the
@@ -99,7 +100,7 @@ def register(image, mask, affine) -> Registration:
   Raises:
     InputError: shapes differ, or less brain than `_MIN_BRAIN_ML`.
   """
-  image, mask = np.asarray(image, np.float32), np.asarray(mask, bool)
+  image, mask = np.asarray(image), np.asarray(mask, bool)
   affine = np.asarray(affine, float)
   if image.shape != mask.shape or image.ndim != 3:
     raise InputError(
@@ -175,9 +176,7 @@ def _flatten(image, mask, affine):
   spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))
   factors = [max(1, round(2.0 / s)) for s in spacing]
   factors = [min(f, n) for f, n in zip(factors, image.shape)]
-  image = np.where(mask & np.isfinite(image), image, 0)
-  soft = _block_mean(mask.astype(np.float32), factors)
-  value = _block_mean(image, factors)
+  soft, value = _block_means(image, mask, factors)
   step = spacing * factors
   sigma = _BIAS_MM / step
   local = ndimage.gaussian_filter(value, sigma)
@@ -188,6 +187,18 @@ def _flatten(image, mask, affine):
   change = np.diag([*factors, 1.0])
   change[:3, 3] = (np.array(factors) - 1) / 2
   return (value, soft, affine @ change), step
+
+
+def _block_means(image, mask, factors):
+  """Share of the mask, and mean of the image in it, float32 of each block."""
+  soft, value = [], []
+  rows = image.shape[0] // factors[0] * factors[0]
+  for part in slabs.of(rows, factors[0]):
+    inside, one = mask[part], np.asarray(image[part], np.float32)
+    one = np.where(inside & np.isfinite(one), one, np.float32(0))
+    soft.append(_block_mean(inside.astype(np.float32), factors))
+    value.append(_block_mean(one, factors))
+  return np.concatenate(soft), np.concatenate(value)
 
 
 def _block_mean(image, factors):

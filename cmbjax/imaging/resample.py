@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import slabs, volume
 
 _MOST_TIMES = 20.0  # a voxel size this many times off is a slip of the pen
 
@@ -19,9 +19,21 @@ def block_mean(image: np.ndarray, factors: Sequence[int]) -> np.ndarray:
   """Means of whole blocks of voxels; the last block may be smaller.
 
   Args:
-    image: float [X, Y, Z].
+    image: [X, Y, Z].
     factors: voxels in a block along each axis.
+
+  Returns:
+    float32.
   """
+  parts = [
+    _block_mean(image[..., part], factors)
+    for part in slabs.of(image.shape[2], factors[2])
+  ]
+  return np.concatenate(parts, 2)
+
+
+def _block_mean(image, factors):
+  image = np.asarray(image, np.float32)
   for axis, factor in enumerate(factors):
     if factor > 1:
       starts = np.arange(0, image.shape[axis], factor)

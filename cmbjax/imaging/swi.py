@@ -33,12 +33,15 @@ class Swi(NamedTuple):
   slice_axis: int
 
 
-def scale_to_unit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def scale_to_unit(
+  image: np.ndarray, mask: np.ndarray, *, out: np.ndarray | None = None
+) -> np.ndarray:
   """Brain intensities to 0..1: the 99.5th percentile inside becomes 1.
 
   Args:
     image: [X, Y, Z], an SWI.
     mask: bool [X, Y, Z].
+    out: float32 [X, Y, Z], where the result goes; None: a new array.
 
   Returns:
     float32 [X, Y, Z], clipped to 0..1, also outside the mask.
@@ -46,14 +49,17 @@ def scale_to_unit(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
   Raises:
     InputError: the mask is empty or the brain holds no signal.
   """
-  return np.clip(image / np.float32(unit_factor(image, mask)), 0, 1).astype(
-    np.float32, copy=False
+  factor = np.float32(unit_factor(image, mask))
+  unit = np.divide(
+    image, factor, out=out, dtype=np.float32, casting='same_kind'
   )
+  return np.clip(unit, 0, 1, out=unit)
 
 
 def unit_factor(image: np.ndarray, mask: np.ndarray) -> float:
   """The intensity that `scale_to_unit` maps to 1."""
   inside = np.asarray(image)[np.asarray(mask, bool)]
+  inside = inside.astype(np.float32, copy=False)
   if not inside.size:
     raise InputError('brain mask: holds no voxel; give another mask.')
   top = float(np.percentile(inside, 99.5))

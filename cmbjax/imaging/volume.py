@@ -160,9 +160,19 @@ def grid_of(path: str | os.PathLike) -> Volume:
     raise InputError(
       f'{path}: is no single volume, its shape is {shape}; give a 3-D image.'
     )
-  empty = np.broadcast_to(np.zeros((), np.uint8), shape)
-  volume = _placed(from_array(empty, nifti.affine_of(path, image)), image)
+  volume = _placed(
+    from_array(_nothing(shape), nifti.affine_of(path, image)), image
+  )
   return dataclasses.replace(volume, path=path)
+
+
+def without_voxels(image: Volume) -> Volume:
+  """The same grid; its voxels are all zero and take no memory."""
+  return dataclasses.replace(image, array=_nothing(image.array.shape))
+
+
+def _nothing(shape):
+  return np.broadcast_to(np.zeros((), np.uint8), shape)
 
 
 def save(path: str | os.PathLike, array: np.ndarray, like: Volume) -> None:

@@ -60,8 +60,10 @@ def find_scans(
   names = _read(root, participants)
   sidecars = Sidecars(root, names)
   derived = _derived(names)
-  scans, bad = [], {}
+  scans, bad = [], _closed(names, is_said=failures is not None)
   for who in _scans(names, options):
+    if {who.name, who.subject} & set(bad):
+      continue
     try:
       scan = choice.choose(
         who,
@@ -84,6 +86,21 @@ def find_scans(
   if not scans and not bad:
     raise _nothing(root, swi_pattern, options)
   return scans
+
+
+def _closed(names, *, is_said: bool) -> dict[str, str]:
+  """Subjects or sessions some folder of which cannot be listed, and why.
+
+  Raises:
+    InputError: nobody would say it, or it is one of masks or truths, which may
+      be anybody's.
+  """
+  bad = {}
+  for parts, why in names.closed.items():
+    if parts[0] == 'derivatives' or not is_said:
+      raise InputError(why)
+    bad['_'.join(p for p in parts if p.startswith(('sub-', 'ses-')))] = why
+  return bad
 
 
 def _nothing(root, pattern, options) -> NoInputError:

@@ -21,7 +21,7 @@ WHY = {
   roles.PROJECTION: 'a projection',
   roles.FILTERED: 'a filtered phase',
   roles.MAP: 'a map',
-  roles.BRAIN_MASK: 'a brain mask that was not chosen',
+  roles.BRAIN_MASK: 'a brain mask',
   roles.LESIONS: 'a label image or mask',
   roles.LABELS: 'labels of something else',
   roles.OTHER: 'of another kind of MRI',

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import bids, dicom_images, dicom_series, roles
 from cmbjax.intake.dicom_series import MISSING, Series
@@ -36,8 +36,7 @@ def convert(
   Magnitude and phase (or real and imaginary parts) and the finished SWI of
   each examination are distinguished by ImageType and the names that GE,
   Siemens and Philips give them, and those on one grid belong together. A person
-  with several examinations gets sessions,
-  in the order of time.
+  with several examinations gets sessions, in the order of time.
 
   Args:
     folder: any tree of DICOM files, of one or several people.
@@ -102,7 +101,7 @@ def source_files(
   """
   path = pathlib.Path(converted, KEY_FILE)
   mark = scan.sidecar.get('SourceSeries')
-  key = bytes.fromhex(files.read_text(path)) if path.is_file() else b''
+  key = bytes.fromhex(files.read_text(path)) if doors.is_there(path) else b''
   for series in dicom_series.read_folder(folder)[0]:
     if _mark(key, series) == mark:
       kinds = dicom_series.kinds_of(

@@ -1,6 +1,7 @@
 """What the name of a file says."""
 
 import dataclasses
+import functools
 import os
 import re
 import unicodedata
@@ -26,7 +27,11 @@ class Entities:
 
 def entities(path: str | os.PathLike) -> Entities:
   """'sub-01_echo-2_part-mag_MEGRE.nii.gz' to its parts."""
-  name = os.path.basename(path)
+  return _entities(os.path.basename(path))
+
+
+@functools.lru_cache(maxsize=1024)
+def _entities(name: str) -> Entities:
   stem, _, extension = name.partition('.')
   *pairs, suffix = stem.split('_')
   values = dict(p.split('-', 1) for p in pairs if '-' in p)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.intake import choice, filename, listing, named_image, pairs, roles
+from cmbjax.intake.listing import Listing
 from cmbjax.intake.named_image import NamedImage
 from cmbjax.intake.owner import Owner
 from cmbjax.intake.scan_files import ScanFiles
@@ -20,6 +21,7 @@ from cmbjax.intake.sidecars import Sidecars
 
 _NUMBER = re.compile(r'(?:^|\s)\d+$')
 _CASE = re.compile(r'_(\d{4})$')  # nnU-Net: the number of the channel
+_NNUNET = ('imagesTr', 'imagesTs')
 _NOT_ENTERED = ('derivatives', 'sourcedata', 'code', 'unusable')
 # Of one examination these are the same.
 _EXAM = (
@@ -53,12 +55,16 @@ def find(
   Raises:
     InputError: the folder cannot be read, or an image has no name.
   """
-  names = listing.read(root, enters=_is_entered)
+  names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
   images = [named_image.describe(path, parts) for path, parts in names.images()]
   groups = _groups(_of_cases(images))
   groups, merged = _with_series(root, groups, sidecars)
-  scans, broken, unused = [], [], []
+  scans, unused = [], list(others)
+  broken = [
+    (f'sub-{filename.plain(parts[-1]) or "x"}', why)
+    for parts, why in names.closed.items()
+  ]
   for group in groups:
     who = _who(root, group, options)
     try:
@@ -77,6 +83,25 @@ def find(
   scans.sort(key=lambda scan: scan.name)
   notes = (*merged, *_doubts(groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
+
+
+def _without_data_sets(names: Listing) -> tuple[Listing, list]:
+  """Without BIDS data sets below (results of ours are one), which are said."""
+  tops = [
+    parts
+    for parts, held in names.folders.items()
+    if parts and 'dataset_description.json' in held
+  ]
+  kept = {
+    parts: held
+    for parts, held in names.folders.items()
+    if not any(parts[: len(top)] == top for top in tops)
+  }
+  why = 'a BIDS data set of its own, which is read by itself only'
+  return (
+    names._replace(folders=kept),
+    [(names.root.joinpath(*top), why) for top in tops],
+  )
 
 
 def _is_entered(parts) -> bool:
@@ -140,7 +165,7 @@ def _of_cases(images) -> list[NamedImage]:
 
 def _is_nnunet(images) -> bool:
   """By its folders, else by the same channels of several cases."""
-  if any(i.path.parent.name in ('imagesTr', 'imagesTs') for i in images):
+  if any(i.path.parent.name in _NNUNET for i in images):
     return True
   channels: dict[str, set[str]] = {}
   for image in images:
@@ -164,7 +189,8 @@ _CHANNELS = {
 def _channels(images) -> dict[int, str]:
   """Channel -> its name, of the dataset.json above."""
   for folder in dict.fromkeys(i.path.parent for i in images):
-    path = folder.parent / 'dataset.json'
+    top = folder.parent if folder.name in _NNUNET else folder
+    path = top / 'dataset.json'
     if doors.is_there(path):
       content = files.read_object(path)
       named = content.get('channel_names') or content.get('modality')

@@ -5,7 +5,7 @@ Rule: everything later asks these names, so that 100,000 files are one walk.
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from cmbjax.errors import InputError
@@ -19,6 +19,7 @@ class Listing(NamedTuple):
 
   root: pathlib.Path
   folders: dict[tuple[str, ...], tuple[str, ...]]  # parts of the path: files
+  closed: Mapping[tuple[str, ...], str]  # what cannot be listed, and why
 
   def images(self, *below: str) -> Iterator[tuple[pathlib.Path, tuple]]:
     """NIfTI files and their folders, in and below a folder, sorted."""
@@ -49,22 +50,33 @@ def read(
     InputError: the folder itself cannot be read.
   """
   folders: dict[tuple[str, ...], tuple[str, ...]] = {}
+  closed: dict[tuple[str, ...], str] = {}
   waiting: list[tuple[str, ...]] = [()]
   while waiting:
     parts = waiting.pop()
     try:
       with os.scandir(root.joinpath(*parts)) as entries:
-        found = sorted((e.name, e.is_dir()) for e in entries)
+        found = sorted((e.name, _is_folder(e)) for e in entries)
     except OSError as error:
+      why = (
+        f'{root.joinpath(*parts)}: cannot be read ({error.strerror or error}); '
+        'check its permissions.'
+      )
       if not parts:
-        raise InputError(
-          f'{root}: cannot be read ({error.strerror or error}); check its '
-          'permissions.'
-        ) from error
+        raise InputError(why) from error
+      closed[parts] = why
       continue
     found = [(n, d) for n, d in found if not n.startswith('.')]
     folders[parts] = tuple(n for n, is_folder in found if not is_folder)
     below = [(*parts, n) for n, is_folder in found if is_folder]
     if len(parts) < _DEEPEST:
       waiting += reversed([b for b in below if enters(b)])
-  return Listing(root, folders)
+  return Listing(root, folders, closed)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  """A link that leads in a circle is said by whoever reads it as a file."""
+  try:
+    return entry.is_dir()
+  except OSError:
+    return False

@@ -149,6 +149,6 @@ def images_below(folder: pathlib.Path) -> list[pathlib.Path]:
     path
     for path in folder.rglob('*.nii*')
     if path.name.endswith(('.nii', '.nii.gz'))
-    and path.is_file()
+    and not path.is_dir()
     and not files.is_hidden(path)
   )

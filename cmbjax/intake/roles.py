@@ -33,8 +33,9 @@ _TABLE = (
   ),
   (
     BRAIN_MASK,
-    r'brain ?(extraction ?)?masks?|(brain|bet|head|skull\w*|hdbet|synthstrip) '
-    r'(\w+ )?(mask|label|seg\w*)s?|mask brain|label brain|brain label',
+    r'brain ?(extraction ?)?masks?|(brain|bet|skullstrip\w*|hdbet|synthstrip) '
+    r'((swi|bin|binary|final|head) )?(mask|label|seg)s?|'
+    r'(mask|label) brain|brain label',
   ),
   (
     LABELS,
@@ -42,8 +43,8 @@ _TABLE = (
     r'(\w+ )*(wmh?|gm|csf|tissues?|ventricles?|vessels?|veins?|lobes?|regions?|'
     r'stroke|infarct\w*|microinfarct\w*|cso|pvs|epvs)|(wmh?|gm|csf|tissues?|'
     r'ventricles?|vessels?|veins?|lobes?|regions?|stroke|infarcts?|pvs|epvs) '
-    r'(\w+ )*(dseg|seg|labels?|masks?|probseg|segmentations?)|aseg|'
-    r'aparc\w*|aparcaseg|wmh|atlas|pveseg|pve \d|fast',
+    r'(\w+ )*(dseg|seg|labels?|masks?|probseg|segmentations?)|'
+    r'(head|skull) masks?|aseg|aparc\w*|aparcaseg|wmh|atlas|pveseg|pve \d|fast',
   ),
   (
     LESIONS,
@@ -99,6 +100,8 @@ def _words(pattern: str) -> re.Pattern:
 
 
 _ROLES = tuple((role, _words(pattern)) for role, pattern in _TABLE)
+_SWI = next(pattern for role, pattern in _ROLES if role == SWI)
+_INITIALS = (MAP, OTHER)
 _FAMILY, _WEAK = _words(FAMILY), _words(_WEAK_OTHER)
 _STRIPPED = tuple(
   _words(p) for p in (*(p for _, p in _TABLE), FAMILY, _DROPPED)
@@ -125,11 +128,17 @@ def of_words(text: str) -> str:
   """
   text = _TARGET.sub('', _GLUED.sub(r'\1 to \2', text)).strip()
   for role, pattern in _ROLES:
-    if pattern.search(text):
+    match = pattern.search(text)
+    if match and not (role in _INITIALS and _is_a_name(text, match)):
       return role
   if _WEAK.search(text) and not _FAMILY.search(text):
     return OTHER
   return UNKNOWN
+
+
+def _is_a_name(text, match) -> bool:
+  """Whether a first word is of a person or study: 'EPI_001_swi'."""
+  return match.start() == 0 and bool(_SWI.search(text[match.end() :]))
 
 
 def family(text: str) -> frozenset[str]:

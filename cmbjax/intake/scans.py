@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import (
   bids,
@@ -68,9 +69,9 @@ def find(
     NoInputError: nothing to analyse.
     InputError: options that do not fit, or names that are there twice.
   """
-  if not source.exists():
+  if not doors.is_there(source):
     raise NoInputError(f'{source}: no such file or folder; check the name.')
-  if source.is_file():
+  if not source.is_dir():
     found = FoundScans('file', (_one_file(source, phase, options),), ())
   elif phase:
     raise InputError('--phase: goes with one magnitude file, not a folder.')
@@ -109,7 +110,7 @@ def _one_file(path, phase, options):
       'give the folder of the DICOM series.'
     )
   for other in phase:
-    if not other.is_file():
+    if not doors.is_there(other):
       raise NoInputError(f'{other}: no such file; check --phase.')
   fields = sidecars.read(path)
   image = named_image.with_role(named_image.describe(path), fields)
@@ -120,7 +121,8 @@ def _one_file(path, phase, options):
     )
   if image.role not in roles.SCAN:
     raise InputError(
-      f'{path}: is no SWI by its name or JSON, but {choice.WHY[image.role]}; '
+      f'{path}: is not an SWI by its name or JSON, but '
+      f'{choice.WHY[image.role]}; '
       'give the SWI, or rename the file if it is one.'
     )
   return _scan_of(image, fields, tuple(phase), options)
@@ -159,7 +161,7 @@ def _phase_beside(path):
   """What dcm2niix writes beside a magnitude."""
   ending = path.name[len(filename.stem(path)) :]
   phase = path.with_name(f'{filename.stem(path)}_ph{ending}')
-  return phase if phase.is_file() else None
+  return phase if doors.is_there(phase) else None
 
 
 def _folder(source, work, series, pattern, options):
@@ -170,8 +172,8 @@ def _folder(source, work, series, pattern, options):
       path, why = found.files[0]
       more = f' and {len(found.files) - 1} more' if found.files[1:] else ''
       raise NoInputError(
-        f'{source}: holds no scan: {path.name} ({why}){more}; give the SWI, or '
-        'magnitude and phase.'
+        f'{source}: holds no scan: {path.name} ({why.rstrip(".")})'
+        f'{more}; give the SWI, or magnitude and phase.'
       )
     phases = [p.name for p, _ in found.files if _is_phase(p)]
     return FoundScans(
@@ -223,7 +225,12 @@ def _bids(source, participants, swi_pattern, options):
     without = {_subject(n) for n in empty} - {_subject(n) for n in tried}
     broken += [(name, f'{name} {_ABSENT}.') for name in sorted(without)]
     empty = [name for name in empty if _subject(name) not in without]
-  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty))
+  beside = tuple(
+    (path, 'outside of the sub-* folders')
+    for path in sorted(source.glob('*.nii*'))
+    if filename.IMAGE.search(path.name) and not files.is_hidden(path)
+  )
+  return FoundScans('bids', tuple(scans), tuple(broken), tuple(empty), beside)
 
 
 def _subject(name):
@@ -305,7 +312,7 @@ def _masked(found, mask):
       f'--mask: is for one scan, {len(found.scans)} were found; put masks '
       'beside the scans (*_label-brain_mask.nii.gz).'
     )
-  if not mask.is_file():
+  if not doors.is_there(mask):
     raise NoInputError(f'{mask}: no such file; check --mask.')
   (scan,) = found.scans
   return found._replace(scans=(dataclasses.replace(scan, mask=mask),))

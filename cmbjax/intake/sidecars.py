@@ -5,12 +5,14 @@ inherits, and only from files all of whose parts it has itself: no scan ever
 gets the facts of another person.
 """
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from cmbjax import files
+from cmbjax import doors, files
+from cmbjax.errors import InputError
 from cmbjax.intake import filename
 from cmbjax.intake.listing import Listing
 
@@ -46,6 +48,8 @@ class Sidecars:
     """
     self._root = root
     self._folders: dict[pathlib.Path, _Folder] = {}
+    # One scan asks for the same few again and again.
+    self._fields = functools.lru_cache(maxsize=64)(files.read_object)
     for parts, names in listing.folders.items() if listing else ():
       self._folders[listing.root.joinpath(*parts)] = _Folder.of(names)
 
@@ -57,7 +61,7 @@ class Sidecars:
       fitting = [
         (len(its.values), name)
         for name, its in self._in(folder).by_suffix.get(parts.suffix, ())
-        if name != own and _is_of(its, name, parts)
+        if _is_of(its, name, parts) and (name, folder) != (own, image.parent)
       ]
       found += [folder / name for _, name in sorted(fitting)]
     is_there = own in self._in(image.parent).names
@@ -71,15 +75,20 @@ class Sidecars:
     """
     fields: dict[str, Any] = {}
     for path in self.paths(image):
-      fields |= files.read_object(path)
+      fields |= self._fields(path)
     return fields
 
   def _in(self, folder):
     if folder not in self._folders:
       try:
         names = os.listdir(folder)
-      except OSError:
+      except FileNotFoundError:
         names = []
+      except OSError as error:
+        raise InputError(
+          f'{folder}: cannot be read ({error.strerror or error}), so the JSON '
+          'files of its images are not known; check its permissions.'
+        ) from error
       self._folders[folder] = _Folder.of(names)
     return self._folders[folder]
 
@@ -110,7 +119,7 @@ def _is_of(its, name, parts) -> bool:
 
 def _dataset_root(path):
   for folder in path.parents:
-    if (folder / 'dataset_description.json').is_file():
+    if doors.is_there(folder / 'dataset_description.json'):
       return folder
   return None
 

@@ -9,7 +9,7 @@ import pathlib
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError
-from cmbjax.intake import filename
+from cmbjax.intake import filename, roles
 from cmbjax.intake.scan_files import ScanFiles
 
 ALL_CANDIDATES = 'AllCandidatesReviewed'  # in the JSON of a label image
@@ -41,18 +41,18 @@ class TruthFiles:
   def paths(self) -> tuple[pathlib.Path, ...]:
     """All files that it is read from."""
     images = [self.path] + ([self.rejected] if self.rejected else [])
-    tables = []
-    if self.kind in ('labels', 'candidates'):
-      tables = [table_beside(path) for path in images]
+    tables = [table_beside(path) for path in images]
     rest = (*images[1:], *tables, json_beside(self.path))
     return (self.path, *(p for p in rest if p is not None))
 
 
 def find_truth(root: pathlib.Path, scan: ScanFiles) -> TruthFiles | None:
-  """The truth of one scan of a BIDS folder; None without a file.
+  """The truth of one scan; None without a file.
 
-  Looked for in derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this
-  order: `*_seg-cmb*_dseg` (one label per lesion), `*_label-CMB*_mask` or
+  Outside BIDS it is the one image that the names mark as the scan's
+  (NAME_label, NAME_seg, labelsTr/NAME, ...). In BIDS it is looked for in
+  derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this order:
+  `*_seg-cmb*_dseg` (one label per lesion), `*_label-CMB*_mask` or
   `*_label-L_*mask` (components are lesions), a `.tsv` table with `seg-cmb`,
   `label-CMB`, `desc-cmb` or the suffix `cmb` (points). derivatives/truth goes
   first. What cmbjax itself detected counts only when its JSON says
@@ -63,7 +63,13 @@ def find_truth(root: pathlib.Path, scan: ScanFiles) -> TruthFiles | None:
   Raises:
     InputError: more than one file fits.
   """
-  found = [path for path in _near(root, scan) if _is_truth(root, path)]
+  if not doors.is_there(root / scan.subject):
+    return _marked(scan)
+  found = [
+    path
+    for path in _near(root, scan)
+    if _is_of(path, scan) and _is_truth(root, path)
+  ]
   first = [p for p in found if _derivative(root, p) == _OWN_TRUTH]
   for kind, fits in (
     ('labels', _is_label_image),
@@ -80,6 +86,41 @@ def find_truth(root: pathlib.Path, scan: ScanFiles) -> TruthFiles | None:
     if fitting:
       return _reviewed(fitting[0]) or TruthFiles(kind, fitting[0])
   return None
+
+
+def _marked(scan) -> TruthFiles | None:
+  """Outside BIDS; a name that says microbleeds goes before a mask of any."""
+  found = [p for p in scan.marks if _says_lesions(p)] or list(scan.marks)
+  if len(found) > 1:
+    listed = ', '.join(str(p) for p in found)
+    raise InputError(
+      f'{scan.name}: {len(found)} files could be its truth ({listed}); keep '
+      'one of them.'
+    )
+  if not found:
+    return None
+  is_mask = 'mask' in roles.words(filename.stem(found[0]))
+  return TruthFiles('mask' if is_mask else 'labels', found[0])
+
+
+def _says_lesions(path) -> bool:
+  words = f' {roles.words(filename.stem(path))} '
+  return any(f' {w} ' in words for w in ('cmb', 'cmbs', 'microbleeds', 'mb'))
+
+
+def _is_of(path, scan) -> bool:
+  """Whether no part of the name is of another image: the truth of run-2 is
+  not that of run-1."""
+  truth = filename.entities(path)
+  main = filename.entities(scan.swi or scan.magnitude[0])
+  return all(
+    truth.get(key) in (None, main.get(key))
+    or (key not in _STRICT and main.get(key) is None)
+    for key in ('sub', 'ses', 'run', 'acq', 'ce', 'dir')
+  )
+
+
+_STRICT = ('sub', 'ses', 'run')
 
 
 def _near(root, scan):

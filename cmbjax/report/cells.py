@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation import intervals
+from cmbjax.evaluation.intervals import Interval
 from cmbjax.report import figures, methods, texts
 from cmbjax.report.looks import look_of
 from cmbjax.report.tables import ResultRow, StudyTables
@@ -93,7 +94,7 @@ def signed(gap: Interval | None, digits: int) -> Cell:
   if gap is None or gap.value is None:
     return Cell(texts.DASH)
   if gap.low is None:
-    return Cell(sign(gap.value, digits))
+    return Cell(sign(gap.value, digits), intervals.missing(gap))
   low, high = sign(gap.low, digits), sign(gap.high, digits)
   return Cell(sign(gap.value, digits), f'{low} to {high}')
 

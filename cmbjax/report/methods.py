@@ -32,14 +32,15 @@ def lead(study: StudyTables) -> list[str]:
 def _best(row: tables.ResultRow, count: int) -> str:
   found = row.metrics
   auc = texts.number(found['auc'].value, 'number')
-  inside = texts.bounds(found['auc'], 'number')
-  inside = f' ({inside})' if inside else ''
+  inside = 'no interval'
+  if found['auc'].low is not None:
+    inside = texts.bounds(found['auc'], 'number')
   kept = texts.number(found['sensitivity_lesions'].value, 'percent')
   rate = texts.number(found['fp_per_scan'].value, 'count')
   place = f', the highest of {count},' if count > 1 else ''
   return (
-    f'{row.test_label}: {row.strategy_label}{place} has AUC {auc}{inside} and '
-    f'keeps {kept} of all lesions at {rate} false positives per scan.'
+    f'{row.test_label}: {row.strategy_label}{place} has AUC {auc} ({inside}) '
+    f'and keeps {kept} of all lesions at {rate} false positives per scan.'
   )
 
 

@@ -27,6 +27,7 @@ AXIAL = Plane('axial', 2, 0, 1)
 CORONAL = Plane('coronal', 1, 0, 2)
 SAGITTAL = Plane('sagittal', 0, 1, 2)
 PLANES = (AXIAL, CORONAL, SAGITTAL)
+_ROWS = 32  # of a scan that are looked through at once
 _MOST_SLABS = 20  # projections of a scan; their thickness follows
 
 
@@ -264,10 +265,17 @@ def glass(
     around: what is shown.
     plane: from where.
   """
-  inside = mask[around.box]
-  brain = np.where(inside, image[around.box], 0).sum(plane.normal, dtype=float)
-  depth = inside.sum(plane.normal, dtype=float)
-  brain, depth = (_blocks(a, around, plane) for a in (brain, depth))
+  along = 1 if plane.normal == 0 else 0  # in parts: a scan may be large
+  parts = []
+  for rows in range(around.box[along].start, around.box[along].stop, _ROWS):
+    box = list(around.box)
+    box[along] = slice(rows, min(rows + _ROWS, around.box[along].stop))
+    inside = mask[tuple(box)]
+    brain = np.where(inside, image[tuple(box)], 0)
+    parts.append([a.sum(plane.normal, dtype=float) for a in (brain, inside)])
+  brain, depth = (
+    _blocks(np.concatenate(part), around, plane) for part in zip(*parts)
+  )
   mean = brain / np.maximum(depth, 1e-6)
   if depth.any():
     # Thin edges of the brain are left aside, as their means are noise, and

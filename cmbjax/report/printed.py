@@ -7,8 +7,8 @@ so that two names become one.
 import textwrap
 from collections.abc import Callable
 
-from cmbjax.evaluation import metrics
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation import intervals, metrics
+from cmbjax.evaluation.intervals import Interval
 from cmbjax.report.tables import (
   METRICS,
   StudyTables,
@@ -91,11 +91,11 @@ def _cell(interval: Interval | None, kind: str, notes: Notes) -> str:
   if interval is None:
     return DASH
   text = number(interval.value, kind)
-  inside = bounds(interval, kind)
+  inside = f' ({bounds(interval, kind)})' if interval.low is not None else ''
+  if intervals.missing(interval):  # its note says of how many subjects
+    inside = ' n/a'
   mark = notes.mark(interval.note)
-  return (
-    text + (f' ({inside})' if inside else '') + (f' {mark})' if mark else '')
-  )
+  return text + inside + (f' {mark})' if mark else '')
 
 
 def _columns(table: list[list[str]]) -> list[str]:

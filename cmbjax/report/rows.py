@@ -128,16 +128,8 @@ def _agreement(found: agreement.CountAgreement) -> dict[str, Interval]:
     'consistency': found.consistency,
     'kappa': found.kappa,
     'same_grade': found.same_grade,
-    'bias': _bias(found.bland_altman),
+    'bias': agreement.bias(found),
   }
-
-
-def _bias(found: agreement.BlandAltman) -> Interval:
-  if found.bias is None:
-    return Interval(None, None, None, 'no scans')
-  # Its bounds are limits of agreement, not an interval of the bias.
-  note = '' if found.low is not None else 'one scan, so no limits'
-  return Interval(*found, note)
 
 
 def _rises(curve: metrics.Froc | None):

@@ -8,7 +8,8 @@ import re
 
 import numpy as np
 
-from cmbjax.evaluation.statistics import Interval
+from cmbjax.evaluation import intervals
+from cmbjax.evaluation.intervals import Interval
 
 DASH = '–'
 _MOST_DIGITS = 9  # single precision has no more
@@ -41,9 +42,9 @@ def likelihood_text(likelihood: float, *thresholds: float) -> str:
 
 
 def bounds(interval: Interval, kind: str) -> str:
-  """The interval as text, '' when there is none."""
+  """The interval as text, 'n/a (2 subjects)' or '' when there is none."""
   if interval.low is None or interval.high is None:
-    return ''
+    return intervals.missing(interval)
   low, high = interval.low, interval.high
   if kind == 'percent':
     return f'{100 * low:.0f}–{100 * high:.0f}'

@@ -7,7 +7,6 @@ hundreds of cases cost nothing; every array is in RAS voxel order.
 import dataclasses
 import functools
 import hashlib
-import math
 import pathlib
 from collections.abc import Mapping
 from concurrent import futures
@@ -15,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import doors, files, sealed
-from cmbjax.data import truth
+from cmbjax import delimited, doors, sealed
+from cmbjax.data import lesion_labels, truth
 from cmbjax.errors import InputError
 from cmbjax.imaging import brain, phase, regions, slices, volume
-from cmbjax.intake import bids, filename, sidecars, truth_files
+from cmbjax.intake import bids, sidecars, truth_files
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image, signal
 from cmbjax.review.cases import grow
@@ -93,7 +92,9 @@ class Case:
     """The tables beside the labels or of points, texts as they are there."""
     images = [p for p in (self.labels, *self.others) if p is not None]
     tables = [*(_beside(path, '.tsv') for path in images), self.points]
-    return tuple(row for path in tables if path for row in _rows(path))
+    return tuple(
+      row for path in tables if path for row in delimited.read(path).dicts()
+    )
 
 
 class Loaded(NamedTuple):
@@ -116,25 +117,32 @@ def load(case: Case) -> Loaded:
     reading = pool.submit(_read_labels, case)
     image, notices = read_image(case)
     image_sha256 = sha256(*_image_files(case))
-    found = reading.result()
+    found, said = reading.result()
   if case.points is not None:
     found = _of_points(case.points, image)
   return Loaded(
     image,
     tuple(_apart(_unique(found))),
-    (*case.notices, *notices),
+    (*case.notices, *notices, *said),
     image_sha256,
     sha256(*_label_files(case)) or None,
   )
 
 
-def _read_labels(case) -> list[Candidate]:
-  like, found = volume.grid_of(case.reference), []
+def _read_labels(case) -> tuple[list[Candidate], list[str]]:
+  """The candidates, and how they were told apart."""
+  like, found, said = volume.grid_of(case.reference), [], []
   for path in (case.labels, *case.others):
     if path is not None:
       last_one = max((one.index for one in found), default=0)
-      found += _of_labels(path, like, last=last_one)
-  return found
+      lesions = lesion_labels.read(path, like, judged=True)
+      found += _of_labels(path, lesions, like, last=last_one)
+      said += [] if lesions.ours else [f'{path.name}: {_sentence(lesions)}.']
+  return found, said
+
+
+def _sentence(lesions) -> str:
+  return '; '.join(lesions.said)
 
 
 def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
@@ -213,21 +221,14 @@ def _label_files(case):
   )
 
 
-def _of_labels(path, image, *, last) -> list[Candidate]:
-  """The lesions of one label image or mask; their indices follow `last`."""
-  labels = truth.load_labels(path, image)
-  table = _beside(path, '.tsv')
-  rows = _rows(table) if table else []
+def _of_labels(path, lesions, image, *, last) -> list[Candidate]:
+  """The lesions of one image; their indices follow `last`."""
+  table = _beside(path, '.tsv') if lesions.listed else None
+  rows = delimited.read(table).dicts() if table else []
   rows = {int(r['index']): r for r in rows if r.get('index', '').isdecimal()}
-  flat = labels.ravel(order='F')  # x runs fastest, as in a journal
+  flat = lesions.labels.ravel(order='F')  # x runs fastest, as in a journal
   where = np.flatnonzero(flat)
   number = flat[where]
-  if _is_mask(path, number, rows):
-    # What touches is one lesion, but values that touch stay apart.
-    part = truth.components(labels > 0).ravel(order='F')[where]
-    both = np.stack([part, number], 1)
-    number = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1) + 1
-    rows = {}
   order = np.argsort(number, kind='stable')
   value, first = np.unique(number[order], return_index=True)
   places = np.split(where[order], first[1:]) if len(value) else []
@@ -242,13 +243,6 @@ def _of_labels(path, image, *, last) -> list[Candidate]:
   return result
 
 
-def _is_mask(path, number, rows):
-  """Whether connected components are the lesions, not values."""
-  if rows:
-    return False
-  return filename.entities(path).suffix != 'dseg' or bool(np.all(number == 1))
-
-
 def _outside(rows, image):
   """Rows that have a place in the image, whether or not they have voxels."""
   known = {n: _world(row) for n, row in rows.items() if n > 0}
@@ -259,7 +253,9 @@ def _of_points(path, image) -> list[Candidate]:
   """A point each, with the outline that grows from there."""
   found = truth.load_truth(truth_files.TruthFiles('points', path), image)
   result, spacing_mm = [], image.spacing_mm
-  for number, (mm, row) in enumerate(zip(found.points_mm, _rows(path)), 1):
+  for number, (mm, row) in enumerate(
+    zip(found.points_mm, delimited.read(path).dicts()), 1
+  ):
     place = _voxel(mm, image)
     own = grow.grow(image.array, spacing_mm, place).voxels
     result.append(_candidate(row, f'lesion-{number:03d}', 0, place, own))
@@ -318,14 +314,6 @@ def _apart(candidates):
     yield dataclasses.replace(one, voxels=mine)
 
 
-def _rows(path) -> list[dict[str, str]]:
-  """A table with tabs; 'n/a' is ''."""
-  header, *rows = files.read_rows(path) or [[]]
-  names = [name.strip().lower() for name in header]
-  cells = [['' if c.strip() == 'n/a' else c.strip() for c in r] for r in rows]
-  return [dict(zip(names, row)) for row in cells if row]
-
-
 def _world(row):
   found = [_number(row.get(axis)) for axis in 'xyz']
   return None if None in found else tuple(found)
@@ -340,10 +328,9 @@ def _voxel(mm, image):
 
 def _number(text) -> float | None:
   try:
-    value = float(text)
-  except (TypeError, ValueError, OverflowError):
+    return delimited.number(text or '', decimal_comma=True)
+  except (ValueError, OverflowError):
     return None
-  return value if math.isfinite(value) else None
 
 
 def _beside(path, extension):

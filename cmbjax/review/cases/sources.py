@@ -257,14 +257,14 @@ def _lupolab(folder):
 
 def _labelled(made, labels):
   """Cases with the candidates of --labels."""
-  if labels.is_file():
+  if not labels.is_dir():
     if len(made) != 1:
       raise InputError(
         f'--labels: {labels} is one file, but there are {len(made)} cases; '
         'give a folder of label files.'
       )
     return [_given(made[0], labels)], []
-  below = sorted(p for p in labels.rglob('*') if p.is_file())
+  below = sorted(p for p in labels.rglob('*') if not p.is_dir())
   good, bad = [], []
   for case in made:
     fits = [p for p in below if _is_lesions(p, case.name)] or [

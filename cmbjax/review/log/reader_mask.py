@@ -12,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from cmbjax import files
+from cmbjax import delimited, files
 from cmbjax.imaging import nifti
 from cmbjax.review.log.items import MODEL
 from cmbjax.review.log.record import ReviewRecord
@@ -129,13 +129,7 @@ def tsv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     cells = ['' if row.get(n) is None else str(row[n]) for n in names]
     # One line and no tab, whatever somebody wrote.
     plain = (re.sub('[\x00-\x1f\x7f-\x9f]', ' ', cell) for cell in cells)
-    lines.append('\t'.join(_quoted(' '.join(cell.split())) for cell in plain))
+    lines.append(
+      delimited.line(' '.join(cell.split()) or 'n/a' for cell in plain)
+    )
   return '\n'.join(lines) + '\n'
-
-
-def _quoted(cell: str) -> str:
-  """A cell that begins with a quote, in quotes: else whoever reads the table
-  looks for the end of that quote in the rows that follow."""
-  if not cell.startswith('"'):
-    return cell or 'n/a'
-  return '"' + cell.replace('"', '""') + '"'

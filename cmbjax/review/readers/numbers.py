@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cmbjax
+from cmbjax.evaluation import agreement
 from cmbjax.evaluation.raters import VerdictAgreement
 from cmbjax.evaluation.statistics import Interval
 from cmbjax.review.readers.agreement import VERDICTS, Agreement
@@ -43,7 +44,7 @@ def _pair_rows(name, pair):
   if counts is not None:
     rows += [
       ('ICC(2,1) of counts', counts.icc, pair.completed),
-      ('bias of counts', bias(counts), pair.completed),
+      ('bias of counts', agreement.bias(counts), pair.completed),
       ('weighted kappa of grades', counts.kappa, pair.completed),
       ('same grade', counts.same_grade, pair.completed),
     ]
@@ -104,13 +105,6 @@ def texts(row) -> dict[str, Any]:
     key: f'{value:.6g}' if isinstance(value, int | float) else value
     for key, value in row.items()
   }
-
-
-def bias(counts) -> Interval:
-  limits = counts.bland_altman
-  note = 'limits of agreement: 1.96 SD' if limits.low is not None else ''
-  note = note or 'needs two scans for limits'
-  return Interval(limits.bias, limits.low, limits.high, note)
 
 
 def as_json(found: Agreement, rows, matching_mm: float) -> dict[str, Any]:

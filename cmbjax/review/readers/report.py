@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cmbjax import files
+from cmbjax.evaluation import agreement as counts_lib
 from cmbjax.evaluation.raters import Spread
 from cmbjax.report import cells, pages, texts
 from cmbjax.report.figures import inline
@@ -217,7 +218,7 @@ def _counts(found: Agreement) -> dict[str, Any] | None:
     columns = [
       str(pair.completed),
       table.value(one.icc, 'number'),
-      cells.signed(numbers.bias(one), 1),
+      cells.signed(counts_lib.bias(one), 1),
       table.value(one.kappa, 'number'),
       table.value(one.same_grade, 'percent'),
     ]

@@ -1,0 +1,59 @@
+"""The header of a scan to the memory that its analysis takes.
+
+Rule: a guess is a little too large, so that as many processes run as fit.
+"""
+
+import math
+from collections.abc import Sequence
+
+from cmbjax import workers
+from cmbjax.errors import InputError, NoInputError
+from cmbjax.imaging import nifti
+from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.reconstruct import scan_image
+from cmbjax.reconstruct.channels import ONLY_SWI
+
+# Peaks of whole heads of 3 to 149 million voxels, and a fifth more.
+_BASE_GB = 0.8  # Python, JAX, the networks
+_SWI_BYTES = 14.0  # of each voxel
+_SIGNAL_BYTES = 40.0  # beside these where an SWI is made,
+_FILE_BYTES = 14.0  # and for each file of a magnitude or phase
+_UNKNOWN_GB = 2.0  # of a file that has no header to go by
+
+
+def gigabytes(scan: ScanFiles, channels: Sequence[str] = ONLY_SWI) -> float:
+  """Peak of a process that analyses a scan, in 1e9 bytes; reads one header.
+
+  Args:
+    scan: its files.
+    channels: that the networks see.
+  """
+  signal = scan_image.signal_files(scan, channels)
+  first = scan.swi or next(iter(signal), None)
+  try:
+    shape = nifti.open_image(first).shape if first else ()
+  except (InputError, NoInputError):  # said when the scan is read
+    return _UNKNOWN_GB
+  voxels = math.prod(map(int, shape[:3]))
+  echoes = math.prod(map(int, shape[3:]))
+  each = _SWI_BYTES
+  if signal:
+    each += _SIGNAL_BYTES + _FILE_BYTES * len(signal) * echoes
+  return _BASE_GB + voxels * each / 1e9
+
+
+def processes(needed: Sequence[float]) -> int:
+  """How many at once fit into the free memory, at least 1.
+
+  Args:
+    needed: GB of each scan; the largest ones may meet.
+  """
+  free = workers.memory_gb()[1]
+  if free is None:
+    return len(needed)
+  total = 0.0
+  for count, one in enumerate(sorted(needed, reverse=True)):
+    total += one
+    if total > free:
+      return max(count, 1)
+  return max(len(needed), 1)
