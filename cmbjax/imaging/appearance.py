@@ -31,9 +31,12 @@ _TURNS = 0.0002  # of neighbours; of 20 simulated SWIs none had 0.00002
 _EVEN = 0.05  # of the range, by which the two ends differ from one another
 _NEAR_PI = 2.9
 _DEPTH = 0.04  # of the range; interpolation reaches less below 0
+_AIR = 0.35  # of the range, from air to the darkest voxels; magnitudes: 0.2
 _STEPS = {1: 256, 2: 65536}  # bytes of a signed number: its whole range
 _FULL = 0.85  # of the type is used: what is above would not fit
-_APART = 0.75  # of the neighbours with two signs are that far apart
+_APART = 0.6  # of neighbours with two signs are; 0.5 in a phase, 0.67+ here
+_SHALLOW = 0.08  # of the whole range: these would be the very brightest,
+_SELDOM = 0.01  # and in a phase are 0.05
 _BRIGHTER = 0.2  # of the range
 _FLOOR = 0.35  # of the middle's median: darker there is in every SWI
 _DARK_HALF = 0.42  # of the range, in which the median of a brain is not
@@ -257,7 +260,10 @@ def _overflow(sample, dtype):
     return None
   one, other = sample.pairs[1:], sample.pairs[:-1]
   apart = np.abs(one - other)[(one < 0) != (other < 0)]
-  if apart.size < 20 or (apart > step / 2).mean() < _APART:
+  shallow = (sample.pairs < 0) & (sample.pairs > -_SHALLOW * step)
+  if apart.size < 20 or shallow.mean() > _SELDOM:
+    return None
+  if (apart > step / 2).mean() < _APART:
     return None
   sign = f'bright voxels are below 0, {step} too low'
   return Appearance(OVERFLOWED, True, (sign,), float(step))
@@ -297,11 +303,12 @@ def _phase(sample, dtype):
 
 def _shift(sample, dtype):
   """Values on both sides of 0, as z-scores have."""
-  del dtype
   known = _known(sample.pairs, sample.blank)
   few = known[:: max(1, known.size // 100_000)]
   fifth = float(np.percentile(few, 5))
-  painted = sample.blank is not None and sample.blank < sample.low
+  # Air is black, but not where a program painted it far below everything.
+  farthest = sample.low - _AIR * sample.span
+  painted = sample.blank is not None and farthest < sample.blank < sample.low
   low = sample.blank if painted else sample.low
   if min(fifth, low if painted else fifth) > -_DEPTH * sample.span:
     return None
@@ -310,7 +317,11 @@ def _shift(sample, dtype):
   )
   signs = (f'{below:.0%} of its values are below 0',)
   between = sample.blank is not None and not painted
-  return Appearance(SHIFTED, not between, signs, float(low))
+  # A type that is used to both ends may have overflowed all the same.
+  ends = _FULL * np.iinfo(dtype).max if dtype.kind == 'i' else np.inf
+  full = sample.high > ends and sample.low < -ends
+  certain = not between and not full
+  return Appearance(SHIFTED, certain, signs, float(low))
 
 
 def _inversion(sample, dtype):
