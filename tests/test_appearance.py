@@ -58,6 +58,7 @@ BAD = {
   ),
   'inverted': (IMAGE.max() - IMAGE, 'inverted'),
   'inverted 8 bits': (255 - _eight_bits(IMAGE), 'inverted'),
+  'negated': (-IMAGE, 'inverted'),  # all of it below 0, air at 0
   'phase': (HEAD.phase, 'phase'),
   'phase 0..4095': (
     np.rint((HEAD.phase + np.pi) * (4095 / 2 / np.pi)).astype(np.int16),
@@ -69,7 +70,7 @@ BAD = {
   'mask': (HEAD.brain.astype(np.uint8), 'labels'),
   'labels': ((HEAD.brain * 3 + HEAD.veins).astype(np.float32), 'labels'),
 }
-REPAIRED = list(BAD)[:10]
+REPAIRED = list(BAD)[:11]
 
 
 @pytest.mark.parametrize('name', GOOD)
