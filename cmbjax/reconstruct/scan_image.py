@@ -11,7 +11,6 @@ import numpy as np
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.imaging import appearance, brain, slices, swi, volume
-from cmbjax.intake import sidecars
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import channels as channels_lib
 from cmbjax.reconstruct import signal
@@ -170,7 +169,12 @@ def _reconstruct(
 ) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
   """Magnitude and phase to all that an SWI is made of; on the grid of
   `image` and with its mask, where one is given."""
-  read = signal.read(found.magnitude, found.phase, cartesian=found.cartesian)
+  read = signal.read(
+    found.magnitude,
+    found.phase,
+    fields=found.facts,
+    cartesian=found.cartesian,
+  )
   grid = slices.last(_of_a_head(read.grid))
   if image is not None:
     volume.check_grid(grid, image.volume)
@@ -255,7 +259,9 @@ def echo_time_s(found: ScanFiles) -> float | None:
   times = found.sidecar.get('EchoTime')
   if found.swi is None and len(found.magnitude) > 1:
     used = slice(1, None) if found.phase else slice(-1, None)
-    times = [sidecars.read(p).get('EchoTime') for p in found.magnitude[used]]
+    times = [
+      found.facts.get(p, {}).get('EchoTime') for p in found.magnitude[used]
+    ]
   times = times if isinstance(times, list) else [times]
   known = [float(time) for time in times if files.is_number(time)]
   return sum(known) / len(known) if known else None
