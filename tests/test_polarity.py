@@ -78,7 +78,8 @@ def test_middle_eigenvalue_equals_lapack():
 
 def test_few_voxels_give_no_sign():
   few, enough = (
-    polarity.combine([polarity.Polarity(-1, 0.5, n, True)]) for n in (49, 50)
+    polarity.combine([polarity.Polarity(-1, 0.5, n, True, 0.8)])
+    for n in (49, 50)
   )
   assert (few.sign, few.certain) == (1, False)
   assert (enough.sign, enough.certain) == (-1, True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import phase
+from cmbjax.imaging import phase, phase_units
 from cmbjax.reconstruct import signal
 from tests import heads
 from tests.messages import says
@@ -44,20 +44,21 @@ def _close(found, truth, atol):
 
 
 def test_radians_stay(truth):
-  found, note = signal.to_radians(truth)
+  found, note = phase_units.to_radians(truth)
   np.testing.assert_array_equal(found, truth)
   assert note == ''
 
 
-@pytest.mark.parametrize(('span', 'unknown'), [(6.2, False), (6.0, True)])
-def test_a_span_within_a_tenth_of_a_turn_is_in_radians(span, unknown):
-  found, note = signal.to_radians(np.linspace(0, span, 27).reshape(3, 3, 3))
-  assert ('unknown' in note) == unknown
-  assert np.ptp(found) == pytest.approx(2 * np.pi if unknown else span)
+@pytest.mark.parametrize('span', [6.2, 6.0, 1.3])
+def test_a_range_that_is_partly_filled_is_not_stretched(span):
+  values = np.linspace(0.0, span, 27).reshape(3, 3, 3)
+  found, note = phase_units.to_radians(values)
+  np.testing.assert_allclose(found, values, atol=1e-6)
+  assert ('no unit' in note) == (span < 6.2)
 
 
 def test_wrong_header_scale_is_ignored(truth):
-  found, note = signal.to_radians(truth * 0.00117, unscaled=truth)
+  found, note = phase_units.to_radians(truth * 0.00117, unscaled=truth)
   np.testing.assert_array_equal(found, truth)
   assert 'scale factor' in note
 
@@ -73,7 +74,7 @@ def test_wrong_header_scale_is_ignored(truth):
   ],
 )
 def test_scanner_units(truth, name, encode):
-  found, note = signal.to_radians(encode(truth))
+  found, note = phase_units.to_radians(encode(truth))
   _close(found, truth, 4e-3)
   assert np.abs(found).max() < np.pi + 0.01
   assert note
@@ -82,26 +83,28 @@ def test_scanner_units(truth, name, encode):
 
 def test_cut_12_bit_range_is_not_stretched(truth):
   raw = np.clip(np.rint((truth / np.pi + 1) * 2047.5), 30, 4060)
-  found, _ = signal.to_radians(raw)
+  found, _ = phase_units.to_radians(raw)
   inner = (raw > 30) & (raw < 4060)
   _close(found[inner], truth[inner], 4e-3)
 
 
 def test_declared_radians_are_believed(truth):
   for factor in (0.3, 5.0):  # filtered, unwrapped
-    found, note = signal.to_radians(truth * factor, units='rad')
+    found, note = phase_units.to_radians(
+      truth * factor, fields={'Units': 'rad'}
+    )
     np.testing.assert_allclose(found, truth * factor)
     assert note == ''
 
 
 def test_constant_phase_is_refused():
   with says(InputError):
-    signal.to_radians(np.full((2, 2, 2), 3.0))
+    phase_units.to_radians(np.full((2, 2, 2), 3.0))
 
 
 def test_zeros_stay_zeros(truth):
   holed = np.where(np.arange(10) < 4, 0, truth)
-  found, _ = signal.to_radians(holed)
+  found, _ = phase_units.to_radians(holed)
   assert not found[..., :4].any()
 
 

@@ -366,7 +366,7 @@ def test_chosen_echoes_and_missing_times(head):
   one = swi.reconstruct(mags, phases, SPACING, SwiOptions(echoes=(3,)))
   alone = swi.reconstruct(mags[..., 2], phases[..., 2], SPACING)
   np.testing.assert_allclose(one.swi, alone.swi, atol=1e-6)
-  with says(InputError, '--echo-times'):
+  with says(InputError, 'EchoTime'):
     swi.reconstruct(mags, phases, SPACING)
   with says(InputError):
     swi.reconstruct(mags, phases, SPACING, SwiOptions(echoes=(5,)))

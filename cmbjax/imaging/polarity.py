@@ -17,6 +17,9 @@ _TOP_PERCENT = 1.0
 _LEAST_PHASE = 0.3  # rad; below it noise decides
 _LEAST_MEDIAN = 0.1  # rad
 _LEAST_VOXELS = 50
+# Mean phase of the tubes over the spread in the brain. Simulated scans have
+# 0.5 and more; noise, another scan's phase and one that is shifted 0.2 at most.
+_LEAST_CONTRAST = 0.35
 _MOST_VOXELS = 1_000_000  # the middle slices of a large scan are enough
 
 
@@ -26,7 +29,8 @@ class Polarity(NamedTuple):
   sign: int  # phase * sign has negative veins
   median_rad: float  # of the phase in the tubes, as given
   voxels: int
-  certain: bool  # False: too few tubes or no clear phase; sign 1 is a guess
+  certain: bool  # False: too few tubes or no clear phase; the sign is a guess
+  contrast: float = 0.0  # mean phase in the tubes / its spread in the brain
 
 
 def detect(
@@ -54,17 +58,23 @@ def detect(
   second = (h[inside] for h in _hessian(relative, spacing_mm))
   score = middle_eigenvalue(second)
   level = np.percentile(score, 100 - _TOP_PERCENT)
-  values = phase[box][inside][score >= level]
-  values = values[np.abs(values) > _LEAST_PHASE]
+  brain = phase[box][inside]
+  tubes = brain[score >= level]
+  spread = float(np.sqrt(np.mean(np.square(brain), dtype=np.float64)))
+  contrast = float(tubes.mean(dtype=np.float64)) / max(spread, 1e-20)
+  values = tubes[np.abs(tubes) > _LEAST_PHASE]
   median = float(np.median(values)) if values.size else 0.0
-  return _decide(median, int(values.size))
+  return _decide(median, int(values.size), contrast)
 
 
 def combine(votes: Sequence[Polarity]) -> Polarity:
   """One sign for all echoes: each echo's median counts by its voxels."""
   total = sum(v.voxels for v in votes)
-  median = sum(v.median_rad * v.voxels for v in votes) / max(total, 1)
-  return _decide(float(median), total)
+  median, contrast = (
+    float(sum(mean * v.voxels for v, mean in zip(votes, means)) / max(total, 1))
+    for means in ([v.median_rad for v in votes], [v.contrast for v in votes])
+  )
+  return _decide(median, total, contrast)
 
 
 def middle_eigenvalue(hessian) -> np.ndarray:
@@ -100,10 +110,13 @@ def _hessian(image, spacing_mm):
   return result
 
 
-def _decide(median, voxels):
-  certain = abs(median) > _LEAST_MEDIAN and voxels >= _LEAST_VOXELS
-  sign = -1 if certain and median > 0 else 1
-  return Polarity(sign, median, voxels, certain)
+def _decide(median, voxels, contrast):
+  """A sign by the median, which is believed where the contrast bears it out:
+  the median of noise without its middle is far from 0 too."""
+  is_clear = abs(median) > _LEAST_MEDIAN and voxels >= _LEAST_VOXELS
+  sign = -1 if is_clear and median > 0 else 1
+  certain = is_clear and contrast * np.sign(median) >= _LEAST_CONTRAST
+  return Polarity(sign, median, voxels, bool(certain), contrast)
 
 
 def _median(image, inside):

@@ -249,8 +249,9 @@ def _used_echoes(options, num_echoes, echo_times_s):
     )
   if len(used) > 1 and echo_times_s is None:
     raise InputError(
-      f'echo times: none found for {num_echoes} echoes; give one for each, '
-      'for example --echo-times 2.7 10.4 13.2 20.9.'
+      f'echo times: none found for {num_echoes} echoes; put one for each, in '
+      'seconds, in the JSON file of the magnitude, for example "EchoTime": '
+      '[0.0027, 0.0104, 0.0132, 0.0209].'
     )
   return tuple(used)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import nifti
+from cmbjax.imaging import nifti, phase_units
 from cmbjax.intake import dicom_series, roles
 from cmbjax.intake.dicom_series import KINDS, Series
 
@@ -277,21 +277,10 @@ def _to_radians(header, image) -> str:
   slope = slope if slope and np.isfinite(slope) else 1.0
   start = start if np.isfinite(start) else 0.0
   array = np.asanyarray(nifti.open_image(image.path).dataobj.get_unscaled())
-  low, high = (
-    float(array.min()) * slope + start,
-    float(array.max()) * slope + start,
-  )
-  widest, maker = max(-low, high), image.series.first.manufacturer.lower()
-  if widest <= np.pi * 1.01:
-    factor, shift = 1.0, 0.0
-  elif 'siemens' in maker and low >= 0 and high <= 4095:
-    factor, shift = np.pi / 2048, -np.pi
-  elif 'siemens' in maker and widest <= 4096:
-    factor, shift = np.pi / 4096, 0.0
-  elif widest <= 3200 and ('ge ' in maker or 'philips' in maker):
-    factor, shift = 1e-3, 0.0  # milliradians
-  else:
+  maker = {'Manufacturer': image.series.first.manufacturer}
+  unit = phase_units.unit_of(array * slope + start, maker)
+  if not unit.certain:
     return 'arbitrary'
-  header['scl_slope'] = slope * factor
-  header['scl_inter'] = start * factor + shift
+  header['scl_slope'] = slope * unit.factor
+  header['scl_inter'] = start * unit.factor + unit.shift
   return 'rad'

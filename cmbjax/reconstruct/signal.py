@@ -7,34 +7,21 @@ words; nothing later needs to know the vendor.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import phase_units, volume
 from cmbjax.imaging.phase import wrap
 from cmbjax.imaging.swi_options import FIX_GE
 from cmbjax.intake import sidecars
+from cmbjax.reconstruct import pairs
 
-_TURN = 2 * np.pi
-_NEAR_RAD = 0.1
-_WIDEST_RAD = 300.0  # no unwrapped phase reaches this
-_FULL_RANGES = (  # what scanners write for -pi..pi
-  (0, 4095),  # 12 bits
-  (-4096, 4094),  # Siemens, with its slope of 2
-  (-2048, 2047),
-  (-3142, 3142),  # Philips, milliradians
-  (0, 65535),
-  (-180, 180),  # degrees
-)
-_FULL_RANGE_PART = 0.02
 _LATEST_ECHO_S = 0.5
-_SAME_ECHO_S = 2e-5  # sidecars round
 _HIGHEST_FIELD_T = 25.0
-_MOST_NEGATIVE = 0.01  # part of a magnitude that interpolation may push below 0
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
 
 
@@ -54,6 +41,7 @@ def read(
   magnitude: Sequence[str | os.PathLike],
   phase: Sequence[str | os.PathLike],
   *,
+  fields: Mapping[pathlib.Path, Mapping[str, Any]] | None = None,
   echo_times_s: Sequence[float] | None = None,
   field_t: float | None = None,
   cartesian: bool = False,
@@ -66,13 +54,15 @@ def read(
   Args:
     magnitude: files of magnitude, or of the real part.
     phase: files of phase, or of the imaginary part; as many.
-    echo_times_s: in the order of the files; None: from the JSON sidecars.
-    field_t: field strength; None: from the sidecar.
+    fields: the JSON fields of each file, as `ScanFiles.facts`; None: of the
+      JSON files beside them.
+    echo_times_s: in the order of the files; None: from the JSON fields.
+    field_t: field strength; None: from the JSON fields.
     cartesian: the files are real and imaginary parts.
     coils: the fourth axis is coils, not echoes: of one file with one echo, or
       of every file where each holds one echo; a list of files with 3 axes is
       a list of coils.
-    rescale: whether phase may be brought to radians (`to_radians`).
+    rescale: whether phase may be brought to radians (`phase_units`).
     fix_ge: 'auto', 'on' or 'off': undo a phase that flips every slice.
 
   Raises:
@@ -87,75 +77,25 @@ def read(
       'many of each.'
     )
   notes: list[str] = []
-  fields = [sidecars.read(p) for p in paths]
-  _check_pairs(paths, fields, partners)
-  firsts = [_trimmed(volume.load(p, num_dims=5)) for p in paths]
+  known = fields
+  if known is None:
+    known = {path: sidecars.read(path) for path in (*paths, *partners)}
+  (firsts, mine), (seconds, its) = _pair(
+    paths, partners, known, cartesian=cartesian, notes=notes
+  )
   if not cartesian:
-    _check_magnitudes(firsts, partners)
-  seconds = [
-    _trimmed(_load_phase(p, rescale and not cartesian, notes)) for p in partners
-  ]
-  _check_grids(firsts, seconds)
+    seconds = _phases(seconds, its, notes, rescale=rescale)
   notes += [note for scan in (*firsts, *seconds) for note in scan.notes]
   first, second = _stack(firsts, coils), _stack(seconds, coils)
   if cartesian:
     first, second = np.hypot(first, second), np.arctan2(second, first)
-  times = _echo_times(echo_times_s, fields, first.shape[3], paths[0])
-  if times is not None and list(times) != sorted(times):
-    order = np.argsort(times, kind='stable')
-    first, second = first.take(order, 3), second.take(order, 3)
-    times = tuple(sorted(times))
-    notes.append('echoes were put in the order of their echo times')
-  second = _fix_ge(first, second, fix_ge, notes)
-  field_t = _field(field_t, fields[0], paths[0])
-  return Signal(first, second, firsts[0], times, field_t, tuple(notes))
-
-
-def to_radians(
-  scaled: np.ndarray,
-  *,
-  unscaled: np.ndarray | None = None,
-  units: str | None = None,
-) -> tuple[np.ndarray, str]:
-  """Phase as a file holds it to radians, and what was done, in words.
-
-  Args:
-    scaled: phase after the header's scale factor, any shape.
-    unscaled: before it; None: the same.
-    units: the sidecar's Units, if any.
-
-  Returns:
-    (float32 phase, note); the note is '' when nothing had to be done.
-
-  Raises:
-    InputError: the phase is constant.
-
-  Source of the order of rules: MriResearchTools.jl (Eckstein et al.).
-  """
-  span = _range(scaled)
-  if span[0] == span[1]:
-    raise InputError(
-      f'phase: every voxel is {span[0]:g}; give the phase image of this scan.'
-    )
-  if _is_turn(span):
-    return np.asarray(scaled, np.float32), ''
-  if unscaled is not None and _is_turn(_range(unscaled)):
-    return np.asarray(unscaled, np.float32), (
-      'the scale factor in the phase header is wrong and was ignored'
-    )
-  wide = span[1] - span[0]
-  if str(units or '').lower() in ('rad', 'radians') and wide < _WIDEST_RAD:
-    return np.asarray(scaled, np.float32), ''
-  for image in (scaled, unscaled):
-    full = None if image is None else _full_range(_range(image))
-    if full is not None:
-      return _linear(image, *full), (
-        f'phase {full[0]}..{full[1]} was rescaled to -pi..pi'
-      )
-  return _linear(scaled, *span), (
-    f'phase has an unknown unit; its range {span[0]:g}..{span[1]:g} was taken '
-    'for -pi..pi (--no-phase-rescale if it is in radians)'
+  times = _echo_times(
+    echo_times_s, mine, num_echoes=first.shape[3], path=firsts[0].path
   )
+  first, second, times = _by_time(first, second, times, notes)
+  second = _fix_ge(first, second, fix_ge, notes)
+  field_t = _field(field_t, mine[0], firsts[0].path)
+  return Signal(first, second, firsts[0], times, field_t, tuple(notes))
 
 
 def alternates(magnitude: np.ndarray, phase: np.ndarray) -> bool:
@@ -176,19 +116,58 @@ def straighten(phase: np.ndarray) -> np.ndarray:
   return -wrap(turned)
 
 
-def _load_phase(path, rescale, notes):
-  scan = volume.load(path, num_dims=5)
-  if not rescale:
-    return scan
-  if _is_turn(_range(scan.array)):  # the usual case, without a second reading
-    return scan
-  raw = volume.load(path, num_dims=5, scaled=False).array
-  array, note = to_radians(
-    scan.array, unscaled=raw, units=sidecars.read(path).get('Units')
+def _pair(paths, partners, known, *, cartesian, notes):
+  """(volumes, JSON fields) of magnitudes and of phases, the right way round."""
+  mine, its = ([known.get(p, {}) for p in part] for part in (paths, partners))
+  pairs.check_echoes(paths, partners, mine, its)
+  firsts, seconds = (
+    [_trimmed(volume.load(p, num_dims=5)) for p in part]
+    for part in (paths, partners)
   )
+  why = pairs.are_swapped(firsts, seconds, mine, its, cartesian=cartesian)
+  if why:
+    firsts, seconds, mine, its = seconds, firsts, its, mine
+    notes.append(_swapped(firsts[0], seconds[0], why, cartesian))
+  _check_grids(firsts, seconds)
+  return (firsts, mine), (seconds, its)
+
+
+def _phases(scans, its, notes, *, rescale):
+  """The same in radians; what was done, and what they are, is noted."""
+  notes += [
+    f'{scan.path.name}: is high-passed already, by its JSON file, and was '
+    'high-passed once more, which weakens veins; give the phase as acquired'
+    for scan, fields in zip(scans, its)
+    if pairs.is_filtered(fields)
+  ]
+  if not rescale:
+    return scans
+  return [_in_radians(s, f, notes) for s, f in zip(scans, its)]
+
+
+def _in_radians(scan, fields, notes):
+  """The same phase in radians; what was done is noted."""
+  if phase_units.is_turn(scan.array):  # the usual case: read once
+    return scan
+  raw = _trimmed(volume.load(scan.path, num_dims=5, scaled=False)).array
+  try:
+    array, note = phase_units.to_radians(
+      scan.array, unscaled=raw, fields=fields
+    )
+  except InputError as error:
+    raise InputError(f'{scan.path}: {error}') from error
   if note:
-    notes.append(f'{path.name}: {note}')
+    notes.append(f'{scan.path.name}: {note}')
   return dataclasses.replace(scan, array=array)
+
+
+def _swapped(first, second, why, cartesian):
+  names = ('real', 'imaginary') if cartesian else ('magnitude', 'phase')
+  return (
+    f'{names[0]} and {names[1]} were given the wrong way round ({why}); '
+    f'{first.path.name} was taken as {names[0]}, {second.path.name} as '
+    f'{names[1]}'
+  )
 
 
 def _trimmed(scan):
@@ -197,32 +176,6 @@ def _trimmed(scan):
   while array.ndim > 3 and array.shape[-1] == 1:
     array = array[..., 0]
   return dataclasses.replace(scan, array=array)
-
-
-def _check_magnitudes(scans, partners):
-  """A phase image given as magnitude is the commonest slip."""
-  for scan, partner in zip(scans, partners):
-    if os.path.realpath(scan.path) == os.path.realpath(partner):
-      raise InputError(
-        f'{scan.path}: was given as magnitude and as phase; give two files.'
-      )
-    if (scan.array < 0).mean() > _MOST_NEGATIVE:
-      raise InputError(
-        f'{scan.path}: has values below 0, which a magnitude has not; are '
-        '--mag and --phase the right way round?'
-      )
-
-
-def _check_pairs(paths, fields, partners):
-  """Magnitude and phase of one echo stand at the same place in both lists."""
-  for path, mine, partner in zip(paths, fields, partners):
-    its = sidecars.read(partner)
-    one, other = (_number(f.get('EchoTime')) for f in (mine, its))
-    if one and other and abs(one - other) > _SAME_ECHO_S:
-      raise InputError(
-        f'{partner}: has an echo time of {1000 * other:g} ms, its magnitude '
-        f'{path} one of {1000 * one:g} ms; give both lists in one order.'
-      )
 
 
 def _check_grids(firsts, seconds):
@@ -258,19 +211,19 @@ def _stack(scans, coils):
   else:
     raise InputError(
       f'{scans[0].path}: has shape {arrays[0].shape}; with several files each '
-      'is one echo of 3 axes, or of 4 with --coils (coils last).'
+      'is one echo of 3 axes, or of 4 (coils last) with cmbjax swi --coils.'
     )
   if not coils or (len(arrays) > 1 and num_axes == 4):
     return array
   if array.ndim == 5:
     raise InputError(
-      f'{scans[0].path}: has 5 axes, so echoes and coils are known; leave the '
-      'coils option out.'
+      f'{scans[0].path}: has 5 axes, so echoes and coils are known; leave '
+      '--coils out.'
     )
   return array[:, :, :, None, :]
 
 
-def _echo_times(given, fields, num_echoes, path):
+def _echo_times(given, fields, *, num_echoes, path):
   """Seconds, one for each echo, in the order of the files; None: unknown."""
   if given is None:
     found = [f.get('EchoTime') for f in fields]
@@ -295,6 +248,15 @@ def _echo_times(given, fields, num_echoes, path):
       f'expected different numbers between 0 and {_LATEST_ECHO_S:g} s.'
     )
   return times
+
+
+def _by_time(first, second, times, notes):
+  """Both and the times with echoes in the order of time."""
+  if times is None or list(times) == sorted(times):
+    return first, second, times
+  order = np.argsort(times, kind='stable')
+  notes.append('echoes were put in the order of their echo times')
+  return first.take(order, 3), second.take(order, 3), tuple(sorted(times))
 
 
 def _field(given, fields, path):
@@ -322,29 +284,6 @@ def _fix_ge(magnitude, phase, fix_ge, notes):
     return phase
   notes.append('the phase flipped every second slice (GE), which was undone')
   return straighten(phase)
-
-
-def _range(image) -> tuple[float, float]:
-  return float(image.min()), float(image.max())
-
-
-def _is_turn(span):
-  return abs(span[1] - span[0] - _TURN) <= _NEAR_RAD
-
-
-def _full_range(span):
-  for low, high in _FULL_RANGES:
-    near = _FULL_RANGE_PART * (high - low)
-    if abs(span[0] - low) <= near and abs(span[1] - high) <= near:
-      return low, high
-  return None
-
-
-def _linear(image, low, high):
-  scale = _TURN / (high - low)
-  return ((np.asarray(image, np.float64) - low) * scale - np.pi).astype(
-    np.float32
-  )
 
 
 def _number(value: Any) -> float | None:

@@ -17,7 +17,7 @@ import numpy as np
 from cmbjax import delimited, doors, sealed
 from cmbjax.data import lesion_labels, truth
 from cmbjax.errors import InputError
-from cmbjax.imaging import brain, phase, regions, slices, volume
+from cmbjax.imaging import brain, phase, phase_units, regions, slices, volume
 from cmbjax.intake import bids, sidecars, truth_files
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image, signal
@@ -153,8 +153,11 @@ def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
       'The SWI was made from magnitude and phase.',
       *(f'{note[:1].upper()}{note[1:]}.' for note in made.notes),
     )
-  image = volume.load(case.image)
+  image, why = scan_image.righted(volume.load(case.image))
+  image = slices.in_ras(image)
   notes = tuple(f'{note}.' for note in image.notes)
+  if why:
+    notes += (f'The image shows {why}.',)
   if image.placed:
     return image, notes
   return image, (
@@ -177,18 +180,24 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
   (found,) = [s for s in case.sequences if s.name == name] or [None]
   if found is None:
     raise KeyError(name)
-  if name != 'phase':
+  scan = case.signal
+  in_parts = scan is not None and scan.cartesian and name == 'magnitude'
+  if not in_parts and (name != 'phase' or scan is None):
     read = volume.load(found.path)
     volume.check_grid(read, image)
-    return read.array
-  magnitude = last(case.signal.magnitude) if case.signal else None
-  if magnitude is None:
-    read = volume.load(found.path)
-    volume.check_grid(read, image)
+    if name != 'phase':
+      return read.array
     fields = sidecars.read(found.path)
-    return signal.to_radians(read.array, units=fields.get('Units'))[0]
-  read = signal.read([magnitude], [found.path])
+    return phase_units.to_radians(read.array, fields=fields)[0]
+  read = signal.read(
+    [last(scan.magnitude)],
+    [last(scan.phase)],
+    fields=scan.facts,
+    cartesian=scan.cartesian,
+  )
   volume.check_grid(read.grid, image)
+  if in_parts:
+    return volume.in_order(read.magnitude[..., 0], read.grid, image)
   seen = slices.last(read.grid)
   whole = read.magnitude[..., 0] * np.exp(1j * read.phase[..., 0])
   local = phase.homodyne(

@@ -9,6 +9,7 @@ import pathlib
 from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.imaging import volume
+from cmbjax.intake import sidecars
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.review.cases import scans
 from cmbjax.review.cases.case import Case
@@ -90,6 +91,7 @@ def _result(out, name, record, names) -> Case:
     phase=(phase,) if phase else (),
     mask=None,
     sidecar=fields,
+    facts={p: sidecars.read(p) for p in (magnitude, phase) if p},
   )
   return Case(
     name=name,
