@@ -18,7 +18,7 @@ from tests import small_cohorts
 from tests.messages import printed, says
 from tests.small_cohorts import phantom, save
 
-NAMES = ('imgA', 'imgB', 'imgC')
+NAMES = ('anna', 'berta', 'carla')
 
 
 def write_valdo(root, *, masked=True, **how):
@@ -281,7 +281,7 @@ def test_points_for_a_bids_folder_with_sessions(tmp_path):
 )
 def test_scans_that_the_table_does_not_name(tmp_path, unlisted, labelled):
   made = write_flat(tmp_path / 'in')
-  rows = [r for r in rows_of(made) if r[0] != 'imgB']
+  rows = [r for r in rows_of(made) if r[0] != 'berta']
   write_table(tmp_path / 'in' / 'points.csv', rows)
   importers.import_cohort(
     tmp_path / 'in',
@@ -298,10 +298,10 @@ def test_prefix_and_link(tmp_path):
   importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   found = cohort.read_cohort(tmp_path / 'out')
   subjects = [scan.subject for scan in found.scans]
-  assert subjects == ['sub-NEWimgA', 'sub-NEWimgB', 'sub-NEWimgC']
+  assert subjects == ['sub-NEWanna', 'sub-NEWberta', 'sub-NEWcarla']
   path = found.scans[0].files.swi
   assert path.is_symlink()
-  assert path.resolve() == (tmp_path / 'in/imgA.nii.gz').resolve()
+  assert path.resolve() == (tmp_path / 'in/anna.nii.gz').resolve()
 
 
 def test_one_broken_scan_then_only_that_one_again(tmp_path, capsys):
@@ -335,8 +335,8 @@ def test_a_changed_source_is_imported_again(tmp_path):
   again = importers.import_cohort(
     tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
   )
-  assert again.done == ('sub-imgA',)
-  assert len(lesions_of(tmp_path / 'out')['sub-imgA']) == 2
+  assert again.done == ('sub-anna',)
+  assert len(lesions_of(tmp_path / 'out')['sub-anna']) == 2
 
 
 def test_a_changed_sidecar_or_suffix_is_imported_again(tmp_path):
@@ -390,13 +390,13 @@ def test_a_labeler_scan_without_a_mask_is_told(tmp_path):
 @pytest.mark.parametrize(
   ('header', 'row'),
   [
-    (('scan', 'x', 'y'), ('imgA', 1, 2)),
-    (('what', 'x', 'y', 'z'), ('imgA', 1, 2, 3)),
+    (('scan', 'x', 'y'), ('anna', 1, 2)),
+    (('what', 'x', 'y', 'z'), ('anna', 1, 2, 3)),
     (('scan', 'x', 'y', 'z'), ('nobody', 1, 2, 3)),
-    (('scan', 'x', 'y', 'z'), ('imgA', 1, 'left', 3)),
-    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2, 'inf')),
+    (('scan', 'x', 'y', 'z'), ('anna', 1, 'left', 3)),
+    (('scan', 'x', 'y', 'z'), ('anna', 1, 2, 'inf')),
     (('scan', 'x', 'y', 'z'), ('', 1, 2, 3)),
-    (('scan', 'x', 'y', 'z'), ('imgA', 1, 2)),
+    (('scan', 'x', 'y', 'z'), ('anna', 1, 2)),
   ],
 )
 def test_tables_that_cannot_be(tmp_path, header, row):
@@ -406,7 +406,7 @@ def test_tables_that_cannot_be(tmp_path, header, row):
     importers.import_cohort(
       tmp_path / 'in', tmp_path / 'out', ImportOptions('points')
     )
-  assert not (tmp_path / 'out' / 'sub-imgA').exists()
+  assert not (tmp_path / 'out' / 'sub-anna').exists()
 
 
 @pytest.mark.parametrize(
@@ -451,8 +451,8 @@ def test_classes_of_a_mask_are_counted_and_said(tmp_path, capsys):
 
 def test_damaged_workbooks_give_a_sentence(tmp_path):
   path = tmp_path / 'points.xlsx'
-  xlsx(path, [('imgA', 1.0, 2.0, 3.0)])
-  assert point_table.read(path).points['imgA', ''].values.tolist() == [
+  xlsx(path, [('anna', 1.0, 2.0, 3.0)])
+  assert point_table.read(path).points['anna', ''].values.tolist() == [
     [1, 2, 3]
   ]
   whole = path.read_bytes()
@@ -490,7 +490,7 @@ def edited(path, part, change):
 )
 def test_no_row_or_cell_is_passed_over(tmp_path, old, new):
   path = tmp_path / 'points.xlsx'
-  xlsx(path, [('imgA', 1.0, 2.0, 3.0), ('imgB', 1.0, 2.0, 3.0)])
+  xlsx(path, [('anna', 1.0, 2.0, 3.0), ('berta', 1.0, 2.0, 3.0)])
   edited(path, 'xl/worksheets/sheet1.xml', lambda data: data.replace(old, new))
   with says(InputError):
     point_table.read(path)
@@ -498,9 +498,9 @@ def test_no_row_or_cell_is_passed_over(tmp_path, old, new):
 
 def test_a_picture_in_a_workbook_may_have_a_doctype(tmp_path):
   path = tmp_path / 'points.xlsx'
-  xlsx(path, [('imgA', 1.0, 2.0, 3.0)])
+  xlsx(path, [('anna', 1.0, 2.0, 3.0)])
   edited(path, 'xl/media/image1.svg', lambda _: b'<!DOCTYPE svg><svg/>')
-  assert list(point_table.read(path).points) == [('imgA', '')]
+  assert list(point_table.read(path).points) == [('anna', '')]
 
 
 @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ def test_a_picture_in_a_workbook_may_have_a_doctype(tmp_path):
   [('_MOST_BYTES', 999), ('_MOST_ROWS', 2)],
 )
 def test_workbooks_that_are_too_large(tmp_path, monkeypatch, limit, value):
-  xlsx(tmp_path / 'points', [('imgA', 1.0, 2.0, 3.0)])
+  xlsx(tmp_path / 'points', [('anna', 1.0, 2.0, 3.0)])
   monkeypatch.setattr(point_table, limit, value)
   with says(InputError):
     point_table.read(tmp_path / 'points.xlsx')

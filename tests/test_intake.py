@@ -113,7 +113,7 @@ def test_series_of_one_protocol_are_told_apart_by_their_json(tmp_path):
     name = f'ann_t2_swi_tra_20230101_{number}'
     touch(tmp_path, name, ImageType=types, SeriesDescription=about)
   scan = only(tmp_path)
-  assert (scan.name, scan.swi.name[:-7][-2:]) == ('sub-ann20230101', '10')
+  assert (scan.name, scan.swi.name[:-7][-2:]) == ('sub-ann_ses-20230101', '10')
   assert stems((*scan.magnitude, *scan.phase)) == [
     'ann_t2_swi_tra_20230101_7',
     'ann_t2_swi_tra_20230101_8',
@@ -129,6 +129,56 @@ def test_numbered_persons_are_not_series(tmp_path):
   touch(tmp_path, 'swi_1', 'swi_2', 'swi_3')
   assert [s.name for s in scans.find(tmp_path).scans] == [
     'sub-1', 'sub-2', 'sub-3',
+  ]  # fmt: skip
+
+
+def test_a_folder_around_all_persons_is_none(tmp_path):
+  touch(tmp_path / 'a', 'cohort/p1/2020/swi', 'cohort/p2/2020/swi')
+  assert [s.name for s in scans.find(tmp_path / 'a').scans] == [
+    'sub-p1_ses-2020', 'sub-p2_ses-2020',
+  ]  # fmt: skip
+  touch(tmp_path / 'b', 'P1/2020-01-02/swi', 'P1/2021-01-02/swi')
+  assert {s.subject for s in scans.find(tmp_path / 'b').scans} == {'sub-P1'}
+
+
+def test_folders_that_may_be_persons_or_sessions_are_a_question(tmp_path):
+  touch(tmp_path, 'rome/p1/swi', 'rome/p2/swi', 'bonn/p3/swi')
+  found = scans.find(tmp_path)
+  assert [scan.name for scan in found.scans] == ['sub-bonn_ses-p3']
+  assert [name for name, _ in found.broken] == [
+    'sub-rome_ses-p1', 'sub-rome_ses-p2',
+  ]  # fmt: skip
+  said(found.broken[0][1], 'p1 p2')
+
+
+@pytest.mark.parametrize(
+  ('names', 'swi', 'magnitude'),
+  [
+    (['a', 'a_ph', 'a_real', 'a_imaginary'], None, 'a'),
+    (['a_5', 'a_5_Eq', 'a_5_ROI1'], 'a_5', None),
+    (['a_swi', 'a_swi_cmb', 'a_swi_brain'], 'a_swi', None),
+    (['train/a_swi', 'train/a_t1', 'train/a_dwi'], 'train/a_swi', None),
+    (['A_SWI', 'a_mag'], 'A_SWI', 'a_mag'),
+    (['a swi', 'a t1'], 'a swi', None),
+  ],
+)
+def test_further_names(tmp_path, names, swi, magnitude):
+  scan = only(touch(tmp_path, *names))
+  assert scan.swi == (swi and tmp_path / f'{swi}.nii.gz')
+  assert stems(scan.magnitude) == ([magnitude] if magnitude else [])
+  assert len(scan.left_out) == len(names) - len(
+    [p for p in (scan.swi, *scan.magnitude, *scan.phase) if p]
+  )
+
+
+def test_a_letter_that_dcm2niix_adds_is_no_person(tmp_path):
+  said(why(touch(tmp_path, 'swan_5', 'swan_5a')))
+
+
+def test_a_day_is_a_session(tmp_path):
+  touch(tmp_path, 'a_20200102_swi', 'a_20210203_swi', '20200102_swi')
+  assert [s.name for s in scans.find(tmp_path).scans] == [
+    'sub-20200102', 'sub-a_ses-20200102', 'sub-a_ses-20210203',
   ]  # fmt: skip
 
 

@@ -63,16 +63,15 @@ def test_an_ordinary_scan_takes_one(tmp_path):
 
 
 def test_an_swi_that_is_made_takes_more(tmp_path):
-  (scan,) = given(tmp_path, [(480, 480, 72)])
+  shape = (512, 512, 200)
+  (scan,) = given(tmp_path, [shape])
   one = memory.gigabytes(scan)
-  parts = [
-    header_only(tmp_path / name, (480, 480, 72)) for name in ('m.nii', 'p.nii')
-  ]
+  parts = [header_only(tmp_path / name, shape) for name in ('m.nii', 'p.nii')]
   made = dataclasses.replace(
     scan, swi=None, magnitude=(parts[0],), phase=(parts[1],)
   )
   assert memory.gigabytes(made) > one + 0.5
-  four = header_only(tmp_path / 'four.nii', (480, 480, 72, 4))
+  four = header_only(tmp_path / 'four.nii', (*shape, 4))
   echoes = dataclasses.replace(made, magnitude=(four,), phase=(four,))
   assert memory.gigabytes(echoes) > memory.gigabytes(made) + 1
 

@@ -79,7 +79,7 @@ def test_reviews_of_one_file_lie_beside_it_or_with_its_data_set(cohort, one):
 def test_names_of_files_that_are_not_bids(tmp_path, one):
   path = tmp_path / 'Scan 7 (final).nii.gz'
   shutil.copy(one[0], path)
-  assert only(sources.find(path)).name == 'sub-Scan7final'
+  assert only(sources.find(path)).name == 'sub-7'
 
 
 def test_a_binary_mask_is_taken_apart(tmp_path, one):

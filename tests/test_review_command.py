@@ -70,7 +70,7 @@ OPTIONS = {
   'open': SOURCE
   | {
     *('rater', 'blind', 'order', 'seed', 'mode', 'repeat', 'least', 'ratings'),
-    *('port', 'no-browser', 'allow-host'),
+    *('port', 'no-browser', 'allow-host', 'dry-run'),
   },
   'merge': {
     *('reviews', 'raters', 'adjudicate', 'matching-mm', 'show-verdicts'),
@@ -129,7 +129,7 @@ def test_options_that_a_sub_verb_does_not_have(
   ('arguments', 'code', 'words'),
   [
     (('{tmp}/none',), 3, 'no such file'),
-    (('{tmp}',), 3, 'nothing to review'),
+    (('{tmp}',), 3, 'no scan'),
     (('{scan}', '--blind', 'everything'), 2, '--blind'),
     (('{scan}', '--blind', ''), 2, '--blind'),
     (('{scan}', '--port', '70000'), 2, '--port'),
@@ -142,9 +142,9 @@ def test_options_that_a_sub_verb_does_not_have(
     (('{scan}', '--rater', '!!'), 2, '--rater'),
     (('{scan}', '--rater', ''), 2, '--rater'),  # of an empty shell variable
     (('import', '{tmp}/x', '--to', '{scan}', '--rater', ''), 2, '--rater'),
-    (('{scan}', '--participant-label', '7'), 2, 'sub-7'),
+    (('{scan}', '--participant-label', '7'), 3, '--participant-label'),
     (('{scan}', '--labels', '{tmp}/none'), 3, '--labels'),
-    (('{scan}', '--swi-pattern', '*'), 2, 'BIDS data set'),
+    (('{scan}', '--swi-pattern', '*'), 2, '--swi-pattern'),
     (('merge', '{tmp}/none', '--raters', 'a', 'b'), 3, 'no such file'),
     (('import', '{tmp}/none.json', '--to', '{scan}'), 2, 'none.json'),
   ],

@@ -24,7 +24,7 @@ from cmbjax.reconstruct import scan_image
 from cmbjax.review.log import folders, journal
 from cmbjax.study import config
 from tests import readings, spoilt_readers
-from tests.messages import says
+from tests.messages import printed, says
 
 TIMES = int(os.environ.get('CMBJAX_TEST_TIMES', '1'))
 SAMPLE = {one.name: 1 for one in spoilt_readers.READERS} | {
@@ -80,6 +80,15 @@ def test_a_name_that_no_file_can_have(words, tmp_path, monkeypatch, capsys):
 def test_other_errors_of_the_system_stay_errors():
   assert errors.told(OSError(errno.ENOENT, 'is a bug', 'a')) is None
   assert errors.told(OSError(errno.EACCES, 'without a name')) is None
+
+
+@pytest.mark.parametrize('code', [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_what_the_system_says_of_a_place_is_one_sentence(code, capsys):
+  def work():
+    raise OSError(code, os.strerror(code), '/some/place')
+
+  assert errors.exit_code(work) == 2
+  printed(capsys.readouterr().err, '/some/place')
 
 
 def test_a_member_that_is_no_array_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import pathlib
 
 from cmbjax import beam, doors, files
 from cmbjax.errors import InputError
+from cmbjax.intake import dry_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--overwrite', action='store_true', help='build again what is there'
   )
+  parser.add_argument('--dry-run', action='store_true', help=dry_run.HELP)
   beam.add_arguments(parser)
 
 
@@ -65,6 +67,10 @@ def run(args: argparse.Namespace) -> int:
   from cmbjax.data import examples
 
   _check_ours(args.builder)
+  if args.dry_run:
+    from cmbjax.data import cohort
+
+    return cohort.dry_run_of(pathlib.Path(args.manual_dir))
   runner = beam.runner_of(args)
   stage = args.candidates or stages.DEFAULT
   stages.find(stage, key='--candidates')  # a wrong one ends here

@@ -112,13 +112,7 @@ def fingerprint(
   from cmbjax.data import cohort_builder
 
   cohort = cohorts.read_cohort(folder)
-  if cohort.unlabelled:
-    print(
-      f'note: {folder}: {len(cohort.unlabelled)} scans have no truth and are '
-      f'left out ({", ".join(cohort.unlabelled[:5])}'
-      f'{", ..." if len(cohort.unlabelled) > 5 else ""}).',
-      file=sys.stderr,
-    )
+  cohorts.tell_left_out(cohort)
   gates = Gates(generator=candidates)
   return cohort_builder.fingerprint(cohort, gates=gates, channels=channels)
 

@@ -1,12 +1,14 @@
 """A cohort folder to its scans, each with a truth, and one scan to arrays.
 
-Three layouts are read: what `cmbjax simulate` writes, a person's BIDS folder
-with a label image or a table of points per scan, and the folders of the
-published CMB labeler. Rule: nothing downstream knows which one it was.
+Read are what `cmbjax simulate` writes, a person's BIDS folder with a label
+image or a table of points per scan, images with a label image beside each, and
+the folders of the published CMB labeler. Rule: nothing downstream knows which
+one it was, and one scan that cannot be used does not stop the others.
 """
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,8 +19,10 @@ from cmbjax.data import lesion_labels, persons
 from cmbjax.data.truth import Truth, load_truth
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import swi
-from cmbjax.intake import bids, lupolab, sidecars
+from cmbjax.intake import bids, dry_run, explain, lupolab
+from cmbjax.intake import scans as scans_lib
 from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.intake.scans import FoundScans
 from cmbjax.intake.truth_files import TruthFiles, find_truth
 from cmbjax.reconstruct import scan_image
 from cmbjax.reconstruct.channels import ONLY_SWI
@@ -51,12 +55,14 @@ class CohortFolder:
     simulated: dataset_description.json says that scans are not of people.
     scans: sorted by name.
     unlabelled: names of scans that have no truth and are left out.
+    broken: (name, why) of scans that cannot be used.
   """
 
   folder: pathlib.Path
   simulated: bool
   scans: tuple[Scan, ...]
   unlabelled: tuple[str, ...] = ()
+  broken: tuple[tuple[str, str], ...] = ()
 
 
 class LoadedScan(NamedTuple):
@@ -75,30 +81,76 @@ def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
 
   Raises:
     NoInputError: no such folder, no scan, or no scan with a truth.
-    InputError: ambiguous files, or a subject that is there twice.
+    InputError: no scan can be used, or a subject is there twice.
   """
   folder = pathlib.Path(folder)
-  if not folder.is_dir():
-    raise NoInputError(f'{folder}: no such folder; check the path.')
-  if _is_bids(folder):
-    pairs = [(s, find_truth(folder, s)) for s in bids.find_scans(folder)]
-  elif lupolab.is_lupolab(folder):
-    pairs = lupolab.find_scans(folder)
-  else:
-    raise NoInputError(
-      f'{folder}: holds no scan; give a BIDS folder (sub-*/anat/*_swi.nii.gz) '
-      'or the folders of the CMB labeler (*scaled*.nii, *false_positives*.nii).'
-    )
-  scans = tuple(Scan(s.subject, s.name, s, t) for s, t in pairs if t)
+  found, truths = find(folder)
+  scans = tuple(
+    Scan(scan.subject, scan.name, scan, truths[scan.name])
+    for scan in found.scans
+    if truths[scan.name]
+  )
+  if not scans and found.broken:
+    raise InputError(found.broken[0][1])
   if not scans:
     raise NoInputError(
-      f'{folder}: none of its {len(pairs)} scans has a truth; put '
+      f'{folder}: none of its {len(found.scans)} scans has a truth; put '
       'derivatives/NAME/sub-*/anat/sub-*_seg-cmb_dseg.nii.gz (or '
-      '*_label-CMB_mask.nii.gz, or a *_cmb.tsv of points) beside them.'
+      '*_label-CMB_mask.nii.gz, or a *_cmb.tsv of points) beside them; outside '
+      'BIDS, NAME_label.nii.gz beside NAME.nii.gz.'
     )
   _check_subjects(folder, [scan.subject for scan in scans])
-  unlabelled = tuple(s.name for s, t in pairs if not t)
-  return CohortFolder(folder, bids.is_simulated(folder), scans, unlabelled)
+  unlabelled = tuple(s.name for s in found.scans if not truths[s.name])
+  return CohortFolder(
+    folder, bids.is_simulated(folder), scans, unlabelled, found.broken
+  )
+
+
+def find(
+  folder: pathlib.Path,
+) -> tuple[FoundScans, dict[str, TruthFiles | None]]:
+  """All scans, and name -> truth of each that can be used.
+
+  Raises:
+    NoInputError: no such folder, or no scan.
+  """
+  if not folder.is_dir():
+    raise NoInputError(f'{folder}: no such folder; check the path.')
+  broken: dict[str, str] = {}
+  if not _is_bids(folder) and lupolab.is_lupolab(folder):
+    pairs = lupolab.find_scans(folder, failures=broken)
+    made = tuple(scan for scan, _ in pairs)
+    truths = {scan.name: truth for scan, truth in pairs}
+    return FoundScans('labeler', made, tuple(broken.items())), truths
+  found = scans_lib.find(folder, options=())
+  truths = {}
+  for scan in found.scans:
+    try:
+      truths[scan.name] = find_truth(folder, scan)
+    except InputError as error:
+      broken[scan.name] = str(error)
+  kept = tuple(scan for scan in found.scans if scan.name in truths)
+  broken = (*found.broken, *broken.items())
+  return found._replace(scans=kept, broken=broken), truths
+
+
+def dry_run_of(folder: pathlib.Path) -> int:
+  """Prints what `read_cohort` would take for what; returns the exit code."""
+  found, truths = find(folder)
+  return dry_run.show(explain.rows(folder, found, truths), found)
+
+
+def tell_left_out(cohort: CohortFolder) -> None:
+  """Says on the standard error which scans are not used, and why."""
+  if cohort.unlabelled:
+    print(
+      f'note: {cohort.folder}: {len(cohort.unlabelled)} scans have no truth '
+      f'and are left out ({", ".join(cohort.unlabelled[:5])}'
+      f'{", ..." if len(cohort.unlabelled) > 5 else ""}).',
+      file=sys.stderr,
+    )
+  for _, why in cohort.broken:
+    print(f'note: left out: {why}', file=sys.stderr)
 
 
 def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
@@ -155,7 +207,7 @@ def scan_fingerprint(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> str:
   content = [[p.name, sealed.sha256(p)] for p in scan.paths(channels)]
   fields = ('EchoTime', 'MagneticFieldStrength', 'Units')
   signals = scan_image.signal_files(scan.files, channels)
-  read = [scan.files.sidecar, *map(sidecars.read, signals)]
+  read = [scan.files.sidecar, *(scan.files.facts.get(p, {}) for p in signals)]
   facts = [[some.get(name) for name in fields] for some in read]
   person = persons.person_of(scan.subject, scan.files.sidecar)
   said = lesion_labels.words_of(scan.truth.path)

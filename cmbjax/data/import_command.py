@@ -4,6 +4,8 @@ import argparse
 import pathlib
 import sys
 
+from cmbjax.intake import dry_run
+
 EPILOG = """
 layouts:
   lupolab  a folder per scan with *scaled*.nii, *finalcorrected*.nii (or
@@ -14,6 +16,13 @@ layouts:
            with a column that names the scan (scan, subject, file, ...) and
            x y z (mm) or i j k (voxels of the file); a row without numbers says
            that the scan has no microbleed
+  pairs    NIfTI images or a BIDS data set, and a label image or mask beside
+           each: NAME.nii.gz and NAME_label, _seg, _mask or _cmb, or imagesTr/
+           and labelsTr/ as nnU-Net has them
+
+Which file of a folder is the scan is decided as `cmbjax detect` does: masks,
+phases, labels and projections are not scans, magnitude and phase of one name
+are one. --dry-run prints what would be taken for what, and why not.
 
 The images are copied (--link: linked). Run it again to go on: what is there
 is kept. exit code: 0 all imported, 1 some scans failed, 2 wrong use, 3 nothing
@@ -28,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add('source', metavar='SOURCE', help='folder as downloaded')
   add('out', metavar='OUT', help='cohort folder to write')
-  add('--layout', required=True, choices=('lupolab', 'valdo', 'points'))
+  add(
+    '--layout',
+    required=True,
+    choices=('lupolab', 'valdo', 'points', 'pairs'),
+  )
   add('--table', metavar='FILE', help='points; default: the one in SOURCE')
   add(
     '--axes',
@@ -47,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--unlisted',
     choices=('unlabelled', 'empty'),
     default='unlabelled',
-    help='scans that the table does not name: without a truth, or without a '
-    'microbleed; default: unlabelled',
+    help='scans that no row or label image is of: without a truth, or '
+    'without a microbleed; default: unlabelled',
   )
   add(
     '--suffix',
@@ -69,6 +82,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='put before each subject label, so that cohorts share none',
   )
   add('--link', action='store_true', help='symbolic links, no copies')
+  _add_selection(add)
+  add('--dry-run', action='store_true', help=dry_run.HELP)
+
+
+def _add_selection(add) -> None:
+  add(
+    '--participant-label',
+    nargs='+',
+    default=[],
+    metavar='ID',
+    help='points, pairs: only these subjects, with or without sub-',
+  )
+  add(
+    '--session-label',
+    nargs='+',
+    default=[],
+    metavar='ID',
+    help='points, pairs: only these sessions, with or without ses-',
+  )
+  add(
+    '--swi-pattern',
+    metavar='GLOB',
+    help='points, pairs: which file is the SWI, by its name',
+  )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,8 +127,16 @@ def run(arguments: argparse.Namespace) -> int:
     facts=tuple(sorted(facts.items())),
     prefix=arguments.prefix,
     link=arguments.link,
+    participants=tuple(arguments.participant_label),
+    sessions=tuple(arguments.session_label),
+    swi_pattern=arguments.swi_pattern,
   )
-  made = importers.import_cohort(arguments.source, arguments.out, options)
+  source = pathlib.Path(arguments.source)
+  planned = importers.plan(source, pathlib.Path(arguments.out), options)
+  if arguments.dry_run:
+    return dry_run.show(planned.rows(source), planned.found)
+  dry_run.tell(source, planned.found)
+  made = importers.import_cohort(source, arguments.out, options)
   for name, why in made.failed.items():
     print(f'cmbjax: {name}: {why}', file=sys.stderr)
   for sentence in lesion_labels.together(made.said):

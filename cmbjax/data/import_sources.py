@@ -1,23 +1,40 @@
 """A data set as it was downloaded to the scans in it.
 
-Three layouts are known: the folders of the published CMB labeler, task 2 of
-the VALDO challenge (2021), and images with a table of positions. Rule: one
-scan that cannot be used does not stop the others.
+Four layouts are known: the folders of the published CMB labeler, task 2 of the
+VALDO challenge (2021), and images as the intake finds them, with a table of
+positions or with label images beside them. Rule: one scan that cannot be used
+does not stop the others.
 """
 
 import dataclasses
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cmbjax import doors
 from cmbjax.data import point_table
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.intake import bids, filename, lupolab
+from cmbjax.intake import (
+  explain,
+  lupolab,
+  owner,
+  scans,
+  sidecars,
+  truth_files,
+)
 from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.intake.scans import FoundScans
+from cmbjax.intake.truth_files import TruthFiles
 
-LAYOUTS = ('lupolab', 'valdo', 'points')
+LAYOUTS = ('lupolab', 'valdo', 'points', 'pairs')
+_OWN_NAMES = (
+  'points',
+  'pairs',
+)  # found by the intake, whatever they are called
+OPTIONS = frozenset({owner.PATTERN})  # of those that find scans
 
 
 AXES = ('ras', 'lps')
@@ -39,47 +56,104 @@ class ImportOptions:
   facts: tuple[tuple[str, Any], ...] = ()  # for every JSON
   prefix: str = ''  # of subject labels
   link: bool = False
+  participants: tuple[str, ...] = ()  # labels to keep; points and pairs
+  sessions: tuple[str, ...] = ()
+  swi_pattern: str | None = None  # shell pattern of the name of the SWI
 
 
 class SourceScan(NamedTuple):
   """One scan of the source."""
 
-  subject: str
-  session: str | None
+  subject: str  # with the prefix
+  scan: ScanFiles
   images: tuple[tuple[pathlib.Path, str], ...]  # (file, rest of its name)
-  mask: pathlib.Path | None
-  truth: tuple[pathlib.Path, ...]  # masks: lesions, rejected candidates
+  held: TruthFiles | None  # label images or masks
   points: np.ndarray | None  # [M, 3] as in the table
   in_mm: bool = True  # the points; else voxels
+
+  @property
+  def session(self) -> str | None:
+    return self.scan.session
+
+  @property
+  def mask(self) -> pathlib.Path | None:
+    return self.scan.mask
 
   @property
   def name(self) -> str:
     return f'{self.subject}_{self.session}' if self.session else self.subject
 
+  @property
+  def truth(self) -> tuple[pathlib.Path, ...]:
+    """Masks: lesions, rejected candidates."""
+    held = self.held
+    paths = (held.path, held.rejected) if held else ()
+    return tuple(path for path in paths if path is not None)
 
-def find(
-  source: pathlib.Path, options: ImportOptions, failed: dict[str, str]
-) -> list[SourceScan]:
+
+class ImportPlan(NamedTuple):
+  """What is to be imported."""
+
+  items: tuple[SourceScan, ...]
+  found: FoundScans  # with what cannot be used, and what is left out
+
+  def rows(self, source: pathlib.Path) -> list[explain.ScanRow]:
+    """The table of --dry-run."""
+    truths = {item.scan.name: item.held for item in self.items}
+    points = {
+      item.scan.name: f'{len(item.points)} points'
+      for item in self.items
+      if item.points is not None
+    }
+    names = [item.scan.name for item in self.items]
+    table = explain.rows(source, self.found, truths)
+    return [
+      row._replace(truth=points.get(name, row.truth))
+      for name, row in zip(names, table)
+    ] + table[len(names) :]
+
+
+def find(source: pathlib.Path, options: ImportOptions) -> ImportPlan:
   """All scans of a data set.
 
   Args:
     source: the folder.
     options: how it is laid out.
-    failed: gets name -> sentence of scans that cannot be used.
 
   Raises:
     NoInputError: no scan of this layout in it.
-    InputError: a table that does not fit, or two scans of one name.
+    InputError: a table that does not fit, or options that do not.
   """
-  start = f'sub-{options.prefix}'
-  items = [
-    item._replace(subject=start + item.subject.removeprefix('sub-'))
-    for item in _FINDERS[options.layout](source, options, failed)
-  ]
+  found, truths = _FINDERS[options.layout](source, options)
+  items = []
+  for scan in found.scans:
+    subject = f'sub-{options.prefix}{scan.subject.removeprefix("sub-")}'
+    stem = options.suffix if found.kind == 'folder' else 'swi'
+    images = tuple(_images(scan, stem))
+    items.append(SourceScan(subject, scan, images, truths.get(scan.name), None))
   if options.layout == 'points':
     items = _with_points(source, items, options)
-  _check_names(source, items, failed)
-  return items
+  if options.layout == 'pairs' and options.unlisted == 'empty':
+    items = [
+      item if item.truth else item._replace(points=np.zeros((0, 3)))
+      for item in items
+    ]
+  return ImportPlan(tuple(items), found)
+
+
+def _images(scan: ScanFiles, stem: str) -> Iterator[tuple[pathlib.Path, str]]:
+  """Files of a scan, and what they are called in BIDS."""
+  if scan.swi is not None:
+    yield scan.swi, stem
+  parts = ('real', 'imag') if scan.cartesian else ('mag', 'phase')
+  for part, some in zip(parts, (scan.magnitude, scan.phase)):
+    for number, path in enumerate(some, 1):
+      if len(some) > 1:
+        yield path, f'echo-{number}_part-{part}_MEGRE'
+      elif scan.phase or scan.swi:
+        yield path, f'part-{part}_T2starw'
+      else:
+        yield path, 'T2starw'
 
 
 def check(options: ImportOptions) -> None:
@@ -99,30 +173,36 @@ def check(options: ImportOptions) -> None:
     if value not in allowed:
       listed = ', '.join(map(str, allowed))
       raise InputError(f'{name}: found {value!r}, allowed are {listed}.')
+  for name, given in (
+    ('--participant-label', options.participants),
+    ('--session-label', options.sessions),
+    (owner.PATTERN, options.swi_pattern),
+    ('--suffix', options.suffix != 'swi'),
+  ):
+    if given and options.layout not in _OWN_NAMES:
+      raise InputError(
+        f'{name}: goes with --layout {" and ".join(_OWN_NAMES)}; leave it out '
+        f'for {options.layout}.'
+      )
   if not re.fullmatch('[0-9A-Za-z]*', options.prefix):
     raise InputError(
       f'prefix: found {options.prefix!r}; give letters and digits only.'
     )
 
 
-def _find_lupolab(source, options, failed) -> list[SourceScan]:
+def _find_lupolab(source, options) -> tuple[FoundScans, dict]:
   if not lupolab.is_lupolab(source):
     raise NoInputError(
       f'{source}: holds no scan of the CMB labeler; give the folder above '
       'its *scaled*.nii, *finalcorrected*.nii and *false_positives*.nii.'
     )
+  failed: dict[str, str] = {}
   found = lupolab.find_scans(source, failures=failed)
-  return [
-    SourceScan(
-      scan.subject,
-      scan.session,
-      ((scan.swi, 'swi'),),
-      scan.mask,
-      (truth.path, truth.rejected),
-      None,
-    )
-    for scan, truth in found
-  ]
+  scans_of = tuple(scan for scan, _ in found)
+  return (
+    FoundScans('labeler', scans_of, tuple(failed.items())),
+    {scan.name: truth for scan, truth in found},
+  )
 
 
 _VALDO_IMAGE = re.compile(
@@ -130,7 +210,7 @@ _VALDO_IMAGE = re.compile(
 )
 
 
-def _find_valdo(source, options, failed) -> list[SourceScan]:
+def _find_valdo(source, options) -> tuple[FoundScans, dict]:
   """sub-101/sub-101_space-T2S_desc-masked_T2S.nii.gz, ..._CMB.nii.gz."""
   found: dict[str, list[pathlib.Path]] = {}
   for path in sorted(source.rglob('*_T2S.nii*')):
@@ -143,7 +223,7 @@ def _find_valdo(source, options, failed) -> list[SourceScan]:
       f'{source}: holds no scan of VALDO task 2; give the folder above its '
       'sub-*/sub-*_space-T2S_desc-masked_T2S.nii.gz.'
     )
-  items = []
+  made, failed, truths = [], {}, {}
   for subject, images in found.items():
     masked = [p for p in images if '_desc-masked_' in p.name]
     images = masked or images
@@ -151,54 +231,63 @@ def _find_valdo(source, options, failed) -> list[SourceScan]:
       listed = ', '.join(str(p.relative_to(source)) for p in images)
       failed[subject] = f'found {len(images)} images ({listed}); keep one.'
       continue
+    try:
+      made.append(_of_valdo(subject, images[0]))
+    except InputError as error:
+      failed[subject] = str(error)
+      continue
     start = images[0].name.split('_')[0]
-    truth = [
-      path
-      for ending in ('.nii.gz', '.nii')
-      if (
-        path := images[0].with_name(f'{start}_space-T2S_CMB{ending}')
-      ).is_file()
-    ]
-    items.append(
-      SourceScan(
-        subject, None, ((images[0], 'T2starw'),), None, tuple(truth[:1]), None
-      )
-    )
-  return items
+    for ending in ('.nii', '.nii.gz'):
+      path = images[0].with_name(f'{start}_space-T2S_CMB{ending}')
+      if doors.is_there(path):
+        truths[subject] = TruthFiles('mask', path)
+  found = FoundScans('valdo', tuple(made), tuple(failed.items()))
+  return found, truths
 
 
-def _find_images(source, options, failed) -> list[SourceScan]:
-  """A BIDS data set, else all NIfTI files below, one scan each."""
-  if any(p.is_dir() for p in source.glob('sub-*')):
-    return [_of_bids(scan) for scan in bids.find_scans(source)]
-  images = lupolab.images_below(source)
-  if not images:
-    raise NoInputError(
-      f'{source}: holds no NIfTI image (.nii, .nii.gz); give the folder of '
-      'the images.'
-    )
-  items = []
-  for path in images:
-    given = filename.entities(path).get('sub')
-    label = re.sub('[^0-9A-Za-z]', '', given or path.name.split('.nii')[0])
-    images = ((path, options.suffix),)
-    items.append(
-      SourceScan(f'sub-{label or "x"}', None, images, None, (), None)
-    )
-  return items
+def _of_valdo(subject, path) -> ScanFiles:
+  fields = sidecars.read(path)
+  return ScanFiles(
+    subject, None, subject, None, (path,), (), None, fields,
+    facts={path: fields},
+  )  # fmt: skip
 
 
-def _of_bids(scan: ScanFiles) -> SourceScan:
-  images = [(scan.swi, 'swi')] if scan.swi is not None else []
-  for part, some in (('mag', scan.magnitude), ('phase', scan.phase)):
-    for number, path in enumerate(some, 1):
-      stem = f'part-{part}_T2starw' if scan.phase else 'T2starw'
-      if len(some) > 1:
-        stem = f'echo-{number}_part-{part}_MEGRE'
-      images.append((path, stem))
-  return SourceScan(
-    scan.subject, scan.session, tuple(images), scan.mask, (), None
+def _find_images(source, options) -> tuple[FoundScans, dict]:
+  """As every command finds them."""
+  found = scans.find(
+    source,
+    participants=options.participants,
+    sessions=options.sessions,
+    swi_pattern=options.swi_pattern,
+    options=OPTIONS,
   )
+  return found, {}
+
+
+def _find_pairs(source, options) -> tuple[FoundScans, dict]:
+  """Images, and the label image that goes with each by its name."""
+  found, _ = _find_images(source, options)
+  kept, truths, broken = [], {}, list(found.broken)
+  for scan in found.scans:
+    try:
+      truth = truth_files.find_truth(source, scan)
+      if truth is not None and truth.kind == 'points':
+        raise InputError(
+          f'{truth.path}: is a table of points; import it with --layout points.'
+        )
+    except InputError as error:
+      broken.append((scan.name, str(error)))
+      continue
+    kept.append(scan)
+    truths[scan.name] = truth
+  if not any(truths.values()) and not broken:
+    raise NoInputError(
+      f'{source}: no label image goes with any of its {len(kept)} scans '
+      f'({", ".join(scan.name for scan in kept[:5])}); call it as its scan '
+      'with _label, _seg, _mask or _cmb behind, or put it below labelsTr.'
+    )
+  return found._replace(scans=tuple(kept), broken=tuple(broken)), truths
 
 
 def _with_points(source, items, options) -> list[SourceScan]:
@@ -206,15 +295,15 @@ def _with_points(source, items, options) -> list[SourceScan]:
   table = point_table.read(path)
   if table.in_lps and options.axes != 'lps':
     raise InputError(f'{path}: its columns are called lps; give --axes lps.')
-  scans = [
+  known = [
     (
-      item.subject.replace(f'sub-{options.prefix}', 'sub-', 1),
-      item.session,
+      item.scan.subject,
+      item.scan.session,
       [item.subject, item.name, *(image.name for image, _ in item.images)],
     )
     for item in items
   ]
-  points = point_table.match(path, table, scans)
+  points = point_table.match(path, table, known)
   empty = np.zeros((0, 3)) if options.unlisted == 'empty' else None
   return [
     item._replace(
@@ -241,21 +330,9 @@ def _only_table(source) -> pathlib.Path:
   return found[0]
 
 
-def _check_names(source, items, failed):
-  if not items and not failed:
-    raise NoInputError(f'{source}: holds no scan.')
-  names = [item.name.lower() for item in items]
-  twice = sorted({name for name in names if names.count(name) > 1})
-  if twice:
-    files_of = [i.images[0][0] for i in items if i.name.lower() == twice[0]]
-    raise InputError(
-      f'{source}: {", ".join(str(p.relative_to(source)) for p in files_of)} '
-      f'would all be called {twice[0]}; rename files or folders.'
-    )
-
-
 _FINDERS = {
   'lupolab': _find_lupolab,
   'valdo': _find_valdo,
   'points': _find_images,
+  'pairs': _find_pairs,
 }

@@ -19,8 +19,8 @@ from cmbjax import delimited, doors, files
 from cmbjax.data import import_sources, lesion_labels, truth
 from cmbjax.data.import_sources import ImportOptions, SourceScan
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import volume
-from cmbjax.intake import bids, sidecars
+from cmbjax.imaging import appearance, slices, volume
+from cmbjax.intake import bids
 from cmbjax.intake.truth_files import ALL_CANDIDATES, table_beside
 from cmbjax.progress import Progress
 
@@ -60,10 +60,8 @@ def import_cohort(
     InputError: options or a table that do not fit.
   """
   source, out = pathlib.Path(source), pathlib.Path(out)
-  import_sources.check(options)
-  _check_apart(source, out)
-  failed: dict[str, str] = {}
-  items = import_sources.find(source, options, failed)
+  planned = plan(source, out, options)
+  items, failed = planned.items, dict(planned.found.broken)
   done, kept, unlabelled, said = [], [], [], {}
   _write_top(source, out, options)
   with Progress(f'import {options.layout}', len(items)) as progress:
@@ -81,6 +79,24 @@ def import_cohort(
       progress.advance(note=item.name)
   _write_participants(out)
   return Imported(tuple(done), tuple(kept), tuple(unlabelled), failed, said)
+
+
+def plan(
+  source: pathlib.Path, out: pathlib.Path, options: ImportOptions
+) -> import_sources.ImportPlan:
+  """What would be imported; writes nothing.
+
+  Args:
+    source: the data set as it was downloaded.
+    out: the cohort folder.
+    options: which layout, and what the files do not say.
+
+  Raises:
+    As `import_cohort`.
+  """
+  import_sources.check(options)
+  _check_apart(source, out)
+  return import_sources.find(source, options)
 
 
 def _check_apart(source, out):
@@ -107,6 +123,7 @@ def _import_one(item: SourceScan, out, options) -> tuple[str, ...] | None:
     files.make_folder(work / 'raw' / 'anat')
     _write_images(item, work / 'raw' / 'anat', options, mark)
     scan = _first_volume(item)
+    _check_shown(item, scan)
     if labelled:
       said = _write_truth(item, work / 'truth' / 'anat', options, scan)
     if item.mask is not None:
@@ -133,7 +150,7 @@ def _mark_of(item: SourceScan, options) -> str:
   # Not their bytes: gigabytes would be read to find that nothing changed.
   found = [(p.name, doors.state_of(p)) for p in paths]
   states = [[name, one.st_size, one.st_mtime_ns] for name, one in found]
-  states += [[stem, sidecars.read(p)] for p, stem in item.images]
+  states += [[stem, item.scan.facts.get(p, {})] for p, stem in item.images]
   states += [
     [doors.state_of(table).st_mtime_ns, doors.state_of(table).st_size]
     for table in filter(None, map(table_beside, item.truth))
@@ -175,7 +192,7 @@ def _write_images(item: SourceScan, folder, options, mark) -> None:
       target.symlink_to(path.resolve())
     else:
       files.copy(path, target)
-    facts = sidecars.read(path) | dict(options.facts) | {_MARK: mark}
+    facts = item.scan.facts.get(path, {}) | dict(options.facts) | {_MARK: mark}
     if '_part-phase' in f'_{stem}':
       facts.setdefault('Units', 'arbitrary')
     files.write_json(folder / f'{item.name}_{stem}.json', facts)
@@ -186,6 +203,19 @@ def _first_volume(item: SourceScan) -> volume.Volume:
   scan = volume.load(item.images[0][0], num_dims=5)
   first = scan.array[(slice(None),) * 3 + (0,) * (scan.array.ndim - 3)]
   return dataclasses.replace(scan, array=first)
+
+
+def _check_shown(item: SourceScan, scan) -> None:
+  """Refuses what is certainly no SWI: it would be a person without lesions."""
+  path = item.images[0][0]
+  if path in (*item.scan.magnitude, *item.scan.phase) and item.scan.phase:
+    return  # its parts are looked at when they are put together
+  seen = appearance.look(slices.last(scan).array, scan.spacing_mm)
+  if seen.certain and seen.kind in _NO_SWI:
+    raise InputError(
+      f'{path}: shows {_NO_SWI[seen.kind]} ({", ".join(seen.signs)}); give the '
+      'SWI, and move this file away or rename it.'
+    )
 
 
 def _write_mask(item: SourceScan, folder, scan, out) -> None:
@@ -285,6 +315,11 @@ def _inside(world, scan) -> np.ndarray:
   return ((index >= 0) & (index < scan.array.shape[:3])).all(-1)
 
 
+_NO_SWI = {
+  appearance.PHASE: 'a phase',
+  appearance.LABELS: 'labels',
+  appearance.PROJECTION: 'a projection through several slices',
+}
 _ABOUT = {
   'cmb': 'Microbleeds of the mask that came with the data:',
   'mimic': 'Candidates that the readers rejected, of a mask:',
@@ -303,6 +338,7 @@ _NAMES = {
   'lupolab': 'Scans of the CMB labeler',
   'valdo': 'VALDO 2021 task 2',
   'points': 'Scans with points',
+  'pairs': 'Scans with label images',
 }
 
 

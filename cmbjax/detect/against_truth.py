@@ -36,7 +36,6 @@ class MatchedScans(NamedTuple):
     missing: names of scans without a result.
     simulated: the cohort is.
     only: which detections were taken; '' for all.
-    unlabelled: names of scans without a truth.
     said: scan name -> how the lesions of its truth are counted.
   """
 
@@ -45,7 +44,6 @@ class MatchedScans(NamedTuple):
   missing: tuple[str, ...]
   simulated: bool
   only: str
-  unlabelled: tuple[str, ...] = ()
   said: Mapping[str, tuple[str, ...]] = {}
 
 
@@ -86,6 +84,7 @@ def read(
       'OUT first, then COHORT.'
     )
   labelled = cohorts.read_cohort(cohort)
+  cohorts.tell_left_out(labelled)
   ending = '_seg-cmb_dseg.nii.gz'
   if only == 'candidates':
     ending = '_seg-candidates_dseg.nii.gz'
@@ -107,13 +106,7 @@ def read(
   done = [(scan, path) for scan, path in pairs if path is not None]
   scans, likelihood, said = _match_all(done, only)
   return MatchedScans(
-    scans,
-    likelihood,
-    missing,
-    labelled.simulated,
-    only,
-    labelled.unlabelled,
-    said,
+    scans, likelihood, missing, labelled.simulated, only, said
   )
 
 

@@ -20,7 +20,6 @@ from cmbjax import doors, files, workers
 from cmbjax.candidates import stages
 from cmbjax.detect import chain, classifier, derivatives, memory, records
 from cmbjax.errors import told
-from cmbjax.intake import sidecars
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct.channels import ONLY_SWI
 
@@ -86,7 +85,7 @@ def mark_of(scan: ScanFiles, settings: Settings) -> str:
   if len(channels) > 1 and settings.fallback is not None:
     weights = [weights, classifier.described(settings.fallback).fingerprint]
   content = [
-    [path.name, files.digest(path), _facts(sidecars.read(path))]
+    [path.name, files.digest(path), _facts(scan.facts.get(path, {}))]
     for path in chain.files_of(scan, channels)
   ]
   options = dataclasses.asdict(settings.options)

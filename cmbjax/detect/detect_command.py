@@ -19,7 +19,6 @@ from cmbjax.weights import catalogue
 __all__ = ['add_arguments', 'run']
 
 SHOWN = 3  # scans, up to which warnings are printed in full
-LISTED = 12  # names of subjects that are left out
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,29 +28,32 @@ def run(args: argparse.Namespace) -> int:
     InputError, NoInputError: options or input that cannot be used.
   """
   from cmbjax.detect import derivatives, records
+  from cmbjax.intake import dry_run, explain
 
   out = pathlib.Path(args.out)
   _check(args, out)
   if args.level == 'group':
     return _group(out, page=not args.no_report)
-  source = pathlib.Path(args.input)
-  found = _find(args, out)
+  found, source = _find(args, out)
+  series = pathlib.Path(args.input)
   if found.kind == 'dicom':  # the folder may be called by the patient's name
     args.input = str(out / 'sourcedata')
   elif args.dicom_seg:
     raise InputError(
-      f'--dicom-seg: {source} is no DICOM folder; a segmentation refers to the '
-      'DICOM images that it was made on.'
+      f'--dicom-seg: {args.input} is no DICOM folder; a segmentation refers to '
+      'the DICOM images that it was made on.'
     )
   settings = _settings(args, out)
-  _tell_left_out(found.left_out)
   todo, ready, broken = _plan(found, settings, overwrite=args.overwrite)
   if args.dry_run:
-    return _tell(todo, ready, broken, out)
+    _tell(todo, ready, out)
+    found = found._replace(broken=tuple(broken))
+    return dry_run.show(explain.rows(source, found), found)
+  dry_run.tell(source, found._replace(scans=()))  # theirs are warnings
   derivatives.write_dataset(out, pathlib.Path(args.input).resolve())
   failed = _work(args, settings, todo, ready, broken)
   if args.dicom_seg:
-    failed += _segmentations(out, found.scans, source)
+    failed += _segmentations(out, found.scans, series)
   path = records.write_group(out, page=settings.page)
   _summary(len(todo) + len(broken), len(ready), failed)
   print(path)
@@ -103,19 +105,22 @@ def _check_place(source, out):
 
 
 def _find(args, out):
+  """(scans, the folder that they are in: of DICOM the converted one)."""
   from cmbjax.intake import scans
 
-  work = out / 'sourcedata'
-  return scans.find(
-    pathlib.Path(args.input),
+  source, work = pathlib.Path(args.input), out / 'sourcedata'
+  work = _scratch(work) if args.dry_run else work
+  found = scans.find(
+    source,
     phase=[pathlib.Path(p) for p in args.phase],
     mask=pathlib.Path(args.mask) if args.mask else None,
     participants=args.participant_label,
     sessions=args.session_label,
     swi_pattern=args.swi_pattern,
-    work=_scratch(work) if args.dry_run else work,
+    work=work,
     series=args.series,
   )
+  return found, work if found.kind == 'dicom' else source
 
 
 def _scratch(work) -> pathlib.Path:
@@ -200,26 +205,13 @@ def _plan(found, settings, *, overwrite):
   return todo, ready, broken
 
 
-def _tell(todo, ready, broken, out):
-  """What --dry-run prints."""
+def _tell(todo, ready, out):
+  """What --dry-run says beside its table."""
   for scan in todo:
     where = out.joinpath(scan.subject, scan.session or '', 'anat')
-    print(f'would do    {scan.name}  ->  {where}')
+    _say(f'would do    {scan.name}  ->  {where}')
   for record in ready:
-    print(f'would skip  {record["row"]["name"]}  (done, nothing changed)')
-  for name, why in broken:
-    print(f'cannot do   {name}  ({why})')
-  return 1 if broken else 0
-
-
-def _tell_left_out(names):
-  """Nobody is forgotten in silence, nor are hundreds of names printed."""
-  if names:
-    more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
-    _say(
-      f'left out, without an SWI or a magnitude: {", ".join(names[:LISTED])}'
-      f'{more}'
-    )
+    _say(f'would skip  {record["row"]["name"]}  (done, nothing changed)')
 
 
 def _work(args, settings, todo, ready, broken) -> int:

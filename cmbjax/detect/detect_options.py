@@ -2,6 +2,7 @@
 
 import argparse
 
+from cmbjax.intake import dry_run
 from cmbjax.weights import catalogue
 
 EPILOG = """
@@ -158,5 +159,5 @@ def _add_running(group) -> None:
   group.add_argument(
     '--dry-run',
     action='store_true',
-    help='say what would be done, and write nothing',
+    help=dry_run.HELP,
   )

@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 from cmbjax import files
+from cmbjax.intake import dry_run
 
 EPILOG = """
 Compares what `cmbjax detect` wrote with the truth of a cohort, scan by scan:
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default='jackknife',
     help='of the intervals; default: jackknife',
   )
+  add('--dry-run', action='store_true', help=dry_run.HELP)
   add('--out', metavar='DIR', help='where the tables go; default: OUT')
 
 
@@ -53,8 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
   Raises:
     InputError: a scan without a result, or on another grid.
   """
-  from cmbjax.data import lesion_labels
+  from cmbjax.data import cohort, lesion_labels
   from cmbjax.detect import against_truth, score_tables
+
+  if arguments.dry_run:
+    return cohort.dry_run_of(pathlib.Path(arguments.cohort))
 
   folder = pathlib.Path(arguments.detections)
   files.check_place(arguments.out or folder)
@@ -64,13 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
     only=arguments.only,
     partial=arguments.partial,
   )
-  for names, what in ((found.missing, 'result'), (found.unlabelled, 'truth')):
-    if names:
-      print(
-        f'note: {len(names)} scans have no {what} and are left out '
-        f'({", ".join(names[:5])}).',
-        file=sys.stderr,
-      )
+  if found.missing:
+    print(
+      f'note: {len(found.missing)} scans have no result and are left out '
+      f'({", ".join(found.missing[:5])}).',
+      file=sys.stderr,
+    )
   for sentence in lesion_labels.together(found.said):
     print(f'note: {sentence}', file=sys.stderr)
   result = against_truth.evaluate(found, method=arguments.method)

@@ -13,11 +13,11 @@ from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
 from cmbjax.reconstruct.channels import ONLY_SWI
 
-# Peaks of whole heads of 3 to 149 million voxels, and a fifth more.
+# Peaks of scans of 3 to 149 million voxels and 1 to 5 echoes, a fifth more.
 _BASE_GB = 0.8  # Python, JAX, the networks
-_SWI_BYTES = 14.0  # of each voxel
-_SIGNAL_BYTES = 40.0  # beside these where an SWI is made,
-_FILE_BYTES = 14.0  # and for each file of a magnitude or phase
+_SWI_BYTES = 14.0  # of each voxel that is searched
+_START_GB = 0.4  # Python and JAX, as long as an SWI is made
+_SIGNAL_BYTES = 16.0  # of each voxel of each magnitude and phase
 _UNKNOWN_GB = 2.0  # of a file that has no header to go by
 
 
@@ -36,10 +36,10 @@ def gigabytes(scan: ScanFiles, channels: Sequence[str] = ONLY_SWI) -> float:
     return _UNKNOWN_GB
   voxels = math.prod(map(int, shape[:3]))
   echoes = math.prod(map(int, shape[3:]))
-  each = _SWI_BYTES
-  if signal:
-    each += _SIGNAL_BYTES + _FILE_BYTES * len(signal) * echoes
-  return _BASE_GB + voxels * each / 1e9
+  read = voxels * echoes * len(signal)
+  return max(
+    _BASE_GB + _SWI_BYTES * voxels / 1e9, _START_GB + _SIGNAL_BYTES * read / 1e9
+  )
 
 
 def processes(needed: Sequence[float]) -> int:

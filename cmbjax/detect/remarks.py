@@ -99,6 +99,7 @@ def of_scan(
     classifier: the networks; None: there are none.
     stage: that found the candidates.
   """
+  yield from scan.notes
   yield from found.notes
   if found.made == 'magnitude':
     yield (

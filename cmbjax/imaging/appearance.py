@@ -25,17 +25,23 @@ _MOST_LABELS = 256
 _FLAT = 0.8  # of neighbours are equal inside of labels; 0.1 in 8-bit images
 _EQUAL_SLICES = 0.15  # of voxels equal the next slice's: a running minimum
 _REPEATED = 0.95
-_NOISE = 0.18  # of the range; even noise over a turn has 0.29
-_JUMP = 0.7  # of the range between neighbours: a wrap
-_WRAPS = 0.004  # of neighbours in the middle
-_NEGATIVE = 0.02  # of the middle; interpolation pushes less below 0
-_DEPTH = 0.1  # of the range; interpolation reaches less below 0
+_NOISE = 0.15  # of the range; even noise over a turn has 0.29, an SWI 0.04
+_TURN = 0.85  # of the range between neighbours
+_TURNS = 0.0002  # of neighbours; of 20 simulated SWIs none had 0.00002
+_EVEN = 0.05  # of the range, by which the two ends differ from one another
+_NEAR_PI = 2.9
+_DEPTH = 0.04  # of the range; interpolation reaches less below 0
+_AIR = 0.35  # of the range, from air to the darkest voxels; magnitudes: 0.2
 _STEPS = {1: 256, 2: 65536}  # bytes of a signed number: its whole range
-_FLOOR = 0.25  # of the middle's median: darker there is in every SWI
+_FULL = 0.85  # of the type is used: what is above would not fit
+_APART = 0.6  # of neighbours with two signs are; 0.5 in a phase, 0.67+ here
+_SHALLOW = 0.08  # of the whole range: these would be the very brightest,
+_SELDOM = 0.01  # and in a phase are 0.05
+_BRIGHTER = 0.2  # of the range
+_FLOOR = 0.35  # of the middle's median: darker there is in every SWI
+_DARK_HALF = 0.42  # of the range, in which the median of a brain is not
 _CLIPPED = 0.1  # of the middle has the largest value
 _FEW_LEVELS = 24
-_TAILS = 3.0  # times as many bright spots as dark ones
-_FAR = 4.0  # median deviations
 
 
 class Appearance(NamedTuple):
@@ -113,7 +119,7 @@ def repaired(array: np.ndarray, seen: Appearance) -> np.ndarray:
   if seen.kind == OVERFLOWED:
     whole = array.astype(np.float32)
     return np.where(whole < 0, whole + np.float32(seen.low), whole)
-  if seen.kind not in (SHIFTED, INVERTED) or not seen.certain:
+  if seen.kind not in (SHIFTED, INVERTED):
     return array
   whole = array.astype(np.float32)
   turned = whole - seen.low if seen.kind == SHIFTED else seen.low - whole
@@ -139,12 +145,10 @@ def _sample(array, mask):
   wide, tall = max(1, int(_FRAME * x)), max(1, int(_FRAME * y))
   sides = (pairs[:wide], pairs[-wide:], pairs[:, :tall], pairs[:, -tall:])
   frame = np.concatenate([side.ravel() for side in sides])
-  values, counts = np.unique(frame, return_counts=True)
-  most = int(counts.argmax())
-  painted = counts[most] > _BLANK * frame.size
-  blank = float(values[most]) if painted else None
-  known = pairs.ravel()
-  known = known if blank is None else known[known != blank]
+  middle_one = float(np.median(frame))  # what half of the frame has, it is
+  painted = (frame == middle_one).mean() > _BLANK
+  blank = middle_one if painted else None
+  known = _known(pairs, blank)
   if known.size < _FEW_VOXELS:
     return None
   low, high = np.percentile(
@@ -162,39 +166,45 @@ def _one_value(array):
   return Appearance(INTENSITY)
 
 
-def _steps(middle, blank, axis):
-  """(difference [N], value [N]) of neighbours that are both not blank."""
-  first = np.take(middle, range(middle.shape[axis] - 1), axis)
-  second = np.take(middle, range(1, middle.shape[axis]), axis)
+def _steps(middle, blank):
+  """Differences [N] of neighbours along x that are both not blank."""
+  first, second = middle[:-1], middle[1:]
+  steps = second - first
   if blank is None:
-    return (second - first).ravel(), first.ravel()
-  both = (first != blank) & (second != blank)
-  return (second - first)[both], first[both]
+    return steps.ravel()
+  return steps[(first != blank) & (second != blank)]
+
+
+def _known(values, blank):
+  """Values [N] that are not blank."""
+  return values.ravel() if blank is None else values[values != blank]
+
+
+def _corners(pairs):
+  """The four corners of the slices, a tenth of each side."""
+  x, y = (max(4, n // 10) for n in pairs.shape[:2])
+  return pairs[:x, :y], pairs[:x, -y:], pairs[-x:, :y], pairs[-x:, -y:]
+
+
+def _roughness(values, span):
+  """Median difference of voxels three apart, as a part of the range."""
+  if values.shape[0] < 4:
+    return 0.0
+  return float(np.median(np.abs(values[3:] - values[:-3]))) / span
 
 
 def _labels(sample, dtype):
   """Few whole numbers, and neighbours have the same one."""
   del dtype
-  known = sample.pairs.ravel()
-  if sample.blank is not None:
-    known = known[known != sample.blank]
-  whole = known[:200_000]
-  if (whole != np.rint(whole)).any():
+  known = _known(sample.pairs, sample.blank)
+  steps = _steps(sample.pairs, sample.blank)
+  if not steps.size or (steps == 0).mean() < _FLAT:
     return None
   levels = np.unique(known).size
-  steps, _ = _steps(sample.pairs, sample.blank, 0)
-  if levels > _MOST_LABELS or not steps.size:
+  if levels > _MOST_LABELS or (known != np.rint(known)).any():
     return None
-  flat = float((steps == 0).mean())
-  if flat < _FLAT:
-    return None
-  return Appearance(
-    LABELS,
-    True,
-    (
-      f'it holds {levels} whole numbers, and {flat:.0%} of neighbours are equal',
-    ),
-  )
+  sign = f'it holds {levels} whole numbers, in patches of one number'
+  return Appearance(LABELS, True, (sign,))
 
 
 def _projection(sample, dtype):
@@ -236,25 +246,27 @@ def _equal_shares(sample):
 
 
 def _overflow(sample, dtype):
-  """Bright voxels that passed the end of a signed type, and are below 0."""
+  """Bright voxels that passed the end of a signed type, and are below 0.
+
+  Neighbours on both sides of 0 are then nearly the whole range apart. In a
+  phase they are as often near to each other.
+  """
   step = _STEPS.get(dtype.itemsize) if dtype.kind == 'i' else None
   if dtype.kind == 'f' and _whole_numbers(sample.pairs):
     step = _STEPS[2]
-  if not step or (sample.pairs < 0).mean() < 1e-4:
+  if not step or np.abs(sample.pairs).max() > step / 2:
     return None
-  if sample.pairs.max() > step / 2 or sample.pairs.min() < -step / 2:
+  if sample.pairs.max() < _FULL * step / 2:
     return None
-  jumps = _jumps(sample.pairs, 0.6 * step)
-  after = np.where(sample.pairs < 0, sample.pairs + step, sample.pairs)
-  left = _jumps(after, 0.6 * step)
-  if jumps < 20 or left > 0.1 * jumps:
+  one, other = sample.pairs[1:], sample.pairs[:-1]
+  apart = np.abs(one - other)[(one < 0) != (other < 0)]
+  shallow = (sample.pairs < 0) & (sample.pairs > -_SHALLOW * step)
+  if apart.size < 20 or shallow.mean() > _SELDOM:
     return None
-  return Appearance(
-    OVERFLOWED,
-    True,
-    (f'bright voxels are below 0, {step} too low',),
-    float(step),
-  )
+  if (apart > step / 2).mean() < _APART:
+    return None
+  sign = f'bright voxels are below 0, {step} too low'
+  return Appearance(OVERFLOWED, True, (sign,), float(step))
 
 
 def _whole_numbers(pairs):
@@ -262,109 +274,83 @@ def _whole_numbers(pairs):
   return bool((few == np.rint(few)).all())
 
 
-def _jumps(pairs, least):
-  return int((np.abs(np.diff(pairs, axis=0)) > least).sum())
-
-
 def _phase(sample, dtype):
-  """Noise over the whole range in air, or wraps in the middle."""
+  """Noise over the whole range in air; where air is blank, whole turns."""
   del dtype
-  air = 0.0
   if sample.blank is None:
-    wide = max(1, int(_FRAME * sample.pairs.shape[0]))
-    corner = np.concatenate([sample.pairs[:wide], sample.pairs[-wide:]])
-    air = float(np.std(corner)) / sample.span
-  steps, _ = _steps(sample.middle, sample.blank, 0)
-  inside = float(np.median(np.abs(steps))) / sample.span if steps.size else 0
-  wraps = (
-    float((np.abs(steps) > _JUMP * sample.span).mean()) if steps.size else 0
-  )
+    air = min(_roughness(one, sample.span) for one in _corners(sample.pairs))
+    if air < max(_NOISE, 3 * _roughness(sample.middle, sample.span)):
+      return None
+    sign = 'its air holds noise over the whole range of its values'
+    return Appearance(PHASE, True, (sign,))
+  steps = _steps(sample.middle, sample.blank)
+  turns = (np.abs(steps) > _TURN * sample.span).mean() if steps.size else 0
+  even = abs(sample.low + sample.high) < _EVEN * sample.span
   signs = ()
-  if air > _NOISE:
-    signs += ('its air holds noise over the whole range of values',)
-  if wraps > _WRAPS:
-    signs += (f'{wraps:.1%} of neighbours differ by a whole turn',)
-  del inside
-  if not signs:
+  if turns > _TURNS:
+    signs += (f'{turns:.2%} of neighbours differ by its whole range',)
+  if even:
+    signs += (
+      f'its values are as far below 0 as above ({sample.low:.3g} to '
+      f'{sample.high:.3g})',
+    )
+  # A z-score has a long tail of dark veins, and windowed images have jumps.
+  radians = _NEAR_PI < sample.high <= np.pi + 0.01
+  if not even or not (radians or turns > _TURNS):
     return None
   return Appearance(PHASE, True, signs)
 
 
 def _shift(sample, dtype):
   """Values on both sides of 0, as z-scores have."""
-  del dtype
-  middle = sample.middle.ravel()
-  if sample.blank is not None:
-    middle = middle[middle != sample.blank]
-  below = float((middle < 0).mean()) if middle.size else 0.0
-  if below < _NEGATIVE or -sample.low < _DEPTH * sample.span:
+  known = _known(sample.pairs, sample.blank)
+  few = known[:: max(1, known.size // 100_000)]
+  fifth = float(np.percentile(few, 5))
+  # Air is black, but not where a program painted it far below everything.
+  farthest = sample.low - _AIR * sample.span
+  painted = sample.blank is not None and farthest < sample.blank < sample.low
+  low = sample.blank if painted else sample.low
+  if min(fifth, low if painted else fifth) > -_DEPTH * sample.span:
     return None
-  low = sample.low
-  if sample.blank is not None and sample.blank < low:
-    low = sample.blank
-  return Appearance(
-    SHIFTED,
-    True,
-    (f'{below:.0%} of the voxels in its middle are below 0',),
-    float(low),
+  below = (
+    float((few < 0).mean()) if not painted else float((sample.pairs < 0).mean())
   )
+  signs = (f'{below:.0%} of its values are below 0',)
+  between = sample.blank is not None and not painted
+  # A type that is used to both ends may have overflowed all the same.
+  ends = _FULL * np.iinfo(dtype).max if dtype.kind == 'i' else np.inf
+  full = sample.high > ends and sample.low < -ends
+  certain = not between and not full
+  return Appearance(SHIFTED, certain, signs, float(low))
 
 
 def _inversion(sample, dtype):
-  """Air is as bright as the brightest tissue, and spots are bright."""
+  """Air, with its noise, is much brighter than the brain."""
   del dtype
-  middle = sample.middle.ravel()
-  middle = middle if sample.blank is None else middle[middle != sample.blank]
-  if not middle.size:
-    return None
   air = float(np.median(sample.frame))
-  if air < np.percentile(middle[::7], 90):
+  brain = float(np.percentile(sample.middle[::3, ::3], 90))
+  if sample.blank is not None or air < brain + _BRIGHTER * sample.span:
     return None
-  bright, dark = _spots(sample)
-  if bright < _TAILS * dark:
-    return None
-  white = max(air, sample.high)
-  return Appearance(
-    INVERTED,
-    True,
-    ('its air is brighter than the brain, and its veins are bright',),
-    white,
-  )
-
-
-def _spots(sample):
-  """Shares of the middle far brighter, and far darker, than neighbours 3
-  voxels away."""
-  middle = sample.middle
-  if min(middle.shape[:2]) < 8:
-    return 0.0, 0.0
-  round_it = (
-    middle[6:, 3:-3] + middle[:-6, 3:-3] + middle[3:-3, 6:] + middle[3:-3, :-6]
-  ) / 4
-  off = middle[3:-3, 3:-3] - round_it
-  if sample.blank is not None:
-    off = off[middle[3:-3, 3:-3] != sample.blank]
-  off = off.ravel()
-  if not off.size:
-    return 0.0, 0.0
-  off = off - np.median(off)
-  far = _FAR * np.median(np.abs(off))
-  return float((off > far).mean()), float((off < -far).mean())
+  sign = 'its air is brighter than the brain'
+  return Appearance(INVERTED, True, (sign,), sample.high)
 
 
 def _doubts(sample):
   """Signs of an image that may not be what it seems."""
   signs = []
-  middle = sample.middle.ravel()
-  middle = middle if sample.blank is None else middle[middle != sample.blank]
-  typical = float(np.median(middle)) if middle.size else 0.0
+  middle = _known(sample.middle, sample.blank)
+  if middle.size < _FEW_VOXELS:
+    return ()
+  typical = float(np.median(middle[::3]))
   floor = sample.low if sample.blank is None else min(sample.low, sample.blank)
   if floor > _FLOOR * typical > 0:
     signs.append(
       f'its darkest voxels have {floor / typical:.0%} of the brightness of the '
       'brain'
     )
-  clipped = float((middle >= middle.max()).mean()) if middle.size else 0.0
+  if (typical - sample.low) < _DARK_HALF * sample.span and sample.blank == 0:
+    signs.append('most of the brain is dark, and the rest far brighter')
+  clipped = float((middle >= middle.max()).mean())
   if clipped > _CLIPPED:
     signs.append(f'{clipped:.0%} of the brain has the largest value')
   levels = np.unique(middle[:100_000]).size
@@ -372,5 +358,5 @@ def _doubts(sample):
     signs.append(f'it has only {levels} grey levels')
   shares, _ = _equal_shares(sample)
   if shares and max(shares) > _REPEATED:
-    signs.append('slices are repeated')
+    signs.append('some of its slices are repeated')
   return tuple(signs)

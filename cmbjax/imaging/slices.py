@@ -42,7 +42,10 @@ def last(image: Volume) -> Volume:
   shape = image.array.shape[:3]
   affine = image.affine @ orientations.inv_ornt_aff(change, shape)
   array = orientations.apply_orientation(image.array, change)
-  return dataclasses.replace(image, array=array, affine=affine)
+  unknown = image.unknown
+  if unknown is not None:
+    unknown = orientations.apply_orientation(unknown, change)
+  return dataclasses.replace(image, array=array, affine=affine, unknown=unknown)
 
 
 def in_ras(image: Volume) -> Volume:

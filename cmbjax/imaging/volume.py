@@ -52,6 +52,7 @@ class Volume:
     path: the file, for messages; None when made in memory.
     placed: False where the file does not say how its voxels lie in the head.
     notes: what was repaired on reading, in words.
+    unknown: bool, like `array`: NaN in the file, 0 here; None: nowhere.
   """
 
   array: np.ndarray
@@ -60,6 +61,7 @@ class Volume:
   path: pathlib.Path | None = None
   placed: bool = True
   notes: tuple[str, ...] = ()
+  unknown: np.ndarray | None = None
 
   @property
   def spacing_mm(self) -> tuple[float, float, float]:
@@ -132,17 +134,23 @@ def load(
     raise InputError(
       f'{path}: holds {array.dtype} voxels, expected real numbers.'
     )
+  unknown = None
   if array.dtype.kind == 'f':
-    array, infinite = _finite(array, path)
+    array, unknown, infinite = _finite(array, path)
     notes += infinite
-  volume = _placed(from_array(array, nifti.affine_of(path, image)), image)
+  affine = nifti.affine_of(path, image)
+  volume = _placed(from_array(array, affine), image)
+  if unknown is not None:
+    unknown = from_array(unknown, affine).array
   codes = [
     int(image.header[name])
     for name in ('qform_code', 'sform_code')
     if name in image.header
   ]
   placed = any(codes) if codes else True  # other formats always say it
-  return dataclasses.replace(volume, path=path, placed=placed, notes=notes)
+  return dataclasses.replace(
+    volume, path=path, placed=placed, notes=notes, unknown=unknown
+  )
 
 
 def grid_of(path: str | os.PathLike) -> Volume:
@@ -305,13 +313,13 @@ def _placed(volume: Volume, image) -> Volume:
 
 def _finite(
   array: np.ndarray, path: pathlib.Path
-) -> tuple[np.ndarray, tuple[str, ...]]:
-  """Single precision without NaN, and what has to be said about it."""
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+  """(single precision without NaN, where NaN was, what has to be said)."""
   with np.errstate(over='ignore'):
     array = array.astype(np.float32, copy=False)
   finite = np.isfinite(array)
   if finite.all():
-    return array, ()
+    return array, None, ()
   if not finite.any():
     raise InputError(f'{path}: has no finite voxel; export it again.')
   infinite = int(np.isinf(array).sum())
@@ -319,7 +327,12 @@ def _finite(
   notes = () if not infinite else (
     f'{path.name}: {infinite:,} voxels are infinite and were taken for 0',
   )  # fmt: skip
-  return np.where(finite, array, np.float32(0)), notes
+  unknown = np.isnan(array)
+  return (
+    np.where(finite, array, np.float32(0)),
+    unknown if unknown.any() else None,
+    notes,
+  )
 
 
 def _spacing(affine: np.ndarray) -> tuple[float, float, float]:

@@ -132,6 +132,9 @@ def _is_first(image, images) -> bool:
   """
   name = filename.stem(image.path)
   suffix = filename.entities(image.path).suffix
+  magnitudes = [i for i in images if i.role == roles.MAGNITUDE]
+  if any(i.acquisition == image.acquisition for i in magnitudes):
+    return False
   return any(
     filename.stem(i.path) in (f'{name}_ph', f'{name}_pha')
     or (suffix == 'T2starw' and i.acquisition == image.acquisition)
@@ -165,7 +168,7 @@ def _is_gradient_echo(image) -> bool:
 
 def _is_needed(image, images) -> bool:
   """Whether there is no magnitude, or none for the phase of this image."""
-  magnitudes = [i for i in images if i.role in (roles.MAGNITUDE, roles.REAL)]
+  magnitudes = [i for i in images if i.role == roles.MAGNITUDE]
   phases = pairs.partners([image], [i for i in images if i.role == roles.PHASE])
   if not magnitudes:
     return True
@@ -200,7 +203,7 @@ def _scan(who, images, sidecars, swi, signal, left, masks) -> ScanFiles:
 
 def _why_not(image, swi, signal) -> str:
   if signal is None and image.role in roles.SIGNAL:
-    return 'which one belongs to the SWI is not clear'
+    return 'no partner, or several, so that it does not go with the SWI'
   if image.role == roles.SWI or swi:
     return f'{swi.path.name} was taken' if swi else 'not the scan'
   return f'{signal.first[0].path.name} was taken' if signal else 'not the scan'

@@ -20,6 +20,10 @@ from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.intake.sidecars import Sidecars
 
 _NUMBER = re.compile(r'(?:^|\s)\d+$')
+_TIME = re.compile(
+  r'(ses|session|visit|tp|timepoint|time|fu|followup|baseline|bl|month|m|year|y|'
+  r'v|t|scan|exam|study|mri?)? ?[\d ]*( [is] ?\d+)?'
+)
 _CASE = re.compile(r'_(\d{4})$')  # nnU-Net: the number of the channel
 _NNUNET = ('imagesTr', 'imagesTs')
 _NOT_ENTERED = ('derivatives', 'sourcedata', 'code', 'unusable')
@@ -57,9 +61,10 @@ def find(
   """
   names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
-  images = [named_image.describe(path, parts) for path, parts in names.images()]
+  images = _described(list(names.images()))
   groups = _groups(_of_cases(images))
   groups, merged = _with_series(root, groups, sidecars)
+  sessions = _sessions(groups)
   scans, unused = [], list(others)
   broken = [
     (f'sub-{filename.plain(parts[-1]) or "x"}', why)
@@ -68,6 +73,7 @@ def find(
   for group in groups:
     who = _who(root, group, options)
     try:
+      _check_folders(who, sessions[group[0].person])
       _check_alone(who, group)
       scan = choice.choose(who, group, sidecars, pattern=pattern)
     except pairs.HalfError as error:
@@ -83,6 +89,23 @@ def find(
   scans.sort(key=lambda scan: scan.name)
   notes = (*merged, *_doubts(groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
+
+
+def _described(found) -> list[NamedImage]:
+  """What the names say; a folder around all persons is not one of them."""
+  images = [named_image.describe(path, parts) for path, parts in found]
+  tops = {parts[:1] for _, parts in found}
+  sessions = {image.session for image in images}
+  if len({i.person for i in images}) > 1 or len(sessions) < 2 or len(tops) > 1:
+    return images
+  if () in tops or all(map(_is_time, sessions)):
+    return images
+  return _described([(path, parts[1:]) for path, parts in found])
+
+
+def _is_time(session: str | None) -> bool:
+  """Whether a folder is of a session, not of a person: a day, a number."""
+  return session is None or bool(_TIME.fullmatch(roles.words(session)))
 
 
 def _without_data_sets(names: Listing) -> tuple[Listing, list]:
@@ -113,11 +136,26 @@ def _why(image) -> str:
 
 
 def _groups(images) -> list[list[NamedImage]]:
-  """The images of each person and session."""
+  """The images of each person and session.
+
+  dcm2niix adds a letter to a name that it gave already: of 5 and 5a both are
+  of one person.
+  """
   groups: dict[tuple, list[NamedImage]] = {}
+  known = {image.person for image in images}
   for image in images:
-    groups.setdefault((image.person, image.session), []).append(image)
+    person = re.sub(r'(?<=\d)[a-d]$', '', image.person)
+    person = person if person in known else image.person
+    groups.setdefault((person, image.session), []).append(image)
   return list(groups.values())
+
+
+def _sessions(groups) -> dict[str, set]:
+  """Those of each person."""
+  found: dict[str, set] = {}
+  for group in groups:
+    found.setdefault(group[0].person, set()).add(group[0].session)
+  return found
 
 
 def _who(root, group, options) -> Owner:
@@ -135,6 +173,21 @@ def _who(root, group, options) -> Owner:
       )
   session = filename.plain(group[0].session or '')
   return Owner(f'sub-{label}', f'ses-{session}' if session else None, options)
+
+
+def _check_folders(who, sessions):
+  """Folders below a person's are sessions, when they are called so.
+
+  Raises:
+    InputError: they may be persons.
+  """
+  if len(sessions) > 1 and not all(map(_is_time, sessions)):
+    listed = ', '.join(sorted(filter(None, sessions))[:6])
+    raise InputError(
+      f'{who.name}: its folder holds others ({listed}) that may be persons or '
+      'sessions; call sessions ses-1, ses-2, ..., or give the folder above the '
+      'persons by itself.'
+    )
 
 
 def _check_alone(who, group):

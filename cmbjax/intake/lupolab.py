@@ -13,6 +13,7 @@ import re
 
 from cmbjax import files
 from cmbjax.errors import InputError
+from cmbjax.intake import sidecars
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.intake.truth_files import TruthFiles
 
@@ -102,7 +103,11 @@ def _scan(root, scaled, beside):
   outline = next(iter(_fitting(own, _BRAIN)), None)
   subject, session = _who(root, scaled, stem)
   name = f'{subject}_{session}' if session else subject
-  files = ScanFiles(subject, session, name, scaled, (), (), outline, {})
+  fields = sidecars.read(scaled)
+  files = ScanFiles(
+    subject, session, name, scaled, (), (), outline, fields,
+    facts={scaled: fields},
+  )  # fmt: skip
   return files, TruthFiles('candidates', accepted[0], rejected[0])
 
 

@@ -15,15 +15,18 @@ from cmbjax.intake.sidecars import Sidecars
 _ECHO = re.compile(r'(?<=\S )(?:e|te|echo) ?(\d{1,2})(?!\S)|^echo ?(\d{1,2})')
 _STUCK = re.compile(r'(?<!\S)(?:magn?|magnitude|pha|phase)(\d)(?!\S)')
 _COIL = re.compile(r'(?<=\S )(?:c|coil ?)(\d{1,3})(?!\S)')
-_RUN = re.compile(r'(?<!\S)(run ?\d+)(?!\S)')
+_RUN = re.compile(r'(?<!\S)((?:run|acq) ?\d+)(?!\S)')
 _SESSION = re.compile(
-  r'(?<!\S)(?:ses(?:sion)? ?(\w+)|((?:tp|timepoint|visit|fu|followup|m) ?\d+|'
-  r'baseline|bl|followup))(?!\S)'
+  r'(?<!\S)(?:ses(?:sion)? ?(\w+)|((?:tp|timepoint|visit|fu|followup) ?\d+|'
+  r'baseline|bl|followup)|'
+  # The day, and perhaps the time, of dcm2niix.
+  r'((?:19|20)\d\d ?(?:0[1-9]|1[0-2]) ?(?:0[1-9]|[12]\d|3[01])'
+  r'(?: ?\d{6})?))(?!\S)'
 )
 _COPY = re.compile(  # of an image that is there without the word too
   r'(?<=\S )(brain|bet|stripped|skullstripped|n4|bfc|biascorr\w*|denoised|'
   r'reg|registered|warped|resampled|smooth\w*|norm|normali[sz]ed|cropped|'
-  r'orig|copy|old|new|final|corrected|v\d+)(?!\S)'
+  r'orig|eq|copy|old|new|final|corrected|v\d+)(?!\S)'
 )
 # Entities that tell one image of an acquisition from another.
 _WITHIN = ('sub', 'ses', 'part', 'echo', 'rec', 'desc', 'space', 'label', 'res')
@@ -73,7 +76,11 @@ def _of_entities(path, parts) -> NamedImage:
       for key, value in (*parts.without(*_WITHIN), ('suffix', parts.suffix))
       if roles.of_words(f'x {roles.words(value)}') not in roles.SIGNAL
     ),
-    frozenset(f'{k}-{parts.get(k)}' for k in _LATER if parts.get(k)),
+    frozenset(
+      f'{k}-{v}'
+      for k, v in parts.values.items()
+      if k in _LATER and not roles.of_words(f'x {roles.words(v)}')
+    ),
     label=parts.get('sub'),
   )
 
@@ -155,12 +162,16 @@ def _session(text) -> tuple[str | None, str]:
   if not match:
     return None, text
   label = next(filter(None, match.groups()))
-  return label.replace(' ', ''), text[: match.start()] + text[match.end() :]
+  rest = text[: match.start()] + text[match.end() :]
+  if match[3] and not re.search('[^\\W\\d]', roles.without(rest)):
+    return None, text  # a day alone is what somebody is called by
+  return label.replace(' ', ''), rest
 
 
 _PLACES = re.compile(  # folders that say nothing about whose the images are
   r'(?<!\S)(anat|nifti|niftis|nii|files|resources|scans|data|raw|images ?t[rs]|'
-  r'labels ?t[rs]|(?<=\S )t?e\d|images?|dicom|mri?|inputs?)(?!\S)'
+  r'labels ?t[rs]|(?<=\S )t?e\d|images?|dicom|train\w*|test\w*|val|'
+  r'validation|cases|controls|patients|subjects|participants|mri?|inputs?)(?!\S)'
 )
 
 

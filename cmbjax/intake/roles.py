@@ -48,8 +48,14 @@ _TABLE = (
   ),
   (
     LESIONS,
-    r'labels?|labelmaps?|segmentations?|seg|dseg|probseg|masks?|rois?|'
+    r'labels?|labelmaps?|segmentations?|seg|dseg|probseg|masks?|rois?\d*|'
     r'lesions?masks?|cmbs?masks?|cmb ?labels?|ground ?truth|annotations?',
+  ),
+  # Last only: first they are of a person or the name of a study.
+  (
+    LESIONS,
+    r'(?<!^)(cmbs?|microbleeds?|mbs?|lesions?|gt|truth)( (manual|final|'
+    r'rater ?\w?))?$|(?<!^)(manual|rater ?\d*)$',
   ),
   (
     MAP,
@@ -78,11 +84,6 @@ _TABLE = (
     r'(?<!^)m[ao]d|(swi)?magn?s?\d*|magnitudes?\d*|mag(nitude)? images?',
   ),
   (SWI, r'(clear|s)?swip?s?\d*|swi images?|swan|swmri|fsbb|ven ?bold'),
-  # Of a person's own words these come last: initials, a name of a study.
-  (
-    LESIONS,
-    r'(?<!^)(cmbs?|microbleeds?|mbs?|lesions?|gt|truth|manual|rater ?\d*)',
-  ),
 )
 # Sequences that make a scan, but do not say which image of it this is.
 FAMILY = (

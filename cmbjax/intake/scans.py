@@ -90,7 +90,10 @@ def find(
       )
   if found.kind == 'bids' and bids.is_simulated(source):
     found = found._replace(scans=tuple(map(_simulated, found.scans)))
+  given = (participants, sessions, swi_pattern)
   found = _keep(found, source, participants, sessions)
+  if not found.scans and not found.broken:
+    raise _nothing_left(source, *given)
   return found if mask is None else _masked(found, mask)
 
 
@@ -187,9 +190,17 @@ def _folder(source, work, series, pattern, options):
   from cmbjax.intake import dicom, dicom_series
 
   if not dicom_series.is_dicom(source):
-    raise NoInputError(
-      f'{source}: holds no scan; give a NIfTI file, a folder of them, a BIDS '
-      'data set (sub-* folders) or a DICOM folder.'
+    ways = 'a folder of NIfTI files or a BIDS data set (sub-* folders)'
+    if '--series' in options:
+      ways = (
+        'a NIfTI file, a folder of them, a BIDS data set (sub-* folders) or a '
+        'DICOM folder'
+      )
+    raise NoInputError(f'{source}: holds no scan; give {ways}.')
+  if work is None and '--series' not in options:
+    raise InputError(
+      f'{source}: is a DICOM folder; convert it first (cmbjax detect does, '
+      'and leaves the images below OUT/sourcedata), and give the result.'
     )
   if work is None:
     raise InputError(
@@ -237,13 +248,33 @@ def _subject(name):
   return name.split('_ses-')[0]
 
 
+def _nothing_left(source, participants, sessions, pattern) -> NoInputError:
+  """Names the options that were given, and no others."""
+  given = [
+    name
+    for name, value in (
+      ('--participant-label', participants),
+      ('--session-label', sessions),
+      (PATTERN, pattern),
+    )
+    if value
+  ]
+  about = f'{", ".join(given)} and ' if given else ''
+  return NoInputError(
+    f'{source}: no scan is left; check {about}the names of the files.'
+  )
+
+
 def _keep(found, source, participants, sessions):
   """The scans that were asked for; every name once."""
   scans = found.scans
   if participants and found.kind != 'bids':
     wanted = {'sub-' + p.removeprefix('sub-') for p in participants}
-    _all_there(source, wanted, {s.subject for s in scans})
+    bad = {_subject(name) for name, _ in found.broken}
+    _all_there(source, wanted, {s.subject for s in scans} | bad)
     scans = tuple(s for s in scans if s.subject in wanted)
+    broken = tuple(row for row in found.broken if _subject(row[0]) in wanted)
+    found = found._replace(broken=broken)
   if sessions:
     wanted = {'ses-' + s.removeprefix('ses-') for s in sessions}
     broken = {name: _session(name) for name, _ in found.broken}
@@ -256,11 +287,6 @@ def _keep(found, source, participants, sessions):
     found = found._replace(
       broken=tuple(row for row in found.broken if row[0] in kept),
       left_out=tuple(n for n in found.left_out if _session(n) in wanted),
-    )
-  if not scans and not found.broken:
-    raise NoInputError(
-      f'{source}: no scan is left; check --participant-label and '
-      '--session-label, and the names of the files.'
     )
   long = tuple(scan for scan in scans if len(scan.name) > _LONGEST)
   scans = tuple(scan for scan in scans if len(scan.name) <= _LONGEST)

@@ -10,12 +10,22 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import brain, slices, swi, volume
+from cmbjax.imaging import appearance, brain, slices, swi, volume
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import channels as channels_lib
 from cmbjax.reconstruct import signal
 from cmbjax.reconstruct.channels import ONLY_SWI
 
+_NO_SWI = {  # what cannot be searched for microbleeds
+  appearance.PHASE: 'a phase',
+  appearance.LABELS: 'labels',
+  appearance.PROJECTION: 'a projection through several slices',
+}
+_REPAIRS = {
+  appearance.OVERFLOWED: 'they were put back',
+  appearance.SHIFTED: 'it was shifted until black is 0',
+  appearance.INVERTED: 'it was inverted',
+}
 SMALLEST_MM = 10.0  # longest side; below it the header is not in mm
 
 
@@ -52,6 +62,7 @@ def load_image(
   elif mask is None:
     with named(image.path):
       mask = brain.brain_mask(image.array, image.spacing_mm)
+  notes += _holes(image, mask)
   result = ScanImage(image, mask, made, notes)
   if len(channels) == 1:
     return result
@@ -65,11 +76,10 @@ def _image(found: ScanFiles) -> tuple:
   slice axis last.
   """
   if found.swi is not None:
-    given = slices.last(_of_a_head(volume.load(found.swi)))
+    given = _usable(volume.load(found.swi))
     return given, None, 'given', given.notes, None
   if not found.phase:
-    longest = _of_a_head(volume.load(found.magnitude[-1]))
-    longest = slices.last(longest)
+    longest = _usable(volume.load(found.magnitude[-1]))
     return longest, None, 'magnitude', longest.notes, None
   made, grid, notes = _reconstruct(found)
   image = dataclasses.replace(grid, array=made.swi)
@@ -87,6 +97,60 @@ def _of_a_head(image: volume.Volume) -> volume.Volume:
       'of its header, which cmbjax takes for mm.'
     )
   return image
+
+
+def righted(image: volume.Volume) -> tuple[volume.Volume, str]:
+  """The image as it would have been, and why it is none to detect in.
+
+  Args:
+    image: as a file has it.
+
+  Returns:
+    (the image, slice axis last: shifted, turned or with overflowed voxels put
+    right where that is needed, which its notes say; '' or what it shows
+    instead of an SWI, for certain).
+  """
+  image = slices.last(image)
+  seen = appearance.look(image.array, image.spacing_mm)
+  signs = ', '.join(seen.signs)
+  name = image.path.name if image.path else 'image'
+  if seen.kind in _NO_SWI and seen.certain:
+    return image, f'{_NO_SWI[seen.kind]}: {signs}'
+  notes = image.notes
+  if seen.kind in _REPAIRS:
+    notes += (f'{name}: {signs}; {_REPAIRS[seen.kind]}',)
+    if not seen.certain:
+      notes += (
+        f'{name}: where black is, is a guess; check that it is an SWI and not '
+        'a phase, and use the image before it was scaled if you can',
+      )
+  elif signs:
+    notes += (f'{name}: {signs}; check that it is an SWI',)
+  array = appearance.repaired(image.array, seen)
+  return dataclasses.replace(image, array=array, notes=notes), ''
+
+
+def _usable(image: volume.Volume) -> volume.Volume:
+  """The image put right, slice axis last; refused where it shows no SWI."""
+  righted_one, why = righted(_of_a_head(image))
+  if why:
+    raise InputError(f'{image.path}: shows {why}; give the SWI itself.')
+  return righted_one
+
+
+def _holes(image: volume.Volume, mask: np.ndarray) -> tuple[str, ...]:
+  """What is said of voxels of the brain that have no value."""
+  if image.unknown is None:
+    return ()
+  count = int((image.unknown & mask).sum())
+  if not count:
+    return ()  # NaN is how many programs mark what is outside of the brain
+  part = count / max(1, int(mask.sum()))
+  return (
+    f'{image.path.name if image.path else "image"}: {count:,} voxels of the '
+    f'brain ({part:.2g} of it) are NaN and were taken for 0, as dark as a '
+    'microbleed; what is found there, or is not, means nothing',
+  )
 
 
 @contextlib.contextmanager
@@ -148,7 +212,7 @@ def _with_channels(
     if rebuilt is None and found.phase:
       rebuilt, _, notes = _reconstruct(found, image)
     if rebuilt is None:
-      given = volume.load(found.magnitude[-1])
+      given = _usable(volume.load(found.magnitude[-1]))
       magnitude = slices.array_like(given, image.volume)
       notes = given.notes
     else:

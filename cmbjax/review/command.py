@@ -9,12 +9,14 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from cmbjax.intake import dry_run
+
 EPILOG = """
 Without a sub-verb, SOURCE is opened in the browser: its options are those of
 cmbjax review open --help.
 
 SOURCE is the OUT of cmbjax detect, a BIDS data set (its candidates are the
-labels or points below derivatives/, or nothing yet) or one NIfTI file.
+labels or points below derivatives/, or nothing yet), NIfTI files or one.
 
   cmbjax review OUT --rater anna
   cmbjax review scan.nii.gz --labels lesions.nii.gz
@@ -28,8 +30,7 @@ OUT/sourcedata/review/anna/. The page works without network; nothing leaves
 this computer. From another computer: ssh -L 8123:127.0.0.1:8123 HOST with
 --port 8123 --no-browser.
 
-exit code: 0 done, 2 wrong use, 3 nothing to do, 130 interrupted.
-Research use only.
+exit code: 0 done, 2 wrong use, 3 nothing, 130 interrupted. Research use only.
 """
 OPEN = 'open'  # what is done without a sub-verb
 DOES = {  # sub-verb to what its --help says
@@ -87,6 +88,7 @@ def _add_open(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('source', metavar='SOURCE', help=_SOURCE)
   _add_rater(parser)
   _add_source(parser)
+  parser.add_argument('--dry-run', action='store_true', help=dry_run.HELP)
   _add_reading(parser.add_argument_group('how to read'))
   _add_page(parser.add_argument_group('the page'))
 
@@ -297,10 +299,11 @@ def _open(args) -> int:
   from cmbjax.review.server import session
 
   options = session.options(args)
+  if args.dry_run:
+    return dry_run.show(*_call(args, 'rows'))
   found, root = _found(args)
-  return session.serve(
-    found.cases, root, folders.label_or_login(args.rater), options
-  )
+  rater = folders.label_or_login(args.rater)
+  return session.serve(found.cases, root, rater, options)
 
 
 def _merge(args) -> int:
@@ -361,18 +364,20 @@ def _import(args) -> int:
 
 def _found(args):
   """The cases of the source, and the folder of the reviews."""
-  from cmbjax.review.cases import sources
-
-  found = sources.find(
-    pathlib.Path(args.source),
-    images=args.images,
-    labels=args.labels,
-    participants=args.participant_label,
-    swi_pattern=args.swi_pattern,
-  )
+  found = _call(args, 'find')
   for why in found.left_out:
     _say(f'left out: {why}')
   return found, args.reviews or found.reviews
+
+
+def _call(args, name):
+  """A function of `sources`, with the options that all of them have."""
+  from cmbjax.review.cases import sources
+
+  return getattr(sources, name)(
+    pathlib.Path(args.source), images=args.images, labels=args.labels,
+    participants=args.participant_label, swi_pattern=args.swi_pattern,
+  )  # fmt: skip
 
 
 def _reviews(args) -> pathlib.Path:

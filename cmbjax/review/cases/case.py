@@ -153,8 +153,11 @@ def read_image(case: Case) -> tuple[volume.Volume, tuple[str, ...]]:
       'The SWI was made from magnitude and phase.',
       *(f'{note[:1].upper()}{note[1:]}.' for note in made.notes),
     )
-  image = volume.load(case.image)
+  image, why = scan_image.righted(volume.load(case.image))
+  image = slices.in_ras(image)
   notes = tuple(f'{note}.' for note in image.notes)
+  if why:
+    notes += (f'The image shows {why}.',)
   if image.placed:
     return image, notes
   return image, (

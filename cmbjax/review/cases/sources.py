@@ -1,9 +1,9 @@
 """What a person wants to review to cases.
 
-The results of `cmbjax detect`, a BIDS data set (with labels or without), the
-folders of the published CMB labeler, or one NIfTI file. Rule: names and
-headers are read, no voxels; a scan that cannot be used does not stop the
-others, and which file holds the candidates is never a silent choice.
+The results of `cmbjax detect`, a BIDS data set or a folder of NIfTI files (with
+labels or without), the folders of the published CMB labeler, or one file. Rule:
+names and headers are read, no voxels; a scan that cannot be used does not stop
+the others, and which file holds the candidates is never a silent choice.
 """
 
 import dataclasses
@@ -13,15 +13,19 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cmbjax import doors, files
+from cmbjax import doors
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
-from cmbjax.intake import bids, filename, lupolab, sidecars, truth_files
+from cmbjax.intake import explain, filename, lupolab, owner, truth_files
+from cmbjax.intake import scans as scans_lib
 from cmbjax.intake.scan_files import ScanFiles
+from cmbjax.intake.scans import FoundScans
+from cmbjax.intake.truth_files import TruthFiles
 from cmbjax.review.cases import results, scans
 from cmbjax.review.cases.case import Case
 
 REVIEWS = 'sourcedata/review'
+OPTIONS = frozenset({owner.PATTERN})  # of the command, to find scans
 _OWN = 'derivatives/cmbjax'
 _IMAGE = re.compile(r'\.nii(\.gz)?$', re.IGNORECASE)
 # Masks of a data set that are not of lesions.
@@ -47,7 +51,8 @@ def find(
   """Finds the cases of `source`.
 
   Args:
-    source: results of `cmbjax detect`, a BIDS or CMB labeler folder, a NIfTI.
+    source: results of `cmbjax detect`, a BIDS or CMB labeler folder, a folder
+      of NIfTI files, or one.
     images: where the images of results are now, when they were moved.
     labels: label image, mask or table of points of one case, or a folder of
       them, instead of those of the source.
@@ -59,20 +64,20 @@ def find(
     NoInputError: nothing to review.
     InputError: options that do not fit, or no case can be used.
   """
-  _check_options(source, images, labels, swi_pattern)
+  _check_options(source, images, labels)
   if _is_out(source):
+    _refuse_pattern(source, swi_pattern)
     made, bad = results.cases(source, images)
-  elif source.is_file():
-    made, bad = [_one_file(source)], []
-  elif _is_data_set(source):
-    made, bad = _data_set(source, participants, swi_pattern, own=labels is None)
-  elif lupolab.is_lupolab(source):
-    made, bad = _lupolab(source)
   else:
-    raise NoInputError(
-      f'{source}: holds nothing to review; give results of cmbjax detect, a '
-      'BIDS data set (sub-* folders) or one NIfTI file.'
-    )
+    found, held = find_scans(
+      source, participants=participants, swi_pattern=swi_pattern,
+      own=labels is None,
+    )  # fmt: skip
+    bad = [why for _, why in found.broken]
+    made = [
+      scans.case_of(scan, notices=scan.notes, **held[scan.name])
+      for scan in found.scans
+    ]
   made = _wanted(source, made, participants)
   if labels is not None:
     made, more = _labelled(made, labels)
@@ -85,7 +90,80 @@ def find(
   return Source(tuple(good), reviews_of(source), tuple(bad))
 
 
-def _check_options(source, images, labels, swi_pattern) -> None:
+def rows(
+  source: pathlib.Path, **options: Any
+) -> tuple[list[explain.ScanRow], FoundScans]:
+  """The table of --dry-run and what it is of; options as those of `find`.
+
+  Raises:
+    As `find`.
+  """
+  images, labels = options.pop('images'), options.pop('labels')
+  _check_options(source, images, labels)
+  if _is_out(source):
+    _refuse_pattern(source, options['swi_pattern'])
+    made, bad = results.cases(source, images)
+    made = _wanted(source, made, options['participants'])
+    broken = tuple(tuple(why.split(': ', 1)) for why in bad)
+    found = FoundScans('results', tuple(map(_scan_of, made)), broken)
+    held = {case.name: {'labels': case.labels} for case in made}
+  else:
+    found, held = find_scans(source, own=labels is None, **options)
+  truths = {
+    name: TruthFiles('labels', fields.get('labels') or fields['points'])
+    for name, fields in held.items()
+    if fields
+  }
+  return explain.rows(source, found, truths), found
+
+
+def _scan_of(case) -> ScanFiles:
+  """The files of a result, as a scan."""
+  if case.signal is not None:
+    return case.signal
+  return ScanFiles(
+    case.subject, case.session, case.name, case.image, (), (), None, {}
+  )
+
+
+def find_scans(
+  source: pathlib.Path,
+  *,
+  participants: Sequence[str] = (),
+  swi_pattern: str | None = None,
+  own: bool = True,
+) -> tuple[FoundScans, dict[str, dict[str, Any]]]:
+  """The scans of a folder or file, and name -> fields of `Case` that say
+  where its candidates are.
+
+  Args:
+    source: a file, a folder of NIfTI files, a BIDS or CMB labeler folder.
+    participants: subject labels to keep, with or without 'sub-'.
+    swi_pattern: shell pattern of the SWI's name.
+    own: whether the candidates of the source are looked for.
+
+  Raises:
+    NoInputError: nothing to review.
+    InputError: options that do not fit.
+  """
+  if not _is_data_set(source) and lupolab.is_lupolab(source):
+    _refuse_pattern(source, swi_pattern)
+    return _lupolab(source)
+  found = scans_lib.find(
+    source, participants=participants, swi_pattern=swi_pattern, options=OPTIONS
+  )
+  held, bad = {}, []
+  for scan in found.scans:
+    try:
+      held[scan.name] = _held(source, scan) if own else {}
+    except InputError as error:
+      why = f'{str(error).removesuffix(".")}; or name one by --labels.'
+      bad.append((scan.name, why))
+  kept = tuple(scan for scan in found.scans if scan.name in held)
+  return found._replace(scans=kept, broken=(*found.broken, *bad)), held
+
+
+def _check_options(source, images, labels) -> None:
   for path, option in ((labels, '--labels'), (images, '--images')):
     if path is not None and not path.exists():
       raise NoInputError(f'{option}: {path} does not exist; check the name.')
@@ -96,11 +174,13 @@ def _check_options(source, images, labels, swi_pattern) -> None:
       f'--images: is for results of cmbjax detect, and {source} is none; '
       'give the data set itself.'
     )
-  bids_like = _is_data_set(source) and not _is_out(source)
-  if swi_pattern is not None and not bids_like:
+
+
+def _refuse_pattern(source, swi_pattern) -> None:
+  if swi_pattern is not None:
     raise InputError(
-      f'--swi-pattern: is for a BIDS data set, and {source} is none; leave it '
-      'out.'
+      f'--swi-pattern: is for a folder of NIfTI files, and {source} is none; '
+      'leave it out.'
     )
 
 
@@ -139,30 +219,6 @@ def _wanted(source, made, participants):
   return [case for case in made if not wanted or case.subject in wanted]
 
 
-def _one_file(path) -> Case:
-  if not _IMAGE.search(path.name):
-    raise InputError(
-      f'{path}: is not a NIfTI file (.nii, .nii.gz); convert it first.'
-    )
-  entities = filename.entities(path)
-  label = entities.get('sub') or re.sub(
-    '[^A-Za-z0-9]', '', _IMAGE.sub('', path.name)
-  )
-  session = f'ses-{entities.get("ses")}' if entities.get('ses') else None
-  subject = f'sub-{label or "1"}'
-  scan = ScanFiles(
-    subject=subject,
-    session=session,
-    name=f'{subject}_{session}' if session else subject,
-    swi=path,
-    magnitude=(),
-    phase=(),
-    mask=None,
-    sidecar=sidecars.read(path),
-  )
-  return scans.case_of(scan)
-
-
 def _beside(path) -> pathlib.Path:
   """Where the reviews of one file go: not among the files of a data set."""
   for folder in path.resolve().parents:
@@ -171,45 +227,10 @@ def _beside(path) -> pathlib.Path:
   return path.resolve().parent / 'review'
 
 
-# BIDS data sets.
-
-
-def _data_set(root, participants, swi_pattern, *, own):
-  """(cases, sentences on those that cannot be used)."""
-  made, bad = [], []
-  simulated = _is_simulated(root)
-  for scan in _scans(root, participants, swi_pattern, bad):
-    try:
-      held = _held(root, scan) if own else {}
-    except InputError as error:
-      bad.append(f'{str(error).removesuffix(".")}; or name one by --labels.')
-      continue
-    facts = {'simulated': True} if simulated else {}
-    made.append(scans.case_of(scan, **held, **facts))
-  return made, bad
-
-
-def _scans(root, participants, swi_pattern, bad):
-  failures: dict[str, str] = {}
-  scans = bids.find_scans(
-    root,
-    participants=participants,
-    swi_pattern=swi_pattern,
-    failures=failures,
-    options=('--swi-pattern',),
-  )
-  bad += failures.values()
-  return scans
-
-
-def _is_simulated(root):
-  path = root / 'dataset_description.json'
-  content = files.read_object(path) if doors.is_there(path) else {}
-  return content.get('Simulated') is True
-
-
 def _held(root, scan) -> dict[str, Any]:
   """The candidates of a scan: a truth, else our detection, else any labels."""
+  if root.is_file():
+    return {}
   found = truth_files.find_truth(root, scan)
   if found is not None and found.kind == 'points':
     return {'points': found.path}
@@ -245,11 +266,13 @@ def _is_lesions(path, name):
 
 def _lupolab(folder):
   failures: dict[str, str] = {}
-  made = [
-    scans.case_of(scan, labels=held.path, others=(held.rejected,))
-    for scan, held in lupolab.find_scans(folder, failures=failures)
-  ]
-  return made, list(failures.values())
+  pairs = lupolab.find_scans(folder, failures=failures)
+  made = tuple(scan for scan, _ in pairs)
+  held = {
+    scan.name: {'labels': truth.path, 'others': (truth.rejected,)}
+    for scan, truth in pairs
+  }
+  return FoundScans('labeler', made, tuple(failures.items())), held
 
 
 # Labels that were named.
