@@ -217,6 +217,18 @@ def test_pairs_without_a_label(unlisted, unlabelled, tmp_path):
   assert done.unlabelled == unlabelled
 
 
+def test_a_label_of_nobody_makes_nobody_empty(tmp_path):
+  write_flat(tmp_path / 'in')
+  path = tmp_path / 'in/berta_cmb.nii.gz'
+  path.rename(tmp_path / 'in/bertha_cmb.nii.gz')
+  options = ImportOptions('pairs', unlisted='empty')
+  with says(InputError, 'bertha_cmb.nii.gz'):
+    importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  options = ImportOptions('pairs')
+  done = importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  assert done.unlabelled == ('sub-berta',)
+
+
 def test_chosen_persons(tmp_path):
   write_flat(tmp_path / 'in')
   options = ImportOptions('pairs', participants=('berta',))
