@@ -41,7 +41,6 @@ _SELDOM = 0.03  # and in a phase are 0.05
 _BRIGHTER = 0.2  # of the range
 _FLOOR = 0.35  # of the middle's median: darker there is in every SWI
 _OF_BRAIN = 0.75  # brighter than this, the frame is in the brain
-_DARK_HALF = 0.42  # of the range, in which the median of a brain is not
 _CLIPPED = 0.1  # of the middle has the largest value
 _FEW_LEVELS = 24
 
@@ -360,8 +359,6 @@ def _doubts(sample):
       f'its darkest voxels have {floor / typical:.0%} of the brightness of the '
       'brain'
     )
-  if (typical - sample.low) < _DARK_HALF * sample.span and sample.blank == 0:
-    signs.append('most of the brain is dark, and the rest far brighter')
   clipped = float((middle >= middle.max()).mean())
   if clipped > _CLIPPED:
     signs.append(f'{clipped:.0%} of the brain has the largest value')
