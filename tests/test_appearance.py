@@ -69,7 +69,7 @@ BAD = {
   'running minimum': (ndimage.minimum_filter1d(IMAGE, 4, axis=2), 'projection'),
   'running maximum': (ndimage.maximum_filter1d(IMAGE, 4, axis=2), 'projection'),
   'mask': (HEAD.brain.astype(np.uint8), 'labels'),
-  'labels': ((HEAD.brain * 3 + HEAD.veins).astype(np.float32), 'labels'),
+  'labels': ((HEAD.brain * 3 + HEAD.veins).astype(np.int16), 'labels'),
 }
 REPAIRED = list(BAD)[:10]
 

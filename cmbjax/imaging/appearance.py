@@ -32,6 +32,7 @@ _EVEN = 0.05  # of the range, by which the two ends differ from one another
 _NEAR_PI = 2.9
 _DEPTH = 0.04  # of the range; interpolation reaches less below 0
 _AIR = 0.35  # of the range, from air to the darkest voxels; magnitudes: 0.2
+_DARK_AIR = 0.2  # of the range: air of an image is not above it
 _STEPS = {1: 256, 2: 65536}  # bytes of a signed number: its whole range
 _FULL = 0.85  # of the type is used: what is above would not fit
 _APART = 1.3  # times as far as they would be if put back; a phase has 1.0
@@ -196,7 +197,6 @@ def _roughness(values, span):
 
 def _labels(sample, dtype):
   """Few whole numbers, and neighbours have the same one."""
-  del dtype
   known = _known(sample.pairs, sample.blank)
   steps = _steps(sample.pairs, sample.blank)
   if not steps.size or (steps == 0).mean() < _FLAT:
@@ -205,7 +205,7 @@ def _labels(sample, dtype):
   if levels > _MOST_LABELS or (known != np.rint(known)).any():
     return None
   sign = f'it holds {levels} whole numbers, in patches of one number'
-  return Appearance(LABELS, True, (sign,))
+  return Appearance(LABELS, dtype.kind in 'iub', (sign,))  # else a phantom
 
 
 def _projection(sample, dtype):
@@ -279,14 +279,16 @@ def _step(sample, dtype):
 
 
 def _phase(sample, dtype):
-  """Noise over the whole range in air; where air is blank, whole turns."""
+  """Noise over the whole range in air; where no air is seen, whole turns."""
   del dtype
   if sample.blank is None:
     air = min(_roughness(one, sample.span) for one in _corners(sample.pairs))
-    if air < max(_NOISE, 3 * _roughness(sample.middle, sample.span)):
-      return None
-    sign = 'its air holds noise over the whole range of its values'
-    return Appearance(PHASE, True, (sign,))
+    if air > max(_NOISE, 3 * _roughness(sample.middle, sample.span)):
+      sign = 'its air holds noise over the whole range of its values'
+      return Appearance(PHASE, True, (sign,))
+    frame = (float(np.median(sample.frame)) - sample.low) / sample.span
+    if not _DARK_AIR < frame < 1 - _DARK_AIR:
+      return None  # dark air, as a scan of -1 to 1 has
   steps = _steps(sample.middle, sample.blank)
   turns = (np.abs(steps) > _TURN * sample.span).mean() if steps.size else 0
   even = abs(sample.low + sample.high) < _EVEN * sample.span
@@ -299,7 +301,7 @@ def _phase(sample, dtype):
       f'{sample.high:.3g})',
     )
   # A z-score has a long tail of dark veins, and windowed images have jumps.
-  radians = _NEAR_PI < sample.high <= np.pi + 0.01
+  radians = sample.blank is not None and _NEAR_PI < sample.high <= np.pi + 0.01
   if not even or not (radians or turns > _TURNS):
     return None
   return Appearance(PHASE, True, signs)
@@ -325,7 +327,11 @@ def _shift(sample, dtype):
   step = _step(sample, dtype)
   ends = _FULL * step / 2 if step else np.inf
   full = sample.high > ends and sample.low < -ends
-  certain = not between and not full
+  frame = float(np.median(sample.frame)) - low
+  middle = _known(sample.middle, sample.blank)
+  typical = float(np.median(middle)) - low if middle.size else 0.0
+  airless = sample.blank is None and frame > _OF_BRAIN * typical
+  certain = not (between or full or airless)
   return Appearance(SHIFTED, certain, signs, float(low))
 
 
