@@ -9,6 +9,8 @@ from cmbjax import cli
 from cmbjax.data import cohort, importers
 from cmbjax.data.import_sources import ImportOptions
 from cmbjax.errors import InputError
+from cmbjax.study import material
+from cmbjax.study.spec import Cohort
 from tests import small_cohorts
 from tests.messages import printed, says
 from tests.small_cohorts import phantom, save
@@ -126,6 +128,15 @@ def test_a_bad_sidecar_stops_one_scan_of_a_cohort(tmp_path, capsys):
   ((name, _),) = found.broken
   assert name == 'sub-03'
   cohort.tell_left_out(found)
+  assert 'sub-03_swi.json' in capsys.readouterr().err
+  with says(InputError, 'sub-03_swi.json --partial'):
+    cohort.refuse_broken(found, 'leave them out with --partial')
+  given = Cohort('mine', folder=str(tmp_path), test='all')
+  with says(InputError, 'sub-03_swi.json folder'):
+    material._people_of(given, 0)
+  words = ['build', 'btumor_3t', '--manual-dir', str(tmp_path)]
+  words += ['--data-dir', str(tmp_path / 'data'), '--jobs', '1']
+  assert cli.main(words) == 1
   assert 'sub-03_swi.json' in capsys.readouterr().err
 
 
