@@ -1,7 +1,9 @@
 """Detect, import, build, evaluate and review take the same files for a scan."""
 
 import json
+import pathlib
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -123,6 +125,9 @@ def test_a_bad_sidecar_stops_one_scan_of_a_cohort(tmp_path, capsys):
       one.affine,
     )
   (anat / 'sub-03_swi.json').write_text('{"EchoTime": ')
+  shifted = nib.load(tmp_path / 'sub-02' / 'anat' / 'sub-02_swi.nii.gz')
+  array = np.asarray(shifted.dataobj, np.float32) - 300
+  save(pathlib.Path(shifted.get_filename()), array, shifted.affine)
   found = cohort.read_cohort(tmp_path)
   assert [scan.name for scan in found.scans] == ['sub-01', 'sub-02']
   ((name, _),) = found.broken
@@ -137,7 +142,9 @@ def test_a_bad_sidecar_stops_one_scan_of_a_cohort(tmp_path, capsys):
   words = ['build', 'btumor_3t', '--manual-dir', str(tmp_path)]
   words += ['--data-dir', str(tmp_path / 'data'), '--jobs', '1']
   assert cli.main(words) == 1
-  assert 'sub-03_swi.json' in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert 'sub-03_swi.json' in said
+  assert '1 of 2 scans (sub-02): sub-02_swi.nii.gz' in said
 
 
 def test_pairs_as_a_cohort_without_import(tmp_path):

@@ -74,6 +74,7 @@ class LoadedScan(NamedTuple):
   mask: np.ndarray  # bool [X, Y, Z], the brain
   truth: Truth
   beside: tuple[np.ndarray, ...] = ()  # further channels, as `swi`
+  notes: tuple[str, ...] = ()  # what was chosen, repaired, or is not sure
 
 
 def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
@@ -195,6 +196,7 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
     mask,
     load_truth(scan.truth, image),
     tuple(found.beside.values()),
+    (*scan.files.notes, *found.notes),
   )
 
 
