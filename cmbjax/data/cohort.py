@@ -76,6 +76,7 @@ class LoadedScan(NamedTuple):
   mask: np.ndarray  # bool [X, Y, Z], the brain
   truth: Truth
   beside: tuple[np.ndarray, ...] = ()  # further channels, as `swi`
+  notes: tuple[str, ...] = ()  # what was chosen, repaired, or is not sure
 
 
 def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
@@ -162,6 +163,25 @@ def tell_left_out(cohort: CohortFolder) -> None:
     print(f'note: left out: {why}', file=sys.stderr)
 
 
+def refuse_broken(cohort: CohortFolder, choice: str) -> None:
+  """Refuses a cohort of which some scans cannot be used.
+
+  Args:
+    cohort: as `read_cohort` gives it.
+    choice: what else can be done, for the message.
+
+  Raises:
+    InputError: says which, why, and what to do.
+  """
+  if cohort.broken:
+    count = len(cohort.broken)
+    more = f' (and {count - 1} more)' if count > 1 else ''
+    raise InputError(
+      f'{cohort.folder}: {count} of {count + len(cohort.scans)} scans cannot '
+      f'be used{more}: {cohort.broken[0][1]} Put them right, or {choice}.'
+    )
+
+
 def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
   """Reads one scan: SWI (reconstructed where there is none), mask and truth.
 
@@ -185,6 +205,7 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
     mask,
     load_truth(scan.truth, image),
     tuple(found.beside.values()),
+    (*scan.files.notes, *found.notes),
   )
 
 
