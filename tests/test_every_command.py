@@ -1,7 +1,9 @@
 """Detect, import, build, evaluate and review take the same files for a scan."""
 
 import json
+import pathlib
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from cmbjax import cli
 from cmbjax.data import cohort, importers
 from cmbjax.data.import_sources import ImportOptions
 from cmbjax.errors import InputError
+from cmbjax.study import material
+from cmbjax.study.spec import Cohort
 from tests import small_cohorts
 from tests.messages import printed, says
 from tests.small_cohorts import phantom, save
@@ -121,12 +125,26 @@ def test_a_bad_sidecar_stops_one_scan_of_a_cohort(tmp_path, capsys):
       one.affine,
     )
   (anat / 'sub-03_swi.json').write_text('{"EchoTime": ')
+  shifted = nib.load(tmp_path / 'sub-02' / 'anat' / 'sub-02_swi.nii.gz')
+  array = np.asarray(shifted.dataobj, np.float32) - 300
+  save(pathlib.Path(shifted.get_filename()), array, shifted.affine)
   found = cohort.read_cohort(tmp_path)
   assert [scan.name for scan in found.scans] == ['sub-01', 'sub-02']
   ((name, _),) = found.broken
   assert name == 'sub-03'
   cohort.tell_left_out(found)
   assert 'sub-03_swi.json' in capsys.readouterr().err
+  with says(InputError, 'sub-03_swi.json --partial'):
+    cohort.refuse_broken(found, 'leave them out with --partial')
+  given = Cohort('mine', folder=str(tmp_path), test='all')
+  with says(InputError, 'sub-03_swi.json folder'):
+    material._people_of(given, 0)
+  words = ['build', 'btumor_3t', '--manual-dir', str(tmp_path)]
+  words += ['--data-dir', str(tmp_path / 'data'), '--jobs', '1']
+  assert cli.main(words) == 1
+  said = capsys.readouterr().err
+  assert 'sub-03_swi.json' in said
+  assert '1 of 2 scans (sub-02): sub-02_swi.nii.gz' in said
 
 
 def test_pairs_as_a_cohort_without_import(tmp_path):
@@ -215,6 +233,18 @@ def test_pairs_without_a_label(unlisted, unlabelled, tmp_path):
   options = ImportOptions('pairs', unlisted=unlisted)
   done = importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
   assert done.unlabelled == unlabelled
+
+
+def test_a_label_of_nobody_makes_nobody_empty(tmp_path):
+  write_flat(tmp_path / 'in')
+  path = tmp_path / 'in/berta_cmb.nii.gz'
+  path.rename(tmp_path / 'in/bertha_cmb.nii.gz')
+  options = ImportOptions('pairs', unlisted='empty')
+  with says(InputError, 'bertha_cmb.nii.gz'):
+    importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  options = ImportOptions('pairs')
+  done = importers.import_cohort(tmp_path / 'in', tmp_path / 'out', options)
+  assert done.unlabelled == ('sub-berta',)
 
 
 def test_chosen_persons(tmp_path):

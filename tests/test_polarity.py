@@ -102,3 +102,17 @@ def test_the_border_is_three_mm_on_every_axis():
   place = np.argwhere(inside)
   assert place.min(0).tolist() == [6, 3, 1]
   assert place.max(0).tolist() == [13, 8, 5]
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_noise_is_never_certain(seed):
+  """The middle of noise without its small values is far from 0."""
+  head = heads.draw(seed)
+  rng = np.random.default_rng(seed)
+  noise = rng.uniform(-np.pi, np.pi, head.phase.shape).astype(np.float32)
+  shifted = np.roll(head.phase, 6, 0)
+  for other in (noise, shifted):
+    local = phase.high_pass(head.magnitude, other, SPACING, sigma_mm=3)
+    assert not polarity.detect(
+      head.magnitude, local, SPACING, head.brain
+    ).certain

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-  """Builds and prints the folder; 0 when it is there.
+  """Builds and prints the folder; 0: all is in it, 1: not every scan.
 
   Raises:
     NoInputError: no such builder or cohort.
@@ -64,12 +64,10 @@ def run(args: argparse.Namespace) -> int:
   if args.jobs is not None and args.jobs < 1:
     raise InputError(f'--jobs: is {args.jobs}, must be 1 or more.')
   from cmbjax.candidates import stages
-  from cmbjax.data import examples
+  from cmbjax.data import cohort, examples
 
   _check_ours(args.builder)
   if args.dry_run:
-    from cmbjax.data import cohort
-
     return cohort.dry_run_of(pathlib.Path(args.manual_dir))
   runner = beam.runner_of(args)
   stage = args.candidates or stages.DEFAULT
@@ -86,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     apart=False,
   )
   print(folder)
-  return 0
+  # They were said; the others are kept.
+  return 1 if cohort.read_cohort(args.manual_dir).broken else 0
 
 
 def _check_ours(builder: str) -> None:

@@ -191,11 +191,12 @@ def write_once(
 
 
 def _say(final: pathlib.Path) -> None:
-  """How the lesions of its scans are counted."""
+  """How the lesions of its scans are counted, and what else is to be known."""
   scans = metadata(final)['scans']
-  of = {row['scan']: tuple(row.get('said', ())) for row in scans}
-  for sentence in lesion_labels.together(of):
-    print(f'note: {sentence}', file=sys.stderr)
+  for key, about in (('said', 'truth of '), ('notes', '')):
+    of = {row['scan']: tuple(row.get(key, ())) for row in scans}
+    for sentence in lesion_labels.together(of, about=about):
+      print(f'note: {sentence}', file=sys.stderr)
 
 
 def _remove_leftovers(final: pathlib.Path) -> None:

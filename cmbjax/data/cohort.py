@@ -56,6 +56,7 @@ class CohortFolder:
     scans: sorted by name.
     unlabelled: names of scans that have no truth and are left out.
     broken: (name, why) of scans that cannot be used.
+    notes: what has to be said of the choice, as of persons that may be one.
   """
 
   folder: pathlib.Path
@@ -63,6 +64,7 @@ class CohortFolder:
   scans: tuple[Scan, ...]
   unlabelled: tuple[str, ...] = ()
   broken: tuple[tuple[str, str], ...] = ()
+  notes: tuple[str, ...] = ()
 
 
 class LoadedScan(NamedTuple):
@@ -74,6 +76,7 @@ class LoadedScan(NamedTuple):
   mask: np.ndarray  # bool [X, Y, Z], the brain
   truth: Truth
   beside: tuple[np.ndarray, ...] = ()  # further channels, as `swi`
+  notes: tuple[str, ...] = ()  # what was chosen, repaired, or is not sure
 
 
 def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
@@ -102,7 +105,12 @@ def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
   _check_subjects(folder, [scan.subject for scan in scans])
   unlabelled = tuple(s.name for s in found.scans if not truths[s.name])
   return CohortFolder(
-    folder, bids.is_simulated(folder), scans, unlabelled, found.broken
+    folder,
+    bids.is_simulated(folder),
+    scans,
+    unlabelled,
+    found.broken,
+    found.notes,
   )
 
 
@@ -142,6 +150,8 @@ def dry_run_of(folder: pathlib.Path) -> int:
 
 def tell_left_out(cohort: CohortFolder) -> None:
   """Says on the standard error which scans are not used, and why."""
+  for note in cohort.notes:
+    print(f'note: {cohort.folder}: {note}', file=sys.stderr)
   if cohort.unlabelled:
     print(
       f'note: {cohort.folder}: {len(cohort.unlabelled)} scans have no truth '
@@ -151,6 +161,25 @@ def tell_left_out(cohort: CohortFolder) -> None:
     )
   for _, why in cohort.broken:
     print(f'note: left out: {why}', file=sys.stderr)
+
+
+def refuse_broken(cohort: CohortFolder, choice: str) -> None:
+  """Refuses a cohort of which some scans cannot be used.
+
+  Args:
+    cohort: as `read_cohort` gives it.
+    choice: what else can be done, for the message.
+
+  Raises:
+    InputError: says which, why, and what to do.
+  """
+  if cohort.broken:
+    count = len(cohort.broken)
+    more = f' (and {count - 1} more)' if count > 1 else ''
+    raise InputError(
+      f'{cohort.folder}: {count} of {count + len(cohort.scans)} scans cannot '
+      f'be used{more}: {cohort.broken[0][1]} Put them right, or {choice}.'
+    )
 
 
 def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
@@ -176,6 +205,7 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
     mask,
     load_truth(scan.truth, image),
     tuple(found.beside.values()),
+    (*scan.files.notes, *found.notes),
   )
 
 

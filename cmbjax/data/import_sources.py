@@ -20,7 +20,9 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import (
   explain,
   lupolab,
+  named_image,
   owner,
+  roles,
   scans,
   sidecars,
   truth_files,
@@ -281,6 +283,7 @@ def _find_pairs(source, options) -> tuple[FoundScans, dict]:
       continue
     kept.append(scan)
     truths[scan.name] = truth
+  _check_lone(source, found, options)
   if not any(truths.values()) and not broken:
     raise NoInputError(
       f'{source}: no label image goes with any of its {len(kept)} scans '
@@ -288,6 +291,21 @@ def _find_pairs(source, options) -> tuple[FoundScans, dict]:
       'with _label, _seg, _mask or _cmb behind, or put it below labelsTr.'
     )
   return found._replace(scans=tuple(kept), broken=tuple(broken)), truths
+
+
+def _check_lone(source, found, options) -> None:
+  """A label image of nobody may be that of a scan that then counts as empty."""
+  lone = [
+    path
+    for path, _ in found.files
+    if named_image.describe(path).role == roles.LESIONS
+  ]
+  if lone and options.unlisted == 'empty':
+    listed = ', '.join(str(p.relative_to(source)) for p in lone[:5])
+    raise InputError(
+      f'{source}: {len(lone)} of its label images go with no scan ({listed}); '
+      'call each as its scan, or leave --unlisted empty out.'
+    )
 
 
 def _with_points(source, items, options) -> list[SourceScan]:

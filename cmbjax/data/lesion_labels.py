@@ -122,18 +122,21 @@ def components(mask: np.ndarray) -> np.ndarray:
   return labels.astype(np.int32)
 
 
-def together(of: Mapping[str, tuple[str, ...]]) -> list[str]:
+def together(
+  of: Mapping[str, tuple[str, ...]], *, about: str = 'truth of '
+) -> list[str]:
   """Sentences on many scans: what was said of which of them.
 
   Args:
     of: name of a scan -> what was said of it.
+    about: how each sentence begins.
   """
   scans: dict[str, list[str]] = {}
   for name, said in of.items():
     for sentence in said:
       scans.setdefault(sentence, []).append(name)
   return [
-    f'truth of {len(names)} of {len(of)} scans ({", ".join(names[:3])}'
+    f'{about}{len(names)} of {len(of)} scans ({", ".join(names[:3])}'
     f'{", ..." if len(names) > 3 else ""}): {sentence}.'
     for sentence, names in scans.items()
   ]

@@ -87,6 +87,7 @@ def make_table(
     'truth': loaded.truth.kind,
     'counted_by': loaded.truth.counted_by,
     'said': list(loaded.truth.said),
+    'notes': list(loaded.notes),
     'num_candidates': len(centre),
     'num_lesions': len(loaded.truth.lesions),
     'lesions': _lesions(loaded),

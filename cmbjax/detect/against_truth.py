@@ -84,6 +84,9 @@ def read(
       'OUT first, then COHORT.'
     )
   labelled = cohorts.read_cohort(cohort)
+  # As those without a result below: perhaps just these are the hard ones.
+  if not partial:
+    cohorts.refuse_broken(labelled, 'leave them out with --partial')
   cohorts.tell_left_out(labelled)
   ending = '_seg-cmb_dseg.nii.gz'
   if only == 'candidates':

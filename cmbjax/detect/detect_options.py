@@ -149,7 +149,7 @@ def _add_running(group) -> None:
     '--jobs',
     type=int,
     metavar='N',
-    help='processes, each up to 2 GB; default: by cores and memory',
+    help='processes; default: by cores, memory and size of the scans',
   )
   group.add_argument(
     '--overwrite',

@@ -32,14 +32,15 @@ _EVEN = 0.05  # of the range, by which the two ends differ from one another
 _NEAR_PI = 2.9
 _DEPTH = 0.04  # of the range; interpolation reaches less below 0
 _AIR = 0.35  # of the range, from air to the darkest voxels; magnitudes: 0.2
+_DARK_AIR = 0.2  # of the range: air of an image is not above it
 _STEPS = {1: 256, 2: 65536}  # bytes of a signed number: its whole range
 _FULL = 0.85  # of the type is used: what is above would not fit
-_APART = 0.6  # of neighbours with two signs are; 0.5 in a phase, 0.67+ here
+_APART = 1.3  # times as far as they would be if put back; a phase has 1.0
 _SHALLOW = 0.08  # of the whole range: these would be the very brightest,
-_SELDOM = 0.01  # and in a phase are 0.05
+_SELDOM = 0.03  # and in a phase are 0.05
 _BRIGHTER = 0.2  # of the range
 _FLOOR = 0.35  # of the middle's median: darker there is in every SWI
-_DARK_HALF = 0.42  # of the range, in which the median of a brain is not
+_OF_BRAIN = 0.75  # brighter than this, the frame is in the brain
 _CLIPPED = 0.1  # of the middle has the largest value
 _FEW_LEVELS = 24
 
@@ -125,7 +126,7 @@ def repaired(array: np.ndarray, seen: Appearance) -> np.ndarray:
   turned = whole - seen.low if seen.kind == SHIFTED else seen.low - whole
   result = np.maximum(turned, 0, dtype=np.float32)
   if seen.blank is not None:
-    result[array == seen.blank] = 0
+    result[whole == np.float32(seen.blank)] = 0
   return result
 
 
@@ -195,7 +196,6 @@ def _roughness(values, span):
 
 def _labels(sample, dtype):
   """Few whole numbers, and neighbours have the same one."""
-  del dtype
   known = _known(sample.pairs, sample.blank)
   steps = _steps(sample.pairs, sample.blank)
   if not steps.size or (steps == 0).mean() < _FLAT:
@@ -204,7 +204,7 @@ def _labels(sample, dtype):
   if levels > _MOST_LABELS or (known != np.rint(known)).any():
     return None
   sign = f'it holds {levels} whole numbers, in patches of one number'
-  return Appearance(LABELS, True, (sign,))
+  return Appearance(LABELS, dtype.kind in 'iub', (sign,))  # else a phantom
 
 
 def _projection(sample, dtype):
@@ -251,38 +251,43 @@ def _overflow(sample, dtype):
   Neighbours on both sides of 0 are then nearly the whole range apart. In a
   phase they are as often near to each other.
   """
-  step = _STEPS.get(dtype.itemsize) if dtype.kind == 'i' else None
-  if dtype.kind == 'f' and _whole_numbers(sample.pairs):
-    step = _STEPS[2]
+  step = _step(sample, dtype)
   if not step or np.abs(sample.pairs).max() > step / 2:
     return None
   if sample.pairs.max() < _FULL * step / 2:
     return None
+  known = _known(sample.pairs, sample.blank)
+  shallow = (known < 0) & (known > -_SHALLOW * step)
   one, other = sample.pairs[1:], sample.pairs[:-1]
   apart = np.abs(one - other)[(one < 0) != (other < 0)]
-  shallow = (sample.pairs < 0) & (sample.pairs > -_SHALLOW * step)
   if apart.size < 20 or shallow.mean() > _SELDOM:
     return None
-  if (apart > step / 2).mean() < _APART:
+  if apart.sum() < _APART * (step - apart).sum():
     return None
   sign = f'bright voxels are below 0, {step} too low'
   return Appearance(OVERFLOWED, True, (sign,), float(step))
 
 
-def _whole_numbers(pairs):
-  few = pairs[::4, ::4]
-  return bool((few == np.rint(few)).all())
+def _step(sample, dtype):
+  """The range of the whole numbers that an image has, 256 or 65536; None."""
+  if dtype.kind == 'i':
+    return _STEPS.get(dtype.itemsize)
+  few = sample.pairs[::4, ::4]
+  whole = dtype.kind == 'f' and bool((few == np.rint(few)).all())
+  return _STEPS[2] if whole else None
 
 
 def _phase(sample, dtype):
-  """Noise over the whole range in air; where air is blank, whole turns."""
+  """Noise over the whole range in air; where no air is seen, whole turns."""
   del dtype
   if sample.blank is None:
     air = min(_roughness(one, sample.span) for one in _corners(sample.pairs))
-    if air < max(_NOISE, 3 * _roughness(sample.middle, sample.span)):
-      return None
-    sign = 'its air holds noise over the whole range of its values'
-    return Appearance(PHASE, True, (sign,))
+    if air > max(_NOISE, 3 * _roughness(sample.middle, sample.span)):
+      sign = 'its air holds noise over the whole range of its values'
+      return Appearance(PHASE, True, (sign,))
+    frame = (float(np.median(sample.frame)) - sample.low) / sample.span
+    if not _DARK_AIR < frame < 1 - _DARK_AIR:
+      return None  # dark air, as a scan of -1 to 1 has
   steps = _steps(sample.middle, sample.blank)
   turns = (np.abs(steps) > _TURN * sample.span).mean() if steps.size else 0
   even = abs(sample.low + sample.high) < _EVEN * sample.span
@@ -295,7 +300,7 @@ def _phase(sample, dtype):
       f'{sample.high:.3g})',
     )
   # A z-score has a long tail of dark veins, and windowed images have jumps.
-  radians = _NEAR_PI < sample.high <= np.pi + 0.01
+  radians = sample.blank is not None and _NEAR_PI < sample.high <= np.pi + 0.01
   if not even or not (radians or turns > _TURNS):
     return None
   return Appearance(PHASE, True, signs)
@@ -318,9 +323,14 @@ def _shift(sample, dtype):
   signs = (f'{below:.0%} of its values are below 0',)
   between = sample.blank is not None and not painted
   # A type that is used to both ends may have overflowed all the same.
-  ends = _FULL * np.iinfo(dtype).max if dtype.kind == 'i' else np.inf
+  step = _step(sample, dtype)
+  ends = _FULL * step / 2 if step else np.inf
   full = sample.high > ends and sample.low < -ends
-  certain = not between and not full
+  frame = float(np.median(sample.frame)) - low
+  middle = _known(sample.middle, sample.blank)
+  typical = float(np.median(middle)) - low if middle.size else 0.0
+  airless = sample.blank is None and frame > _OF_BRAIN * typical
+  certain = not (between or full or airless)
   return Appearance(SHIFTED, certain, signs, float(low))
 
 
@@ -343,13 +353,12 @@ def _doubts(sample):
     return ()
   typical = float(np.median(middle[::3]))
   floor = sample.low if sample.blank is None else min(sample.low, sample.blank)
-  if floor > _FLOOR * typical > 0:
+  has_air = float(np.median(sample.frame)) < _OF_BRAIN * typical
+  if has_air and floor > _FLOOR * typical:
     signs.append(
       f'its darkest voxels have {floor / typical:.0%} of the brightness of the '
       'brain'
     )
-  if (typical - sample.low) < _DARK_HALF * sample.span and sample.blank == 0:
-    signs.append('most of the brain is dark, and the rest far brighter')
   clipped = float((middle >= middle.max()).mean())
   if clipped > _CLIPPED:
     signs.append(f'{clipped:.0%} of the brain has the largest value')

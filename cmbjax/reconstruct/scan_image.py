@@ -149,7 +149,9 @@ def _holes(image: volume.Volume, mask: np.ndarray) -> tuple[str, ...]:
   """What is said of voxels of the brain that have no value."""
   if image.unknown is None:
     return ()
-  count = int((image.unknown & mask).sum())
+  unknown = image.unknown  # of several echoes: in any of them
+  unknown = unknown.reshape(*unknown.shape[:3], -1).any(-1)
+  count = int((unknown & mask).sum())
   if not count:
     return ()  # NaN is how many programs mark what is outside of the brain
   part = count / max(1, int(mask.sum()))

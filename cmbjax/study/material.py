@@ -110,7 +110,10 @@ def _people_of(cohort: Cohort, seed: int) -> dict[str, str]:
     return dict(zip(scans.subject.tolist(), scans.person.tolist()))
   from cmbjax.data import cohort as cohorts  # late: TFDS needs a second
 
-  scans = cohorts.read_cohort(folder).scans
+  read = cohorts.read_cohort(folder)
+  # A comparison on other subjects than were meant would be another one.
+  cohorts.refuse_broken(read, 'move them out of the folder')
+  scans = read.scans
   cohorts.check_files(scans)
   return {
     s.subject: persons.person_of(s.subject, s.files.sidecar) for s in scans
