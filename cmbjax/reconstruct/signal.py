@@ -18,7 +18,7 @@ from cmbjax.imaging import phase_units, volume
 from cmbjax.imaging.phase import wrap
 from cmbjax.imaging.swi_options import FIX_GE
 from cmbjax.intake import facts, sidecars
-from cmbjax.reconstruct import pairs
+from cmbjax.reconstruct import fitting, pairs
 
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
 
@@ -128,6 +128,9 @@ def _pair(paths, partners, known, *, cartesian, notes):
     firsts, seconds, mine, its = seconds, firsts, its, mine
     notes.append(_swapped(firsts[0], seconds[0], why, cartesian))
   _check_grids(firsts, seconds)
+  if not cartesian:
+    for one, other in zip(firsts, seconds):
+      fitting.check_is_phase(other.path, one.path, one.array, other.array)
   return (firsts, mine), (seconds, its)
 
 
@@ -285,11 +288,13 @@ def _field(given, fields, path):
 
 
 def _fix_ge(magnitude, phase, fix_ge, notes):
+  """The phase as it was acquired; what is wrong with it is noted."""
   if fix_ge not in FIX_GE:
     raise InputError(
       f'fix_ge: found {fix_ge!r}; give one of {", ".join(FIX_GE)}.'
     )
   first = (slice(None),) * 3 + (0,) * (magnitude.ndim - 3)
+  notes += filter(None, [fitting.turned(magnitude[first], phase[first])])
   if fix_ge == 'off' or (
     fix_ge == 'auto' and not alternates(magnitude[first], phase[first])
   ):
