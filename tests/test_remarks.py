@@ -32,3 +32,33 @@ def test_blank_slices_in_a_brain_are_said(blank, count):
 def test_blank_slices_above_a_brain_are_as_they_should_be():
   assert not _said([])
   assert not _said([0, 1, 22, 23], stripped=True)
+
+
+def _order_said(array):
+  image = volume.from_array(array, np.diag([1.0, 1, 2, 1]))
+  mask = array > 0.5
+  return [s for s in remarks.of_image(image, mask) if 'in order' in s]
+
+
+@pytest.mark.parametrize('first', [0, 1])
+def test_slices_of_an_interleaved_scan_out_of_order(first):
+  array = heads.draw().magnitude
+  order = [*range(first, 24, 2), *range(1 - first, 24, 2)]
+  said = _order_said(array[:, :, order])
+  assert len(said) == 1
+  assert 'interleaved' in said[0]
+
+
+def test_slices_in_order():
+  head = heads.draw(1)
+  noise = np.random.default_rng(9003).normal(0, 0.3, head.magnitude.shape)
+  for array in (
+    head.magnitude,
+    head.magnitude[:, :, ::-1],
+    head.magnitude * head.brain,
+    np.abs(head.magnitude + noise),
+    np.repeat(head.magnitude, 2, 2),
+    head.magnitude[:, :, :5],
+    np.ones((20, 20, 12)),
+  ):
+    assert not _order_said(array)

@@ -17,6 +17,8 @@ from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
 
 _FULL = 0.5  # of the largest slice: the brain does not end beside it
+# Of 30 simulated scans in order none had less than 1, interleaved ones 0.8.
+_OUT_OF_ORDER = 0.9
 FEWEST_SLICES = 3  # of fewer, veins that cross them look like microbleeds
 
 
@@ -76,6 +78,13 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
       'microbleeds; check that it is not a projection'
     )
   yield from _of_blank_slices(image.array, mask)
+  lag, part = slices.order_of(image.array)
+  if part < _OUT_OF_ORDER:
+    yield (
+      f'slices are not in order: those that are {lag} apart in the file are '
+      'more alike than neighbours, as where an interleaved scan was not put '
+      'in order; what is found means nothing, so convert it again'
+    )
   outside = image.array[~mask]
   # Air is black in an SWI; where it is not, the image may be inverted.
   bright = outside.size and np.median(outside) > np.median(image.array[mask])
