@@ -78,6 +78,8 @@ def test_persons_and_sessions(tmp_path, files, expected):
     (['anna_swi', 'anna_swi_cmb_r1'], 'anna_swi_cmb_r1'),
     (['swi/anna', 'lesion_masks/anna', 'T1/anna', 'FLAIR/anna'], 'anna'),
     (['SWI/anna', 'CMB/anna'], 'anna'),
+    (['anna_swi', 'anna_swi_Maske', 'anna_swi_mimic'], 'anna_swi_Maske'),
+    (['anna_swi', 'anna_swi_label', 'anna_swi_label_fp'], 'anna_swi_label'),
     (['Dataset101_X/imagesTr/a_0000', 'Dataset101_X/labelsTr/a'], 'a'),
     (['imagesTr/a_0000', 'labelsTr/a', 'predictions/a', 'labelsPr/a'], 'a'),
   ],
