@@ -189,3 +189,21 @@ def test_two_readers_in_one_folder_are_a_question(tmp_path):
   (scan,) = scans.find(tmp_path).scans
   with pytest.raises(InputError, match='2 files could be its truth'):
     truth_files.find_truth(tmp_path, scan)
+
+
+def test_magnitude_and_phase_of_another_run_are_not_those_of_the_swi(tmp_path):
+  anat(tmp_path, 'run-2_swi')
+  anat(tmp_path, 'run-1_part-mag_T2starw', 'run-1_part-phase_T2starw')
+  (scan,) = scans.find(tmp_path).scans
+  assert (scan.magnitude, scan.phase) == ((), ())
+  anat(tmp_path, 'run-2_part-mag_T2starw', 'run-2_part-phase_T2starw')
+  (scan,) = scans.find(tmp_path).scans
+  assert [p.name[7:12] for p in (*scan.magnitude, *scan.phase)] == ['run-2'] * 2
+
+
+@pytest.mark.parametrize('name', ['bob_swi.img', 'bob.seg.nrrd', 'bob_swi.mgz'])
+def test_images_that_are_not_nifti_are_said(tmp_path, name):
+  touch(tmp_path, 'anna_swi')
+  (tmp_path / name).write_bytes(b'')
+  found = scans.find(tmp_path).files
+  assert found == ((tmp_path / name, 'not NIfTI; convert it'),)

@@ -96,8 +96,22 @@ def find(
     else:
       scans.append(scan)
   scans.sort(key=lambda scan: scan.name)
+  unused += _foreign(names) if scans else []
   notes = (*merged, *doubts.of(g[0].person for g in groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
+
+
+_FOREIGN = re.compile(r'\.(img|mgz|mgh|nrrd|nhdr|mha|mhd|mnc)(\.gz)?$', re.I)
+
+
+def _foreign(names: Listing) -> list[tuple[pathlib.Path, str]]:
+  """Images beside those of NIfTI that would be passed over."""
+  return [
+    (names.root.joinpath(*parts, name), 'not NIfTI; convert it')
+    for parts, held in names.folders.items()
+    for name in held
+    if _FOREIGN.search(name)
+  ]
 
 
 def _with_kinds(found) -> list[tuple[pathlib.Path, tuple]]:

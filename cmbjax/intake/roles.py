@@ -121,6 +121,7 @@ _CAMEL = re.compile(r'(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{3})(?=[A-Z][a-z]{2})')
 
 def words(text: str) -> str:
   """'AnnaM_SWI-Images' to 'anna m swi images'."""
+  text = re.sub('sSWIp', 'SWIp', text)  # of Philips, summed over the echoes
   return ' '.join(re.split(r'[\W_]+', split(text).lower())).strip()
 
 
