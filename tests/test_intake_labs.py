@@ -207,3 +207,30 @@ def test_images_that_are_not_nifti_are_said(tmp_path, name):
   (tmp_path / name).write_bytes(b'')
   found = scans.find(tmp_path).files
   assert found == ((tmp_path / name, 'not NIfTI; convert it'),)
+
+
+@pytest.mark.parametrize('folder', ['old', 'QC', 'bob'])
+def test_an_image_of_another_person_in_a_folder_is_of_nobody(tmp_path, folder):
+  touch(tmp_path, 'anna_swi', f'{folder}/anna_swi')
+  found = scans.find(tmp_path)
+  assert [scan.name for scan in found.scans] == ['sub-anna']
+  ((_, text),) = found.broken
+  said(text, f'{folder}/anna_swi')
+
+
+def test_folders_of_groups_are_not_persons_with_sessions(tmp_path):
+  touch(tmp_path, 'AD/001/swi', 'AD/002/swi', 'CN/003/swi', 'CN/004/swi')
+  found = scans.find(tmp_path)
+  assert not found.scans
+  assert len(found.broken) == 4
+  said(found.broken[0][1], '001 002')
+
+
+def test_a_copy_in_another_space_is_not_a_second_scan(tmp_path):
+  anat(tmp_path, 'swi', 'space-T1w_swi')
+  (scan,) = scans.find(tmp_path).scans
+  assert scan.swi.name == 'sub-01_swi.nii.gz'
+
+
+def test_images_and_masks_in_folders_of_short_names(tmp_path):
+  assert truth(touch(tmp_path, 'imgs/001', 'msks/001')) == '001'

@@ -56,7 +56,7 @@ _TABLE = (
   (
     LESIONS,
     r'labels?|labelmaps?|segmentations?|seg|dseg|probseg|masks?|rois?\d*|'
-    r'mask(e|en|er)|masques?|segmentierung(en)?|segmentacion(es)?|'
+    r'msks?|mask(e|en|er)|masques?|segmentierung(en)?|segmentacion(es)?|'
     r'lesions?masks?|cmbs?masks?|cmb ?labels?|ground ?truth|annotations?',
   ),
   # Last only: first they are of a person or the name of a study.
