@@ -285,7 +285,8 @@ def _silent():
 def unreadable(path: pathlib.Path, error: Exception) -> InputError:
   packed_already = _starts_packed(path)
   named_packed = path.suffix.lower() == '.gz'
-  if packed_already is not None and packed_already != named_packed:
+  is_nifti = path.name.lower().endswith(('.nii', '.nii.gz'))
+  if is_nifti and packed_already is not None and packed_already != named_packed:
     return InputError(
       f'{path}: is {"" if packed_already else "not "}compressed, against its '
       f'name; rename it to end in {".nii.gz" if packed_already else ".nii"}, '
