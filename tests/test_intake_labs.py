@@ -4,6 +4,7 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.intake import scans, truth_files
+from cmbjax.review.cases import sources
 from tests.messages import said
 from tests.test_intake import anat, stems, touch, why
 
@@ -234,3 +235,14 @@ def test_a_copy_in_another_space_is_not_a_second_scan(tmp_path):
 
 def test_images_and_masks_in_folders_of_short_names(tmp_path):
   assert truth(touch(tmp_path, 'imgs/001', 'msks/001')) == '001'
+
+
+def test_tissues_of_fmriprep_are_no_candidates_of_a_review(tmp_path):
+  anat(tmp_path, 'swi')
+  below = 'derivatives/fmriprep/sub-01/anat'
+  touch(tmp_path, f'{below}/sub-01_dseg', f'{below}/sub-01_desc-aseg_dseg')
+  _, held = sources.find_scans(tmp_path)
+  assert held['sub-01'] == {}
+  touch(tmp_path, 'derivatives/mine/sub-01/anat/sub-01_desc-x_mask')
+  _, held = sources.find_scans(tmp_path)
+  assert held['sub-01']['labels'].name == 'sub-01_desc-x_mask.nii.gz'
