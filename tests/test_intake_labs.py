@@ -60,7 +60,7 @@ def truth(folder):
     (['p1/ses1/swi', 'p1/session2/swi'], ['sub-p1_ses-1', 'sub-p1_ses-2']),
     # Of which the plain image is there too.
     (['anna_swi', 'anna_swi (1)', 'bob_swi'], ['sub-anna', 'sub-bob']),
-    (['anna_swi', 'anna_swi - Kopie', 'anna_swi_defaced'], ['sub-anna']),
+    (['anna_swi', 'anna_swi - Kopie', 'anna_swi_reorient'], ['sub-anna']),
     (['swi (1)', 'swi (2)'], ['sub-1', 'sub-2']),
     (['anna/swi', 'anna/swi_bet', 'anna/swi_bet_mask'], ['sub-anna']),
     # Initials that are names of maps.
@@ -115,6 +115,7 @@ def test_dcm2niix_in_a_folder_of_the_person(tmp_path):
     (['anna_6m_swi', 'anna_12m_swi'], 'anna 12m, anna 6m'),
     (['001_M00_swi', '001_M06_swi'], '001 m00, 001 m06'),
     (['anna_swi', 'wanna_swi'], 'anna, wanna'),
+    (['anna_swi', 'anna_swi_x', 'anna_swi_y'], 'anna, anna x, anna y'),
     (['anna_1_swi', 'anna_2_swi', 'bob_1_swi', 'bob_2_swi'], 'anna 1, anna 2'),
   ],
 )
