@@ -146,6 +146,7 @@ def reconstruct(
   field_t: float | None = None,
   mask: np.ndarray | None = None,
   sensitivity: np.ndarray | None = None,
+  usual_sign: int | None = None,
 ) -> Swi:
   """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
 
@@ -162,6 +163,7 @@ def reconstruct(
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
     sensitivity: [X, Y, Z], a receive field to divide by; None: by `options`.
+    usual_sign: of the phase, where the image does not show it; None: a guess.
 
   Raises:
     InputError: options that do not fit the data.
@@ -186,6 +188,8 @@ def reconstruct(
     sigma_mm=sigma, mask=mask,
   )  # fmt: skip
   found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
+  if usual_sign and options.phase_sign is None and not found.certain:
+    found = found._replace(sign=usual_sign)
   local = local if found.sign > 0 else [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
   mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
