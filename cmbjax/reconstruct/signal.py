@@ -81,11 +81,6 @@ def read(
   """
   paths = [pathlib.Path(p) for p in magnitude]
   partners = [pathlib.Path(p) for p in phase]
-  if len(paths) != len(partners):
-    raise InputError(
-      f'found {len(paths)} magnitude and {len(partners)} phase files; give as '
-      'many of each.'
-    )
   notes: list[str] = []
   known = fields
   if known is None:
@@ -134,6 +129,11 @@ def straighten(phase: np.ndarray) -> np.ndarray:
 
 def _pair(paths, partners, known, *, cartesian, notes):
   """(volumes, JSON fields) of magnitudes and of phases, the right way round."""
+  if len(paths) != len(partners):
+    raise InputError(
+      f'found {len(paths)} magnitude and {len(partners)} phase files; give as '
+      'many of each.'
+    )
   mine, its = ([known.get(p, {}) for p in part] for part in (paths, partners))
   pairs.check_echoes(paths, partners, mine, its)
   firsts, seconds = (
