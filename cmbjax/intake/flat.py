@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError
-from cmbjax.intake import choice, filename, listing, named_image, pairs, roles
+from cmbjax.intake import (
+  choice,
+  doubts,
+  filename,
+  listing,
+  named_image,
+  pairs,
+  roles,
+)
 from cmbjax.intake.listing import Listing
 from cmbjax.intake.named_image import NamedImage
 from cmbjax.intake.owner import Owner
@@ -22,8 +30,9 @@ from cmbjax.intake.sidecars import Sidecars
 _NUMBER = re.compile(r'(?:^|\s)\d+$')
 _TIME = re.compile(
   r'(ses|session|visit|tp|timepoint|time|fu|followup|baseline|bl|month|m|year|y|'
-  r'v|t|scan|exam|study|mri?)? ?[\d ]*( [is] ?\d+)?'
+  r'v|t|scan|exam|study|mri?|(mr )?d|pre|post)? ?[\d ]*( [is] ?\d+)?'
 )
+_SECOND = re.compile(r' ?\(\d{1,2}\)$')
 _CASE = re.compile(r'_(\d{4})$')  # nnU-Net: the number of the channel
 _NNUNET = ('imagesTr', 'imagesTs')
 _NOT_ENTERED = ('derivatives', 'sourcedata', 'code', 'unusable')
@@ -61,8 +70,8 @@ def find(
   """
   names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
-  images = _described(list(names.images()))
-  groups = _groups(_of_cases(images))
+  images = _described(_with_kinds(list(names.images())))
+  groups = _groups(_of_cases(_with_copies(images)))
   groups, merged = _with_series(root, groups, sidecars)
   sessions = _sessions(groups)
   scans, unused = [], list(others)
@@ -74,7 +83,7 @@ def find(
     who = _who(root, group, options)
     try:
       _check_folders(who, sessions[group[0].person])
-      _check_alone(who, group)
+      _check_alone(who, group, sidecars)
       scan = choice.choose(who, group, sidecars, pattern=pattern)
     except pairs.HalfError as error:
       unused += [(i.path, str(error)) for i in group]
@@ -87,8 +96,37 @@ def find(
     else:
       scans.append(scan)
   scans.sort(key=lambda scan: scan.name)
-  notes = (*merged, *_doubts(groups))
+  notes = (*merged, *doubts.of(g[0].person for g in groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
+
+
+def _with_kinds(found) -> list[tuple[pathlib.Path, tuple]]:
+  """A folder 'T1' or 'CMB' beside 'SWI' that has the same names in it is a
+  kind of image; elsewhere it is a person, a session or a study."""
+  names: dict[str, set[str]] = {}
+  for path, parts in found:
+    if parts:
+      stem = roles.without(roles.words(filename.stem(path)))
+      names.setdefault(parts[0], set()).add(stem)
+  known = {top: _kind_of(top) for top in names}
+  beside = [top for top, kind in known.items() if not kind]
+  kinds = {
+    top: kind
+    for top, kind in known.items()
+    if kind and any(names[top] & names[other] for other in beside)
+  }
+  return [
+    (path, (kinds.get(parts[0], parts[0]), *parts[1:]) if parts else parts)
+    for path, parts in found
+  ]
+
+
+def _kind_of(folder: str) -> str:
+  """The kind of image that a folder may be of; '' when it names nothing."""
+  text = roles.words(folder)
+  if roles.is_of_marks(text):
+    return 'lesion masks'
+  return 't1w' if roles.is_a_kind(text) else ''
 
 
 def _described(found) -> list[NamedImage]:
@@ -101,6 +139,22 @@ def _described(found) -> list[NamedImage]:
   if () in tops or all(map(_is_time, sessions)):
     return images
   return _described([(path, parts[1:]) for path, parts in found])
+
+
+def _with_copies(images) -> list[NamedImage]:
+  """'anna_swi (1)' beside 'anna_swi' is what a browser or Windows made of a
+  second download; without the plain one it is a person of its own."""
+  known = {(i.path.parent, filename.stem(i.path)): i for i in images}
+  result = []
+  for image in images:
+    stem = filename.stem(image.path)
+    second = _SECOND.search(stem)
+    plain = second and known.get((image.path.parent, stem[: second.start()]))
+    if plain:
+      version = plain.version | {second[0].strip()}
+      image = dataclasses.replace(plain, path=image.path, version=version)
+    result.append(image)
+  return result
 
 
 def _is_time(session: str | None) -> bool:
@@ -190,7 +244,7 @@ def _check_folders(who, sessions):
     )
 
 
-def _check_alone(who, group):
+def _check_alone(who, group, sidecars):
   """A folder of a person holds one scan.
 
   Raises:
@@ -198,7 +252,9 @@ def _check_alone(who, group):
   """
   scans = [i for i in group if i.role in roles.SCAN]
   rests = {i.rest for i in scans}
-  if len(rests) > 1 and not _is_one_exam(scans):
+  if len(rests) < 2 or _is_one_exam(scans):
+    return
+  if not _is_one_exam(_asked(scans, sidecars), sidecars):
     folder = scans[0].path.parent
     listed = ', '.join(i.path.name for i in scans[:6])
     raise InputError(
@@ -320,22 +376,3 @@ def _is_one_exam(images, sidecars=None) -> bool:
   return not any(
     len({str(f[name]) for f in facts if name in f}) > 1 for name in _EXAM
   )
-
-
-def _doubts(groups) -> tuple[str, ...]:
-  """Persons whose names are so near that they may be one."""
-  persons = sorted({g[0].person for g in groups if g[0].person})
-  known = set(persons)
-  by_start: dict[str, list[str]] = {}
-  for person in persons:
-    start = ' '.join(person.split()[:-1])
-    if start and not start.isdecimal():
-      by_start.setdefault(start, []).append(person)
-  notes = []
-  for start, near in by_start.items():
-    # All of a study are often numbered; only some of it are suspicious.
-    doubtful = start in known or (len(near) > 1 and len(by_start) > 1)
-    if doubtful and len(near) < max(len(persons) / 2, 2):
-      some = sorted({start, *near} & known)
-      notes.append(f'taken for different persons: {", ".join(some)}')
-  return tuple(notes)
