@@ -185,9 +185,7 @@ def reconstruct(
     magnitude, phase, used=used, spacing_mm=spacing_mm, options=options,
     sigma_mm=sigma, mask=mask,
   )  # fmt: skip
-  found = _polarity(
-    mags, local, spacing_mm, mask, (options.phase_sign, usual_sign)
-  )
+  found = _polarity(mags, local, spacing_mm, mask, options, usual_sign)
   local = local if found.sign > 0 else [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
   mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
@@ -297,9 +295,9 @@ def _brain(mask, magnitude, spacing_mm):
   return np.asfortranarray(mask, bool)
 
 
-def _polarity(mags, local, spacing_mm, mask, signs):
+def _polarity(mags, local, spacing_mm, mask, options, usual):
   """The sign that was asked for, else measured, else (not clear) the usual."""
-  asked, usual = signs
+  asked = options.phase_sign
   if asked not in (None, 1, -1):
     raise InputError(f'phase_sign: found {asked}; give 1, -1 or auto.')
   votes = [polarity.detect(m, p, spacing_mm, mask) for m, p in zip(mags, local)]
