@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbjax import cli
 from cmbjax.imaging import filtered, phase, polarity, swi
 from cmbjax.imaging.swi_options import SwiOptions
 from cmbjax.intake.scan_files import ScanFiles
@@ -201,6 +202,17 @@ def test_an_unclear_sign_is_that_of_the_maker(
 ):
   found = scan_image.load_image(_scan(tmp_path, head, raw, **fields))
   assert any(said in note for note in found.notes)
+
+
+def test_settings_say_what_was_measured(tmp_path, head, raw):
+  scan = _scan(tmp_path, head, raw, Manufacturer='Siemens')
+  files = ['--mag', str(scan.magnitude[0]), '--phase', str(scan.phase[0])]
+  assert cli.main(['swi', *files, '--out', str(tmp_path / 'out')]) == 0
+  (path,) = (tmp_path / 'out').glob('*settings.json')
+  settings = json.loads(path.read_text())
+  assert settings['PhaseSign']['Used'] == -1
+  assert not settings['PhaseSign']['Measured']
+  assert any("maker's scanners" in note for note in settings['Notes'])
 
 
 def test_a_clear_sign_goes_before_the_maker(tmp_path, head, raw):

@@ -154,7 +154,8 @@ def settings_of(args, scan, result, *, options, voxel_mm, notes):
     'VoxelMm': list(voxel_mm),
     'PhaseSign': {
       'Used': result.polarity.sign,
-      'Measured': options.phase_sign is None,
+      'Measured': options.phase_sign is None
+      and (result.polarity.certain or scan.usual_sign is None),
       'MedianInVeins': round(result.polarity.median_rad, 4),
       'Voxels': result.polarity.voxels,
       'Certain': result.polarity.certain,
