@@ -79,6 +79,8 @@ def write_record(
     'seconds': dict(result.seconds),
     'software': dict(result.software),
   }
+  if scan.cartesian:  # else a review takes the real part for the magnitude
+    record['cartesian'] = True
   # Last: a kill before it leaves a scan that is not done.
   sealed.write_json(_record_path(out, result.name), record)
   return record
