@@ -47,8 +47,8 @@ def of_nothing(proposed: detector.Candidates, top: Sequence) -> Iterator[str]:
   """
   if not len(proposed):
     yield (
-      'nothing dark and round was found at all; check that the image is an '
-      'SWI, not inverted and not projected'
+      'nothing dark and round was found at all, as in no SWI of a head; check '
+      'the image and its brain mask'
     )
     return
   yield (
@@ -86,14 +86,18 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
       'in order; what is found means nothing, so convert it again'
     )
   outside = image.array[~mask]
-  # Air is black in an SWI; where it is not, the image may be inverted.
-  bright = outside.size and np.median(outside) > np.median(image.array[mask])
-  corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
-  if bright or corners.mean() > 0.5:
+  # What `appearance` cannot know: it has no mask, and painted air no noise.
+  if outside.size and np.median(outside) > np.median(image.array[mask]):
     yield (
-      'the brain mask '
-      + ('is darker than the rest' if bright else 'fills corners of the image')
-      + '; check that the image is not inverted or a crop, and the mask'
+      'the brain mask is darker than the rest; check the mask, and that the '
+      'image is not inverted'
+    )
+    return
+  corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
+  if corners.mean() > 0.5:
+    yield (
+      'the brain mask fills corners of the image; check the mask, and that the '
+      'image is not a crop'
     )
 
 
@@ -137,7 +141,7 @@ def of_scan(
   yield from dict.fromkeys((*scan.notes, *found.notes, *unknown))
   if found.made == 'magnitude':
     yield (
-      'there is no phase, so the plain magnitude was used instead of an SWI; '
+      'no phase was used, so the plain magnitude was taken instead of an SWI; '
       'small microbleeds are fainter there'
     )
   if not slices.name_of(found.volume).startswith('axial'):
