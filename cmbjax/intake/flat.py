@@ -7,12 +7,20 @@ or when a folder holds them. Persons are neither merged nor split in silence.
 import dataclasses
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError
-from cmbjax.intake import choice, filename, listing, named_image, pairs, roles
+from cmbjax.intake import (
+  choice,
+  filename,
+  listing,
+  named_image,
+  pairs,
+  points_tables,
+  roles,
+)
 from cmbjax.intake.listing import Listing
 from cmbjax.intake.named_image import NamedImage
 from cmbjax.intake.owner import Owner
@@ -61,9 +69,10 @@ def find(
   """
   names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
-  images = _described(list(names.images()))
+  images, skipped = _described(list(names.images()))
   groups = _groups(_of_cases(images))
   groups, merged = _with_series(root, groups, sidecars)
+  _add_tables(groups, points_tables.find(names, skipped))
   sessions = _sessions(groups)
   scans, unused = [], list(others)
   broken = [
@@ -91,16 +100,22 @@ def find(
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
 
 
-def _described(found) -> list[NamedImage]:
-  """What the names say; a folder around all persons is not one of them."""
-  images = [named_image.describe(path, parts) for path, parts in found]
-  tops = {parts[:1] for _, parts in found}
+def _described(found, skipped: int = 0) -> tuple[list[NamedImage], int]:
+  """What the names say; a folder around all persons is not one of them.
+
+  Returns:
+    The images, and how many folders are around all.
+  """
+  images = [
+    named_image.describe(path, parts[skipped:]) for path, parts in found
+  ]
+  tops = {parts[skipped:][:1] for _, parts in found}
   sessions = {image.session for image in images}
   if len({i.person for i in images}) > 1 or len(sessions) < 2 or len(tops) > 1:
-    return images
+    return images, skipped
   if () in tops or all(map(_is_time, sessions)):
-    return images
-  return _described([(path, parts[1:]) for path, parts in found])
+    return images, skipped
+  return _described(found, skipped + 1)
 
 
 def _is_time(session: str | None) -> bool:
@@ -148,6 +163,13 @@ def _groups(images) -> list[list[NamedImage]]:
     person = person if person in known else image.person
     groups.setdefault((person, image.session), []).append(image)
   return list(groups.values())
+
+
+def _add_tables(groups, found: Iterable[NamedImage]) -> None:
+  """Brings tables of points to the images of the same person and session."""
+  by_owner = {(g[0].person, g[0].session): g for g in groups}
+  for table in found:
+    by_owner.get((table.person, table.session), []).append(table)
 
 
 def _sessions(groups) -> dict[str, set]:

@@ -71,7 +71,7 @@ def _result(out, name, record, names) -> Case:
   fields = scans.json_beside(labels[0])
   shown = {
     kind: _image(out, noted.get(kind, []), names, labels[0])
-    for kind in ('swi', 'magnitude', 'phase')
+    for kind in ('swi', 'magnitude', 'phase', 'mask')
   }
   if shown['swi'] is None:
     paths = noted.get('swi')
@@ -81,6 +81,7 @@ def _result(out, name, record, names) -> Case:
       f'{name}: {wanted} {where}; give --images FOLDER, where it is now.'
     )
   magnitude, phase = shown['magnitude'], shown['phase']
+  mask = shown.pop('mask')
   subject, _, session = name.partition('_')
   scan = ScanFiles(
     subject,
@@ -89,9 +90,9 @@ def _result(out, name, record, names) -> Case:
     swi=shown['swi'],
     magnitude=(magnitude,) if magnitude else (),
     phase=(phase,) if phase else (),
-    mask=None,
+    mask=mask,
     sidecar=fields,
-    facts={p: sidecars.read(p) for p in (magnitude, phase) if p},
+    facts={p: sidecars.read(p) for p in shown.values() if p},
   )
   return Case(
     name=name,
@@ -104,7 +105,20 @@ def _result(out, name, record, names) -> Case:
     protocol=scans.protocol(fields),
     source=', '.join(map(str, fields.get('Sources', ()))),
     signal=scan if magnitude and phase else None,
+    mask=mask,
+    facts=scan.facts,
+    notices=_without_mask(noted.get('mask', []), mask),
     **scans.detected(labels[0]),
+  )
+
+
+def _without_mask(noted, mask) -> tuple[str, ...]:
+  """A mask that detect had and that is gone is said."""
+  if mask is not None or not noted:
+    return ()
+  return (
+    f'Its brain mask {noted[0].name} is not where it was; the brain is found '
+    'without it.',
   )
 
 
