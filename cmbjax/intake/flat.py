@@ -185,8 +185,9 @@ def _who(root, group, options) -> Owner:
   label = next((i.label for i in group if i.label), '')
   if not label:
     first = group[0].path
+    images = [i for i in group if not points_tables.is_one(i.path.name)]
     label = filename.plain(
-      filename.stem(first) if len(group) == 1 else root.name
+      filename.stem(first) if len(images) == 1 else root.name
     )
     if not label:
       raise InputError(
