@@ -7,13 +7,14 @@ or when a folder holds them. Persons are neither merged nor split in silence.
 import dataclasses
 import pathlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.intake import (
   choice,
+  doubts,
   filename,
   listing,
   named_image,
@@ -30,8 +31,9 @@ from cmbjax.intake.sidecars import Sidecars
 _NUMBER = re.compile(r'(?:^|\s)\d+$')
 _TIME = re.compile(
   r'(ses|session|visit|tp|timepoint|time|fu|followup|baseline|bl|month|m|year|y|'
-  r'v|t|scan|exam|study|mri?)? ?[\d ]*( [is] ?\d+)?'
+  r'v|t|scan|exam|study|mri?|(mr )?d|pre|post)? ?[\d ]*( [is] ?\d+)?'
 )
+_SECOND = re.compile(r' ?\(\d{1,2}\)$')
 _CASE = re.compile(r'_(\d{4})$')  # nnU-Net: the number of the channel
 _NNUNET = ('imagesTr', 'imagesTs')
 _NOT_ENTERED = ('derivatives', 'sourcedata', 'code', 'unusable')
@@ -69,10 +71,10 @@ def find(
   """
   names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
-  images, skipped = _described(list(names.images()))
-  groups = _groups(_of_cases(images))
+  images = _described(_with_kinds(list(names.images())))
+  groups = _groups(_of_cases(_with_copies(images)))
   groups, merged = _with_series(root, groups, sidecars)
-  _add_tables(groups, points_tables.find(names, skipped))
+  points_tables.add(groups, names)
   sessions = _sessions(groups)
   scans, unused = [], list(others)
   broken = [
@@ -83,7 +85,7 @@ def find(
     who = _who(root, group, options)
     try:
       _check_folders(who, sessions[group[0].person])
-      _check_alone(who, group)
+      _check_alone(who, group, sidecars)
       scan = choice.choose(who, group, sidecars, pattern=pattern)
     except pairs.HalfError as error:
       unused += [(i.path, str(error)) for i in group]
@@ -96,26 +98,65 @@ def find(
     else:
       scans.append(scan)
   scans.sort(key=lambda scan: scan.name)
-  notes = (*merged, *_doubts(groups))
+  notes = (*merged, *doubts.of(g[0].person for g in groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
 
 
-def _described(found, skipped: int = 0) -> tuple[list[NamedImage], int]:
-  """What the names say; a folder around all persons is not one of them.
-
-  Returns:
-    The images, and how many folders are around all.
-  """
-  images = [
-    named_image.describe(path, parts[skipped:]) for path, parts in found
+def _with_kinds(found) -> list[tuple[pathlib.Path, tuple]]:
+  """A folder 'T1' or 'CMB' beside 'SWI' that has the same names in it is a
+  kind of image; elsewhere it is a person, a session or a study."""
+  names: dict[str, set[str]] = {}
+  for path, parts in found:
+    if parts:
+      stem = roles.without(roles.words(filename.stem(path)))
+      names.setdefault(parts[0], set()).add(stem)
+  known = {top: _kind_of(top) for top in names}
+  beside = [top for top, kind in known.items() if not kind]
+  kinds = {
+    top: kind
+    for top, kind in known.items()
+    if kind and any(names[top] & names[other] for other in beside)
+  }
+  return [
+    (path, (kinds.get(parts[0], parts[0]), *parts[1:]) if parts else parts)
+    for path, parts in found
   ]
-  tops = {parts[skipped:][:1] for _, parts in found}
+
+
+def _kind_of(folder: str) -> str:
+  """The kind of image that a folder may be of; '' when it names nothing."""
+  text = roles.words(folder)
+  if roles.is_of_marks(text):
+    return 'lesion masks'
+  return 't1w' if roles.is_a_kind(text) else ''
+
+
+def _described(found) -> list[NamedImage]:
+  """What the names say; a folder around all persons is not one of them."""
+  images = [named_image.describe(path, parts) for path, parts in found]
+  tops = {parts[:1] for _, parts in found}
   sessions = {image.session for image in images}
   if len({i.person for i in images}) > 1 or len(sessions) < 2 or len(tops) > 1:
-    return images, skipped
+    return images
   if () in tops or all(map(_is_time, sessions)):
-    return images, skipped
-  return _described(found, skipped + 1)
+    return images
+  return _described([(path, parts[1:]) for path, parts in found])
+
+
+def _with_copies(images) -> list[NamedImage]:
+  """'anna_swi (1)' beside 'anna_swi' is what a browser or Windows made of a
+  second download; without the plain one it is a person of its own."""
+  known = {(i.path.parent, filename.stem(i.path)): i for i in images}
+  result = []
+  for image in images:
+    stem = filename.stem(image.path)
+    second = _SECOND.search(stem)
+    plain = second and known.get((image.path.parent, stem[: second.start()]))
+    if plain:
+      version = plain.version | {second[0].strip()}
+      image = dataclasses.replace(plain, path=image.path, version=version)
+    result.append(image)
+  return result
 
 
 def _is_time(session: str | None) -> bool:
@@ -165,13 +206,6 @@ def _groups(images) -> list[list[NamedImage]]:
   return list(groups.values())
 
 
-def _add_tables(groups, found: Iterable[NamedImage]) -> None:
-  """Brings tables of points to the images of the same person and session."""
-  by_owner = {(g[0].person, g[0].session): g for g in groups}
-  for table in found:
-    by_owner.get((table.person, table.session), []).append(table)
-
-
 def _sessions(groups) -> dict[str, set]:
   """Those of each person."""
   found: dict[str, set] = {}
@@ -213,7 +247,7 @@ def _check_folders(who, sessions):
     )
 
 
-def _check_alone(who, group):
+def _check_alone(who, group, sidecars):
   """A folder of a person holds one scan.
 
   Raises:
@@ -221,7 +255,9 @@ def _check_alone(who, group):
   """
   scans = [i for i in group if i.role in roles.SCAN]
   rests = {i.rest for i in scans}
-  if len(rests) > 1 and not _is_one_exam(scans):
+  if len(rests) < 2 or _is_one_exam(scans):
+    return
+  if not _is_one_exam(_asked(scans, sidecars), sidecars):
     folder = scans[0].path.parent
     listed = ', '.join(i.path.name for i in scans[:6])
     raise InputError(
@@ -343,22 +379,3 @@ def _is_one_exam(images, sidecars=None) -> bool:
   return not any(
     len({str(f[name]) for f in facts if name in f}) > 1 for name in _EXAM
   )
-
-
-def _doubts(groups) -> tuple[str, ...]:
-  """Persons whose names are so near that they may be one."""
-  persons = sorted({g[0].person for g in groups if g[0].person})
-  known = set(persons)
-  by_start: dict[str, list[str]] = {}
-  for person in persons:
-    start = ' '.join(person.split()[:-1])
-    if start and not start.isdecimal():
-      by_start.setdefault(start, []).append(person)
-  notes = []
-  for start, near in by_start.items():
-    # All of a study are often numbered; only some of it are suspicious.
-    doubtful = start in known or (len(near) > 1 and len(by_start) > 1)
-    if doubtful and len(near) < max(len(persons) / 2, 2):
-      some = sorted({start, *near} & known)
-      notes.append(f'taken for different persons: {", ".join(some)}')
-  return tuple(notes)
