@@ -78,6 +78,8 @@ def test_persons_and_sessions(tmp_path, files, expected):
     (['anna_swi', 'anna_swi_cmb_r1'], 'anna_swi_cmb_r1'),
     (['swi/anna', 'lesion_masks/anna', 'T1/anna', 'FLAIR/anna'], 'anna'),
     (['SWI/anna', 'CMB/anna'], 'anna'),
+    (['anna_swi', 'anna_swi_Maske', 'anna_swi_mimic'], 'anna_swi_Maske'),
+    (['anna_swi', 'anna_swi_label', 'anna_swi_label_fp'], 'anna_swi_label'),
     (['Dataset101_X/imagesTr/a_0000', 'Dataset101_X/labelsTr/a'], 'a'),
     (['imagesTr/a_0000', 'labelsTr/a', 'predictions/a', 'labelsPr/a'], 'a'),
   ],
@@ -187,3 +189,48 @@ def test_two_readers_in_one_folder_are_a_question(tmp_path):
   (scan,) = scans.find(tmp_path).scans
   with pytest.raises(InputError, match='2 files could be its truth'):
     truth_files.find_truth(tmp_path, scan)
+
+
+def test_magnitude_and_phase_of_another_run_are_not_those_of_the_swi(tmp_path):
+  anat(tmp_path, 'run-2_swi')
+  anat(tmp_path, 'run-1_part-mag_T2starw', 'run-1_part-phase_T2starw')
+  (scan,) = scans.find(tmp_path).scans
+  assert (scan.magnitude, scan.phase) == ((), ())
+  anat(tmp_path, 'run-2_part-mag_T2starw', 'run-2_part-phase_T2starw')
+  (scan,) = scans.find(tmp_path).scans
+  assert [p.name[7:12] for p in (*scan.magnitude, *scan.phase)] == ['run-2'] * 2
+
+
+@pytest.mark.parametrize('name', ['bob_swi.img', 'bob.seg.nrrd', 'bob_swi.mgz'])
+def test_images_that_are_not_nifti_are_said(tmp_path, name):
+  touch(tmp_path, 'anna_swi')
+  (tmp_path / name).write_bytes(b'')
+  found = scans.find(tmp_path).files
+  assert found == ((tmp_path / name, 'not NIfTI; convert it'),)
+
+
+@pytest.mark.parametrize('folder', ['old', 'QC', 'bob'])
+def test_an_image_of_another_person_in_a_folder_is_of_nobody(tmp_path, folder):
+  touch(tmp_path, 'anna_swi', f'{folder}/anna_swi')
+  found = scans.find(tmp_path)
+  assert [scan.name for scan in found.scans] == ['sub-anna']
+  ((_, text),) = found.broken
+  said(text, f'{folder}/anna_swi')
+
+
+def test_folders_of_groups_are_not_persons_with_sessions(tmp_path):
+  touch(tmp_path, 'AD/001/swi', 'AD/002/swi', 'CN/003/swi', 'CN/004/swi')
+  found = scans.find(tmp_path)
+  assert not found.scans
+  assert len(found.broken) == 4
+  said(found.broken[0][1], '001 002')
+
+
+def test_a_copy_in_another_space_is_not_a_second_scan(tmp_path):
+  anat(tmp_path, 'swi', 'space-T1w_swi')
+  (scan,) = scans.find(tmp_path).scans
+  assert scan.swi.name == 'sub-01_swi.nii.gz'
+
+
+def test_images_and_masks_in_folders_of_short_names(tmp_path):
+  assert truth(touch(tmp_path, 'imgs/001', 'msks/001')) == '001'

@@ -118,6 +118,26 @@ def test_unusable_volumes(tmp_path, array, affine):
     volume.load(tmp_path / 'x.nii')
 
 
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    (np.diag([1, 1, 1, 1]), ()),
+    (np.diag([-1, 1, 1, 1]), ('sform', 'mirror image', 'left and right')),
+    (np.eye(4) + 40 * np.eye(4, k=3), ('sform', '40 mm apart')),
+    (np.eye(4) + 2 * np.eye(4, k=3), ()),  # moved by a coregistration
+  ],
+)
+def test_qform_against_sform(tmp_path, change, said):
+  place = np.diag([1.0, 1, 2, 1]) + 7 * np.eye(4, k=3)
+  image = nib.Nifti1Image(np.ones((20, 20, 9), np.uint8), None)
+  image.header.set_qform(place, code=1)
+  image.header.set_sform(change @ place, code=1)
+  nib.save(image, tmp_path / 'x.nii')
+  notes = volume.load(tmp_path / 'x.nii').notes
+  assert len(notes) == bool(said)
+  assert all(word in note for note in notes for word in said)
+
+
 def test_missing_file(tmp_path):
   with says(NoInputError):
     volume.load(tmp_path / 'none.nii.gz')

@@ -12,6 +12,7 @@ from cmbjax.candidates import detector, stages
 from cmbjax.data import persons
 from cmbjax.detect.classifier import Classifier
 from cmbjax.imaging import slices, volume
+from cmbjax.intake import facts
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
 
@@ -99,8 +100,8 @@ def of_scan(
     classifier: the networks; None: there are none.
     stage: that found the candidates.
   """
-  yield from scan.notes
-  yield from found.notes
+  unknown = facts.remarks([scan.sidecar, *scan.facts.values()])
+  yield from dict.fromkeys((*scan.notes, *found.notes, *unknown))
   if found.made == 'magnitude':
     yield (
       'there is no phase, so the plain magnitude was used instead of an SWI; '

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.intake import (
+  beside,
   choice,
   doubts,
   filename,
@@ -33,7 +34,7 @@ _TIME = re.compile(
   r'(ses|session|visit|tp|timepoint|time|fu|followup|baseline|bl|month|m|year|y|'
   r'v|t|scan|exam|study|mri?|(mr )?d|pre|post)? ?[\d ]*( [is] ?\d+)?'
 )
-_SECOND = re.compile(r' ?\(\d{1,2}\)$')
+_MOST_SESSIONS = 20  # more folders of numbers are persons
 _CASE = re.compile(r'_(\d{4})$')  # nnU-Net: the number of the channel
 _NNUNET = ('imagesTr', 'imagesTs')
 _NOT_ENTERED = ('derivatives', 'sourcedata', 'code', 'unusable')
@@ -71,8 +72,8 @@ def find(
   """
   names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
-  images = _described(_with_kinds(list(names.images())))
-  groups = _groups(_of_cases(_with_copies(images)))
+  images = _described(beside.with_kinds(list(names.images())))
+  groups = _groups(_of_cases(beside.with_copies(images)))
   groups, merged = _with_series(root, groups, sidecars)
   points_tables.add(groups, names)
   sessions = _sessions(groups)
@@ -85,6 +86,7 @@ def find(
     who = _who(root, group, options)
     try:
       _check_folders(who, sessions[group[0].person])
+      _check_named(who, group, sessions)
       _check_alone(who, group, sidecars)
       scan = choice.choose(who, group, sidecars, pattern=pattern)
     except pairs.HalfError as error:
@@ -98,37 +100,9 @@ def find(
     else:
       scans.append(scan)
   scans.sort(key=lambda scan: scan.name)
+  unused += beside.foreign(names) if scans else []
   notes = (*merged, *doubts.of(g[0].person for g in groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
-
-
-def _with_kinds(found) -> list[tuple[pathlib.Path, tuple]]:
-  """A folder 'T1' or 'CMB' beside 'SWI' that has the same names in it is a
-  kind of image; elsewhere it is a person, a session or a study."""
-  names: dict[str, set[str]] = {}
-  for path, parts in found:
-    if parts:
-      stem = roles.without(roles.words(filename.stem(path)))
-      names.setdefault(parts[0], set()).add(stem)
-  known = {top: _kind_of(top) for top in names}
-  beside = [top for top, kind in known.items() if not kind]
-  kinds = {
-    top: kind
-    for top, kind in known.items()
-    if kind and any(names[top] & names[other] for other in beside)
-  }
-  return [
-    (path, (kinds.get(parts[0], parts[0]), *parts[1:]) if parts else parts)
-    for path, parts in found
-  ]
-
-
-def _kind_of(folder: str) -> str:
-  """The kind of image that a folder may be of; '' when it names nothing."""
-  text = roles.words(folder)
-  if roles.is_of_marks(text):
-    return 'lesion masks'
-  return 't1w' if roles.is_a_kind(text) else ''
 
 
 def _described(found) -> list[NamedImage]:
@@ -143,25 +117,12 @@ def _described(found) -> list[NamedImage]:
   return _described([(path, parts[1:]) for path, parts in found])
 
 
-def _with_copies(images) -> list[NamedImage]:
-  """'anna_swi (1)' beside 'anna_swi' is what a browser or Windows made of a
-  second download; without the plain one it is a person of its own."""
-  known = {(i.path.parent, filename.stem(i.path)): i for i in images}
-  result = []
-  for image in images:
-    stem = filename.stem(image.path)
-    second = _SECOND.search(stem)
-    plain = second and known.get((image.path.parent, stem[: second.start()]))
-    if plain:
-      version = plain.version | {second[0].strip()}
-      image = dataclasses.replace(plain, path=image.path, version=version)
-    result.append(image)
-  return result
-
-
 def _is_time(session: str | None) -> bool:
   """Whether a folder is of a session, not of a person: a day, a number."""
-  return session is None or bool(_TIME.fullmatch(roles.words(session)))
+  if session is None:
+    return True
+  text = roles.words(session)  # '001' is how persons are numbered
+  return bool(_TIME.fullmatch(text)) and not re.fullmatch(r'\d{3}', text)
 
 
 def _without_data_sets(names: Listing) -> tuple[Listing, list]:
@@ -238,13 +199,28 @@ def _check_folders(who, sessions):
   Raises:
     InputError: they may be persons.
   """
-  if len(sessions) > 1 and not all(map(_is_time, sessions)):
+  several = len(sessions) > 1 and not all(map(_is_time, sessions))
+  if several or len(sessions) > _MOST_SESSIONS:
     listed = ', '.join(sorted(filter(None, sessions))[:6])
     raise InputError(
       f'{who.name}: its folder holds others ({listed}) that may be persons or '
       'sessions; call sessions ses-1, ses-2, ..., or give the folder above the '
       'persons by itself.'
     )
+
+
+def _check_named(who, group, known):
+  """A folder holds images of nobody who is elsewhere too.
+
+  Raises:
+    InputError: the name of one is that of another person.
+  """
+  for image in group:
+    if image.role in roles.SCAN and image.rest and image.rest in known:
+      raise InputError(
+        f'{who.name}: {image.path} is called after {image.rest!r}, who has '
+        'images elsewhere; move, rename or remove it.'
+      )
 
 
 def _check_alone(who, group, sidecars):

@@ -102,7 +102,8 @@ def _of_entities(path, parts) -> NamedImage:
     frozenset(
       f'{k}-{v}'
       for k, v in parts.values.items()
-      if k in _LATER and not roles.of_words(f'x {roles.words(v)}')
+      if k in _LATER
+      and (k == 'space' or not roles.of_words(f'x {roles.words(v)}'))
     ),
     label=parts.get('sub'),
   )
@@ -207,7 +208,7 @@ def _session(text) -> tuple[str | None, str]:
 _PLACES = re.compile(  # folders that say nothing about whose the images are
   r'(?<!\S)(anat|nifti|niftis|nii|files|resources|scans|data|raw|images ?t[rs]|'
   r'labels ?(?:t[rs]|val)|dataset ?\d{3}(?!\d)( \w+)*|task ?\d{2,3} \w+|'
-  r'(?<=\S )t?e\d|images?|dicom|train\w*|test\w*|val|'
+  r'(?<=\S )t?e\d|images?|imgs?|dicom|train\w*|test\w*|val|'
   r'validation|cases|controls|patients|subjects|participants|mri?|inputs?)(?!\S)'
 )
 

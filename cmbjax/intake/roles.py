@@ -49,11 +49,14 @@ _TABLE = (
     r'stroke|infarct\w*|microinfarct\w*|cso|pvs|epvs)|(wmh?|gm|csf|tissues?|'
     r'ventricles?|vessels?|veins?|lobes?|regions?|stroke|infarcts?|pvs|epvs) '
     r'(\w+ )*(dseg|seg|labels?|masks?|probseg|segmentations?)|'
+    r'(?<!^)(mimics?|false ?positives?|fps?|rejected)'
+    r'( (masks?|labels?|segs?))?$|'
     r'(head|skull) masks?|aseg|aparc\w*|aparcaseg|wmh|atlas|pveseg|pve \d|fast',
   ),
   (
     LESIONS,
     r'labels?|labelmaps?|segmentations?|seg|dseg|probseg|masks?|rois?\d*|'
+    r'msks?|mask(e|en|er)|masques?|segmentierung(en)?|segmentacion(es)?|'
     r'lesions?masks?|cmbs?masks?|cmb ?labels?|ground ?truth|annotations?',
   ),
   # Last only: first they are of a person or the name of a study.
@@ -118,6 +121,7 @@ _CAMEL = re.compile(r'(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{3})(?=[A-Z][a-z]{2})')
 
 def words(text: str) -> str:
   """'AnnaM_SWI-Images' to 'anna m swi images'."""
+  text = re.sub('sSWIp', 'SWIp', text)  # of Philips, summed over the echoes
   return ' '.join(re.split(r'[\W_]+', split(text).lower())).strip()
 
 

@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     options,
     echo_times_s=scan.echo_times_s,
     field_t=scan.field_t,
-    mask=None if mask is None else mask.array > 0.5,
+    mask=None if mask is None else mask.array,
     sensitivity=None if field is None else field.array,
   )
   grid = scan.grid

@@ -8,9 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import appearance, brain, slices, swi, volume
+from cmbjax.imaging import (
+  appearance,
+  brain,
+  mask_values,
+  slices,
+  swi,
+  volume,
+)
+from cmbjax.intake import facts
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import channels as channels_lib
 from cmbjax.reconstruct import signal
@@ -56,8 +63,8 @@ def load_image(
   """
   image, mask, made, notes, rebuilt = _image(found)
   if found.mask is not None:
-    given = volume.load(found.mask)
-    mask = slices.array_like(given, image) > 0
+    given = mask_values.read(found.mask)
+    mask = slices.array_like(given, image)
     notes = (*notes, *given.notes)
   elif mask is None:
     with named(image.path):
@@ -258,12 +265,13 @@ def echo_time_s(found: ScanFiles) -> float | None:
   Of several echoes that is all but the first one, and without a phase the
   last one, which is taken for an SWI.
   """
-  times = found.sidecar.get('EchoTime')
+  times = found.sidecar.get(facts.ECHO)
   if found.swi is None and len(found.magnitude) > 1:
     used = slice(1, None) if found.phase else slice(-1, None)
     times = [
-      found.facts.get(p, {}).get('EchoTime') for p in found.magnitude[used]
+      found.facts.get(p, {}).get(facts.ECHO) for p in found.magnitude[used]
     ]
   times = times if isinstance(times, list) else [times]
-  known = [float(time) for time in times if files.is_number(time)]
+  some = [facts.number(time, facts.ECHO)[0] for time in times]
+  known = [time for time in some if time is not None]
   return sum(known) / len(known) if known else None

@@ -17,11 +17,9 @@ from cmbjax.errors import InputError
 from cmbjax.imaging import phase_units, volume
 from cmbjax.imaging.phase import wrap
 from cmbjax.imaging.swi_options import FIX_GE
-from cmbjax.intake import sidecars
-from cmbjax.reconstruct import pairs
+from cmbjax.intake import facts, sidecars
+from cmbjax.reconstruct import fitting, pairs
 
-_LATEST_ECHO_S = 0.5
-_HIGHEST_FIELD_T = 25.0
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
 
 
@@ -94,6 +92,7 @@ def read(
   )
   first, second, times = _by_time(first, second, times, notes)
   second = _fix_ge(first, second, fix_ge, notes)
+  notes += facts.remarks(mine)
   field_t = _field(field_t, mine[0], firsts[0].path)
   return Signal(first, second, firsts[0], times, field_t, tuple(notes))
 
@@ -129,6 +128,9 @@ def _pair(paths, partners, known, *, cartesian, notes):
     firsts, seconds, mine, its = seconds, firsts, its, mine
     notes.append(_swapped(firsts[0], seconds[0], why, cartesian))
   _check_grids(firsts, seconds)
+  if not cartesian:
+    for one, other in zip(firsts, seconds):
+      fitting.check_is_phase(other.path, one.path, one.array, other.array)
   return (firsts, mine), (seconds, its)
 
 
@@ -180,12 +182,20 @@ def _trimmed(scan):
 
 def _check_grids(firsts, seconds):
   for scan in (*firsts[1:], *seconds):
-    if not volume.same_grid(firsts[0], scan):
+    if volume.same_grid(firsts[0], scan):
+      continue
+    ours, theirs = scan.array.shape[:3], firsts[0].array.shape[:3]
+    if ours == theirs:
+      off = np.abs(scan.affine - firsts[0].affine).max()
       raise InputError(
-        f'{scan.path}: its grid {scan.array.shape[:3]} is not that of '
-        f'{firsts[0].path} {firsts[0].array.shape[:3]}; a slice may be missing '
-        'or the files belong to different scans.'
+        f'{scan.path}: has another affine than {firsts[0].path} (by '
+        f'{off:.3g}), so its voxels are at other places; give files of one '
+        'scan, or correct the header that is wrong.'
       )
+    raise InputError(
+      f'{scan.path}: its grid {ours} is not that of {firsts[0].path} {theirs}; '
+      'a slice may be missing or the files belong to different scans.'
+    )
   for first, second in zip(firsts, seconds):
     if first.array.shape != second.array.shape:
       raise InputError(
@@ -225,13 +235,15 @@ def _stack(scans, coils):
 
 def _echo_times(given, fields, *, num_echoes, path):
   """Seconds, one for each echo, in the order of the files; None: unknown."""
-  if given is None:
-    found = [f.get('EchoTime') for f in fields]
+  given_in_json = given is None
+  if given_in_json:
+    found = [f.get(facts.ECHO) for f in fields]
     if len(found) == 1 and isinstance(found[0], list):
       found = found[0]
-    if len(found) != num_echoes or any(_number(t) is None for t in found):
+    found = [_echo_time(t) for t in found]
+    if len(found) != num_echoes or None in found:
       return None
-    given, key = found, 'EchoTime'
+    given, key = found, facts.ECHO
   else:
     key = 'echo times'
   times = tuple(float(t) for t in given)
@@ -240,12 +252,13 @@ def _echo_times(given, fields, *, num_echoes, path):
       f'{key}: found {len(times)} for {num_echoes} echoes in {path}; give one '
       'for each echo.'
     )
-  if not all(0 < t < _LATEST_ECHO_S for t in times) or len(set(times)) < len(
-    times
-  ):
+  latest = facts.LATEST_ECHO_S
+  if not all(0 < t < latest for t in times) or len(set(times)) < len(times):
+    in_ms = given_in_json and max(times) >= latest
     raise InputError(
       f'{key}: found {", ".join(f"{t:g}" for t in times)} s for {path}; '
-      f'expected different numbers between 0 and {_LATEST_ECHO_S:g} s.'
+      f'expected different numbers between 0 and {latest:g} s'
+      + ('; write seconds, 28 ms are 0.028.' if in_ms else '.')
     )
   return times
 
@@ -263,21 +276,25 @@ def _field(given, fields, path):
   """Tesla, as given or from the sidecar; None: unknown."""
   field_t = given
   if field_t is None:
-    field_t = _number(fields.get('MagneticFieldStrength'))
-  if field_t is not None and not 0 < field_t <= _HIGHEST_FIELD_T:
+    said = fields.get(facts.FIELD)
+    is_other = files.is_number(said) and said > facts.HIGHEST_FIELD_T
+    field_t = said if is_other else facts.known(fields, facts.FIELD)
+  if field_t is not None and not 0 < field_t <= facts.HIGHEST_FIELD_T:
     raise InputError(
       f'field strength: found {field_t:g} for {path}; give tesla, above 0 '
-      f'and up to {_HIGHEST_FIELD_T:g}.'
+      f'and up to {facts.HIGHEST_FIELD_T:g}.'
     )
   return field_t
 
 
 def _fix_ge(magnitude, phase, fix_ge, notes):
+  """The phase as it was acquired; what is wrong with it is noted."""
   if fix_ge not in FIX_GE:
     raise InputError(
       f'fix_ge: found {fix_ge!r}; give one of {", ".join(FIX_GE)}.'
     )
   first = (slice(None),) * 3 + (0,) * (magnitude.ndim - 3)
+  notes += filter(None, [fitting.turned(magnitude[first], phase[first])])
   if fix_ge == 'off' or (
     fix_ge == 'auto' and not alternates(magnitude[first], phase[first])
   ):
@@ -286,5 +303,8 @@ def _fix_ge(magnitude, phase, fix_ge, notes):
   return straighten(phase)
 
 
-def _number(value: Any) -> float | None:
-  return float(value) if files.is_number(value) and value > 0 else None
+def _echo_time(value: Any) -> float | None:
+  """Seconds; a number of another unit stays as it is, and is refused."""
+  if files.is_number(value) and value > 0:
+    return float(value)
+  return facts.number(value, facts.ECHO)[0]
