@@ -4,6 +4,7 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.intake import scans, truth_files
+from cmbjax.review.cases import sources
 from tests.messages import said
 from tests.test_intake import anat, stems, touch, why
 
@@ -59,7 +60,7 @@ def truth(folder):
     (['p1/ses1/swi', 'p1/session2/swi'], ['sub-p1_ses-1', 'sub-p1_ses-2']),
     # Of which the plain image is there too.
     (['anna_swi', 'anna_swi (1)', 'bob_swi'], ['sub-anna', 'sub-bob']),
-    (['anna_swi', 'anna_swi - Kopie', 'anna_swi_defaced'], ['sub-anna']),
+    (['anna_swi', 'anna_swi - Kopie', 'anna_swi_reorient'], ['sub-anna']),
     (['swi (1)', 'swi (2)'], ['sub-1', 'sub-2']),
     (['anna/swi', 'anna/swi_bet', 'anna/swi_bet_mask'], ['sub-anna']),
     # Initials that are names of maps.
@@ -114,6 +115,7 @@ def test_dcm2niix_in_a_folder_of_the_person(tmp_path):
     (['anna_6m_swi', 'anna_12m_swi'], 'anna 12m, anna 6m'),
     (['001_M00_swi', '001_M06_swi'], '001 m00, 001 m06'),
     (['anna_swi', 'wanna_swi'], 'anna, wanna'),
+    (['anna_swi', 'anna_swi_x', 'anna_swi_y'], 'anna, anna x, anna y'),
     (['anna_1_swi', 'anna_2_swi', 'bob_1_swi', 'bob_2_swi'], 'anna 1, anna 2'),
   ],
 )
@@ -234,3 +236,14 @@ def test_a_copy_in_another_space_is_not_a_second_scan(tmp_path):
 
 def test_images_and_masks_in_folders_of_short_names(tmp_path):
   assert truth(touch(tmp_path, 'imgs/001', 'msks/001')) == '001'
+
+
+def test_tissues_of_fmriprep_are_no_candidates_of_a_review(tmp_path):
+  anat(tmp_path, 'swi')
+  below = 'derivatives/fmriprep/sub-01/anat'
+  touch(tmp_path, f'{below}/sub-01_dseg', f'{below}/sub-01_desc-aseg_dseg')
+  _, held = sources.find_scans(tmp_path)
+  assert held['sub-01'] == {}
+  touch(tmp_path, 'derivatives/mine/sub-01/anat/sub-01_desc-x_mask')
+  _, held = sources.find_scans(tmp_path)
+  assert held['sub-01']['labels'].name == 'sub-01_desc-x_mask.nii.gz'

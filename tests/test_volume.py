@@ -147,3 +147,18 @@ def test_voxel_sizes_are_those_of_oblique_axes():
   affine = affine_of((0, 1, 2), (1, 1, 1), 30)
   made = volume.from_array(np.zeros((4, 5, 6), np.uint8), affine)
   assert made.spacing_mm == pytest.approx((0.5, 0.7, 2.0), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('name', 'packed', 'named'),
+  [
+    ('plain.nii.gz', False, 'plain.nii.gz end in .nii'),
+    ('packed.nii', True, 'packed.nii end in .nii.gz'),
+  ],
+)
+def test_a_name_that_is_wrong_about_compression(tmp_path, name, packed, named):
+  right = tmp_path / ('right.nii.gz' if packed else 'right.nii')
+  nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.uint8), np.eye(4)), right)
+  path = right.rename(tmp_path / name)
+  with says(InputError, named):
+    volume.load(path)

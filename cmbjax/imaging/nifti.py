@@ -283,8 +283,31 @@ def _silent():
 
 
 def unreadable(path: pathlib.Path, error: Exception) -> InputError:
+  packed_already = _starts_packed(path)
+  named_packed = path.suffix.lower() == '.gz'
+  if packed_already is not None and packed_already != named_packed:
+    return InputError(
+      f'{path}: is {"" if packed_already else "not "}compressed, against its '
+      f'name; rename it to end in {".nii.gz" if packed_already else ".nii"}, '
+      'or copy or convert it again.'
+    )
   first = (str(error).splitlines() or [''])[0] or type(error).__name__
   return InputError(
     f'{path}: is not a readable NIfTI ({first[:200]}); it may be cut short, so '
     'copy or convert it again.'
   )
+
+
+def _starts_packed(path: pathlib.Path) -> bool | None:
+  """Whether a file begins as gzip (True) or as NIfTI (False)."""
+  try:
+    with doors.open_file(path) as handle:
+      start = handle.read(4)
+  except (OSError, InputError, NoInputError):
+    return None
+  if start[:2] == b'\x1f\x8b':
+    return True
+  sizes = {order: struct.unpack(f'{order}i', start)[0] for order in '<>'} if (
+    len(start) == 4
+  ) else {}  # fmt: skip
+  return False if {348, 540} & {*sizes.values()} else None

@@ -146,6 +146,7 @@ def reconstruct(
   field_t: float | None = None,
   mask: np.ndarray | None = None,
   sensitivity: np.ndarray | None = None,
+  usual_sign: int | None = None,
 ) -> Swi:
   """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
 
@@ -162,6 +163,7 @@ def reconstruct(
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
     sensitivity: [X, Y, Z], a receive field to divide by; None: by `options`.
+    usual_sign: of a phase that does not show it; None: a guess.
 
   Raises:
     InputError: options that do not fit the data.
@@ -178,14 +180,12 @@ def reconstruct(
   magnitude, phase = np.asfortranarray(magnitude), np.asfortranarray(phase)
   sigma = _sigma(options, field_t)
   used = _used_echoes(options, magnitude.shape[3], echo_times_s)
-  if mask is None:
-    mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
-  mask = np.asfortranarray(mask, bool)
+  mask = _brain(mask, magnitude, spacing_mm)
   mags, local = _combined_coils(
     magnitude, phase, used=used, spacing_mm=spacing_mm, options=options,
     sigma_mm=sigma, mask=mask,
   )  # fmt: skip
-  found = _polarity(mags, local, spacing_mm, mask, options.phase_sign)
+  found = _polarity(mags, local, spacing_mm, mask, options, usual_sign)
   local = local if found.sign > 0 else [-p for p in local]
   times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
   mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
@@ -289,12 +289,22 @@ def _combined_coils(
   return mags, local
 
 
-def _polarity(mags, local, spacing_mm, mask, sign):
-  if sign not in (None, 1, -1):
-    raise InputError(f'phase_sign: found {sign}; give 1, -1 or auto.')
+def _brain(mask, magnitude, spacing_mm):
+  if mask is None:
+    mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
+  return np.asfortranarray(mask, bool)
+
+
+def _polarity(mags, local, spacing_mm, mask, options, usual):
+  """The sign that was asked for, else measured, else (not clear) the usual."""
+  asked = options.phase_sign
+  if asked not in (None, 1, -1):
+    raise InputError(f'phase_sign: found {asked}; give 1, -1 or auto.')
   votes = [polarity.detect(m, p, spacing_mm, mask) for m, p in zip(mags, local)]
   found = polarity.combine(votes)
-  return found if sign is None else found._replace(sign=sign)
+  if asked is None and not found.certain:
+    asked = usual
+  return found if asked is None else found._replace(sign=asked)
 
 
 def _flattened(mags, mask, spacing_mm, options, sensitivity):

@@ -31,6 +31,8 @@ def of(persons: Iterable[str]) -> tuple[str, ...]:
       # All of a study are often numbered; only some of it are suspicious.
       some = start in known or (several and len(words) > 1)
       is_suspect |= some and len(near) < max(len(known) / 2, 2)
+      named = any(not last.isdecimal() for last in lasts[start])
+      is_suspect |= start in known and named
       is_suspect |= several and words.count(lasts[start]) > 1
     if is_suspect:
       notes.append(_different(sorted({start, *near} & known)))

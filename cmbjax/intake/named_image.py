@@ -25,7 +25,7 @@ _SESSION = re.compile(
 )
 _COPY = re.compile(  # of an image that is there without the word too
   r'(?<=\S )(brain|bet|stripped|skullstripped|n4|bfc|biascorr\w*|denoised|'
-  r'reg|registered|warped|resampled|smooth\w*|norm|normali[sz]ed|cropped|'
+  r'reg|registered|warped|resampled|smooth\w*|norm|normali[sz]ed|cropped|reorient\w*|std|'
   r'orig|eq|copy|kopie|copie|defaced?|mni|old|new|final|corrected|v\d+)(?!\S)'
 )
 # Entities that tell one image of an acquisition from another.

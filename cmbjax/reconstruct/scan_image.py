@@ -196,14 +196,27 @@ def _reconstruct(
       magnitude,
       phase,
       grid.spacing_mm,
+      read.options(),
       echo_times_s=read.echo_times_s,
       field_t=read.field_t,
       mask=None if image is None else image.mask,
+      usual_sign=read.usual_sign,
     )
   notes = tuple(read.notes)
   if not made.polarity.certain:
-    notes += ('the sign of the phase is not clear; veins were taken as dark',)
+    notes += (_said_of_sign(read, made),)
   return made, grid, notes
+
+
+def _said_of_sign(read, made):
+  """How veins were taken to be, where the image does not show it."""
+  how = 'negative' if made.polarity.sign > 0 else 'positive'
+  usual = 'a guess' if read.usual_sign is None else "as on its maker's scanners"
+  return (
+    'the sign of the phase is not clear from the image; veins were taken as '
+    f'{how}, {usual}; if they come out bright, make the SWI with cmbjax swi '
+    f'--phase-sign {-made.polarity.sign}'
+  )
 
 
 def _with_channels(

@@ -14,9 +14,9 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import phase_units, volume
+from cmbjax.imaging import filtered, phase_units, polarity, slices, volume
 from cmbjax.imaging.phase import wrap
-from cmbjax.imaging.swi_options import FIX_GE
+from cmbjax.imaging.swi_options import AS_IT_IS, FIX_GE, SwiOptions
 from cmbjax.intake import facts, sidecars
 from cmbjax.reconstruct import fitting, pairs
 
@@ -33,6 +33,16 @@ class Signal:
   echo_times_s: tuple[float, ...] | None  # ascending
   field_t: float | None
   notes: tuple[str, ...]  # what was repaired or assumed
+  is_filtered: bool = False  # the phase is high-passed already, for certain
+  usual_sign: int | None = None  # of a phase of this scanner; None: unknown
+
+  def options(self, given: SwiOptions | None = None) -> SwiOptions:
+    """How to make the SWI: a phase is high-passed once, unless a person asked
+    for another filter than the usual one."""
+    given = given or SwiOptions()
+    if not self.is_filtered or given.high_pass != SwiOptions.high_pass:
+      return given
+    return dataclasses.replace(given, high_pass=AS_IT_IS)
 
 
 def read(
@@ -69,11 +79,6 @@ def read(
   """
   paths = [pathlib.Path(p) for p in magnitude]
   partners = [pathlib.Path(p) for p in phase]
-  if len(paths) != len(partners):
-    raise InputError(
-      f'found {len(paths)} magnitude and {len(partners)} phase files; give as '
-      'many of each.'
-    )
   notes: list[str] = []
   known = fields
   if known is None:
@@ -91,10 +96,15 @@ def read(
     echo_times_s, mine, num_echoes=first.shape[3], path=firsts[0].path
   )
   first, second, times = _by_time(first, second, times, notes)
-  second = _fix_ge(first, second, fix_ge, notes)
+  given, second = second, _fix_ge(first, second, fix_ge, notes)
   notes += facts.remarks(mine)
   field_t = _field(field_t, mine[0], firsts[0].path)
-  return Signal(first, second, firsts[0], times, field_t, tuple(notes))
+  return _with_history(
+    Signal(first, second, firsts[0], times, field_t, tuple(notes)),
+    {scan.path.name: fields for scan, fields in zip(seconds, its)},
+    maker={**mine[0], **its[0]},
+    is_turned=second is not given,
+  )
 
 
 def alternates(magnitude: np.ndarray, phase: np.ndarray) -> bool:
@@ -117,6 +127,11 @@ def straighten(phase: np.ndarray) -> np.ndarray:
 
 def _pair(paths, partners, known, *, cartesian, notes):
   """(volumes, JSON fields) of magnitudes and of phases, the right way round."""
+  if len(paths) != len(partners):
+    raise InputError(
+      f'found {len(paths)} magnitude and {len(partners)} phase files; give as '
+      'many of each.'
+    )
   mine, its = ([known.get(p, {}) for p in part] for part in (paths, partners))
   pairs.check_echoes(paths, partners, mine, its)
   firsts, seconds = (
@@ -135,13 +150,7 @@ def _pair(paths, partners, known, *, cartesian, notes):
 
 
 def _phases(scans, its, notes, *, rescale):
-  """The same in radians; what was done, and what they are, is noted."""
-  notes += [
-    f'{scan.path.name}: is high-passed already, by its JSON file, and was '
-    'high-passed once more, which weakens veins; give the phase as acquired'
-    for scan, fields in zip(scans, its)
-    if pairs.is_filtered(fields)
-  ]
+  """The same in radians; what was done is noted."""
   if not rescale:
     return scans
   return [_in_radians(s, f, notes) for s, f in zip(scans, its)]
@@ -161,6 +170,52 @@ def _in_radians(scan, fields, notes):
   if note:
     notes.append(f'{scan.path.name}: {note}')
   return dataclasses.replace(scan, array=array)
+
+
+def _with_history(found, phases, *, maker, is_turned):
+  """The same with what a scanner or a program did to its phase.
+
+  Args:
+    found: a Signal.
+    phases: the JSON fields of each phase file, by name.
+    maker: the JSON fields that name the scanner.
+    is_turned: its sign was inverted here.
+  """
+  one = (slice(None),) * 3 + (-1,) * (found.phase.ndim - 3)  # has most phase
+  seen = slices.last(found.grid)
+  pair = (
+    volume.in_order(array[one], found.grid, seen)
+    for array in (found.magnitude, found.phase)
+  )
+  is_filtered = filtered.is_high_passed(*pair, seen.spacing_mm)
+  named = [name for name, fields in phases.items() if pairs.is_filtered(fields)]
+  usual = polarity.usual_sign(str(maker.get('Manufacturer') or ''))
+  # Simulated scans have one sign for all makers; a filter may change it.
+  if is_filtered or named or maker.get('Simulated') is True:
+    usual = None
+  return dataclasses.replace(
+    found,
+    notes=(*found.notes, *_said_of_filter([*phases][-1], is_filtered, named)),
+    is_filtered=is_filtered,
+    usual_sign=-usual if usual and is_turned else usual,
+  )
+
+
+def _said_of_filter(name, is_filtered, named):
+  """What the voxels and the JSON files of the phase say of a high-pass."""
+  if is_filtered:
+    how = 'its voxels and its JSON file' if named else 'its voxels'
+    yield (
+      f'{name}: is high-passed already, by {how}, and was not high-passed '
+      'again; if you have the phase as acquired, give that'
+    )
+    return
+  for each in named:
+    yield (
+      f'{each}: is high-passed already, by its JSON file, but its voxels do '
+      'not bear that out, so it was high-passed, which weakens veins if it is '
+      'true; give the phase as acquired'
+    )
 
 
 def _swapped(first, second, why, cartesian):

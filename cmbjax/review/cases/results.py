@@ -51,7 +51,8 @@ def _by_name(folder):
   return found
 
 
-def _result(out, name, record, names) -> Case:
+def _noted(out, name, record):
+  """(what was written, kind of image -> where it was) of a record."""
   try:
     written = [out / path for path in record['files']]
     noted = {
@@ -63,6 +64,11 @@ def _result(out, name, record, names) -> Case:
       f'{name}: its record below {out} is damaged ({error!r}); run cmbjax '
       'detect again.'
     ) from error
+  return written, noted
+
+
+def _result(out, name, record, names) -> Case:
+  written, noted = _noted(out, name, record)
   labels = [p for p in written if p.name.endswith('_seg-cmb_dseg.nii.gz')]
   if not labels or not doors.is_there(labels[0]):
     raise InputError(
@@ -80,6 +86,9 @@ def _result(out, name, record, names) -> Case:
     raise InputError(
       f'{name}: {wanted} {where}; give --images FOLDER, where it is now.'
     )
+  cartesian = record.get('cartesian') is True
+  if cartesian and None in (shown['magnitude'], shown['phase']):
+    shown |= {'magnitude': None, 'phase': None}  # one part alone is neither
   magnitude, phase = shown['magnitude'], shown['phase']
   mask = shown.pop('mask')
   subject, _, session = name.partition('_')
@@ -92,6 +101,7 @@ def _result(out, name, record, names) -> Case:
     phase=(phase,) if phase else (),
     mask=mask,
     sidecar=fields,
+    cartesian=cartesian,
     facts={p: sidecars.read(p) for p in shown.values() if p},
   )
   return Case(
