@@ -50,6 +50,11 @@ def pytest_runtest_logstart(nodeid):
   messages.table.start(nodeid)
 
 
+def pytest_runtest_logreport(report):
+  if report.skipped and not hasattr(report, 'wasxfail'):
+    messages.table.skip(report.nodeid)
+
+
 def pytest_sessionfinish(session):
   if hasattr(session.config, 'workeroutput'):  # one of several processes
     session.config.workeroutput['messages'] = messages.table.met

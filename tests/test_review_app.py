@@ -516,7 +516,8 @@ def test_one_spoilt_table_does_not_stop_the_others(tmp_path, cell):
   found = sources.find(image, labels=labels)
   own = desk.Desk(found.cases, tmp_path / 'r', 'anna')
   (row,) = own.session()['cases']
-  assert 'sub-01_dseg.tsv: cannot be read' in row['problem']
+  assert 'sub-01_dseg.tsv: ' in row['problem']
+  assert 'cannot be read' in row['problem']
   assert (row['status'], row['items']) == ('flagged', None)
   assert own.start == 0
 

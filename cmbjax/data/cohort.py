@@ -100,7 +100,7 @@ def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
       f'{folder}: none of its {len(found.scans)} scans has a truth; put '
       'derivatives/NAME/sub-*/anat/sub-*_seg-cmb_dseg.nii.gz (or '
       '*_label-CMB_mask.nii.gz, or a *_cmb.tsv of points) beside them; outside '
-      'BIDS, NAME_label.nii.gz beside NAME.nii.gz.'
+      'BIDS, NAME_label.nii.gz or NAME_cmb.csv beside NAME.nii.gz.'
     )
   _check_subjects(folder, [scan.subject for scan in scans])
   unlabelled = tuple(s.name for s in found.scans if not truths[s.name])

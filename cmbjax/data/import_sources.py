@@ -280,7 +280,8 @@ def _find_pairs(source, options) -> tuple[FoundScans, dict]:
       truth = truth_files.find_truth(source, scan)
       if truth is not None and truth.kind == 'points':
         raise InputError(
-          f'{truth.path}: is a table of points; import it with --layout points.'
+          f'{truth.path}: is a table of points; build, evaluate and review '
+          'read it as it is, and --layout points imports one table for all.'
         )
     except InputError as error:
       broken.append((scan.name, str(error)))

@@ -81,13 +81,14 @@ def read(
     InputError: another grid, values without a meaning or with two, or what
       cannot be microbleeds; says which word in the JSON would decide.
   """
-  array = slices.array_like(volume.load(path), grid)
+  loaded = volume.load(path)
+  array = slices.array_like(loaded, grid)
   words = _words(path)
   continuous = words.values in label_values.CONTINUOUS
   labels, note = label_values.whole(
     path, array, words.values if continuous else None
   )
-  notes = [note] if note else []
+  notes = [*loaded.notes, *([note] if note else [])]
   if not words.accepted and label_names.is_of_other_lesions(path):
     sentence = 'its name does not say that these are microbleeds'
     if not judged:

@@ -39,6 +39,7 @@ class MatchedScans(NamedTuple):
     simulated: the cohort is.
     only: which detections were taken; '' for all.
     said: scan name -> how the lesions of its truth are counted.
+    counted_by: scan name -> 'value', 'component' or 'point'.
   """
 
   scans: tuple[detections.ScoredScan, ...]
@@ -47,6 +48,7 @@ class MatchedScans(NamedTuple):
   simulated: bool
   only: str
   said: Mapping[str, tuple[str, ...]] = {}
+  counted_by: Mapping[str, str] = {}
 
 
 class Evaluation(NamedTuple):
@@ -110,23 +112,24 @@ def read(
     )
   done = [(scan, path) for scan, path in pairs if path is not None]
   _tell_of_others(folder, cohort, [scan for scan, _ in done])
-  scans, likelihood, said = _match_all(done, only)
+  scans, likelihood, said, counted_by = _match_all(done, only)
   return MatchedScans(
-    scans, likelihood, missing, labelled.simulated, only, said
+    scans, likelihood, missing, labelled.simulated, only, said, counted_by
   )
 
 
 def _match_all(done, only):
-  scans, likelihood, said = [], {}, {}
+  scans, likelihood, said, counted_by = [], {}, {}, {}
   with Progress('evaluate', len(done)) as progress:
     for scan, path in done:
       image = volume.load(path)
       truth = truth_lib.load_truth(scan.truth, image)
       said[scan.name] = truth.said
+      counted_by[scan.name] = truth.counted_by
       one, likelihood[scan.name] = _match(scan, path, only, image, truth)
       scans.append(one)
       progress.advance(note=scan.name)
-  return tuple(scans), likelihood, said
+  return tuple(scans), likelihood, said, counted_by
 
 
 def _tell_of_others(folder, cohort, scans) -> None:

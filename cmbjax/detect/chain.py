@@ -262,6 +262,7 @@ def _result(
     spacing_mm=image.spacing_mm,
     affine=image.affine,
     top_rejected=top,
+    left_out=scan.unused(),
     **known,
   )
 

@@ -241,6 +241,9 @@ def _sidecar(result: ScanResult) -> dict[str, Any]:
     'OperatingPoint': dict(result.operating_point),
     'Counts': dict(result.counts),
     'Warnings': list(result.warnings),
+    'FilesLeftOut': [
+      {'File': path, 'Reason': why} for path, why in result.left_out
+    ],
     'TopRejected': [dict(row) for row in result.top_rejected],
     'Seconds': dict(result.seconds),
     'Software': dict(result.software),

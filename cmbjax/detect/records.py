@@ -106,7 +106,12 @@ def _images(out, scan, written) -> dict[str, list[str]]:
   """Sequence to its files; 'swi' is the image that was judged."""
   judged = [path for path in written if path.name.endswith(JUDGED)]
   swi = () if scan.swi is None else (scan.swi,)
-  known = {'swi': swi, 'magnitude': scan.magnitude, 'phase': scan.phase}
+  known = {
+    'swi': swi,
+    'magnitude': scan.magnitude,
+    'phase': scan.phase,
+    'mask': () if scan.mask is None else (scan.mask,),
+  }
   found = {'swi': [str(path.relative_to(out)) for path in judged]}
   for name, some in known.items():
     paths = [_seen_from(out, path) for path in some]

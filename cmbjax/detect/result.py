@@ -98,6 +98,8 @@ class ScanResult:
     mask: [X, Y, Z] bool, the brain.
     spacing_mm: voxel sizes of these arrays.
     affine: [4, 4] voxel index to world mm.
+    left_out: (path, why) of files of the scan that are not used, the path as
+      seen from its data set or folder.
     top_rejected: the rejected candidates nearest to being found, with id,
       centre_mm, score, likelihood (or None) and reason. Filled where nothing
       was found or the scan is unusual, so that no result is silently empty.
@@ -121,6 +123,7 @@ class ScanResult:
   mask: np.ndarray
   spacing_mm: tuple[float, float, float]
   affine: np.ndarray
+  left_out: tuple[tuple[str, str], ...] = ()
   top_rejected: tuple[Mapping[str, Any], ...] = ()
 
   @property

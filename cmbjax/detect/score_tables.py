@@ -143,7 +143,13 @@ def _plain(result: Evaluation) -> dict[str, Any]:
       'true_by_found': result.counts.grades.tolist(),
     },
     'per_scan': [
-      {'scan': s.name, 'found': s.num_found, 'true': len(s.lesion)}
+      {
+        'scan': s.name,
+        'found': s.num_found,
+        'true': len(s.lesion),
+        'true_counted_by': result.found.counted_by.get(s.name),
+        'true_how': list(result.found.said.get(s.name, ())),
+      }
       for s in result.found.scans
     ],
   }

@@ -5,13 +5,16 @@ processed copies of it; where two readings are left, the scan is refused with
 both names, and nothing is chosen in silence.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
+from cmbjax import doors
 from cmbjax.errors import InputError
-from cmbjax.intake import brain_masks, filename, pairs, roles
+from cmbjax.intake import brain_masks, filename, pairs, points_tables, roles
 from cmbjax.intake.named_image import NamedImage, by_header
 from cmbjax.intake.owner import PATTERN, Owner
 from cmbjax.intake.scan_files import ScanFiles
@@ -50,6 +53,11 @@ def choose(
   """
   images = [by_header(image, sidecars) for image in images]
   left = {i.path: WHY[i.role] for i in images if i.role not in roles.SCAN}
+  left |= {
+    i.path: points_tables.WHY
+    for i in images
+    if points_tables.is_one(i.path.name)
+  }
   left |= {i.path: 'of one coil' for i in images if i.coil}
   usable = [i for i in images if i.path not in left]
   if not usable:
@@ -190,6 +198,8 @@ def _scan(who, images, sidecars, swi, signal, left, masks) -> ScanFiles:
   main = swi.path if swi else first[0]
   mask = brain_masks.choose(who, main, images, masks, left)
   used = [*([swi.path] if swi else []), *first, *second]
+  for path in (*used, *([mask] if mask else [])):
+    _check_kind(path)
   for image in images:
     if image.path not in used and image.path != mask:
       left.setdefault(image.path, _why_not(image, swi, signal))
@@ -208,6 +218,18 @@ def _scan(who, images, sidecars, swi, signal, left, masks) -> ScanFiles:
     left_out=tuple((p, why) for p, why in left.items() if p != mask),
     marks=tuple(i.path for i in images if i.role == roles.LESIONS),
   )
+
+
+def _check_kind(path) -> None:
+  """Refuses a folder, a pipe or the like in the place of an image.
+
+  What is missing behind a link is said by whoever reads it.
+
+  Raises:
+    InputError: says what it is.
+  """
+  with contextlib.suppress(OSError):
+    doors.refuse_others(path, os.stat(path))
 
 
 def _why_not(image, swi, signal) -> str:

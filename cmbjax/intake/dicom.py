@@ -22,6 +22,7 @@ from cmbjax.intake.scan_files import ScanFiles
 
 VERSION = 1  # of what is written
 KEY_FILE = '.dicom-key'
+_DAMAGED = 'damaged DICOM files were left out ({}); export them again.'
 
 
 def convert(
@@ -59,9 +60,8 @@ def convert(
   wanted = _wanted(folder, found, series)
   problems: dict[str, str] = {}
   if damaged:
-    problems['damaged files'] = (
-      f'damaged DICOM files were left out ({damaged}); export them again.'
-    )
+    listed = dicom_series.listed(pathlib.Path(folder), damaged)
+    problems['damaged files'] = _DAMAGED.format(listed)
   _write_top(out)
   names = []
   for subject, session, chosen in _by_examination(wanted, key):
@@ -98,10 +98,10 @@ def source_files(
 
   Raises:
     NoInputError: no series below `folder` gave this scan.
+    InputError: the key of `converted` cannot be read.
   """
-  path = pathlib.Path(converted, KEY_FILE)
   mark = scan.sidecar.get('SourceSeries')
-  key = bytes.fromhex(files.read_text(path)) if doors.is_there(path) else b''
+  key = _key_there(pathlib.Path(converted)) or b''
   for series in dicom_series.read_folder(folder)[0]:
     if _mark(key, series) == mark:
       kinds = dicom_series.kinds_of(
@@ -134,18 +134,30 @@ def _find_tool(folder) -> str:
 
 
 def _key(out) -> bytes:
+  key = _key_there(out)
+  if key is not None:
+    return key
+  path, key = out / KEY_FILE, secrets.token_bytes(16)
+  files.write_text(path, key.hex() + '\n')
+  path.chmod(0o600)
+  return key
+
+
+def _key_there(out: pathlib.Path) -> bytes | None:
+  """The key of an earlier conversion; None: there is none.
+
+  Raises:
+    InputError: it cannot be read.
+  """
   path = out / KEY_FILE
+  if not doors.is_there(path):
+    return None
   try:
-    if os.path.lexists(path):
-      return bytes.fromhex(files.read_text(path))
-    key = secrets.token_bytes(16)
+    return bytes.fromhex(files.read_text(path))
   except ValueError as error:
     raise InputError(
       f'{path}: cannot be read; restore it, or convert to another folder.'
     ) from error
-  files.write_text(path, key.hex() + '\n')
-  path.chmod(0o600)
-  return key
 
 
 def _wanted(folder, found, numbers):

@@ -12,7 +12,7 @@ import hmac
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.intake import dicom_header, roles
@@ -40,6 +40,14 @@ _NOT_THIS = _words(
   r'perf\w*', 'dwi', r'diff\w*', 'asl', r'[rt]2.?(star)?.?map\w*',
 )  # fmt: skip
 _SHORTEST_ECHO_MS = 8.0  # T2* weighting starts about here
+# Names that programs give: '001.dcm', 'IM000012', 'SER00003', 'DICOM'. Longer
+# numbers may be a birthday or the number of a patient.
+_NEUTRAL = re.compile(
+  r'(dicom|dcm|data|scans?|series|(i|im|img|image|mr|se|ser|series|st|pa|slice)'
+  r'[_-]?(\d{1,5}|0\d{1,7})|\d{1,3}|00\d{1,4})(\.(dcm|ima))?',
+  re.IGNORECASE,
+)
+_NAMED = 3  # files of one sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +92,10 @@ def is_dicom(folder: str | os.PathLike) -> bool:
   return False
 
 
-def read_folder(folder: str | os.PathLike) -> tuple[list[Series], int]:
-  """All MR series below a folder, and how many files are damaged.
+def read_folder(
+  folder: str | os.PathLike,
+) -> tuple[list[Series], list[pathlib.Path]]:
+  """All MR series below a folder, and the files that are damaged.
 
   A copy of an image (the same SOP instance) counts once.
 
@@ -100,18 +110,18 @@ def read_folder(folder: str | os.PathLike) -> tuple[list[Series], int]:
     import pydicom  # noqa: F401
   except ImportError as error:
     raise InputError(f'{folder}: {MISSING}') from error
-  seen, grouped, damaged, others = set(), {}, 0, set()
+  seen, grouped, damaged, others = set(), {}, [], set()
   for path in _walk(folder):
     try:
       if not dicom_header.has_magic(path):
         continue
     except InputError:  # not here, or not a file: what it holds is lacking
-      damaged += 1
+      damaged.append(path)
       continue
     header, modality = dicom_header.read(path)
     if header is None:
       if modality is None:
-        damaged += 1
+        damaged.append(path)
       else:
         others.add(modality)
       continue
@@ -123,7 +133,7 @@ def read_folder(folder: str | os.PathLike) -> tuple[list[Series], int]:
   if not grouped:
     found = ''
     if damaged:
-      found = f', but {damaged} damaged files'
+      found = f', but damaged files ({listed(folder, damaged)})'
     elif others:
       found = f', but {", ".join(sorted(others))}'
     raise NoInputError(
@@ -132,6 +142,22 @@ def read_folder(folder: str | os.PathLike) -> tuple[list[Series], int]:
     )
   series = [Series(tuple(headers)) for headers in grouped.values()]
   return sorted(series, key=_order), damaged
+
+
+def listed(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> str:
+  """How many files, and the first of them whose names say nobody's name.
+
+  Files and folders are often called by the patient: by a name, a number or a
+  day. Only what programs call them is repeated.
+  """
+  parts = [path.relative_to(folder).parts for path in paths]
+  named = [
+    '/'.join(some) for some in parts if all(map(_NEUTRAL.fullmatch, some))
+  ]
+  if not named:
+    return f'{len(paths)}'
+  how = ': ' if len(named) == len(paths) <= _NAMED else ', such as '
+  return f'{len(paths)}{how}{", ".join(named[:_NAMED])}'
 
 
 def is_wanted(series: Series) -> bool:

@@ -73,8 +73,10 @@ def text(table: Sequence[ScanRow]) -> str:
 
 def _of_scan(root, scan: ScanFiles, truth, sidecars) -> ScanRow:
   used = {scan.swi, *scan.magnitude, *scan.phase, scan.mask}
+  left_out = dict(scan.left_out)
   if truth is not None:
     used |= set(truth.paths)
+    left_out |= dict(truth.left_out)
   jsons = sidecars.paths(scan.swi or scan.magnitude[0])
   return ScanRow(
     scan.subject,
@@ -86,7 +88,7 @@ def _of_scan(root, scan: ScanFiles, truth, sidecars) -> ScanRow:
     _names(root, [scan.mask]),
     _names(root, [truth.path] if truth else []),
     _names(root, jsons),
-    _listed(root, [row for row in scan.left_out if row[0] not in used]),
+    _listed(root, [row for row in left_out.items() if row[0] not in used]),
   )
 
 

@@ -20,6 +20,7 @@ from cmbjax.intake import (
   listing,
   named_image,
   pairs,
+  points_tables,
   roles,
 )
 from cmbjax.intake.listing import Listing
@@ -74,6 +75,7 @@ def find(
   images = _described(beside.with_kinds(list(names.images())))
   groups = _groups(_of_cases(beside.with_copies(images)))
   groups, merged = _with_series(root, groups, sidecars)
+  points_tables.add(groups, names)
   sessions = _sessions(groups)
   scans, unused = [], list(others)
   broken = [
@@ -178,8 +180,9 @@ def _who(root, group, options) -> Owner:
   label = next((i.label for i in group if i.label), '')
   if not label:
     first = group[0].path
+    images = [i for i in group if not points_tables.is_one(i.path.name)]
     label = filename.plain(
-      filename.stem(first) if len(group) == 1 else root.name
+      filename.stem(first) if len(images) == 1 else root.name
     )
     if not label:
       raise InputError(

@@ -1,6 +1,7 @@
 """A folder to the names in it, read once.
 
-Rule: everything later asks these names, so that 100,000 files are one walk.
+Rule: everything later asks these names, so that 100,000 files are one walk. A
+folder in the place of an image is one of them, so that somebody says it.
 """
 
 import os
@@ -52,6 +53,7 @@ def read(
   folders: dict[tuple[str, ...], tuple[str, ...]] = {}
   closed: dict[tuple[str, ...], str] = {}
   waiting: list[tuple[str, ...]] = [()]
+  posing: list[tuple[str, ...]] = []  # called like an image
   while waiting:
     parts = waiting.pop()
     try:
@@ -71,7 +73,24 @@ def read(
     below = [(*parts, n) for n, is_folder in found if is_folder]
     if len(parts) < _DEEPEST:
       waiting += reversed([b for b in below if enters(b)])
+    posing += [b for b in below if filename.IMAGE.search(b[-1])]
+  for parts in _without_images(posing, folders):
+    names = (*folders[parts[:-1]], parts[-1])
+    folders[parts[:-1]] = tuple(sorted(names))
   return Listing(root, folders, closed)
+
+
+def _without_images(posing, folders) -> list[tuple[str, ...]]:
+  """Of folders those that hold no image, or are not looked into."""
+  if not posing:
+    return []
+  filled = {
+    parts[:depth]
+    for parts, names in folders.items()
+    if any(map(filename.IMAGE.search, names))
+    for depth in range(1, len(parts) + 1)
+  }
+  return [parts for parts in posing if parts not in filled]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -1,6 +1,7 @@
 """The files of one scan."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -26,3 +27,11 @@ class ScanFiles:
   marks: tuple[pathlib.Path, ...] = ()  # what may be the truth, by its name
   left_out: tuple[tuple[pathlib.Path, str], ...] = ()  # its other files, why
   notes: tuple[str, ...] = ()  # what the user has to know about the choice
+
+  def unused(self) -> tuple[tuple[str, str], ...]:
+    """`left_out`, each path as seen from the data set or the image's folder."""
+    folder = (self.swi or self.magnitude[0]).parent
+    for above in (folder, *folder.parents):
+      if above.name == self.subject:
+        folder = above.parent
+    return tuple((os.path.relpath(p, folder), why) for p, why in self.left_out)

@@ -32,11 +32,13 @@ class TruthFiles:
       of a finished review, which are all there is).
     path: the image or table; for 'candidates' the accepted mask.
     rejected: for 'candidates' the mask of false positives.
+    left_out: other files that could have been it, and why they are not.
   """
 
   kind: str
   path: pathlib.Path
   rejected: pathlib.Path | None = None
+  left_out: tuple[tuple[pathlib.Path, str], ...] = ()
 
   @property
   def paths(self) -> tuple[pathlib.Path, ...]:
@@ -51,15 +53,17 @@ def find_truth(root: pathlib.Path, scan: ScanFiles) -> TruthFiles | None:
   """The truth of one scan; None without a file.
 
   Outside BIDS it is the one image that the names mark as the scan's
-  (NAME_label, NAME_seg, labelsTr/NAME, ...). In BIDS it is looked for in
+  (NAME_label, NAME_seg, labelsTr/NAME, ...), or a table of points beside it
+  (NAME_cmb.tsv, NAME_points.csv, ...). In BIDS it is looked for in
   derivatives/*/sub-*/[ses-*/]anat and beside the scan, in this order:
   `*_seg-cmb*_dseg` (one label per lesion), `*_label-CMB*_mask` or
-  `*_label-L_*mask` (components are lesions), a `.tsv` table with `seg-cmb`,
-  `label-CMB`, `desc-cmb` or the suffix `cmb` (points). derivatives/truth goes
-  first. What cmbjax itself detected counts only when its JSON says
-  "Manual": true. A JSON that says "AllCandidatesReviewed": true has the
-  rejected candidates in `*_seg-mimic_dseg` beside it; tables beside the two
-  make their labels the instances, else connected components are.
+  `*_label-L_*mask` (components are lesions; one that says CMB first), a
+  `.tsv` table with `seg-cmb`, `label-CMB`, `desc-cmb` or the suffix `cmb`
+  (points). derivatives/truth goes first. What cmbjax itself detected counts
+  only when its JSON says "Manual": true. A JSON that says
+  "AllCandidatesReviewed": true has the rejected candidates in
+  `*_seg-mimic_dseg` beside it; tables beside the two make their labels the
+  instances, else connected components are.
 
   Raises:
     InputError: more than one file fits.
@@ -87,8 +91,20 @@ def find_truth(root: pathlib.Path, scan: ScanFiles) -> TruthFiles | None:
         + '); keep one of them.'
       )
     if fitting:
-      return _reviewed(fitting[0]) or TruthFiles(kind, fitting[0])
+      chosen = _reviewed(fitting[0]) or TruthFiles(kind, fitting[0])
+      return dataclasses.replace(chosen, left_out=_others(chosen, found))
   return None
+
+
+def _others(chosen, found) -> tuple[tuple[pathlib.Path, str], ...]:
+  """What could have been the truth too."""
+  why = f'{chosen.path.name} was taken for the truth'
+  return tuple(
+    (path, why)
+    for path in found
+    if path not in chosen.paths
+    and any(fits(path) for fits in (_is_label_image, _is_mask, _is_table))
+  )
 
 
 def _marked(scan) -> TruthFiles | None:
@@ -102,6 +118,8 @@ def _marked(scan) -> TruthFiles | None:
     )
   if not found:
     return None
+  if not filename.IMAGE.search(found[0].name):
+    return TruthFiles('points', found[0])
   is_mask = 'mask' in roles.words(filename.stem(found[0]))
   return TruthFiles('mask' if is_mask else 'labels', found[0])
 

@@ -1,6 +1,7 @@
 """`cmbjax swi`: magnitude and phase files to SWI files and their settings."""
 
 import argparse
+import pathlib
 import sys
 
 from cmbjax import files
@@ -186,20 +187,10 @@ def run(args: argparse.Namespace) -> int:
     InputError, NoInputError: files or options that do not fit.
   """
   from cmbjax.imaging import swi
-  from cmbjax.reconstruct import inputs, outputs, signal
+  from cmbjax.reconstruct import inputs, outputs
 
   files.check_place(args.out)
-  first, second, cartesian = inputs.inputs(args)
-  scan = signal.read(
-    first,
-    second,
-    echo_times_s=inputs.seconds(args.echo_times),
-    field_t=args.field,
-    cartesian=cartesian,
-    coils=args.coils,
-    rescale=not args.no_phase_rescale,
-    fix_ge=args.fix_ge_phase,
-  )
+  paths, facts, scan = _read(args)
   options = scan.options(inputs.options_of(args))
   mask = inputs.read_mask(args.mask, scan.grid) if args.mask else None
   field = inputs.read_field(args.mag_sensitivity_correction, scan.grid)
@@ -228,10 +219,32 @@ def run(args: argparse.Namespace) -> int:
     args, scan, result, options=options, voxel_mm=grid.spacing_mm, notes=notes
   )
   with files.together():
-    written = outputs.write_images(
-      args, result, grid=grid, inputs=first + second
+    written = outputs.write_images(args, result, grid=grid, inputs=paths)
+    outputs.write_settings(
+      args, settings, written, first=paths[0], facts=facts[paths[0]]
     )
-    outputs.write_settings(args, settings, written, first=first[0])
   for path in written.values():
     print(path)
   return 0
+
+
+def _read(args):
+  """(paths, the first magnitude first, JSON fields of each, the signal)."""
+  from cmbjax.intake import sidecars
+  from cmbjax.reconstruct import inputs, signal
+
+  first, second, cartesian = inputs.inputs(args)
+  paths = [pathlib.Path(path) for path in (*first, *second)]
+  facts = {path: sidecars.read(path) for path in paths}
+  scan = signal.read(
+    first,
+    second,
+    fields=facts,
+    echo_times_s=inputs.seconds(args.echo_times),
+    field_t=args.field,
+    cartesian=cartesian,
+    coils=args.coils,
+    rescale=not args.no_phase_rescale,
+    fix_ge=args.fix_ge_phase,
+  )
+  return paths, facts, scan

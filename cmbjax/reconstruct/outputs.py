@@ -15,7 +15,7 @@ import cmbjax
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.imaging import resample, swi, volume
-from cmbjax.intake import filename, sidecars
+from cmbjax.intake import filename
 
 # Fields of the magnitude's sidecar that are true of its SWI too.
 _KEPT = (
@@ -166,17 +166,18 @@ def settings_of(args, scan, result, *, options, voxel_mm, notes):
   }
 
 
-def write_settings(args, settings, written, *, first):
+def write_settings(args, settings, written, *, first, facts):
   """settings.json, and a sidecar that says what a later step must know.
 
   Args:
     args: of the command.
     settings: of `settings_of`.
     written: images by suffix.
-    first: the first magnitude, whose name and sidecar are kept.
+    first: the first magnitude, whose name is kept.
+    facts: its JSON fields, of which some are kept.
   """
   settings = {**settings, 'Files': [p.name for p in written.values()]}
-  fields = {k: v for k, v in sidecars.read(first).items() if k in _KEPT}
+  fields = {k: v for k, v in facts.items() if k in _KEPT}
   if settings['MagneticFieldStrength']:
     fields['MagneticFieldStrength'] = settings['MagneticFieldStrength']
   if settings['EchoTimes']:

@@ -10,7 +10,7 @@ import hashlib
 import pathlib
 from collections.abc import Mapping
 from concurrent import futures
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from cmbjax import delimited, doors, sealed
 from cmbjax.data import lesion_labels, truth
 from cmbjax.errors import InputError
 from cmbjax.imaging import brain, phase, phase_units, regions, slices, volume
-from cmbjax.intake import bids, sidecars, truth_files
+from cmbjax.intake import truth_files
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image, signal
 from cmbjax.review.cases import grow
@@ -55,6 +55,8 @@ class Case:
     source: names of the image files, without folders.
     signal: magnitude and phase, to make the SWI (where its path is None) and
       the high-pass phase from.
+    mask: of the brain, where one came with the scan.
+    facts: the JSON fields of the images.
     notices: sentences that the reader should see.
   """
 
@@ -70,6 +72,10 @@ class Case:
   fingerprint: str = ''
   source: str = ''
   signal: ScanFiles | None = None
+  mask: pathlib.Path | None = None
+  facts: Mapping[pathlib.Path, dict[str, Any]] = dataclasses.field(
+    default_factory=dict
+  )
   notices: tuple[str, ...] = ()
 
   @property
@@ -182,7 +188,7 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
     raise KeyError(name)
   scan = case.signal
   if name not in ('phase', 'magnitude') or scan is None:
-    return _plain(found.path, name, image)
+    return _plain(case, found, image)
   try:
     read = signal.read(
       [last(scan.magnitude)],
@@ -193,7 +199,7 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
   except InputError:
     if scan.cartesian or name == 'phase':
       raise
-    return _plain(found.path, name, image)  # not the magnitude's fault
+    return _plain(case, found, image)  # not the magnitude's fault
   volume.check_grid(read.grid, image)
   if name == 'phase':
     return _local(read, image)
@@ -202,13 +208,14 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
   return volume.in_order(one, read.grid, image)
 
 
-def _plain(path, name, image) -> np.ndarray:
+def _plain(case, found, image) -> np.ndarray:
   """What one file holds [X, Y, Z]; phase in radians."""
-  read = volume.load(path)
+  read = volume.load(found.path)
   volume.check_grid(read, image)
-  if name != 'phase':
+  if found.name != 'phase':
     return read.array
-  return phase_units.to_radians(read.array, fields=sidecars.read(path))[0]
+  fields = case.facts.get(found.path, {})
+  return phase_units.to_radians(read.array, fields=fields)[0]
 
 
 def _local(read, image) -> np.ndarray:
@@ -366,21 +373,6 @@ def _beside(path, extension):
 
 def last(paths: tuple[pathlib.Path, ...]) -> pathlib.Path | None:
   return paths[-1] if paths else None
-
-
-def mask_of(case: Case) -> pathlib.Path | None:
-  """The brain mask of the scan; None where there is none."""
-  if case.signal is not None and case.signal.mask is not None:
-    return case.signal.mask
-  image = case.image or last(case.signal.magnitude)
-  root = next((p.parent for p in image.parents if p.name == case.subject), None)
-  if root is None:
-    return None
-  try:
-    found = bids.find_scans(root, participants=[case.subject])
-  except InputError:
-    return None  # the image was found another way
-  return next((scan.mask for scan in found if scan.name == case.name), None)
 
 
 def brain_of(image: volume.Volume, path: pathlib.Path | None) -> np.ndarray:

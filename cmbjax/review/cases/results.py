@@ -51,7 +51,8 @@ def _by_name(folder):
   return found
 
 
-def _result(out, name, record, names) -> Case:
+def _noted(out, name, record):
+  """(what was written, kind of image -> where it was) of a record."""
   try:
     written = [out / path for path in record['files']]
     noted = {
@@ -63,6 +64,11 @@ def _result(out, name, record, names) -> Case:
       f'{name}: its record below {out} is damaged ({error!r}); run cmbjax '
       'detect again.'
     ) from error
+  return written, noted
+
+
+def _result(out, name, record, names) -> Case:
+  written, noted = _noted(out, name, record)
   labels = [p for p in written if p.name.endswith('_seg-cmb_dseg.nii.gz')]
   if not labels or not doors.is_there(labels[0]):
     raise InputError(
@@ -71,7 +77,7 @@ def _result(out, name, record, names) -> Case:
   fields = scans.json_beside(labels[0])
   shown = {
     kind: _image(out, noted.get(kind, []), names, labels[0])
-    for kind in ('swi', 'magnitude', 'phase')
+    for kind in ('swi', 'magnitude', 'phase', 'mask')
   }
   if shown['swi'] is None:
     paths = noted.get('swi')
@@ -84,6 +90,7 @@ def _result(out, name, record, names) -> Case:
   if cartesian and None in (shown['magnitude'], shown['phase']):
     shown |= {'magnitude': None, 'phase': None}  # one part alone is neither
   magnitude, phase = shown['magnitude'], shown['phase']
+  mask = shown.pop('mask')
   subject, _, session = name.partition('_')
   scan = ScanFiles(
     subject,
@@ -92,10 +99,10 @@ def _result(out, name, record, names) -> Case:
     swi=shown['swi'],
     magnitude=(magnitude,) if magnitude else (),
     phase=(phase,) if phase else (),
-    mask=None,
+    mask=mask,
     sidecar=fields,
     cartesian=cartesian,
-    facts={p: sidecars.read(p) for p in (magnitude, phase) if p},
+    facts={p: sidecars.read(p) for p in shown.values() if p},
   )
   return Case(
     name=name,
@@ -108,7 +115,20 @@ def _result(out, name, record, names) -> Case:
     protocol=scans.protocol(fields),
     source=', '.join(map(str, fields.get('Sources', ()))),
     signal=scan if magnitude and phase else None,
+    mask=mask,
+    facts=scan.facts,
+    notices=_without_mask(noted.get('mask', []), mask),
     **scans.detected(labels[0]),
+  )
+
+
+def _without_mask(noted, mask) -> tuple[str, ...]:
+  """A mask that detect had and that is gone is said."""
+  if mask is not None or not noted:
+    return ()
+  return (
+    f'Its brain mask {noted[0].name} is not where it was; the brain is found '
+    'without it.',
   )
 
 

@@ -34,6 +34,8 @@ def case_of(scan: ScanFiles, **more: Any) -> Case:
     protocol=protocol(scan.sidecar),
     source=', '.join(names[:1] if scan.swi else names),
     signal=scan if phase and magnitude else None,
+    mask=scan.mask,
+    facts=scan.facts,
     **more,
   )
 

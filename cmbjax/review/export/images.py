@@ -11,8 +11,7 @@ import pathlib
 from cmbjax import doors, files
 from cmbjax.errors import InputError
 from cmbjax.imaging import mask_values, volume
-from cmbjax.intake import bids, sidecars
-from cmbjax.review.cases import case as cases_lib
+from cmbjax.intake import bids
 from cmbjax.review.cases.case import Case
 
 MASKS = 'derivatives/masks'
@@ -45,7 +44,7 @@ def write(folder: pathlib.Path, case: Case, link: str) -> None:
   for path, rest in _images(case):
     ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
     _bring(path, target / f'{case.name}_{rest}{ending}', link)
-    facts = sidecars.read(path)
+    facts = dict(case.facts.get(path, {}))
     for name, own in (
       ('MagneticFieldStrength', 'field_t'),
       ('EchoTime', 'echo_time_s'),
@@ -103,10 +102,9 @@ def write_mask(folder: pathlib.Path, case: Case, image: volume.Volume) -> None:
   Raises:
     InputError: the mask is on another grid.
   """
-  path = cases_lib.mask_of(case)
-  if path is None:
+  if case.mask is None:
     return
-  mask = mask_values.read(path)
+  mask = mask_values.read(case.mask)
   volume.check_grid(mask, image)
   target = anat(folder, MASKS, case) / f'{case.name}_label-brain_mask.nii.gz'
   volume.save(target, mask.array, image)

@@ -117,7 +117,7 @@ def with_regions(
 ) -> Labels:
   """The labels with the regions of what the reader added."""
   pairs = [(part.item, part.voxels) for part in labels.accepted]
-  found = located.locate(pairs, image, cases_lib.mask_of(case))
+  found = located.locate(pairs, image, case.mask)
   return labels._replace(
     accepted=tuple(
       part._replace(item=located.named(part.item, found))

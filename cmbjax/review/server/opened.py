@@ -66,8 +66,7 @@ class Opened:
     Raises:
       InputError: there is none, or its mask does not fit.
     """
-    mask = cases_lib.mask_of(self.case)
-    found = cases_lib.brain_of(self.image, mask)
+    found = cases_lib.brain_of(self.image, self.case.mask)
     return np.asfortranarray(found, np.uint8)
 
   def is_present(self, rev: int) -> bool:
