@@ -15,7 +15,7 @@ from cmbjax import delimited, doors, files
 from cmbjax.detect.chain import Analysis
 from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import slices, volume
+from cmbjax.imaging import slabs, slices, volume
 from cmbjax.intake import bids
 
 IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
@@ -253,9 +253,10 @@ def _judged(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
   """The SWI that was made and judged, for those who look at it later."""
   result = analysis.result
   path = _anat(out, result) / f'{result.name}{JUDGED}'
-  volume.save(
-    path, np.rint(result.swi * _WHITE).astype(np.uint16), analysis.image
-  )
+  judged = np.empty(result.swi.shape, np.uint16)
+  for rows in slabs.of(len(judged)):
+    judged[rows] = np.rint(result.swi[rows] * _WHITE)
+  volume.save(path, judged, analysis.image)
   about = {
     'Description': 'The SWI that was made from magnitude and phase and judged; '
     f'{_WHITE} is its 99.5th percentile in the brain',

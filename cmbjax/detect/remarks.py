@@ -73,9 +73,9 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
       f'slice{"" if count == 1 else "s"}, in which veins look like '
       'microbleeds; check that it is not a projection'
     )
-  outside = image.array[~mask]
   # Air is black in an SWI; where it is not, the image may be inverted.
-  bright = outside.size and np.median(outside) > np.median(image.array[mask])
+  inside = _median(image.array[mask])
+  bright = _median(image.array[~mask]) > inside
   corners = mask[:: mask.shape[0] - 1 or 1, :: mask.shape[1] - 1 or 1]
   if bright or corners.mean() > 0.5:
     yield (
@@ -132,3 +132,8 @@ def of_scan(
       f'the networks learned from this simulated person ({person}); they are '
       'better here than on others'
     )
+
+
+def _median(values: np.ndarray) -> float:
+  """In place, as a large scan is copied often enough; NaN of none."""
+  return np.median(values, overwrite_input=True) if values.size else np.nan
