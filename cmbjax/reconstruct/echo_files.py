@@ -30,7 +30,8 @@ class Files(Sequence):
     self.paths, self.fields = list(paths), list(fields)
     self._last: tuple[int, volume.Volume] | None = None
     self._change: Callable | None = None
-    self.grids = [volume.without_voxels(one) for one in self]
+    # By number: a name for one volume would keep it while the next is read.
+    self.grids = [volume.without_voxels(self[n]) for n in range(len(paths))]
 
   def __len__(self) -> int:
     return len(self.paths)

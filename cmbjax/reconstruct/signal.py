@@ -148,8 +148,8 @@ def _to_radians(scans, notes, *, rescale):
     return
   said: dict[pathlib.Path, str] = {}  # a file may be read more than once
   scans.change(lambda scan, fields: _in_radians(scan, fields, said))
-  for _ in scans:
-    pass
+  for number in range(len(scans)):
+    scans[number]  # read, so that it is said
   notes += said.values()
 
 
