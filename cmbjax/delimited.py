@@ -104,11 +104,28 @@ def of_rows(
     if any(cell.strip() for cell in cells)
   ]
   header, below = (numbered[0][1], numbered[1:]) if numbered else ([], [])
+  if decimal_comma and _names_rows(header, below):
+    header = ['', *header]
   return TextTable(
     path,
     [name.lower() for name in header],
     [TableRow(n, _fitted(path, n, cells, len(header))) for n, cells in below],
     decimal_comma,
+  )
+
+
+def _names_rows(header, below) -> bool:
+  """Whether R put 1, 2, 3, ... before the rows, and nothing before the header.
+
+  With commas for both cells and decimals it could not be told.
+  """
+  return (
+    len(header) >= 4
+    and bool(below)
+    and all(
+      len(cells) == len(header) + 1 and cells[0] == str(count)
+      for count, (_, cells) in enumerate(below, 1)
+    )
   )
 
 
@@ -118,7 +135,9 @@ def number(text: str, *, decimal_comma: bool) -> float:
   Raises:
     ValueError: it is not one, or its comma may be of thousands.
   """
-  text = text.strip()
+  text = re.sub(
+    '^[\u2212\u2013]', '-', text.strip()
+  )  # signs of word processors
   if decimal_comma and text.count(',') == 1 and '.' not in text:
     text = text.replace(',', '.')
   value = float(text)

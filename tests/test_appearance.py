@@ -60,6 +60,7 @@ BAD = {
   ),
   'inverted': (IMAGE.max() - IMAGE, 'inverted'),
   'inverted 8 bits': (255 - _eight_bits(IMAGE), 'inverted'),
+  'negated': (-IMAGE, 'inverted'),  # all of it below 0, air at 0
   'phase': (HEAD.phase, 'phase'),
   'phase 0..4095': (
     np.rint((HEAD.phase + np.pi) * (4095 / 2 / np.pi)).astype(np.int16),
@@ -71,7 +72,7 @@ BAD = {
   'mask': (HEAD.brain.astype(np.uint8), 'labels'),
   'labels': ((HEAD.brain * 3 + HEAD.veins).astype(np.int16), 'labels'),
 }
-REPAIRED = list(BAD)[:10]
+REPAIRED = list(BAD)[:11]
 
 
 @pytest.mark.parametrize('name', GOOD)

@@ -1,5 +1,6 @@
 """One scan to its lesions: the same however it is stored."""
 
+import dataclasses
 import itertools
 
 import nibabel as nib
@@ -361,6 +362,36 @@ def test_the_last_echo_is_what_was_judged_without_a_phase(plain, tmp_path):
     tmp_path, plain[1].result, 'mark', [], scan=scan_of(None, magnitude=echoes)
   )
   assert record['images']['swi'] == ['last.nii']
+  assert 'cartesian' not in record
+
+
+def test_a_record_says_that_images_are_real_and_imaginary(plain, tmp_path):
+  """A review would take the real part for the magnitude."""
+  scan = dataclasses.replace(
+    scan_of(None, magnitude=(tmp_path / 'real.nii',)), cartesian=True
+  )
+  record = records.write_record(
+    tmp_path, plain[1].result, 'mark', [], scan=scan
+  )
+  assert record['cartesian']
+
+
+def test_each_doubt_is_one_sentence():
+  """What the image shows is said by `appearance`, and here no second time."""
+  array = np.ones((8, 8, 8), np.float32)
+  mask = np.ones(array.shape, bool)
+  image = volume.from_array(array, np.eye(4))
+  (crop,) = remarks.of_image(image, mask)
+  assert 'crop' in crop
+  assert 'inverted' not in crop
+  mask[:2] = False
+  array[:2] = 5
+  (bright,) = remarks.of_image(image, mask)
+  assert 'inverted' in bright
+  assert 'crop' not in bright
+  array[:2] = 0
+  mask[0] = mask[-1] = False
+  assert not list(remarks.of_image(image, mask))
 
 
 def test_protocol_stands_beside_sizes(plain, tmp_path):

@@ -116,6 +116,50 @@ def test_centres_are_compared_in_mm(detected, tmp_path):
   assert found['rules']['valdo']['hit'] == 9
 
 
+def test_another_person_of_the_same_label_is_said(
+  detected, cohort, tmp_path, capsys
+):
+  """Two cohorts may both have a sub-01, on one grid."""
+  copy, other = tmp_path / 'copy', tmp_path / 'other'
+  shutil.copytree(cohort, copy)
+  assert evaluate(detected, copy, '--out', tmp_path) == 0
+  assert 'was detected in' not in capsys.readouterr().err
+  shutil.copytree(cohort, other)
+  path = other / 'sub-02' / 'anat' / 'sub-02_swi.nii.gz'
+  image = nib.load(path)
+  small_cohorts.save(path, np.flip(image.get_fdata(), 0), image.affine)
+  assert evaluate(detected, other, '--out', tmp_path) == 0
+  said = capsys.readouterr().err
+  assert 'note: sub-02: was detected in' in said
+  assert 'note: sub-01: was detected in' not in said
+
+
+def test_a_result_of_another_input_is_not_written_over(
+  detected, cohort, tmp_path, capsys
+):
+  """sub-01 of a second cohort, or anna a year later, into the same folder."""
+  out, other = tmp_path / 'out', tmp_path / 'other'
+  shutil.copytree(cohort, other)
+  words = ['--weights=none', '--no-report', '--no-regions', '--jobs=1']
+
+  def detect(source, *more):
+    words_of_one = ['--participant-label', '01', *words, *more]
+    return cli.main(['detect', str(source), str(out), *words_of_one])
+
+  assert detect(cohort) == 0
+  table = out / 'group_cmb.tsv'
+  before = table.read_text()
+  assert detect(cohort, '--write-steps') == 0  # of the same image
+  path = other / 'sub-01' / 'anat' / 'sub-01_swi.nii.gz'
+  image = nib.load(path)
+  small_cohorts.save(path, np.flip(image.get_fdata(), 0), image.affine)
+  capsys.readouterr()
+  assert detect(other) == 2
+  printed(capsys.readouterr().err, 'sub-01 --overwrite')
+  assert table.read_text().split('\t')[:9] == before.split('\t')[:9]
+  assert detect(other, '--overwrite') == 0
+
+
 def test_a_scan_without_result_is_not_one_without_lesions(
   detected, cohort, tmp_path, capsys
 ):

@@ -10,7 +10,14 @@ import openpyxl
 import pytest
 
 from cmbjax import cli
-from cmbjax.data import cohort, examples, importers, point_table, truth
+from cmbjax.data import (
+  cohort,
+  examples,
+  importers,
+  point_table,
+  truth,
+  workbook,
+)
 from cmbjax.data.import_sources import ImportOptions
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
@@ -509,7 +516,7 @@ def test_a_picture_in_a_workbook_may_have_a_doctype(tmp_path):
 )
 def test_workbooks_that_are_too_large(tmp_path, monkeypatch, limit, value):
   xlsx(tmp_path / 'points', [('anna', 1.0, 2.0, 3.0)])
-  monkeypatch.setattr(point_table, limit, value)
+  monkeypatch.setattr(workbook, limit, value)
   with says(InputError):
     point_table.read(tmp_path / 'points.xlsx')
 

@@ -64,7 +64,7 @@ FLAT = {
     'magnitude': 'X7/scans/5-Mag_Images/resources/NIFTI/files/b',
     'phase': 'X7/scans/6-Pha_Images/resources/NIFTI/files/c',
   },
-  'sub-12345672025120': {  # UK Biobank
+  'sub-1234567_ses-2': {  # UK Biobank
     'swi': '1234567_20251_2_0/SWI/SWI',
     'magnitude': '1234567_20251_2_0/SWI/SWI_TOTAL_MAG',
     'phase': '1234567_20251_2_0/SWI/SWI_TOTAL_PHA',

@@ -53,7 +53,7 @@ def test_voxels_say_that_they_are_swapped(tmp_path, scan, encode):
 
 
 def test_json_files_say_that_they_are_swapped(tmp_path, scan):
-  smooth = np.where(scan[0] > 100, 1000 + scan[0] / 10, 0)  # no wraps
+  smooth = np.where(scan[0] > 100, 1000 + 4 * np.arange(20), 0)  # no wraps
   m = _write(tmp_path / 'm.nii', scan[0], M)
   p = _write(tmp_path / 'p.nii', smooth, P | {'Manufacturer': 'Siemens'})
   found = signal.read([p], [m])

@@ -116,3 +116,52 @@ def test_noise_is_never_certain(seed):
     assert not polarity.detect(
       head.magnitude, local, SPACING, head.brain
     ).certain
+
+
+def _tubes(*, along, across):
+  """Dark tubes along z and x in a cube of 1 mm voxels, with their phases."""
+  rng = np.random.default_rng(2)
+  magnitude = np.ones((64, 64, 64), np.float32)
+  local = np.zeros_like(magnitude)
+  for k in range(8, 60, 13):
+    for j in range(8, 60, 13):
+      magnitude[k : k + 2, j : j + 2] = 0.5
+      local[k : k + 2, j : j + 2] = along
+  for k in range(14, 60, 6):
+    for j in range(14, 60, 13):
+      magnitude[:, j : j + 2, k : k + 2] = 0.5
+      local[:, j : j + 2, k : k + 2] = across
+  noise = 0.02 * rng.normal(size=(2, *local.shape)).astype(np.float32)
+  return polarity.detect(
+    magnitude + noise[0],
+    local + noise[1],
+    (1.0, 1.0, 1.0),
+    np.ones(local.shape, bool),
+  )
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_veins_across_the_field_do_not_win(sign):
+  """Thin slices show their inside, whose phase is the other way round."""
+  found = _tubes(along=-sign, across=0.9 * sign)
+  assert found.contrast * sign > 0.35  # by the many it would be certain
+  assert found.along_voxels > 50
+  assert found.sign == sign
+  assert not found.certain
+
+
+def test_veins_of_both_ways_that_agree_are_certain():
+  found = _tubes(along=-1, across=-0.9)
+  assert found.certain
+  assert found.sign == 1
+  assert found.along < -0.35
+
+
+def test_echoes_vote_by_veins_along_the_field_too():
+  votes = [
+    polarity.Polarity(-1, 0.5, 300, True, 0.6, -0.5, 200),
+    polarity.Polarity(-1, 0.5, 300, True, 0.6, -0.3, 100),
+  ]
+  found = polarity.combine(votes)
+  assert (found.sign, found.certain) == (1, False)
+  assert found.along_voxels == 300

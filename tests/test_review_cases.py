@@ -394,6 +394,36 @@ def test_phase_and_magnitude_on_the_same_grid(signal):
   assert inner.std() > 0.02  # what is left is not nothing
 
 
+def test_swapped_files_show_the_true_magnitude(signal):
+  root, anat, one = signal
+  files_of = [
+    anat / f'sub-01_part-{part}_T2starw.nii.gz' for part in ('mag', 'phase')
+  ]
+  for path, kind in zip(files_of, 'PM'):  # the wrong way round
+    path.with_name(path.name.split('.')[0] + '.json').write_text(
+      json.dumps({'ImageType': ['ORIGINAL', 'PRIMARY', kind]})
+    )
+  keep = files_of[0].with_name('keep')
+  files_of[0].rename(keep)
+  files_of[1].rename(files_of[0])
+  keep.rename(files_of[1])
+  case = only(sources.find(root))
+  image, _ = cases.read_image(case)
+  magnitude = cases.read_sequence(case, 'magnitude', image)
+  np.testing.assert_allclose(magnitude, one.swi + 20, rtol=1e-5)
+  phase = cases.read_sequence(case, 'phase', image)
+  assert np.abs(phase[16:48, 15:45, 4:12]).max() < 1.5
+
+
+def test_a_magnitude_is_shown_whatever_its_phase_is(signal):
+  root, anat, one = signal
+  (anat / 'sub-01_part-phase_T2starw.json').write_text('{"Units": "Hz"}')
+  case = only(sources.find(root))
+  image, _ = cases.read_image(case)
+  magnitude = cases.read_sequence(case, 'magnitude', image)
+  np.testing.assert_allclose(magnitude, one.swi + 20, rtol=1e-5)
+
+
 def test_a_phase_alone_is_in_the_unit_that_it_says(signal):
   root, anat, one = signal
   wanted = np.linspace(0, 1, one.swi.size, dtype=np.float32)
@@ -509,6 +539,33 @@ def test_results_know_their_image(results):
   assert case.fingerprint == 'f00'
   assert case.protocol == {'field_t': 7.0, 'echo_time_s': 0.02}
   assert len(cases.load(case).candidates) == 6
+
+
+@pytest.mark.parametrize('lost', [None, 'imag'])
+def test_results_of_real_and_imaginary_parts(results, lost):
+  out, image = results
+  size = nib.load(image).shape
+  parts = {'real': 30 * np.ones(size), 'imag': -40 * np.ones(size)}
+  parts['real'][:2] = -30
+  names = {'swi': ['../data/sub-01_swi.nii.gz']}
+  for (part, array), kind in zip(parts.items(), ('magnitude', 'phase')):
+    path = image.with_name(f'sub-01_part-{part}_T2starw.nii.gz')
+    small_cohorts.save(path, array.astype(np.float32), nib.load(image).affine)
+    names[kind] = [f'../data/{path.name}']
+    if part == lost:
+      path.unlink()
+  path = out / 'logs/sub-01.json'
+  record = json.loads(path.read_text())
+  record |= {'images': names, 'cartesian': True}
+  path.write_text(json.dumps(record))
+  case = only(sources.find(out))
+  if lost:  # one part alone is neither magnitude nor phase
+    assert [s.name for s in case.sequences] == ['swi']
+    return
+  shown, _ = cases.read_image(case)
+  magnitude = cases.read_sequence(case, 'magnitude', shown)
+  np.testing.assert_allclose(magnitude, 50, rtol=1e-6)
+  assert cases.read_sequence(case, 'phase', shown).shape == size
 
 
 def test_results_show_the_last_echo(results):

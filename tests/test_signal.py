@@ -97,6 +97,35 @@ def test_declared_radians_are_believed(truth):
     assert note == ''
 
 
+@pytest.mark.parametrize(
+  ('declared', 'factor', 'named'),
+  [
+    ('deg', 4096 / np.pi, '-4096..4094'),  # 22 turns, were it degrees
+    ('rad', 180 / np.pi, '-180..180'),
+    ('rad', 2048 / np.pi, '-2048..2047'),
+  ],
+)
+def test_a_unit_that_makes_many_turns_of_one_is_not_believed(
+  declared, factor, named
+):
+  x = np.linspace(-20, 20, 200)[:, None, None] + np.linspace(0, 3, 64)[:, None]
+  wrapped = phase.wrap(np.repeat(x, 4, 2)).astype(np.float32)
+  found, note = phase_units.to_radians(
+    wrapped * np.float32(factor), fields={'Units': declared}
+  )
+  _close(found, wrapped, 4e-3)
+  assert named in note
+  if declared == 'deg':
+    assert 'wrong' in note
+
+
+def test_unwrapped_degrees_are_believed():
+  values = np.linspace(-900, 900, 4000).reshape(50, 20, 4)
+  found, note = phase_units.to_radians(values, fields={'Units': 'deg'})
+  np.testing.assert_allclose(found, np.deg2rad(values), atol=1e-4)
+  assert 'degrees' in note
+
+
 def test_constant_phase_is_refused():
   with says(InputError):
     phase_units.to_radians(np.full((2, 2, 2), 3.0))
@@ -246,6 +275,37 @@ def test_header_scale_of_zero_means_one(tmp_path, truth):
   p.write_bytes(raw)
   scan = signal.read([m], [p])
   np.testing.assert_allclose(scan.phase[..., 0], truth)
+
+
+def test_the_same_voxels_at_another_place_are_named(tmp_path, truth):
+  m = _write(tmp_path / 'm.nii', np.ones((8, 9, 10), np.float32))
+  p = tmp_path / 'p.nii'
+  moved = AFFINE + np.eye(4, k=3)
+  nib.save(nib.Nifti1Image(truth, moved), p)
+  with says(InputError, 'p.nii affine'):
+    signal.read([m], [p])
+
+
+def test_echo_times_in_ms_are_said_to_be(tmp_path, truth):
+  m = _write(tmp_path / 'm.nii', np.ones((8, 9, 10), np.float32), EchoTime=28)
+  p = _write(tmp_path / 'p.nii', truth)
+  with says(InputError, 'EchoTime m.nii seconds'):
+    signal.read([m], [p])
+
+
+def test_facts_that_are_words_are_said(tmp_path, truth):
+  m = _write(
+    tmp_path / 'm.nii',
+    np.ones((8, 9, 10), np.float32),
+    EchoTime='0.028',
+    MagneticFieldStrength='3T',
+  )
+  p = _write(tmp_path / 'p.nii', truth)
+  scan = signal.read([m], [p])
+  assert (scan.echo_times_s, scan.field_t) == ((0.028,), None)
+  assert any(
+    "MagneticFieldStrength in its JSON is '3T'" in n for n in scan.notes
+  )
 
 
 def test_missing_slice_is_named(tmp_path, truth):

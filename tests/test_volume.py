@@ -118,6 +118,26 @@ def test_unusable_volumes(tmp_path, array, affine):
     volume.load(tmp_path / 'x.nii')
 
 
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    (np.diag([1, 1, 1, 1]), ()),
+    (np.diag([-1, 1, 1, 1]), ('sform', 'mirror image', 'left and right')),
+    (np.eye(4) + 40 * np.eye(4, k=3), ('sform', '40 mm apart')),
+    (np.eye(4) + 2 * np.eye(4, k=3), ()),  # moved by a coregistration
+  ],
+)
+def test_qform_against_sform(tmp_path, change, said):
+  place = np.diag([1.0, 1, 2, 1]) + 7 * np.eye(4, k=3)
+  image = nib.Nifti1Image(np.ones((20, 20, 9), np.uint8), None)
+  image.header.set_qform(place, code=1)
+  image.header.set_sform(change @ place, code=1)
+  nib.save(image, tmp_path / 'x.nii')
+  notes = volume.load(tmp_path / 'x.nii').notes
+  assert len(notes) == bool(said)
+  assert all(word in note for note in notes for word in said)
+
+
 def test_missing_file(tmp_path):
   with says(NoInputError):
     volume.load(tmp_path / 'none.nii.gz')
@@ -127,3 +147,18 @@ def test_voxel_sizes_are_those_of_oblique_axes():
   affine = affine_of((0, 1, 2), (1, 1, 1), 30)
   made = volume.from_array(np.zeros((4, 5, 6), np.uint8), affine)
   assert made.spacing_mm == pytest.approx((0.5, 0.7, 2.0), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('name', 'packed', 'named'),
+  [
+    ('plain.nii.gz', False, 'plain.nii.gz end in .nii'),
+    ('packed.nii', True, 'packed.nii end in .nii.gz'),
+  ],
+)
+def test_a_name_that_is_wrong_about_compression(tmp_path, name, packed, named):
+  right = tmp_path / ('right.nii.gz' if packed else 'right.nii')
+  nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.uint8), np.eye(4)), right)
+  path = right.rename(tmp_path / name)
+  with says(InputError, named):
+    volume.load(path)

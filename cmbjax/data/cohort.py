@@ -56,6 +56,7 @@ class CohortFolder:
     scans: sorted by name.
     unlabelled: names of scans that have no truth and are left out.
     broken: (name, why) of scans that cannot be used.
+    notes: what has to be said of the choice, as of persons that may be one.
   """
 
   folder: pathlib.Path
@@ -63,6 +64,7 @@ class CohortFolder:
   scans: tuple[Scan, ...]
   unlabelled: tuple[str, ...] = ()
   broken: tuple[tuple[str, str], ...] = ()
+  notes: tuple[str, ...] = ()
 
 
 class LoadedScan(NamedTuple):
@@ -103,7 +105,12 @@ def read_cohort(folder: str | pathlib.Path) -> CohortFolder:
   _check_subjects(folder, [scan.subject for scan in scans])
   unlabelled = tuple(s.name for s in found.scans if not truths[s.name])
   return CohortFolder(
-    folder, bids.is_simulated(folder), scans, unlabelled, found.broken
+    folder,
+    bids.is_simulated(folder),
+    scans,
+    unlabelled,
+    found.broken,
+    found.notes,
   )
 
 
@@ -143,6 +150,8 @@ def dry_run_of(folder: pathlib.Path) -> int:
 
 def tell_left_out(cohort: CohortFolder) -> None:
   """Says on the standard error which scans are not used, and why."""
+  for note in cohort.notes:
+    print(f'note: {cohort.folder}: {note}', file=sys.stderr)
   if cohort.unlabelled:
     print(
       f'note: {cohort.folder}: {len(cohort.unlabelled)} scans have no truth '

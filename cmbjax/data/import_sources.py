@@ -238,11 +238,15 @@ def _find_valdo(source, options) -> tuple[FoundScans, dict]:
     except InputError as error:
       failed[subject] = str(error)
       continue
-    start = images[0].name.split('_')[0]
-    for ending in ('.nii', '.nii.gz'):
-      path = images[0].with_name(f'{start}_space-T2S_CMB{ending}')
-      if doors.is_there(path):
-        truths[subject] = TruthFiles('mask', path)
+    start = f'{images[0].name.split("_")[0]}_space-T2S_CMB'
+    masks = [images[0].with_name(start + end) for end in ('.nii', '.nii.gz')]
+    masks = [path for path in masks if doors.is_there(path)]
+    if len(masks) > 1:
+      listed = ', '.join(str(p.relative_to(source)) for p in masks)
+      failed[subject] = f'found {len(masks)} masks ({listed}); keep one.'
+      made.pop()
+    elif masks:
+      truths[subject] = TruthFiles('mask', masks[0])
   found = FoundScans('valdo', tuple(made), tuple(failed.items()))
   return found, truths
 

@@ -19,7 +19,7 @@ from cmbjax import delimited, doors, files
 from cmbjax.data import import_sources, lesion_labels, truth
 from cmbjax.data.import_sources import ImportOptions, SourceScan
 from cmbjax.errors import InputError, NoInputError
-from cmbjax.imaging import appearance, slices, volume
+from cmbjax.imaging import appearance, mask_values, slices, volume
 from cmbjax.intake import bids
 from cmbjax.intake.truth_files import ALL_CANDIDATES, table_beside
 from cmbjax.progress import Progress
@@ -219,10 +219,10 @@ def _check_shown(item: SourceScan, scan) -> None:
 
 
 def _write_mask(item: SourceScan, folder, scan, out) -> None:
-  mask = volume.load(item.mask)
+  mask = mask_values.read(item.mask)
   volume.check_grid(mask, scan)
   path = folder / f'{item.name}_label-brain_mask.nii.gz'
-  volume.save(path, mask.array > 0, scan)
+  volume.save(path, mask.array, scan)
   about = {'Type': 'Brain', 'Description': 'As it came with the data.'}
   files.write_json(folder / f'{item.name}_label-brain_mask.json', about)
   bids.write_description(out / _MASKS, 'Brain masks', kind='derivative')

@@ -3,18 +3,16 @@
 Rule: every row is used or refused with its number; no row is skipped.
 """
 
-import contextlib
 import os
 import pathlib
 import re
-import warnings
-import zipfile
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import delimited, doors
+from cmbjax import delimited
+from cmbjax.data import point_rows, workbook
 from cmbjax.errors import InputError, NoInputError, shown
 
 WHO = (
@@ -23,11 +21,11 @@ WHO = (
   'patient_id', 'case', 'case_id', 'id',
 )  # fmt: skip
 SESSION = ('session', 'session_id', 'ses', 'timepoint', 'visit')
-_NOTHING = ('', 'n/a', 'nan')  # cells of a scan without a lesion
-_MOST_BYTES = 200_000_000  # of an unpacked workbook
-_MOST_ROWS = 1 << 20  # of a sheet, as of Excel; a row may claim any number
-# Of a row its number, of a cell its column.
-_PLACE = re.compile(rb'<(?:\w+:)?(row|c)\b[^>]*?\sr=["\']([A-Z]+|\d+)')
+# Cells of a scan without a lesion; R writes NA, workbooks #N/A.
+_NOTHING = ('', 'n/a', 'nan', 'na', '#n/a', 'none', 'null', '-', '<na>')
+# What is in brackets behind x, y or z.
+_OF_VOXELS = r'(^|[^a-z])(vox(el)?s?|vx|px|pix(el)?s?|ind(ex|ices))([^a-z]|$)'
+_NOT_MM = r'(^|[^a-z])(cm|m|\u00b5m|um|inch|in)([^a-z]|$)'
 
 
 class Points(NamedTuple):
@@ -49,7 +47,8 @@ def read(path: pathlib.Path) -> PointTable:
   """Reads a table with a column of scans and x y z (mm) or i j k (voxels).
 
   Where both are there, x y z count. A row with a scan but no coordinates says
-  that the scan has no lesion. The first sheet of a workbook is read.
+  that the scan has no lesion. Of a workbook the sheet that has these
+  columns is read.
 
   Raises:
     NoInputError: no such file.
@@ -69,7 +68,7 @@ def read(path: pathlib.Path) -> PointTable:
       f'give one of {", ".join(WHO[:6])}, ... and x y z (mm) or i j k (voxels).'
     )
   columns = [table.column(name) for name in axes]
-  found: dict[tuple[str, str], list] = {}
+  found: dict[tuple[str, str], list[tuple[delimited.TableRow, list]]] = {}
   empty: dict[tuple[str, str], int] = {}
   for row in table.rows:
     name = row.cells[who]
@@ -82,13 +81,16 @@ def read(path: pathlib.Path) -> PointTable:
     if all(row.cells[c].lower() in _NOTHING for c in columns):
       empty[key] = row.number
     else:
-      points.append((row.number, numbers(table, row, columns)))
+      points.append((row, numbers(table, row, columns)))
   for key, row in empty.items():
     if found[key]:
       raise InputError(
         f'{path}: row {row} says that {shown(key[0])} has no lesion, row '
-        f'{found[key][0][0]} has one of it; correct or remove one of them.'
+        f'{found[key][0][0].number} has one of it; correct or remove one of '
+        'them.'
       )
+  for key, some in found.items():
+    point_rows.check(table, some, ' '.join(filter(None, key)))
   points = {key: _points(some) for key, some in found.items()}
   return PointTable(axes == 'xyz', points, in_lps)
 
@@ -172,83 +174,35 @@ def _table(path) -> delimited.TextTable:
   if ending not in ('.xlsx', '.xlsm'):
     raise InputError(f'{path}: is not a table; give .csv, .tsv or .xlsx.')
   # Cells of text may have a decimal comma.
-  return delimited.of_rows(path, _sheet(path), decimal_comma=True)
+  rows = workbook.read(path, is_table=_has_columns)
+  return delimited.of_rows(path, rows, decimal_comma=True)
 
 
-def _sheet(path) -> list[list[str]]:
-  """The first sheet of a workbook: numbers as text, formulas as results."""
-  try:
-    _check_workbook(path)
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # remarks on styles and validations
-      return _first_sheet(path)
-  except InputError:
-    raise
-  except Exception as error:  # whatever openpyxl makes of a damaged file
-    raise InputError(
-      f'{path}: is not a readable workbook; save it as .xlsx or .csv again.'
-    ) from error
-
-
-def _first_sheet(path) -> list[list[str]]:
-  import openpyxl  # late: only workbooks need it
-
-  with (
-    doors.open_file(path) as handle,
-    contextlib.closing(
-      openpyxl.load_workbook(handle, read_only=True, data_only=True)
-    ) as book,
-  ):
-    sheet = book.worksheets[0]
-    # Some programs write a wrong size of the sheet, which would hide rows.
-    sheet.reset_dimensions()
-    rows = []
-    for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
-      if number > _MOST_ROWS:
-        raise ValueError(number)
-      rows.append(['' if cell is None else str(cell) for cell in row])
-  return rows
-
-
-def _check_workbook(path) -> None:
-  """Neither zip bombs nor entities reach the reader, and no row is lost."""
-  with doors.open_file(path) as handle, zipfile.ZipFile(handle) as book:
-    parts = book.infolist()
-    if sum(part.file_size for part in parts) > _MOST_BYTES:
-      raise InputError(f'{path}: unpacks to too much; save it as .csv.')
-    for part in parts:
-      if part.filename.startswith('xl/media/'):  # a picture may have a DOCTYPE
-        continue
-      data = book.read(part)
-      wide = part.filename.endswith('.xml') and b'\0' in data
-      # Never in a workbook; of UTF-16 nothing would be found.
-      if wide or b'<!DOCTYPE' in data or b'<!ENTITY' in data:
-        raise InputError(f'{path}: is not a plain workbook; save it as .csv.')
-      if part.filename.startswith('xl/worksheets/'):
-        _check_order(path, data)
-
-
-def _check_order(path, sheet: bytes) -> None:
-  """The reader passes over rows and cells that go back."""
-  last: dict[bytes, tuple[int, bytes]] = {}
-  for found in _PLACE.finditer(sheet):
-    kind, name = found.groups()
-    place = (len(name), name)  # '9' before '10', 'Z' before 'AA'
-    if place <= last.get(kind, (0, b'')):
-      raise InputError(f'{path}: its rows are not in order; save it as .csv.')
-    last = {kind: place} if kind == b'row' else last | {kind: place}
+def _has_columns(cells: Sequence[str]) -> bool:
+  """Whether a header is that of a table of points."""
+  names = {_plain(cell) for cell in cells}
+  return bool(names & set(WHO)) and any({*a} <= names for a in ('xyz', 'ijk'))
 
 
 def _plain(cell) -> str:
-  """'X (mm)' to 'x'."""
+  """'X (mm)' to 'x', 'X (voxel)' to 'i'; of another unit it stays as it is."""
+  unit = re.search(r'[\[(](.*?)[\])]', cell)
   text = re.sub(r'[\[(].*?[\])]', '', cell).strip().lower()
   text = re.sub(r'[\s-]+', '_', text)
-  return re.sub('^([xyz])_(mm|world|ras|lps)$', r'\1', text)
+  text = re.sub('^([xyz])_(mm|world|ras|lps)$', r'\1', text)
+  about = re.fullmatch('([xyz])(?:_(.*))?', text)
+  if about and (unit or about[2]):
+    words = f'{unit[1] if unit else ""} {about[2] or ""}'
+    if re.search(_OF_VOXELS, words):
+      return 'ijk'['xyz'.index(about[1])]
+    if re.search(_NOT_MM, words):
+      return cell
+  return text
 
 
 def _points(some) -> Points:
   values = np.array([v for _, v in some], float).reshape(-1, 3)
-  return Points(values, tuple(number for number, _ in some))
+  return Points(values, tuple(row.number for row, _ in some))
 
 
 def _letters(text) -> str:
@@ -260,11 +214,17 @@ def _letters(text) -> str:
 
 def _same_session(given, session) -> bool:
   own = session or ''
-  return _letters(given) in (_letters(own), _letters(own.removeprefix('ses-')))
+  given = re.sub(' 00:00:00$', '', given)  # a day in a workbook
+  names = (_letters(own), _letters(own.removeprefix('ses-')))
+  return _letters(given) in names or _same_digits(given, names[1])
 
 
 def _same_number(who, subject) -> bool:
   """'7' is sub-007."""
-  digits = re.fullmatch(r'0*(\d{1,99})(\.0+)?', who.strip())
-  own = re.fullmatch(r'sub-0*(\d{1,99})', subject)
+  return _same_digits(who, subject.removeprefix('sub-'))
+
+
+def _same_digits(one, other) -> bool:
+  digits = re.fullmatch(r'0*(\d{1,99})(\.0+)?', one.strip())
+  own = re.fullmatch(r'0*(\d{1,99})', other)
   return bool(digits and own and int(digits[1]) == int(own[1]))

@@ -30,6 +30,7 @@ from cmbjax.data import truth as truth_lib
 from cmbjax.data.cohort import LoadedScan, Scan
 from cmbjax.data.truth import Truth
 from cmbjax.errors import InputError
+from cmbjax.intake import facts as json_facts
 from cmbjax.reconstruct.scan_image import echo_time_s
 
 POINT_REACH_MM = 3.0
@@ -93,7 +94,7 @@ def make_table(
     'missed': _missed(loaded, lesion, why),
     'dropped': dict(sorted(dropped.items())),
     'spacing_mm': list(loaded.spacing_mm),
-    'field_t': _number(scan, 'MagneticFieldStrength'),
+    'field_t': _number(scan, json_facts.FIELD),
     'echo_time_s': _echo_time(scan),
     **image_facts(loaded.swi, loaded.spacing_mm, loaded.mask),
     'image': files.digest(np.ascontiguousarray(loaded.swi).tobytes()),
@@ -291,17 +292,15 @@ def _diameter(truth: Truth, number) -> float | None:
 
 def _echo_time(scan):
   """As `cmbjax detect` has it, which compares with it."""
-  _number(scan, 'EchoTime')  # words are refused
+  _number(scan, json_facts.ECHO)  # what is not believed is refused
   return echo_time_s(scan.files)
 
 
 def _number(scan, field):
   value = scan.files.sidecar.get(field)
-  if value is None or isinstance(value, (list, dict)):
+  if isinstance(value, (list, dict)):
     return None
-  try:
-    return float(value)
-  except (TypeError, ValueError):
-    raise InputError(
-      f'{scan.name}: {field} in its JSON is {value!r}, expected a number.'
-    ) from None
+  found, why = json_facts.number(value, field)
+  if why:
+    raise InputError(f'{scan.name}: {why}.')
+  return found

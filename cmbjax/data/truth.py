@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmbjax import delimited, files
-from cmbjax.data import lesion_labels, point_table
+from cmbjax.data import lesion_labels, point_rows, point_table
 from cmbjax.errors import InputError, shown
 from cmbjax.imaging import volume
 from cmbjax.intake.truth_files import TruthFiles, json_beside, table_beside
@@ -94,6 +94,7 @@ def _load_points(path, scan):
     )
   columns = [table.column(name) for name in axes]
   points = [point_table.numbers(table, row, columns) for row in table.rows]
+  point_rows.check(table, list(zip(table.rows, points)))
   points = np.array(points, float).reshape(-1, 3)
   if axes == 'ijk':
     points = points - _index_base(path)

@@ -3,7 +3,9 @@
 Rule: a scan that was not detected is never taken for one without lesions.
 """
 
+import os
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -107,6 +109,7 @@ def read(
       'out with --partial.'
     )
   done = [(scan, path) for scan, path in pairs if path is not None]
+  _tell_of_others(folder, cohort, [scan for scan, _ in done])
   scans, likelihood, said = _match_all(done, only)
   return MatchedScans(
     scans, likelihood, missing, labelled.simulated, only, said
@@ -124,6 +127,39 @@ def _match_all(done, only):
       scans.append(one)
       progress.advance(note=scan.name)
   return tuple(scans), likelihood, said
+
+
+def _tell_of_others(folder, cohort, scans) -> None:
+  for scan in scans:
+    if other := _another_image(folder, scan):
+      print(
+        f'note: {scan.name}: was detected in {other}, whose voxels are not '
+        f'those of {scan.files.swi or scan.files.magnitude[0]}; check that '
+        f'{folder} and {cohort} are of the same people.',
+        file=sys.stderr,
+      )
+
+
+def _another_image(folder, scan) -> pathlib.Path | None:
+  """What a scan was detected in, if that is there and shows something else.
+
+  In two cohorts sub-01 may be two people whose scans are on one grid.
+  """
+  known = sealed.read_json(folder / 'logs' / f'{scan.name}.json')
+  kind = 'swi' if scan.files.swi else 'magnitude'
+  named = (known.get('images') or {}).get(kind) or []
+  mine = scan.files.swi or scan.files.magnitude[0]
+  there = folder / named[0] if named else mine
+  if not doors.is_there(there) or there.resolve() == mine.resolve():
+    return None
+  try:
+    one, two = volume.load(there, num_dims=5), volume.load(mine, num_dims=5)
+  except InputError:  # what was detected in is not needed any more
+    return None
+  same = one.array.shape == two.array.shape and np.array_equal(
+    one.array, two.array, equal_nan=True
+  )
+  return None if same else pathlib.Path(os.path.normpath(there))
 
 
 def _label_image(folder, scan, ending) -> pathlib.Path | None:

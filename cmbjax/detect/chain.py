@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import cmbjax
-from cmbjax import files
 from cmbjax.candidates import detector, stages
 from cmbjax.data import tables
 from cmbjax.detect import counts, domain, outlines, places, remarks
@@ -25,6 +24,7 @@ from cmbjax.detect.classifier import Classifier
 from cmbjax.detect.result import REJECTED, Lesion, ScanResult
 from cmbjax.errors import InputError
 from cmbjax.imaging import slices, swi, volume
+from cmbjax.intake import facts as json_facts
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
 from cmbjax.reconstruct.channels import ONLY_SWI
@@ -350,7 +350,7 @@ def protocol_of(
   """
   fields = scan.sidecar
   return {
-    'field_t': _number(fields.get('MagneticFieldStrength')),
+    'field_t': json_facts.known(fields, json_facts.FIELD),
     'echo_time_s': scan_image.echo_time_s(scan),
     'spacing_mm': image.spacing_mm,
     'manufacturer': _text(fields.get('Manufacturer')),
@@ -366,10 +366,6 @@ def software() -> dict[str, str]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[name] = importlib.metadata.version(name)
   return found
-
-
-def _number(value: Any) -> float | None:
-  return float(value) if files.is_number(value) else None
 
 
 def _text(value: Any) -> str | None:

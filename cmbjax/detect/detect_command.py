@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
       'the DICOM images that it was made on.'
     )
   settings = _settings(args, out)
-  todo, ready, broken = _plan(found, settings, overwrite=args.overwrite)
+  todo, ready, broken = _plan(found, settings, source, overwrite=args.overwrite)
   if args.dry_run:
     _tell(todo, ready, out)
     found = found._replace(broken=tuple(broken))
@@ -183,7 +183,7 @@ def _check_stage(wanted, folders):
     stages.find(classifier.described(folder).candidates, key=key)
 
 
-def _plan(found, settings, *, overwrite):
+def _plan(found, settings, source, *, overwrite):
   """(scans to do, records of those done, [(name, why)] of broken ones)."""
   from cmbjax.detect import batch, records
 
@@ -199,6 +199,7 @@ def _plan(found, settings, *, overwrite):
       continue
     record = records.done(settings.out, scan.name, mark)
     if record is None:
+      records.refuse_another(settings.out, scan, source)
       todo.append(scan)
     else:
       ready.append(record)

@@ -79,6 +79,8 @@ def write_record(
     'seconds': dict(result.seconds),
     'software': dict(result.software),
   }
+  if scan.cartesian:  # else a review takes the real part for the magnitude
+    record['cartesian'] = True
   # Last: a kill before it leaves a scan that is not done.
   sealed.write_json(_record_path(out, result.name), record)
   return record
@@ -132,6 +134,36 @@ def write_failure(out: pathlib.Path, name: str, error: str) -> None:
   row |= {'status': 'failed', 'note': error}
   former = _former(out, name)  # still there, until the next result
   sealed.write_json(_record_path(out, name), {'row': row, 'former': former})
+
+
+def refuse_another(
+  out: pathlib.Path, scan: ScanFiles, source: pathlib.Path
+) -> None:
+  """Keeps a result of another input, as of 'anna' a year before.
+
+  Args:
+    out: folder of the derivative data set.
+    scan: that would be done.
+    source: file or folder that it was found in.
+
+  Raises:
+    InputError: of this name there is a result of an image elsewhere.
+  """
+  images = _read(_record_path(out, scan.name)).get('images') or {}
+  inside, here = out.resolve(), source.resolve()
+  here = here if here.is_dir() else here.parent
+  mine = [*([scan.swi] if scan.swi else []), *scan.magnitude]
+  mine = [path.parent.resolve() / path.name for path in mine]
+  for name in (*images.get('swi', ()), *images.get('magnitude', ())):
+    path = pathlib.Path(os.path.normpath(inside / name))
+    if path in mine or {inside, here} & set(path.parents):
+      continue
+    if doors.is_there(path):
+      raise InputError(
+        f'{out}: holds the result of {path} as {scan.name}, which '
+        f'{scan.swi or scan.magnitude[0]} would be too; give another folder, '
+        'rename one of them, or replace the result with --overwrite.'
+      )
 
 
 def is_known(out: pathlib.Path, name: str) -> bool:

@@ -100,7 +100,7 @@ def look(
   sample = _sample(array, mask)
   if sample is None or sample.span <= 0:
     return _one_value(array)
-  for ask in (_labels, _projection, _overflow, _phase, _shift, _inversion):
+  for ask in (_labels, _projection, _overflow, _phase, _inversion, _shift):
     found = ask(sample, array.dtype)
     if found is not None:
       return found._replace(blank=sample.blank)

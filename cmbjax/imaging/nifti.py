@@ -28,6 +28,7 @@ _REPAIRED = ('sizeof_hdr', 'bitpix', 'qform_code', 'sform_code', 'pixdim')
 _MOST_PACKED = 1100  # bytes that one byte of a compressed file may become
 _PACKED = ('.gz', '.mgz')
 _MOST_MORE = 1 << 26  # bytes; behind that a bomb would be read for ever
+_APART_MM = 5.0  # of qform and sform; less is how they are rounded or tilted
 _LEAST_SIDE = 1e-6  # of a voxel; what `spacing_mm` can still tell from 0
 # Whatever nibabel makes of a damaged header or file.
 UNREADABLE = (
@@ -155,6 +156,42 @@ def repairs(path: pathlib.Path, image) -> tuple[str, ...]:
   return (f'{path.name}: its header was repaired: {", ".join(changes)}',)
 
 
+def remarks(path: pathlib.Path, image) -> tuple[str, ...]:
+  """What has to be said of the header of an image of `open_image`."""
+  return (*repairs(path, image), *two_places(path, image))
+
+
+def two_places(path: pathlib.Path, image) -> tuple[str, ...]:
+  """What is said where qform and sform do not agree on where voxels are."""
+  header = image.header
+  if not isinstance(header, nib.Nifti1Header):
+    return ()
+  try:
+    one, other = (
+      header.get_qform(coded=True)[0],
+      header.get_sform(coded=True)[0],
+    )
+  except UNREADABLE:
+    return ()  # which of them is used is judged by `affine_of`
+  if one is None or other is None:
+    return ()
+  corners = np.indices((2, 2, 2)).reshape(3, -1).T * (
+    np.array(image.shape[:3]) - 1
+  )
+  apart = corners @ (one - other)[:3, :3].T + (one - other)[:3, 3]
+  apart_mm = float(np.sqrt((apart**2).sum(1)).max())
+  if not apart_mm > _APART_MM:  # also where one is not finite
+    return ()
+  mirrored = np.linalg.det(one[:3, :3]) * np.linalg.det(other[:3, :3]) < 0
+  return (
+    f'{path.name}: its qform and sform put voxels up to {apart_mm:.0f} mm apart'
+    + (', and one is the mirror image of the other' if mirrored else '')
+    + '; the sform was taken, so check '
+    + ('left and right and ' if mirrored else '')
+    + 'places, and correct the wrong one',
+  )
+
+
 def affine_of(path: pathlib.Path, image) -> np.ndarray:
   """Voxel index to world mm, checked."""
   affine = np.asarray(image.affine, float)
@@ -249,8 +286,31 @@ def _silent():
 
 
 def unreadable(path: pathlib.Path, error: Exception) -> InputError:
+  packed_already = _starts_packed(path)
+  named_packed = path.suffix.lower() == '.gz'
+  if packed_already is not None and packed_already != named_packed:
+    return InputError(
+      f'{path}: is {"" if packed_already else "not "}compressed, against its '
+      f'name; rename it to end in {".nii.gz" if packed_already else ".nii"}, '
+      'or copy or convert it again.'
+    )
   first = (str(error).splitlines() or [''])[0] or type(error).__name__
   return InputError(
     f'{path}: is not a readable NIfTI ({first[:200]}); it may be cut short, so '
     'copy or convert it again.'
   )
+
+
+def _starts_packed(path: pathlib.Path) -> bool | None:
+  """Whether a file begins as gzip (True) or as NIfTI (False)."""
+  try:
+    with doors.open_file(path) as handle:
+      start = handle.read(4)
+  except (OSError, InputError, NoInputError):
+    return None
+  if start[:2] == b'\x1f\x8b':
+    return True
+  sizes = {order: struct.unpack(f'{order}i', start)[0] for order in '<>'} if (
+    len(start) == 4
+  ) else {}  # fmt: skip
+  return False if {348, 540} & {*sizes.values()} else None

@@ -12,7 +12,7 @@ import scipy.fft
 from scipy import ndimage
 
 from cmbjax.errors import InputError
-from cmbjax.imaging.swi_options import HIGH_PASSES
+from cmbjax.imaging.swi_options import AS_IT_IS, HIGH_PASSES
 
 HOMODYNE_SIGMA_MM = {1.5: 3.8, 3.0: 3.0, 7.0: 1.9}
 """Field strength in T to the width of the homodyne window in mm; these are
@@ -51,6 +51,8 @@ def high_pass(
 ) -> np.ndarray:
   """Local phase, float32 [X, Y, Z] rad, by one of `HIGH_PASSES`.
 
+  `AS_IT_IS` filters nothing: the phase is local already.
+
   Args:
     magnitude: [X, Y, Z], any unit.
     phase: [X, Y, Z] rad, wrapped or not.
@@ -62,6 +64,8 @@ def high_pass(
     mask: bool [X, Y, Z] for the masked kinds; None: everywhere.
     boundary: of the Laplacian unwrapping.
   """
+  if kind == AS_IT_IS:
+    return wrap(np.asarray(phase, np.float32)) * (magnitude > 0)
   if kind == 'homodyne':
     _check_sigma(sigma_mm, spacing_mm)
     return _by_slab(
@@ -83,7 +87,8 @@ def high_pass(
       lambda p, i: p - _masked_mean(p, i, spacing_mm, sigma_mm), smooth, inside
     )
   raise InputError(
-    f'high-pass: found {kind!r}; give one of {", ".join(HIGH_PASSES)}.'
+    f'high-pass: found {kind!r}; give one of '
+    f'{", ".join((*HIGH_PASSES, AS_IT_IS))}.'
   )
 
 

@@ -19,6 +19,7 @@ _WIDEST_RAD = 300.0  # no unwrapped phase reaches this
 _PLAIN_RAD = 7.0  # above it numbers without a unit are not wrapped radians
 _UNWRAPPED_RAD = 60.0
 _WIDEST_DEGREES = 400.0
+_MOST_TURNS = 1.5  # that a wrapped phase may seem to have, by its unit
 _SAMPLE = 1_000_000  # voxels
 _PADDING = 0.02  # part of an image that one extreme value has to fill
 _OUTLIERS = 0.01  # percent
@@ -164,6 +165,13 @@ def unit_of(
     return _RAD
   if declared in _DECLARED:
     unit = _DECLARED[declared]
+    other = _contradicts(seen, image, unit)
+    if other:
+      return _of_range(other)._replace(
+        note=f'phase has the range {other.low:g}..{other.high:g} of one turn '
+        f'and was rescaled from it; its JSON file says "Units": '
+        f'"{fields["Units"]}", which is wrong'
+      )
     if seen.widest * unit.factor < _WIDEST_RAD:
       return unit._replace(note=_said(unit))
   full = _full_range(seen, image)
@@ -172,6 +180,15 @@ def unit_of(
   return _by_maker(seen, str(fields.get('Manufacturer') or '').lower()) or (
     _guess(seen, image)
   )
+
+
+def _contradicts(seen, image, unit) -> _Range | None:
+  """The range that a wrapped image fills, where its declared unit would make
+  many turns of it: no unwrapped phase ends there and jumps by all of it."""
+  if seen.high - seen.low < _MOST_TURNS * 2 * unit.half:
+    return None
+  full = _full_range(seen, image)
+  return full if full and _is_wrapped(seen, image) else None
 
 
 def is_turn(image: np.ndarray) -> bool:

@@ -16,6 +16,8 @@ from cmbjax.imaging.volume import Volume
 
 _THICK = 1.2  # a voxel side this much longer than the others is the slice
 _ALIKE = 0.15  # of the trace of a turn: as near to axial, whatever rounds off
+_FEWEST_IN_ORDER = 8  # slices, to say anything of their order
+_FARTHEST = 0.6  # of all slices: of fewer pairs nothing is known
 _TURN_DEG = 1.0  # below it nothing is said of an angle
 
 
@@ -106,6 +108,36 @@ def name_of(image: Volume) -> str:
   angle = np.degrees(np.arccos(min(normal[nearest], 1)))
   name = ('sagittal', 'coronal', 'axial')[nearest]
   return name if angle < _TURN_DEG else f'{name}, tilted by {angle:.0f} degrees'
+
+
+def order_of(array: np.ndarray) -> tuple[int, float]:
+  """How far apart in the file slices are that are neighbours in the head.
+
+  Args:
+    array: [X, Y, Z], slices along the last axis.
+
+  Returns:
+    (1, 1.0) where neighbours in the file are the most alike; else the distance
+    in the file of those that are, and the difference between these as a part
+    of that between neighbours.
+  """
+  count = array.shape[2]
+  step = [max(1, side // 96) for side in array.shape[:2]]
+  plain = array[:: step[0], :: step[1]].reshape(-1, count).astype(np.float32)
+  plain = plain - plain.mean(0)
+  size = np.sqrt((plain**2).sum(0))
+  full = size > 0
+  if count < _FEWEST_IN_ORDER or full.sum() < count:
+    return 1, 1.0
+  plain /= size
+  unlike = 1 - plain.T @ plain
+  best, least = 1, 1.0
+  for lag in range(2, int(_FARTHEST * count) + 1):
+    apart = float(np.diagonal(unlike, lag).mean())
+    beside = float(np.diagonal(unlike, 1)[: count - lag].mean())
+    if apart < least * beside:
+      best, least = lag, apart / beside
+  return best, least
 
 
 def _least_turned(affine: np.ndarray, axis: int) -> np.ndarray:

@@ -168,6 +168,7 @@ def from_echoes(
   field_t: float | None = None,
   mask: np.ndarray | None = None,
   sensitivity: np.ndarray | None = None,
+  usual_sign: int | None = None,
   beside: Collection[str] = BESIDE,
 ) -> Swi:
   """The same, echo by echo: no more than one of them is in memory.
@@ -184,6 +185,7 @@ def from_echoes(
     field_t: field strength, which sets the width of the high-pass.
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
     sensitivity: [X, Y, Z], a receive field to divide by; None: by `options`.
+    usual_sign: of a phase that does not show it; None: a guess.
     beside: which of `BESIDE` are wanted too; the others are None.
 
   Raises:
@@ -197,9 +199,7 @@ def from_echoes(
   spacing_mm = tuple(spacing_mm[{axis: 2, 2: axis}.get(i, i)] for i in range(3))
   sigma = _sigma(options, field_t)
   used = _used_echoes(options, signal.shape[3], echo_times_s)
-  if mask is None:
-    mask = brain_mask(weighting.coil_sum(signal.magnitude(0)), spacing_mm)
-  mask = np.asfortranarray(mask, bool)
+  mask = _brain(mask, signal, spacing_mm)
   if sensitivity is None and options.sensitivity != 'off':
     sensitivity = weighting.receive_field(
       signal, used, mask, spacing_mm, options.sensitivity
@@ -207,7 +207,7 @@ def from_echoes(
   made = weighting.Weighted(
     options, spacing_mm, mask, sigma_mm=sigma, field_t=field_t,
     times=[echo_times_s[e - 1] for e in used] if echo_times_s else None,
-    sensitivity=sensitivity, wanted=beside,
+    sensitivity=sensitivity, usual_sign=usual_sign, wanted=beside,
   )  # fmt: skip
   for number, echo in enumerate(used):
     made.add(signal, echo - 1, last=number == len(used) - 1)
@@ -219,6 +219,12 @@ def from_echoes(
     tof = np.asarray(weighting.coil_sum(signal.magnitude(0)), np.float32)
   arrays = _swapped((image, projection, mag, shown, mask, tof), axis)
   return Swi(*arrays, made.polarity, sigma, used, axis)
+
+
+def _brain(mask, signal, spacing_mm):
+  if mask is None:
+    mask = brain_mask(weighting.coil_sum(signal.magnitude(0)), spacing_mm)
+  return np.asfortranarray(mask, bool)
 
 
 def _swapped(arrays, axis):

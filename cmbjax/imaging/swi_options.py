@@ -7,6 +7,7 @@ shows the choices at once.
 import dataclasses
 
 HIGH_PASSES = ('homodyne', 'laplacian', 'laplacianslice', 'gaussian')
+AS_IT_IS = 'none'  # for a phase that is high-passed already
 MASK_KINDS = (
   'negative',
   'positive',
@@ -25,7 +26,7 @@ FIX_GE = ('auto', 'on', 'off')
 class SwiOptions:
   """How an SWI is made; the defaults are those of the reference study."""
 
-  high_pass: str = 'homodyne'  # one of HIGH_PASSES
+  high_pass: str = 'homodyne'  # one of HIGH_PASSES, or AS_IT_IS
   sigma_mm: float | None = None  # high-pass width; None: by field strength
   boundary: str = 'mirror'  # of the Laplacian unwrapping
   mask_kind: str = 'negative'  # one of MASK_KINDS

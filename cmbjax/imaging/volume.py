@@ -121,7 +121,7 @@ def load(
   path = pathlib.Path(path)
   image = nifti.open_image(path)
   array, notes = nifti.voxels(path, image, scaled=scaled)
-  notes = (*nifti.repairs(path, image), *notes)
+  notes = (*nifti.remarks(path, image), *notes)
   while array.ndim > num_dims and array.shape[-1] == 1:
     array = array[..., 0]
   if not 3 <= array.ndim <= num_dims or min(array.shape) < 1:

@@ -109,6 +109,7 @@ class Weighted:
     times: Sequence[float] | None,
     field_t: float | None,
     sensitivity: np.ndarray | None,
+    usual_sign: int | None,
     wanted: Collection[str],
   ):
     """Nothing added yet.
@@ -121,6 +122,7 @@ class Weighted:
       times: seconds, of the echoes that will be added; None: not known.
       field_t: None where it is not known.
       sensitivity: a receive field to divide by; None: none.
+      usual_sign: of a phase that does not show it; None: a guess.
       wanted: 'magnitude' and 'phase', if they are.
     """
     if options.phase_sign not in (None, 1, -1):
@@ -130,6 +132,7 @@ class Weighted:
     self._options, self._spacing_mm, self._mask = options, spacing_mm, mask
     self._sigma_mm, self._times, self._field_t = sigma_mm, times, field_t
     self._sensitivity, self._wanted = sensitivity, wanted
+    self._usual_sign = usual_sign
     self._votes: list[polarity.Polarity] = []
     self._sums: dict[int, np.ndarray] = {}
     self._mean = self._shown = None
@@ -169,9 +172,12 @@ class Weighted:
 
   @property
   def polarity(self) -> polarity.Polarity:
-    """What all echoes that were added say of the sign, or who was asked."""
+    """The sign that was asked for, else measured in the echoes so far, else
+    (not clear) the usual."""
     found = polarity.combine(self._votes)
     sign = self._options.phase_sign
+    if sign is None and not found.certain:
+      sign = self._usual_sign
     return found if sign is None else found._replace(sign=sign)
 
   def images(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:

@@ -67,7 +67,7 @@ def find_scans(
     try:
       scan = choice.choose(
         who,
-        _images(names, who),
+        _checked(who, _images(names, who)),
         sidecars,
         pattern=swi_pattern,
         masks=derived.get(who.name, ()),
@@ -201,6 +201,33 @@ def _images(names: Listing, who: Owner) -> list[NamedImage]:
     for place in ((), *((place,) for place in _PLACES))
     for path, _ in names.images_in(*own, *place)
   ]
+
+
+def _checked(who: Owner, images: list[NamedImage]) -> list[NamedImage]:
+  """A file in the folder of another person or session is of nobody.
+
+  Raises:
+    InputError: the name of one says so.
+  """
+  for image in images:
+    if image.role not in roles.SCAN:
+      continue
+    for key, own in (('sub', who.subject), ('ses', who.session)):
+      said = filename.entities(image.path).get(key)
+      own = own and own.removeprefix(f'{key}-')
+      if said and own and not _is_one_label(said, own):
+        raise InputError(
+          f'{who.name}: {image.path} is of {key}-{said} by its name and of '
+          f'{key}-{own} by its folder; move or rename it.'
+        )
+  return images
+
+
+def _is_one_label(one: str, other: str) -> bool:
+  """'01' is '1' where somebody has written numbers twice."""
+  if one.isdecimal() and other.isdecimal():
+    return int(one) == int(other)
+  return one == other
 
 
 def _strict(image: NamedImage) -> NamedImage:

@@ -24,6 +24,8 @@ def choose(who, main, images, others, left) -> pathlib.Path | None:
       left[path] = f'in another space ({parts.get("space")})'
     elif _disagree(parts, filename.entities(main)):
       left[path] = 'of another image'
+    elif _is_of_other(path) and not _on_grid(path, main):
+      left[path] = 'of another kind of MRI, and on another grid'
     else:
       found.append(path)
   if len(found) > 1 or any(p in others for p in found):
@@ -31,8 +33,18 @@ def choose(who, main, images, others, left) -> pathlib.Path | None:
     left |= {p: 'on another grid' for p in found if not on_grid[p]}
     found = [p for p in found if on_grid[p]]
   if len(found) > 1:
+    found = [p for p in found if not _is_of_other(p)] or found
+  if len(found) > 1:
     raise who.which('brain mask', found)
   return found[0] if found else None
+
+
+def _is_of_other(path) -> bool:
+  """Whether a mask is called after a T1, FLAIR, ... as 'T1_brain_mask'."""
+  text = roles.words(filename.stem(path))
+  return not roles.is_swi(text) and any(
+    roles.of_words(f'x {word}') == roles.OTHER for word in text.split()[:-1]
+  )
 
 
 def _disagree(mask, scan) -> bool:

@@ -63,10 +63,19 @@ def choose(
   if swi is not None and swi.role == roles.MAGNITUDE:  # by the pattern
     settled = [i for i in usable if i == swi or i.role in pairs.SECONDS]
     swi = None
+  if swi is not None:
+    settled = [i for i in settled if _run(i) in (None, _run(swi) or _run(i))]
   signal = pairs.of(who, settled, sidecars, needed=swi is None)
   if swi is None and signal is None:
     return None
   return _scan(who, images, sidecars, swi, signal, left, masks)
+
+
+def _run(image) -> str | None:
+  """The run in its name: magnitude and phase of another are not the SWI's."""
+  named = filename.entities(image.path).get('run')
+  words = [w for w in image.acquisition if isinstance(w, str)]
+  return named or next((w for w in words if w.startswith('run')), None)
 
 
 def _check_coils(who, images):

@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError
-from cmbjax.intake import choice, filename, listing, named_image, pairs, roles
+from cmbjax.intake import (
+  beside,
+  choice,
+  doubts,
+  filename,
+  listing,
+  named_image,
+  pairs,
+  roles,
+)
 from cmbjax.intake.listing import Listing
 from cmbjax.intake.named_image import NamedImage
 from cmbjax.intake.owner import Owner
@@ -22,8 +31,9 @@ from cmbjax.intake.sidecars import Sidecars
 _NUMBER = re.compile(r'(?:^|\s)\d+$')
 _TIME = re.compile(
   r'(ses|session|visit|tp|timepoint|time|fu|followup|baseline|bl|month|m|year|y|'
-  r'v|t|scan|exam|study|mri?)? ?[\d ]*( [is] ?\d+)?'
+  r'v|t|scan|exam|study|mri?|(mr )?d|pre|post)? ?[\d ]*( [is] ?\d+)?'
 )
+_MOST_SESSIONS = 20  # more folders of numbers are persons
 _CASE = re.compile(r'_(\d{4})$')  # nnU-Net: the number of the channel
 _NNUNET = ('imagesTr', 'imagesTs')
 _NOT_ENTERED = ('derivatives', 'sourcedata', 'code', 'unusable')
@@ -61,8 +71,8 @@ def find(
   """
   names, others = _without_data_sets(listing.read(root, enters=_is_entered))
   sidecars = Sidecars(None, names)
-  images = _described(list(names.images()))
-  groups = _groups(_of_cases(images))
+  images = _described(beside.with_kinds(list(names.images())))
+  groups = _groups(_of_cases(beside.with_copies(images)))
   groups, merged = _with_series(root, groups, sidecars)
   sessions = _sessions(groups)
   scans, unused = [], list(others)
@@ -74,7 +84,8 @@ def find(
     who = _who(root, group, options)
     try:
       _check_folders(who, sessions[group[0].person])
-      _check_alone(who, group)
+      _check_named(who, group, sessions)
+      _check_alone(who, group, sidecars)
       scan = choice.choose(who, group, sidecars, pattern=pattern)
     except pairs.HalfError as error:
       unused += [(i.path, str(error)) for i in group]
@@ -87,7 +98,8 @@ def find(
     else:
       scans.append(scan)
   scans.sort(key=lambda scan: scan.name)
-  notes = (*merged, *_doubts(groups))
+  unused += beside.foreign(names) if scans else []
+  notes = (*merged, *doubts.of(g[0].person for g in groups))
   return Found(tuple(scans), tuple(broken), tuple(unused), notes)
 
 
@@ -105,7 +117,10 @@ def _described(found) -> list[NamedImage]:
 
 def _is_time(session: str | None) -> bool:
   """Whether a folder is of a session, not of a person: a day, a number."""
-  return session is None or bool(_TIME.fullmatch(roles.words(session)))
+  if session is None:
+    return True
+  text = roles.words(session)  # '001' is how persons are numbered
+  return bool(_TIME.fullmatch(text)) and not re.fullmatch(r'\d{3}', text)
 
 
 def _without_data_sets(names: Listing) -> tuple[Listing, list]:
@@ -181,7 +196,8 @@ def _check_folders(who, sessions):
   Raises:
     InputError: they may be persons.
   """
-  if len(sessions) > 1 and not all(map(_is_time, sessions)):
+  several = len(sessions) > 1 and not all(map(_is_time, sessions))
+  if several or len(sessions) > _MOST_SESSIONS:
     listed = ', '.join(sorted(filter(None, sessions))[:6])
     raise InputError(
       f'{who.name}: its folder holds others ({listed}) that may be persons or '
@@ -190,7 +206,21 @@ def _check_folders(who, sessions):
     )
 
 
-def _check_alone(who, group):
+def _check_named(who, group, known):
+  """A folder holds images of nobody who is elsewhere too.
+
+  Raises:
+    InputError: the name of one is that of another person.
+  """
+  for image in group:
+    if image.role in roles.SCAN and image.rest and image.rest in known:
+      raise InputError(
+        f'{who.name}: {image.path} is called after {image.rest!r}, who has '
+        'images elsewhere; move, rename or remove it.'
+      )
+
+
+def _check_alone(who, group, sidecars):
   """A folder of a person holds one scan.
 
   Raises:
@@ -198,7 +228,9 @@ def _check_alone(who, group):
   """
   scans = [i for i in group if i.role in roles.SCAN]
   rests = {i.rest for i in scans}
-  if len(rests) > 1 and not _is_one_exam(scans):
+  if len(rests) < 2 or _is_one_exam(scans):
+    return
+  if not _is_one_exam(_asked(scans, sidecars), sidecars):
     folder = scans[0].path.parent
     listed = ', '.join(i.path.name for i in scans[:6])
     raise InputError(
@@ -320,22 +352,3 @@ def _is_one_exam(images, sidecars=None) -> bool:
   return not any(
     len({str(f[name]) for f in facts if name in f}) > 1 for name in _EXAM
   )
-
-
-def _doubts(groups) -> tuple[str, ...]:
-  """Persons whose names are so near that they may be one."""
-  persons = sorted({g[0].person for g in groups if g[0].person})
-  known = set(persons)
-  by_start: dict[str, list[str]] = {}
-  for person in persons:
-    start = ' '.join(person.split()[:-1])
-    if start and not start.isdecimal():
-      by_start.setdefault(start, []).append(person)
-  notes = []
-  for start, near in by_start.items():
-    # All of a study are often numbered; only some of it are suspicious.
-    doubtful = start in known or (len(near) > 1 and len(by_start) > 1)
-    if doubtful and len(near) < max(len(persons) / 2, 2):
-      some = sorted({start, *near} & known)
-      notes.append(f'taken for different persons: {", ".join(some)}')
-  return tuple(notes)

@@ -99,6 +99,12 @@ def _scan(root, scaled, beside):
         f'{f" ({names})" if names else ""}, expected one; a scan without '
         'such candidates needs an empty mask.'
       )
+  for path in (*accepted, *rejected):
+    if _is_of_another(path, stem):
+      raise InputError(
+        f'{scaled}: {path.name} lies beside it, and its name is of another; '
+        'move or rename it.'
+      )
   # Without it a brain mask is made, as for every other scan.
   outline = next(iter(_fitting(own, _BRAIN)), None)
   subject, session = _who(root, scaled, stem)
@@ -128,6 +134,15 @@ def _stem(scaled):
   """'scaled_P01_swi.nii' to 'p01_swi'."""
   name = scaled.name.lower().split('.nii')[0]
   return _SCALED.sub('', name).replace('__', '_').strip('_- ')
+
+
+def _is_of_another(path, stem) -> bool:
+  """Whether a mask is of 'p02' by its name and the scan of 'p01'."""
+  own, other = (
+    dict(re.findall(r'(?<![^\W_])([a-z]*)(\d{2,})(?![^\W_])', text))
+    for text in (stem, path.name.lower().split('.nii')[0])
+  )
+  return any(other.get(kind, number) != number for kind, number in own.items())
 
 
 def _owner(path, stems):

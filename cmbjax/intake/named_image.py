@@ -18,18 +18,29 @@ _COIL = re.compile(r'(?<=\S )(?:c|coil ?)(\d{1,3})(?!\S)')
 _RUN = re.compile(r'(?<!\S)((?:run|acq) ?\d+)(?!\S)')
 _SESSION = re.compile(
   r'(?<!\S)(?:ses(?:sion)? ?(\w+)|((?:tp|timepoint|visit|fu|followup) ?\d+|'
-  r'baseline|bl|followup)|'
+  r'baseline|bl|followup|(?<=\S )(?:pre|post)(?!\S| mortem))|'
   # The day, and perhaps the time, of dcm2niix.
   r'((?:19|20)\d\d ?(?:0[1-9]|1[0-2]) ?(?:0[1-9]|[12]\d|3[01])'
   r'(?: ?\d{6})?))(?!\S)'
 )
 _COPY = re.compile(  # of an image that is there without the word too
   r'(?<=\S )(brain|bet|stripped|skullstripped|n4|bfc|biascorr\w*|denoised|'
-  r'reg|registered|warped|resampled|smooth\w*|norm|normali[sz]ed|cropped|'
-  r'orig|eq|copy|old|new|final|corrected|v\d+)(?!\S)'
+  r'reg|registered|warped|resampled|smooth\w*|norm|normali[sz]ed|cropped|reorient\w*|std|'
+  r'orig|eq|copy|kopie|copie|defaced?|mni|old|new|final|corrected|v\d+)(?!\S)'
 )
 # Entities that tell one image of an acquisition from another.
-_WITHIN = ('sub', 'ses', 'part', 'echo', 'rec', 'desc', 'space', 'label', 'res')
+_WITHIN = (
+  'sub',
+  'ses',
+  'sess',
+  'part',
+  'echo',
+  'rec',
+  'desc',
+  'space',
+  'label',
+  'res',
+)
 _LATER = ('rec', 'desc', 'space', 'res')  # what was done to an image
 
 
@@ -48,6 +59,18 @@ class NamedImage:
   series: bool = False  # a number that may be of a series ends the name
   label: str = ''  # `person` in its own spelling, letters and digits
   rest: str = ''  # words of the name that neither of these explains
+
+
+_UK_BIOBANK = re.compile(r'(?<!\d)(\d{7})_\d{5}_(\d)_\d+(?!\d)')
+_ADNI = re.compile(
+  r'(?<!\d)(\d{3}_S_\d{4,5})(?!\d)(?:.*_((?:19|20)\d{6})\d*_)?'
+)
+
+
+def _known(name: str) -> tuple[str, str | None] | None:
+  """Person and session, where a public study has names of its own."""
+  match = _UK_BIOBANK.search(name) or _ADNI.search(name)
+  return (match[1], match[2]) if match else None
 
 
 def describe(path: pathlib.Path, folders: Sequence[str] = ()) -> NamedImage:
@@ -69,7 +92,7 @@ def _of_entities(path, parts) -> NamedImage:
     path,
     _role_of_entities(parts),
     parts.get('sub'),
-    parts.get('ses'),
+    parts.get('ses') or parts.get('sess'),  # the second is of OASIS
     int(echo[0]) if echo else None,
     frozenset(
       (key, value)
@@ -79,7 +102,8 @@ def _of_entities(path, parts) -> NamedImage:
     frozenset(
       f'{k}-{v}'
       for k, v in parts.values.items()
-      if k in _LATER and not roles.of_words(f'x {roles.words(v)}')
+      if k in _LATER
+      and (k == 'space' or not roles.of_words(f'x {roles.words(v)}'))
     ),
     label=parts.get('sub'),
   )
@@ -103,6 +127,10 @@ def _role_of_entities(parts) -> str:
 def _of_words(path, folders) -> NamedImage:
   text = roles.words(filename.stem(path))
   who, around = _folders(folders)
+  for number, name in enumerate([*who, path.name], 1):
+    if known := _known(name):
+      who = [*filter(None, known), *who[number:]]
+      break
   found = {}
   for name, pattern in (
     ('stuck', _STUCK), ('echo', _ECHO), ('coil', _COIL), ('run', _RUN),
@@ -115,11 +143,10 @@ def _of_words(path, folders) -> NamedImage:
   if role in (roles.UNKNOWN, roles.SWI):
     role = around or role
   session, text = _session(text)
-  left, copy = roles.without(text), frozenset()
-  while match := _COPY.search(left):
-    copy |= {match[0]}
-    left = left[: match.start()] + left[match.end() :]
-  left = ' '.join(left.split()).removeprefix('sub ')
+  if who and roles.is_of_marks(text.strip()):  # of the person of the folder
+    role, text = roles.LESIONS, ''
+  left, copy = _without_copy(roles.without(text), is_in_folder=bool(who))
+  left = left.removeprefix('sub ')
   if who:
     session = session or ' '.join(who[1:]) or None
     mine = set(roles.words(' '.join(who)).split())
@@ -138,6 +165,16 @@ def _of_words(path, folders) -> NamedImage:
     label=filename.plain(who[0]) if who else _spelt(path, left),
     rest='' if around or not who else rest,  # in a folder of a role: x.nii
   )
+
+
+def _without_copy(left, *, is_in_folder) -> tuple[str, frozenset]:
+  """(the words, those of them that say what was done to an image); the first
+  word of a name is whose it is, unless a folder says that."""
+  left, copy = f'x {left}' if is_in_folder else left, frozenset()
+  while match := _COPY.search(left):
+    copy |= {match[0]}
+    left = left[: match.start()] + left[match.end() :]
+  return ' '.join(left.split()[is_in_folder:]), copy
 
 
 def _spelt(path, left) -> str:
@@ -170,9 +207,15 @@ def _session(text) -> tuple[str | None, str]:
 
 _PLACES = re.compile(  # folders that say nothing about whose the images are
   r'(?<!\S)(anat|nifti|niftis|nii|files|resources|scans|data|raw|images ?t[rs]|'
-  r'labels ?t[rs]|(?<=\S )t?e\d|images?|dicom|train\w*|test\w*|val|'
+  r'labels ?(?:t[rs]|val)|dataset ?\d{3}(?!\d)( \w+)*|task ?\d{2,3} \w+|'
+  r'(?<=\S )t?e\d|images?|imgs?|dicom|train\w*|test\w*|val|'
   r'validation|cases|controls|patients|subjects|participants|mri?|inputs?)(?!\S)'
 )
+
+
+_PREDICTED = re.compile(r'labels ?pr?|pred(iction|icted)?s?|infer\w*( t[rs])?')
+# XNAT calls a session by its person: P001_MR1, OAS30001_MR_d0129.
+_EXAM = re.compile(r'(.+?)[-_](MR\d*(?:[-_]\w+)?)', re.IGNORECASE)
 
 
 def _folders(names: Sequence[str]) -> tuple[list[str], str]:
@@ -186,13 +229,19 @@ def _folders(names: Sequence[str]) -> tuple[list[str], str]:
     is_place = (text != bare or said or roles.family(bare)) and all(
       word.isdecimal() for word in left
     )
+    if roles.is_of_marks(bare) and said == roles.LESIONS and ' ' in bare:
+      is_place = True  # 'lesion masks'; 'cmb' may be a study
     if 'labels' in text:
       said = roles.LESIONS
+    if _PREDICTED.fullmatch(text):
+      is_place, said = True, roles.LABELS
     if is_place or (below and all(w.isdecimal() for w in left)):
       role = said or role
       below = below or 'scans' in text  # XNAT: scans/7/resources/...
+    elif 'scans' in names and (exam := _EXAM.fullmatch(name)):
+      who += exam.groups()
     else:
-      who.append(re.sub('^(sub|ses)-', '', name))
+      who.append(re.sub('^(sub|ses)-|^(ses|session)[-_ ]?(?=\\d)', '', name))
   return who, role
 
 

@@ -25,6 +25,11 @@ UNKNOWN = ''  # the name says nothing
 SIGNAL = (MAGNITUDE, PHASE, REAL, IMAGINARY)
 SCAN = (SWI, *SIGNAL, UNKNOWN)  # of what a scan can be made
 
+_BLEEDS = r'cmbs?|microbleeds?|mbs?|lesions?|gt|truth'
+_MARKED = (  # what somebody adds to a name of marks
+  r'( (manual|final|consensus|agreed|corrected|edited|checked|binary|bin|v\d+|'
+  r'(r|rater|reader|obs|observer) ?\d+|(rater|reader|observer) \w))*'
+)
 # Of several that fit the first counts. Words are between spaces, lower case.
 _TABLE = (
   (
@@ -44,18 +49,20 @@ _TABLE = (
     r'stroke|infarct\w*|microinfarct\w*|cso|pvs|epvs)|(wmh?|gm|csf|tissues?|'
     r'ventricles?|vessels?|veins?|lobes?|regions?|stroke|infarcts?|pvs|epvs) '
     r'(\w+ )*(dseg|seg|labels?|masks?|probseg|segmentations?)|'
+    r'(?<!^)(mimics?|false ?positives?|fps?|rejected)'
+    r'( (masks?|labels?|segs?))?$|'
     r'(head|skull) masks?|aseg|aparc\w*|aparcaseg|wmh|atlas|pveseg|pve \d|fast',
   ),
   (
     LESIONS,
     r'labels?|labelmaps?|segmentations?|seg|dseg|probseg|masks?|rois?\d*|'
+    r'msks?|mask(e|en|er)|masques?|segmentierung(en)?|segmentacion(es)?|'
     r'lesions?masks?|cmbs?masks?|cmb ?labels?|ground ?truth|annotations?',
   ),
   # Last only: first they are of a person or the name of a study.
   (
     LESIONS,
-    r'(?<!^)(cmbs?|microbleeds?|mbs?|lesions?|gt|truth)( (manual|final|'
-    r'rater ?\w?))?$|(?<!^)(manual|rater ?\d*)$',
+    rf'(?<!^)({_BLEEDS}){_MARKED}$|(?<!^)(manual|rater ?\d*)$',
   ),
   (
     MAP,
@@ -107,13 +114,14 @@ _FAMILY, _WEAK = _words(FAMILY), _words(_WEAK_OTHER)
 _STRIPPED = tuple(
   _words(p) for p in (*(p for _, p in _TABLE), FAMILY, _DROPPED)
 )
-_TARGET = re.compile(r'(?<!^)(?<!\S)(?:in|to|onto|on)(?!\S).*')
+_TARGET = re.compile(r'(?<!^)(?<!\S)(?:(?:in|to|onto|on)(?!\S)|2mni|2std).*')
 _GLUED = re.compile(r'(?<!\S)(swi|mag|t2star|t1|t2|flair)2([a-z]\w+)')
 _CAMEL = re.compile(r'(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{3})(?=[A-Z][a-z]{2})')
 
 
 def words(text: str) -> str:
   """'AnnaM_SWI-Images' to 'anna m swi images'."""
+  text = re.sub('sSWIp', 'SWIp', text)  # of Philips, summed over the echoes
   return ' '.join(re.split(r'[\W_]+', split(text).lower())).strip()
 
 
@@ -142,6 +150,27 @@ def _is_a_name(text, match) -> bool:
   return match.start() == 0 and bool(_SWI.search(text[match.end() :]))
 
 
+def is_of_marks(text: str) -> bool:
+  """Whether `words` are of marked lesions alone: 'cmb', 'lesion masks'.
+
+  First in a name they are of a person or study; this is for a whole name, or
+  for a folder beside those of the images.
+  """
+  return bool(
+    re.fullmatch(f'({_BLEEDS})( (masks?|labels?|segs?))?{_MARKED}', text)
+  )
+
+
+def is_swi(text: str) -> bool:
+  """Whether SWI or a sequence of one is among the `words`."""
+  return bool(_SWI.search(text) or _FAMILY.search(text))
+
+
+def is_a_kind(text: str) -> bool:
+  """Whether `words` are the kind of an image, or somebody's initials: 'T1'."""
+  return bool(re.fullmatch(_WEAK_OTHER, text))
+
+
 def family(text: str) -> frozenset[str]:
   """The sequences in `words`, apart from SWI itself."""
   found = {f.group().replace(' ', '') for f in _FAMILY.finditer(text)}
@@ -158,11 +187,25 @@ def without(text: str) -> str:
   """`words` without those that say what the image is: whose it is."""
   text = _TARGET.sub('', _GLUED.sub(r'\1 to \2', text))
   is_ours = bool(_FAMILY.search(text)) or of_words(text) in (*SIGNAL, OTHER)
+  first = _first_initials(text)
+  text = text[len(first) :]
   for pattern in _STRIPPED:
     text = pattern.sub(_number_of_a_person, text)
+  text = first + text
   if is_ours:  # 't2' of 't2_swi_tra'
     text = re.sub(rf'(?<!^)(?<!\S)({_WEAK_OTHER})(?!\S)', '', text)
   return ' '.join(text.split())
+
+
+def _first_initials(text) -> str:
+  """'fa' of 'fa swi', where no map of that name was made of the SWI."""
+  for role, pattern in _ROLES:
+    match = pattern.match(text) if role in _INITIALS else None
+    if (
+      match and re.fullmatch('[a-z]{2,3}', match[0]) and _is_a_name(text, match)
+    ):
+      return match[0]
+  return ''
 
 
 def _number_of_a_person(match) -> str:

@@ -6,6 +6,7 @@ detected counts only after a person reviewed it.
 
 import dataclasses
 import pathlib
+import re
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError
@@ -77,6 +78,8 @@ def find_truth(root: pathlib.Path, scan: ScanFiles) -> TruthFiles | None:
     ('points', _is_table),
   ):
     fitting = [path for path in first or found if fits(path)]
+    fitting = [p for p in fitting if _entity(p, 'space') in _OWN] or fitting
+    fitting = [p for p in fitting if _is_named(p)] or fitting
     if len(fitting) > 1:  # two readers or versions: which one is not known
       raise InputError(
         f'{scan.name}: {len(fitting)} files could be its truth ('
@@ -121,22 +124,26 @@ def _is_of(path, scan) -> bool:
 
 
 _STRICT = ('sub', 'ses', 'run')
+_OWN = ('', 'orig', 'scan', 'native', 'swi', 't2s', 't2starw')  # spaces
+
+
+_PLACES = ('', 'anat', 'swi')
 
 
 def _near(root, scan):
   parts = [scan.subject, *([scan.session] if scan.session else [])]
   below = pathlib.Path(*parts)
-  folders = [root / below, root / below / 'anat']
+  folders = [root / below / place for place in _PLACES]
   for derivative in sorted((root / 'derivatives').glob('*/')):
-    folders += [derivative / below, derivative / below / 'anat']
+    folders += [derivative / below / place for place in _PLACES]
   return [path for folder in folders for path in sorted(folder.glob('*.*'))]
 
 
 def _is_truth(root, path):
-  if _derivative(root, path) != _OWN_OUTPUT:
-    return True
   beside = json_beside(path)
-  return bool(beside and files.read_object(beside).get('Manual') is True)
+  fields = files.read_object(beside) if beside else {}
+  is_ours = _derivative(root, path) == _OWN_OUTPUT or 'Protocol' in fields
+  return not is_ours or fields.get('Manual') is True
 
 
 def _reviewed(path):
@@ -164,26 +171,38 @@ def _entity(path, key):
 
 def _is_label_image(path):
   suffix = filename.entities(path).suffix
-  return (
-    _is_image(path)
-    and suffix == 'dseg'
-    and _entity(path, 'seg').startswith('cmb')
-  )
+  return _is_image(path) and suffix == 'dseg' and _is_bleed(path, 'seg')
 
 
 def _is_mask(path):
-  label = _entity(path, 'label')
   return (
     _is_image(path)
     and filename.entities(path).suffix == 'mask'
-    and (label.startswith('cmb') or label in ('l', 'lesion'))
+    and (
+      _is_bleed(path, 'label', 'desc')
+      or _entity(path, 'label') in ('l', 'lesion')
+    )
   )
 
 
+def _is_bleed(path, *keys):
+  """Whether it says microbleeds, and not what was taken for them."""
+  return any(
+    re.match('cmb|microbleed', value) and not re.search(_NO_TRUTH, value)
+    for value in (_entity(path, key) for key in keys)
+  )
+
+
+_NO_TRUTH = 'mimic|candidate|reject|false|fp$'
+
+
+def _is_named(path):
+  return _is_bleed(path, 'seg', 'label', 'desc')
+
+
 def _is_table(path):
-  names = [_entity(path, key) for key in ('seg', 'label', 'desc')]
-  return path.name.endswith('.tsv') and any(
-    name.startswith('cmb') for name in [*names, filename.entities(path).suffix]
+  return path.name.endswith('.tsv') and (
+    _is_named(path) or filename.entities(path).suffix.startswith('cmb')
   )
 
 

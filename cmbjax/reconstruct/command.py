@@ -91,9 +91,10 @@ def _add_phase(method) -> None:
     '--high-pass',
     '--unwrapping-algorithm',
     dest='high_pass',
-    choices=swi_options.HIGH_PASSES,
+    choices=(*swi_options.HIGH_PASSES, swi_options.AS_IT_IS),
     default='homodyne',
-    help='default: homodyne',
+    help='none: the phase is high-passed already; default: homodyne, or none '
+    'where the voxels show that it is',
   )
   method.add_argument(
     '--filter-size',
@@ -199,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     rescale=not args.no_phase_rescale,
     fix_ge=args.fix_ge_phase,
   )
-  options = inputs.options_of(args)
+  options = scan.options(inputs.options_of(args))
   mask = inputs.read_mask(args.mask, scan.grid) if args.mask else None
   field = inputs.read_field(args.mag_sensitivity_correction, scan.grid)
   result = swi.from_echoes(
@@ -208,8 +209,9 @@ def run(args: argparse.Namespace) -> int:
     options,
     echo_times_s=scan.echo_times_s,
     field_t=scan.field_t,
-    mask=None if mask is None else mask.array > 0.5,
+    mask=None if mask is None else mask.array,
     sensitivity=None if field is None else field.array,
+    usual_sign=scan.usual_sign,
   )
   grid = scan.grid
   if args.resample:

@@ -4,7 +4,7 @@ Rule: what does not belong to the scan is refused before anything is computed.
 """
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import magnitude, volume
+from cmbjax.imaging import magnitude, mask_values, volume
 from cmbjax.imaging.swi_options import SwiOptions
 
 
@@ -91,7 +91,7 @@ def read_field(text, grid):
 
 def read_mask(path, grid):
   """A brain mask of a person's own, on the grid of the scan."""
-  mask = volume.load(path)
+  mask = mask_values.read(path)
   if not volume.same_grid(mask, grid):
     raise InputError(
       f'{path}: is not on the grid of {grid.path} '

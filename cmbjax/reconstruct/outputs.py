@@ -51,10 +51,12 @@ def notes_of(args, scan, result, options):
   """
   found, asked = result.polarity, options.phase_sign
   if asked is None and not found.certain:
+    usual = ", as on its maker's scanners" if scan.usual_sign else ''
     yield (
       'the sign of the phase is not clear from the image '
       f'({found.voxels} voxels, median {found.median_rad:.2f} rad); veins were '
-      'taken as negative, set --phase-sign if they come out bright'
+      f'taken as {"negative" if found.sign > 0 else "positive"}{usual}, set '
+      '--phase-sign if they come out bright'
     )
   measured = -1 if found.median_rad > 0 else 1
   if asked is not None and found.certain and measured != asked:
@@ -152,7 +154,8 @@ def settings_of(args, scan, result, *, options, voxel_mm, notes):
     'VoxelMm': list(voxel_mm),
     'PhaseSign': {
       'Used': result.polarity.sign,
-      'Measured': options.phase_sign is None,
+      'Measured': options.phase_sign is None
+      and (result.polarity.certain or scan.usual_sign is None),
       'MedianInVeins': round(result.polarity.median_rad, 4),
       'Voxels': result.polarity.voxels,
       'Certain': result.polarity.certain,

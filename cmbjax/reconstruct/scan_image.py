@@ -8,9 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax import files
 from cmbjax.errors import InputError
-from cmbjax.imaging import appearance, brain, slices, swi, volume
+from cmbjax.imaging import (
+  appearance,
+  brain,
+  mask_values,
+  slices,
+  swi,
+  volume,
+)
+from cmbjax.intake import facts
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import channels as channels_lib
 from cmbjax.reconstruct import signal
@@ -56,8 +63,8 @@ def load_image(
   """
   image, mask, made, notes, rebuilt = _image(found, channels[1:])
   if found.mask is not None:
-    given = volume.load(found.mask)
-    mask = slices.array_like(given, image) > 0
+    given = mask_values.read(found.mask)
+    mask = slices.array_like(given, image)
     notes = (*notes, *given.notes)
   elif mask is None:
     with named(image.path):
@@ -185,15 +192,28 @@ def _reconstruct(
     made = swi.from_echoes(
       read.echoes,
       grid.spacing_mm,
+      read.options(),
       echo_times_s=read.echo_times_s,
       field_t=read.field_t,
       mask=None if image is None else image.mask,
+      usual_sign=read.usual_sign,
       beside=beside,
     )
   notes = tuple(read.notes)
   if not made.polarity.certain:
-    notes += ('the sign of the phase is not clear; veins were taken as dark',)
+    notes += (_said_of_sign(read, made),)
   return made, grid, notes
+
+
+def _said_of_sign(read, made):
+  """How veins were taken to be, where the image does not show it."""
+  how = 'negative' if made.polarity.sign > 0 else 'positive'
+  usual = 'a guess' if read.usual_sign is None else "as on its maker's scanners"
+  return (
+    'the sign of the phase is not clear from the image; veins were taken as '
+    f'{how}, {usual}; if they come out bright, make the SWI with cmbjax swi '
+    f'--phase-sign {-made.polarity.sign}'
+  )
 
 
 def _with_channels(
@@ -255,12 +275,13 @@ def echo_time_s(found: ScanFiles) -> float | None:
   Of several echoes that is all but the first one, and without a phase the
   last one, which is taken for an SWI.
   """
-  times = found.sidecar.get('EchoTime')
+  times = found.sidecar.get(facts.ECHO)
   if found.swi is None and len(found.magnitude) > 1:
     used = slice(1, None) if found.phase else slice(-1, None)
     times = [
-      found.facts.get(p, {}).get('EchoTime') for p in found.magnitude[used]
+      found.facts.get(p, {}).get(facts.ECHO) for p in found.magnitude[used]
     ]
   times = times if isinstance(times, list) else [times]
-  known = [float(time) for time in times if files.is_number(time)]
+  some = [facts.number(time, facts.ECHO)[0] for time in times]
+  known = [time for time in some if time is not None]
   return sum(known) / len(known) if known else None

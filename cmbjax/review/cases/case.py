@@ -181,24 +181,41 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
   if found is None:
     raise KeyError(name)
   scan = case.signal
-  in_parts = scan is not None and scan.cartesian and name == 'magnitude'
-  if not in_parts and (name != 'phase' or scan is None):
-    read = volume.load(found.path)
-    volume.check_grid(read, image)
-    if name != 'phase':
-      return read.array
-    fields = sidecars.read(found.path)
-    return phase_units.to_radians(read.array, fields=fields)[0]
-  read = signal.read(
-    [last(scan.magnitude)],
-    [last(scan.phase)],
-    fields=scan.facts,
-    cartesian=scan.cartesian,
-  )
+  if name not in ('phase', 'magnitude') or scan is None:
+    return _plain(found.path, name, image)
+  try:
+    read = signal.read(
+      [last(scan.magnitude)],
+      [last(scan.phase)],
+      fields=scan.facts,
+      cartesian=scan.cartesian,
+    )
+  except InputError:
+    if scan.cartesian or name == 'phase':
+      raise
+    return _plain(found.path, name, image)  # not the magnitude's fault
   volume.check_grid(read.grid, image)
-  if in_parts:
-    return volume.in_order(read.magnitude[..., 0], read.grid, image)
+  if name == 'phase':
+    return _local(read, image)
+  whole = read.magnitude if scan.cartesian else read.grid.array  # as in a file
+  one = whole[(slice(None),) * 3 + (0,) * (whole.ndim - 3)]
+  return volume.in_order(one, read.grid, image)
+
+
+def _plain(path, name, image) -> np.ndarray:
+  """What one file holds [X, Y, Z]; phase in radians."""
+  read = volume.load(path)
+  volume.check_grid(read, image)
+  if name != 'phase':
+    return read.array
+  return phase_units.to_radians(read.array, fields=sidecars.read(path))[0]
+
+
+def _local(read, image) -> np.ndarray:
+  """The phase of a signal without its slow part, in the order of `image`."""
   seen = slices.last(read.grid)
+  if read.is_filtered:
+    return volume.in_order(phase.wrap(read.phase[..., 0]), read.grid, image)
   whole = read.magnitude[..., 0] * np.exp(1j * read.phase[..., 0])
   local = phase.homodyne(
     volume.in_order(whole, read.grid, seen),

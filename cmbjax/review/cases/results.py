@@ -80,6 +80,9 @@ def _result(out, name, record, names) -> Case:
     raise InputError(
       f'{name}: {wanted} {where}; give --images FOLDER, where it is now.'
     )
+  cartesian = record.get('cartesian') is True
+  if cartesian and None in (shown['magnitude'], shown['phase']):
+    shown |= {'magnitude': None, 'phase': None}  # one part alone is neither
   magnitude, phase = shown['magnitude'], shown['phase']
   subject, _, session = name.partition('_')
   scan = ScanFiles(
@@ -91,6 +94,7 @@ def _result(out, name, record, names) -> Case:
     phase=(phase,) if phase else (),
     mask=None,
     sidecar=fields,
+    cartesian=cartesian,
     facts={p: sidecars.read(p) for p in (magnitude, phase) if p},
   )
   return Case(

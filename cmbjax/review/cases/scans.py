@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmbjax import doors, files
+from cmbjax.intake import facts
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases.case import Case
@@ -55,11 +56,8 @@ def sequences(
 
 def protocol(fields: Mapping[str, Any]) -> dict[str, float | None]:
   """What a sidecar says of field and echo time; None where nothing."""
-  names = {'field_t': 'MagneticFieldStrength', 'echo_time_s': 'EchoTime'}
-  found = {own: fields.get(name) for own, name in names.items()}
-  return {
-    own: float(v) if files.is_number(v) else None for own, v in found.items()
-  }
+  names = {'field_t': facts.FIELD, 'echo_time_s': facts.ECHO}
+  return {own: facts.known(fields, name) for own, name in names.items()}
 
 
 def detected(path: pathlib.Path) -> dict[str, Any]:

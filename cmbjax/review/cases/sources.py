@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 from cmbjax import doors
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import volume
-from cmbjax.intake import explain, filename, lupolab, owner, truth_files
+from cmbjax.intake import (
+  explain,
+  filename,
+  lupolab,
+  named_image,
+  owner,
+  roles,
+  truth_files,
+)
 from cmbjax.intake import scans as scans_lib
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.intake.scans import FoundScans
@@ -253,12 +261,20 @@ def _held(root, scan) -> dict[str, Any]:
   return {'labels': fits[0]} if fits else {}
 
 
+# What these write are tissues and regions.
+_ANATOMY = {'fmriprep', 'smriprep', 'freesurfer', 'fastsurfer', 'cat12'}
+
+
 def _is_lesions(path, name):
   """Whether a file is a label image or mask of this scan, not of its brain."""
   if not _IMAGE.search(path.name) or not path.name.startswith(f'{name}_'):
     return False
   entities = filename.entities(path)
   about = [entities.get(key) or '' for key in ('label', 'desc', 'seg')]
+  _, made, below = str(path.parent).rpartition('/derivatives/')
+  program = re.split('[/_-]', below.lower())[0] if made else ''
+  if named_image.describe(path).role == roles.LABELS or program in _ANATOMY:
+    return False
   return entities.suffix in ('dseg', 'mask') and not any(
     _BRAIN.search(text) or text in ('mimic', 'candidates') for text in about
   )

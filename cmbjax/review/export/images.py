@@ -10,7 +10,7 @@ import pathlib
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError
-from cmbjax.imaging import volume
+from cmbjax.imaging import mask_values, volume
 from cmbjax.intake import bids, sidecars
 from cmbjax.review.cases import case as cases_lib
 from cmbjax.review.cases.case import Case
@@ -106,10 +106,10 @@ def write_mask(folder: pathlib.Path, case: Case, image: volume.Volume) -> None:
   path = cases_lib.mask_of(case)
   if path is None:
     return
-  mask = volume.load(path)
+  mask = mask_values.read(path)
   volume.check_grid(mask, image)
   target = anat(folder, MASKS, case) / f'{case.name}_label-brain_mask.nii.gz'
-  volume.save(target, mask.array > 0, image)
+  volume.save(target, mask.array, image)
   about = {'Type': 'Brain', 'Description': 'As it came with the data.'}
   files.write_json(target.with_name(target.name[:-7] + '.json'), about)
   bids.write_description(folder / MASKS, 'Brain masks', kind='derivative')
