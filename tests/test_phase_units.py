@@ -112,3 +112,16 @@ def test_declared_units(smooth, units, factor):
 def test_a_field_map_is_refused(smooth):
   with says(InputError, 'Hz'):
     phase_units.to_radians(smooth * 40, fields={'Units': 'Hz'})
+
+
+def test_voxels_out_of_range_are_counted_over_all_slabs():
+  long = np.random.default_rng(9000).uniform(-np.pi, np.pi, (8, 9, 120))
+  raw = np.rint(long / np.pi * 2048).clip(-2048, 2047)
+  raw[0, 0, [1, 40, 100]] = 30000
+  found, note = phase_units.to_radians(raw.astype(np.int16))
+  assert '; 3 voxels beyond it were taken for 0' in note
+  assert (found[0, 0, [1, 40, 100]] == 0).all()
+  inside = np.abs(raw) < 3000
+  np.testing.assert_allclose(
+    found[inside], raw[inside] * (np.pi / 2048), atol=1e-6
+  )

@@ -8,7 +8,7 @@ import pytest
 
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import phase, phase_units
-from cmbjax.reconstruct import signal
+from cmbjax.reconstruct import echo_files, signal
 from tests import heads
 from tests.messages import says
 
@@ -144,7 +144,7 @@ def test_alternating_slices_are_found_and_undone():
   flipped = -phase.wrap(flipped)
   assert signal.alternates(head.magnitude, flipped)
   assert not signal.alternates(head.magnitude, head.phase)
-  straight = signal.straighten(flipped)
+  straight = echo_files.straighten(flipped)
   assert np.abs(phase.wrap(straight - head.phase)).max() < 1e-5
 
 

@@ -15,7 +15,7 @@ from cmbjax import delimited, doors, files
 from cmbjax.detect.chain import Analysis
 from cmbjax.detect.result import Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import slices, volume
+from cmbjax.imaging import slabs, slices, volume
 from cmbjax.intake import bids
 
 IGNORED = (  # not (yet) in BIDS; no trailing slash, the validator ignores those
@@ -256,9 +256,10 @@ def _judged(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
   """The SWI that was made and judged, for those who look at it later."""
   result = analysis.result
   path = _anat(out, result) / f'{result.name}{JUDGED}'
-  volume.save(
-    path, np.rint(result.swi * _WHITE).astype(np.uint16), analysis.image
-  )
+  judged = np.empty(result.swi.shape, np.uint16)
+  for rows in slabs.of(len(judged)):
+    judged[rows] = np.rint(result.swi[rows] * _WHITE)
+  volume.save(path, judged, analysis.image)
   about = {
     'Description': 'The SWI that was made from magnitude and phase and judged; '
     f'{_WHITE} is its 99.5th percentile in the brain',
@@ -282,38 +283,53 @@ _STEPS = {
 
 def _steps(out: pathlib.Path, analysis: Analysis) -> list[pathlib.Path]:
   """What the chain saw on the way: scaled image, brain, regions, map."""
-  from cmbjax.candidates import detector, radial_symmetry
-
-  result, image = analysis.result, analysis.image
+  result = analysis.result
   start = _anat(out, result) / f'{result.name}_space-orig'
-  gates = detector.Gates()
-  seen = slices.last(image)
-  unit, mask = (
-    volume.in_order(array, image, seen) for array in (result.swi, result.mask)
-  )
-  flat = detector.flatten(unit, seen.spacing_mm, mask, gates=gates)
-  response = radial_symmetry.radial_symmetry(flat, seen.spacing_mm, mask=mask)
-  grown = np.zeros(result.swi.shape, np.uint16)
-  for number, region in enumerate(analysis.candidates.regions, start=1):
-    if analysis.candidates.kept[number - 1]:
-      grown[tuple(region.T)] = number
-  images = {
-    'desc-scaled_swi': result.swi,
-    'desc-flat_swi': volume.in_order(flat, seen, image),
-    'desc-radialsymmetry_swi': volume.in_order(response, seen, image),
-    'seg-candidates_dseg': grown,
-    'desc-detect_mask': result.mask,
-  }
   written = []
-  for name, array in images.items():
+  for name, text in _STEPS.items():
+    # Each image is gone before the next one is made.
     written.append(start.with_name(f'{start.name}_{name}.nii.gz'))
-    volume.save(written[-1], array, image)
-    about = {'Description': _STEPS[name], 'SpatialReference': 'orig'}
+    volume.save(written[-1], _step(name, analysis), analysis.image)
+    about = {'Description': text, 'SpatialReference': 'orig'}
     if name.endswith('_mask'):
       about['Type'] = 'Brain'
     written.append(start.with_name(f'{start.name}_{name}.json'))
     files.write_json(written[-1], about | {'Simulated': result.simulated})
   return written
+
+
+def _step(name: str, analysis: Analysis) -> np.ndarray:
+  """One image of `_STEPS`."""
+  result = analysis.result
+  if name == 'desc-scaled_swi':
+    return result.swi
+  if name == 'desc-detect_mask':
+    return result.mask
+  if name == 'seg-candidates_dseg':
+    grown = np.zeros(result.swi.shape, np.uint16)
+    for number, region in enumerate(analysis.candidates.regions, start=1):
+      if analysis.candidates.kept[number - 1]:
+        grown[tuple(region.T)] = number
+    return grown
+  return _searched(analysis, name == 'desc-radialsymmetry_swi')
+
+
+def _searched(analysis: Analysis, symmetry: bool) -> np.ndarray:
+  """The flat image, or its radial symmetry, made as the candidate stage did."""
+  from cmbjax.candidates import detector, radial_symmetry
+
+  result, image = analysis.result, analysis.image
+  seen = slices.last(image)
+  unit, mask = (
+    volume.in_order(array, image, seen) for array in (result.swi, result.mask)
+  )
+  flat = detector.flatten(unit, seen.spacing_mm, mask, gates=detector.Gates())
+  if symmetry:  # of each slice alone, so it may take the place of the slice
+    for part in slabs.of(flat.shape[2]):
+      flat[..., part] = radial_symmetry.radial_symmetry(
+        flat[..., part], seen.spacing_mm, mask=mask[..., part]
+      )
+  return volume.in_order(flat, seen, image)
 
 
 def _anat(out: pathlib.Path, result: ScanResult) -> pathlib.Path:

@@ -16,8 +16,11 @@ from cmbjax.reconstruct.channels import ONLY_SWI
 # Peaks of scans of 3 to 149 million voxels and 1 to 5 echoes, a fifth more.
 _BASE_GB = 0.8  # Python, JAX, the networks
 _SWI_BYTES = 14.0  # of each voxel that is searched
+_BESIDE_BYTES = 4.0  # of each voxel and further channel
 _START_GB = 0.4  # Python and JAX, as long as an SWI is made
-_SIGNAL_BYTES = 16.0  # of each voxel of each magnitude and phase
+_SIGNAL_BYTES = 14.0  # of each voxel of one echo; others are read later
+_SUMS_BYTES = 8.0  # of each voxel, where there are several echoes
+_HELD_BYTES = 6.0  # of each voxel of a file that holds several
 _UNKNOWN_GB = 2.0  # of a file that has no header to go by
 
 
@@ -36,9 +39,16 @@ def gigabytes(scan: ScanFiles, channels: Sequence[str] = ONLY_SWI) -> float:
     return _UNKNOWN_GB
   voxels = math.prod(map(int, shape[:3]))
   echoes = math.prod(map(int, shape[3:]))
-  read = voxels * echoes * len(signal)
+  searched = _SWI_BYTES + _BESIDE_BYTES * (len(channels) - 1)
+  made = 0.0
+  if signal:
+    made = _SIGNAL_BYTES + _BESIDE_BYTES * (len(channels) - 1)
+  if len(signal) > 2 or echoes > 1:
+    made += _SUMS_BYTES
+  if echoes > 1:
+    made += _HELD_BYTES * echoes * len(signal)
   return max(
-    _BASE_GB + _SWI_BYTES * voxels / 1e9, _START_GB + _SIGNAL_BYTES * read / 1e9
+    _BASE_GB + searched * voxels / 1e9, _START_GB + made * voxels / 1e9
   )
 
 

@@ -85,9 +85,9 @@ def of_image(image: volume.Volume, mask: np.ndarray) -> Iterator[str]:
       'more alike than neighbours, as where an interleaved scan was not put '
       'in order; what is found means nothing, so convert it again'
     )
-  outside = image.array[~mask]
+  inside = _median(image.array[mask])
   # What `appearance` cannot know: it has no mask, and painted air no noise.
-  if outside.size and np.median(outside) > np.median(image.array[mask]):
+  if _median(image.array[~mask]) > inside:
     yield (
       'the brain mask is darker than the rest; check the mask, and that the '
       'image is not inverted'
@@ -170,3 +170,8 @@ def of_scan(
       f'the networks learned from this simulated person ({person}); they are '
       'better here than on others'
     )
+
+
+def _median(values: np.ndarray) -> float:
+  """In place, as a large scan is copied often enough; NaN of none."""
+  return np.median(values, overwrite_input=True) if values.size else np.nan

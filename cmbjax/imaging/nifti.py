@@ -126,10 +126,13 @@ def voxels(
 
 def write_image(path: str | os.PathLike, image: nib.Nifti1Image) -> None:
   """Writes a nibabel image, whole or not at all, without a time stamp."""
-  data = image.to_bytes()
-  if str(path).endswith('.gz'):
-    data = gzip.compress(data, compresslevel=1, mtime=0)
-  files.write_bytes(path, data)
+  with files.whole(path) as temporary, temporary.open('wb') as handle:
+    if not str(path).endswith('.gz'):
+      image.to_stream(handle)
+      return
+    # Slice by slice: all of the bytes would take the memory of the voxels.
+    with gzip.GzipFile('', 'wb', 1, handle, mtime=0) as stream:
+      image.to_stream(stream)
 
 
 def repairs(path: pathlib.Path, image) -> tuple[str, ...]:

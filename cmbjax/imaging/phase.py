@@ -338,19 +338,24 @@ def _complex(magnitude, phase):
 def _by_slab(function: Callable, *arrays: np.ndarray) -> np.ndarray:
   """Applies a function of slabs [z, Y, X] to volumes [X, Y, Z], in threads.
 
-  The result is in memory slice after slice, as NIfTI files do; volumes that
-  lie so already are not copied.
+  The result is in memory slice after slice, as in NIfTI files; of volumes
+  only slabs are copied.
   """
   out = np.empty(arrays[0].shape, np.float32, order='F')
 
   def work(start):
     part = slice(start, start + _SLAB)
-    slabs = (np.ascontiguousarray(a[..., part].T) for a in arrays)
+    slabs = (_floating(np.ascontiguousarray(a[..., part].T)) for a in arrays)
     out[..., part].T[...] = function(*slabs)
 
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     list(pool.map(work, range(0, out.shape[2], _SLAB)))
   return out
+
+
+def _floating(slab):
+  """Whole numbers in single precision; anything else as it is."""
+  return slab.astype(np.float32) if slab.dtype.kind in 'iu' else slab
 
 
 def _check_sigma(sigma_mm, spacing_mm):

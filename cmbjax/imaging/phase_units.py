@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmbjax.errors import InputError
+from cmbjax.imaging import slabs
 
 _TURN = 2 * np.pi
 _NEAR_RAD = 0.1
@@ -321,20 +322,24 @@ def _applied(image, unit) -> tuple[np.ndarray, str]:
   """The phase in radians, 0 where the file has padding or an outlier."""
   if unit.name == 'rad':
     return np.asarray(image, np.float32), unit.note
-  array = np.subtract(image, unit.centre, dtype=np.float64)
-  array *= unit.factor
-  note = unit.note
+  result = np.empty_like(image, np.float32)
+  note, count = unit.note, 0
   may_be_more = unit.name in ('degrees', 'milliradians')  # unwrapped
-  if not may_be_more and (unit.certain or unit.name == 'unknown'):
-    outside = np.abs(array) > np.pi * (1 + 2 * _FULL_RANGE_PART)
-    count = int(outside.sum())
-    if count:
+  limited = not may_be_more and (unit.certain or unit.name == 'unknown')
+  for rows in slabs.of(image.shape[-1]):
+    array = np.subtract(image[..., rows], unit.centre, dtype=np.float64)
+    array *= unit.factor
+    if limited:
+      outside = np.abs(array) > np.pi * (1 + 2 * _FULL_RANGE_PART)
+      count += int(outside.sum())
       array[outside] = 0
-      what = '1 voxel beyond it was' if count == 1 else (
-        f'{count:,} voxels beyond it were'
-      )  # fmt: skip
-      note += f'; {what} taken for 0'
-  return array.astype(np.float32), note
+    result[..., rows] = array
+  if count:
+    what = '1 voxel beyond it was' if count == 1 else (
+      f'{count:,} voxels beyond it were'
+    )  # fmt: skip
+    note += f'; {what} taken for 0'
+  return result, note
 
 
 def _of_range(found) -> PhaseUnit:

@@ -69,7 +69,8 @@ def detect(
   inside = _erode(mask[box], spacing_mm)
   if not inside.any():
     return Polarity(1, 0.0, 0, False)
-  relative = magnitude[box] / _median(magnitude[box], inside)
+  relative = np.asarray(magnitude[box], np.float32)
+  relative = relative / _median(relative, inside)
   second = [h[inside] for h in _hessian(relative, spacing_mm)]
   score = middle_eigenvalue(second)
   top = score >= np.percentile(score, 100 - _TOP_PERCENT)

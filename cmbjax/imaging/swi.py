@@ -4,27 +4,27 @@ Rule: veins and microbleeds come out darker than in the magnitude, never
 brighter; the phase sign is chosen so, and the choice is on record.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmbjax.errors import InputError
-from cmbjax.imaging import echoes, polarity, resample, slices
-from cmbjax.imaging import magnitude as magnitude_module
+from cmbjax.imaging import echoes, polarity, resample, slices, weighting
 from cmbjax.imaging.brain import brain_mask
-from cmbjax.imaging.phase import default_sigma_mm, high_pass
-from cmbjax.imaging.phase_mask import phase_mask
+from cmbjax.imaging.phase import default_sigma_mm
 from cmbjax.imaging.swi_options import MODES, SwiOptions
+
+BESIDE = ('min_ip', 'magnitude', 'phase', 'tof')  # the SWI and its mask
 
 
 class Swi(NamedTuple):
   """One reconstruction; arrays are [X, Y, Z] on the grid that was given."""
 
   swi: np.ndarray  # float32, in units of the magnitude
-  min_ip: np.ndarray  # float32
-  magnitude: np.ndarray  # float32, of the echoes that were used
-  phase: np.ndarray  # float32 rad, high-passed, veins negative
+  min_ip: np.ndarray | None  # float32
+  magnitude: np.ndarray | None  # float32, of the echoes that were used
+  phase: np.ndarray | None  # float32 rad, high-passed, veins negative
   mask: np.ndarray  # bool, brain
   tof: np.ndarray | None  # float32, magnitude of the first of several echoes
   polarity: polarity.Polarity
@@ -141,22 +141,44 @@ def reconstruct(
   phase: np.ndarray,
   spacing_mm: tuple[float, float, float],
   options: SwiOptions | None = None,
+  **known: Any,
+) -> Swi:
+  """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
+
+  Args:
+    magnitude: [X, Y, Z], [X, Y, Z, E] or [X, Y, Z, E, C].
+    phase: rad, the same shape.
+    spacing_mm: voxel sizes along x, y, z.
+    options: None: the defaults of `SwiOptions`.
+    **known: as of `from_echoes`.
+
+  Raises:
+    InputError: options that do not fit the data.
+  """
+  given = weighting.Given(*_five_axes(magnitude, phase))
+  return from_echoes(given, spacing_mm, options, **known)
+
+
+def from_echoes(
+  signal: weighting.Echoes,
+  spacing_mm: tuple[float, float, float],
+  options: SwiOptions | None = None,
   *,
   echo_times_s: Sequence[float] | None = None,
   field_t: float | None = None,
   mask: np.ndarray | None = None,
   sensitivity: np.ndarray | None = None,
   usual_sign: int | None = None,
+  beside: Collection[str] = BESIDE,
 ) -> Swi:
-  """Magnitude and wrapped phase to an SWI, a minimum projection and a TOF.
+  """The same, echo by echo: no more than one of them is in memory.
 
   Every coil is high-passed on its own before coils are added, so no coil phase
   needs to be known. Of several echoes the first is kept as time-of-flight
   image and the others make the SWI.
 
   Args:
-    magnitude: [X, Y, Z], [X, Y, Z, E] or [X, Y, Z, E, C].
-    phase: rad, the same shape.
+    signal: where echoes are from.
     spacing_mm: voxel sizes along x, y, z.
     options: None: the defaults of `SwiOptions`.
     echo_times_s: E ascending numbers; needed for more than one echo.
@@ -164,38 +186,45 @@ def reconstruct(
     mask: bool [X, Y, Z], brain; None: `brain_mask` of the first echo.
     sensitivity: [X, Y, Z], a receive field to divide by; None: by `options`.
     usual_sign: of a phase that does not show it; None: a guess.
+    beside: which of `BESIDE` are wanted too; the others are None.
 
   Raises:
     InputError: options that do not fit the data.
   """
   options = options or SwiOptions()
-  magnitude, phase = _five_axes(magnitude, phase)
   axis = slices.axis_of(spacing_mm)
   # Filters and projection work along the acquired slices.
-  magnitude, phase, mask, sensitivity = _swapped(
-    (magnitude, phase, mask, sensitivity), axis
-  )
+  signal = weighting.Turned(signal, axis)
+  mask, sensitivity = _swapped((mask, sensitivity), axis)
   spacing_mm = tuple(spacing_mm[{axis: 2, 2: axis}.get(i, i)] for i in range(3))
-  # Slice after slice in memory: everything below is quicker so.
-  magnitude, phase = np.asfortranarray(magnitude), np.asfortranarray(phase)
   sigma = _sigma(options, field_t)
-  used = _used_echoes(options, magnitude.shape[3], echo_times_s)
-  mask = _brain(mask, magnitude, spacing_mm)
-  mags, local = _combined_coils(
-    magnitude, phase, used=used, spacing_mm=spacing_mm, options=options,
-    sigma_mm=sigma, mask=mask,
+  used = _used_echoes(options, signal.shape[3], echo_times_s)
+  mask = _brain(mask, signal, spacing_mm)
+  if sensitivity is None and options.sensitivity != 'off':
+    sensitivity = weighting.receive_field(
+      signal, used, mask, spacing_mm, options.sensitivity
+    )
+  made = weighting.Weighted(
+    options, spacing_mm, mask, sigma_mm=sigma, field_t=field_t,
+    times=[echo_times_s[e - 1] for e in used] if echo_times_s else None,
+    sensitivity=sensitivity, usual_sign=usual_sign, wanted=beside,
   )  # fmt: skip
-  found = _polarity(mags, local, spacing_mm, mask, options, usual_sign)
-  local = local if found.sign > 0 else [-p for p in local]
-  times = [echo_times_s[e - 1] for e in used] if echo_times_s else None
-  mags = _flattened(mags, mask, spacing_mm, options, sensitivity)
-  image, mag, shown = _weighted(
-    mags, local, times=times, field_t=field_t, mask=mask, options=options
-  )
-  projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
-  tof = _coil_sum(magnitude[..., 0, :]) if magnitude.shape[3] > 1 else None
+  for number, echo in enumerate(used):
+    made.add(signal, echo - 1, last=number == len(used) - 1)
+  image, mag, shown = made.images()
+  projection = tof = None
+  if 'min_ip' in beside:
+    projection = min_ip(image, spacing_mm[2], thickness_mm=options.mip_mm)
+  if 'tof' in beside and signal.shape[3] > 1:
+    tof = np.asarray(weighting.coil_sum(signal.magnitude(0)), np.float32)
   arrays = _swapped((image, projection, mag, shown, mask, tof), axis)
-  return Swi(*arrays, found, sigma, used, axis)
+  return Swi(*arrays, made.polarity, sigma, used, axis)
+
+
+def _brain(mask, signal, spacing_mm):
+  if mask is None:
+    mask = brain_mask(weighting.coil_sum(signal.magnitude(0)), spacing_mm)
+  return np.asfortranarray(mask, bool)
 
 
 def _swapped(arrays, axis):
@@ -206,9 +235,11 @@ def _swapped(arrays, axis):
 
 
 def _five_axes(magnitude, phase):
-  """Both as float32 [X, Y, Z, E, C]."""
-  magnitude = np.asarray(magnitude, np.float32)
-  phase = np.asarray(phase, np.float32)
+  """Both as [X, Y, Z, E, C]; whole numbers stay so until they are used."""
+  magnitude, phase = (
+    a if a.dtype.kind in 'iu' else np.asarray(a, np.float32)
+    for a in map(np.asarray, (magnitude, phase))
+  )
   if magnitude.shape != phase.shape or not 3 <= magnitude.ndim <= 5:
     raise InputError(
       f'magnitude {magnitude.shape} and phase {phase.shape} must have one '
@@ -254,109 +285,3 @@ def _used_echoes(options, num_echoes, echo_times_s):
       '[0.0027, 0.0104, 0.0132, 0.0209].'
     )
   return tuple(used)
-
-
-def _coil_sum(magnitude):
-  """[X, Y, Z, C] to [X, Y, Z]."""
-  if magnitude.shape[-1] == 1:
-    return magnitude[..., 0]
-  return echoes.root_sum_of_squares(magnitude)
-
-
-def _combined_coils(
-  magnitude, phase, *, used, spacing_mm, options, sigma_mm, mask
-):
-  """Magnitudes and high-passed phases [X, Y, Z], one of each per echo."""
-  mags, local = [], []
-  for echo in used:
-    total = None
-    for coil in range(magnitude.shape[4]):
-      part = magnitude[..., echo - 1, coil]
-      angle = high_pass(
-        part,
-        phase[..., echo - 1, coil],
-        spacing_mm,
-        kind=options.high_pass,
-        sigma_mm=sigma_mm,
-        mask=mask,
-        boundary=options.boundary,
-      )
-      if magnitude.shape[4] > 1:
-        turned = part * np.exp(1j * angle)
-        total = turned if total is None else total + turned
-    mags.append(_coil_sum(magnitude[..., echo - 1, :]))
-    local.append(angle if total is None else np.angle(total))
-  return mags, local
-
-
-def _brain(mask, magnitude, spacing_mm):
-  if mask is None:
-    mask = brain_mask(_coil_sum(magnitude[..., 0, :]), spacing_mm)
-  return np.asfortranarray(mask, bool)
-
-
-def _polarity(mags, local, spacing_mm, mask, options, usual):
-  """The sign that was asked for, else measured, else (not clear) the usual."""
-  asked = options.phase_sign
-  if asked not in (None, 1, -1):
-    raise InputError(f'phase_sign: found {asked}; give 1, -1 or auto.')
-  votes = [polarity.detect(m, p, spacing_mm, mask) for m, p in zip(mags, local)]
-  found = polarity.combine(votes)
-  if asked is None and not found.certain:
-    asked = usual
-  return found if asked is None else found._replace(sign=asked)
-
-
-def _flattened(mags, mask, spacing_mm, options, sensitivity):
-  """Magnitudes after the receive field and the softplus scaling, if wanted."""
-  if sensitivity is None and options.sensitivity != 'off':
-    sensitivity = magnitude_module.sensitivity(
-      _mean(mags), mask, spacing_mm, options.sensitivity
-    )
-  if sensitivity is not None:
-    mags = [m / sensitivity for m in mags]
-  if options.softplus:
-    mags = [magnitude_module.softplus(m, mask) for m in mags]
-  return mags
-
-
-def _weighted(mags, local, *, times, field_t, mask, options):
-  """(SWI, magnitude, phase) of all used echoes together."""
-  if options.mode == 'freq' and len(mags) > 1:
-    mean = echoes.MeanFrequency()
-    for m, p, t in zip(mags, local, times):
-      mean.add(m, p, t)
-    mag = echoes.combine_magnitude(
-      np.stack(mags, -1), options.mag_combine, echo_times_s=times
-    )
-    shown = mean.phase()
-    return _masked(mag, shown, options, mask, np.pi), mag, shown
-  images = []
-  for number, (m, p) in enumerate(zip(mags, local)):
-    limit = np.pi
-    if len(mags) > 1:
-      limit = echoes.mask_threshold_rad(
-        times[number], longest_s=times[-1], field_t=field_t
-      )
-    images.append(_masked(m, p, options, mask, limit))
-  return _mean(images), _mean(mags), local[-1]
-
-
-def _masked(magnitude, local, options, mask, limit):
-  weight = phase_mask(
-    local,
-    options.mask_kind,
-    power=options.mask_power,
-    threshold_rad=options.mask_threshold_rad or limit,
-    reach=options.mask_range,
-    inside=mask,
-  )
-  weight *= magnitude
-  return weight
-
-
-def _mean(arrays):
-  total = arrays[0]
-  for array in arrays[1:]:
-    total = total + array
-  return total if len(arrays) == 1 else total / np.float32(len(arrays))

@@ -194,9 +194,8 @@ def run(args: argparse.Namespace) -> int:
   options = scan.options(inputs.options_of(args))
   mask = inputs.read_mask(args.mask, scan.grid) if args.mask else None
   field = inputs.read_field(args.mag_sensitivity_correction, scan.grid)
-  result = swi.reconstruct(
-    scan.magnitude,
-    scan.phase,
+  result = swi.from_echoes(
+    scan.echoes,
     scan.grid.spacing_mm,
     options,
     echo_times_s=scan.echo_times_s,

@@ -78,7 +78,8 @@ def are_swapped(
   _check_kind(firsts[0], first, wanted)
   if cartesian:
     return ''
-  is_signed = any(_is_signed(scan) for scan in firsts)
+  # By number, as each may be read from its file: one is in memory.
+  is_signed = any(_is_signed(firsts[n]) for n in range(len(firsts)))
   if _looks_wrapped(firsts[0]) and _looks_plain(seconds):
     if first == roles.MAGNITUDE or second == roles.PHASE:
       raise InputError(
@@ -154,7 +155,7 @@ def _looks_wrapped(scan) -> bool:
 
 def _looks_plain(scans) -> bool:
   """Whether images may be magnitudes: not negative, nor flat, nor constant."""
-  if any(_is_signed(scan) for scan in scans):
+  if any(_is_signed(scans[n]) for n in range(len(scans))):
     return False
   _, low, high = _middle(scans[0])
   return low < high and not _looks_wrapped(scans[0])

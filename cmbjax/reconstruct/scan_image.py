@@ -61,7 +61,7 @@ def load_image(
   Raises:
     InputError: a damaged file, or one that is not on the scan's grid.
   """
-  image, mask, made, notes, rebuilt = _image(found)
+  image, mask, made, notes, rebuilt = _image(found, channels[1:])
   if found.mask is not None:
     given = mask_values.read(found.mask)
     mask = slices.array_like(given, image)
@@ -76,11 +76,11 @@ def load_image(
   return _with_channels(result, found, channels[1:], rebuilt)
 
 
-def _image(found: ScanFiles) -> tuple:
+def _image(found: ScanFiles, beside: Sequence[str]) -> tuple:
   """The SWI: as given, else reconstructed, else (no phase) the magnitude.
 
-  Also the brain mask and all images, where it was reconstructed. All have the
-  slice axis last.
+  Also the brain mask and images `beside`, where it was reconstructed. All have
+  the slice axis last.
   """
   if found.swi is not None:
     given = _usable(volume.load(found.swi))
@@ -88,7 +88,7 @@ def _image(found: ScanFiles) -> tuple:
   if not found.phase:
     longest = _usable(volume.load(found.magnitude[-1]))
     return longest, None, 'magnitude', longest.notes, None
-  made, grid, notes = _reconstruct(found)
+  made, grid, notes = _reconstruct(found, beside)
   image = dataclasses.replace(grid, array=made.swi)
   return image, made.mask, 'reconstructed', notes, made
 
@@ -174,10 +174,10 @@ def named(path: pathlib.Path | None) -> Iterator[None]:
 
 
 def _reconstruct(
-  found: ScanFiles, image: ScanImage | None = None
+  found: ScanFiles, beside: Sequence[str], image: ScanImage | None = None
 ) -> tuple[swi.Swi, volume.Volume, tuple[str, ...]]:
-  """Magnitude and phase to all that an SWI is made of; on the grid of
-  `image` and with its mask, where one is given."""
+  """Magnitude and phase to an SWI and what is wanted `beside` it; on the grid
+  of `image` and with its mask, where one is given."""
   read = signal.read(
     found.magnitude,
     found.phase,
@@ -187,20 +187,17 @@ def _reconstruct(
   grid = slices.last(_of_a_head(read.grid))
   if image is not None:
     volume.check_grid(grid, image.volume)
-  magnitude, phase = (
-    volume.in_order(array, read.grid, grid)
-    for array in (read.magnitude, read.phase)
-  )
+  read.echoes.lay(grid)
   with named(found.magnitude[0]):
-    made = swi.reconstruct(
-      magnitude,
-      phase,
+    made = swi.from_echoes(
+      read.echoes,
       grid.spacing_mm,
       read.options(),
       echo_times_s=read.echo_times_s,
       field_t=read.field_t,
       mask=None if image is None else image.mask,
       usual_sign=read.usual_sign,
+      beside=beside,
     )
   notes = tuple(read.notes)
   if not made.polarity.certain:
@@ -232,7 +229,7 @@ def _with_channels(
     return image._replace(lacking=lacking)
   try:
     if rebuilt is None and found.phase:
-      rebuilt, _, notes = _reconstruct(found, image)
+      rebuilt, _, notes = _reconstruct(found, wanted, image)
     if rebuilt is None:
       given = _usable(volume.load(found.magnitude[-1]))
       magnitude = slices.array_like(given, image.volume)

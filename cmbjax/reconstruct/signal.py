@@ -15,10 +15,9 @@ import numpy as np
 from cmbjax import files
 from cmbjax.errors import InputError
 from cmbjax.imaging import filtered, phase_units, polarity, slices, volume
-from cmbjax.imaging.phase import wrap
 from cmbjax.imaging.swi_options import AS_IT_IS, FIX_GE, SwiOptions
 from cmbjax.intake import facts, sidecars
-from cmbjax.reconstruct import fitting, pairs
+from cmbjax.reconstruct import echo_files, fitting, pairs
 
 _ALTERNATES = -0.8  # mean cosine between neighbouring slices
 
@@ -27,9 +26,8 @@ _ALTERNATES = -0.8  # mean cosine between neighbouring slices
 class Signal:
   """A gradient-echo scan; arrays are [X, Y, Z, E] or [X, Y, Z, E, C]."""
 
-  magnitude: np.ndarray  # float32
-  phase: np.ndarray  # float32 rad
-  grid: volume.Volume  # where it is; results are written like this
+  echoes: echo_files.EchoesOfFiles  # one is read when it is asked for
+  grid: volume.Volume  # where it is, without voxels; results are like this
   echo_times_s: tuple[float, ...] | None  # ascending
   field_t: float | None
   notes: tuple[str, ...]  # what was repaired or assumed
@@ -43,6 +41,21 @@ class Signal:
     if not self.is_filtered or given.high_pass != SwiOptions.high_pass:
       return given
     return dataclasses.replace(given, high_pass=AS_IT_IS)
+
+  @property
+  def magnitude(self) -> np.ndarray:
+    """Of all echoes, float32."""
+    return self._all(self.echoes.magnitude)
+
+  @property
+  def phase(self) -> np.ndarray:
+    """Of all echoes, float32 rad."""
+    return self._all(self.echoes.phase)
+
+  def _all(self, read):
+    count = self.echoes.shape[3]
+    array = np.stack([np.asarray(read(n), np.float32) for n in range(count)], 3)
+    return array if self.echoes.has_coils else array[..., 0]
 
 
 def read(
@@ -83,27 +96,27 @@ def read(
   known = fields
   if known is None:
     known = {path: sidecars.read(path) for path in (*paths, *partners)}
-  (firsts, mine), (seconds, its) = _pair(
-    paths, partners, known, cartesian=cartesian, notes=notes
+  firsts, seconds = _pair(paths, partners, known, cartesian, notes)
+  if rescale and not cartesian:
+    notes += _to_radians(seconds)
+  grid = firsts.grids[0]
+  for one in (*firsts.grids, *seconds.grids):
+    notes += one.notes
+  echoes = echo_files.EchoesOfFiles(
+    firsts, seconds, coils=coils, cartesian=cartesian
   )
-  if not cartesian:
-    seconds = _phases(seconds, its, notes, rescale=rescale)
-  notes += [note for scan in (*firsts, *seconds) for note in scan.notes]
-  first, second = _stack(firsts, coils), _stack(seconds, coils)
-  if cartesian:
-    first, second = np.hypot(first, second), np.arctan2(second, first)
   times = _echo_times(
-    echo_times_s, mine, num_echoes=first.shape[3], path=firsts[0].path
+    echo_times_s, firsts.fields, num_echoes=echoes.shape[3], path=grid.path
   )
-  first, second, times = _by_time(first, second, times, notes)
-  given, second = second, _fix_ge(first, second, fix_ge, notes)
-  notes += facts.remarks(mine)
-  field_t = _field(field_t, mine[0], firsts[0].path)
+  times = _by_time(echoes, times, notes)
+  is_turned = _fix_ge(echoes, fix_ge, notes)
+  notes += facts.remarks(firsts.fields)
+  field_t = _field(field_t, firsts.fields[0], grid.path)
   return _with_history(
-    Signal(first, second, firsts[0], times, field_t, tuple(notes)),
-    {scan.path.name: fields for scan, fields in zip(seconds, its)},
-    maker={**mine[0], **its[0]},
-    is_turned=second is not given,
+    Signal(echoes, grid, times, field_t, tuple(notes)),
+    {p.name: fields for p, fields in zip(seconds.paths, seconds.fields)},
+    maker={**firsts.fields[0], **seconds.fields[0]},
+    is_turned=is_turned,
   )
 
 
@@ -117,16 +130,8 @@ def alternates(magnitude: np.ndarray, phase: np.ndarray) -> bool:
   return bool(total > 0 and pairs.real.sum() / total < _ALTERNATES)
 
 
-def straighten(phase: np.ndarray) -> np.ndarray:
-  """Turns every second slice by pi and inverts the sign (GE; `fix_ge_phase`
-  of MriResearchTools.jl)."""
-  turned = np.array(phase, np.float32)
-  turned[:, :, 1::2] += np.float32(np.pi)
-  return -wrap(turned)
-
-
-def _pair(paths, partners, known, *, cartesian, notes):
-  """(volumes, JSON fields) of magnitudes and of phases, the right way round."""
+def _pair(paths, partners, known, cartesian, notes):
+  """Magnitudes and phases, the right way round."""
   if len(paths) != len(partners):
     raise InputError(
       f'found {len(paths)} magnitude and {len(partners)} phase files; give as '
@@ -134,33 +139,35 @@ def _pair(paths, partners, known, *, cartesian, notes):
     )
   mine, its = ([known.get(p, {}) for p in part] for part in (paths, partners))
   pairs.check_echoes(paths, partners, mine, its)
-  firsts, seconds = (
-    [_trimmed(volume.load(p, num_dims=5)) for p in part]
-    for part in (paths, partners)
-  )
+  firsts = echo_files.Files(paths, mine)
+  seconds = echo_files.Files(partners, its)
   why = pairs.are_swapped(firsts, seconds, mine, its, cartesian=cartesian)
   if why:
-    firsts, seconds, mine, its = seconds, firsts, its, mine
-    notes.append(_swapped(firsts[0], seconds[0], why, cartesian))
-  _check_grids(firsts, seconds)
+    firsts, seconds = seconds, firsts
+    notes.append(_swapped(firsts.grids[0], seconds.grids[0], why, cartesian))
+  _check_grids(firsts.grids, seconds.grids)
   if not cartesian:
-    for one, other in zip(firsts, seconds):
-      fitting.check_is_phase(other.path, one.path, one.array, other.array)
-  return (firsts, mine), (seconds, its)
+    for n, (path, partner) in enumerate(zip(firsts.paths, seconds.paths)):
+      fitting.check_is_phase(partner, path, firsts[n].array, seconds[n].array)
+  return firsts, seconds
 
 
-def _phases(scans, its, notes, *, rescale):
-  """The same in radians; what was done is noted."""
-  if not rescale:
-    return scans
-  return [_in_radians(s, f, notes) for s, f in zip(scans, its)]
+def _to_radians(scans):
+  """Phases are in radians from now on; what is done, sentence by sentence."""
+  said: dict[pathlib.Path, str] = {}  # a file may be read more than once
+  scans.change(lambda scan, fields: _in_radians(scan, fields, said))
+  for number in range(len(scans)):
+    scans[number]  # read, so that it is said
+  return list(said.values())
 
 
-def _in_radians(scan, fields, notes):
-  """The same phase in radians; what was done is noted."""
+def _in_radians(scan, fields, said):
+  """The same phase in radians; what was done is said."""
   if phase_units.is_turn(scan.array):  # the usual case: read once
     return scan
-  raw = _trimmed(volume.load(scan.path, num_dims=5, scaled=False)).array
+  raw = None
+  if scan.array.dtype.kind == 'f':  # whole numbers are not scaled
+    raw = echo_files.load(scan.path, scaled=False).array
   try:
     array, note = phase_units.to_radians(
       scan.array, unscaled=raw, fields=fields
@@ -168,7 +175,7 @@ def _in_radians(scan, fields, notes):
   except InputError as error:
     raise InputError(f'{scan.path}: {error}') from error
   if note:
-    notes.append(f'{scan.path.name}: {note}')
+    said[scan.path] = f'{scan.path.name}: {note}'
   return dataclasses.replace(scan, array=array)
 
 
@@ -181,11 +188,11 @@ def _with_history(found, phases, *, maker, is_turned):
     maker: the JSON fields that name the scanner.
     is_turned: its sign was inverted here.
   """
-  one = (slice(None),) * 3 + (-1,) * (found.phase.ndim - 3)  # has most phase
+  last = found.echoes.shape[3] - 1  # has most phase
   seen = slices.last(found.grid)
   pair = (
-    volume.in_order(array[one], found.grid, seen)
-    for array in (found.magnitude, found.phase)
+    volume.in_order(array[..., -1], found.grid, seen)
+    for array in (found.echoes.magnitude(last), found.echoes.phase(last))
   )
   is_filtered = filtered.is_high_passed(*pair, seen.spacing_mm)
   named = [name for name, fields in phases.items() if pairs.is_filtered(fields)]
@@ -227,14 +234,6 @@ def _swapped(first, second, why, cartesian):
   )
 
 
-def _trimmed(scan):
-  """Without axes of length 1 at the end: one echo is one volume."""
-  array = scan.array
-  while array.ndim > 3 and array.shape[-1] == 1:
-    array = array[..., 0]
-  return dataclasses.replace(scan, array=array)
-
-
 def _check_grids(firsts, seconds):
   for scan in (*firsts[1:], *seconds):
     if volume.same_grid(firsts[0], scan):
@@ -257,35 +256,6 @@ def _check_grids(firsts, seconds):
         f'{second.path}: has shape {second.array.shape}, its magnitude '
         f'{first.array.shape}; give echoes (and coils) of the same scan.'
       )
-
-
-def _stack(scans, coils):
-  """Files to one float32 array [X, Y, Z, E] or [X, Y, Z, E, C]."""
-  arrays = [np.asarray(s.array, np.float32) for s in scans]
-  shapes = {a.shape for a in arrays}
-  if len(shapes) > 1:
-    raise InputError(
-      f'{scans[0].path} and others: have shapes '
-      f'{", ".join(map(str, sorted(shapes)))}; give one shape for all echoes.'
-    )
-  num_axes = arrays[0].ndim
-  if len(arrays) == 1:
-    array = arrays[0][..., None] if num_axes == 3 else arrays[0]
-  elif num_axes == 3 or (num_axes == 4 and coils):
-    array = np.stack(arrays, axis=3)
-  else:
-    raise InputError(
-      f'{scans[0].path}: has shape {arrays[0].shape}; with several files each '
-      'is one echo of 3 axes, or of 4 (coils last) with cmbjax swi --coils.'
-    )
-  if not coils or (len(arrays) > 1 and num_axes == 4):
-    return array
-  if array.ndim == 5:
-    raise InputError(
-      f'{scans[0].path}: has 5 axes, so echoes and coils are known; leave '
-      '--coils out.'
-    )
-  return array[:, :, :, None, :]
 
 
 def _echo_times(given, fields, *, num_echoes, path):
@@ -318,13 +288,13 @@ def _echo_times(given, fields, *, num_echoes, path):
   return times
 
 
-def _by_time(first, second, times, notes):
-  """Both and the times with echoes in the order of time."""
+def _by_time(echoes, times, notes):
+  """The times in their order, and the echoes too."""
   if times is None or list(times) == sorted(times):
-    return first, second, times
-  order = np.argsort(times, kind='stable')
+    return times
+  echoes.put(np.argsort(times, kind='stable'))
   notes.append('echoes were put in the order of their echo times')
-  return first.take(order, 3), second.take(order, 3), tuple(sorted(times))
+  return tuple(sorted(times))
 
 
 def _field(given, fields, path):
@@ -342,20 +312,19 @@ def _field(given, fields, path):
   return field_t
 
 
-def _fix_ge(magnitude, phase, fix_ge, notes):
-  """The phase as it was acquired; what is wrong with it is noted."""
+def _fix_ge(echoes, fix_ge, notes):
+  """Whether slices were turned back; what is wrong with a phase is noted."""
   if fix_ge not in FIX_GE:
     raise InputError(
       f'fix_ge: found {fix_ge!r}; give one of {", ".join(FIX_GE)}.'
     )
-  first = (slice(None),) * 3 + (0,) * (magnitude.ndim - 3)
-  notes += filter(None, [fitting.turned(magnitude[first], phase[first])])
-  if fix_ge == 'off' or (
-    fix_ge == 'auto' and not alternates(magnitude[first], phase[first])
-  ):
-    return phase
+  first = echoes.magnitude(0)[..., 0], echoes.phase(0)[..., 0]
+  notes += filter(None, [fitting.turned(*first)])
+  if fix_ge == 'off' or (fix_ge == 'auto' and not alternates(*first)):
+    return False
   notes.append('the phase flipped every second slice (GE), which was undone')
-  return straighten(phase)
+  echoes.straightened()
+  return True
 
 
 def _echo_time(value: Any) -> float | None:
