@@ -65,7 +65,9 @@ def test_imported_cohorts(tmp_path):
     importers.import_cohort(
       tmp_path / layout,
       out,
-      import_sources.ImportOptions(layout, suffix='T2starw'),
+      import_sources.ImportOptions(
+        layout, suffix='swi' if layout == 'lupolab' else 'T2starw'
+      ),
     )
     assert_valid(out)
     assert_valid(out / 'derivatives' / 'truth')

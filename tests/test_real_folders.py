@@ -1,9 +1,12 @@
 """A person's own folders, from files to folds, in every layout we read."""
 
+import pathlib
+
 import nibabel as nib
 import numpy as np
 import pytest
 
+from cmbjax import cli
 from cmbjax.data import cohort, examples, folds
 from cmbjax.errors import InputError
 from cmbjax.intake import lupolab
@@ -145,16 +148,8 @@ def _add(root, name):
   ('change', 'message'),
   [
     (
-      lambda root: _remove(root, 'P2_*finalcorrected*'),
-      'scaled_P2.nii',
-    ),
-    (
       lambda root: _remove(root, '*false_positives*'),
       '*false_positives*',
-    ),
-    (
-      lambda root: _add(root, 'again_false_positives.nii'),
-      '*false_positives* P1_swi_nonproj_false',
     ),
     (
       lambda root: _remove(root, 'scaled*'),
@@ -176,6 +171,35 @@ def test_mistakes_in_the_folders_of_the_labeler(tmp_path, change, message):
   with says(InputError, message):
     examples.build('mine', tmp_path / 'l', tmp_path / 'data')
   assert not list((tmp_path / 'data').rglob('dataset_info.json'))
+
+
+@pytest.mark.parametrize(
+  ('change', 'message', 'kept'),
+  [
+    (
+      lambda root: _remove(root, 'P2_*finalcorrected*'),
+      'scaled_P2.nii: found 0 masks named *finalcorrected*',
+      'sub-P1',
+    ),
+    (
+      lambda root: _add(root, 'again_false_positives.nii'),
+      'found 2 masks named *false_positives* (P1_swi_nonproj_false',
+      'sub-P2',
+    ),
+  ],
+)
+def test_a_mistake_in_one_folder_of_the_labeler(
+  tmp_path, capsys, change, message, kept
+):
+  """The other scan is built, and the exit code says that not all are."""
+  small_cohorts.write_lupolab(tmp_path / 'l', subjects=2)
+  change(tmp_path / 'l')
+  words = ['build', 'mine', '--manual_dir', str(tmp_path / 'l')]
+  assert cli.main([*words, '--data_dir', str(tmp_path / 'data')]) == 1
+  said = capsys.readouterr()
+  assert message in said.err.replace(str(tmp_path / 'l'), '')
+  found = examples.load(pathlib.Path(said.out.strip()))
+  assert set(found.subject) == {kept}
 
 
 def test_a_labeler_scan_has_no_masks_of_one_with_a_longer_name(tmp_path):
