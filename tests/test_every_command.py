@@ -135,7 +135,7 @@ def test_a_bad_sidecar_stops_one_scan_of_a_cohort(tmp_path, capsys):
   cohort.tell_left_out(found)
   assert 'sub-03_swi.json' in capsys.readouterr().err
   with says(InputError, 'sub-03_swi.json --partial'):
-    cohort.refuse_broken(found, 'leave them out with --partial')
+    cohort.refuse_broken(found, 'leave such scans out with --partial')
   given = Cohort('mine', folder=str(tmp_path), test='all')
   with says(InputError, 'sub-03_swi.json folder'):
     material._people_of(given, 0)

@@ -178,7 +178,7 @@ def refuse_broken(cohort: CohortFolder, choice: str) -> None:
     more = f' (and {count - 1} more)' if count > 1 else ''
     raise InputError(
       f'{cohort.folder}: {count} of {count + len(cohort.scans)} scans cannot '
-      f'be used{more}: {cohort.broken[0][1]} Put them right, or {choice}.'
+      f'be used{more}: {cohort.broken[0][1]} Correct this, or {choice}.'
     )
 
 

@@ -90,7 +90,7 @@ def read(
   labelled = cohorts.read_cohort(cohort)
   # As those without a result below: perhaps just these are the hard ones.
   if not partial:
-    cohorts.refuse_broken(labelled, 'leave them out with --partial')
+    cohorts.refuse_broken(labelled, 'leave such scans out with --partial')
   cohorts.tell_left_out(labelled)
   ending = '_seg-cmb_dseg.nii.gz'
   if only == 'candidates':

@@ -112,7 +112,7 @@ def _people_of(cohort: Cohort, seed: int) -> dict[str, str]:
 
   read = cohorts.read_cohort(folder)
   # A comparison on other subjects than were meant would be another one.
-  cohorts.refuse_broken(read, 'move them out of the folder')
+  cohorts.refuse_broken(read, 'move such scans out of the folder')
   scans = read.scans
   cohorts.check_files(scans)
   return {

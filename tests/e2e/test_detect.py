@@ -209,7 +209,7 @@ def one(tmp_path):
   path = tmp_path / 'in' / 'sub-01_swi.nii.gz'
   lesion_data.write_swi(path)
   mask = small_cohorts.save(
-    tmp_path / 'in' / 'brain.nii.gz',
+    tmp_path / 'in' / 'brain_mask.nii.gz',
     small_cohorts.phantom(1).brain,
     small_cohorts.affine_of(),
   )
