@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+from cmbjax import delimited
 from cmbjax.review.log import folders
 from tests import browser, small_cohorts
 
@@ -24,6 +25,16 @@ def write_cohort(root: pathlib.Path, *, lesions=12) -> pathlib.Path:
   for subject, one in made.items():
     name = root / subject / 'anat' / f'{subject}_part-mag_T2starw.nii.gz'
     small_cohorts.save(name, 255 - one.swi, one.affine)
+    # With a place of each lesion nothing is to be said of the label image.
+    places = one.lesion_voxels @ one.affine[:3, :3].T + one.affine[:3, 3]
+    table = small_cohorts.label_path(root, subject)
+    delimited.write(
+      table.with_name(table.name.replace('.nii.gz', '.tsv')),
+      [
+        ['index', 'x', 'y', 'z'],
+        *([str(n), *map(str, place)] for n, place in enumerate(places, 1)),
+      ],
+    )
   return root
 
 

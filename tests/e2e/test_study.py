@@ -378,7 +378,7 @@ def test_mistakes_are_one_line(tmp_path, arguments, code, message):
 def test_a_file_as_workdir(tmp_path):
   (tmp_path / 'run').write_text('')
   done = call(tmp_path / 'run')
-  assert_one_line(done, 2, 'run is a file; give a folder')
+  assert_one_line(done, 2, 'run is a file); choose another')
 
 
 def test_a_missing_config(tmp_path):

@@ -203,7 +203,7 @@ def read_sequence(case: Case, name: str, image: volume.Volume) -> np.ndarray:
   volume.check_grid(read.grid, image)
   if name == 'phase':
     return _local(read, image)
-  whole = read.magnitude if scan.cartesian else read.grid.array  # as in a file
+  whole = read.magnitude  # of one echo, perhaps of several coils
   one = whole[(slice(None),) * 3 + (0,) * (whole.ndim - 3)]
   return volume.in_order(one, read.grid, image)
 
