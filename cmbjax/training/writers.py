@@ -90,8 +90,13 @@ class TensorBoard:
     del fingerprint
     # TensorBoard drops what older files of the folder hold from `first` on.
     # Anything is in the file a second later, should the program be killed.
+    # Its files are named by the second: a run that goes on within one would
+    # write over what it wrote before.
     self._runs[name] = self._library.SummaryWriter(
-      str(self._folder / name), purge_step=first, flush_secs=1
+      str(self._folder / name),
+      purge_step=first,
+      flush_secs=1,
+      filename_suffix=f'.{first or 0}',
     )
 
   def scalars(self, name: str, step: int, values: dict[str, float]) -> None:
