@@ -77,7 +77,7 @@ def exit_code(work: Callable[[], int]) -> int:
     What `work` returns, or the code of the mistake; 130 after Ctrl-C.
   """
   if hasattr(sys.stdout, 'reconfigure'):
-    # A name of an old disk may hold bytes that are no character here.
+    # A name of an old disk may hold bytes that are not text here.
     sys.stdout.reconfigure(errors='backslashreplace')
   try:
     return work()

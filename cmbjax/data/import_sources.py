@@ -299,7 +299,7 @@ def _find_pairs(source, options) -> tuple[FoundScans, dict]:
 
 
 def _check_lone(source, found, options) -> None:
-  """A label image of nobody may be that of a scan that then counts as empty."""
+  """An unmatched label image may belong to a scan that then counts as empty."""
   lone = [
     path
     for path, _ in found.files

@@ -1,6 +1,6 @@
-"""Rows of a table of positions that are no lesion of their own.
+"""Rows of a table of positions that do not count as a lesion.
 
-Rule: a row that says it is no microbleed, or one that another row holds
+Rule: a row that says it is not a microbleed, or one that another row holds
 already, is refused with its number; none is counted and none is skipped.
 """
 
@@ -41,7 +41,7 @@ def check(
     scan: what the table calls it, for messages.
 
   Raises:
-    InputError: a row says that it is no microbleed, two rows are at the very
+    InputError: a row says that it is not a microbleed, two rows are at the very
       same place, or rows are of several readers.
   """
   header = [re.sub(r'[\s-]+', '_', name) for name in table.header]
@@ -50,7 +50,7 @@ def check(
       if _denies(name, cell.strip()):
         raise InputError(
           f'{table.path}: row {row.number} has {shown(cell)!r} in its column '
-          f'{name!r}, so it is no microbleed; remove the rows that are none, '
+          f'{name!r}, so it is not a microbleed; remove such rows, '
           'or that column.'
         )
   _check_readers(table, header, [row for row, _ in rows], scan)

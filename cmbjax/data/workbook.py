@@ -72,7 +72,7 @@ def _sheet(path, is_table) -> list[list[str]]:
 
 
 def _rows(sheet) -> list[tuple]:
-  """All cells; what is no sheet of cells has none."""
+  """All cells; a chart sheet has none."""
   if not hasattr(sheet, 'iter_rows'):
     return []
   # Some programs write a wrong size of the sheet, which would hide rows.

@@ -167,7 +167,7 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> BlandAltman:
 
 
 def bias(found: CountAgreement) -> Interval:
-  """Mean difference with its limits of agreement, which are no interval."""
+  """Mean difference with its limits of agreement (not an interval)."""
   limits, scans = found.bland_altman, len(found.counts[0])
   if limits.bias is None:
     return Interval(None, None, None, 'no scans')

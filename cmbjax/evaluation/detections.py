@@ -181,7 +181,7 @@ def _per_scan(sums) -> dict[str, tuple[Interval, int]]:
 
 
 def _median(values) -> Interval:
-  """With quartiles, which are no interval."""
+  """With quartiles (not an interval)."""
   if not len(values):
     return Interval(None, None, None, 'no scan has lesions')
   low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
