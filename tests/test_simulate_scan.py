@@ -7,7 +7,14 @@ import pytest
 
 from cmbjax.errors import InputError
 from cmbjax.imaging import phase as phase_filters
-from cmbjax.simulate import lesions, physics, placement, protocols, scan
+from cmbjax.simulate import (
+  lesions,
+  physics,
+  placement,
+  protocols,
+  reconstruction,
+  scan,
+)
 from cmbjax.simulate import world as world_lib
 from tests.messages import says
 
@@ -40,7 +47,7 @@ def _whole_swi(world, effects):
   local = phase_filters.homodyne(
     signal, SMALL.voxel_mm, sigma_mm=SMALL.homodyne_sigma_mm
   )
-  return world_lib.echo_swi(abs(signal), local, SMALL, 0)
+  return reconstruction.echo_swi(abs(signal), local, SMALL, 0)
 
 
 def test_local_truth_agrees_with_a_second_whole_simulation(world, placed):
@@ -144,11 +151,11 @@ def test_short_echoes_mask_at_the_same_frequency():
   many = protocols.get_protocol('btumor_7t_4echo')
   assert many.swi_echoes == (1, 2, 3)
   phase = np.array([-0.5, 0.0, 0.5])
-  value = world_lib.echo_swi(np.ones(3), phase, many, 1)
+  value = reconstruction.echo_swi(np.ones(3), phase, many, 1)
   threshold = np.pi * 0.0104 / 0.016
   np.testing.assert_allclose(value, [(1 - 0.5 / threshold) ** 4, 1, 1])
   one = protocols.get_protocol('btumor_3t')
-  value = world_lib.echo_swi(np.ones(3), phase, one, 0)
+  value = reconstruction.echo_swi(np.ones(3), phase, one, 0)
   np.testing.assert_allclose(value, [(1 - 0.5 / np.pi) ** 4, 1, 1])
 
 

@@ -19,6 +19,7 @@ from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 from cmbjax.simulate import kept, subject_files
 from cmbjax.simulate import scan as scan_module
+from cmbjax.simulate.families import CLASSIC
 from cmbjax.simulate.protocols import COHORTS, Protocol
 from cmbjax.simulate.randomised import NAME as RANDOMISED
 from cmbjax.simulate.randomised import protocol_of
@@ -63,9 +64,11 @@ def fingerprint(
     slab_mm: thickness of a slab; None: the whole head.
   """
   version = scan_module.version_of(protocol)
-  return files.digest(
-    dataclasses.asdict(protocol), version, number, seed, slab_mm
-  )
+  drawn = dataclasses.asdict(protocol)
+  families = drawn.pop('families')
+  if families != CLASSIC:  # what was made before there were others stays
+    drawn['families'] = families._asdict()
+  return files.digest(drawn, version, number, seed, slab_mm)
 
 
 def simulate(
@@ -77,6 +80,7 @@ def simulate(
   jobs: int | None = None,
   first: int = 1,
   slab_mm: float | None = None,
+  families: str = '',
   runner: beam.BeamRunner | None = None,
 ) -> pathlib.Path:
   """Writes subjects `first` .. `first + subjects - 1` of a cohort.
@@ -91,6 +95,7 @@ def simulate(
     first: number of the first subject, from 1.
     slab_mm: only an axial slab of this thickness round the ventricles, for
       tests; None: the whole head.
+    families: of generators, see `randomised.protocol_of`.
     runner: of Apache Beam, instead of processes here.
 
   Returns:
@@ -101,16 +106,18 @@ def simulate(
       be written, or one whose subjects were made with other settings, or
       are damaged and would come out otherwise now.
   """
-  protocol_of(cohort, 1, seed=0)  # refuses an unknown name
+  protocol_of(cohort, 1, seed=0, families=families)  # refuses unknown names
   _check_numbers(subjects, seed, jobs, first, slab_mm)
   out = pathlib.Path(out)
   numbers = range(first, first + subjects)
-  todo = [n for n in numbers if not _is_done(out, cohort, n, seed, slab_mm)]
+  todo = [
+    n for n in numbers if not _is_done(out, cohort, n, seed, slab_mm, families)
+  ]
   _write_top(out, cohort)
   jobs = min(jobs or workers.fit(_GIGABYTES), max(len(todo), 1))
   work = functools.partial(
     _make_subject, cohort, out=out, seed=seed, slab_mm=slab_mm,
-    workers=max(1, workers.cores() // jobs),
+    families=families, workers=max(1, workers.cores() // jobs),
   )  # fmt: skip
   with Progress(
     f'simulate {cohort}', subjects, done=subjects - len(todo)
@@ -138,9 +145,9 @@ def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
       raise InputError(f'{name}: found {value}, must be {least} or more.')
 
 
-def _is_done(out, cohort, number, seed, slab_mm) -> bool:
+def _is_done(out, cohort, number, seed, slab_mm, families) -> bool:
   """Whether a whole subject with these settings is there."""
-  protocol = protocol_of(cohort, number, seed=seed)
+  protocol = protocol_of(cohort, number, seed=seed, families=families)
   label = subject_label(protocol, number)
   sidecar = out / label / 'anat' / f'{label}_swi.json'
   found = kept.mark_of(out, label)
@@ -151,9 +158,9 @@ def _is_done(out, cohort, number, seed, slab_mm) -> bool:
   wanted = fingerprint(protocol, number, seed=seed, slab_mm=slab_mm)
   if found != wanted:
     raise InputError(
-      f'{out / label}: was made with another seed, slab, protocol or version '
-      f'({_MARK} {found}, wanted {wanted}); choose another folder or delete '
-      'this one.'
+      f'{out / label}: was made with another seed, slab, protocol, families '
+      f'or version ({_MARK} {found}, wanted {wanted}); choose another folder '
+      'or delete this one.'
     )
   return kept.is_whole(out, label)
 
@@ -164,10 +171,10 @@ def _homes(label: str) -> tuple[str, str]:
 
 
 def _make_subject(
-  cohort: str, number: int, *, out, seed, slab_mm, workers
+  cohort: str, number: int, *, out, seed, slab_mm, families, workers
 ) -> str:
   """Simulates and writes one subject; returns its label."""
-  protocol = protocol_of(cohort, number, seed=seed)
+  protocol = protocol_of(cohort, number, seed=seed, families=families)
   label = subject_label(protocol, number)
   scan = scan_module.make_scan(
     protocol, number, seed=seed, slab_mm=slab_mm, workers=workers

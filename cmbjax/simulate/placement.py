@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmbjax.simulate import lesions
+from cmbjax.simulate import families, lesions
 
 
 class PlacedDeposit(NamedTuple):
@@ -65,10 +65,11 @@ def place_lesions(rng, world, *, quantile) -> list[PlacedDeposit]:
   if protocol.disease == 'cavernous malformation':
     for _ in range(max(1, round(rng.integers(1, 6) * share))):
       _try(rng, world, lesions.draw_popcorn, placed, radius_mm=9.0)
+  draw = families.find('lesions', protocol.families.lesions)
   for _ in range(4 * count):
     if len(placed) >= count:
       break
-    _try(rng, world, lesions.draw_microbleed, placed, radius_mm=3.0)
+    _try(rng, world, draw, placed, radius_mm=3.0)
   return placed
 
 
@@ -86,7 +87,18 @@ def _try(rng, world, draw, placed, *, radius_mm) -> None:
 
 
 def place_mimics(rng, world) -> list[PlacedDeposit]:
-  """Calcifications and tumour blood; labelled where they show."""
+  """Deposits that are no microbleeds; labelled where they show."""
+  place = families.find('mimics', world.protocol.families.mimics)
+  return place(rng, world)
+
+
+def place_calcified(rng, world) -> list[PlacedDeposit]:
+  """Family 'calcified': calcifications and tumour blood.
+
+  Args:
+    rng: numpy generator.
+    world: the person; what is placed is no part of it.
+  """
   low, high = world.low_high_mm
   found = []
 

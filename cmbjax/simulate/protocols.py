@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from cmbjax.errors import InputError
 from cmbjax.simulate import physics
+from cmbjax.simulate.families import CLASSIC, Families
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Protocol:
     resolution: acquired share of k-space along x and y, the rest is zeros.
     mean_lesions: expected number of visible microbleeds per subject.
     disease: 'brain tumour', 'cavernous malformation', 'small vessel disease'.
+    families: which generator draws each part.
   """
 
   name: str
@@ -47,6 +49,7 @@ class Protocol:
   resolution: tuple[float, float]
   mean_lesions: float
   disease: str
+  families: Families = CLASSIC
 
   # What only `randomised` varies; not a field, so no part of a fingerprint.
   relaxation: ClassVar[tuple] = ()

@@ -15,6 +15,7 @@ from scipy import fft
 
 from cmbjax.errors import InputError
 from cmbjax.imaging.phase import HOMODYNE_SIGMA_MM
+from cmbjax.simulate import families as generators
 from cmbjax.simulate.protocols import PROTOCOLS, Protocol, get_protocol
 from cmbjax.simulate.scan import Streams
 
@@ -87,19 +88,31 @@ class Drawn(Protocol):
     }
 
 
-def protocol_of(cohort: str, number: int, *, seed: int) -> Protocol:
+def protocol_of(
+  cohort: str, number: int, *, seed: int, families: str = ''
+) -> Protocol:
   """Protocol of one subject: its own in `randomised`, else the cohort's.
 
   Args:
     cohort: its name.
     number: of the subject, from 1.
     seed: of the cohort.
+    families: of generators, see `families.draw`; '': 'classic', and 'trained'
+      for 'randomised'.
 
   Raises:
-    InputError: no such cohort.
+    InputError: no such cohort or families.
   """
-  if cohort == NAME:
-    return draw_protocol(number, seed=seed)
+  own = cohort == NAME
+  protocol = (
+    draw_protocol(number, seed=seed) if own else _protocol_named(cohort)
+  )
+  rng = Streams(seed, cohort, number)('families')
+  chosen = families or ('trained' if own else 'classic')
+  return dataclasses.replace(protocol, families=generators.draw(rng, chosen))
+
+
+def _protocol_named(cohort: str) -> Protocol:
   if cohort not in PROTOCOLS:
     allowed = ', '.join((*PROTOCOLS, NAME))
     raise InputError(f'cohort {cohort!r} is unknown; choose one of {allowed}.')

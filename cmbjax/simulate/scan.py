@@ -8,10 +8,8 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-from scipy import fft
 
-from cmbjax.imaging import phase as phase_filters
-from cmbjax.simulate import grids, labels, physics, placement
+from cmbjax.simulate import families, grids, labels, physics, placement
 from cmbjax.simulate import world as world_lib
 from cmbjax.simulate.protocols import Protocol
 
@@ -71,7 +69,9 @@ def make_scan(
   quantile = placement.spread_quantile(subject, shift.random())
   found = placement.place_lesions(streams('lesions'), world, quantile=quantile)
   others = placement.place_mimics(streams('mimics'), world)
-  return _acquire(streams, world, found, others, workers)
+  scan = _acquire(streams, world, found, others, workers)
+  finish = families.find('finish', protocol.families.finish)
+  return finish(streams('finish'), scan, protocol)
 
 
 def _acquire(streams, world, found, others, workers) -> SimulatedScan:
@@ -80,7 +80,9 @@ def _acquire(streams, world, found, others, workers) -> SimulatedScan:
   rng = streams('receiver')
   brain = _brain(world)
   snr = rng.uniform(*protocol.snr)
-  bias, offset = _receive(rng, protocol, extent)
+  draw = families.find('receiver', protocol.families.receiver)
+  receiver = draw(rng, protocol, extent)
+  made = families.find('reconstruction', protocol.families.reconstruction)
   keep = slice(extent.margin, extent.shape[2] - extent.margin)
   magnitudes, phases, total = [], [], 0.0
   for echo in range(len(protocol.echo_times_s)):
@@ -90,20 +92,18 @@ def _acquire(streams, world, found, others, workers) -> SimulatedScan:
       world_lib.multiply(signal, whole, item.effect, echo)
     signal = physics.crop_kspace(signal, extent.shape, workers=workers)
     signal = np.ascontiguousarray(signal[:, :, keep])
-    for factor in bias:
+    for factor in receiver.bias:
       signal *= factor
     if echo == 0:  # one receiver: the noise of all echoes is equally strong
       sigma = np.median(abs(signal[brain])) / snr
     name = f'noise {echo}' if echo else 'noise'
-    signal += physics.complex_noise(streams(name), signal.shape, sigma)
-    signal = _encode(streams('motion'), signal, protocol, workers)
+    signal += receiver.noise(streams(name), signal.shape, sigma)
+    signal = receiver.encode(streams('motion'), signal, protocol, workers)
     magnitude = abs(signal)
     if echo in protocol.swi_echoes:
-      local = phase_filters.homodyne(
-        signal, protocol.voxel_mm, sigma_mm=protocol.homodyne_sigma_mm
-      )
-      total = total + world_lib.echo_swi(magnitude, local, protocol, echo)
-    for factor in offset:
+      local = made.phase(signal, protocol)
+      total = total + made.swi(magnitude, local, protocol, echo)
+    for factor in receiver.offset:
       signal *= factor
     magnitudes.append(magnitude)
     phases.append(np.angle(signal))
@@ -125,61 +125,6 @@ def _brain(world) -> np.ndarray:
     offset=(0, 0, extent.margin * protocol.voxel_mm[2]),
   )  # fmt: skip
   return mask > 0.5
-
-
-def _receive(rng, protocol, extent):
-  """Bias field and smooth phase of the combined coils.
-
-  Exponentials of second-order polynomials, each as three factors that
-  broadcast to [X, Y, Z] without the margins of a slab.
-  """
-  shape = extent.shape
-  z = np.arange(extent.margin, shape[2] - extent.margin, dtype=np.float32)
-  z = (z * protocol.voxel_mm[2] + extent.start_mm) * 2
-  x, y, z = np.meshgrid(
-    *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape[:2]),
-    z / np.float32(protocol.field_of_view_mm[2]) - 1,
-    indexing='ij', sparse=True,
-  )  # fmt: skip
-
-  def polynomial(scale):
-    w = rng.uniform(-1, 1, 9).astype(np.float32) * np.float32(scale)
-    return (
-      w[0] * x + w[1] * x * x + w[2] * x * y,
-      w[3] * y + w[4] * y * y + w[5] * y * z,
-      w[6] * z + w[7] * z * z + w[8] * x * z,
-    )
-
-  bias = [np.exp(part) for part in polynomial(protocol.bias)]
-  offset = [np.exp(1j * part) for part in polynomial(1.5)]
-  offset[0] = offset[0] * np.exp(1j * rng.uniform(-np.pi, np.pi))
-  return bias, [part.astype(np.complex64) for part in offset]
-
-
-def _encode(rng, signal, protocol, workers):
-  """What k-space does to an image [X, Y, Z]; lines are encoded along x.
-
-  Translations between lines (0 to 3), a pulsation ghost of 0 to 3 %, and the
-  outer part that is not acquired along x and y.
-  """
-  spectrum = fft.fft2(signal, axes=(0, 1), workers=workers, overwrite_x=True)
-  kx, ky = (np.fft.fftfreq(n).astype(np.float32) for n in signal.shape[:2])
-  line = np.fft.fftshift(np.arange(len(kx)))  # order of acquisition
-  weight = np.ones(spectrum.shape[:2], np.complex64)
-  for _ in range(rng.integers(1, 4) if rng.random() < 0.4 else 0):
-    start = rng.uniform(0.05, 0.95) * len(kx)
-    shift = rng.normal(0, 0.25, 2) / protocol.voxel_mm[:2]
-    ramp = np.exp(-2j * np.pi * (shift[0] * kx[:, None] + shift[1] * ky))
-    weight *= np.where((line >= start)[:, None], ramp, 1)
-  ghost = rng.uniform(0, 0.03) * np.exp(2j * np.pi * rng.random())
-  beat = np.cos(2 * np.pi * rng.uniform(0.1, 0.5) * line)
-  weight *= (1 + ghost * beat)[:, None]
-  for axis, share in enumerate(protocol.resolution):
-    far = 2 * abs((kx, ky)[axis])
-    edge = np.clip((share - far) / 0.04 + 0.5, 0, 1)
-    weight *= edge[:, None] if axis == 0 else edge
-  spectrum *= weight[..., None].astype(np.complex64)
-  return fft.ifft2(spectrum, axes=(0, 1), workers=workers, overwrite_x=True)
 
 
 def _affine(rng, world) -> np.ndarray:

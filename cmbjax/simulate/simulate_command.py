@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='only a slab round the ventricles; default: the whole head',
   )
   parser.add_argument(
+    '--families',
+    default='',
+    metavar='CHOICE',
+    help='of generators, drawn for each subject: classic, trained, held-out, '
+    'any, or "part=family"; default: classic, and trained for randomised',
+  )
+  parser.add_argument(
     '--check',
     metavar='DIR',
     help='instead: compare the lesions of a cohort folder with real ones',
@@ -65,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     jobs=arguments.jobs,
     first=arguments.first,
     slab_mm=arguments.slab,
+    families=arguments.families,
     runner=beam.runner_of(arguments),
   )
   print(f'{folder}: simulated scans', file=sys.stderr)

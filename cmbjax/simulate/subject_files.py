@@ -11,6 +11,7 @@ import numpy as np
 
 from cmbjax import files
 from cmbjax.imaging import swi
+from cmbjax.simulate.families import CLASSIC
 from cmbjax.simulate.protocols import Protocol
 from cmbjax.simulate.scan import SimulatedScan
 
@@ -53,8 +54,8 @@ def write_images(
     made: further fields of the SWI's sidecar.
   """
   count = len(protocol.echo_times_s)
-  top = max(float(m.max()) for m in scan.magnitude)
-  for echo, time in enumerate(protocol.echo_times_s):
+  top = max((float(m.max()) for m in scan.magnitude), default=1.0)
+  for echo, time in enumerate(protocol.echo_times_s[: len(scan.magnitude)]):
     middle, suffix = ('', 'T2starw')
     if count > 1:
       middle, suffix = (f'echo-{echo + 1}_', 'MEGRE')
@@ -76,6 +77,8 @@ def write_images(
   times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
   facts = {'EchoTime': times[0] if len(times) == 1 else times}
   facts |= _sidecar(protocol) | protocol.facts | scan.facts | made
+  if protocol.families != CLASSIC:
+    facts['Families'] = protocol.families._asdict()
   files.write_json(f'{stem}.json', facts)
 
 

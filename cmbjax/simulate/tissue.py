@@ -11,10 +11,10 @@ from scipy import ndimage
 
 from cmbjax.simulate import (
   anatomy,
+  families,
   grids,
   physics,
   skull,
-  tissue_atlas,
   tubes,
   vessels,
 )
@@ -186,8 +186,8 @@ class Vessels(NamedTuple):
 
 def _draw_vessels(streams, head, protocol, extent):
   """Tubes, and the shares of veins and arteries on the fine grid."""
-  atlas = tissue_atlas.load()
-  veins = tubes.carry(vessels.draw_veins(streams('veins'), atlas), head)
+  draw_veins = families.find('veins', protocol.families.veins)
+  veins = draw_veins(streams('veins'), head)
   arteries = tubes.carry(vessels.draw_arteries(streams('arteries')), head)
   shares = (
     tubes.deposit(streams(name), t, extent.fine_shape, protocol.fine_mm)

@@ -7,8 +7,8 @@ such veins begin.
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import grids
-from cmbjax.simulate.tubes import STEP_MM, Tubes, stack, unit
+from cmbjax.simulate import grids, tissue_atlas
+from cmbjax.simulate.tubes import STEP_MM, Tubes, carry, stack, unit
 
 # Fixed paths, MNI mm, for both sides where x > 0. Radius in mm.
 _SINUSES = {
@@ -69,6 +69,16 @@ _ARTERIES = {
      (15, -44, -2), (12, -60, 4)],
   ),
 }  # fmt: skip
+
+
+def draw_walks(rng, head) -> Tubes:
+  """Family 'walks': all veins of one person as random walks, grid mm.
+
+  Args:
+    rng: numpy generator.
+    head: the person.
+  """
+  return carry(draw_veins(rng, tissue_atlas.load()), head)
 
 
 def draw_veins(rng, atlas) -> Tubes:

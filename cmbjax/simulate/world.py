@@ -8,9 +8,15 @@ import dataclasses
 import functools
 
 import numpy as np
-from scipy import ndimage
 
-from cmbjax.simulate import anatomy, lesions, physics, tissue, tissue_atlas
+from cmbjax.simulate import (
+  anatomy,
+  families,
+  lesions,
+  physics,
+  tissue,
+  tissue_atlas,
+)
 from cmbjax.simulate.protocols import Protocol
 
 
@@ -123,6 +129,7 @@ class World:
 
   def _local_swi(self, fine, effect):
     protocol = self.protocol
+    made = families.find('reconstruction', protocol.families.reconstruction)
     total = 0.0
     for echo in protocol.swi_echoes:
       signal = self.signal(echo, fine)
@@ -130,10 +137,8 @@ class World:
         multiply(signal, fine, effect, echo)
       shape = tuple(n // r for n, r in zip(signal.shape, self.ratio))
       signal = physics.crop_kspace(signal, shape)
-      sigma = [protocol.homodyne_sigma_mm / v for v in protocol.voxel_mm[:2]]
-      low = ndimage.gaussian_filter(signal, (*sigma, 0))
-      angle = np.angle(signal * low.conj())
-      total = total + echo_swi(abs(signal), angle, protocol, echo)
+      angle = made.near(signal, protocol)
+      total = total + made.swi(abs(signal), angle, protocol, echo)
     return total / len(protocol.swi_echoes)
 
 
@@ -147,7 +152,8 @@ def build_world(streams, protocol, *, slab_mm=None, workers=1) -> World:
     workers: threads of the Fourier transforms.
   """
   extent = tissue.get_extent(protocol, slab_mm)
-  head = anatomy.draw_head(
+  draw_head = families.find('anatomy', protocol.families.anatomy)
+  head = draw_head(
     streams('anatomy'),
     full_mm=protocol.field_of_view_mm,
     start_mm=extent.start_mm,
@@ -206,24 +212,3 @@ def multiply(signal, box, effect, echo) -> None:
     inner.append(slice(start - mine.start, stop - mine.start))
     outer.append(slice(start - its.start, stop - its.start))
   signal[tuple(inner)] *= effect.factors[echo][tuple(outer)]
-
-
-def echo_swi(magnitude, phase_hp, protocol, echo):
-  """SWI of one echo; short echoes mask at the same frequency as 16 ms.
-
-  Args:
-    magnitude: [X, Y, Z].
-    phase_hp: rad, high-passed; veins negative.
-    protocol: how it was scanned.
-    echo: index of the echo.
-  """
-  threshold = np.pi
-  if len(protocol.echo_times_s) > 1:
-    threshold *= min(1.0, protocol.echo_times_s[echo] / 0.016)
-  weight = phase_hp / np.float32(threshold)
-  weight += 1
-  np.clip(weight, 0, 1, out=weight)
-  weight *= weight
-  weight *= weight
-  weight *= magnitude
-  return weight

@@ -65,6 +65,7 @@ def find_cohorts(
       seed=config.seed,
       jobs=config.simulate.jobs or None,
       slab_mm=config.simulate.slab_mm or None,
+      families=cohort.families,
     )
   return out
 

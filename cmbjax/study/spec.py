@@ -79,6 +79,7 @@ class Cohort:
       `config.test_subjects.NAME`, where -1 means all.
     first: number of the first one that is simulated. Subject 3 of a protocol
       is one person, so two cohorts of one protocol need other numbers.
+    families: of generators, see `simulate.families.draw`.
   """
 
   label: str
@@ -87,6 +88,7 @@ class Cohort:
   subjects: int = 0
   test: int | str = 0
   first: int = 1
+  families: str = ''
 
   @property
   def numbers(self) -> range:

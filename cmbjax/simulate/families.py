@@ -1,0 +1,103 @@
+"""Unlike ways to draw the same thing, by name: families of generators.
+
+Networks that saw one way to draw a vein learn that way, not veins. So each
+part of a simulated scan can be drawn by several functions that share no code,
+and every subject draws its own. Rule: the families of `HELD_OUT` never train
+anything; they show how well what was learned carries over.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cmbjax.errors import InputError
+
+
+class Families(NamedTuple):
+  """The family that draws each part of one subject, by name."""
+
+  anatomy: str = 'template'
+  veins: str = 'walks'
+  lesions: str = 'spheres'
+  mimics: str = 'calcified'
+  receiver: str = 'polynomial'
+  reconstruction: str = 'homodyne'
+  finish: str = 'none'
+
+
+CLASSIC = Families()  # of every protocol but `randomised`
+
+_HERE = 'cmbjax.simulate'
+# Part -> name -> 'module:function'. What a function takes and returns is in
+# the module of the first one.
+KINDS: dict[str, dict[str, str]] = {
+  'anatomy': {'template': f'{_HERE}.anatomy:draw_head'},
+  'veins': {'walks': f'{_HERE}.vessels:draw_walks'},
+  'lesions': {'spheres': f'{_HERE}.lesions:draw_microbleed'},
+  'mimics': {'calcified': f'{_HERE}.placement:place_calcified'},
+  'receiver': {'polynomial': f'{_HERE}.receiver:draw_polynomial'},
+  'reconstruction': {'homodyne': f'{_HERE}.reconstruction:HOMODYNE'},
+  'finish': {'none': f'{_HERE}.finish:leave'},
+}
+HELD_OUT: dict[str, str] = {}  # part -> the family that never trains
+CHOICES = ('classic', 'trained', 'held-out', 'any')
+
+
+@functools.cache
+def find(part: str, name: str) -> Callable[..., Any]:
+  """What draws one part: `KINDS[part][name]`, imported.
+
+  Raises:
+    KeyError: no such part or family.
+  """
+  module, _, attribute = KINDS[part][name].partition(':')
+  return getattr(importlib.import_module(module), attribute)
+
+
+def draw(rng, choice: str) -> Families:
+  """The families of one subject.
+
+  Args:
+    rng: numpy generator of that subject.
+    choice: 'classic'; 'trained': any but those held out; 'held-out': those
+      alone; 'any'; or 'veins=walks,finish=none': these, all others 'trained'.
+
+  Raises:
+    InputError: something else.
+  """
+  fixed = _fixed(choice)
+  found = {}
+  for part, names in KINDS.items():
+    kept = HELD_OUT.get(part)
+    trained = [name for name in names if name != kept]
+    pools = {
+      'classic': [getattr(CLASSIC, part)],
+      'held-out': [kept] if kept else trained,
+      'any': list(names),
+    }
+    pool = pools.get(choice, trained)
+    # One draw for every part, used or not: fixing one changes no other.
+    number = rng.integers(1 << 30)
+    found[part] = fixed.get(part, pool[number % len(pool)])
+  return Families(**found)
+
+
+def _fixed(choice: str) -> dict[str, str]:
+  """Part -> family where the text names them."""
+  if choice in CHOICES:
+    return {}
+  out = {}
+  for word in choice.split(','):
+    part, _, name = word.strip().partition('=')
+    if part not in KINDS:
+      raise InputError(
+        f'families: is {choice!r}; choose {", ".join(CHOICES)}, or '
+        f'"part=family" with the parts {", ".join(KINDS)}.'
+      )
+    if name not in KINDS[part]:
+      raise InputError(
+        f'families: {part} is {name!r}; choose one of {", ".join(KINDS[part])}.'
+      )
+    out[part] = name
+  return out
