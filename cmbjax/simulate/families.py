@@ -2,8 +2,8 @@
 
 Networks that saw one way to draw a vein learn that way, not veins. So each
 part of a simulated scan can be drawn by several functions that share no code,
-and every subject draws its own. Rule: the families of `HELD_OUT` never train
-anything; they show how well what was learned carries over.
+and every subject draws its own. Rule: the last family of each part never trains
+anything; it shows how well what was learned carries over.
 """
 
 import functools
@@ -30,17 +30,36 @@ CLASSIC = Families()  # of every protocol but `randomised`
 
 _HERE = 'cmbjax.simulate'
 # Part -> name -> 'module:function'. What a function takes and returns is in
-# the module of the first one.
+# the module of the first one; the last of several is held out.
 KINDS: dict[str, dict[str, str]] = {
-  'anatomy': {'template': f'{_HERE}.anatomy:draw_head'},
-  'veins': {'walks': f'{_HERE}.vessels:draw_walks'},
-  'lesions': {'spheres': f'{_HERE}.lesions:draw_microbleed'},
-  'mimics': {'calcified': f'{_HERE}.placement:place_calcified'},
-  'receiver': {'polynomial': f'{_HERE}.receiver:draw_polynomial'},
-  'reconstruction': {'homodyne': f'{_HERE}.reconstruction:HOMODYNE'},
-  'finish': {'none': f'{_HERE}.finish:leave'},
+  'anatomy': {
+    'template': f'{_HERE}.anatomy:draw_head',
+  },
+  # Tubes in grid mm.
+  'veins': {
+    'walks': f'{_HERE}.vessels:draw_walks',
+  },
+  # One deposit round a place.
+  'lesions': {
+    'spheres': f'{_HERE}.lesions:draw_microbleed',
+  },
+  # Deposits that are no microbleeds.
+  'mimics': {
+    'calcified': f'{_HERE}.placement:place_calcified',
+  },
+  # Bias, phase of the coils, noise, k-space.
+  'receiver': {
+    'polynomial': f'{_HERE}.receiver:draw_polynomial',
+  },
+  # Complex signal to SWI.
+  'reconstruction': {
+    'homodyne': f'{_HERE}.reconstruction:HOMODYNE',
+  },
+  # What people do to a scan afterwards.
+  'finish': {
+    'none': f'{_HERE}.finish:leave',
+  },
 }
-HELD_OUT: dict[str, str] = {}  # part -> the family that never trains
 CHOICES = ('classic', 'trained', 'held-out', 'any')
 
 
@@ -69,11 +88,10 @@ def draw(rng, choice: str) -> Families:
   fixed = _fixed(choice)
   found = {}
   for part, names in KINDS.items():
-    kept = HELD_OUT.get(part)
-    trained = [name for name in names if name != kept]
+    trained = list(names)[:-1] or list(names)
     pools = {
       'classic': [getattr(CLASSIC, part)],
-      'held-out': [kept] if kept else trained,
+      'held-out': list(names)[-1:],
       'any': list(names),
     }
     pool = pools.get(choice, trained)
