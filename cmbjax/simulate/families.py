@@ -35,6 +35,7 @@ KINDS: dict[str, dict[str, str]] = {
   'anatomy': {
     'template': f'{_HERE}.anatomy:draw_head',
     'folded': f'{_HERE}.folded:draw_head',
+    'procedural': f'{_HERE}.procedural:draw_head',
   },
   # Tubes in grid mm.
   'veins': {
