@@ -39,9 +39,11 @@ KINDS: dict[str, dict[str, str]] = {
   'veins': {
     'walks': f'{_HERE}.vessels:draw_walks',
   },
-  # One deposit round a place.
+  # A `LesionFamily`: one deposit round a place, and the places.
   'lesions': {
-    'spheres': f'{_HERE}.lesions:draw_microbleed',
+    'spheres': f'{_HERE}.placement:SPHERES',
+    'speckled': f'{_HERE}.lesions_speckled:SPECKLED',
+    'walked': f'{_HERE}.lesions_walked:WALKED',
   },
   # Deposits that are no microbleeds.
   'mimics': {
