@@ -49,6 +49,8 @@ KINDS: dict[str, dict[str, str]] = {
   # Deposits that are no microbleeds.
   'mimics': {
     'calcified': f'{_HERE}.placement:place_calcified',
+    'mixed': f'{_HERE}.mimics_mixed:place_mixed',
+    'curved': f'{_HERE}.mimics_curved:place_curved',
   },
   # Bias, phase of the coils, noise, k-space.
   'receiver': {

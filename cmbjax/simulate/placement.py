@@ -139,19 +139,7 @@ def place_calcified(rng, world) -> list[PlacedDeposit]:
     rng: numpy generator.
     world: the person; what is placed is no part of it.
   """
-  low, high = world.low_high_mm
   found = []
-
-  def put(deposit, region):
-    z = deposit.centre_mm[2]
-    if not low <= z <= high:
-      return
-    effect = world.effect(deposit)
-    if effect is not None:
-      box, _ = world.window(deposit)
-      core = world.core(deposit, box)
-      found.append(PlacedDeposit(deposit, effect, region, box, core, 0.0))
-
   fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
   for place, radius in fixed:
     if rng.random() < 0.75:
@@ -159,21 +147,47 @@ def place_calcified(rng, world) -> list[PlacedDeposit]:
       centre = world.head.from_mni((np.array(place) + jitter)[None])[0]
       radius *= rng.uniform(0.5, 1.2)
       deposit = lesions.draw_calcification(rng, centre, radius_mm=radius)
-      put(deposit, 'outside')
+      found += put_mimic(world, deposit)
   if rng.random() < 0.4:
     place = np.array([[0, rng.uniform(0, 50), rng.uniform(45, 70)]])
     centre = world.head.from_mni(place)[0]
-    put(lesions.draw_calcification(rng, centre), 'outside')
+    found += put_mimic(world, lesions.draw_calcification(rng, centre))
   for _ in range(rng.integers(1, 6)):
     spot = world.placer.draw(rng)
     if spot is not None:
       world.placer.take(spot[0])
-      put(lesions.draw_calcification(rng, spot[0]), spot[1])
+      found += put_mimic(
+        world, lesions.draw_calcification(rng, spot[0]), region=spot[1]
+      )
+  return found + place_tumour_blood(rng, world)
+
+
+def place_tumour_blood(rng, world) -> list[PlacedDeposit]:
+  """Blood of the person's tumour, where it bled."""
   tumour = world.tumour
-  if tumour is not None and tumour.bloody:
-    centre = tumour.centre_mm
-    if tumour.cavity_mm is not None:  # what was not resected, beside it
-      away = rng.normal(0, 1, 3)
-      centre = centre + away / np.linalg.norm(away) * (tumour.cavity_mm + 4)
-    put(lesions.draw_tumour_blood(rng, centre), 'outside')
-  return found
+  if tumour is None or not tumour.bloody:
+    return []
+  centre = tumour.centre_mm
+  if tumour.cavity_mm is not None:  # what was not resected, beside it
+    away = rng.normal(0, 1, 3)
+    centre = centre + away / np.linalg.norm(away) * (tumour.cavity_mm + 4)
+  return put_mimic(world, lesions.draw_tumour_blood(rng, centre))
+
+
+def put_mimic(world, deposit, *, region='outside') -> list[PlacedDeposit]:
+  """A deposit that is no microbleed, as one item; none outside the slab.
+
+  Args:
+    world: the person.
+    deposit: what is put there.
+    region: where it is.
+  """
+  low, high = world.low_high_mm
+  if not low <= deposit.centre_mm[2] <= high:
+    return []
+  effect = world.effect(deposit)
+  if effect is None:
+    return []
+  box, _ = world.window(deposit)
+  core = world.core(deposit, box)
+  return [PlacedDeposit(deposit, effect, region, box, core, 0.0)]
