@@ -41,13 +41,17 @@ KINDS: dict[str, dict[str, str]] = {
   'veins': {
     'walks': f'{_HERE}.vessels:draw_walks',
   },
-  # One deposit round a place.
+  # A `LesionFamily`: one deposit round a place, and the places.
   'lesions': {
-    'spheres': f'{_HERE}.lesions:draw_microbleed',
+    'spheres': f'{_HERE}.placement:SPHERES',
+    'speckled': f'{_HERE}.lesions_speckled:SPECKLED',
+    'walked': f'{_HERE}.lesions_walked:WALKED',
   },
   # Deposits that are no microbleeds.
   'mimics': {
     'calcified': f'{_HERE}.placement:place_calcified',
+    'mixed': f'{_HERE}.mimics_mixed:place_mixed',
+    'curved': f'{_HERE}.mimics_curved:place_curved',
   },
   # Bias, phase of the coils, noise, k-space.
   'receiver': {
