@@ -40,6 +40,8 @@ KINDS: dict[str, dict[str, str]] = {
   # Tubes in grid mm.
   'veins': {
     'walks': f'{_HERE}.vessels:draw_walks',
+    'trees': f'{_HERE}.vein_trees:draw_trees',
+    'ridges': f'{_HERE}.vein_ridges:draw_ridges',
   },
   # A `LesionFamily`: one deposit round a place, and the places.
   'lesions': {
