@@ -148,7 +148,7 @@ def test_a_dark_lesion_near_the_surface_does_not_remove_itself(
   spacing = (*SPACING[:2], SPACING[2] * slices)
   found = brain.brain_mask(image, spacing).repeat(slices, 2)
   # At 3.5 mm a part of it is on the surface itself.
-  assert found[ball & head.brain].mean() > (0.9 if depth_mm > 4 else 0.7)
+  assert found[ball & head.brain].mean() > (0.9 if depth_mm > 4 else 0.6)
   assert dice(found, head.brain) >= 0.96
   assert not found[ndimage.distance_transform_edt(~head.brain) > 3].any()
 
