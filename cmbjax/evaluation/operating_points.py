@@ -4,7 +4,7 @@ Rule: everything here is chosen on training subjects, each predicted by the
 networks that did not see it; a test set is never looked at.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ HIGH_SENSITIVITY = 0.1  # Chen et al., ISMRM 2019 #0671
 # Of the high-precision point, if it can be had: one in ten is false [ours].
 PRECISION = 0.9
 
-_FEW = 30  # of either class: one parameter is all that can be fitted
+KINDS = ('none', 'temperature', 'isotonic')
+_FEW = 30  # of either class: steps cannot be fitted to fewer
 
 
 def choose(
@@ -104,7 +105,11 @@ def points(
 
 
 def fit(
-  likelihood: np.ndarray, label: np.ndarray, fold_of: np.ndarray
+  likelihood: np.ndarray,
+  label: np.ndarray,
+  fold_of: np.ndarray,
+  *,
+  kinds: Sequence[str] = KINDS,
 ) -> dict[str, Any]:
   """The calibration with the smallest cross-fitted Brier score.
 
@@ -114,14 +119,14 @@ def fit(
     likelihood: [N] out-of-fold.
     label: [N] 0 or 1.
     fold_of: [N].
+    kinds: to choose from, the simplest first.
 
   Returns:
-    {'kind': 'none' | 'temperature' | 'isotonic', its parameters, 'brier':
-    {kind: cross-fitted score}}.
+    {'kind': one of `kinds`, its parameters, 'brier': {kind: cross-fitted
+    score}}.
   """
-  kinds = ['none', 'temperature']
-  if min(np.sum(label == 1), np.sum(label == 0)) >= _FEW:
-    kinds.append('isotonic')
+  if min(np.sum(label == 1), np.sum(label == 0)) < _FEW:
+    kinds = [kind for kind in kinds if kind != 'isotonic']
   scores = {}
   for kind in kinds:
     value = np.full(len(label), np.nan)
@@ -150,13 +155,17 @@ def calibrated(likelihood: np.ndarray, fitted: Mapping[str, Any]) -> np.ndarray:
     return np.asarray(likelihood, np.float64)
   if kind == 'temperature':
     return calibration.apply_temperature(likelihood, fitted['temperature'])
+  if kind == 'logistic':
+    line = calibration.Logistic(fitted['slope'], fitted['intercept'])
+    return calibration.apply_logistic(likelihood, line)
   if kind == 'isotonic':
     steps = calibration.Isotonic(
       np.asarray(fitted['knot'], float), np.asarray(fitted['value'], float)
     )
     return calibration.apply_isotonic(likelihood, steps)
   raise InputError(
-    f'calibration: found {kind!r}; known are none, temperature and isotonic.'
+    f'calibration: found {kind!r}; known are none, temperature, logistic and '
+    'isotonic.'
   )
 
 
@@ -164,6 +173,9 @@ def _fit(kind, likelihood, label):
   if kind == 'temperature':
     found = calibration.fit_temperature(likelihood, label)
     return {'kind': kind, 'temperature': found}
+  if kind == 'logistic':
+    line = calibration.fit_logistic(likelihood, label)
+    return {'kind': kind, **line._asdict()}
   if kind == 'isotonic':
     found = calibration.fit_isotonic(likelihood, label)
     # Only the ends of each step are needed.
