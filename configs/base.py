@@ -111,6 +111,10 @@ def get_config(preset: str = '') -> ConfigDict:
 
   config.evaluation = ConfigDict()
   config.evaluation.threshold = 0.1  # CMB if the mean is above [paper]
+  # Of `tests`: the cohort on which the operating points and the calibration of
+  # the weights are chosen, such as scans of another kind; empty: the training
+  # subjects, each judged by the networks that did not see it [ours].
+  config.evaluation.points_from = ''
   config.evaluation.metrics = ()  # further ones of your own, 'module:name'
   config.evaluation.batch = 128  # patches
   # True: a likelihood is the mean over the eight mirror images of its patch,

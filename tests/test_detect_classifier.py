@@ -141,12 +141,14 @@ def test_a_run_chooses_changed_points_again_with_a_word(
   monkeypatch.setattr(
     points.operating_points, 'choose', lambda *_, **__: chosen
   )
+  monkeypatch.setattr(points.operating_points, 'counts', lambda *_: {})
   monkeypatch.setattr(points.domain, 'ranges', lambda _: {})
   for name in ('of_examples', 'counts_of'):
     monkeypatch.setattr(points.predictions, name, lambda *_: None)
   scans = types.SimpleNamespace(simulated=np.ones(1), cohort=np.array(['a']))
   how = {'fingerprint': 'f', 'threshold': 0.1, 'mirrored': False}
-  how |= dict.fromkeys(('examples', 'fold_of', 'likelihood'))
+  how |= dict.fromkeys(('fold_of', 'likelihood'))
+  how['examples'] = types.SimpleNamespace(label=None)
   path = tmp_path / 'operating_points.json'
   for _ in range(2):
     points.store(tmp_path, scans=scans, **how)

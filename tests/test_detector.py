@@ -198,7 +198,10 @@ def test_the_first_failed_gate_is_the_reason():
     'diameter_mm': [3.0, 3.0, 3.0, 3.0],
     'core_touches_sphere': [0.0, 1.0, 0.0, 0.0],
     'core_elongation': [1.0, 9.0, 9.0, 1.0],
+    'core_num_slices': [3.0, 3.0, 3.0, 3.0],
     'core_area_pixels': [20.0, 20.0, 20.0, 4.0],
+    'core_area_mm2': [5.0, 5.0, 5.0, 1.0],
+    'core_feret_mm': [3.0, 3.0, 3.0, 3.0],
     'core_circularity': [0.9, 0.9, 0.9, 0.1],
     'core_eccentricity': [0.1, 0.1, 0.1, 0.99],
     'core_solidity': [0.9, 0.9, 0.9, 0.1],
@@ -211,6 +214,60 @@ def test_the_first_failed_gate_is_the_reason():
     'low score',
     '',
   ]
+
+
+def gated(spacing, *dark, mask=None):
+  """Reasons, and features, of the seed in the middle of dark boxes."""
+  image = np.ones((41, 41, 17), np.float32)
+  for box, value in dark:
+    image[box] = value
+  features, _ = detector._measure(
+    image,
+    everywhere(image),
+    seed=np.array([[20, 20, 8]], np.int32),
+    spacing_mm=spacing,
+    gates=Gates(),
+    jobs=1,
+  )
+  features['score'] = np.ones(1)
+  return judge(features, Gates()), features
+
+
+def test_a_dot_in_two_thick_slices_is_no_vessel():
+  """1 x 1 x 2 voxels of 0.8 x 0.8 x 3 mm: sides of 6 and 0.8 mm."""
+  spacing = (0.8, 0.8, 3.0)
+  two = (slice(20, 21), slice(20, 21), slice(8, 10))
+  reason, features = gated(spacing, (two, 0.2))
+  assert features['core_elongation'] == pytest.approx(7.5)
+  assert features['core_touches_sphere'] == 1
+  assert reason == ['']
+  through = (*two[:2], slice(5, 12))
+  assert gated(spacing, (through, 0.2))[0] == ['vessel']
+  along = (slice(10, 31), slice(20, 22), slice(8, 10))
+  reason, features = gated((0.8, 0.8, 1.0), (along, 0.2))
+  assert reason == ['vessel']
+
+
+def test_a_width_of_one_voxel_shows_no_shape():
+  """A row of 9 voxels: 9 to 1 by its pixels, but the width is not known."""
+  spacing = (0.5, 0.5, 2.0)
+  row = (slice(16, 25), slice(20, 21), slice(8, 9))
+  reason, features = gated(spacing, (row, 0.2))
+  assert features['core_eccentricity'] == pytest.approx((1 - 1 / 81) ** 0.5)
+  assert reason == ['']
+  wide = (slice(13, 28), slice(20, 22), slice(8, 9))  # 15 to 2
+  assert gated(spacing, (wide, 0.2))[0] == ['elongated']
+
+
+def test_the_outline_of_a_core_is_that_of_its_seeds_slice():
+  """A dot of 3 x 3 pixels under a vessel: the larger slice is the vessel."""
+  dot = (slice(19, 22), slice(19, 22), slice(8, 9))
+  vessel = (slice(13, 28), slice(20, 22), slice(9, 10))
+  reason, features = gated((0.5, 0.5, 2.0), (dot, 0.2), (vessel, 0.25))
+  assert features['area_pixels'] == 30
+  assert features['core_area_pixels'] == 9
+  assert features['core_eccentricity'] == pytest.approx(0, abs=1e-3)
+  assert reason == ['']
 
 
 def test_gates_are_overridden_by_name():

@@ -18,6 +18,7 @@ FINGERPRINTS = {
   'btumor_3t': '367f9e53c5fa9097',
   'ccm_3t': '55ab5ce45ee04391',
   'btumor_7t_4echo': 'e24af018e04247ad',
+  'svd_15t': '03d86733b509d8c5',
   'clinical_15t': 'bfc863a72f226e80',
   'isotropic_3t': 'b34aa6850019914e',
 }

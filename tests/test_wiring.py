@@ -98,6 +98,7 @@ SETTINGS = {
   'evaluation.metrics': (METRIC,),
   'evaluation.batch': 32,
   'evaluation.mirrored': True,
+  'evaluation.points_from': 'two',
   'evaluation.intervals': 'bootstrap',
   'evaluation.draws': 50,
   'evaluation.level': 0.9,
@@ -443,8 +444,14 @@ def test_predictions_are_made_as_they_were_asked_for(ran):
   assert calls.of('inference.predict', 'batch') == [32]
   assert calls.of('inference.out_of_fold_each', 'batch') == [32]
   assert calls.of('points.store', 'threshold', 'mirrored') == [(0.3, True)]
-  kept = points.stored(workdir / 'models' / 'first')['points']
-  assert kept['high_sensitivity']['threshold'] == 0.3
+  kept = points.stored(workdir / 'models' / 'first')
+  assert kept['points']['high_sensitivity']['threshold'] == 0.3
+  # Chosen on the one test subject of the other cohort, whose networks learned
+  # from the first.
+  assert kept['out_of_fold']['subjects'] == 1
+  assert kept['learned']['subjects'] == 3
+  assert kept['cohorts'] == ['one']
+  assert kept['points']['balanced']['rule'].endswith('which no network saw')
   # Two strategies on two test sets, and each once out of fold.
   assert len(calls.seen['augment.mirrored']) == 6
   assert len(calls.seen['inference.predict']) == 8 * 6
@@ -621,5 +628,5 @@ def test_operating_points_count_the_scans_that_were_learned_from(monkeypatch):
     types.SimpleNamespace(recipe=recipe),
   )
   job = types.SimpleNamespace(pool=np.arange(3), fold_of=np.zeros(3))
-  predict_lib._store_points(shop, judge, job, np.full((1, 3), 0.5))
+  predict_lib._store_points(shop, judge, job, np.full((1, 3), 0.5), None)
   assert seen == [['a']]

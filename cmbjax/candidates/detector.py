@@ -291,7 +291,11 @@ def _measure(image, mask, *, seed, spacing_mm, gates, jobs):
         shell_mm=gates.shell_mm,
         jobs=jobs,
       )
-      parts.append(growing.shapes(one, spacing_mm, growth_mm=gates.growth_mm))
+      parts.append(
+        growing.shapes(
+          one, spacing_mm, growth_mm=gates.growth_mm, at_seed=bool(prefix)
+        )
+      )
       if not prefix:
         ends = np.searchsorted(one.owner, np.arange(1, len(one.seed)))
         grown += np.split(one.voxel, ends) if len(one.seed) else []

@@ -84,18 +84,43 @@ def judge(features: dict[str, np.ndarray], gates: Gates) -> list[str]:
   """The first gate that each candidate fails, '' where it passes all."""
   f = features
   shaped = f['core_area_pixels'] >= gates.shape_pixels
+  wide = shaped & (_width_pixels(f) > _ONE_PIXEL)
   failed = {
     'near the edge': f['edge_mm'] < gates.edge_mm,
     'low contrast': f['contrast'] < gates.min_contrast,
     'too small': f['diameter_mm'] < gates.min_diameter_mm,
     'too large': f['diameter_mm'] > gates.max_diameter_mm,
     'vessel': (f['core_touches_sphere'] > 0)
-    & (f['core_elongation'] > gates.max_elongation),
-    'not round': shaped & (f['core_circularity'] < gates.min_circularity),
-    'elongated': shaped & (f['core_eccentricity'] > gates.max_eccentricity),
+    & (_length_over_width(f) > gates.max_elongation),
+    'not round': wide & (f['core_circularity'] < gates.min_circularity),
+    'elongated': wide & (f['core_eccentricity'] > gates.max_eccentricity),
     'not solid': shaped & (f['core_solidity'] < gates.min_solidity),
     'low score': f['score'] < gates.min_score,
   }
   reasons = list(failed)
   table = np.stack([*failed.values(), np.ones(len(shaped), bool)])
   return [([*reasons, ''])[i] for i in table.argmax(0)]
+
+
+_SLICES = 3  # a length across fewer is not known
+_ONE_PIXEL = 1.5  # up to this mean width, in pixels, a width is not known
+
+
+def _width_pixels(features):
+  """Mean width [N] of the core in its slice: area over longest diameter."""
+  pixels = features['core_area_pixels']
+  side_mm = np.sqrt(features['core_area_mm2'] / pixels)
+  return pixels * side_mm / features['core_feret_mm']
+
+
+def _length_over_width(features):
+  """Elongation [N] of the core, as far as its voxels can show it.
+
+  A dot on the border of two thick slices is in both. So across fewer than
+  three slices a length counts only where it is in plane too.
+  """
+  squared = np.square(features['core_eccentricity'])
+  in_plane = 1 / np.sqrt(np.maximum(1 - squared, 1e-6))
+  known = features['core_num_slices'] >= _SLICES
+  elongation = features['core_elongation']
+  return np.where(known, elongation, np.minimum(elongation, in_plane))

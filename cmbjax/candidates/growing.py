@@ -195,13 +195,17 @@ def _share_dark(values, valid, limit):
   return (dark / np.maximum(valid.sum(1), 1)).astype(np.float32)
 
 
-def shapes(regions: Regions, spacing_mm, *, growth_mm: float) -> dict:
+def shapes(
+  regions: Regions, spacing_mm, *, growth_mm: float, at_seed: bool = False
+) -> dict:
   """Features of every region, float32 [N] each, in mm.
 
   Args:
     regions: of N candidates.
     spacing_mm: voxel sizes.
     growth_mm: largest distance that a region grew.
+    at_seed: the outline in plane is that of the seed's slice, not of the
+      largest one, which may be a vessel above or below a lesion.
   """
   sides = np.asarray(spacing_mm, float)
   away = (regions.voxel - regions.seed[regions.owner]) * sides
@@ -218,7 +222,10 @@ def shapes(regions: Regions, spacing_mm, *, growth_mm: float) -> dict:
     'crowding': regions.crowding,
   }
   count = len(regions.seed)
-  return geometry(regions.owner, regions.voxel, spacing_mm, count) | features
+  sliced = regions.seed[:, 2] if at_seed else None
+  return features | geometry(
+    regions.owner, regions.voxel, spacing_mm, count, outline_at=sliced
+  )
 
 
 def contrast(regions: Regions) -> np.ndarray:
@@ -231,19 +238,26 @@ def contrast(regions: Regions) -> np.ndarray:
 
 
 def geometry(
-  owner: np.ndarray, voxel: np.ndarray, spacing_mm, count: int
+  owner: np.ndarray,
+  voxel: np.ndarray,
+  spacing_mm,
+  count: int,
+  *,
+  outline_at: np.ndarray | None = None,
 ) -> dict:
   """Size and shape of `count` regions given as voxels.
 
   The in-plane ones (area, circularity, eccentricity, solidity, Feret) are of
-  the slice with the largest area; pixels count as small rectangles, so one
-  square pixel has circularity pi / 4 and solidity 1.
+  one slice; pixels count as small rectangles, so one square pixel has
+  circularity pi / 4 and solidity 1.
 
   Args:
     owner: [V] ascending, which region; each of `count` has a voxel.
     voxel: [V, 3] indices.
     spacing_mm: voxel sizes.
     count: number of regions.
+    outline_at: [count] index of that slice, where each region has a voxel;
+      None: the slice with the largest area.
 
   Returns:
     Name to [count] float32; `centre` has [count, 3] voxels.
@@ -261,7 +275,9 @@ def geometry(
     'flatness': np.sqrt(spread[:, 0] / spread[:, 2]),
     'centre': centre / sides,
   }
-  features |= _slices(owner, voxel[:, 2], point, count, sides)
+  features |= _slices(
+    owner, voxel[:, 2], point, count, sides, outline_at=outline_at
+  )
   return {name: np.asarray(v, np.float32) for name, v in features.items()}
 
 
@@ -282,8 +298,8 @@ def _scatter(owner, point, centre, count, sides):
   return moments
 
 
-def _slices(owner, z, point, count, sides):
-  """Features from slice to slice, and of the largest slice."""
+def _slices(owner, z, point, count, sides, *, outline_at):
+  """Features from slice to slice, and of one slice."""
   lowest = np.full(count, np.iinfo(np.int32).max)
   np.minimum.at(lowest, owner, z)
   z = z - lowest[owner]
@@ -296,7 +312,8 @@ def _slices(owner, z, point, count, sides):
   step = np.linalg.norm(np.diff(middle, axis=1), axis=2)
   shift = np.where(both, step, 0).max(1, initial=0)
   slices = (area > 0).sum(1)
-  chosen = z == area.argmax(1)[owner]
+  outlined = area.argmax(1) if outline_at is None else outline_at - lowest
+  chosen = z == outlined[owner]
   plane = _plane(owner[chosen], point[chosen, :2], count, sides[:2])
   return plane | {
     'num_slices': slices,

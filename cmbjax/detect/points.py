@@ -1,7 +1,7 @@
 """operating_points.json: what `cmbjax detect` needs beside weights.
 
-Rule: everything is measured on training subjects, out of fold; it is stored
-in the folder of the weights and travels with them.
+Rule: everything is measured on subjects whose networks did not see them; it
+is stored in the folder of the weights and travels with them.
 """
 
 import os
@@ -33,6 +33,8 @@ def store(
   scans: Scans,
   fold_of: np.ndarray,
   likelihood: np.ndarray,
+  learned: tuple[Examples, Scans] | None = None,
+  where: str = operating_points.OUT_OF_FOLD,
 ) -> None:
   """Writes operating_points.json; says so where it was not as written.
 
@@ -41,10 +43,12 @@ def store(
     fingerprint: of the weights.
     threshold: of the high-sensitivity point.
     mirrored: likelihoods are means over mirror images.
-    examples: the n training candidates.
-    scans: all training scans, those without candidates too.
-    fold_of: [n] fold of each candidate.
-    likelihood: [n] out of fold.
+    examples: n candidates of subjects that the networks did not see.
+    scans: all scans of these subjects, those without candidates too.
+    fold_of: [n] fold of each candidate; folds are apart by subject.
+    likelihood: [n].
+    learned: what the networks learned from, where that is something else.
+    where: on what the points are chosen, for their rules.
   """
   path = folder / FILE
   try:  # they are written again all the same; a change is worth a word
@@ -57,17 +61,20 @@ def store(
     predictions.counts_of(scans),
     fold_of=fold_of,
     threshold=threshold,
+    where=where,
   )
+  taught, of = (examples, scans) if learned is None else learned
   sealed.write_json(
     path,
     {
       'version': VERSION,
       'fingerprint': fingerprint,
       'mirrored': mirrored,
-      'simulated': bool(scans.simulated.any()),
-      'cohorts': sorted(set(scans.cohort.tolist())),
+      'simulated': bool(of.simulated.any()),
+      'cohorts': sorted(set(of.cohort.tolist())),
       **chosen,
-      'domain': domain.ranges(scans),
+      'learned': operating_points.counts(taught.label, of),
+      'domain': domain.ranges(of),
     },
   )
 

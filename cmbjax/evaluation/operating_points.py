@@ -1,7 +1,8 @@
-"""Out-of-fold predictions to a calibration and to operating points.
+"""Predictions to a calibration and to operating points.
 
-Rule: everything here is chosen on training subjects, each predicted by the
-networks that did not see it; a test set is never looked at.
+Rule: everything here is chosen on subjects whose networks did not see them:
+training subjects, out of fold, or a cohort that is kept for it. Numbers on
+the same subjects are then a little optimistic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from cmbjax.evaluation import calibration, metrics
 from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 
+OUT_OF_FOLD = 'out of fold'
 HIGH_SENSITIVITY = 0.1  # Chen et al., ISMRM 2019 #0671
 # Of the high-precision point, if it can be had: one in ten is false [ours].
 PRECISION = 0.9
@@ -28,31 +30,39 @@ def choose(
   *,
   fold_of: np.ndarray,
   threshold: float = HIGH_SENSITIVITY,
+  where: str = OUT_OF_FOLD,
 ) -> dict[str, Any]:
   """Everything that is stored beside the weights, JSON types only.
 
   Args:
-    predictions: [N] out-of-fold likelihoods of the training subjects.
-    scans: all their scans.
-    fold_of: [N] fold of each candidate.
+    predictions: [N] likelihoods by networks that did not see the subject.
+    scans: all scans of these subjects.
+    fold_of: [N] fold of each candidate; folds are apart by subject.
     threshold: of the high-sensitivity point.
+    where: on what it is chosen, for the rules.
 
   Returns:
     {'points': {name: {threshold, sensitivity, precision, fp_per_scan, rule}},
-    'calibration': {...}, 'out_of_fold': {counts}}. Sensitivity is of all
-    lesions, those without a candidate too. Thresholds never fall from high
-    sensitivity over balanced to high precision.
+    'calibration': {...}, 'chosen': where, 'out_of_fold': {counts}}.
+    Sensitivity is of all lesions, those without a candidate too. Thresholds
+    never fall from high sensitivity over balanced to high precision.
   """
   return {
-    'points': points(predictions, scans, threshold=threshold),
+    'points': points(predictions, scans, threshold=threshold, where=where),
     'calibration': fit(predictions.probability, predictions.label, fold_of),
-    'out_of_fold': {
-      'subjects': len(set(scans.subject.tolist())),
-      'scans': len(scans.scan),
-      'lesions': int(scans.num_lesions.sum()),
-      'candidates': len(predictions.key),
-      'microbleeds': int(np.sum(predictions.label == 1)),
-    },
+    'chosen': where,
+    'out_of_fold': counts(predictions.label, scans),
+  }
+
+
+def counts(label: np.ndarray, scans: ScanCounts) -> dict[str, int]:
+  """Of candidates with labels [N], and all scans that they are of."""
+  return {
+    'subjects': len(set(scans.subject.tolist())),
+    'scans': len(scans.scan),
+    'lesions': int(scans.num_lesions.sum()),
+    'candidates': len(label),
+    'microbleeds': int(np.sum(label == 1)),
   }
 
 
@@ -61,6 +71,7 @@ def points(
   scans: ScanCounts,
   *,
   threshold: float = HIGH_SENSITIVITY,
+  where: str = OUT_OF_FOLD,
 ) -> dict[str, dict[str, Any]]:
   """The three operating points.
 
@@ -69,16 +80,17 @@ def points(
   where none has.
 
   Args:
-    predictions: out of fold.
-    scans: all training scans, those without candidates too.
+    predictions: by networks that did not see the subject.
+    scans: all their scans, those without candidates too.
     threshold: of 'high_sensitivity'.
+    where: on what they are chosen, for the rules.
 
   Raises:
     InputError: there are no lesions.
   """
   curve = metrics.froc(predictions, scans)
   if curve is None:
-    raise InputError('operating point: the training scans have no lesions.')
+    raise InputError('operating point: the scans have no lesions.')
   hits = curve.sensitivity * scans.num_lesions.sum()
   false = curve.fp_per_scan * len(scans.scan)
   found = np.maximum(hits + false, 1e-12)  # nothing found: a precision of 0
@@ -95,8 +107,8 @@ def points(
   high = max(float(curve.threshold[sure]), middle)
   rules = {
     'high_sensitivity': (threshold, 'threshold of the reference study'),
-    'balanced': (middle, 'best F1 of lesions, out of fold'),
-    'high_precision': (high, f'{why}, out of fold'),
+    'balanced': (middle, f'best F1 of lesions, {where}'),
+    'high_precision': (high, f'{why}, {where}'),
   }
   return {
     name: _point(predictions, scans, value, rule)

@@ -85,7 +85,7 @@ def draw(rng, choice: str) -> Families:
   Raises:
     InputError: something else.
   """
-  fixed = _fixed(choice)
+  fixed = check(choice)
   found = {}
   for part, names in KINDS.items():
     trained = list(names)[:-1] or list(names)
@@ -101,8 +101,12 @@ def draw(rng, choice: str) -> Families:
   return Families(**found)
 
 
-def _fixed(choice: str) -> dict[str, str]:
-  """Part -> family where the text names them."""
+def check(choice: str) -> dict[str, str]:
+  """Part -> family where the text names them.
+
+  Raises:
+    InputError: an unknown part or family.
+  """
   if choice in CHOICES:
     return {}
   out = {}

@@ -11,8 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--cohort',
     metavar='NAME',
-    help='btumor_7t, btumor_3t, ccm_3t, btumor_7t_4echo, clinical_15t, '
-    'isotropic_3t, or randomised: a scanner of its own for every subject',
+    help='btumor_7t, btumor_3t, ccm_3t, btumor_7t_4echo, svd_15t, '
+    'clinical_15t, isotropic_3t, or randomised: a scanner of its own for '
+    'every subject',
   )
   parser.add_argument('--subjects', type=int, metavar='N', help='how many')
   parser.add_argument('--out', metavar='DIR', help='folder of the cohort')

@@ -18,7 +18,7 @@ from cmbjax.data import examples as examples_lib
 from cmbjax.data import folds as folds_lib
 from cmbjax.detect import points
 from cmbjax.errors import InputError
-from cmbjax.evaluation import prediction_files
+from cmbjax.evaluation import operating_points, prediction_files
 from cmbjax.evaluation import predictions as predictions_lib
 from cmbjax.evaluation.predictions import ENSEMBLE, OUT_OF_FOLD, PredictionTable
 from cmbjax.study.material import Material
@@ -85,14 +85,16 @@ def predict_all(
     )
     for name, recipe in study.recipes.items()
   }
-  tables = [
-    _ensemble(study, shop, judges[strategy], test)
+  tested = {
+    (strategy, test): _ensemble(study, shop, judges[strategy], test)
     for strategy in study.reported
     for test in study.tests
-  ]
+  }
+  tables = list(tested.values())
   for judge in judges.values():
     if judge.planned is not None:
-      tables += _held_out(study, shop, judge)
+      kept = tested.get((judge.name, judge.config.evaluation.points_from))
+      tables += _held_out(study, shop, judge, kept)
   if hosts.is_writer():
     prediction_files.write(shop.workdir / 'predictions.npz', tables)
   return tables
@@ -139,9 +141,16 @@ def _ensemble(
 
 
 def _held_out(
-  study: Study, shop: Workshop, judge: Judge
+  study: Study, shop: Workshop, judge: Judge, kept: PredictionTable | None
 ) -> list[PredictionTable]:
-  """One strategy on its training subjects: a table per cohort."""
+  """One strategy on its training subjects: a table per cohort.
+
+  Args:
+    study: with the labels of cohorts.
+    shop: examples and folders.
+    judge: the networks of the strategy.
+    kept: of the cohort that operating points are chosen on; None: these.
+  """
   material = shop.material
   job = make_job(judge.planned, material)
 
@@ -173,7 +182,7 @@ def _held_out(
     seen = Seen(cohort, job.pool[mine], scans, likelihood[:, mine], OUT_OF_FOLD)
     tables.append(_table(study, material, judge, seen))
   if hosts.is_writer():
-    _store_points(shop, judge, job, likelihood)
+    _store_points(shop, judge, job, likelihood, kept)
   return tables
 
 
@@ -191,25 +200,48 @@ def _over_images(
 
 
 def _store_points(
-  shop: Workshop, judge: Judge, job: loop.Job, likelihood: np.ndarray
+  shop: Workshop,
+  judge: Judge,
+  job: loop.Job,
+  likelihood: np.ndarray,
+  kept: PredictionTable | None,
 ) -> None:
   """Operating points beside the weights, for `cmbjax detect`."""
   material, evaluation = shop.material, judge.config.evaluation
+  known = examples_lib.select(
+    material.scans,
+    np.isin(material.scans.cohort, judge.planned.recipe.strategy.learns)
+    & (material.folds.of(material.scans.subject) >= 0),
+  )
+  taught = examples_lib.select(material.examples, job.pool)
+  examples, scans, fold_of = taught, known, job.fold_of
+  mean = predictions_lib.ensemble(
+    predictions_lib.by_seed(_networks(judge, likelihood))
+  )
+  where = operating_points.OUT_OF_FOLD
+  if kept is not None:
+    cohort = material.examples.cohort == kept.test
+    examples = examples_lib.select(
+      material.examples, cohort & (material.fold_of < 0)
+    )
+    scans = examples_lib.select(
+      material.scans, np.isin(material.scans.scan, kept.scans.scan)
+    )
+    _, person = np.unique(examples.subject, return_inverse=True)
+    fold_of = person % judge.config.train.folds
+    mean = kept.predictions.probability
+    where = f'on {kept.test_label}, which no network saw'
   points.store(
     shop.workdir / 'models' / judge.name,
     fingerprint=judge.networks.fingerprint,
     threshold=evaluation.threshold,
     mirrored=evaluation.mirrored,
-    examples=examples_lib.select(material.examples, job.pool),
-    scans=examples_lib.select(
-      material.scans,
-      np.isin(material.scans.cohort, judge.planned.recipe.strategy.learns)
-      & (material.folds.of(material.scans.subject) >= 0),
-    ),
-    fold_of=job.fold_of,
-    likelihood=predictions_lib.ensemble(
-      predictions_lib.by_seed(_networks(judge, likelihood))
-    ),
+    examples=examples,
+    scans=scans,
+    fold_of=fold_of,
+    likelihood=mean,
+    learned=(taught, known),
+    where=where,
   )
 
 

@@ -144,6 +144,7 @@ def _cohort(config: ConfigDict, name: str) -> Cohort:
     subjects=config.simulate.subjects[name],
     test=ALL if held == -1 else held,
     first=one.first,
+    families=one.families,
   )
 
 

@@ -15,6 +15,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import claims
 from cmbjax.models import convolution
 from cmbjax.reconstruct.channels import CHANNELS, in_order
+from cmbjax.simulate import families
 from cmbjax.simulate.protocols import PROTOCOLS
 from cmbjax.study.settings import KINDS, get, keys
 from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study
@@ -90,6 +91,12 @@ def check(
   _choices('patches', (config.patches,), PATCHES)
   _channels(config.channels)
   _choices('evaluation.intervals', (config.evaluation.intervals,), INTERVALS)
+  kept = config.evaluation.points_from
+  if kept and kept not in config.tests:
+    raise InputError(
+      f'config.evaluation.points_from: is {kept!r}, must be empty or one of '
+      f'config.tests ({", ".join(config.tests)}).'
+    )
   if config.writers:
     _choices('writers', config.writers, writers.WRITERS)
   slab_mm = config.simulate.slab_mm
@@ -250,6 +257,11 @@ def _cohort(name: str, one: Cohort) -> None:
   if one.protocol and not one.folder:
     known = (*PROTOCOLS, PROTOCOL_OF_ALL)
     _choices(f'study.cohorts.{name}.protocol', (one.protocol,), known)
+  if one.families:
+    try:
+      families.check(one.families)
+    except InputError as error:
+      raise InputError(f'config.study.cohorts.{name}.{error}') from error
 
 
 def check_study(study: Study) -> None:

@@ -65,8 +65,8 @@ def write(
     '## Training',
     _training(name, record, points),
     '## Operating points',
-    f'Chosen out of fold on the {kind} training subjects. A candidate counts '
-    'when the mean likelihood of the networks is above the threshold.',
+    f'Chosen {_chosen(kind, points)}. A candidate counts when the mean '
+    'likelihood of the networks is above the threshold.',
     _points(points),
     '## Calibration',
     _calibration(points),
@@ -114,7 +114,8 @@ def of_site(site: Mapping[str, Any]) -> str:
 
 
 def _data(record, points) -> str:
-  known = points['out_of_fold']
+  # Bundled weights of before have the counts of training subjects there.
+  known = points.get('learned', points['out_of_fold'])
   lines = [
     f'- Cohorts: {", ".join(points.get("cohorts", []))}',
     '- {subjects} subjects, {scans} scans, {lesions} lesions; {candidates} '
@@ -160,6 +161,12 @@ def _training(name, record, points) -> str:
     f'{made["time"][:10]}, `configs/{config}.py`',
   ]
   return '\n'.join(lines)
+
+
+def _chosen(kind, points) -> str:
+  usual = 'out of fold'
+  where = points.get('chosen', usual)
+  return f'{usual} on the {kind} training subjects' if where == usual else where
 
 
 def _points(points) -> str:
