@@ -25,9 +25,13 @@ import numpy as np
 from cmbjax import files
 from cmbjax.data import examples as examples_lib
 from cmbjax.detect import classifier, points
-from cmbjax.evaluation import calibration, metrics, operating_points
+from cmbjax.evaluation import (
+  calibration,
+  metrics,
+  operating_points,
+  site_points,
+)
 from cmbjax.evaluation import predictions as tables
-from cmbjax.evaluation import site_points
 from cmbjax.evaluation.predictions import ScanCounts, counts_of, of_examples
 from cmbjax.reconstruct import channels
 from cmbjax.simulate import cohort as simulator
@@ -101,7 +105,8 @@ def judged(name: str, known, args):
 
 def drawn(predictions, scans, shipped, *, reviewed: int, draws: int) -> dict:
   """Scores of the other subjects over draws of reviewed ones."""
-  floor = shipped['points']['high_sensitivity']['threshold']
+  known = {name: one['threshold'] for name, one in shipped['points'].items()}
+  floor = known['high_sensitivity']
   shown = tables.select(predictions, predictions.probability > floor)
   subjects = np.unique(scans.subject)
   rng = np.random.default_rng(reviewed)
@@ -112,9 +117,11 @@ def drawn(predictions, scans, shipped, *, reviewed: int, draws: int) -> dict:
     other = part_of(shown, scans, ~np.isin(subjects, mine), subjects)
     if len(set(inside[0].label.tolist())) < 2:
       continue  # nothing to fit; the command refuses it too
-    chosen = site_points.choose(*inside, shipped, floor=floor)
-    before.append(scored(*other, shipped['points'], shipped['calibration']))
-    after.append(scored(*other, chosen.points, chosen.calibration))
+    at, how = site_points.refit(
+      inside[0], shipped, site_points.folds(*inside), floor=floor
+    )
+    before.append(scored(*other, known, shipped['calibration']))
+    after.append(scored(*other, at, how))
   return {
     'draws': len(after),
     'before': summary(before),
@@ -136,8 +143,8 @@ def part_of(predictions, scans, is_in, subjects):
 def scored(predictions, scans, at, how) -> dict[str, float]:
   """What points and a calibration are worth on scans that chose neither."""
   low, high = (
-    metrics.clusters(predictions, scans, threshold=at[point]['threshold'])
-    for point in site_points.POINTS.values()
+    metrics.clusters(predictions, scans, threshold=at[point])
+    for point in ('high_sensitivity', 'high_precision')
   )
   probability = operating_points.calibrated(predictions.probability, how)
   found, false = high.hit.sum(), high.false_positives.sum()

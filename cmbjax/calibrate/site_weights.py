@@ -7,7 +7,6 @@ operating_points.json, which says from whose review it came.
 import datetime
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import cmbjax
@@ -27,10 +26,11 @@ _HEADS = {
   'precision': 'Precision',
   'fp_per_scan': 'False positives per scan',
 }
+_POINTS = {'Possible': 'high_sensitivity', 'Definite': 'high_precision'}
 _SCORES = {'ece': 'Calibration error', 'brier': 'Brier score'}
 
 
-class Weights(NamedTuple):
+class SourceWeights(NamedTuple):
   """The networks that found what was reviewed."""
 
   folder: pathlib.Path
@@ -39,7 +39,7 @@ class Weights(NamedTuple):
   points: dict[str, Any]  # content of operating_points.json
 
 
-def find(given: str | os.PathLike | None, fingerprint: str) -> Weights:
+def find(given: str | os.PathLike | None, fingerprint: str) -> SourceWeights:
   """The weights of a fingerprint.
 
   Args:
@@ -66,18 +66,18 @@ def find(given: str | os.PathLike | None, fingerprint: str) -> Weights:
   )
 
 
-def _with_points(folder, name, fingerprint) -> Weights:
+def _with_points(folder, name, fingerprint) -> SourceWeights:
   points = stored(folder)
   if points is None:
     raise InputError(
       f'{folder}: {FILE} is missing, so there is nothing to compare with; '
       'take weights of a study that was run to its end.'
     )
-  return Weights(folder, name, fingerprint, points)
+  return SourceWeights(folder, name, fingerprint, points)
 
 
 def write(
-  out: pathlib.Path, weights: Weights, found: Reviewed, chosen: Chosen
+  out: pathlib.Path, weights: SourceWeights, found: Reviewed, chosen: Chosen
 ) -> pathlib.Path:
   """The folder of the calibrated weights; `out`.
 
@@ -99,10 +99,13 @@ def write(
   with files.new_folder(out) as folder:
     for path in sorted(weights.folder.rglob('*')):
       name = path.relative_to(weights.folder)
-      if path.is_file() and name.parts[0] in ('weights', 'weights.json'):
+      # The list and the arrays; their digests go along.
+      if name.parts[0] in ('weights', 'weights.json') and not path.is_dir():
         files.copy(path, folder / name)
     sealed.write_json(folder / FILE, points)
-    files.write_text(folder / 'README.md', _card(weights, points, found, chosen))
+    files.write_text(
+      folder / 'README.md', _card(weights, points, found, chosen)
+    )
   return out
 
 
@@ -167,10 +170,10 @@ def text(found: Reviewed, chosen: Chosen) -> str:
     f'  {"":<34}{"before":<30}after',
   ]
   before, after = chosen.before, chosen.after
-  for name in site_points.POINTS:
+  for head, name in _POINTS.items():
     lines.append(
       _line(
-        f'{name.capitalize()} above',
+        f'{head} above',
         *(f'{one.thresholds[name]:.3f}' for one in (before, after)),
       )
     )

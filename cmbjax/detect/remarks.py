@@ -160,10 +160,14 @@ def of_scan(
         f'their points were chosen on {site["scans"]} scans that '
         f'{site["rater"]} reviewed'
       )
-    yield f'the networks learned from simulated scans, this scan is none; {known}'
+    yield (
+      'the networks learned from simulated scans, this scan is none; ' + known
+    )
   right = classifier.precision.get('high_precision', 1.0)
   if right < 0.5:  # more often wrong than right
-    when = 'on the reviewed scans' if site else 'in the training of these networks'
+    when = (
+      'on the reviewed scans' if site else 'in the training of these networks'
+    )
     yield (
       f'"definite" was right for {right:.0%} only {when}, out of fold; they '
       'cannot tell microbleeds from mimics'

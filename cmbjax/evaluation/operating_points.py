@@ -95,13 +95,13 @@ def points(
   false = curve.fp_per_scan * len(scans.scan)
   found = np.maximum(hits + false, 1e-12)  # nothing found: a precision of 0
   precision, recall = hits / found, curve.sensitivity
-  best = int(np.argmax(_f(precision, recall, 1.0)))
+  best = int(np.argmax(f_score(precision, recall, 1.0)))
   good = np.flatnonzero((precision >= PRECISION) & (hits > 0))
   if len(good):
     # The curve goes to lower thresholds: the last good point keeps the most.
     sure, why = good[-1], f'lowest with precision >= {PRECISION:g}'
   else:
-    sure, why = int(np.argmax(_f(precision, recall, 0.5))), 'best F0.5'
+    sure, why = int(np.argmax(f_score(precision, recall, 0.5))), 'best F0.5'
   # The points are named by their order, so they must have it.
   middle = max(float(curve.threshold[best]), threshold)
   high = max(float(curve.threshold[sure]), middle)
@@ -201,8 +201,16 @@ def _fit(kind, likelihood, label):
   return {'kind': 'none'}
 
 
-def _f(precision, recall, beta):
-  """F-beta; above 1, beta weighs recall more."""
+def f_score(
+  precision: np.ndarray, recall: np.ndarray, beta: float
+) -> np.ndarray:
+  """F-beta of N points.
+
+  Args:
+    precision: [N].
+    recall: [N].
+    beta: above 1, it weighs recall more.
+  """
   bottom = np.maximum(beta**2 * precision + recall, 1e-12)
   return (1 + beta**2) * precision * recall / bottom
 

@@ -8,7 +8,6 @@ training reads it before it gets its name.
 """
 
 import collections
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -104,7 +103,10 @@ def write_cohort(
     )
   rater = folders.reader_or_merge(root, rater)
   finished, left_out = _finished(cases, root, rater)
-  with files.new_folder(out) as folder, Progress('export', len(finished)) as progress:
+  with (
+    files.new_folder(out) as folder,
+    Progress('export', len(finished)) as progress,
+  ):
     for case, record in finished:
       loaded = cases_lib.load(case)
       _check_image(case, record, loaded)
