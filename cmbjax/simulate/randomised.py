@@ -99,7 +99,12 @@ class Drawn(Protocol):
 
 
 def protocol_of(
-  cohort: str, number: int, *, seed: int, families: str = ''
+  cohort: str,
+  number: int,
+  *,
+  seed: int,
+  families: str = '',
+  lesions: float | None = None,
 ) -> Protocol:
   """Protocol of one subject: its own in `randomised`, else the cohort's.
 
@@ -109,6 +114,7 @@ def protocol_of(
     seed: of the cohort.
     families: of generators, see `families.draw`; '': 'classic', and 'trained'
       for 'randomised'.
+    lesions: expected number, of the cohort by default; 0: no person has any.
 
   Raises:
     InputError: no such cohort or families.
@@ -119,7 +125,12 @@ def protocol_of(
   )
   rng = Streams(seed, cohort, number)('families')
   chosen = families or ('trained' if own else 'classic')
-  return dataclasses.replace(protocol, families=generators.draw(rng, chosen))
+  protocol = dataclasses.replace(
+    protocol, families=generators.draw(rng, chosen)
+  )
+  if lesions is None:
+    return protocol
+  return dataclasses.replace(protocol, mean_lesions=float(lesions))
 
 
 def _protocol_named(cohort: str) -> Protocol:
