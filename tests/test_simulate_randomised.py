@@ -145,7 +145,7 @@ def test_the_factor_of_the_susceptibility_reaches_the_tissue(
     return tissue._relax(
       np.random.default_rng(0),
       np.eye(3),
-      head=types.SimpleNamespace(iron_ppm=None),
+      head=types.SimpleNamespace(iron_ppm=None, details=None),
       protocol=dataclasses.replace(drawn[0], chi_factor=factor),
       extent=None,
       inside=inside,
@@ -162,7 +162,7 @@ def test_cohort_tells_in_its_sidecars_what_was_drawn(tmp_path):
   )
   folder = cohort.simulate(
     'randomised', subjects=1, first=number, out=tmp_path, seed=3, jobs=1,
-    slab_mm=8.0,
+    slab_mm=8.0, families='classic',
   )  # fmt: skip
   label = f'sub-RND{number:03d}'
   one = randomised.draw_protocol(number, seed=3)
