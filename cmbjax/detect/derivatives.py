@@ -229,7 +229,7 @@ def _row(
     **dict(zip('xyz', lesion.centre_mm)),
     **dict(zip('ijk', (int(v) for v in native))),
     **{name: fields[name] for name in COLUMNS if name in fields},
-    **(lesion.evidence._asdict() if lesion.evidence else {}),
+    **(lesion.signs._asdict() if lesion.signs else {}),
     **{f'extent_{a}_mm': side for a, side in zip('xyz', lesion.extent_mm)},
     'field_t': protocol['field_t'],
     'echo_time_s': protocol['echo_time_s'],

@@ -15,8 +15,8 @@ STATUSES = (DEFINITE, POSSIBLE, REJECTED)
 UNKNOWN = 'unknown'  # a region or location that is not known
 
 
-class Evidence(NamedTuple):
-  """What the image shows of a place, see `detect.evidence`.
+class Signs(NamedTuple):
+  """What the image shows of a place, see `detect.evidence_words`.
 
   Attributes:
     polarity: 'paramagnetic', 'diamagnetic' or 'unknown', by the phase.
@@ -71,7 +71,7 @@ class Lesion:
     region_certain: False near a border between locations, or not known.
     side: 'left', 'right', 'midline' or 'unknown'.
     margin_mm: distance to the next location; None where not known.
-    evidence: what is for and against it; None for most rejected ones.
+    signs: what is for and against it; None for most rejected ones.
     counted: False where it is too large to be a microbleed.
     note: why not counted, and other remarks; '' mostly.
   """
@@ -98,7 +98,7 @@ class Lesion:
   note: str = ''
   side: str = UNKNOWN
   margin_mm: float | None = None
-  evidence: Evidence | None = None
+  signs: Signs | None = None
 
 
 @dataclasses.dataclass(frozen=True)

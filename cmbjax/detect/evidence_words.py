@@ -17,10 +17,10 @@ from cmbjax.detect.result import (
   DEFINITE,
   REJECTED,
   UNKNOWN,
-  Evidence,
   Lesion,
+  Signs,
 )
-from cmbjax.imaging import dipole, template, volume
+from cmbjax.imaging import dipole, symmetry, template, volume
 
 MOST_REJECTED = 40  # as many as a page shows
 
@@ -33,8 +33,7 @@ _CLEAR_FIELD = 0.3
 TUBULAR, ONE_END = 0.5, 0.75
 _SURROUNDED, _RIM = 0.8, 0.15  # of what is round a spot
 _ROUND = 0.25
-# Registration leaves about 3 mm; in a ball of 6 mm every fourth lesion would
-# have a partner by chance.
+# In a ball of 6 mm every fourth lesion would have a partner by chance.
 _PARTNER_MM = 4.0
 _MIDLINE_MM = 5.0  # nearer than this a spot and its mirror image may be one
 _ALIKE = 1.5  # factor between the contrasts of partners
@@ -62,6 +61,7 @@ class ScanArrays(NamedTuple):
     phase: [X, Y, Z] high-passed, any unit, veins negative; None: none was
       read, or its sign is a guess.
     world_to_mni: [4, 4]; None: not known.
+    plane: between the halves of the brain; None: not known.
   """
 
   unit: np.ndarray
@@ -69,6 +69,7 @@ class ScanArrays(NamedTuple):
   image: volume.Volume
   phase: np.ndarray | None
   world_to_mni: np.ndarray | None
+  plane: symmetry.MirrorPlane | None
 
 
 def add(
@@ -102,7 +103,7 @@ def add(
   beside = _beside(scan, centre)
   out = []
   for n, lesion in enumerate(some):
-    evidence = Evidence(
+    signs = Signs(
       polarity=_polarity(fields[n]),
       polarity_certainty=0.0 if np.isnan(fields[n]) else _two(abs(fields[n])),
       tubularity=_two(seen.tubularity[n]),
@@ -113,8 +114,8 @@ def add(
       partner_mm=partners[n][1],
       beside=beside[n],
     )
-    said = {'why': verdict(lesion, point), 'evidence': words(evidence)}
-    out.append(dataclasses.replace(lesion, evidence=evidence._replace(**said)))
+    said = {'why': verdict(lesion, point), 'evidence': words(signs)}
+    out.append(dataclasses.replace(lesion, signs=signs._replace(**said)))
   return (*out, *(lesions[n] for n in rest))
 
 
@@ -145,21 +146,22 @@ def _partners(scan, lesions, proposed, contrast):
   A partner is a candidate that passed the gates, is as dark, and is near the
   place of the lesion on the other side.
   """
-  if scan.world_to_mni is None:
+  plane = scan.plane
+  if plane is None:
     return [(UNKNOWN, None)] * len(lesions)
   kept = np.flatnonzero(proposed.kept)
   spots = surroundings.measure(
     scan.unit, scan.mask, scan.image.spacing_mm, centre=proposed.centre[kept],
     diameter_mm=np.full(len(kept), 2.0),
   )  # fmt: skip
-  places = _to_mni(scan, proposed.centre[kept])
-  mine = _to_mni(scan, np.array([x.centre_index for x in lesions]))
+  places = _to_world(scan, proposed.centre[kept])
+  mine = _to_world(scan, [x.centre_index for x in lesions])
   out = []
   for lesion, place, dark in zip(lesions, mine, contrast):
-    if abs(place[0]) < _MIDLINE_MM:
+    if abs(place @ plane.normal - plane.offset_mm) < _MIDLINE_MM:
       out.append(('midline', None))
       continue
-    away = np.linalg.norm(places - place * (-1, 1, 1), axis=1)
+    away = np.linalg.norm(places - plane.mirrored(place), axis=1)
     ratio = spots.contrast / max(dark, 1e-6)
     like = (ratio < _ALIKE) & (ratio > 1 / _ALIKE)
     away = away[like & (kept != lesion.candidate - 1)].min(initial=np.inf)
@@ -192,18 +194,22 @@ def _nucleus(place) -> str:
   return nearest if away[nearest] <= _NUCLEUS_MM else ''
 
 
+def _to_world(scan, index) -> np.ndarray:
+  return scan.image.to_world(np.reshape(index, (-1, 3))).reshape(-1, 3)
+
+
 def _to_mni(scan, index) -> np.ndarray:
-  world = scan.image.to_world(np.reshape(index, (-1, 3))).reshape(-1, 3)
+  world = _to_world(scan, index)
   return world @ scan.world_to_mni[:3, :3].T + scan.world_to_mni[:3, 3]
 
 
 # Words.
 
 
-def pros_and_cons(evidence: Evidence) -> tuple[list[str], list[str]]:
+def pros_and_cons(signs: Signs) -> tuple[list[str], list[str]]:
   """Short phrases for a microbleed, and against one."""
   good, bad = [], []
-  e = evidence
+  e = signs
   how = 'clearly' if e.polarity_certainty >= _CLEAR_FIELD else 'probably'
   if e.polarity == PARAMAGNETIC:
     good.append(f'{how} paramagnetic, as blood')
@@ -230,18 +236,18 @@ def pros_and_cons(evidence: Evidence) -> tuple[list[str], list[str]]:
   return good, bad
 
 
-def words(evidence: Evidence) -> str:
+def words(signs: Signs) -> str:
   """'For a microbleed: round and alone. Against: beside fluid.'
 
   Without a likelihood, so that a reader may see it who is not shown that.
   """
-  good, bad = pros_and_cons(evidence)
+  good, bad = pros_and_cons(signs)
   parts = [
     f'{head}: {", ".join(some)}.'
     for head, some in (('For a microbleed', good), ('Against', bad))
     if some
   ]
-  if evidence.polarity == UNKNOWN:
+  if signs.polarity == UNKNOWN:
     parts.append('Blood or calcium: not known.')
   return ' '.join(parts)
 
