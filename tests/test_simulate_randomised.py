@@ -145,7 +145,7 @@ def test_the_factor_of_the_susceptibility_reaches_the_tissue(
     return tissue._relax(
       np.random.default_rng(0),
       np.eye(3),
-      head=types.SimpleNamespace(iron_ppm=None),
+      head=types.SimpleNamespace(iron_ppm=None, details=None),
       protocol=dataclasses.replace(drawn[0], chi_factor=factor),
       extent=None,
       inside=inside,

@@ -34,6 +34,7 @@ _HERE = 'cmbjax.simulate'
 KINDS: dict[str, dict[str, str]] = {
   'anatomy': {
     'template': f'{_HERE}.anatomy:draw_head',
+    'folded': f'{_HERE}.folded:draw_head',
   },
   # Tubes in grid mm.
   'veins': {
