@@ -30,6 +30,7 @@ REAL = {  # of the real brain
 SWI_3T, SWI_1MM, MAGNITUDE_1MM = 'btumor_3t SWI', '1 mm SWI', '1 mm magnitude'
 _DARK = 0.75  # of the brain, what makes a dark part
 _LONGEST_MM = 5.0  # of a small one
+_LEAST_MM3 = 2.0  # smaller ones are noise
 _LESION_MM = 3.0  # this near a lesion a candidate is not false
 
 
@@ -114,18 +115,19 @@ def count(made: scan.SimulatedScan, image, voxel_mm) -> dict[str, float]:
 
 
 def small_parts(image, inside, voxel_mm) -> int:
-  """Dark parts of at most `_LONGEST_MM` along every axis."""
+  """Dark parts of at most `_LONGEST_MM` along every axis.
+
+  Where the real brain was counted another threshold may have been used.
+  """
   flat = background.flatten(
     np.asarray(image, np.float32), voxel_mm, inside, gates=detector.Gates()
   )
   labels, _ = ndimage.label((flat < _DARK) & inside, np.ones((3, 3, 3)))
-  boxes = ndimage.find_objects(labels)
+  large = np.bincount(labels.ravel())[1:] * np.prod(voxel_mm) >= _LEAST_MM3
   return sum(
-    all(
-      (side.stop - side.start) * mm <= _LONGEST_MM
-      for side, mm in zip(box, voxel_mm)
-    )
-    for box in boxes
+    all((s.stop - s.start) * mm <= _LONGEST_MM for s, mm in zip(box, voxel_mm))
+    for box, enough in zip(ndimage.find_objects(labels), large)
+    if enough
   )
 
 
