@@ -36,7 +36,7 @@ class _Net(NamedTuple):
 _NETS = (
   _Net('pial net', 9.0, 3, 0.6, 0.52, 0.35, 80.0, 0.0),
   _Net('cortical net', 4.0, 4, 1.1, 0.27, 0.45, 26.0, 0.6),
-  _Net('deep net', 6.5, 3, 1.4, 0.24, 0.45, 40.0, 0.8),
+  _Net('deep net', 6.5, 3, 1.7, 0.24, 0.45, 40.0, 0.8),
 )
 
 
@@ -55,7 +55,7 @@ def draw_ridges(rng, head) -> Tubes:
   weights = {
     'pial net': mask * (depth < 5),
     'cortical net': mask * np.clip(1.3 - depth / 30, 0.25, 1),
-    'deep net': mask * np.clip((depth - 10) / 10, 0, 1),
+    'deep net': mask * np.clip((depth - 12) / 12, 0, 1),
   }
   parts, taken = [], np.zeros((0, 3), np.float32)
   way = _outward(depth)

@@ -18,7 +18,7 @@ from cmbjax.simulate.tubes import STEP_MM, Tubes, stack
 _NEAR = 10  # neighbours of a point that it may be joined with
 _GREATEST_MM = 1.5  # radius of a trunk
 # Points per ml that are drained.
-_PER_ML = {'sulcus': 10.0, 'cortex': 5.5, 'white': 3.6, 'deep grey': 4.0}
+_PER_ML = {'sulcus': 12.0, 'cortex': 7.0, 'white': 3.8, 'deep grey': 3.5}
 _OUTLETS_PER_ML = 0.5  # of the outermost 3 mm, where trunks leave the brain
 _WALL_PER_ML = 20.0  # of the tissue beside a ventricle
 # Cost of a way per mm.
@@ -97,7 +97,7 @@ def _outer(rng, place):
   cortex = place.grey * inside * ~place.deep * (1 - sulcus)
   white = np.clip(1 - place.grey - place.fluid, 0, 1) * inside * ~place.deep
   white *= np.clip(1.6 - place.depth_mm / 22, 0.15, 1)
-  density = rng.uniform(0.75, 1.4)
+  density = rng.uniform(0.8, 1.35)
   weight = _PER_ML['sulcus'] * sulcus + _PER_ML['cortex'] * cortex
   weight += _PER_ML['white'] * white + 0.5 * _PER_ML['white'] * place.deep
   points = _strew(rng, density * weight)
@@ -119,7 +119,7 @@ def _inner(rng, place):
   tissue = inside & ~wall & (place.fluid < 0.4)
   white = tissue * ~place.deep * np.clip(1.5 - away / 26, 0, 1)
   white *= 1 - place.grey
-  weight = rng.uniform(0.75, 1.4) * (
+  weight = rng.uniform(0.8, 1.35) * (
     _WALL_PER_ML * wall
     + _PER_ML['white'] * white
     + _PER_ML['deep grey'] * (place.deep & tissue)
@@ -234,7 +234,9 @@ def _resample(rng, ways, widths, venous, kind) -> Tubes:
     near = np.minimum(np.arange(len(at)), np.arange(len(at))[::-1])
     keep = np.exp(-near / 4.0)[:, None]
     wave = ndimage.gaussian_filter1d(rng.standard_normal(len(at)), 5.0)
-    radius = np.interp(at, along, width) * np.exp(1.1 * wave)
+    radius = np.interp(at, along, width)
+    # Thin veins come and go; large ones are even.
+    radius *= np.exp(np.minimum(1.6, 0.5 / radius) * wave)
     tubes.append((keep * line + (1 - keep) * smooth, radius))
   longest = max(len(radius) for _, radius in tubes)
   points = np.full((len(tubes), longest, 3), np.nan, np.float32)
