@@ -18,9 +18,9 @@ from cmbjax.simulate.tubes import STEP_MM, Tubes, stack
 _NEAR = 10  # neighbours of a point that it may be joined with
 _GREATEST_MM = 1.5  # radius of a trunk
 # Points per ml that are drained.
-_PER_ML = {'sulcus': 12.0, 'cortex': 7.0, 'white': 3.8, 'deep grey': 3.5}
+_PER_ML = {'sulcus': 12.0, 'cortex': 7.0, 'white': 3.3, 'deep grey': 2.5}
 _OUTLETS_PER_ML = 0.5  # of the outermost 3 mm, where trunks leave the brain
-_WALL_PER_ML = 20.0  # of the tissue beside a ventricle
+_WALL_PER_ML = 16.0  # of the tissue beside a ventricle
 # Cost of a way per mm.
 _COST = {'sulcus': 1.0, 'cortex': 1.8, 'white': 3.0, 'wall': 0.4}
 # Knots of the large collectors in MNI mm, both sides where x > 1.5, and their
