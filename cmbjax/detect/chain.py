@@ -197,6 +197,7 @@ def _judge(seen, proposed, options):
     seen.classifier,
     point,
     beside=[seen.found.beside[name] for name in seen.channels[1:]],
+    b0=seen.found.volume.affine[2, :3] / seen.found.volume.spacing_mm,
   )
   return point, verdicts
 
