@@ -162,7 +162,7 @@ def test_cohort_tells_in_its_sidecars_what_was_drawn(tmp_path):
   )
   folder = cohort.simulate(
     'randomised', subjects=1, first=number, out=tmp_path, seed=3, jobs=1,
-    slab_mm=8.0,
+    slab_mm=8.0, families='classic',
   )  # fmt: skip
   label = f'sub-RND{number:03d}'
   one = randomised.draw_protocol(number, seed=3)

@@ -41,7 +41,8 @@ class Classifier:
     table: [R] which fold each network held out, its seed and its settings.
     points: threshold of each operating point; strictly above is positive.
     rules: how each point was chosen, in words.
-    calibration: {'kind': 'temperature' | 'isotonic' | 'none', ...}.
+    calibration: {'kind': ..., its parameters}, see
+      `operating_points.calibrated`.
     domain: ranges of the training scans; empty when not known.
     simulated: some of them were simulated.
     fingerprint: same value, same numbers.
@@ -52,6 +53,8 @@ class Classifier:
     candidates: the stage that found what they learned from, see
       `candidates.stages`.
     candidates_code: `stages.code` of it then; None: not known.
+    site: on which reviewed scans `cmbjax calibrate` chose the points; {} for
+      the points of the training.
   """
 
   name: str
@@ -71,6 +74,7 @@ class Classifier:
   mirrored: bool = False
   candidates: str = stages.DEFAULT
   candidates_code: str | None = None
+  site: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def params(self) -> Any:
@@ -236,6 +240,7 @@ def described(folder: str | os.PathLike | None) -> Classifier:
     mirrored=known['mirrored'],
     candidates=record.get('candidates', stages.DEFAULT),
     candidates_code=record.get('candidates_code'),
+    site=known.get('site', {}),
   )
 
 

@@ -66,7 +66,15 @@ def operating_point(
     'mirrored': classifier.mirrored,
     'fingerprint': classifier.fingerprint,
     'trained_on_simulated': classifier.simulated,
+    'calibrated_on': _site(classifier.site),
   }
+
+
+def _site(site: Mapping[str, Any]) -> str | None:
+  """Whose reviews chose the points, where `cmbjax calibrate` did."""
+  if not site:
+    return None
+  return f'{site["scans"]} scans reviewed by {site["rater"]}'
 
 
 def judge(

@@ -184,8 +184,7 @@ _3T_ISOTROPIC = dataclasses.replace(
   disease='small vessel disease',
 )
 PROTOCOLS = {
-  p.name: p
-  for p in (_7T, _3T, _CCM, _7T_4ECHO, _15T_SVD, _15T, _3T_ISOTROPIC)
+  p.name: p for p in (_7T, _3T, _CCM, _7T_4ECHO, _15T_SVD, _15T, _3T_ISOTROPIC)
 }
 
 # Candidates of a scan that a study meets: in a slab of 60 mm, and in a whole

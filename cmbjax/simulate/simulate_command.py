@@ -44,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     'any, or "part=family"; default: classic, and trained for randomised',
   )
   parser.add_argument(
+    '--lesions',
+    type=float,
+    metavar='N',
+    help='expected microbleeds of a person; 0: none; default: those of the '
+    'cohort',
+  )
+  parser.add_argument(
     '--check',
     metavar='DIR',
     help='instead: compare the lesions of a cohort folder with real ones',
@@ -74,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     first=arguments.first,
     slab_mm=arguments.slab,
     families=arguments.families,
+    lesions=arguments.lesions,
     runner=beam.runner_of(arguments),
   )
   print(f'{folder}: simulated scans', file=sys.stderr)
