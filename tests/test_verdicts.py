@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cmbjax.candidates.detector import Candidates
+from cmbjax.data import evidence
 from cmbjax.detect import outlines, verdicts
 
 SPACING = (1.0, 1.0, 2.0)
@@ -34,13 +35,15 @@ def networks(*rows):
   each = np.array(rows, float)
   return types.SimpleNamespace(
     patches='native',
+    channels=('swi',),
     likelihood=lambda patches: each,
     probability=lambda mean: mean / 2,
   )
 
 
-def judge(unit, proposed, classifier):
-  return verdicts.judge(unit, SPACING, proposed, classifier, POINT)
+def judge(unit, proposed, classifier, **more):
+  scan = evidence.Evidence(unit, unit > 0, SPACING, np.eye(4))
+  return verdicts.judge(scan, proposed, classifier, POINT, **more)
 
 
 def test_a_likelihood_on_a_threshold_is_not_above_it():
@@ -95,9 +98,7 @@ def test_a_lobe_of_a_dipole_is_its_lesion(apart, b0, same):
   unit[tuple(centres.T)] = 0.1
   proposed = candidates(centres)
   proposed.features['diameter_mm'][:] = (2, 6)  # the lesion may come second
-  found = verdicts.judge(
-    unit, SPACING, proposed, networks([0.9, 0.7]), POINT, b0=b0
-  )
+  found = judge(unit, proposed, networks([0.9, 0.7]), b0=b0)
   assert found.reason == ('', verdicts.SAME if same else '')
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmbjax.candidates import detector, segmentation
-from cmbjax.data import patches
+from cmbjax.data import evidence, patches
 from cmbjax.detect.classifier import Classifier
 from cmbjax.detect.result import DEFINITE, POSSIBLE, REJECTED
 
@@ -78,24 +78,20 @@ def _site(site: Mapping[str, Any]) -> str | None:
 
 
 def judge(
-  unit: np.ndarray,
-  spacing_mm: tuple[float, float, float],
+  scan: evidence.Evidence,
   proposed: detector.Candidates,
   classifier: Classifier | None,
   point: Mapping[str, Any],
   *,
-  beside: Sequence[np.ndarray] = (),
   b0: Sequence[float] = (0, 0, 1),
 ) -> Verdicts:
   """Verdicts on all candidates; those that a gate dropped are rejected.
 
   Args:
-    unit: [X, Y, Z] SWI in 0..1.
-    spacing_mm: voxel sizes.
+    scan: its SWI, and all channels that the networks see.
     proposed: N candidates.
     classifier: None: all that passed the gates are possible.
     point: as `operating_point` gives it.
-    beside: C - 1 further channels [X, Y, Z] that the networks see.
     b0: unit vector of the main field along x, y, z of the voxels.
   """
   count = len(proposed)
@@ -105,10 +101,9 @@ def judge(
   kept = np.flatnonzero(proposed.kept)
   if classifier is not None:
     each = classifier.likelihood(
-      patches.of_channels(
-        (unit, *beside),
+      scan.patches(
         proposed.centre[kept],
-        spacing_mm,
+        channels=classifier.channels,
         grid_mm=GRIDS_MM[classifier.patches],
       )
     )  # [K, N]
@@ -120,7 +115,7 @@ def judge(
     for n in kept:
       reason[n] = BELOW if status[n] == REJECTED else ''
   for n in duplicates(
-    unit, spacing_mm, proposed, likelihood, status != REJECTED, b0=b0
+    scan.swi, scan.spacing_mm, proposed, likelihood, status != REJECTED, b0=b0
   ):
     status[n], reason[n] = REJECTED, SAME
   return Verdicts(likelihood, spread, probability, tuple(status), tuple(reason))

@@ -18,6 +18,9 @@ from cmbjax.simulate.scan import SimulatedScan
 _COARSE_MM = 2.0  # on which masks and smooth fields are made
 _THICK_MM = 1.5  # slices from here on are interpolated by some
 _FEWEST_LEVELS = 24  # of grey
+_FADED = 0.08  # mean contrast of a lesion that one cannot see any more
+_AROUND = 6  # voxels in which a lesion is compared with what is beside it
+FADED = 'faded microbleed'
 
 
 class Chances(NamedTuple):
@@ -54,6 +57,9 @@ def _finish(rng, scan, protocol, *, chances) -> SimulatedScan:
     done['Stripped'] = True
     brain = brain & strip_mask(rng, brain, voxel_mm)
     image = np.where(brain, image, 0)
+  if rng.random() < 0.2:
+    done['Denoised'] = share = round(rng.uniform(0.5, 1.2), 2)
+    image = denoised(image, brain, share=share)
   if rng.random() < 0.25:
     done['SmoothedMm'] = sigma = round(rng.uniform(0.2, 0.5), 2)
     image = ndimage.gaussian_filter(image, sigma / voxel_mm)
@@ -77,6 +83,9 @@ flattened_scan = functools.partial(_finish, chances=Chances(0.2, 0.5, 1.0))
 def finished(scan, image, brain, *, bare, facts) -> SimulatedScan:
   """A scan of which one image is left, and the truth inside its brain.
 
+  Lesions that cannot be seen any more become mimics of the kind `FADED`: what
+  a network makes of them is right either way.
+
   Args:
     scan: as it was, on the same grid.
     image: [X, Y, Z], the one that is left.
@@ -84,15 +93,29 @@ def finished(scan, image, brain, *, bare, facts) -> SimulatedScan:
     bare: nothing is known of the scanner any more.
     facts: for the sidecar, what was done.
   """
+  lesions = np.where(brain, scan.lesions, 0)
+  mimics, rows = scan.mimics.copy(), list(scan.mimic_rows)
+  boxes = dict(enumerate(ndimage.find_objects(lesions), start=1))
+  for row in scan.lesion_rows:
+    box = boxes.get(row.index)
+    if box and _is_faded(image, lesions, brain, box, row.index):
+      rows.append(row._replace(index=len(rows) + 1, kind=FADED))
+      mimics[lesions == row.index] = len(rows)
+      lesions[lesions == row.index] = 0
   return scan._replace(
-    magnitude=[],
-    phase=[],
-    swi=np.asarray(image, np.float32),
-    brain=brain,
-    lesions=np.where(brain, scan.lesions, 0),
-    facts=scan.facts | facts,
+    magnitude=[], phase=[], swi=np.asarray(image, np.float32), brain=brain,
+    lesions=lesions, mimics=mimics, mimic_rows=rows, facts=scan.facts | facts,
     bare=bool(bare),
-  )
+  )  # fmt: skip
+
+
+def _is_faded(image, lesions, brain, box, index) -> bool:
+  """Whether a lesion in a box is hardly darker than what is beside it."""
+  wide = tuple(slice(max(0, b.start - _AROUND), b.stop + _AROUND) for b in box)
+  around = image[wide][brain[wide] & (lesions[wide] == 0)]
+  inside = image[wide][lesions[wide] == index]
+  level = np.median(around) if around.size else np.inf
+  return bool(inside.mean() > (1 - _FADED) * level)
 
 
 def spacing_of(affine) -> np.ndarray:
@@ -182,6 +205,23 @@ def flattened(image, brain, voxel_mm, *, sigma_mm) -> np.ndarray:
   field = total / np.maximum(weight, 1e-3)
   field = np.maximum(field, 0.2 * usual)  # far outside there is only air
   return image * (usual / resample.stretch(field, factors, image.shape))
+
+
+def denoised(image, brain, *, share) -> np.ndarray:
+  """An image without much of its noise, edges kept: a local Wiener filter.
+
+  Args:
+    image: [X, Y, Z].
+    brain: bool [X, Y, Z], where the noise is measured.
+    share: of the noise variance that is taken away.
+
+  Source: Lim, Two-dimensional Signal and Image Processing, 1990, eq. 9.26.
+  """
+  mean = ndimage.uniform_filter(image, 3)
+  spread = ndimage.uniform_filter(image * image, 3) - mean * mean
+  noise = share * np.median(spread[brain])
+  gain = np.maximum(spread - noise, 0) / np.maximum(spread, noise)
+  return mean + gain * (image - mean)
 
 
 def strip_mask(rng, brain, voxel_mm) -> np.ndarray:
