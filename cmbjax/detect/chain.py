@@ -19,12 +19,12 @@ import cmbjax
 from cmbjax.candidates import detector, stages
 from cmbjax.data import evidence as evidence_lib
 from cmbjax.data import tables
-from cmbjax.detect import counts, domain, outlines, places, remarks
+from cmbjax.detect import counts, domain, established, outlines, places, remarks
 from cmbjax.detect import verdicts as verdicts_lib
 from cmbjax.detect.classifier import Classifier
 from cmbjax.detect.result import REJECTED, Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import slices, swi, volume
+from cmbjax.imaging import contrast, slices, swi, volume
 from cmbjax.intake import facts as json_facts
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
@@ -158,6 +158,7 @@ class _Seen(NamedTuple):
   hints: tuple[str, ...]  # what is odd about the image
   classifier: Classifier | None
   instead: tuple[str, ...]  # said where it is the fallback
+  unlike_swi: str  # what it looks like instead of an SWI; '' for one
 
   @property
   def unit(self) -> np.ndarray:  # [X, Y, Z] SWI in 0..1
@@ -193,7 +194,8 @@ def _read(scan, classifier, fallback) -> _Seen:
   seen = evidence_lib.Evidence(
     unit, mask, image.spacing_mm, image.affine, found.beside
   )
-  return _Seen(found, seen, hints, classifier, instead)
+  unlike = contrast.unlike_swi(unit, image.spacing_mm, mask)
+  return _Seen(found, seen, hints, classifier, instead, unlike)
 
 
 def _judge(seen, proposed, options):
@@ -240,10 +242,13 @@ def _result(
   litres = max(facts['mask_ml'], 1e-3) / 1000  # an empty mask has no volume
   facts['candidates_per_litre'] = float(proposed.kept.sum()) / litres
   unusual = domain.warnings(facts, classifier.domain if classifier else {})
+  missing = established.missing(facts, classifier, seen.unlike_swi)
   found_any = any(lesion.status != REJECTED for lesion in lesions)
   # What was rejected is shown only for scans without lesions or unusual ones.
   top = () if found_any and not unusual else domain.top_rejected(table)
-  tally = counts.count(lesions, classified=classifier is not None)
+  tally = counts.count(
+    lesions, classified=classifier is not None, missing=missing
+  )
   return ScanResult(
     name=scan.name,
     subject=scan.subject,
@@ -257,6 +262,8 @@ def _result(
     | {'candidates': int(proposed.kept.sum()), 'proposed': len(proposed)},
     warnings=(
       *(() if found_any else remarks.of_nothing(proposed, top)),
+      *established.said(missing),
+      *([seen.unlike_swi] if seen.unlike_swi else ()),
       *unusual,
       *seen.hints,
       *seen.instead,
