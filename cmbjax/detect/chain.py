@@ -9,8 +9,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import platform
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +30,7 @@ from cmbjax.detect import (
 )
 from cmbjax.detect import verdicts as verdicts_lib
 from cmbjax.detect.classifier import Classifier
+from cmbjax.detect.clock import Clock
 from cmbjax.detect.result import REJECTED, Lesion, ScanResult
 from cmbjax.errors import InputError
 from cmbjax.imaging import contrast, slices, swi, volume
@@ -85,7 +85,7 @@ def analyse(
   Raises:
     InputError: a file that cannot be used, or a channel that is not there.
   """
-  clock = _Clock()
+  clock = Clock()
   with clock('read'):
     seen = _read(scan, classifier, fallback, options)
   image = seen.found.volume
@@ -397,16 +397,3 @@ def software() -> dict[str, str]:
 
 def _text(value: Any) -> str | None:
   return value if isinstance(value, str) and value else None
-
-
-class _Clock:
-  """Wall-clock seconds of each stage."""
-
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
-
-  @contextlib.contextmanager
-  def __call__(self, stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    self.seconds[stage] = round(time.perf_counter() - start, 3)

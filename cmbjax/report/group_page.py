@@ -154,7 +154,7 @@ def _line(row, signs) -> dict[str, Any]:
     _cell(None if volume is None else f'{volume:.0f}', volume),
     _cell(held or row.get('grade'), -1 if held else None),
     _cell(held or band, _BANDS.get(band, -1)),
-    _cell(held or _PATTERNS.get(pattern, pattern)),
+    _cell(held or _PATTERNS.get(pattern, pattern), -1 if held else None),
     _cell(_protocol(row)),
   ]
   given = row.get('warnings') or ()
