@@ -15,8 +15,8 @@ from cmbjax.evaluation import predictions as tables
 from cmbjax.evaluation.intervals import Interval
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 
-# With 3 subjects the calibration error on others was .26 in one of 20 draws,
-# with 5 it was .11 (benchmarks/calibrate.py; .33 with the weights' own).
+# With 3 subjects the calibration error on others was .25 in one of 20 draws,
+# with 5 it was .12 (benchmarks/calibrate.py; .32 with the weights' own).
 FEWEST = {'subjects': 5, 'lesions': 10, 'mimics': 15}
 # Of the lesions that were found; the rest is what the threshold may cost.
 KEEP = 0.95
