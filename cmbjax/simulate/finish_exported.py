@@ -27,7 +27,7 @@ def exported(rng, scan, protocol) -> SimulatedScan:
     protocol: how.
   """
   del protocol
-  done = {}
+  done, before = {}, finish.contrasts(scan)
   voxel_mm = finish.spacing_of(scan.affine)
   if voxel_mm[0] >= _FINE_MM and 4 * scan.swi.size <= _MOST_VOXELS:
     done['ZeroFilled'] = True
@@ -36,14 +36,15 @@ def exported(rng, scan, protocol) -> SimulatedScan:
   if rng.random() < 0.3:
     done['Median'] = 3
     image = ndimage.median_filter(image, (3, 3, 1))
-  done['Window'] = [round(rng.uniform(0, 4), 1), round(rng.uniform(80, 99), 1)]
-  low, high = np.percentile(image[scan.brain], done['Window'])
-  low *= rng.uniform(0, 0.8)  # a window seldom ends at black
+  usual = np.median(image[scan.brain])
+  low = rng.uniform(0, 0.3) * usual
+  high = np.percentile(image[scan.brain], rng.uniform(85, 99.5))
+  done['Window'] = [round(float(v / usual), 2) for v in (low, high)]
   image = np.clip((image - low) / (high - low), 0, 1)
   done['Quality'] = quality = int(rng.integers(40, 91))
   image = coded(image, quality=quality)
   return finish.finished(
-    scan, image, scan.brain, bare=True, facts={'Finish': done}
+    scan, image, scan.brain, before=before, bare=True, done=done
   )
 
 
