@@ -129,6 +129,29 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
   return path
 
 
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """A folder beside `path` that becomes it when all went well.
+
+  Raises:
+    InputError: it is there already, and not empty, or cannot be written.
+  """
+  out = pathlib.Path(path)
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise InputError(f'{out}: is there already; name a new folder.')
+  for stale in out.parent.glob(f'.partial-{out.name}-*'):
+    shutil.rmtree(stale, ignore_errors=True)  # of a run that was killed
+  work = make_folder(out.parent / f'.partial-{out.name}-{os.getpid()}')
+  try:
+    yield work
+    try:
+      os.replace(work, out)
+    except OSError as error:
+      raise _not_written(out, error) from error
+  finally:
+    shutil.rmtree(work, ignore_errors=True)
+
+
 def check_place(path: str | os.PathLike, *, utf8: bool = False) -> None:
   """Refuses a folder that could not be written to, before work is done for it.
 

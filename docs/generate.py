@@ -33,6 +33,7 @@ ROOMS = {  # room -> what it turns into what
   'report': 'Numbers to pages, tables and figures.',
   'detect': 'One scan, through all of it, to measured lesions.',
   'review': 'A person reads, and what was read is kept.',
+  'calibrate': 'What a site reviewed to operating points of its own.',
   'weights': 'The networks that come with the package.',
 }
 

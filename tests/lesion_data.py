@@ -7,6 +7,7 @@ import numpy as np
 
 from cmbjax import sealed
 from cmbjax.models import get_model
+from cmbjax.reconstruct import channels
 from cmbjax.training import checkpoint, replicas
 from tests import small_cohorts
 
@@ -31,7 +32,7 @@ def write_weights(folder, *, networks=2, points=POINTS, first_seed=0, **record):
     replicas.Replica('untrained', fold, first_seed + fold, 1e-4)
     for fold in range(networks)
   ]
-  count = len(record.get('channels', ('swi',)))
+  count = channels.depth(record.get('channels', ('swi',)))
   weights = replicas.stack(
     [replicas.initial(network, row, count) for row in table]
   )

@@ -133,6 +133,26 @@ def test_dark_lesions_and_veins_stay_inside():
   assert found[head.veins].all()
 
 
+@pytest.mark.parametrize('slices', [1, 2])
+@pytest.mark.parametrize('depth_mm', [3.5, 6.0, 9.0])
+@pytest.mark.parametrize('side', [(1, 0), (0, -1), (0.6, 0.8)])
+def test_a_dark_lesion_near_the_surface_does_not_remove_itself(
+  side, depth_mm, slices
+):
+  head = heads.draw()
+  x, y, z = _grid(head.brain.shape, SPACING)
+  place = [s * (r - depth_mm) for s, r in zip(side, (36, 44))]
+  ball = (x - place[0]) ** 2 + (y - place[1]) ** 2 + z**2 < 4.5**2
+  image = np.where(ball, 0.1 * head.magnitude, head.magnitude)
+  image = image.reshape(*image.shape[:2], -1, slices).mean(3)
+  spacing = (*SPACING[:2], SPACING[2] * slices)
+  found = brain.brain_mask(image, spacing).repeat(slices, 2)
+  # At 3.5 mm a part of it is on the surface itself.
+  assert found[ball & head.brain].mean() > (0.9 if depth_mm > 4 else 0.6)
+  assert dice(found, head.brain) >= 0.96
+  assert not found[ndimage.distance_transform_edt(~head.brain) > 3].any()
+
+
 def test_a_single_slice_has_a_mask():
   head = heads.draw()
   found = brain.brain_mask(head.magnitude[:, :, 12:13], SPACING)

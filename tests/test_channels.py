@@ -11,6 +11,7 @@ from cmbjax.data import (
   augment,
   cohort,
   cohort_builder,
+  evidence,
   examples,
   patches,
   tables,
@@ -28,7 +29,7 @@ from cmbjax.study import networks, resolve
 from tests import lesion_data, small_cohorts
 from tests.messages import says
 
-ALL = channels.CHANNELS
+ALL = ('swi', *channels.MEASURED)
 SHAPE, SPACING_MM = (72, 72, 32), (0.5, 0.5, 1.0)
 BLOOD, CALCIFIED = (24, 36, 16), (48, 36, 16)  # voxels
 FIELD_T, ECHO_S = 3.0, 0.02
@@ -221,7 +222,7 @@ def test_the_fingerprint_covers_what_is_read(head, tmp_path):
   assert timed[1] != after[1]
   names = [known.name for known in cohort_builder.CohortBuilder.BUILDER_CONFIGS]
   assert names[:2] == ['native', 'resampled']
-  assert len(names) == len(set(names)) == 8
+  assert len(names) == len(set(names)) == 2 * 2 ** (len(channels.CHANNELS) - 1)
 
 
 def test_augmentation_moves_all_channels_alike():
@@ -292,11 +293,10 @@ def test_detect_gives_networks_what_they_learned_from(folder, weights):
   kept = np.flatnonzero(table['kept'])
   found = scan_image.load_image(scan, two.channels)
   unit = swi.scale_to_unit(found.volume.array, found.mask)
-  seen = patches.of_channels(
-    (unit, found.beside['phase']),
-    with_phase.candidates.centre[kept],
-    SPACING_MM,
+  whole = evidence.Evidence(
+    unit, found.mask, SPACING_MM, found.volume.affine, found.beside
   )
+  seen = whole.patches(with_phase.candidates.centre[kept], channels=ALL[:2])
   np.testing.assert_allclose(
     table['likelihood'][kept], two.likelihood(seen).mean(0), atol=1e-6
   )
@@ -354,3 +354,30 @@ def test_what_is_done_is_known_by_all_its_files(head, weights, tmp_path):
     for other in (None, weights / 'one', tmp_path / 'other')
   }
   assert len(marks) == 3
+
+
+def test_derived_channels_need_no_files(folder, tmp_path):
+  """Networks get in `detect` what a data set holds, from the SWI alone."""
+  names = ('swi', *channels.DERIVED)
+  config = channels.data_set('resampled', names)
+  assert config == 'resampled_wide_mirror_vessels_place'
+  (scan,) = bids.find_scans(folder)
+  bare = changed(scan, phase=(), magnitude=())
+  assert scan_image.load_image(bare, names).lacking == {}
+  assert chain.files_of(scan, names) == chain.files_of(scan)
+  found = examples.load(examples.build('own', folder, tmp_path, config=config))
+  seen = examples.seen(found)
+  assert (
+    seen.shape[1:] == (24, 24, 12, channels.depth(names)) == (24, 24, 12, 7)
+  )
+  lesion_data.write_weights(tmp_path / 'all', channels=list(names))
+  weights = classifier.load(tmp_path / 'all')
+  weights = dataclasses.replace(weights, patches='resampled')
+  options = chain.DetectOptions(regions=False)
+  result = chain.analyse(bare, weights, options, threads=1).result
+  kept = result.candidates['kept']
+  np.testing.assert_allclose(
+    result.candidates['likelihood'][kept],
+    weights.likelihood(seen).mean(0),
+    atol=1e-6,
+  )

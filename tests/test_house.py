@@ -54,6 +54,8 @@ ALLOWED = {  # room -> rooms that it may import
     'report',
   }
   | {'weights'},
+  'calibrate': FOUNDATION
+  | {'evaluation', 'review', 'detect', 'training', 'weights'},
   'study': FOUNDATION
   | {
     'simulate',

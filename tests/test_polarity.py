@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cmbjax.imaging import phase, polarity
+from cmbjax.imaging import curvature, phase, polarity
 from tests import heads
 
 SPACING = heads.SPACING_MM
@@ -72,7 +72,7 @@ def test_middle_eigenvalue_equals_lapack():
   full[1] = 2 * np.eye(3)
   expected = np.linalg.eigvalsh(full)[:, 1]
   i, j = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
-  found = polarity.middle_eigenvalue([full[:, a, b] for a, b in zip(i, j)])
+  found = curvature.middle_eigenvalue([full[:, a, b] for a, b in zip(i, j)])
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

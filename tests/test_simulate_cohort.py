@@ -61,7 +61,7 @@ def test_the_sidecar_names_the_echoes_of_the_swi(tmp_path):
   image = np.ones((4, 4, 4), np.float32)
   scan = types.SimpleNamespace(
     magnitude=[image] * 4, phase=[image] * 4, swi=image, brain=image > 0,
-    affine=np.eye(4), facts={},
+    affine=np.eye(4), facts={}, bare=False,
   )  # fmt: skip
   four = protocols.get_protocol('btumor_7t_4echo')
   subject_files.write_images(tmp_path, 'a', scan, protocol=four, made={})

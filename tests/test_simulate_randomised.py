@@ -18,6 +18,7 @@ FINGERPRINTS = {
   'btumor_3t': '367f9e53c5fa9097',
   'ccm_3t': '55ab5ce45ee04391',
   'btumor_7t_4echo': 'e24af018e04247ad',
+  'svd_15t': '03d86733b509d8c5',
   'clinical_15t': 'bfc863a72f226e80',
   'isotropic_3t': 'b34aa6850019914e',
 }
@@ -144,7 +145,7 @@ def test_the_factor_of_the_susceptibility_reaches_the_tissue(
     return tissue._relax(
       np.random.default_rng(0),
       np.eye(3),
-      head=types.SimpleNamespace(iron_ppm=None),
+      head=types.SimpleNamespace(iron_ppm=None, details=None),
       protocol=dataclasses.replace(drawn[0], chi_factor=factor),
       extent=None,
       inside=inside,
@@ -161,7 +162,7 @@ def test_cohort_tells_in_its_sidecars_what_was_drawn(tmp_path):
   )
   folder = cohort.simulate(
     'randomised', subjects=1, first=number, out=tmp_path, seed=3, jobs=1,
-    slab_mm=8.0,
+    slab_mm=8.0, families='classic',
   )  # fmt: skip
   label = f'sub-RND{number:03d}'
   one = randomised.draw_protocol(number, seed=3)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cmbjax.candidates.detector import Candidates
+from cmbjax.data import evidence
 from cmbjax.detect import outlines, verdicts
 
 SPACING = (1.0, 1.0, 2.0)
@@ -34,13 +35,15 @@ def networks(*rows):
   each = np.array(rows, float)
   return types.SimpleNamespace(
     patches='native',
+    channels=('swi',),
     likelihood=lambda patches: each,
     probability=lambda mean: mean / 2,
   )
 
 
 def judge(unit, proposed, classifier):
-  return verdicts.judge(unit, SPACING, proposed, classifier, POINT)
+  scan = evidence.Evidence(unit, unit > 0, SPACING, np.eye(4))
+  return verdicts.judge(scan, proposed, classifier, POINT)
 
 
 def test_a_likelihood_on_a_threshold_is_not_above_it():

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--config',
     default='native',
-    help="'native' (default) or 'resampled', also with '_phase', '_magnitude' "
-    'or both behind it, for further channels',
+    help="'native' (default) or 'resampled'; further channels are named behind "
+    "it in the order of config.channels, as 'resampled_wide_mirror'",
   )
   parser.add_argument(
     '--candidates',

@@ -23,6 +23,7 @@ from typing import Any
 from cmbjax import doors, files, locks, sealed
 from cmbjax.data import lesion_labels
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.reconstruct.channels import CHANNELS
 
 HASHES = 'hashes.json'
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -126,7 +127,9 @@ def config_of(builder_class: type, config: str):
   configs = {known.name: known for known in builder_class.BUILDER_CONFIGS}
   if config not in configs:
     raise InputError(
-      f'patches: found {config!r}, allowed are {", ".join(configs)}.'
+      f'patches: found {config!r}, allowed are native and resampled, and '
+      f'behind them those that are wanted of {", ".join(CHANNELS[1:])}, in '
+      f'this order, as {list(configs)[-1]}.'
     )
   return configs[config]
 

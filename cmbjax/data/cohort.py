@@ -25,7 +25,7 @@ from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.intake.scans import FoundScans
 from cmbjax.intake.truth_files import TruthFiles, find_truth
 from cmbjax.reconstruct import scan_image
-from cmbjax.reconstruct.channels import ONLY_SWI
+from cmbjax.reconstruct.channels import ONLY_SWI, measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class LoadedScan(NamedTuple):
   affine: np.ndarray  # [4, 4] voxel index to world mm
   mask: np.ndarray  # bool [X, Y, Z], the brain
   truth: Truth
-  beside: tuple[np.ndarray, ...] = ()  # further channels, as `swi`
+  beside: Mapping[str, np.ndarray] = {}  # measured channels, as `swi`
   notes: tuple[str, ...] = ()  # what was chosen, repaired, or is not sure
 
 
@@ -204,7 +204,7 @@ def load_scan(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> LoadedScan:
     image.affine,
     mask,
     load_truth(scan.truth, image),
-    tuple(found.beside.values()),
+    found.beside,
     (*scan.files.notes, *found.notes),
   )
 
@@ -225,7 +225,7 @@ def check_channels(scan: Scan, channels: Sequence[str]) -> None:
   Raises:
     InputError: names the scan, the channel and what to do.
   """
-  _refuse(scan, scan_image.absent(scan.files, channels[1:]))
+  _refuse(scan, scan_image.absent(scan.files, measured(channels)))
 
 
 def scan_fingerprint(scan: Scan, channels: Sequence[str] = ONLY_SWI) -> str:

@@ -30,7 +30,7 @@ from cmbjax import (
 from cmbjax.candidates import stages
 from cmbjax.candidates.gates import Gates
 from cmbjax.data import cohort as cohorts
-from cmbjax.data import patches, tables
+from cmbjax.data import evidence, patches, tables
 from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 from cmbjax.reconstruct import channels as channels_lib
@@ -114,7 +114,7 @@ class CohortBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     super().__init__(file_format=file_format or 'array_record', **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    count = len(self.builder_config.channels)
+    count = channels_lib.depth(self.builder_config.channels)
     # README.md and CITATIONS.bib of a subclass's folder win.
     return self.dataset_info_from_configs(
       description=(
@@ -212,7 +212,7 @@ def make_records(
     table = tables.make_table(scan, loaded, gates=gates, jobs=jobs)
     if stored is not None:
       tables.save_table(stored, table)
-  return table.facts, _records(scan, loaded, table, grid_mm)
+  return table.facts, _records(scan, loaded, table, channels, grid_mm)
 
 
 def fingerprint(
@@ -333,13 +333,11 @@ def _metadata(cohort, gates, channels, all_facts):
   }
 
 
-def _records(scan, loaded, table, grid_mm):
-  images = patches.of_channels(
-    (loaded.swi, *loaded.beside),
-    table.centre,
-    loaded.spacing_mm,
-    grid_mm=grid_mm,
+def _records(scan, loaded, table, channels, grid_mm):
+  seen = evidence.Evidence(
+    loaded.swi, loaded.mask, loaded.spacing_mm, loaded.affine, loaded.beside
   )
+  images = seen.patches(table.centre, channels=channels, grid_mm=grid_mm)
   affine = loaded.affine
   centre_mm = table.centre @ affine[:3, :3].T + affine[:3, 3]
   return [

@@ -33,7 +33,7 @@ class Examples(NamedTuple):
   score: np.ndarray  # [N] float32 of the detector
   lesion: np.ndarray  # [N] int32, truth lesion of the scan, 0 for a mimic
   cohort: np.ndarray  # [N] str
-  beside: np.ndarray  # [N, 24, 24, 12, C - 1] float32 0..1, further channels
+  beside: np.ndarray  # [N, 24, 24, 12, C - 1] float16 0..1, further channels
 
 
 class Scans(NamedTuple):
@@ -199,7 +199,7 @@ def load(builder_folder: str | pathlib.Path) -> Examples:
   columns = {
     name: np.array([record[name] for record in records], dtype)
     for name, dtype in (
-      ('image', np.float32),
+      ('image', np.float16),  # as it is stored
       ('label', np.int8),
       ('centre', np.int32),
       ('centre_mm', np.float32),
@@ -214,17 +214,18 @@ def load(builder_folder: str | pathlib.Path) -> Examples:
   channels = columns.pop('image')
   if channels.ndim == 4:
     channels = channels[..., None]
-  image = np.ascontiguousarray(channels[..., 0])
+  image = np.ascontiguousarray(channels[..., 0], np.float32)
   return Examples(
     image=image, **columns, cohort=cohort, beside=channels[..., 1:]
   )
 
 
 def seen(examples: Examples) -> np.ndarray:
-  """What a network sees: [N, 24, 24, 12], or [..., C] of C > 1 channels."""
+  """What a network sees: [N, 24, 24, 12], or float16 [..., C] where C > 1."""
   if not examples.beside.shape[-1]:
     return examples.image
-  return np.concatenate([examples.image[..., None], examples.beside], -1)
+  first = examples.image[..., None].astype(np.float16)  # as it was stored
+  return np.concatenate([first, examples.beside], -1)
 
 
 def load_scans(builder_folder: str | pathlib.Path) -> Scans:

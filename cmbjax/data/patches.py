@@ -4,8 +4,6 @@ Rule: the candidate sits at index (12, 12, 6) of its patch, and voxels beyond
 the scan repeat its edge. The crop to 16x16x8 happens after augmentation.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import ndimage
 
@@ -15,33 +13,6 @@ RESAMPLED_MM = (0.5, 0.5, 2.0)  # the grid of both brain tumour cohorts
 
 _TRUNCATE = 4.0  # of a Gaussian, in sigmas
 _FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in sigmas
-
-
-def of_channels(
-  images: Sequence[np.ndarray],
-  centres: np.ndarray,
-  spacing_mm: tuple[float, float, float],
-  *,
-  grid_mm: tuple[float, float, float] | None = None,
-) -> np.ndarray:
-  """Patches of every channel of a scan.
-
-  Args:
-    images: C times [X, Y, Z], the SWI first.
-    centres: int [N, 3], voxel indices.
-    spacing_mm: voxel sizes of the scan.
-    grid_mm: voxel sizes of the patches; None: as the scan's.
-
-  Returns:
-    [N, 24, 24, 12], or [N, 24, 24, 12, C] of more than one channel.
-  """
-  if grid_mm is None:
-    parts = [cut(image, centres) for image in images]
-  else:
-    parts = [
-      resample(image, centres, spacing_mm, grid_mm=grid_mm) for image in images
-    ]
-  return parts[0] if len(parts) == 1 else np.stack(parts, -1)
 
 
 def cut(image: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -71,6 +42,7 @@ def resample(
   spacing_mm: tuple[float, float, float],
   *,
   grid_mm: tuple[float, float, float] = RESAMPLED_MM,
+  onto: np.ndarray | None = None,
 ) -> np.ndarray:
   """Patches of one size in mm, whatever the scan's voxels are.
 
@@ -83,6 +55,8 @@ def resample(
     centres: [N, 3], voxel indices (fractions are allowed).
     spacing_mm: voxel sizes of `image`.
     grid_mm: voxel sizes of the patches.
+    onto: [4, 4] rigid map of voxel indices, as onto the other half of the
+      brain: each voxel of a patch comes from there. None: from its own place.
 
   Returns:
     float32 [N, 24, 24, 12].
@@ -94,6 +68,9 @@ def resample(
     for size, middle, step in zip(PATCH, CENTRE, ratio)
   ]
   offsets = np.stack(np.meshgrid(*steps, indexing='ij'))  # [3, 24, 24, 12]
+  if onto is not None:
+    centres = centres @ onto[:3, :3].T + onto[:3, 3]
+    offsets = np.tensordot(onto[:3, :3], offsets, 1)
   patches = [
     _resampled(np.asarray(image), centre[:, None, None, None] + offsets, ratio)
     for centre in centres

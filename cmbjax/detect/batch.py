@@ -21,7 +21,7 @@ from cmbjax.candidates import stages
 from cmbjax.detect import chain, classifier, derivatives, memory, records
 from cmbjax.errors import told
 from cmbjax.intake.scan_files import ScanFiles
-from cmbjax.reconstruct.channels import ONLY_SWI
+from cmbjax.reconstruct.channels import ONLY_SWI, measured
 
 # Whose code makes the numbers.
 _ROOMS = (
@@ -82,7 +82,7 @@ def mark_of(scan: ScanFiles, settings: Settings) -> str:
     known = classifier.described(settings.weights)
     weights, channels = known.fingerprint, known.channels
     stage = chain.stage_of(settings.options, known)
-  if len(channels) > 1 and settings.fallback is not None:
+  if measured(channels) and settings.fallback is not None:
     weights = [weights, classifier.described(settings.fallback).fingerprint]
   content = [
     [path.name, files.digest(path), _facts(scan.facts.get(path, {}))]
@@ -152,7 +152,7 @@ def analyse(
   try:
     networks = load(settings.weights) if settings.classify else None
     fallback = None
-    if networks and settings.fallback and len(networks.channels) > 1:
+    if networks and settings.fallback and measured(networks.channels):
       fallback = load(settings.fallback)
     mark = mark_of(scan, settings)
     # A kill from here on leaves no older result that looks finished.

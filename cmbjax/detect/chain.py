@@ -17,6 +17,7 @@ import numpy as np
 
 import cmbjax
 from cmbjax.candidates import detector, stages
+from cmbjax.data import evidence as evidence_lib
 from cmbjax.data import tables
 from cmbjax.detect import counts, domain, outlines, places, remarks
 from cmbjax.detect import verdicts as verdicts_lib
@@ -153,11 +154,18 @@ class _Seen(NamedTuple):
   """A scan as it is analysed, slice axis last, and networks that can see it."""
 
   found: scan_image.ScanImage
-  unit: np.ndarray  # [X, Y, Z] SWI in 0..1
-  mask: np.ndarray  # bool [X, Y, Z], the brain
+  evidence: evidence_lib.Evidence  # of the SWI in 0..1 and its brain
   hints: tuple[str, ...]  # what is odd about the image
   classifier: Classifier | None
   instead: tuple[str, ...]  # said where it is the fallback
+
+  @property
+  def unit(self) -> np.ndarray:  # [X, Y, Z] SWI in 0..1
+    return self.evidence.swi
+
+  @property
+  def mask(self) -> np.ndarray:  # bool [X, Y, Z], the brain
+    return self.evidence.mask
 
   @property
   def channels(self) -> tuple[str, ...]:
@@ -182,7 +190,10 @@ def _read(scan, classifier, fallback) -> _Seen:
       f'{image.path or "image"}: voxels of {size} mm are too coarse for '
       'microbleeds of 2 to 10 mm; check its header.'
     )
-  return _Seen(found, unit, mask, hints, classifier, instead)
+  seen = evidence_lib.Evidence(
+    unit, mask, image.spacing_mm, image.affine, found.beside
+  )
+  return _Seen(found, seen, hints, classifier, instead)
 
 
 def _judge(seen, proposed, options):
@@ -190,14 +201,7 @@ def _judge(seen, proposed, options):
   point = verdicts_lib.operating_point(
     seen.classifier, options.operating_point, options.threshold
   )
-  verdicts = verdicts_lib.judge(
-    seen.unit,
-    seen.found.volume.spacing_mm,
-    proposed,
-    seen.classifier,
-    point,
-    beside=[seen.found.beside[name] for name in seen.channels[1:]],
-  )
+  verdicts = verdicts_lib.judge(seen.evidence, proposed, seen.classifier, point)
   return point, verdicts
 
 
@@ -208,8 +212,7 @@ def _located(seen, outlined, options):
   return places.locate(
     outlined.lesions,
     labels=outlined.labels,
-    swi=seen.unit,
-    mask=seen.mask,
+    scan=seen.evidence,
     image=seen.found.volume,
     atlas=options.atlas,
   )

@@ -18,7 +18,7 @@ from cmbjax import files, plugins
 from cmbjax.candidates import stages
 from cmbjax.detect import points
 from cmbjax.errors import InputError
-from cmbjax.reconstruct.channels import CHANNELS, ONLY_SWI, in_order
+from cmbjax.reconstruct.channels import CHANNELS, ONLY_SWI, depth, in_order
 from cmbjax.weights import catalogue
 
 if TYPE_CHECKING:  # JAX is needed for the arrays alone
@@ -41,7 +41,8 @@ class Classifier:
     table: [R] which fold each network held out, its seed and its settings.
     points: threshold of each operating point; strictly above is positive.
     rules: how each point was chosen, in words.
-    calibration: {'kind': 'temperature' | 'isotonic' | 'none', ...}.
+    calibration: {'kind': ..., its parameters}, see
+      `operating_points.calibrated`.
     domain: ranges of the training scans; empty when not known.
     simulated: some of them were simulated.
     fingerprint: same value, same numbers.
@@ -52,6 +53,8 @@ class Classifier:
     candidates: the stage that found what they learned from, see
       `candidates.stages`.
     candidates_code: `stages.code` of it then; None: not known.
+    site: on which reviewed scans `cmbjax calibrate` chose the points; {} for
+      the points of the training.
   """
 
   name: str
@@ -71,6 +74,7 @@ class Classifier:
   mirrored: bool = False
   candidates: str = stages.DEFAULT
   candidates_code: str | None = None
+  site: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def params(self) -> Any:
@@ -83,7 +87,7 @@ class Classifier:
 
     It takes x [B, 16, 16, 8, C] and gives [B].
     """
-    return _network(self.model, len(self.channels))
+    return _network(self.model, depth(self.channels))
 
   def row(self, r: int) -> dict[str, Any]:
     """The variables of network `r` alone, without axis R."""
@@ -136,10 +140,10 @@ class Classifier:
 
   def _checked(self, patches: np.ndarray) -> np.ndarray:
     """Patches [N, X, Y, Z, C] whose channels and values a network knows."""
-    if patches.shape[-1] != len(self.channels):
+    if patches.shape[-1] != depth(self.channels):
       raise InputError(
         f'patches: have {patches.shape[-1]} channels, these networks see '
-        f'{len(self.channels)} ({" + ".join(self.channels)}).'
+        f'{depth(self.channels)} ({" + ".join(self.channels)}).'
       )
     low, high = patches.min(initial=0), patches.max(initial=0)
     # Not `low < ...`: NaN has to be refused too.
@@ -152,7 +156,7 @@ class Classifier:
 
   def _run(self, patches: np.ndarray, *, likelihood: bool) -> np.ndarray:
     """Logits or likelihoods [R, N] of patches [N, 16, 16, 8, C]."""
-    run = _program(self.model, len(self.channels), likelihood)
+    run = _program(self.model, depth(self.channels), likelihood)
     beside = [(0, 0)] * (patches.ndim - 1)
     out = np.zeros((len(self.table), len(patches)), np.float32)
     if not len(patches):
@@ -236,6 +240,7 @@ def described(folder: str | os.PathLike | None) -> Classifier:
     mirrored=known['mirrored'],
     candidates=record.get('candidates', stages.DEFAULT),
     candidates_code=record.get('candidates_code'),
+    site=known.get('site', {}),
   )
 
 

@@ -11,7 +11,7 @@ from cmbjax.errors import InputError, NoInputError
 from cmbjax.imaging import nifti
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
-from cmbjax.reconstruct.channels import ONLY_SWI
+from cmbjax.reconstruct.channels import ONLY_SWI, measured
 
 # Peaks of scans of 3 to 149 million voxels and 1 to 5 echoes, a fifth more.
 _BASE_GB = 0.8  # Python, JAX, the networks
@@ -39,10 +39,10 @@ def gigabytes(scan: ScanFiles, channels: Sequence[str] = ONLY_SWI) -> float:
     return _UNKNOWN_GB
   voxels = math.prod(map(int, shape[:3]))
   echoes = math.prod(map(int, shape[3:]))
-  searched = _SWI_BYTES + _BESIDE_BYTES * (len(channels) - 1)
+  searched = _SWI_BYTES + _BESIDE_BYTES * len(measured(channels))
   made = 0.0
   if signal:
-    made = _SIGNAL_BYTES + _BESIDE_BYTES * (len(channels) - 1)
+    made = _SIGNAL_BYTES + _BESIDE_BYTES * len(measured(channels))
   if len(signal) > 2 or echoes > 1:
     made += _SUMS_BYTES
   if echoes > 1:

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from cmbjax.data import evidence
 from cmbjax.detect.result import REJECTED, UNKNOWN, Lesion
 from cmbjax.errors import InputError
-from cmbjax.imaging import regions, registration, volume
+from cmbjax.imaging import regions, volume
 
 
 def locate(
   lesions: Sequence[Lesion],
   *,
   labels: np.ndarray,
-  swi: np.ndarray,
-  mask: np.ndarray,
+  scan: evidence.Evidence,
   image: volume.Volume,
   atlas: pathlib.Path | None = None,
 ) -> tuple[tuple[Lesion, ...], tuple[str, ...]]:
@@ -31,8 +31,7 @@ def locate(
   Args:
     lesions: those with an index lie in `labels`, the others at their centre.
     labels: [X, Y, Z].
-    swi: [X, Y, Z] float32 0..1.
-    mask: bool [X, Y, Z], the brain.
+    scan: its SWI and its brain; registered once.
     image: the grid.
     atlas: label image in MNI; None: the drawn map.
 
@@ -42,7 +41,7 @@ def locate(
   if all(lesion.status == REJECTED for lesion in lesions):
     return tuple(lesions), ()
   try:
-    found = registration.register(swi, mask, image.affine)
+    found = scan.registered
   except InputError as error:
     return tuple(lesions), (f'regions are not known: {error}',)
   if not found.trusted:  # a wrong region is worse than none

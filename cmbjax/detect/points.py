@@ -90,7 +90,8 @@ def stored(folder: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-  """points, calibration, domain and mirrored; the paper's rule without a file.
+  """points, calibration, domain, mirrored, and site where there is one; the
+  paper's rule without a file.
 
   Raises:
     InputError: as `stored`, or it is of other weights, or packed weights lack
@@ -109,6 +110,8 @@ def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
         'or run the study to its end again.'
       )
     known = {key: found[key] for key in ('points', 'calibration', 'domain')}
+    if 'site' in found:  # else a fingerprint would change
+      known['site'] = found['site']
     # The first bundled networks were trained before there was a choice.
     return known | {'mirrored': found.get('mirrored', False)}
   rule = 'threshold of the weights; nothing was measured out of fold'

@@ -152,16 +152,25 @@ def of_scan(
   if classifier is None:  # what follows is about networks
     yield 'no networks were used; every candidate is listed as possible'
     return
+  site = classifier.site
   if classifier.simulated and scan.sidecar.get('Simulated') is not True:
+    known = 'how good they are on it is not known'
+    if site and not site['simulated']:
+      known = (
+        f'their points were chosen on {site["scans"]} scans that '
+        f'{site["rater"]} reviewed'
+      )
     yield (
-      'the networks learned from simulated scans, this scan is none; how good '
-      'they are on it is not known'
+      'the networks learned from simulated scans, this scan is none; ' + known
     )
   right = classifier.precision.get('high_precision', 1.0)
   if right < 0.5:  # more often wrong than right
+    when = (
+      'on the reviewed scans' if site else 'in the training of these networks'
+    )
     yield (
-      f'"definite" was right for {right:.0%} only in the training of these '
-      'networks, out of fold; they cannot tell microbleeds from mimics'
+      f'"definite" was right for {right:.0%} only {when}, out of fold; they '
+      'cannot tell microbleeds from mimics'
     )
   yield from other_candidates(stage, classifier)
   person = persons.person_of(scan.subject, scan.sidecar)

@@ -4,13 +4,13 @@ Rule: thresholds are strict (above is positive), and two candidates in one
 dark spot are one lesion.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmbjax.candidates import detector, segmentation
-from cmbjax.data import patches
+from cmbjax.data import evidence, patches
 from cmbjax.detect.classifier import Classifier
 from cmbjax.detect.result import DEFINITE, POSSIBLE, REJECTED
 
@@ -62,27 +62,30 @@ def operating_point(
     'mirrored': classifier.mirrored,
     'fingerprint': classifier.fingerprint,
     'trained_on_simulated': classifier.simulated,
+    'calibrated_on': _site(classifier.site),
   }
 
 
+def _site(site: Mapping[str, Any]) -> str | None:
+  """Whose reviews chose the points, where `cmbjax calibrate` did."""
+  if not site:
+    return None
+  return f'{site["scans"]} scans reviewed by {site["rater"]}'
+
+
 def judge(
-  unit: np.ndarray,
-  spacing_mm: tuple[float, float, float],
+  scan: evidence.Evidence,
   proposed: detector.Candidates,
   classifier: Classifier | None,
   point: Mapping[str, Any],
-  *,
-  beside: Sequence[np.ndarray] = (),
 ) -> Verdicts:
   """Verdicts on all candidates; those that a gate dropped are rejected.
 
   Args:
-    unit: [X, Y, Z] SWI in 0..1.
-    spacing_mm: voxel sizes.
+    scan: its SWI, and all channels that the networks see.
     proposed: N candidates.
     classifier: None: all that passed the gates are possible.
     point: as `operating_point` gives it.
-    beside: C - 1 further channels [X, Y, Z] that the networks see.
   """
   count = len(proposed)
   likelihood, spread, probability = (np.full(count, np.nan) for _ in range(3))
@@ -91,10 +94,9 @@ def judge(
   kept = np.flatnonzero(proposed.kept)
   if classifier is not None:
     each = classifier.likelihood(
-      patches.of_channels(
-        (unit, *beside),
+      scan.patches(
         proposed.centre[kept],
-        spacing_mm,
+        channels=classifier.channels,
         grid_mm=GRIDS_MM[classifier.patches],
       )
     )  # [K, N]
@@ -106,7 +108,7 @@ def judge(
     for n in kept:
       reason[n] = BELOW if status[n] == REJECTED else ''
   for n in duplicates(
-    unit, spacing_mm, proposed, likelihood, status != REJECTED
+    scan.swi, scan.spacing_mm, proposed, likelihood, status != REJECTED
   ):
     status[n], reason[n] = REJECTED, SAME
   return Verdicts(likelihood, spread, probability, tuple(status), tuple(reason))

@@ -39,6 +39,14 @@ class Isotonic(NamedTuple):
   value: np.ndarray
 
 
+class Logistic(NamedTuple):
+  """sigmoid(slope * logit + intercept); the intercept moves with how rare
+  lesions are among the candidates of a site."""
+
+  slope: float
+  intercept: float
+
+
 def reliability(
   probability: np.ndarray, label: np.ndarray, *, bins: int = BINS
 ) -> Reliability:
@@ -160,6 +168,43 @@ def apply_temperature(
 ) -> np.ndarray:
   """Likelihoods at `temperature`; above 1 they move towards one half."""
   return special.expit(_logit(probability) / temperature)
+
+
+def fit_logistic(probability: np.ndarray, label: np.ndarray) -> Logistic:
+  """The line in the logit of least log loss, to Platt's targets (1999).
+
+  (n + 1) / (n + 2) and 1 / (n + 2) in place of 1 and 0, so that classes that
+  are apart do not give an infinite slope.
+
+  Args:
+    probability: [N] likelihoods.
+    label: [N] 0 or 1.
+
+  Raises:
+    InputError: with one class only.
+  """
+  _both_classes(label)
+  logit, label = _logit(probability), np.asarray(label)
+  count = np.array([np.sum(label == 0), np.sum(label == 1)])
+  targets = np.array([1, count[1] + 1]) / (count + 2)
+  target = targets[label]
+
+  def loss(line):
+    seen = line[0] * logit + line[1]
+    wrong = special.expit(seen) - target
+    value = np.mean(np.logaddexp(0, seen) - target * seen)
+    return value, np.array([np.mean(wrong * logit), np.mean(wrong)])
+
+  # A slope below 0 would turn the order of the likelihoods round.
+  found = optimize.minimize(
+    loss, (1.0, 0.0), jac=True, bounds=((0, None), (None, None))
+  )
+  return Logistic(float(found.x[0]), float(found.x[1]))
+
+
+def apply_logistic(probability: np.ndarray, fitted: Logistic) -> np.ndarray:
+  """Likelihoods on the line of `fitted`."""
+  return special.expit(fitted.slope * _logit(probability) + fitted.intercept)
 
 
 def fit_isotonic(probability: np.ndarray, label: np.ndarray) -> Isotonic:

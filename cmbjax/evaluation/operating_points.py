@@ -5,7 +5,7 @@ training subjects, out of fold, or a cohort that is kept for it. Numbers on
 the same subjects are then a little optimistic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ HIGH_SENSITIVITY = 0.1  # Chen et al., ISMRM 2019 #0671
 # Of the high-precision point, if it can be had: one in ten is false [ours].
 PRECISION = 0.9
 
-_FEW = 30  # of either class: one parameter is all that can be fitted
+KINDS = ('none', 'temperature', 'isotonic')
+_FEW = 30  # of either class: steps cannot be fitted to fewer
 
 
 def choose(
@@ -94,13 +95,13 @@ def points(
   false = curve.fp_per_scan * len(scans.scan)
   found = np.maximum(hits + false, 1e-12)  # nothing found: a precision of 0
   precision, recall = hits / found, curve.sensitivity
-  best = int(np.argmax(_f(precision, recall, 1.0)))
+  best = int(np.argmax(f_score(precision, recall, 1.0)))
   good = np.flatnonzero((precision >= PRECISION) & (hits > 0))
   if len(good):
     # The curve goes to lower thresholds: the last good point keeps the most.
     sure, why = good[-1], f'lowest with precision >= {PRECISION:g}'
   else:
-    sure, why = int(np.argmax(_f(precision, recall, 0.5))), 'best F0.5'
+    sure, why = int(np.argmax(f_score(precision, recall, 0.5))), 'best F0.5'
   # The points are named by their order, so they must have it.
   middle = max(float(curve.threshold[best]), threshold)
   high = max(float(curve.threshold[sure]), middle)
@@ -116,7 +117,11 @@ def points(
 
 
 def fit(
-  likelihood: np.ndarray, label: np.ndarray, fold_of: np.ndarray
+  likelihood: np.ndarray,
+  label: np.ndarray,
+  fold_of: np.ndarray,
+  *,
+  kinds: Sequence[str] = KINDS,
 ) -> dict[str, Any]:
   """The calibration with the smallest cross-fitted Brier score.
 
@@ -126,14 +131,14 @@ def fit(
     likelihood: [N] out-of-fold.
     label: [N] 0 or 1.
     fold_of: [N].
+    kinds: to choose from, the simplest first.
 
   Returns:
-    {'kind': 'none' | 'temperature' | 'isotonic', its parameters, 'brier':
-    {kind: cross-fitted score}}.
+    {'kind': one of `kinds`, its parameters, 'brier': {kind: cross-fitted
+    score}}.
   """
-  kinds = ['none', 'temperature']
-  if min(np.sum(label == 1), np.sum(label == 0)) >= _FEW:
-    kinds.append('isotonic')
+  if min(np.sum(label == 1), np.sum(label == 0)) < _FEW:
+    kinds = [kind for kind in kinds if kind != 'isotonic']
   scores = {}
   for kind in kinds:
     value = np.full(len(label), np.nan)
@@ -162,13 +167,17 @@ def calibrated(likelihood: np.ndarray, fitted: Mapping[str, Any]) -> np.ndarray:
     return np.asarray(likelihood, np.float64)
   if kind == 'temperature':
     return calibration.apply_temperature(likelihood, fitted['temperature'])
+  if kind == 'logistic':
+    line = calibration.Logistic(fitted['slope'], fitted['intercept'])
+    return calibration.apply_logistic(likelihood, line)
   if kind == 'isotonic':
     steps = calibration.Isotonic(
       np.asarray(fitted['knot'], float), np.asarray(fitted['value'], float)
     )
     return calibration.apply_isotonic(likelihood, steps)
   raise InputError(
-    f'calibration: found {kind!r}; known are none, temperature and isotonic.'
+    f'calibration: found {kind!r}; known are none, temperature, logistic and '
+    'isotonic.'
   )
 
 
@@ -176,6 +185,9 @@ def _fit(kind, likelihood, label):
   if kind == 'temperature':
     found = calibration.fit_temperature(likelihood, label)
     return {'kind': kind, 'temperature': found}
+  if kind == 'logistic':
+    line = calibration.fit_logistic(likelihood, label)
+    return {'kind': kind, **line._asdict()}
   if kind == 'isotonic':
     found = calibration.fit_isotonic(likelihood, label)
     # Only the ends of each step are needed.
@@ -189,8 +201,16 @@ def _fit(kind, likelihood, label):
   return {'kind': 'none'}
 
 
-def _f(precision, recall, beta):
-  """F-beta; above 1, beta weighs recall more."""
+def f_score(
+  precision: np.ndarray, recall: np.ndarray, beta: float
+) -> np.ndarray:
+  """F-beta of N points.
+
+  Args:
+    precision: [N].
+    recall: [N].
+    beta: above 1, it weighs recall more.
+  """
   bottom = np.maximum(beta**2 * precision + recall, 1e-12)
   return (1 + beta**2) * precision * recall / bottom
 

@@ -1,7 +1,8 @@
 """A head image to the voxels that are brain.
 
-Rule: all sizes are in mm, so that thick slices do not change the answer. A
-person's own mask always goes before this one.
+Rule: all sizes are in mm, so that thick slices do not change the answer, and
+what is dark and small inside does not change it either. A person's own mask
+always goes before this one.
 """
 
 import numpy as np
@@ -26,8 +27,10 @@ _THICK_MM = (
 _ROUND_MM = 5.0  # what is thick is not a sheet above this
 _SMALL_ML = 20.0  # brain stem below the cut, poles of the temporal lobes
 _LEAST_SHARED = 0.1  # of the surface of a larger part touches the brain
-_CLOSE_MM = 5.0  # sulci and vessels narrower than twice this are closed
+_CLOSE_MM = 6.0  # sulci and vessels narrower than twice this are closed
 _DEEP_MM = 4.0  # farther from the edge everything is brain, dark or bright
+_NOTCH_MM = 8.0  # a dark lesion at the edge is no wider than twice this
+_HOLE_ML = 3.0  # a lesion of 10 mm whose SWI is dark 18 mm wide
 _EDGE = 0.6  # the edge is where the image falls to this part of the tissue
 
 
@@ -52,6 +55,9 @@ def brain_mask(
   ]
   coarse = resample.block_mean(image, factors)
   step = np.array(spacing_mm, float) * factors
+  # Balls of some mm have no shape in slices that are thicker than they are.
+  thick = max(1, round(step[2] / _WORK_MM))
+  coarse, step[2] = coarse.repeat(thick, 2), step[2] / thick
   relative, tissue = _tissue(coarse, step)
   shape = _without_surroundings(tissue, step)
   shape = _fill_slices(_close(shape, step, _CLOSE_MM))
@@ -60,8 +66,13 @@ def brain_mask(
       f'image {image.shape}: no brain was found; give a mask of your own.'
     )
   # The edge between coarse voxels is where the image itself says.
+  bright = shape & (relative > _EDGE)
   deep = _erode(shape, step, _DEEP_MM)
-  level = np.where(deep, 1, np.where(shape, np.minimum(relative, 1), 0))
+  # But a dark lesion there must not remove itself.
+  closed = _fill_slices(_close(deep | bright, step, _NOTCH_MM))
+  sure = deep | (shape & closed & ~bright)
+  level = np.where(sure, 1, np.where(shape, np.minimum(relative, 1), 0))
+  level = resample.block_mean(level, (1, 1, thick))
   level = resample.stretch(level, (*factors[:2], 1), image.shape)
   mask = np.empty(image.shape, bool)
   for rows in slabs.of(image.shape[0]):
@@ -86,7 +97,14 @@ def _tissue(coarse, step):
     for a in (rough.astype(np.float32), np.where(rough, coarse, 0))
   )
   relative = coarse * np.maximum(weight, 1e-3) / np.maximum(local, 1e-20)
-  return relative, rough & (relative > _LEAST_OF_LOCAL)
+  return relative, _fill_holes(rough & (relative > _LEAST_OF_LOCAL), step)
+
+
+def _fill_holes(tissue, step):
+  """Tissue with small dark things inside; skull and air are large or open."""
+  labels, _ = ndimage.label(~tissue)
+  small = np.bincount(labels.ravel()) * step.prod() / 1000 < _HOLE_ML
+  return tissue | small[labels]
 
 
 def _without_surroundings(tissue, step):

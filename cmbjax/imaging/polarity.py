@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from cmbjax.imaging import curvature
+
 _SCALE_MM = 0.5
 _LEAST_SIGMA = 0.4  # voxels; a narrower Gaussian is no Gaussian on the grid
 _BORDER_MM = 3.0
@@ -72,7 +74,7 @@ def detect(
   relative = np.asarray(magnitude[box], np.float32)
   relative = relative / _median(relative, inside)
   second = [h[inside] for h in _hessian(relative, spacing_mm)]
-  score = middle_eigenvalue(second)
+  score = curvature.middle_eigenvalue(second)
   top = score >= np.percentile(score, 100 - _TOP_PERCENT)
   brain = phase[box][inside]
   tubes = brain[top]
@@ -107,27 +109,6 @@ def usual_sign(maker: str) -> int | None:
   """
   words = maker.lower().split() or ['']
   return _USUAL.get(words[0])
-
-
-def middle_eigenvalue(hessian) -> np.ndarray:
-  """Second of the three eigenvalues of symmetric 3x3 matrices (Smith 1961).
-
-  A formula: numpy.linalg.eigvalsh takes 18 times as long (300,000 of them).
-
-  Args:
-    hessian: xx, yy, zz, xy, xz, yz, each of one shape.
-  """
-  xx, yy, zz, xy, xz, yz = hessian
-  mean = (xx + yy + zz) / 3
-  xx, yy, zz = xx - mean, yy - mean, zz - mean
-  off = xy**2 + xz**2 + yz**2
-  spread = np.sqrt((xx**2 + yy**2 + zz**2 + 2 * off) / 6)
-  determinant = (
-    xx * (yy * zz - yz**2) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)
-  )
-  cube = np.maximum(spread**3, np.finfo(np.float32).tiny)
-  angle = np.arccos(np.clip(determinant / (2 * cube), -1, 1)) / 3
-  return mean + 2 * spread * np.cos(angle - np.float32(2 * np.pi / 3))
 
 
 def _hessian(image, spacing_mm):

@@ -113,7 +113,7 @@ def register(image, mask, affine) -> Registration:
       f'mask: holds {volume_ml:.0f} ml of brain, at least {_MIN_BRAIN_ML:.0f} '
       'are needed to place it; give a larger slab or another mask.'
     )
-  flat, step = _flatten(image, mask, affine)
+  flat, step = flattened(image, mask, affine)
   matrices = _starts(flat, step)
   for level in _LEVELS:
     points = _take_points(*flat, step, level)
@@ -170,9 +170,18 @@ def _placed(centre, goal, pitch) -> np.ndarray:
   return matrix
 
 
-def _flatten(image, mask, affine):
-  """(image without receive field, soft mask, affine) at about 2 mm, and the
-  voxel sizes [3]."""
+def flattened(image, mask, affine):
+  """An image without its receive field, at about 2 mm.
+
+  Args:
+    image: [X, Y, Z].
+    mask: [X, Y, Z] bool brain.
+    affine: [4, 4] voxel index to world mm.
+
+  Returns:
+    ((float32 image, 0 outside of the brain and about 1 inside; float32 share
+    of the brain in each voxel; affine), voxel sizes [3]).
+  """
   spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))
   factors = [max(1, round(2.0 / s)) for s in spacing]
   factors = [min(f, n) for f, n in zip(factors, image.shape)]

@@ -52,7 +52,7 @@ def load_image(
 ) -> ScanImage:
   """The SWI of a scan, made where there is none, and its brain mask.
 
-  Further channels are what the SWI is made of, or would be: the high-passed
+  Measured channels are what the SWI is made of, or would be: the high-passed
   phase (of several echoes the last one's) and the magnitude (their mean,
   without the first; without any phase the last one), scaled as the SWI. A
   channel that cannot be had is in `lacking`, and the SWI is there all the
@@ -61,7 +61,8 @@ def load_image(
   Raises:
     InputError: a damaged file, or one that is not on the scan's grid.
   """
-  image, mask, made, notes, rebuilt = _image(found, channels[1:])
+  beside = channels_lib.measured(channels)
+  image, mask, made, notes, rebuilt = _image(found, beside)
   if found.mask is not None:
     given = mask_values.read(found.mask)
     mask = slices.array_like(given, image)
@@ -71,9 +72,9 @@ def load_image(
       mask = brain.brain_mask(image.array, image.spacing_mm)
   notes += _holes(image, mask)
   result = ScanImage(image, mask, made, notes)
-  if len(channels) == 1:
+  if not beside:
     return result
-  return _with_channels(result, found, channels[1:], rebuilt)
+  return _with_channels(result, found, beside, rebuilt)
 
 
 def _image(found: ScanFiles, beside: Sequence[str]) -> tuple:
@@ -264,7 +265,7 @@ def signal_files(
   found: ScanFiles, channels: Sequence[str] = ONLY_SWI
 ) -> tuple[pathlib.Path, ...]:
   """Magnitude and phase where they are read: without an SWI, or as channels."""
-  if found.swi is not None and len(channels) == 1:
+  if found.swi is not None and not channels_lib.measured(channels):
     return ()
   return (*found.magnitude, *found.phase)
 

@@ -6,7 +6,7 @@ warp as the tissue.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -15,6 +15,29 @@ from cmbjax.simulate import grids, tissue_atlas
 
 # Point of MNI space at the centre of the field of view.
 CENTRE_MNI_MM = np.array([0.0, -17.0, 6.0], np.float32)
+
+
+class Details(NamedTuple):
+  """What a person has whose tissue is drawn sharp; tubes in grid mm.
+
+  Attributes:
+    void: [X, Y, Z] float32, share of the signal that is missing: falx, calcium.
+    fluid: signal of CSF, relative to its steady state.
+    inflow: factor of the signal of arteries, beyond 1.
+    flow_r2s: their decay in 1/s.
+    arteries, spaces: tubes of blood, and of fluid along vessels.
+    kinds: names of structures that may look like a deposit.
+    labels: [X, Y, Z] uint8, 1 + index in `kinds`, 0 elsewhere.
+  """
+
+  void: np.ndarray
+  fluid: float
+  inflow: float
+  flow_r2s: float
+  arteries: Any
+  spaces: Any
+  kinds: tuple[str, ...]
+  labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +52,8 @@ class SimulatedHead:
     mni: [3, X, Y, Z] float32 MNI mm of each node.
     frame: the place of the person over the templates.
     b0: unit vector of the main field in the grid frame.
+    details: of a head whose shares are those of one person; None: they are
+      means over people, `tissue` makes them sharp.
   """
 
   grey: np.ndarray
@@ -40,6 +65,7 @@ class SimulatedHead:
   mni: np.ndarray
   frame: 'HeadFrame'
   b0: np.ndarray
+  details: Details | None = None
 
   @property
   def matrix(self) -> np.ndarray:
@@ -67,7 +93,8 @@ class SimulatedHead:
     return points
 
 
-def _rotation(angles_deg) -> np.ndarray:
+def rotation(angles_deg) -> np.ndarray:
+  """[3, 3] of turns about x, y, z in degrees."""
   from scipy.spatial.transform import Rotation
 
   return Rotation.from_euler('xyz', angles_deg, degrees=True).as_matrix()
@@ -76,7 +103,7 @@ def _rotation(angles_deg) -> np.ndarray:
 _KNOT_MM = 22.0
 
 
-def draw_knots(rng, full_mm, *, sd_mm=2.0) -> np.ndarray:
+def draw_knots(rng, full_mm, *, sd_mm=2.0, knot_mm=_KNOT_MM) -> np.ndarray:
   """B-spline coefficients [3, ...] of a smooth random displacement in mm.
 
   They depend on the full field of view only, so a slab is a part of it.
@@ -85,12 +112,15 @@ def draw_knots(rng, full_mm, *, sd_mm=2.0) -> np.ndarray:
     rng: numpy generator.
     full_mm: field of view, mm.
     sd_mm: of the displacement.
+    knot_mm: between knots.
   """
-  count = [grids.spline(round(n), _KNOT_MM, 0).shape[1] for n in full_mm]
+  count = [grids.spline(round(n), knot_mm, 0).shape[1] for n in full_mm]
   return rng.standard_normal((3, *count)).astype(np.float32) * sd_mm * 2.1
 
 
-def displacement(knots, shape, *, origin, step=1.0) -> np.ndarray:
+def displacement(
+  knots, shape, *, origin, step=1.0, knot_mm=_KNOT_MM
+) -> np.ndarray:
   """Displacement [3, X, Y, Z] in mm of the nodes `origin + step * index`.
 
   It fades away outside of the field of view.
@@ -100,8 +130,9 @@ def displacement(knots, shape, *, origin, step=1.0) -> np.ndarray:
     shape: (X, Y, Z) of the grid.
     origin: mm of node 0 in the full field of view.
     step: mm.
+    knot_mm: between knots.
   """
-  weights = [grids.spline(n, _KNOT_MM, o, step) for n, o in zip(shape, origin)]
+  weights = [grids.spline(n, knot_mm, o, step) for n, o in zip(shape, origin)]
   weights = [
     np.pad(w, ((0, 0), (0, max(k - w.shape[1], 0))))[:, :k]
     for w, k in zip(weights, knots.shape[1:])
@@ -133,9 +164,15 @@ class HeadFrame(NamedTuple):
       c + r[0] * x + r[1] * y + r[2] * z
       for c, r in zip(CENTRE_MNI_MM, self.matrix)
     ]).astype(np.float32)  # fmt: skip
-    _widen_ventricles(mni, self.widening)
+    widen_ventricles(mni, self.widening)
     mni += displacement(self.knots, shape, origin=origin, step=step)
     return mni
+
+  def brain(self, mni) -> np.ndarray:
+    """Share of brain at MNI mm [3, X, Y, Z]."""
+    atlas = tissue_atlas.load()
+    index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
+    return ndimage.map_coordinates(atlas.mask, index, order=1)
 
 
 def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> SimulatedHead:
@@ -151,9 +188,9 @@ def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> SimulatedHead:
   shape = (*(round(n) for n in full_mm[:2]), round(depth_mm or full_mm[2]))
   scale = rng.uniform(0.93, 1.03) * rng.uniform(0.97, 1.03, 3)
   shear = np.eye(3) + np.triu(rng.uniform(-0.03, 0.03, (3, 3)), 1)
-  turn = _rotation(rng.uniform(-1, 1, 3) * (5, 4, 6))
+  turn = rotation(rng.uniform(-1, 1, 3) * (5, 4, 6))
   matrix = (np.diag(1 / scale) @ shear @ turn).astype(np.float32)
-  tilt = _rotation([rng.normal(-8, 6), rng.normal(0, 3), 0])
+  tilt = rotation([rng.normal(-8, 6), rng.normal(0, 3), 0])
   knots = draw_knots(rng, full_mm)
   frame = HeadFrame(matrix, knots, rng.uniform(0.95, 1.35), full_mm, start_mm)
   mni = frame.coordinates(shape, origin=(0, 0, start_mm))
@@ -161,7 +198,8 @@ def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None) -> SimulatedHead:
   return _pull(atlas, mni, frame, iron, tilt.T @ [0.0, 0.0, 1.0])
 
 
-def _widen_ventricles(mni, factor: float) -> None:
+def widen_ventricles(mni, factor) -> None:
+  """Moves MNI mm [3, X, Y, Z] so that ventricles are `factor` as wide."""
   centre = np.array([0, -8, 14], np.float32).reshape(3, 1, 1, 1)
   offset = mni - centre
   squared = (

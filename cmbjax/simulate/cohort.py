@@ -30,6 +30,7 @@ _TRUTH = 'derivatives/truth'
 _MARK = 'SimulationFingerprint'
 _SEED = 'SimulationSeed'  # read by `data.persons`
 _GIGABYTES = 2.5  # peak of one process
+_MOST_LESIONS = 500  # expected; a brain has no room for many more
 
 
 def subject_label(protocol: Protocol, number: int) -> str:
@@ -81,6 +82,7 @@ def simulate(
   first: int = 1,
   slab_mm: float | None = None,
   families: str = '',
+  lesions: float | None = None,
   runner: beam.BeamRunner | None = None,
 ) -> pathlib.Path:
   """Writes subjects `first` .. `first + subjects - 1` of a cohort.
@@ -88,36 +90,35 @@ def simulate(
   Args:
     cohort: one of `PROTOCOLS`, or 'randomised'.
     subjects: how many.
-    out: folder of the cohort; subjects that are there already are kept, and
-      one of which a file was changed is made again, with a word.
+    out: folder of the cohort; subjects that are there are kept, and one of
+      which a file was changed is made again, with a word.
     seed: the cohort's seed, 0 or more.
     jobs: processes; None: one per core, as far as the memory allows.
     first: number of the first subject, from 1.
-    slab_mm: only an axial slab of this thickness round the ventricles, for
-      tests; None: the whole head.
+    slab_mm: only an axial slab round the ventricles; None: the whole head.
     families: of generators, see `randomised.protocol_of`.
+    lesions: expected number of each person; 0: none; None: the cohort's.
     runner: of Apache Beam, instead of processes here.
 
-  Returns:
-    The folder.
+  Returns the folder.
 
   Raises:
     InputError: a number out of range, an unknown cohort, a folder that cannot
-      be written, or one whose subjects were made with other settings, or
-      are damaged and would come out otherwise now.
+      be written, or whose subjects have other settings, or are damaged and
+      would come out otherwise now.
   """
-  protocol_of(cohort, 1, seed=0, families=families)  # refuses unknown names
-  _check_numbers(subjects, seed, jobs, first, slab_mm)
-  out = pathlib.Path(out)
-  numbers = range(first, first + subjects)
-  todo = [
-    n for n in numbers if not _is_done(out, cohort, n, seed, slab_mm, families)
-  ]
+  _check_numbers(subjects, seed, jobs, first, slab_mm, lesions)
+  plan = functools.partial(
+    protocol_of, cohort, seed=seed, families=families, lesions=lesions
+  )
+  plan(first)  # refuses unknown names
+  out, numbers = pathlib.Path(out), range(first, first + subjects)
+  todo = [n for n in numbers if not _is_done(out, plan, n, seed, slab_mm)]
   _write_top(out, cohort)
   jobs = min(jobs or workers.fit(_GIGABYTES), max(len(todo), 1))
   work = functools.partial(
-    _make_subject, cohort, out=out, seed=seed, slab_mm=slab_mm,
-    families=families, workers=max(1, workers.cores() // jobs),
+    _make_subject, plan, out=out, seed=seed, slab_mm=slab_mm,
+    workers=max(1, workers.cores() // jobs),
   )  # fmt: skip
   with Progress(
     f'simulate {cohort}', subjects, done=subjects - len(todo)
@@ -133,21 +134,26 @@ def simulate(
   return out
 
 
-def _check_numbers(subjects, seed, jobs, first, slab_mm) -> None:
+def _check_numbers(subjects, seed, jobs, first, slab_mm, lesions) -> None:
   for name, value, least in (
     ('subjects', subjects, 1),
     ('seed', seed, 0),
     ('jobs', jobs, 1),
     ('first', first, 1),
     ('slab_mm', slab_mm, 8),
+    ('lesions', lesions, 0),
   ):
     if value is not None and not value >= least:  # NaN too
       raise InputError(f'{name}: found {value}, must be {least} or more.')
+  if lesions is not None and lesions > _MOST_LESIONS:
+    raise InputError(
+      f'lesions: found {lesions}, must be {_MOST_LESIONS} or less.'
+    )
 
 
-def _is_done(out, cohort, number, seed, slab_mm, families) -> bool:
+def _is_done(out, plan, number, seed, slab_mm) -> bool:
   """Whether a whole subject with these settings is there."""
-  protocol = protocol_of(cohort, number, seed=seed, families=families)
+  protocol = plan(number)
   label = subject_label(protocol, number)
   sidecar = out / label / 'anat' / f'{label}_swi.json'
   found = kept.mark_of(out, label)
@@ -158,8 +164,9 @@ def _is_done(out, cohort, number, seed, slab_mm, families) -> bool:
   wanted = fingerprint(protocol, number, seed=seed, slab_mm=slab_mm)
   if found != wanted:
     raise InputError(
-      f'{out / label}: was made with another seed, slab, protocol, families '
-      f'or version ({_MARK} {found}, wanted {wanted}); choose another folder '
+      f'{out / label}: was made with another seed, slab, protocol, families, '
+      f'number of lesions or version ({_MARK} {found}, wanted {wanted}); '
+      'choose another folder '
       'or delete this one.'
     )
   return kept.is_whole(out, label)
@@ -170,11 +177,9 @@ def _homes(label: str) -> tuple[str, str]:
   return label, f'{_TRUTH}/{label}'
 
 
-def _make_subject(
-  cohort: str, number: int, *, out, seed, slab_mm, families, workers
-) -> str:
+def _make_subject(plan, number: int, *, out, seed, slab_mm, workers) -> str:
   """Simulates and writes one subject; returns its label."""
-  protocol = protocol_of(cohort, number, seed=seed, families=families)
+  protocol = plan(number)
   label = subject_label(protocol, number)
   scan = scan_module.make_scan(
     protocol, number, seed=seed, slab_mm=slab_mm, workers=workers

@@ -34,30 +34,48 @@ _HERE = 'cmbjax.simulate'
 KINDS: dict[str, dict[str, str]] = {
   'anatomy': {
     'template': f'{_HERE}.anatomy:draw_head',
+    'folded': f'{_HERE}.folded:draw_head',
+    'procedural': f'{_HERE}.procedural:draw_head',
   },
   # Tubes in grid mm.
   'veins': {
     'walks': f'{_HERE}.vessels:draw_walks',
+    'trees': f'{_HERE}.vein_trees:draw_trees',
+    'ridges': f'{_HERE}.vein_ridges:draw_ridges',
   },
-  # One deposit round a place.
+  # A `LesionFamily`: one deposit round a place, and the places.
   'lesions': {
-    'spheres': f'{_HERE}.lesions:draw_microbleed',
+    'spheres': f'{_HERE}.placement:SPHERES',
+    'speckled': f'{_HERE}.lesions_speckled:SPECKLED',
+    'walked': f'{_HERE}.lesions_walked:WALKED',
   },
   # Deposits that are no microbleeds.
   'mimics': {
     'calcified': f'{_HERE}.placement:place_calcified',
+    'mixed': f'{_HERE}.mimics_mixed:place_mixed',
+    'curved': f'{_HERE}.mimics_curved:place_curved',
   },
   # Bias, phase of the coils, noise, k-space.
   'receiver': {
     'polynomial': f'{_HERE}.receiver:draw_polynomial',
+    'coils': f'{_HERE}.receiver_coils:draw_coils',
+    'segmented': f'{_HERE}.receiver_segmented:draw_segmented',
   },
   # Complex signal to SWI.
   'reconstruction': {
-    'homodyne': f'{_HERE}.reconstruction:HOMODYNE',
+    'homodyne': f'{_HERE}.reconstruction:draw_homodyne',
+    'weighted': f'{_HERE}.reconstruction:draw_weighted',
+    'unwrapped': f'{_HERE}.reconstruction:draw_unwrapped',
+    'magnitude': f'{_HERE}.reconstruction:draw_magnitude',
+    'mapped': f'{_HERE}.reconstruction_mapped:draw_mapped',
   },
   # What people do to a scan afterwards.
   'finish': {
     'none': f'{_HERE}.finish:leave',
+    'resampled': f'{_HERE}.finish:resampled',
+    'stripped': f'{_HERE}.finish:stripped',
+    'flattened': f'{_HERE}.finish:flattened_scan',
+    'exported': f'{_HERE}.finish_exported:exported',
   },
 }
 CHOICES = ('classic', 'trained', 'held-out', 'any')

@@ -120,6 +120,22 @@ def refine(image, shape, *, step, offset=(0.0, 0.0, 0.0)) -> np.ndarray:
   return separable(weights, image)
 
 
+def smooth_noise(rng, shape, sigma) -> np.ndarray:
+  """Unit variance noise [X, Y, Z], drawn as coarsely as its width allows.
+
+  Args:
+    rng: numpy generator.
+    shape: of the result.
+    sigma: width in voxels.
+  """
+  step = max(1, int(sigma / 1.5))
+  small = tuple(-(-n // step) + 2 for n in shape)
+  noise = rng.standard_normal(small, np.float32)
+  noise = ndimage.gaussian_filter(noise, sigma / step, mode='wrap')
+  noise /= noise.std()
+  return refine(noise, shape, step=(1 / step,) * 3)
+
+
 def separable(weights, image) -> np.ndarray:
   """Applies one matrix per axis (None: leave it) to [X, Y, Z], float32.
 

@@ -50,7 +50,8 @@ def paint(found, extent, keep):
 
 
 def paint_mimics(world, others, keep):
-  """Objects first, then one label per kind of vessel, then the rim.
+  """Objects first, then one label per kind of vessel, then the rim, then
+  what else the head has that may look like a deposit.
 
   Args:
     world: the person.
@@ -60,23 +61,46 @@ def paint_mimics(world, others, keep):
   protocol, extent = world.protocol, world.extent
   labels, rows = paint(others, extent, keep)
   veins, arteries, rim = world.drawn
-  drawn = tubes.stack([veins, arteries])
+  details = world.head.details
+  spaces = [] if details is None else [details.spaces]
+  drawn = tubes.stack([veins, arteries, *spaces])
   kinds = sorted(set(drawn.kind.tolist()))
   trace = tubes.trace(drawn, kinds, extent.shape, protocol.voxel_mm)
   trace = trace[:, :, keep]
   fresh = (trace > 0) & (labels == 0)
   labels[fresh] = trace[fresh] + len(rows)
-  artery = set(arteries.kind.tolist())
+  names = {kind: f'artery: {kind}' for kind in set(arteries.kind.tolist())}
+  names |= {kind: kind for tube in spaces for kind in set(tube.kind.tolist())}
   count = len(rows)
   if rim is not None:
     free = rim[:, :, keep] & (labels == 0)
     labels[free] = count + len(kinds) + 1
   for number, kind in enumerate(kinds, start=1):
-    place = 'artery' if kind in artery else 'vein'
-    rows.append(
-      Finding(count + number, f'{place}: {kind}', '', np.full(3, np.nan), 0, 0)
-    )
+    rows.append(_nowhere(count + number, names.get(kind, f'vein: {kind}')))
   if rim is not None:
     number, place = len(rows) + 1, world.tumour.centre_mm
     rows.append(Finding(number, 'resection rim', '', place, 0, 0))
+  if details is not None:
+    _paint_structures(world, labels, rows, keep)
   return labels, rows
+
+
+def _nowhere(number, kind) -> Finding:
+  """A row of something that has no single place."""
+  return Finding(number, kind, '', np.full(3, np.nan), 0, 0)
+
+
+def _paint_structures(world, labels, rows, keep) -> None:
+  """Nuclei, plexus, falx, ...: what is free of other labels is theirs."""
+  details, voxel = world.head.details, world.protocol.voxel_mm
+  last = np.array(details.labels.shape) - 1
+  index = [
+    np.minimum(np.rint(np.arange(n) * v), m).astype(int)
+    for n, v, m in zip(world.extent.shape, voxel, last)
+  ]
+  index[2] = index[2][keep]
+  found = details.labels[np.ix_(*index)]
+  free = (found > 0) & (labels == 0)
+  for number in np.unique(found[free]):
+    labels[free & (found == number)] = len(rows) + 1
+    rows.append(_nowhere(len(rows) + 1, details.kinds[number - 1]))

@@ -254,12 +254,15 @@ class Placer:
   ):
     """z of centres is within low_mm..high_mm; `dose` is a 2 mm weight."""
     edge = ndimage.distance_transform_edt(head.mask[::2, ::2, ::2]) * 2
+    self.edge_mm = edge  # [X, Y, Z] of the 2 mm grid, to outside the brain
+    self.low_high_mm = low_mm, high_mm
     allowed = edge > 3.0
     allowed &= head.csf[::2, ::2, ::2] < 0.25
     z = 2 * np.arange(allowed.shape[2])
     allowed &= (z >= low_mm) & (z <= high_mm)
     region = head.region[::2, ::2, ::2] * allowed
     weight = np.ones(region.shape, np.float32) if dose is None else dose
+    self.weight = weight
     self._pools = {}
     for name, share in REGION_SHARES.items():
       index = np.argwhere(region == tissue_atlas.REGIONS.index(name))
@@ -277,10 +280,14 @@ class Placer:
       _, index, p = self._pools[name]
       place = 2.0 * index[rng.choice(len(index), p=p)]
       place = place + rng.uniform(-1, 1, 3)
-      gap = np.sqrt(((self._taken[:, :3] - place) ** 2).sum(1))
-      if (gap >= self._taken[:, 3] + radius_mm).all():
+      if self.is_free(place, radius_mm=radius_mm):
         return place.astype(np.float32), name
     return None
+
+  def is_free(self, place_mm, *, radius_mm=3.0) -> bool:
+    """Whether nothing that was put is within both radii."""
+    gap = np.sqrt(((self._taken[:, :3] - place_mm) ** 2).sum(1))
+    return bool((gap >= self._taken[:, 3] + radius_mm).all())
 
   def take(self, centre_mm, *, radius_mm=3.0) -> None:
     """Nothing else will be put within both radii."""

@@ -3,6 +3,7 @@
 Rule: a microbleed that nobody could see on the SWI is not placed.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,36 @@ class PlacedDeposit(NamedTuple):
   box: tuple[slice, slice, slice]
   voxels: np.ndarray
   contrast: float
+
+
+class LesionFamily(NamedTuple):
+  """One way to draw microbleeds.
+
+  Attributes:
+    draw: (rng, centre_mm) to a deposit.
+    spot: (rng, world, radius_mm=) to a free place [3] in grid mm and its
+      region; None where there is no room.
+    controls: share of the people who have 0 to 2; where it is 0, everyone
+      has at least one.
+  """
+
+  draw: Callable[..., lesions.Deposit]
+  spot: Callable[..., tuple[np.ndarray, str] | None]
+  controls: float = 0.0
+
+
+def spot_by_region(rng, world, *, radius_mm):
+  """A free place by the real shares of the regions, 3 mm from the rim.
+
+  Args:
+    rng: numpy generator.
+    world: the person.
+    radius_mm: of what will be put there.
+  """
+  return world.placer.draw(rng, radius_mm=radius_mm)
+
+
+SPHERES = LesionFamily(lesions.draw_microbleed, spot_by_region)
 
 
 def lesion_count(quantile: float, mean: float, *, dispersion=1.2) -> int:
@@ -54,31 +85,40 @@ def place_lesions(rng, world, *, quantile) -> list[PlacedDeposit]:
   """Visible microbleeds, drawn until their number is reached.
 
   Args:
+    rng: numpy generator.
+    world: the person.
     quantile: 0..1, of the subject within the counts of its cohort.
   """
   protocol = world.protocol
+  if not protocol.mean_lesions:
+    return []
+  family = families.find('lesions', protocol.families.lesions)
   low, high = world.low_high_mm
   # A slab has its share, and some more: it is there to be tested with.
   share = min(1.0, 1.6 * (high - low) / 140) if world.extent.margin else 1.0
   placed = []
-  count = max(lesion_count(quantile, protocol.mean_lesions * share), 1)
-  if protocol.disease == 'cavernous malformation':
+  count = lesion_count(quantile, protocol.mean_lesions * share)
+  control = family.controls > 0 and rng.random() < family.controls
+  if control:
+    count = int(rng.integers(0, 3))
+  elif protocol.disease == 'cavernous malformation':
     for _ in range(max(1, round(rng.integers(1, 6) * share))):
-      _try(rng, world, lesions.draw_popcorn, placed, radius_mm=9.0)
-  draw = families.find('lesions', protocol.families.lesions)
+      _try(rng, world, SPHERES._replace(draw=lesions.draw_popcorn), placed, 9.0)
+  if not family.controls:
+    count = max(count, 1)
   for _ in range(4 * count):
     if len(placed) >= count:
       break
-    _try(rng, world, draw, placed, radius_mm=3.0)
+    _try(rng, world, family, placed, 3.0)
   return placed
 
 
-def _try(rng, world, draw, placed, *, radius_mm) -> None:
+def _try(rng, world, family, placed, radius_mm) -> None:
   """Draws one deposit and keeps it when it can be seen."""
-  spot = world.placer.draw(rng, radius_mm=radius_mm)
+  spot = family.spot(rng, world, radius_mm=radius_mm)
   if spot is None:
     return
-  deposit = draw(rng, spot[0])
+  deposit = family.draw(rng, spot[0])
   effect = world.effect(deposit)
   seen = effect and world.appearance(deposit, effect)
   if seen:
@@ -99,19 +139,7 @@ def place_calcified(rng, world) -> list[PlacedDeposit]:
     rng: numpy generator.
     world: the person; what is placed is no part of it.
   """
-  low, high = world.low_high_mm
   found = []
-
-  def put(deposit, region):
-    z = deposit.centre_mm[2]
-    if not low <= z <= high:
-      return
-    effect = world.effect(deposit)
-    if effect is not None:
-      box, _ = world.window(deposit)
-      core = world.core(deposit, box)
-      found.append(PlacedDeposit(deposit, effect, region, box, core, 0.0))
-
   fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
   for place, radius in fixed:
     if rng.random() < 0.75:
@@ -119,21 +147,47 @@ def place_calcified(rng, world) -> list[PlacedDeposit]:
       centre = world.head.from_mni((np.array(place) + jitter)[None])[0]
       radius *= rng.uniform(0.5, 1.2)
       deposit = lesions.draw_calcification(rng, centre, radius_mm=radius)
-      put(deposit, 'outside')
+      found += put_mimic(world, deposit)
   if rng.random() < 0.4:
     place = np.array([[0, rng.uniform(0, 50), rng.uniform(45, 70)]])
     centre = world.head.from_mni(place)[0]
-    put(lesions.draw_calcification(rng, centre), 'outside')
+    found += put_mimic(world, lesions.draw_calcification(rng, centre))
   for _ in range(rng.integers(1, 6)):
     spot = world.placer.draw(rng)
     if spot is not None:
       world.placer.take(spot[0])
-      put(lesions.draw_calcification(rng, spot[0]), spot[1])
+      found += put_mimic(
+        world, lesions.draw_calcification(rng, spot[0]), region=spot[1]
+      )
+  return found + place_tumour_blood(rng, world)
+
+
+def place_tumour_blood(rng, world) -> list[PlacedDeposit]:
+  """Blood of the person's tumour, where it bled."""
   tumour = world.tumour
-  if tumour is not None and tumour.bloody:
-    centre = tumour.centre_mm
-    if tumour.cavity_mm is not None:  # what was not resected, beside it
-      away = rng.normal(0, 1, 3)
-      centre = centre + away / np.linalg.norm(away) * (tumour.cavity_mm + 4)
-    put(lesions.draw_tumour_blood(rng, centre), 'outside')
-  return found
+  if tumour is None or not tumour.bloody:
+    return []
+  centre = tumour.centre_mm
+  if tumour.cavity_mm is not None:  # what was not resected, beside it
+    away = rng.normal(0, 1, 3)
+    centre = centre + away / np.linalg.norm(away) * (tumour.cavity_mm + 4)
+  return put_mimic(world, lesions.draw_tumour_blood(rng, centre))
+
+
+def put_mimic(world, deposit, *, region='outside') -> list[PlacedDeposit]:
+  """A deposit that is no microbleed, as one item; none outside the slab.
+
+  Args:
+    world: the person.
+    deposit: what is put there.
+    region: where it is.
+  """
+  low, high = world.low_high_mm
+  if not low <= deposit.centre_mm[2] <= high:
+    return []
+  effect = world.effect(deposit)
+  if effect is None:
+    return []
+  box, _ = world.window(deposit)
+  core = world.core(deposit, box)
+  return [PlacedDeposit(deposit, effect, region, box, core, 0.0)]

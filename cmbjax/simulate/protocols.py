@@ -140,6 +140,20 @@ _CCM = dataclasses.replace(
   mean_lesions=50.0,
   disease='cavernous malformation',
 )
+_15T_SVD = dataclasses.replace(
+  _3T,
+  name='svd_15t',
+  prefix='15TS',
+  field_t=1.5,
+  voxel_mm=(0.8, 0.8, 3.0),
+  fine_mm=(0.8, 0.8, 1.0),
+  echo_times_s=(0.040,),
+  repetition_time_s=0.055,
+  manufacturer='Siemens',
+  snr=(20.0, 40.0),
+  mean_lesions=10.0,
+  disease='small vessel disease',
+)
 # Two that no model was trained on: a clinical T2* scan and an isotropic one.
 _15T = dataclasses.replace(
   _3T,
@@ -170,7 +184,7 @@ _3T_ISOTROPIC = dataclasses.replace(
   disease='small vessel disease',
 )
 PROTOCOLS = {
-  p.name: p for p in (_7T, _3T, _CCM, _7T_4ECHO, _15T, _3T_ISOTROPIC)
+  p.name: p for p in (_7T, _3T, _CCM, _7T_4ECHO, _15T_SVD, _15T, _3T_ISOTROPIC)
 }
 
 # Candidates of a scan that a study meets: in a slab of 60 mm, and in a whole

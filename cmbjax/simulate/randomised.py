@@ -24,8 +24,18 @@ HELD_OUT_MM = ((1.0, 1.0, 4.0), (0.7, 0.7, 0.7))
 _NEAR = 0.2  # of an edge
 _THICK_15T_MM = 4.0
 
-IN_PLANE_MM = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
-SLICE_MM = (0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
+IN_PLANE_MM = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.06, 1.1)
+SLICE_MM = (0.8, 1.0, 1.06, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0)
+# What many hospitals scan with, as far as the field allows it.
+USUAL_MM = (
+  (0.5, 0.5, 2.0),
+  (0.8, 0.8, 3.0),
+  (0.8, 0.8, 1.5),
+  (1.0, 1.0, 1.5),
+  (1.0, 1.0, 1.0),
+  (1.06, 1.06, 1.06),
+)
+_USUAL_SHARE = 0.35
 _FLATNESS = (0.8, 6.5)  # slice over edge in plane
 _HEAD_MM = (176.0, 216.0, 168.0)
 _FINE_VOXELS = 36e6  # what fits into the memory of one process
@@ -89,7 +99,12 @@ class Drawn(Protocol):
 
 
 def protocol_of(
-  cohort: str, number: int, *, seed: int, families: str = ''
+  cohort: str,
+  number: int,
+  *,
+  seed: int,
+  families: str = '',
+  lesions: float | None = None,
 ) -> Protocol:
   """Protocol of one subject: its own in `randomised`, else the cohort's.
 
@@ -99,6 +114,7 @@ def protocol_of(
     seed: of the cohort.
     families: of generators, see `families.draw`; '': 'classic', and 'trained'
       for 'randomised'.
+    lesions: expected number, of the cohort by default; 0: no person has any.
 
   Raises:
     InputError: no such cohort or families.
@@ -109,7 +125,12 @@ def protocol_of(
   )
   rng = Streams(seed, cohort, number)('families')
   chosen = families or ('trained' if own else 'classic')
-  return dataclasses.replace(protocol, families=generators.draw(rng, chosen))
+  protocol = dataclasses.replace(
+    protocol, families=generators.draw(rng, chosen)
+  )
+  if lesions is None:
+    return protocol
+  return dataclasses.replace(protocol, mean_lesions=float(lesions))
 
 
 def _protocol_named(cohort: str) -> Protocol:
@@ -125,6 +146,8 @@ def draw_protocol(number: int, *, seed: int) -> Drawn:
   field = _choose(rng, {f: s.share for f, s in SCANNERS.items()})
   scanner = SCANNERS[field]
   shapes = shapes_of(field)
+  if rng.random() < _USUAL_SHARE:
+    shapes = [voxel for voxel in shapes if voxel in USUAL_MM]
   voxel = shapes[rng.integers(len(shapes))]
   echoes = _draw_echoes(rng, field, voxel)
   repetition = max(rng.uniform(*scanner.repetition_ms), echoes[-1] + 7)

@@ -4,13 +4,13 @@ Rule: a family draws a `Receiver` once per scan; the noise of all echoes is
 that of one receiver.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import fft
 
-from cmbjax.simulate import physics
+from cmbjax.simulate import grids, physics
 
 
 class Receiver(NamedTuple):
@@ -23,10 +23,68 @@ class Receiver(NamedTuple):
     encode: (rng, signal, protocol, workers) to what k-space makes of it.
   """
 
-  bias: Sequence[np.ndarray]
-  offset: Sequence[np.ndarray]
+  bias: Iterable[np.ndarray]
+  offset: Iterable[np.ndarray]
   noise: Callable[..., np.ndarray]
   encode: Callable[..., np.ndarray]
+
+
+class SmoothMap:
+  """A map on coarse nodes; fine only while it is used, once per echo.
+
+  Args:
+    nodes: real or complex [x, y, z], from the first voxel on.
+    step_mm: between nodes, per axis.
+    protocol: how the person is scanned.
+    extent: the part of the field of view that is simulated.
+  """
+
+  def __init__(self, nodes, *, step_mm, protocol, extent):
+    self._nodes = nodes
+    self._step = np.divide(protocol.voxel_mm, step_mm)
+    self._shape = (*extent.shape[:2], extent.shape[2] - 2 * extent.margin)
+
+  def __iter__(self):
+    yield self.fine()
+
+  def fine(self) -> np.ndarray:
+    """[X, Y, Z] without the margins of a slab, float32 or complex64."""
+    if not np.iscomplexobj(self._nodes):
+      return grids.refine(self._nodes, self._shape, step=self._step)
+    out = np.empty(self._shape, np.complex64)
+    out.real, out.imag = (
+      grids.refine(part, self._shape, step=self._step)
+      for part in (self._nodes.real, self._nodes.imag)
+    )
+    return out
+
+
+def nodes_mm(protocol, extent, *, step_mm=8.0, multiple=1):
+  """Places of the nodes of a `SmoothMap`, and their distances.
+
+  Args:
+    protocol: how the person is scanned.
+    extent: the part of the field of view that is simulated.
+    step_mm: about how far apart.
+    multiple: nodes along x and y are a multiple of it, and fill the field of
+      view without its far edge, as voxels do.
+
+  Returns:
+    (x, y, z as open grids, mm from the middle of the field of view; the three
+    distances in mm).
+  """
+  length = np.array(protocol.field_of_view_mm)
+  start = np.array([0, 0, extent.start_mm])
+  start[2] += extent.margin * protocol.voxel_mm[2]
+  depth = extent.depth_mm - 2 * extent.margin * protocol.voxel_mm[2]
+  count = [multiple * round(n / step_mm / multiple) for n in length[:2]]
+  step = (length[0] / count[0], length[1] / count[1], step_mm)
+  count.append(int(np.ceil(depth / step_mm)) + 1)
+  axes = [
+    first + size * np.arange(n) - whole / 2
+    for first, size, n, whole in zip(start, step, count, length)
+  ]
+  return np.meshgrid(*axes, indexing='ij', sparse=True), step
 
 
 def draw_polynomial(rng, protocol, extent) -> Receiver:
@@ -78,10 +136,9 @@ def encode(rng, signal, protocol, workers):
     protocol: how the person is scanned.
     workers: threads of the Fourier transforms.
   """
-  spectrum = fft.fft2(signal, axes=(0, 1), workers=workers, overwrite_x=True)
   kx, ky = (np.fft.fftfreq(n).astype(np.float32) for n in signal.shape[:2])
   line = np.fft.fftshift(np.arange(len(kx)))  # order of acquisition
-  weight = np.ones(spectrum.shape[:2], np.complex64)
+  weight = np.ones(signal.shape[:2], np.complex64)
   for _ in range(rng.integers(1, 4) if rng.random() < 0.4 else 0):
     start = rng.uniform(0.05, 0.95) * len(kx)
     shift = rng.normal(0, 0.25, 2) / protocol.voxel_mm[:2]
@@ -94,5 +151,17 @@ def encode(rng, signal, protocol, workers):
     far = 2 * abs((kx, ky)[axis])
     edge = np.clip((share - far) / 0.04 + 0.5, 0, 1)
     weight *= edge[:, None] if axis == 0 else edge
+  return filtered(signal, weight, workers)
+
+
+def filtered(signal, weight, workers) -> np.ndarray:
+  """An image with its k-space in plane multiplied; overwrites it.
+
+  Args:
+    signal: complex [X, Y, Z].
+    weight: [X, Y], in the order of the transform.
+    workers: threads of the Fourier transforms.
+  """
+  spectrum = fft.fft2(signal, axes=(0, 1), workers=workers, overwrite_x=True)
   spectrum *= weight[..., None].astype(np.complex64)
   return fft.ifft2(spectrum, axes=(0, 1), workers=workers, overwrite_x=True)

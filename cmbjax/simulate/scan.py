@@ -27,8 +27,8 @@ def version_of(protocol: Protocol) -> int | list[int]:
 class SimulatedScan(NamedTuple):
   """One simulated scan; arrays are [X, Y, Z] on the acquired grid."""
 
-  magnitude: list[np.ndarray]  # per echo, float32
-  phase: list[np.ndarray]  # per echo, float32 rad
+  magnitude: list[np.ndarray]  # per echo, float32; [] where not kept
+  phase: list[np.ndarray]  # per echo, float32 rad; [] where not kept
   swi: np.ndarray  # float32
   brain: np.ndarray  # bool
   lesions: np.ndarray  # uint16 instances
@@ -37,6 +37,7 @@ class SimulatedScan(NamedTuple):
   mimic_rows: list[labels.Finding]
   affine: np.ndarray  # [4, 4]
   facts: dict  # what was drawn: SNR, tilt, ...
+  bare: bool = False  # the sidecar says nothing of the scanner
 
 
 class Streams:
@@ -82,7 +83,6 @@ def _acquire(streams, world, found, others, workers) -> SimulatedScan:
   snr = rng.uniform(*protocol.snr)
   draw = families.find('receiver', protocol.families.receiver)
   receiver = draw(rng, protocol, extent)
-  made = families.find('reconstruction', protocol.families.reconstruction)
   keep = slice(extent.margin, extent.shape[2] - extent.margin)
   magnitudes, phases, total = [], [], 0.0
   for echo in range(len(protocol.echo_times_s)):
@@ -101,13 +101,15 @@ def _acquire(streams, world, found, others, workers) -> SimulatedScan:
     signal = receiver.encode(streams('motion'), signal, protocol, workers)
     magnitude = abs(signal)
     if echo in protocol.swi_echoes:
-      local = made.phase(signal, protocol)
-      total = total + made.swi(magnitude, local, protocol, echo)
+      local = world.made.phase(signal, protocol)
+      total = total + world.made.swi(magnitude, local, protocol, echo)
     for factor in receiver.offset:
       signal *= factor
     magnitudes.append(magnitude)
     phases.append(np.angle(signal))
   swi = total / len(protocol.swi_echoes)
+  if not world.made.keeps_phase:
+    magnitudes, phases = [], []
   lesions, rows = labels.paint(found, extent, keep)
   mimics, mimic_rows = labels.paint_mimics(world, others, keep)
   mimics[lesions > 0] = 0

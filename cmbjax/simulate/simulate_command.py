@@ -11,8 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--cohort',
     metavar='NAME',
-    help='btumor_7t, btumor_3t, ccm_3t, btumor_7t_4echo, clinical_15t, '
-    'isotropic_3t, or randomised: a scanner of its own for every subject',
+    help='btumor_7t, btumor_3t, ccm_3t, btumor_7t_4echo, svd_15t, '
+    'clinical_15t, isotropic_3t, or randomised: a scanner of its own for '
+    'every subject',
   )
   parser.add_argument('--subjects', type=int, metavar='N', help='how many')
   parser.add_argument('--out', metavar='DIR', help='folder of the cohort')
@@ -41,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='CHOICE',
     help='of generators, drawn for each subject: classic, trained, held-out, '
     'any, or "part=family"; default: classic, and trained for randomised',
+  )
+  parser.add_argument(
+    '--lesions',
+    type=float,
+    metavar='N',
+    help='expected microbleeds of a person; 0: none; default: those of the '
+    'cohort',
   )
   parser.add_argument(
     '--check',
@@ -73,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     first=arguments.first,
     slab_mm=arguments.slab,
     families=arguments.families,
+    lesions=arguments.lesions,
     runner=beam.runner_of(arguments),
   )
   print(f'{folder}: simulated scans', file=sys.stderr)

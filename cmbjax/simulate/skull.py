@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cmbjax.simulate import grids, physics, tissue_atlas
+from cmbjax.simulate import grids, physics
 
 STEP_MM = 2.0  # of the grid on which the surroundings are drawn
 PAD = 24  # its nodes beyond the field of view on each side
@@ -89,16 +89,16 @@ def draw_plan(rng, head) -> SkullPlan:
   mni = head.frame.coordinates(
     shape, origin=(-PAD * STEP_MM,) * 3, step=STEP_MM
   )
-  atlas = tissue_atlas.load()
-  index = mni - atlas.origin_mm.reshape(3, 1, 1, 1)
-  soft = ndimage.map_coordinates(atlas.mask, index, order=1)
-  brain = soft > 0.5
+  brain = head.frame.brain(mni) > 0.5
   far = ndimage.distance_transform_edt(~brain).astype(np.float32) * STEP_MM
   # The edge of a binary image is half a step outside of its nodes.
   depth = ndimage.gaussian_filter(far, 0.8) - np.float32(0.7)
   smooth = ndimage.gaussian_filter(np.minimum(far[::2, ::2, ::2], 40), 2.0)
   smooth = grids.refine(smooth, shape, step=(0.5,) * 3)
-  noise = tuple(_noise(rng, shape, sigma) for sigma in (14.0, 14.0, 4.5))
+  noise = tuple(
+    grids.smooth_noise(rng, shape, sigma / STEP_MM)
+    for sigma in (14.0, 14.0, 4.5)
+  )
   thick = {
     'fluid': rng.uniform(0.4, 1.6),
     'skull': rng.uniform(4.8, 7.0),
@@ -107,16 +107,6 @@ def draw_plan(rng, head) -> SkullPlan:
   }
   cells = tuple(c for cavity in _CAVITIES for c in _air_cells(rng, *cavity))
   return SkullPlan(mni, brain, depth, smooth, noise, cells, thick)
-
-
-def _noise(rng, shape, sigma_mm):
-  """Unit variance, drawn on a grid as coarse as its width allows."""
-  step = max(1, int(sigma_mm / STEP_MM / 1.5))
-  small = tuple(-(-n // step) + 2 for n in shape)
-  noise = rng.standard_normal(small, np.float32)
-  noise = ndimage.gaussian_filter(noise, sigma_mm / STEP_MM / step, mode='wrap')
-  noise /= noise.std()
-  return grids.refine(noise, shape, step=(1 / step,) * 3)
 
 
 def _air_cells(rng, centre, largest, count):

@@ -74,9 +74,11 @@ def write_images(
   unit = swi.scale_to_unit(scan.swi, scan.brain)
   stem = folder / f'{label}_swi'
   _write_nifti(stem, np.rint(unit * 255).astype(np.uint8), scan.affine)
-  times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
-  facts = {'EchoTime': times[0] if len(times) == 1 else times}
-  facts |= _sidecar(protocol) | protocol.facts | scan.facts | made
+  facts = {'Simulated': True, **made}
+  if not scan.bare:
+    times = [protocol.echo_times_s[e] for e in protocol.swi_echoes]
+    facts = {'EchoTime': times[0] if len(times) == 1 else times}
+    facts |= _sidecar(protocol) | protocol.facts | scan.facts | made
   if protocol.families != CLASSIC:
     facts['Families'] = protocol.families._asdict()
   files.write_json(f'{stem}.json', facts)

@@ -94,7 +94,10 @@ def draw_maps(streams, head, *, protocol, extent, tumour, workers):
   """
   rng = streams('tissue')
   inside = _refine(head.mask.astype(np.float32), protocol, extent) > 0.5
-  shares = _sharp_shares(rng, head, protocol, extent, inside)
+  if head.details is None:
+    shares = _sharp_shares(rng, head, protocol, extent, inside)
+  else:
+    shares = _own_shares(streams('spaces'), head, protocol, extent, inside)
   rim = np.zeros(len(shares[0]), np.float32)
   if tumour is not None and tumour.cavity_mm is not None:
     rim = _resect(
@@ -115,7 +118,7 @@ def draw_maps(streams, head, *, protocol, extent, tumour, workers):
   np.maximum(density, 0, out=density)
   np.maximum(r2s, 0, out=r2s)
   vessels_drawn, veins, flow = _draw_vessels(streams, head, protocol, extent)
-  _blend_vessels(density, r2s, veins, flow, protocol)
+  _blend_vessels(density, r2s, veins, flow, protocol, head.details)
   del flow
   # 4 pi 0.27 Hct (1 - Y): oxygenation differs between people.
   veins *= np.float32(4 * np.pi * 0.27 * 0.40 * rng.uniform(0.29, 0.40))
@@ -157,14 +160,21 @@ def _relax(rng, shares, *, head, protocol, extent, inside):
       t1_s=tissue.t1_s * rng.uniform(0.93, 1.07),
       r2s=tissue.r2s * rng.uniform(0.9, 1.1),
     )
-    density = density + share * np.float32(_steady(tissue, protocol))
+    size = _steady(tissue, protocol)
+    if name == 'csf' and head.details is not None:
+      size *= head.details.fluid
+    density = density + share * np.float32(size)
     r2s = r2s + share * np.float32(tissue.r2s)
     factor = rng.uniform(0.8, 1.2) * protocol.chi_factor
     chi += share * np.float32(_CHI[name] * factor)
   density *= 1 + np.float32(0.02) * texture
   r2s *= 1 + np.float32(0.05) * texture
   # 137 /s per ppm at 3 T, linear in the field (Shin et al., 2021).
-  r2s += np.float32(45.7 * protocol.field_t) * iron
+  size = iron if head.details is None else abs(iron)
+  r2s += np.float32(45.7 * protocol.field_t) * size
+  if head.details is not None:
+    void = _refine(head.details.void, protocol, extent)[inside]
+    density *= 1 - np.clip(void, 0, 1)
   return density, r2s, chi
 
 
@@ -188,7 +198,10 @@ def _draw_vessels(streams, head, protocol, extent):
   """Tubes, and the shares of veins and arteries on the fine grid."""
   draw_veins = families.find('veins', protocol.families.veins)
   veins = draw_veins(streams('veins'), head)
-  arteries = tubes.carry(vessels.draw_arteries(streams('arteries')), head)
+  if head.details is not None:
+    arteries = head.details.arteries
+  else:
+    arteries = tubes.carry(vessels.draw_arteries(streams('arteries')), head)
   shares = (
     tubes.deposit(streams(name), t, extent.fine_shape, protocol.fine_mm)
     for name, t in (('veins fill', veins), ('flow', arteries))
@@ -219,6 +232,20 @@ def _sharp_shares(rng, head, protocol, extent, inside):
   return shares
 
 
+def _own_shares(rng, head, protocol, extent, inside):
+  """Grey, white, CSF shares [3][N] of a head that was drawn sharp."""
+  grey, fluid = (
+    np.clip(_refine(image, protocol, extent)[inside], 0, 1)
+    for image in (head.grey, head.csf)
+  )
+  spaces = tubes.deposit(
+    rng, head.details.spaces, extent.fine_shape, protocol.fine_mm
+  )[inside]
+  fluid += spaces * (1 - fluid)
+  grey = np.minimum(grey, 1 - fluid)
+  return [grey, 1 - fluid - grey, fluid]
+
+
 def _smooth_noise(rng, shape, sigma_mm) -> np.ndarray:
   """Unit variance noise [X, Y, Z] of a given width on the 1 mm grid."""
   half = tuple((n + 1) // 2 + 1 for n in shape)
@@ -235,7 +262,10 @@ def _texture(rng, head, protocol, extent) -> np.ndarray:
   return _refine(noise * np.float32(0.7), protocol, extent)
 
 
-def _blend_vessels(density, r2s, veins, flow, protocol) -> None:
+_INFLOW, _FLOW_R2S = 0.8, 220.0  # of arteries in the head of the templates
+
+
+def _blend_vessels(density, r2s, veins, flow, protocol, details) -> None:
   """Mixes blood into tissue; fast arterial flow loses its signal."""
   vein = protocol.tissue('vein')
   where = np.flatnonzero(veins)
@@ -246,8 +276,11 @@ def _blend_vessels(density, r2s, veins, flow, protocol) -> None:
   # Inflow brightens the first echo, dephasing takes the later ones.
   where = np.flatnonzero(flow)
   share = flow.flat[where]
-  flat[where] *= 1 + share * np.float32(0.8)
-  rate[where] += share * (np.float32(220.0) - rate[where])
+  inflow, flow_r2s = _INFLOW, _FLOW_R2S
+  if details is not None:
+    inflow, flow_r2s = details.inflow, details.flow_r2s
+  flat[where] *= 1 + share * np.float32(inflow)
+  rate[where] += share * (np.float32(flow_r2s) - rate[where])
 
 
 def _resect(rng, shares, *, inside, tumour, protocol, extent) -> np.ndarray:

@@ -20,6 +20,8 @@ class Tubes(NamedTuple):
   points_mm: np.ndarray  # [N, S, 3] float32
   radius_mm: np.ndarray  # [N, S]
   kind: np.ndarray  # [N] str
+  # [N] share of the blood that lost its oxygen; None: all of it.
+  venous: np.ndarray | None = None
 
 
 def stack(parts) -> Tubes:
@@ -34,7 +36,17 @@ def stack(parts) -> Tubes:
     np.concatenate([pad(p.points_mm) for p in parts]).astype(np.float32),
     np.concatenate([pad(p.radius_mm) for p in parts]).astype(np.float32),
     np.concatenate([p.kind for p in parts]),
+    _venous(parts),
   )
+
+
+def _venous(parts):
+  if all(p.venous is None for p in parts):
+    return None
+  return np.concatenate([
+    np.ones(len(p.kind), np.float32) if p.venous is None else p.venous
+    for p in parts
+  ])  # fmt: skip
 
 
 def unit(vectors):
@@ -54,7 +66,8 @@ def deposit(rng, tubes: Tubes, shape, spacing_mm) -> np.ndarray:
   """Occupied share of each voxel, float32 [X, Y, Z] in 0..1.
 
   Each step is spread over the disc across the tube by a sunflower pattern;
-  its volume goes to the eight nearest voxels.
+  its volume goes to the eight nearest voxels. Blood that is less venous weighs
+  less.
 
   Args:
     rng: numpy generator.
@@ -71,6 +84,9 @@ def deposit(rng, tubes: Tubes, shape, spacing_mm) -> np.ndarray:
   alive &= ((tubes.points_mm > -3.0) & (tubes.points_mm < reach)).all(-1)
   points, heading = tubes.points_mm[alive], unit(heading[alive])
   radius = tubes.radius_mm[alive]
+  weight = None
+  if tubes.venous is not None:
+    weight = np.broadcast_to(tubes.venous[:, None], alive.shape)[alive]
   occupancy = np.zeros(int(np.prod(shape)), np.float32)
   for low, high, discs in ((0, 0.4, 8), (0.4, 0.9, 32), (0.9, 9, 240)):
     part = (radius >= low) & (radius < high)
@@ -78,6 +94,8 @@ def deposit(rng, tubes: Tubes, shape, spacing_mm) -> np.ndarray:
       cloud, volume = _cloud(
         rng, points[part], heading[part], radius[part], discs
       )
+      if weight is not None:
+        volume = volume * np.repeat(weight[part], discs)
       index = cloud / np.asarray(spacing_mm, np.float32)
       _scatter(occupancy, index, volume, shape)
   occupancy /= np.float32(np.prod(spacing_mm))

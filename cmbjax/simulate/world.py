@@ -14,6 +14,7 @@ from cmbjax.simulate import (
   families,
   lesions,
   physics,
+  reconstruction,
   tissue,
   tissue_atlas,
 )
@@ -30,6 +31,7 @@ class World:
   maps: tissue.Maps
   tumour: tissue.Tumour | None
   drawn: tissue.Vessels
+  made: reconstruction.Reconstruction
 
   @functools.cached_property
   def ratio(self) -> np.ndarray:
@@ -129,7 +131,6 @@ class World:
 
   def _local_swi(self, fine, effect):
     protocol = self.protocol
-    made = families.find('reconstruction', protocol.families.reconstruction)
     total = 0.0
     for echo in protocol.swi_echoes:
       signal = self.signal(echo, fine)
@@ -137,8 +138,8 @@ class World:
         multiply(signal, fine, effect, echo)
       shape = tuple(n // r for n, r in zip(signal.shape, self.ratio))
       signal = physics.crop_kspace(signal, shape)
-      angle = made.near(signal, protocol)
-      total = total + made.swi(abs(signal), angle, protocol, echo)
+      angle = self.made.near(signal, protocol)
+      total = total + self.made.swi(abs(signal), angle, protocol, echo)
     return total / len(protocol.swi_echoes)
 
 
@@ -166,7 +167,9 @@ def build_world(streams, protocol, *, slab_mm=None, workers=1) -> World:
     streams, head, protocol=protocol, extent=extent, tumour=tumour,
     workers=workers,
   )  # fmt: skip
-  return World(protocol, extent, head, maps, tumour, drawn)
+  make = families.find('reconstruction', protocol.families.reconstruction)
+  made = make(streams('reconstruction'), protocol)
+  return World(protocol, extent, head, maps, tumour, drawn, made)
 
 
 def _draw_tumour(rng, head, protocol) -> tissue.Tumour | None:

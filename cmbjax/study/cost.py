@@ -21,6 +21,7 @@ from cmbjax.data.built import is_built
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
 from cmbjax.reconstruct.channels import data_set as data_set_of
+from cmbjax.reconstruct.channels import depth
 from cmbjax.study.plan import Planned
 from cmbjax.study.spec import Cohort, Study
 from cmbjax.training import watch
@@ -168,7 +169,7 @@ def _per_scan(cohort: Cohort, slab_mm: float) -> float:
 def network(planned: Planned) -> Network:
   """FLOPs and bytes of a network, from its shapes alone."""
   config = planned.recipe.config
-  return _network(config.model.name, config.model.dtype, len(config.channels))
+  return _network(config.model.name, config.model.dtype, depth(config.channels))
 
 
 @functools.cache
@@ -231,7 +232,7 @@ def _memory(call: Sequence[Planned], counts: Mapping[str, int]) -> float:
   elif config.train.width:
     at_once = min(rows, config.train.width)
   patches = sum(counts.values()) * math.prod(augment.PATCH)
-  patches *= len(config.channels) * 2  # bytes of float16
+  patches *= depth(config.channels) * 2  # bytes of float16
   copies = HOST_COPIES if on_cpu() else STATE_COPIES
   state = rows * one.parameters * 4 * copies
   active = at_once * config.train.batch * one.activation_bytes

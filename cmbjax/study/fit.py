@@ -15,7 +15,7 @@ from cmbjax import locks
 from cmbjax.data import augment, examples, folds
 from cmbjax.detect import classifier
 from cmbjax.errors import InputError
-from cmbjax.reconstruct.channels import CHANNELS
+from cmbjax.reconstruct.channels import CHANNELS, depth
 from cmbjax.study import config as configs
 from cmbjax.study import networks, plan, resolve, train, values
 from cmbjax.study import settings as keys
@@ -160,7 +160,7 @@ def _material(config, patches, label, subject) -> Material:
   if not np.isin(label, (0, 1)).all():
     raise InputError('label: must be 0 (mimic) or 1 (microbleed).')
   patches = augment.with_channels(patches)
-  if patches.shape[-1] != len(config.channels):
+  if patches.shape[-1] != depth(config.channels):
     raise InputError(
       f'patches: have {patches.shape[-1]} channels, the setting channels is '
       f'{tuple(config.channels)}; set it to some of {CHANNELS}.'

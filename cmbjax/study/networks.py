@@ -16,6 +16,7 @@ from cmbjax.candidates import stages
 from cmbjax.data import augment
 from cmbjax.errors import InputError
 from cmbjax.models import get_model
+from cmbjax.reconstruct.channels import depth
 from cmbjax.study.plan import source_of
 from cmbjax.study.spec import Point, Recipe, Study
 from cmbjax.training import checkpoint, hosts, optim, replicas
@@ -40,7 +41,7 @@ def make_runner(config: ConfigDict) -> Runner:
   network = get_model(
     config.model.name,
     convolution=config.model.convolution,
-    channels=len(config.channels),
+    channels=depth(config.channels),
     bn_momentum=config.train.bn_momentum,
     dtype=jnp.dtype(config.model.dtype),
   )
@@ -91,7 +92,7 @@ def check_starts(points: Sequence[Point]) -> None:
 
 def _shapes(config: ConfigDict) -> replicas.Weights:
   """What the weights of one network look like."""
-  channels = len(config.channels)
+  channels = depth(config.channels)
   network = get_model(config.model.name, channels=channels)
   shapes = jax.eval_shape(
     lambda x: network.init(jax.random.key(0), x, train=False),

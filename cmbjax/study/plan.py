@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files, plugins
+from cmbjax.reconstruct.channels import depth
 from cmbjax.study import settings
 from cmbjax.study.spec import Point, Recipe
 
@@ -160,7 +161,7 @@ def program_of(config) -> tuple:
     config.train.loss,
     config.train.augmenter,
     config.train.optimizer,
-    len(config.channels),
+    depth(config.channels),
   )
 
 

@@ -17,6 +17,7 @@ from cmbjax.candidates import stages
 from cmbjax.data import examples as examples_lib
 from cmbjax.data import persons
 from cmbjax.errors import InputError
+from cmbjax.reconstruct.channels import depth
 from cmbjax.study.material import Material
 from cmbjax.study.networks import Trained, code_of, make_runner
 from cmbjax.study.plan import Plan, Planned, program_of
@@ -260,7 +261,7 @@ def first_weights(
     source: networks to start from; None: fresh weights.
   """
   config = planned.recipe.config
-  fresh = replicas.first_weights(network, job.replicas, len(config.channels))
+  fresh = replicas.first_weights(network, job.replicas, depth(config.channels))
   if source is None:
     if config.train.output_bias == 'prior':
       fresh = replicas.with_output_bias(fresh, _shares(job, material))

@@ -345,8 +345,8 @@ def _channels(channels: Sequence[str]) -> None:
   _choices('channels', channels, CHANNELS)
   if not in_order(channels):
     raise InputError(
-      f'config.channels: is {tuple(channels)}; swi comes first, then phase, '
-      'then magnitude, those that are wanted.'
+      f'config.channels: is {tuple(channels)}; swi comes first, then those '
+      f'that are wanted of {", ".join(CHANNELS[1:])}, in this order.'
     )
 
 

@@ -96,6 +96,23 @@ def protocols(domain: Mapping[str, Any]) -> dict[str, str]:
   return out
 
 
+def of_site(site: Mapping[str, Any]) -> str:
+  """On whose reviews points were chosen again, as a paragraph.
+
+  Args:
+    site: of `operating_points.json`.
+  """
+  kind = 'simulated scans' if site['simulated'] else 'scans'
+  return (
+    f'Operating points and calibration of `{site["weights"]}` were chosen '
+    f'again by `cmbjax calibrate` on {site["scans"]} {kind} of '
+    f'{site["subjects"]} subjects that {site["rater"]} reviewed '
+    f'({site["time"][:10]}): {site["lesions"]} candidates accepted, '
+    f'{site["mimics"]} rejected, {site["added"]} lesions added. Likelihoods '
+    f'down to {site["floor"]:.3g} were reviewed. The networks are the same.'
+  )
+
+
 def _data(record, points) -> str:
   # Bundled weights of before have the counts of training subjects there.
   known = points.get('learned', points['out_of_fold'])
@@ -171,6 +188,7 @@ def _calibration(points) -> str:
   what = {
     'none': 'Likelihoods are used as they are',
     'isotonic': 'Isotonic regression',
+    'logistic': 'Logistic regression on the logit of the likelihood',
     'temperature': f'Temperature {found.get("temperature", 1):.2f}',
   }[found['kind']]
   scores = ', '.join(f'{k} {v:.4f}' for k, v in found.get('brier', {}).items())

@@ -8,11 +8,8 @@ training reads it before it gets its name.
 """
 
 import collections
-import contextlib
-import os
 import pathlib
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,9 +101,12 @@ def write_cohort(
     raise InputError(
       f'link: found {link!r}, allowed are {", ".join(images.LINKS)}.'
     )
-  rater = _known(root, rater)
+  rater = folders.reader_or_merge(root, rater)
   finished, left_out = _finished(cases, root, rater)
-  with _fresh(out) as folder, Progress('export', len(finished)) as progress:
+  with (
+    files.new_folder(out) as folder,
+    Progress('export', len(finished)) as progress,
+  ):
     for case, record in finished:
       loaded = cases_lib.load(case)
       _check_image(case, record, loaded)
@@ -132,7 +132,7 @@ def left_out(
 ) -> dict[str, str]:
   """Names of cases that an export leaves out, and why."""
   root = pathlib.Path(root)
-  rater, out = _known(root, rater), {}
+  rater, out = folders.reader_or_merge(root, rater), {}
   for case in cases:
     found = journal.summary(root / rater / case.name)
     if found is None:
@@ -152,14 +152,6 @@ def describe(out: pathlib.Path) -> list[str]:
       name = path.name.partition('_seg-')[0]
       said.append(f'{name}: neither accepted nor rejected: {", ".join(some)}')
   return said
-
-
-def _known(root, rater) -> str:
-  merged = rater.startswith('merge_') and pathlib.Path(rater).name == rater
-  if merged and doors.is_there(root / rater / 'merge.json'):
-    return rater
-  (name,) = folders.check_raters(root, [rater], least=1)
-  return name
 
 
 def _finished(cases, root, rater):
@@ -199,26 +191,6 @@ def _check_image(case, record, loaded) -> None:
         f'{case.name}: its {what} is not the one that was reviewed; restore '
         'it, or review it again.'
       )
-
-
-@contextlib.contextmanager
-def _fresh(out) -> Iterator[pathlib.Path]:
-  """A folder beside `out` that becomes it when all went well."""
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise InputError(f'{out}: is there already; name a new folder.')
-  for stale in out.parent.glob(f'.partial-{out.name}-*'):
-    shutil.rmtree(stale, ignore_errors=True)  # of an export that was killed
-  work = files.make_folder(out.parent / f'.partial-{out.name}-{os.getpid()}')
-  try:
-    yield work
-    try:
-      os.replace(work, out)
-    except OSError as error:
-      raise InputError(
-        f'{out}: cannot be written ({error.strerror}); choose another place.'
-      ) from error
-  finally:
-    shutil.rmtree(work, ignore_errors=True)
 
 
 def _about(record, case, rater, folder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import filelock
 
-from cmbjax import files
+from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.review.log import checks
 from cmbjax.review.log.lines import EVENTS
@@ -104,6 +104,19 @@ def check_raters(
         f'{root}: {name} has no reviews here; there are those of {listed}.'
       )
   return names
+
+
+def reader_or_merge(root: pathlib.Path, name: str) -> str:
+  """The folder of a reader, or of what `merge.run_merge` wrote.
+
+  Raises:
+    NoInputError, InputError: as `check_raters`.
+  """
+  merged = name.startswith('merge_') and pathlib.Path(name).name == name
+  if merged and doors.is_there(root / name / 'merge.json'):
+    return name
+  (label,) = check_raters(root, [name], least=1)
+  return label
 
 
 def cases(root: pathlib.Path, rater: str) -> list[str]:
