@@ -15,7 +15,9 @@ examples:
 exit code: 0 all is well, 2 something is damaged or wrong use, 3 nothing there.
 """
 ACTIONS = ('list', 'verify', 'path', 'pack', 'gate')
-GATE_RECALL = 0.97  # of all lesions, on scans that were left out
+# Of all lesions, on scans that were left out. Many simulated ones are too faint
+# to see: at 0.97 about 900 other places per litre pass with them.
+GATE_RECALL = 0.9
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
