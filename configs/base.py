@@ -53,6 +53,8 @@ def get_config(preset: str = '') -> ConfigDict:
   config.patches = 'native'  # native [code] or resampled (0.5 x 0.5 x 2 mm)
   # What a network sees: swi [paper], then phase (which tells calcification
   # from blood), magnitude, or both; every scan has to have them.
+  # Made of the SWI alone, so that every scan has them: wide (24 mm), mirror (the
+  # other half of the brain), vessels and place (in MNI).
   config.channels = ('swi',)
 
   config.model = ConfigDict()
@@ -93,7 +95,9 @@ def get_config(preset: str = '') -> ConfigDict:
   # Bias of the output at first: zero [code], or prior, the logit of the share
   # of microbleeds, so that the first steps silence no units of the head.
   config.train.output_bias = 'zero'
-  config.train.augmenter = 'chen2018'  # flips, shift, turn [code]; or your own
+  # Flips, shift, turn: chen2018 [code]; with the look of other scanners beside
+  # them: appearance [ours]; or your own.
+  config.train.augmenter = 'chen2018'
   config.train.augmentation = 1.0  # strength: 1 as published [code]; 0 none
   # Layers that fine-tuning leaves as they are: a regular expression on names
   # such as stage_a/unit_0/conv_0/kernel; empty for none [paper].

@@ -175,6 +175,75 @@ def test_strength_scales_all_draws():
   assert far[0] < far[1] < far[2]
 
 
+NAMES = ('swi', 'phase', 'wide', 'mirror', 'place')
+MANY = np.random.default_rng(5).random((*PATCH.shape, 7)).astype(np.float32)
+MANY = np.float32(0.3) + np.float32(0.4) * MANY
+LOOK = jax.jit(augment.find('appearance', NAMES))
+
+
+def test_appearance_at_no_strength_is_the_crop():
+  found = LOOK(jax.random.key(0), MANY, 0.0)
+  expected = augment.centre_crop(MANY[None])[0]
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_appearance_changes_what_shows_the_swi_alone():
+  """The others are moved as ever, and with the same draws."""
+  for seed in range(4):
+    key = jax.random.key(seed)
+    found = np.asarray(LOOK(key, MANY, 1.0))
+    moved = np.asarray(AUGMENT(jax.random.split(key, 6)[0], MANY))
+    same = [1, 4, 5, 6]  # phase, place
+    np.testing.assert_allclose(found[..., same], moved[..., same], atol=1e-6)
+    for changed in (0, 2, 3):
+      assert np.abs(found[..., changed] - moved[..., changed]).max() > 0.01
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_appearance_is_one_look_for_all_images_of_the_swi():
+  """Without noise, equal images stay equal; a wide one is blurred less."""
+  patch = np.stack([PATCH, PATCH, PATCH], -1)
+  run = jax.jit(augment.find('appearance', ('swi', 'wide', 'mirror')))
+  for seed in range(4):
+    swi, wide, other = np.moveaxis(run(jax.random.key(seed), patch, 1.0), -1, 0)
+    # Noise of .05 at most, drawn apart.
+    assert np.abs(swi - other).std() < 0.08
+    assert np.corrcoef(swi.ravel(), other.ravel())[0, 1] > 0.8
+    assert wide.std() > 0.9 * swi.std()
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_blur_is_that_of_scipy(axis):
+  width = np.array([0.0, 0.5, 1.4], np.float32)
+  image = np.stack([PATCH] * 3, -1)
+  found = np.asarray(augment._blurred(image, axis, width))
+  np.testing.assert_allclose(found[..., 0], PATCH, atol=1e-6)
+  for n in (1, 2):
+    expected = ndimage.gaussian_filter1d(
+      PATCH, width[n], axis, mode='nearest', radius=3
+    )
+    np.testing.assert_allclose(found[..., n], expected, atol=1e-5)
+
+
+def test_appearance_under_vmap_and_by_strength():
+  keys = jax.random.split(jax.random.key(3), 32)
+  swi = PATCH[..., None]
+  run = jax.jit(jax.vmap(augment.appearance, (0, None, None)))
+  few, many = (
+    np.abs(
+      run(keys, swi, strength).mean((1, 2, 3, 4)) - PATCH[4:20, 4:20].mean()
+    )
+    for strength in (0.1, 1.0)
+  )
+  assert 2 * few.mean() < many.mean() < 0.2
+  single = jax.jit(augment.appearance)(keys[0], swi, 1.0)
+  np.testing.assert_allclose(run(keys, swi, 1.0)[0], single, atol=1e-5)
+  assert single.shape == (16, 16, 8, 1)
+  with says(InputError, 'patch'):
+    augment.appearance(keys[0], MANY, 1.0, channels=('swi', 'wide'))
+
+
 def brighter(key, patch, strength):
   return augment.centre_crop(patch) + strength
 

@@ -1,5 +1,6 @@
 """Reviewed scans to points of a site: by hand, and by the real command."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from cmbjax.detect import classifier
 from cmbjax.errors import InputError, NoInputError
 from cmbjax.evaluation import calibration, operating_points, site_points
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
-from cmbjax.review.cases.case import sha256
+from cmbjax.review.cases.case import Case, sha256
 from cmbjax.review.log import composed, folders
 from cmbjax.review.log.items import Candidate
 from cmbjax.review.readers import reviewed
@@ -404,3 +405,36 @@ def test_points_of_a_site_are_sealed(out, weights, tmp_path):
   path.write_text(path.read_text().replace('"ann"', '"bob"'))
   with says(InputError, 'operating_points.json'):
     classifier.described(site)
+
+
+def snapshot(root, rater, name, rows, *, status='completed'):
+  items = [
+    {'origin': 'model', 'present': True, 'repeat_of': None, 'score': 0.5}
+    | {'verdict': said}
+    for said in rows
+  ]
+  files.write_json(
+    root / rater / name / 'state.json',
+    {'case': {'status': status}, 'items': items},
+  )
+
+
+def test_the_page_offers_the_command_once_enough_is_reviewed(tmp_path):
+  root = tmp_path / 'my out/sourcedata/review'
+  cases = [
+    Case(f'sub-{n}', f'sub-{n}', None, (), fingerprint='f') for n in range(6)
+  ]
+  for n in range(4):
+    snapshot(root, 'ann', f'sub-{n}', ['accept'] * 3 + ['reject'] * 4)
+  snapshot(root, 'ann', 'sub-4', ['accept'], status='in progress')
+  assert reviewed.command(cases, root, 'ann') is None  # four subjects
+  snapshot(root, 'ann', 'sub-5', ['unsure'])
+  said = reviewed.command(cases, root, 'ann')
+  out = tmp_path / 'my out'
+  assert said == (f"cmbjax calibrate '{out}' --rater ann --out weights/site")
+  elsewhere = tmp_path / 'elsewhere'
+  (root).rename(elsewhere)
+  said = reviewed.command(cases, elsewhere, 'ann')
+  assert said.endswith(f'--out weights/site --reviews {elsewhere}')
+  bare = [dataclasses.replace(case, fingerprint='') for case in cases]
+  assert reviewed.command(bare, elsewhere, 'ann') is None

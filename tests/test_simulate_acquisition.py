@@ -292,20 +292,33 @@ def test_denoising_takes_noise_and_leaves_edges():
 
 
 def test_a_lesion_that_faded_is_a_mimic_and_no_lesion():
+  """By its mean over its surroundings: 0.06 is left of 0.3, 0.1 of 0.3."""
   old = _scan()
   rows = [
     labels.Finding(n, 'microbleed', 'deep', np.zeros(3), 1.0, 0.5)
     for n in (1, 2)
   ]
   image = np.full(old.swi.shape, 100.0, np.float32)
+  image[old.lesions > 0] = 70.0
+  old = old._replace(lesion_rows=rows, swi=image)
+  before = finish.contrasts(old)
+  assert before == pytest.approx({1: 0.3, 2: 0.3})
+  image = image.copy()
   image[old.lesions == 1], image[old.lesions == 2] = 94.0, 90.0
-  old = old._replace(lesion_rows=rows)
-  new = finish.finished(old, image, old.brain, bare=False, facts={})
+
+  def change(before):
+    return finish.finished(
+      old, image, old.brain, before=before, bare=False, done={}
+    )
+
+  new = change(before)
   assert set(np.unique(new.lesions)) == {0, 2}
   np.testing.assert_array_equal(new.mimics > 0, old.lesions == 1)
   assert [(row.index, row.kind) for row in new.mimic_rows] == [
     (1, 'faded microbleed')
   ]
+  # One that was as faint before is none of a finish's.
+  assert set(np.unique(change({1: 0.1, 2: 0.3}).lesions)) == {0, 1, 2}
 
 
 def test_a_stripped_brain_is_off_by_some_millimetres_at_its_edge_alone():
@@ -325,7 +338,9 @@ def test_what_was_stripped_is_gone_from_image_and_truth():
   old = _scan()
   brain = old.brain.copy()
   brain[:21] = False
-  new = finish.finished(old, old.swi, brain, bare=True, facts={'Finish': {}})
+  new = finish.finished(
+    old, old.swi, brain, before=finish.contrasts(old), bare=True, done={}
+  )
   assert set(np.unique(new.lesions)) == {0, 1, 2}
   assert not new.lesions[:21].any()
   assert new.magnitude == new.phase == []

@@ -86,7 +86,9 @@ def mark_of(scan: ScanFiles, settings: Settings) -> str:
     weights = [weights, classifier.described(settings.fallback).fingerprint]
   content = [
     [path.name, files.digest(path), _facts(scan.facts.get(path, {}))]
-    for path in chain.files_of(scan, channels)
+    for path in chain.files_of(
+      scan, chain.read_of(scan, channels, settings.options)
+    )
   ]
   options = dataclasses.asdict(settings.options)
   # Of a file the content counts, not its name.
@@ -220,7 +222,10 @@ def needed(scans: Sequence[ScanFiles], settings: Settings) -> list[float]:
   channels = ONLY_SWI
   if settings.classify:
     channels = classifier.described(settings.weights).channels
-  return [memory.gigabytes(scan, channels) for scan in scans]
+  return [
+    memory.gigabytes(scan, chain.read_of(scan, channels, settings.options))
+    for scan in scans
+  ]
 
 
 def affordable(

@@ -19,7 +19,15 @@ import cmbjax
 from cmbjax.candidates import detector, stages
 from cmbjax.data import evidence as evidence_lib
 from cmbjax.data import tables
-from cmbjax.detect import counts, domain, outlines, places, remarks
+from cmbjax.detect import (
+  candidate_table,
+  counts,
+  domain,
+  evidence_words,
+  outlines,
+  places,
+  remarks,
+)
 from cmbjax.detect import verdicts as verdicts_lib
 from cmbjax.detect.classifier import Classifier
 from cmbjax.detect.result import REJECTED, Lesion, ScanResult
@@ -44,6 +52,7 @@ class DetectOptions:
   candidates: str | None = None  # stage; None: that of the networks
   regions: bool = True  # register to MNI and name places
   atlas: pathlib.Path | None = None  # label image in MNI, instead of ours
+  phase: bool = False  # read it beside an SWI too, to tell blood from calcium
 
 
 class Analysis(NamedTuple):
@@ -77,7 +86,7 @@ def analyse(
   """
   clock = _Clock()
   with clock('read'):
-    seen = _read(scan, classifier, fallback)
+    seen = _read(scan, classifier, fallback, options)
   image = seen.found.volume
   gates = detector.Gates(generator=stage_of(options, seen.classifier))
   with clock('candidates'):
@@ -97,15 +106,16 @@ def analyse(
       threads=threads,
     )
   with clock('regions'):
-    lesions, unsure = _located(seen, outlined, options)
+    located = _located(seen, outlined, options)
+    lesions = _with_evidence(seen, located, proposed, point)
   result = _result(
     scan,
     seen,
     stage=gates.generator,
     proposed=proposed,
-    table=columns(proposed, verdicts, outlined.owner, image),
+    table=candidate_table.columns(proposed, verdicts, outlined.owner, image),
     lesions=lesions,
-    unsure=unsure,
+    unsure=located.unsure,
     operating_point=point,
     labels=outlined.labels,
     seconds=clock.seconds,
@@ -157,7 +167,7 @@ class _Seen(NamedTuple):
   evidence: evidence_lib.Evidence  # of the SWI in 0..1 and its brain
   hints: tuple[str, ...]  # what is odd about the image
   classifier: Classifier | None
-  instead: tuple[str, ...]  # said where it is the fallback
+  instead: tuple[str, ...]  # said where it is the fallback, or lacks a phase
 
   @property
   def unit(self) -> np.ndarray:  # [X, Y, Z] SWI in 0..1
@@ -172,10 +182,15 @@ class _Seen(NamedTuple):
     return self.classifier.channels if self.classifier else ONLY_SWI
 
 
-def _read(scan, classifier, fallback) -> _Seen:
+def _read(scan, classifier, fallback, options) -> _Seen:
   channels = classifier.channels if classifier else ONLY_SWI
-  found = scan_image.load_image(scan, channels)
+  found = scan_image.load_image(scan, read_of(scan, channels, options))
+  no_phase = found.lacking.get('phase') if options.phase else None
+  lacking = {n: w for n, w in found.lacking.items() if n in channels}
+  found = found._replace(lacking=lacking)
   classifier, instead = _networks(found, classifier, fallback)
+  if no_phase and not lacking:
+    instead = (*instead, f'blood or calcium is not known: {no_phase}')
   image = found.volume
   mask = np.ascontiguousarray(found.mask)
   hints = tuple(remarks.of_image(image, mask))
@@ -208,13 +223,30 @@ def _judge(seen, proposed, options):
 def _located(seen, outlined, options):
   """Lesions with their regions, and what is not sure."""
   if not options.regions:
-    return outlined.lesions, ()
+    return places.Located(outlined.lesions, ())
   return places.locate(
     outlined.lesions,
     labels=outlined.labels,
     scan=seen.evidence,
     image=seen.found.volume,
     atlas=options.atlas,
+  )
+
+
+def _with_evidence(seen, located, proposed, point):
+  """Lesions with what is for and against each."""
+  found, known = seen.found, located.world_to_mni is not None
+  phase = found.beside.get('phase') if found.sign_certain else None
+  scan = evidence_words.ScanArrays(
+    seen.unit,
+    seen.mask,
+    found.volume,
+    phase,
+    located.world_to_mni,
+    seen.evidence.plane if known and seen.evidence.plane.known else None,
+  )
+  return evidence_words.add(
+    located.lesions, scan, proposed=proposed, point=point
   )
 
 
@@ -276,6 +308,24 @@ def stage_of(options: DetectOptions, classifier: Classifier | None) -> str:
   return options.candidates or learned
 
 
+def read_of(
+  scan: ScanFiles, channels: Sequence[str], options: DetectOptions
+) -> tuple[str, ...]:
+  """What is read of a scan: the channels, and a phase that costs little.
+
+  That is so where the SWI is made from it; beside an SWI, where it was asked
+  for.
+
+  Args:
+    scan: its files.
+    channels: that the networks see.
+    options: of the run.
+  """
+  wanted = options.phase or (scan.swi is None and bool(scan.phase))
+  more = ('phase',) if wanted and 'phase' not in channels else ()
+  return (*channels, *more)
+
+
 def files_of(
   scan: ScanFiles, channels: Sequence[str] = ONLY_SWI
 ) -> tuple[pathlib.Path, ...]:
@@ -301,45 +351,6 @@ def _networks(
     )
   note = f'{why}, so {fallback.name} networks that see the SWI only were used'
   return fallback, (note,)
-
-
-def columns(
-  proposed: detector.Candidates,
-  verdicts: verdicts_lib.Verdicts,
-  owner: list[str],
-  image: volume.Volume,
-) -> dict[str, np.ndarray]:
-  """The table of all candidates, those that a gate dropped too.
-
-  Args:
-    proposed: all candidates of the scan.
-    verdicts: what was decided on them.
-    owner: id of the lesion of each candidate, '' for none.
-    image: the SWI, for places.
-
-  Returns:
-    Name to [N] array: candidate, x_mm y_mm z_mm (RAS world), i j k (voxel of
-    the file), score, kept, reason, category, status, likelihood, spread,
-    probability, lesion (id), then every feature of the candidate stage.
-  """
-  world = image.to_world(proposed.centre).reshape(-1, 3)
-  native = image.to_native_index(proposed.centre).reshape(-1, 3)
-  table = {'candidate': np.arange(1, len(proposed) + 1)}
-  # + 0.0: a table with -0.0 would differ between machines.
-  table |= {f'{a}_mm': world[:, n] + 0.0 for n, a in enumerate('xyz')}
-  table |= {a: native[:, n] for n, a in enumerate('ijk')}
-  return table | {
-    'score': proposed.score,
-    'kept': proposed.kept,
-    'reason': np.array(verdicts.reason, str),
-    'category': np.array(proposed.category, str),
-    'status': np.array(verdicts.status, str),
-    'likelihood': verdicts.likelihood,
-    'spread': verdicts.spread,
-    'probability': verdicts.probability,
-    'lesion': np.array(owner, str),
-    **proposed.features,
-  }
 
 
 def protocol_of(

@@ -60,6 +60,19 @@ COLUMNS = {  # of *_dseg.tsv behind index and name, with what they mean
   'counted': 'false above 10 mm (diameter_mm or feret_mm)',
   'field_t': 'Field strength in tesla, beside the sizes that depend on it',
   'echo_time_s': 'Echo time in seconds, beside the sizes that depend on it',
+  'polarity': 'paramagnetic (as blood), diamagnetic (as calcium) or unknown, '
+  'by the phase',
+  'polarity_certainty': 'How much the phase round it is that of a ball, 0 to 1',
+  'tubularity': 'How dark it goes on at both ends: 0 not, 1 as a vessel',
+  'one_end': 'The same at the darker end',
+  'parenchyma': 'Share of what is round it that looks like brain',
+  'outside': 'Share of what is round it outside of the brain mask',
+  'partner': 'A like candidate on the other side: found, none, midline (it is '
+  'its own mirror image) or unknown',
+  'partner_mm': 'From the mirrored place to the partner',
+  'beside': 'fluid, or the iron-rich nucleus that it is in or beside',
+  'why': 'Why it is definite or possible',
+  'evidence': 'What is for and against a microbleed there, in words',
   'note': 'Why it is not counted, and other remarks',
 }
 
@@ -216,6 +229,7 @@ def _row(
     **dict(zip('xyz', lesion.centre_mm)),
     **dict(zip('ijk', (int(v) for v in native))),
     **{name: fields[name] for name in COLUMNS if name in fields},
+    **(lesion.signs._asdict() if lesion.signs else {}),
     **{f'extent_{a}_mm': side for a, side in zip('xyz', lesion.extent_mm)},
     'field_t': protocol['field_t'],
     'echo_time_s': protocol['echo_time_s'],

@@ -153,6 +153,7 @@ def _settings(args, out):
     candidates=args.candidates,
     regions=not args.no_regions,
     atlas=atlas,
+    phase=args.polarity,
   )
   folders = list(dict.fromkeys(filter(None, (weights, fallback))))
   _check_stage(args.candidates, folders)

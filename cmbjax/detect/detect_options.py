@@ -121,6 +121,12 @@ def _add_method(group) -> None:
   group.add_argument(
     '--no-regions', action='store_true', help='do not name regions (faster)'
   )
+  group.add_argument(
+    '--polarity',
+    action='store_true',
+    help='read magnitude and phase beside an SWI too, to tell blood from '
+    'calcium (seconds more)',
+  )
 
 
 def _add_output(group) -> None:

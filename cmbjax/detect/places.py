@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +19,14 @@ from cmbjax.errors import InputError
 from cmbjax.imaging import regions, volume
 
 
+class Located(NamedTuple):
+  """Lesions with their places."""
+
+  lesions: tuple[Lesion, ...]
+  unsure: tuple[str, ...]  # what is not sure, as sentences
+  world_to_mni: np.ndarray | None = None  # [4, 4]; None: not to be trusted
+
+
 def locate(
   lesions: Sequence[Lesion],
   *,
@@ -25,7 +34,7 @@ def locate(
   scan: evidence.Evidence,
   image: volume.Volume,
   atlas: pathlib.Path | None = None,
-) -> tuple[tuple[Lesion, ...], tuple[str, ...]]:
+) -> Located:
   """The lesions with region, side, location; and what is not sure.
 
   Args:
@@ -39,20 +48,22 @@ def locate(
     InputError: an atlas that cannot be used.
   """
   if all(lesion.status == REJECTED for lesion in lesions):
-    return tuple(lesions), ()
+    return Located(tuple(lesions), ())
   try:
     found = scan.registered
   except InputError as error:
-    return tuple(lesions), (f'regions are not known: {error}',)
+    return Located(tuple(lesions), (f'regions are not known: {error}',))
   if not found.trusted:  # a wrong region is worse than none
-    return tuple(lesions), (
+    why = (
       'regions are not known: the brain mask and the template overlap by only '
-      f'{found.overlap:.2f} after registration; look at the mask',
+      f'{found.overlap:.2f} after registration; look at the mask'
     )
+    return Located(tuple(lesions), (why,))
   places = regions.region_of_lesions(
     _voxels(lesions, labels, image), found.world_to_mni, atlas=load(atlas)
   )
-  return tuple(_placed(x, p) for x, p in zip(lesions, places)), ()
+  placed = tuple(_placed(x, p) for x, p in zip(lesions, places))
+  return Located(placed, (), found.world_to_mni)
 
 
 @functools.lru_cache(maxsize=1)  # a run has one atlas

@@ -6,13 +6,43 @@ table and in the report, and its index is its value in the label image.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 DEFINITE, POSSIBLE, REJECTED = 'definite', 'possible', 'rejected'
 STATUSES = (DEFINITE, POSSIBLE, REJECTED)
 UNKNOWN = 'unknown'  # a region or location that is not known
+
+
+class Signs(NamedTuple):
+  """What the image shows of a place, see `detect.evidence_words`.
+
+  Attributes:
+    polarity: 'paramagnetic', 'diamagnetic' or 'unknown', by the phase.
+    polarity_certainty: 0..1, how much the phase is that of a small ball.
+    tubularity: 0..1, how dark it goes on at both ends.
+    one_end: 0..1, the same at the darker end.
+    parenchyma: 0..1, share of what is round it that looks like brain.
+    outside: 0..1, share of it outside of the brain mask.
+    partner: 'found', 'none', 'midline' (its own mirror image) or 'unknown'.
+    partner_mm: from the mirrored place to the partner; None without one.
+    beside: 'fluid', the name of an iron-rich nucleus, or ''.
+    why: one sentence on the verdict.
+    evidence: the same as these numbers, in words, for and against.
+  """
+
+  polarity: str
+  polarity_certainty: float
+  tubularity: float
+  one_end: float
+  parenchyma: float
+  outside: float
+  partner: str
+  partner_mm: float | None
+  beside: str
+  why: str = ''
+  evidence: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +71,7 @@ class Lesion:
     region_certain: False near a border between locations, or not known.
     side: 'left', 'right', 'midline' or 'unknown'.
     margin_mm: distance to the next location; None where not known.
+    signs: what is for and against it; None for most rejected ones.
     counted: False where it is too large to be a microbleed.
     note: why not counted, and other remarks; '' mostly.
   """
@@ -67,6 +98,7 @@ class Lesion:
   note: str = ''
   side: str = UNKNOWN
   margin_mm: float | None = None
+  signs: Signs | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +115,7 @@ class ScanResult:
       'magnitude': what the SWI is).
     lesions: definite and possible ones, most likely first (index 1, 2, ...),
       then the rejected ones.
-    candidates: column name to [N] array; see `chain.columns`.
+    candidates: column name to [N] array; see `candidate_table.columns`.
     counts: definite, possible, counted, too_large, rejected, candidates,
       proposed, volume_mm3, by_region, by_location, and grade, aria_h (of the
       definite ones), the same with_possible, pattern, pattern_certain,

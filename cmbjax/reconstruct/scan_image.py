@@ -45,6 +45,7 @@ class ScanImage(NamedTuple):
   notes: tuple[str, ...]  # what was repaired, and what is not sure
   beside: Mapping[str, np.ndarray] = {}  # [X, Y, Z] 0..1
   lacking: Mapping[str, str] = {}  # channel: why it is not there
+  sign_certain: bool = False  # veins are negative in the phase, for certain
 
 
 def load_image(
@@ -246,7 +247,10 @@ def _with_channels(
     why = str(error).rstrip('.')
     return image._replace(lacking=lacking | dict.fromkeys(wanted, why))
   notes = tuple(dict.fromkeys((*image.notes, *notes)))  # a file read twice
-  return image._replace(notes=notes, beside=beside, lacking=lacking)
+  certain = rebuilt is not None and rebuilt.polarity.certain
+  return image._replace(
+    notes=notes, beside=beside, lacking=lacking, sign_certain=certain
+  )
 
 
 def absent(found: ScanFiles, wanted: Sequence[str]) -> dict[str, str]:

@@ -151,6 +151,9 @@ def _facts(lesion, result) -> list[tuple[str, str]]:
     ('Shape', _SHAPES.get(lesion.category, lesion.category or DASH)),
     ('Centre', f'{_centre(lesion)} mm'),
   ]
+  found = getattr(lesion, 'signs', None)
+  if found is not None:
+    facts += [('Why', found.why), ('Evidence', found.evidence)]
   why = reason(lesion, result)
   if why:
     facts.append(('Reason' if lesion.status == 'rejected' else 'Note', why))

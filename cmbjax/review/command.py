@@ -146,8 +146,8 @@ def _add_reading(group) -> None:
     '--blind',
     metavar='LIST',
     default='score,id',
-    help='what to hide, of score,mask,model,id,rater, or none; default: '
-    'score,id',
+    help='what to hide, of score,mask,model,id,rater,evidence, or none; '
+    'default: score,id',
   )
   group.add_argument(
     '--order',

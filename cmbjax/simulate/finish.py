@@ -19,7 +19,7 @@ _COARSE_MM = 2.0  # on which masks and smooth fields are made
 _THICK_MM = 1.5  # slices from here on are interpolated by some
 _FEWEST_LEVELS = 24  # of grey
 _FADED = 0.08  # mean contrast of a lesion that one cannot see any more
-_AROUND = 6  # voxels in which a lesion is compared with what is beside it
+_AROUND_MM = 3.0  # in which a lesion is compared with what is beside it
 FADED = 'faded microbleed'
 
 
@@ -45,7 +45,7 @@ def leave(rng, scan, protocol) -> SimulatedScan:
 
 def _finish(rng, scan, protocol, *, chances) -> SimulatedScan:
   """Steps in the order in which people take them."""
-  done = {}
+  done, before = {}, contrasts(scan)
   if rng.random() < chances.resample:
     scan, done['ResampledMm'] = _resample(rng, scan, protocol)
   voxel_mm = spacing_of(scan.affine)
@@ -70,9 +70,8 @@ def _finish(rng, scan, protocol, *, chances) -> SimulatedScan:
   if rng.random() < 0.3:
     done['GreyLevels'] = levels = int(rng.integers(_FEWEST_LEVELS, 128))
     image = np.rint(image * (levels - 1)) / np.float32(levels - 1)
-  return finished(
-    scan, image, brain, bare=rng.random() < 0.5, facts={'Finish': done}
-  )
+  bare = rng.random() < 0.5
+  return finished(scan, image, brain, before=before, bare=bare, done=done)
 
 
 resampled = functools.partial(_finish, chances=Chances(1.0, 0.35, 0.2))
@@ -80,42 +79,57 @@ stripped = functools.partial(_finish, chances=Chances(0.2, 1.0, 0.35))
 flattened_scan = functools.partial(_finish, chances=Chances(0.2, 0.5, 1.0))
 
 
-def finished(scan, image, brain, *, bare, facts) -> SimulatedScan:
+def finished(scan, image, brain, *, before, bare, done) -> SimulatedScan:
   """A scan of which one image is left, and the truth inside its brain.
 
-  Lesions that cannot be seen any more become mimics of the kind `FADED`: what
-  a network makes of them is right either way.
+  A lesion that cannot be seen any more becomes a mimic of the kind `FADED`.
 
   Args:
     scan: as it was, on the same grid.
     image: [X, Y, Z], the one that is left.
     brain: bool [X, Y, Z], what is left of the brain.
+    before: `contrasts` of the scan before anything was done.
     bare: nothing is known of the scanner any more.
-    facts: for the sidecar, what was done.
+    done: for the sidecar.
   """
   lesions = np.where(brain, scan.lesions, 0)
   mimics, rows = scan.mimics.copy(), list(scan.mimic_rows)
-  boxes = dict(enumerate(ndimage.find_objects(lesions), start=1))
+  made = scan._replace(
+    magnitude=[], phase=[], swi=np.asarray(image, np.float32), brain=brain,
+    lesions=lesions, mimics=mimics, mimic_rows=rows,
+    facts=scan.facts | {'Finish': done}, bare=bool(bare),
+  )  # fmt: skip
+  now = contrasts(made)
   for row in scan.lesion_rows:
-    box = boxes.get(row.index)
-    if box and _is_faded(image, lesions, brain, box, row.index):
+    left = now.get(row.index, 1.0)
+    # What was hardly visible from the start is for the placement to judge.
+    if left < _FADED and left < before[row.index] / 2:
       rows.append(row._replace(index=len(rows) + 1, kind=FADED))
       mimics[lesions == row.index] = len(rows)
       lesions[lesions == row.index] = 0
-  return scan._replace(
-    magnitude=[], phase=[], swi=np.asarray(image, np.float32), brain=brain,
-    lesions=lesions, mimics=mimics, mimic_rows=rows, facts=scan.facts | facts,
-    bare=bool(bare),
-  )  # fmt: skip
+  return made
 
 
-def _is_faded(image, lesions, brain, box, index) -> bool:
-  """Whether a lesion in a box is hardly darker than what is beside it."""
-  wide = tuple(slice(max(0, b.start - _AROUND), b.stop + _AROUND) for b in box)
-  around = image[wide][brain[wide] & (lesions[wide] == 0)]
-  inside = image[wide][lesions[wide] == index]
-  level = np.median(around) if around.size else np.inf
-  return bool(inside.mean() > (1 - _FADED) * level)
+def contrasts(scan) -> dict[int, float]:
+  """Label -> 1 - mean of a lesion over the median of the brain beside it.
+
+  Args:
+    scan: its SWI and lesions are used.
+  """
+  out = {}
+  near = np.ceil(_AROUND_MM / spacing_of(scan.affine)).astype(int)
+  boxes = ndimage.find_objects(scan.lesions)
+  for index, box in enumerate(boxes, start=1):
+    if box is None:
+      continue
+    wide = tuple(
+      slice(max(0, b.start - n), b.stop + n) for b, n in zip(box, near)
+    )
+    image, label = scan.swi[wide], scan.lesions[wide]
+    beside = image[scan.brain[wide] & (label == 0)]
+    if beside.size and np.median(beside) > 0:
+      out[index] = float(1 - image[label == index].mean() / np.median(beside))
+  return out
 
 
 def spacing_of(affine) -> np.ndarray:

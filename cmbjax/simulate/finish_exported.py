@@ -27,7 +27,7 @@ def exported(rng, scan, protocol) -> SimulatedScan:
     protocol: how.
   """
   del protocol
-  done = {}
+  done, before = {}, finish.contrasts(scan)
   voxel_mm = finish.spacing_of(scan.affine)
   if voxel_mm[0] >= _FINE_MM and 4 * scan.swi.size <= _MOST_VOXELS:
     done['ZeroFilled'] = True
@@ -44,7 +44,7 @@ def exported(rng, scan, protocol) -> SimulatedScan:
   done['Quality'] = quality = int(rng.integers(40, 91))
   image = coded(image, quality=quality)
   return finish.finished(
-    scan, image, scan.brain, bare=True, facts={'Finish': done}
+    scan, image, scan.brain, before=before, bare=True, done=done
   )
 
 

@@ -147,6 +147,7 @@ def draw_head(rng, *, full_mm, start_mm=0.0, depth_mm=None):
   iron = nuclei.draw_iron(rng, mni, age=person.age)
   chi, labels = iron.chi_ppm, iron.labels
   chi *= 1 - csf
+  chi += _cortical_iron(rng, person, mni, grey)
   void = np.zeros(shape, np.float32)
   _put_sheets(rng, mni, csf, void, labels, mask)
   parts = small_parts.Canvas(mni, grey, white, csf, chi, void, labels)
@@ -179,7 +180,7 @@ def _draw_person(rng) -> Person:
 
 def _draw_frame(rng, person, full_mm, start_mm):
   """The frame, and the direction of the main field."""
-  scale = rng.uniform(0.92, 1.04) * rng.uniform(0.95, 1.05, 3)
+  scale = rng.uniform(0.92, 1.02) * rng.uniform(0.96, 1.04, 3)
   shear = np.eye(3) + np.triu(rng.uniform(-0.04, 0.04, (3, 3)), 1)
   matrix = np.diag(1 / scale) @ shear
   matrix = matrix @ anatomy.rotation(rng.uniform(-1, 1, 3) * (6, 5, 7))
@@ -274,6 +275,17 @@ def _darken(void, labels, where, share, number) -> None:
   flat, names = void.reshape(-1), labels.reshape(-1)
   flat[where] = np.maximum(flat[where], np.float32(0.55) * share)
   names[where[share > 0.35]] = number
+
+
+def _cortical_iron(rng, person, mni, grey):
+  """Iron of the cortex, ppm: most in the motor and the visual cortex."""
+  x, y, z = mni
+  motor = np.exp(-(((y + 22 + 0.3 * (z - 50)) / 14) ** 2)) * (z > 15)
+  visual = np.exp(-(((y + 82) / 16) ** 2) - (x / 18) ** 2) * (abs(z) < 25)
+  level = np.float32(rng.uniform(0.005, 0.02) * (0.3 + person.age))
+  patchy = 1 + np.float32(0.4) * grids.smooth_noise(rng, grey.shape, 4.0)
+  most = np.maximum(motor, visual)
+  return level * (1 + np.float32(1.6) * most) * np.maximum(patchy, 0) * grey
 
 
 def _put_siderosis(rng, mni, score, chi, labels) -> None:

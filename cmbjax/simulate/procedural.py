@@ -166,7 +166,7 @@ def depths(own, plan: Build) -> np.ndarray:
     phase = sum(np.float32(w) * p for w, p in zip(wave, own))
     uneven = uneven + np.sin(phase + np.float32(9 * row[3]))
   found = np.stack([cerebrum, temporal, cerebellum, trunk])
-  return found + np.float32(0.8) * uneven
+  return found + np.float32(0.6) * uneven
 
 
 class Solids(NamedTuple):

@@ -10,7 +10,8 @@ from cmbjax.simulate import physics, receiver
 from cmbjax.simulate.receiver import Receiver, SmoothMap
 
 _HELMET_MM = (112.0, 132.0, 118.0)  # semi-axes, round the middle of the field
-_MOST_G = 4.0
+_MOST_G = 2.5  # more, and a site takes fewer lines away
+_HEAD_MM = (65.0, 80.0, 65.0)  # semi-axes of where SNR is measured
 
 
 def draw_coils(rng, protocol, extent) -> Receiver:
@@ -25,7 +26,8 @@ def draw_coils(rng, protocol, extent) -> Receiver:
   axes, step_mm = receiver.nodes_mm(protocol, extent, multiple=6)
   coils = _sensitivities(rng, axes, protocol.field_t)
   total = np.sqrt((abs(coils) ** 2).sum(0))
-  total /= np.median(total)
+  inside = sum((a / s) ** 2 for a, s in zip(axes, _HEAD_MM)) < 1
+  total /= np.median(total[inside])
   noise = g_factor(coils, axis=rng.integers(2), times=int(rng.integers(1, 4)))
   # Prescan normalisation divides signal and noise, wholly or in part.
   left = rng.choice([1.0, rng.uniform(0.1, 0.6)])
@@ -37,7 +39,7 @@ def draw_coils(rng, protocol, extent) -> Receiver:
 
   def add(rng, shape, sigma):
     out = physics.complex_noise(rng, shape, sigma)
-    out *= smooth(noise / np.median(noise)).fine()
+    out *= smooth(noise / np.median(noise[inside])).fine()
     return out
 
   return Receiver(

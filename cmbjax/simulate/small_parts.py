@@ -116,7 +116,8 @@ def finish_head(rng, head, *, trunks, void, kinds, labels, age):
   arteries = tubes.carry(_draw_small_arteries(rng), head)
   spaces = tubes.carry(_draw_spaces(rng, age), head)
   # Ventricles differ from tissue: darker, or brighter by pulsation.
-  fluid = rng.uniform(0.5, 0.8) if rng.random() < 0.4 else rng.uniform(1.2, 2)
+  dark = rng.random() < 0.5
+  fluid = rng.uniform(0.45, 0.8) if dark else rng.uniform(1.15, 1.7)
   details = anatomy.Details(
     void=void, fluid=fluid,
     inflow=rng.uniform(0.4, 2.0), flow_r2s=float(np.exp(rng.uniform(3, 5.4))),

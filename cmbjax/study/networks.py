@@ -48,7 +48,7 @@ def make_runner(config: ConfigDict) -> Runner:
   return Runner(
     network,
     loss=replicas.find_loss(config.train.loss),
-    augmenter=augment.find(config.train.augmenter),
+    augmenter=augment.find(config.train.augmenter, config.channels),
     optimizer=optim.find_optimizer(config.train.optimizer),
     backend=config.train.backend,
     width=config.train.width,

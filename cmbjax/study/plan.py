@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cmbjax import files, plugins
-from cmbjax.reconstruct.channels import depth
 from cmbjax.study import settings
 from cmbjax.study.spec import Point, Recipe
 
@@ -161,7 +160,7 @@ def program_of(config) -> tuple:
     config.train.loss,
     config.train.augmenter,
     config.train.optimizer,
-    depth(config.channels),
+    tuple(config.channels),
   )
 
 

@@ -25,6 +25,7 @@ from cmbjax.review.cases import grow
 from cmbjax.review.log.items import REGIONS, Candidate
 
 _SCORES = ('likelihood', 'score', 'probability')  # columns, the first there is
+_LONGEST = 500  # characters of evidence; ours have 200
 _NONE = np.zeros(0, np.int64)
 MAGNITUDE = 'Magnitude'  # label of a sequence
 
@@ -314,6 +315,7 @@ def _candidate(row, name, index, ijk, voxels) -> Candidate:
     score=score,
     status=status if status in ('definite', 'possible') else None,
     region=_location(row),
+    evidence=row.get('evidence', '')[:_LONGEST],
   )
 
 

@@ -27,7 +27,7 @@ MIMICS = (
 )
 REGIONS = ('lobar', 'deep', 'infratentorial', 'unknown')
 STATUSES = ('not started', 'in progress', 'completed', 'flagged')
-BLINDS = ('score', 'mask', 'model', 'id', 'rater')
+BLINDS = ('score', 'mask', 'model', 'id', 'rater', 'evidence')
 JUDGED = ('verdict', 'certainty', 'mimic')  # a verdict sets all three
 ORDERS = ('likelihood', 'random', 'position')
 MODES = ('second-reader', 'first-reader')
@@ -51,6 +51,7 @@ class Candidate:
     score: likelihood 0..1 or None.
     status: 'definite', 'possible' or None.
     region: one of REGIONS.
+    evidence: what the image shows there, in words; '' where nobody looked.
   """
 
   id: str
@@ -60,6 +61,7 @@ class Candidate:
   score: float | None = None
   status: str | None = None
   region: str = 'unknown'
+  evidence: str = ''
 
 
 class Size(NamedTuple):
@@ -79,8 +81,8 @@ class Item:
       the numbers is the order shown.
     origin: MODEL, READER or AFTER.
     ijk: its point, voxel as shown.
-    id, index, score, status: of the candidate; None, 0, None, None where the
-      reader added it.
+    id, index, score, status, evidence: of the candidate; None, 0, None, None,
+      '' where the reader added it.
     repeat_of: number of the item that this one silently repeats, or None. It
       begins as that one began, and what is drawn on either leaves the other
       as it is.
@@ -104,6 +106,7 @@ class Item:
   mimic: str | None = None
   rating: int | None = None
   comment: str = ''
+  evidence: str = ''
   ms: int = 0
   repeat_of: int | None = None
   found_as: int | None = None
@@ -139,6 +142,7 @@ class Item:
     """
     mm, again = view.to_world(self.ijk), self.repeat_of
     hide_status = 'score' in blind or 'model' in blind
+    hide_evidence = 'evidence' in blind or 'model' in blind
     return {
       'item': self.number,
       'outline': again or self.number,
@@ -153,6 +157,7 @@ class Item:
       'score': None if 'score' in blind else self.score,
       'status': None if hide_status else self.status,
       'id': None if 'id' in blind else self.id,
+      'evidence': None if hide_evidence else self.evidence,
       'volume_mm3': round(size.volume_mm3, 4),
       'diameter_mm': round(size.diameter_mm, 4),
       'voxels': len(self.voxels),

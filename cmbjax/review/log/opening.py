@@ -251,6 +251,7 @@ def _row(one: Candidate) -> dict[str, Any]:
     'score': _score(one),
     'status': one.status,
     'region': one.region,
+    'evidence': one.evidence,
     'voxels': geometry.encode_runs(geometry.distinct(one.voxels)),
   }
 

@@ -97,6 +97,7 @@ class Reading:
       score=row['score'],
       status=row['status'],
       region=row['region'],
+      evidence=row.get('evidence', ''),  # not in journals of 0.1.0
       repeat_of=row['repeat_of'],
       voxels=geometry.decode_runs(runs, self.view.size),
     )

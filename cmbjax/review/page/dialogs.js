@@ -108,14 +108,17 @@ export class Dialogs {
         actions: [['Close', () => banner('finish', '')]]});
       return;
     }
-    app.session.cases = (await get('api/session')).cases;
+    const {cases, calibrate} = await get('api/session');
+    app.session.cases = cases;
     app.header.cases();
     app.header.tags();
     const next = app.session.cases.find((one) =>
       one.case !== review.number && one.status !== 'completed');
     banner('finish', `${review.meta.name} is ${status}. ` +
       (files.length ? `Written: ${files.join(', ')}. ` : '') +
-      (next ? '' : 'Every case has been read.'), {kind: 'good',
+      (next ? '' : 'Every case has been read. ') +
+      (calibrate ? 'Enough is reviewed to choose thresholds for these scans: '
+        + calibrate : ''), {kind: 'good',
       actions: next ? [[`Next: ${next.name}`, () => app.open(next.case)]] : []});
   }
 }

@@ -172,6 +172,7 @@ export class Panel {
       ? `${item.volume_mm3.toFixed(1)} mm³ (${item.voxels} voxels)` : '–']);
     rows.push(['Centre', item.mm.map((one) => one.toFixed(1)).join(', ') +
       ' mm']);
+    if (item.evidence) rows.push(['Evidence', item.evidence]);
     $('facts').replaceChildren(...rows.flatMap(([name, value]) =>
       [make('dt', {}, name), make('dd', {}, value)]));
   }

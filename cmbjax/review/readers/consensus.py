@@ -94,6 +94,7 @@ def candidates_of(header: Mapping[str, Any]) -> list[Candidate]:
       score=row['score'],
       status=row['status'],
       region=row['region'],
+      evidence=row.get('evidence', ''),
     )
     for row in header['items']
     if row['repeat_of'] is None

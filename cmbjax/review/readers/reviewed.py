@@ -6,15 +6,18 @@ never guessed; a case that cannot be used is named with the reason.
 """
 
 import pathlib
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmbjax import doors, files
 from cmbjax.errors import InputError, NoInputError
+from cmbjax.evaluation import site_points
 from cmbjax.evaluation.predictions import Predictions, ScanCounts
 from cmbjax.review.cases import case as cases_lib
+from cmbjax.review.cases import sources
 from cmbjax.review.log import folders, journal
 from cmbjax.review.log.items import MODEL
 from cmbjax.review.log.record import ReviewRecord
@@ -100,6 +103,53 @@ def read(out: pathlib.Path, root: pathlib.Path, rater: str) -> Reviewed:
     any(case.simulated for case in found),
     sum(case.undecided for case in found),
     left_out,
+  )
+
+
+def command(
+  cases: Sequence[cases_lib.Case], root: pathlib.Path, rater: str
+) -> str | None:
+  """How to calibrate with what is reviewed by now; None: it is too little.
+
+  From the snapshots of the journals alone, as a page asks often.
+
+  Args:
+    cases: of the source that is reviewed.
+    root: folder of the reviews.
+    rater: reader.
+  """
+  subjects, said = set(), []
+  for case in cases:
+    path = root / rater / case.name / journal.STATE
+    if not case.fingerprint or not doors.is_there(path):
+      continue
+    try:
+      state = files.read_object(path)
+      if state['case']['status'] == 'completed':
+        subjects.add(case.subject)
+        said += [one['verdict'] for one in state['items'] if _counts_as(one)]
+    except (InputError, KeyError, TypeError):  # only an offer
+      continue
+  known = {'subjects': len(subjects)}
+  known |= {'lesions': said.count('accept'), 'mimics': said.count('reject')}
+  if site_points.missing(known):
+    return None
+  words = ['cmbjax', 'calibrate', 'OUT', '--rater', rater]
+  words += ['--out', 'weights/site']
+  if root.parts[-2:] == pathlib.PurePath(sources.REVIEWS).parts:
+    words[2] = str(root.parents[1])
+  else:
+    words += ['--reviews', str(root)]
+  return shlex.join(words)
+
+
+def _counts_as(item: Mapping[str, Any]) -> bool:
+  """Whether an item of a snapshot is a candidate with a likelihood."""
+  return (
+    item['origin'] == MODEL
+    and item['present']
+    and item['repeat_of'] is None
+    and item['score'] is not None
   )
 
 

@@ -21,6 +21,7 @@ from cmbjax.review.cases.case import Case
 from cmbjax.review.log import events, folders, geometry, journal, record
 from cmbjax.review.log.items import MIMICS, STATUSES
 from cmbjax.review.log.opening import Terms, new_header
+from cmbjax.review.readers import reviewed
 from cmbjax.review.server import opened as opened_lib
 from cmbjax.review.server.opened import NotThere, Opened
 
@@ -143,6 +144,7 @@ class Desk:
       'start': unread[0] if unread else 0,
       'mimics': list(MIMICS),
       'settings': _kept(self.root / self.rater / SETTINGS),
+      'calibrate': reviewed.command(self.cases, self.root, self.rater),
     }
 
   def case_json(self, number: int, opened: Opened) -> dict[str, Any]:
@@ -216,8 +218,8 @@ class Desk:
     files.write_json(self.root / self.rater / SETTINGS, dict(settings))
 
   def _blind(self, state: record.ReviewRecord) -> tuple[str, ...]:
-    """What is hidden; name and likelihood would tell what comes again."""
-    always = ('score', 'id') if state.repeats else ()
+    """What is hidden; these would tell what comes again."""
+    always = ('score', 'id', 'evidence') if state.repeats else ()
     return tuple(dict.fromkeys((*self.terms.blind, *always)))
 
   def _check_open(self):
