@@ -19,6 +19,7 @@ _NEAR = 10  # neighbours of a point that it may be joined with
 _GREATEST_MM = 1.5  # radius of a trunk
 # Points per ml that are drained.
 _PER_ML = {'sulcus': 12.0, 'cortex': 7.0, 'white': 3.3, 'deep grey': 2.5}
+_SULCI = 0.09  # of the brain; wider sulci hold as many veins
 _OUTLETS_PER_ML = 0.5  # of the outermost 3 mm, where trunks leave the brain
 _WALL_PER_ML = 16.0  # of the tissue beside a ventricle
 # Cost of a way per mm.
@@ -91,14 +92,14 @@ def _strew(rng, weight) -> np.ndarray:
 
 def _outer(rng, place):
   """What drains to the surface: points, their costs, outlets, straightness."""
-  wide = place.ventricle_mm > 5
-  inside = (place.depth_mm > 0) & wide
+  inside = (place.depth_mm > 0) & (place.ventricle_mm > 5)
   sulcus = np.clip(2.5 * place.fluid - 0.3, 0, 1) * inside
   cortex = place.grey * inside * ~place.deep * (1 - sulcus)
   white = np.clip(1 - place.grey - place.fluid, 0, 1) * inside * ~place.deep
   white *= np.clip(1.6 - place.depth_mm / 22, 0.15, 1)
   density = rng.uniform(0.8, 1.35)
-  weight = _PER_ML['sulcus'] * sulcus + _PER_ML['cortex'] * cortex
+  wide = max(1.0, sulcus[inside].mean() / _SULCI)
+  weight = _PER_ML['sulcus'] / wide * sulcus + _PER_ML['cortex'] * cortex
   weight += _PER_ML['white'] * white + 0.5 * _PER_ML['white'] * place.deep
   points = _strew(rng, density * weight)
   at = _nodes(points, weight.shape)
