@@ -5,12 +5,14 @@
 
 One network after the other learns from the same heads (configs/ablation.py)
 for the same number of steps: patches on the scan's own grid or resampled in
-mm, with or without heads of randomised protocols, with or without phase and
-magnitude beside the SWI. Each is then judged on fresh heads of six protocols,
-two of which no arm was trained on. The seed of those heads is one for tuning
-(9000-9099), because the default weights are chosen by this table; what they
-are worth stands in benchmarks/results/weights.json, on other heads. Heads,
-data sets and finished arms are kept and used again. No scan is of a person.
+mm, with or without heads of randomised protocols, further channels beside the
+SWI, one augmenter or the other. Each is then judged on fresh heads of seven
+protocols, two of which no arm was trained on, every part of which is drawn by
+the family that trains nothing (`cmbjax.simulate.families`). The seed of those
+heads is one for tuning (9000-9099), because the default weights are chosen by
+this table; what they are worth is in benchmarks/results/weights.json, on other
+heads. Heads, data sets and finished arms are kept and used again. No scan is of
+a person.
 """
 
 import argparse
@@ -34,7 +36,8 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'ablation.json'
 KNOWN = {'btumor_7t': 30, 'btumor_3t': 20, 'ccm_3t': 10}  # heads to learn from
 RANDOMISED = 'randomised'
 UNKNOWN = ('clinical_15t', 'isotropic_3t')  # no arm learns from these
-TESTS = (*KNOWN, 'btumor_7t_4echo', *UNKNOWN)
+TESTS = (*KNOWN, 'btumor_7t_4echo', 'svd_15t', *UNKNOWN)
+PLAIN = 'chen2018'  # augmenter
 KEPT = 0.95  # share of proposed microbleeds, as the paper keeps at 7T
 
 
@@ -45,12 +48,14 @@ class Arm:
   patches: str = 'native'
   randomised: bool = False
   channels: tuple[str, ...] = ('swi',)
+  augmenter: str = PLAIN
 
   @property
   def name(self) -> str:
-    """'resampled+randomised+phase'."""
+    """'resampled+randomised+wide+appearance'."""
     words = [self.patches, *([RANDOMISED] if self.randomised else [])]
-    return '+'.join([*words, *self.channels[1:]])
+    last = [self.augmenter] if self.augmenter != PLAIN else []
+    return '+'.join([*words, *self.channels[1:], *last])
 
   @property
   def cohorts(self) -> tuple[str, ...]:
@@ -63,13 +68,22 @@ class Arm:
     return channels.data_set(self.patches, self.channels)
 
 
+_MEASURED = ((), ('phase',), ('magnitude',), ('phase', 'magnitude'))
+_DERIVED = ((), *((name,) for name in channels.DERIVED), channels.DERIVED)
 ARMS = {
   arm.name: arm
   for arm in (
-    Arm(patches, randomised, ('swi', *more))
-    for more in ((), ('phase',), ('magnitude',), ('phase', 'magnitude'))
-    for patches in ('native', 'resampled')
-    for randomised in (False, True)
+    *(
+      Arm(patches, randomised, ('swi', *more))
+      for more in _MEASURED
+      for patches in ('native', 'resampled')
+      for randomised in (False, True)
+    ),
+    *(
+      Arm('resampled', True, ('swi', *more), augmenter)
+      for more in _DERIVED
+      for augmenter in (PLAIN, 'appearance')
+    ),
   )
 }
 
@@ -84,6 +98,9 @@ def main() -> None:
   parser.add_argument('--test-seed', type=int, default=9050)
   parser.add_argument('--randomised', type=int, default=40, help='heads')
   parser.add_argument('--scans', type=int, default=5, help='of each test')
+  parser.add_argument('--families', default='held-out', help='of the tests')
+  parser.add_argument('--tests', nargs='+', choices=TESTS, default=list(TESTS))
+  parser.add_argument('--slab', type=float, help='mm; default: whole heads')
   parser.add_argument('--steps', type=int, default=1000, help='of each network')
   parser.add_argument('--jobs', type=int)
   parser.add_argument('--results', type=pathlib.Path, default=RESULTS)
@@ -91,7 +108,10 @@ def main() -> None:
   heads = KNOWN | {RANDOMISED: args.randomised}
   learn = {name: _heads(name, n, args.seed, args) for name, n in heads.items()}
   weights = {name: trained(ARMS[name], learn, args) for name in args.arms}
-  tests = {n: _heads(n, args.scans, args.test_seed, args) for n in TESTS}
+  tests = {
+    name: _heads(name, args.scans, args.test_seed, args, args.families)
+    for name in args.tests
+  }
   rows = []
   for name, folder in weights.items():
     for test, heads_of in tests.items():
@@ -103,6 +123,8 @@ def main() -> None:
       'simulated': True,
       'seed': args.seed,
       'test_seed': args.test_seed,
+      'test_families': args.families,
+      'slab_mm': args.slab,
       'heads': heads,
       'steps': args.steps,
       'rows': rows,
@@ -110,10 +132,16 @@ def main() -> None:
   )
 
 
-def _heads(cohort: str, count: int, seed: int, args) -> pathlib.Path:
-  folder = args.data / f'{cohort}_{seed}'
+def _heads(cohort, count, seed, args, families='') -> pathlib.Path:
+  folder = args.data / '_'.join(filter(None, [cohort, str(seed), families]))
   return simulator.simulate(
-    cohort, subjects=count, out=folder, seed=seed, jobs=args.jobs
+    cohort,
+    subjects=count,
+    out=folder,
+    seed=seed,
+    jobs=args.jobs,
+    slab_mm=args.slab,
+    families=families,
   )
 
 
@@ -127,6 +155,7 @@ def trained(arm: Arm, learn: dict[str, pathlib.Path], args) -> pathlib.Path:
     'seed': args.seed,
     'patches': arm.patches,
     'channels': repr(arm.channels),
+    'train.augmenter': arm.augmenter,
     'study.strategies.combined.learns': repr(arm.cohorts),
     'train.epochs': _epochs(arm, learn, args),
     **{f'cohorts.{name}': learn[name].resolve() for name in arm.cohorts},
@@ -185,6 +214,7 @@ def judged(
     'patches': arm.patches,
     'randomised': arm.randomised,
     'channels': arm.channels,
+    'augmenter': arm.augmenter,
     'protocol': test,
     'trained_on': test not in (*UNKNOWN, 'btumor_7t_4echo'),
     'scans': len(scans.scan),

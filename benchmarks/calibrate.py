@@ -11,7 +11,7 @@ chosen on them as the command does, and scored on all other subjects. Seeds
 9000-9099 are for tuning. No scan is of a person.
 
 Columns: the share of the lesions above the floor that 'possible' keeps (asked
-for: 95 %) and its false positives per scan; precision and sensitivity of
+for: --keep) and its false positives per scan; precision and sensitivity of
 'definite'; the calibration error (ECE) and the Brier score of the
 probability. 'before' are the points of the weights. Means over the draws,
 with the 5th and the 95th percentile.
@@ -38,7 +38,7 @@ from cmbjax.simulate import cohort as simulator
 from cmbjax.weights import catalogue
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'calibrate.json'
-PROTOCOLS = ('clinical_15t', 'isotropic_3t')
+PROTOCOLS = ('clinical_15t',)
 REVIEWED = (3, 5, 10, 20)
 NAMES = {
   'kept': 'lesions kept',
@@ -58,6 +58,7 @@ def main() -> None:
   parser.add_argument('--subjects', type=int, default=40, help='per protocol')
   parser.add_argument('--slab-mm', type=float, help='default: whole heads')
   parser.add_argument('--draws', type=int, default=100)
+  parser.add_argument('--keep', type=float, default=0.9)
   parser.add_argument('--jobs', type=int, default=1)
   parser.add_argument('--protocols', nargs='+', default=list(PROTOCOLS))
   parser.add_argument('--results', type=pathlib.Path, default=RESULTS)
@@ -68,7 +69,9 @@ def main() -> None:
   for name in args.protocols:
     found = judged(name, known, args)
     for reviewed in REVIEWED:
-      row = drawn(*found, shipped, reviewed=reviewed, draws=args.draws)
+      row = drawn(
+        *found, shipped, reviewed=reviewed, draws=args.draws, keep=args.keep
+      )
       rows.append({'protocol': name, 'reviewed': reviewed, **row})
       show(rows[-1])
   files.write_json(
@@ -81,6 +84,7 @@ def main() -> None:
       'weights': catalogue.DEFAULT,
       'fingerprint': shipped['fingerprint'],
       'draws': args.draws,
+      'keep': args.keep,
       'rows': rows,
     },
   )
@@ -103,7 +107,7 @@ def judged(name: str, known, args):
   return of_examples(examples, likelihood), scans
 
 
-def drawn(predictions, scans, shipped, *, reviewed: int, draws: int) -> dict:
+def drawn(predictions, scans, shipped, *, reviewed, draws, keep) -> dict:
   """Scores of the other subjects over draws of reviewed ones."""
   known = {name: one['threshold'] for name, one in shipped['points'].items()}
   floor = known['high_sensitivity']
@@ -118,7 +122,7 @@ def drawn(predictions, scans, shipped, *, reviewed: int, draws: int) -> dict:
     if len(set(inside[0].label.tolist())) < 2:
       continue  # nothing to fit; the command refuses it too
     at, how = site_points.refit(
-      inside[0], shipped, site_points.folds(*inside), floor=floor
+      inside[0], shipped, site_points.folds(*inside), floor=floor, keep=keep
     )
     before.append(scored(*other, known, shipped['calibration']))
     after.append(scored(*other, at, how))

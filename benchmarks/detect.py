@@ -18,6 +18,8 @@ from cmbjax.candidates import (
   blobness,
   detector,
   growing,
+  learned,
+  peaks,
   radial_symmetry,
   segmentation,
 )
@@ -96,7 +98,7 @@ def steps(swi, mask, centres, repeats):
   )
   report('radial symmetry, 4 radii (no cropping)', seconds)
   peak, seconds = smallest(
-    lambda: detector.peaks(
+    lambda: peaks.find(
       image,
       response,
       SPACING,
@@ -126,6 +128,12 @@ def steps(swi, mask, centres, repeats):
   kept = found.centre[found.kept]
   report(f'ALL of it: {len(found)} candidates, {len(kept)} kept', seconds)
   print(f'  {share(kept, centres):.3f} of the balls found')
+  other, seconds = smallest(
+    lambda: learned.propose(swi, SPACING, mask), repeats
+  )
+  report(f'instead, the learned stage: {other.kept.sum()} kept', seconds)
+  found_of = share(other.centre[other.kept], centres)
+  print(f'  {found_of:.3f} of the balls found')
   _, seconds = smallest(
     lambda: segmentation.segment(swi, SPACING, mask, kept), repeats
   )

@@ -63,7 +63,7 @@ def get_config(preset: str = '') -> ConfigDict:
   config.model.convolution = 'auto'  # form of the 3-D convolution, by platform
   config.model.dtype = 'float32'  # of the layers; bfloat16 is for GPUs
 
-  # Where candidates come from: frst [paper], or your own stage.
+  # Where candidates come from: frst [paper], learned, or your own stage.
   config.candidates = 'frst'
 
   config.strategies = ('7t', 'finetuned')  # those to report on

@@ -221,7 +221,7 @@ def gated(spacing, *dark, mask=None):
   image = np.ones((41, 41, 17), np.float32)
   for box, value in dark:
     image[box] = value
-  features, _ = detector._measure(
+  features, _ = detector.grown(
     image,
     everywhere(image),
     seed=np.array([[20, 20, 8]], np.int32),

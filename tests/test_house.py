@@ -36,7 +36,7 @@ ALLOWED = {  # room -> rooms that it may import
   'data': FOUNDATION | {'imaging', 'intake', 'reconstruct', 'candidates'},
   'training': FOUNDATION | {'data', 'models'},
   'evaluation': FOUNDATION,
-  'weights': FOUNDATION | {'training'},
+  'weights': FOUNDATION | {'training', 'data'},
   'report': FOUNDATION | {'evaluation'},
   'review': FOUNDATION
   | {'imaging', 'intake', 'reconstruct', 'candidates', 'data', 'evaluation'}

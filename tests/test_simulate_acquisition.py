@@ -211,9 +211,10 @@ def test_a_wave_of_susceptibility_comes_back():
   wanted = 0.06 * np.cos(2 * np.pi * 24 * np.arange(24, 72) / 96)
   np.testing.assert_allclose(middle, wanted, atol=0.012)
   dark = reconstruction_mapped._darken(
-    np.full(3, 2.0), np.array([-0.1, 0.1, 0.9]), SMALL, 0, top_ppm=0.4, power=2
-  )
-  np.testing.assert_allclose(dark, [2, 2 * 0.75**2, 0])
+    np.full(4, 2.0), np.array([-0.1, 0.05, 0.16, 0.9]), SMALL, 0, top_ppm=0.46,
+    power=2,
+  )  # fmt: skip
+  np.testing.assert_allclose(dark, [2, 2, 2 * 0.75**2, 0], rtol=1e-6)
 
 
 # Finishes.

@@ -24,7 +24,7 @@ def candidates(centres, *, kept=None):
     score=np.linspace(1, 0.5, count, dtype=np.float32),
     kept=kept,
     reason=['' if k else 'too small' for k in kept],
-    features={},
+    features={'diameter_mm': np.full(count, 2.0, np.float32)},
     category=['hard'] * count,
     regions=[np.stack([c, np.add(c, (1, 0, 0))]) for c in centres],
   )
@@ -41,9 +41,9 @@ def networks(*rows):
   )
 
 
-def judge(unit, proposed, classifier):
+def judge(unit, proposed, classifier, **more):
   scan = evidence.Evidence(unit, unit > 0, SPACING, np.eye(4))
-  return verdicts.judge(scan, proposed, classifier, POINT)
+  return verdicts.judge(scan, proposed, classifier, POINT, **more)
 
 
 def test_a_likelihood_on_a_threshold_is_not_above_it():
@@ -78,6 +78,27 @@ def test_one_dark_spot_is_one_lesion(saddle, length, same):
   proposed.regions[0][1] = (0, 0, 0)
   unit[0, 0, 0] = 0.1 + 0.5 / 0.95  # the 95th percentile of the region: 0.6
   found = judge(unit, proposed, networks([0.9, 0.7]))
+  assert found.reason == ('', verdicts.SAME if same else '')
+
+
+@pytest.mark.parametrize(
+  ('apart', 'b0', 'same'),
+  [
+    ((0, 0, 2), (0, 0, 1), True),  # 4 of 6 mm, in line
+    ((2, 0, 2), (0, 0, 1), True),  # 27 degrees from it, 4.5 mm
+    ((0, 0, 3), (0, 0, 1), False),  # 6 mm: it is another lesion
+    ((3, 0, 2), (0, 0, 1), False),  # 37 degrees
+    ((0, 4, 0), (0, 0, 1), False),  # beside it
+    ((0, 4, 0), (0, -1, 0), True),  # slices along the field
+  ],
+)
+def test_a_lobe_of_a_dipole_is_its_lesion(apart, b0, same):
+  unit = np.ones(SHAPE, np.float32)  # the saddle is as bright as the brain
+  centres = np.array([(15, 15, 6), np.add((15, 15, 6), apart)])
+  unit[tuple(centres.T)] = 0.1
+  proposed = candidates(centres)
+  proposed.features['diameter_mm'][:] = (2, 6)  # the lesion may come second
+  found = judge(unit, proposed, networks([0.9, 0.7]), b0=b0)
   assert found.reason == ('', verdicts.SAME if same else '')
 
 

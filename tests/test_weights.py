@@ -307,7 +307,7 @@ def test_list_verify_and_path(capsys):
     (('path', 'nothing'), 3, "'nothing' did not come"),
     (('verify', '/no/where'), 3, "'/no/where' is no folder"),
     (('list', '7t'), 2, 'takes no name'),
-    (('list', '--out=x'), 2, 'for pack only'),
+    (('list', '--out=x'), 2, 'for pack and gate only'),
     (('pack',), 2, 'RUN is missing'),
     (('pack', 'run'), 2, '--out is missing'),
   ],

@@ -9,12 +9,10 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
-from cmbjax.candidates import blobness, growing, radial_symmetry
+from cmbjax.candidates import blobness, growing, peaks, radial_symmetry
 from cmbjax.candidates.background import brain_box, flatten
 from cmbjax.candidates.gates import Gates, judge, score
-from cmbjax.imaging import slabs
 
 __all__ = ['Candidates', 'Gates', 'flatten', 'measure', 'propose']
 
@@ -74,7 +72,7 @@ def propose(
     ValueError: shapes differ.
   """
   gates = gates or Gates()
-  _check_grid(swi, mask)
+  check_grid(swi, mask)
   spacing_mm = tuple(float(side) for side in spacing_mm)
   box = brain_box(mask, spacing_mm, gates)
   if box is None:
@@ -85,12 +83,12 @@ def propose(
   peak, strength = _find(image, spacing_mm, brain, gates, jobs)
   seed = growing.darkest_near(image, peak, spacing_mm, reach_mm=gates.seed_mm)
   seed, strength = _once(seed, strength)
-  features, regions = _measure(
+  features, regions = grown(
     image, brain, seed=seed, spacing_mm=spacing_mm, gates=gates, jobs=jobs
   )
   features['response'] = strength.astype(np.float32)
   features['score'] = score(features, spacing_mm)
-  return _table(
+  return table(
     regions,
     features,
     reason=judge(features, gates),
@@ -129,12 +127,12 @@ def measure(
       not finite.
   """
   gates = gates or Gates()
-  _check_grid(swi, mask)
+  check_grid(swi, mask)
   spacing_mm = tuple(float(side) for side in spacing_mm)
   place = voxels(place, swi.shape)
   image = flatten(np.asarray(swi, np.float32), spacing_mm, mask, gates=gates)
   seed = growing.darkest_near(image, place, spacing_mm, reach_mm=gates.seed_mm)
-  features, regions = _measure(
+  features, regions = grown(
     image, mask, seed=seed, spacing_mm=spacing_mm, gates=gates, jobs=jobs
   )
   features['score'] = features['contrast']
@@ -146,7 +144,7 @@ def measure(
     raise ValueError('a score is not finite')
   features['core_centre'] = place
   reason = ['' if inside else OUTSIDE for inside in mask[tuple(place.T)]]
-  return _table(
+  return table(
     regions,
     features,
     reason=reason,
@@ -156,81 +154,12 @@ def measure(
   )
 
 
-def peaks(
-  image: np.ndarray,
-  response: np.ndarray,
-  spacing_mm: Sequence[float],
-  mask: np.ndarray,
-  *,
-  gates: Gates,
-  least: float,
-  jobs: int | None = None,
-) -> np.ndarray:
-  """Local maxima [N, 3] of the response that lie on something dark.
+def check_grid(swi: np.ndarray, mask: np.ndarray) -> None:
+  """Refuses two arrays that are not one grid.
 
-  A maximum is above `least` and the largest within `peak_mm` in plane and
-  one slice up and down; the best `max_peaks`, best first.
-
-  Args:
-    image: [X, Y, Z], as `flatten` gives it.
-    response: [X, Y, Z] of the filter.
-    spacing_mm: voxel sizes.
-    mask: [X, Y, Z] bool, the brain.
-    gates: distances, darkness and the most peaks.
-    least: smallest response.
-    jobs: threads; None: one per core.
+  Raises:
+    ValueError: shapes differ.
   """
-  parts = []
-  for rows in slabs.of(response.shape[0]):
-    part = np.argwhere((response[rows] > least) & mask[rows])
-    part[:, 0] += rows.start
-    parts.append(part)
-  place = np.concatenate(parts)
-  place = place[_is_dark(image, place, gates.max_darkness)]
-  value = response[tuple(place.T)]
-  half = [max(1, round(gates.peak_mm / side)) for side in spacing_mm[:2]]
-  best = value >= _highest(response, place, half, jobs)
-  place, value = place[best], value[best]
-  order = np.argsort(-value, kind='stable')[: gates.max_peaks]
-  return place[order].astype(np.int32)
-
-
-def _is_dark(image, place, limit):
-  """Whether the darkest of 3 x 3 pixels in plane is below the limit."""
-  darkest = np.full(len(place), np.inf, np.float32)
-  for dx in (-1, 0, 1):
-    for dy in (-1, 0, 1):
-      x = np.clip(place[:, 0] + dx, 0, image.shape[0] - 1)
-      y = np.clip(place[:, 1] + dy, 0, image.shape[1] - 1)
-      darkest = np.minimum(darkest, image[x, y, place[:, 2]])
-  return darkest < limit
-
-
-def _highest(response, place, half, jobs):
-  """Largest response [N] near each place: in plane, one slice up and down.
-
-  A maximum filter slice by slice on threads; no map of all of it is kept.
-  """
-  size = [2 * h + 1 for h in half]
-  count = response.shape[2]
-  order = np.argsort(place[:, 2], kind='stable')
-  starts = np.searchsorted(place[order, 2], np.arange(count + 1))
-  highest = np.full((3, len(place)), -np.inf, np.float32)
-
-  def one(z: int) -> None:
-    near = range(max(z - 1, 0), min(z + 2, count))
-    if starts[near[0]] == starts[near[-1] + 1]:
-      return
-    flat = ndimage.maximum_filter(response[..., z], size, mode='nearest')
-    for other in near:
-      mine = order[starts[other] : starts[other + 1]]
-      highest[other - z + 1, mine] = flat[tuple(place[mine, :2].T)]
-
-  radial_symmetry.over(one, count, jobs)
-  return highest.max(0)
-
-
-def _check_grid(swi, mask):
   if swi.shape != mask.shape or swi.ndim != 3:
     raise ValueError(f'swi {swi.shape} and mask {mask.shape} must be one grid')
 
@@ -262,7 +191,7 @@ def _find(image, spacing_mm, mask, gates, jobs):
     min_gradient=gates.min_gradient,
     jobs=jobs,
   )
-  peak = peaks(
+  peak = peaks.find(
     image,
     response,
     spacing_mm,
@@ -274,11 +203,32 @@ def _find(image, spacing_mm, mask, gates, jobs):
   return peak, response[tuple(peak.T)]
 
 
-def _measure(image, mask, *, seed, spacing_mm, gates, jobs):
-  """Features of the half-maximum regions and of their cores."""
+def grown(
+  image: np.ndarray,
+  mask: np.ndarray,
+  *,
+  seed: np.ndarray,
+  spacing_mm: Sequence[float],
+  gates: Gates,
+  jobs: int | None = None,
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+  """Features of the half-maximum regions and of their cores, and the regions.
+
+  Args:
+    image: [X, Y, Z], as `flatten` gives it.
+    mask: [X, Y, Z] bool, the brain.
+    seed: [N, 3] voxels.
+    spacing_mm: voxel sizes.
+    gates: of growing.
+    jobs: threads.
+
+  Returns:
+    Name to [N] float32 ('centre' and 'core_centre' [N, 3]), and N int32
+    [n, 3] voxels.
+  """
   features = {}
   for prefix, level in (('core_', gates.core_level), ('', gates.level)):
-    parts, grown = [], []
+    parts, regions = [], []
     # Shapes of all cores at once would take more memory than the scan.
     for start in range(0, len(seed), _GROUP) or (0,):
       one = growing.grow(
@@ -298,7 +248,7 @@ def _measure(image, mask, *, seed, spacing_mm, gates, jobs):
       )
       if not prefix:
         ends = np.searchsorted(one.owner, np.arange(1, len(one.seed)))
-        grown += np.split(one.voxel, ends) if len(one.seed) else []
+        regions += np.split(one.voxel, ends) if len(one.seed) else []
     features |= {
       prefix + name: np.concatenate([part[name] for part in parts])
       for name in parts[0]
@@ -308,7 +258,7 @@ def _measure(image, mask, *, seed, spacing_mm, gates, jobs):
   features['blobness'], features['roundness'] = blobness.blobness_at(
     image, seed, spacing_mm, diameters_mm=gates.diameters_mm
   )
-  return features, grown
+  return features, regions
 
 
 def _once(seed, strength):
@@ -318,8 +268,25 @@ def _once(seed, strength):
   return seed[first], strength[first]
 
 
-def _table(regions, features, *, reason, gates, spacing_mm, start):
-  """Sorts and merges."""
+def table(
+  regions: list[np.ndarray],
+  features: dict[str, np.ndarray],
+  *,
+  reason: Sequence[str],
+  gates: Gates,
+  spacing_mm: Sequence[float],
+  start: np.ndarray,
+) -> Candidates:
+  """Sorts what was grown by its score, and merges what is too near.
+
+  Args:
+    regions: N, as `grown` gives them.
+    features: as `grown` gives them, and 'score'.
+    reason: N texts, '' where kept.
+    gates: of merging.
+    spacing_mm: voxel sizes.
+    start: [3] voxel of the scan where the array begins.
+  """
   centre = np.rint(features.pop('core_centre')).astype(np.int32)
   features.pop('centre')
   order = np.lexsort((*centre.T, -features['score']))

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from cmbjax import files, plugins
-from cmbjax.candidates import detector
+from cmbjax.candidates import detector, gate_network, learned
 from cmbjax.candidates.detector import Candidates
 from cmbjax.candidates.gates import Gates
 from cmbjax.errors import InputError, shown
 
 DEFAULT = 'frst'
-STAGES = {'frst': detector.propose}  # radial symmetry
+LEARNED = 'learned'
+# By radial symmetry, as published; by small networks.
+STAGES = {'frst': detector.propose, LEARNED: learned.propose}
 KEY = 'config.candidates'
 # What outlines and tables of lesions show of each candidate.
 MEASURES = ('volume_mm3', 'diameter_mm', 'feret_mm', 'contrast')
@@ -105,11 +107,15 @@ def find(name: str, *, key: str = KEY) -> Any:
 
 
 def code(name: str) -> str:
-  """16 hex digits over the source of an own stage; '' of a built-in one.
+  """16 hex digits over the source of an own stage, or over what was learned.
+
+  '' of 'frst', which has no other part than this code.
 
   Raises:
     InputError: as `find`.
   """
+  if name == LEARNED:
+    return gate_network.digest()
   text = plugins.source(name, find(name))
   return files.digest(text) if text else ''
 

@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--candidates',
     metavar='STAGE',
-    help="how candidates are found: 'frst' (default), or a function "
-    "of your own as 'module:function'",
+    help="how candidates are found: 'frst' (default), 'learned', or a "
+    "function of your own as 'module:function'",
   )
   parser.add_argument(
     '--jobs', type=int, default=None, help='threads; default: one per core'

@@ -18,7 +18,14 @@ from typing import Any, NamedTuple
 import cmbjax
 from cmbjax import doors, files, workers
 from cmbjax.candidates import stages
-from cmbjax.detect import chain, classifier, derivatives, memory, records
+from cmbjax.detect import (
+  chain,
+  classifier,
+  derivatives,
+  established,
+  memory,
+  records,
+)
 from cmbjax.errors import told
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct.channels import ONLY_SWI, measured
@@ -254,6 +261,8 @@ def _shown(result) -> str:
   text = f'{tally["definite"]} definite, {tally["possible"]} possible'
   if tally['too_large']:
     text += f', {tally["too_large"]} too large'
+  if tally['not_established']:
+    text += f', grade {established.WORDS}'
   if result.warnings:
     count = len(result.warnings)
     text += f', {count} warning{"s" if count > 1 else ""}'

@@ -9,8 +9,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import platform
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from cmbjax.detect import (
   candidate_table,
   counts,
   domain,
+  established,
   evidence_words,
   outlines,
   places,
@@ -30,9 +30,10 @@ from cmbjax.detect import (
 )
 from cmbjax.detect import verdicts as verdicts_lib
 from cmbjax.detect.classifier import Classifier
+from cmbjax.detect.clock import Clock
 from cmbjax.detect.result import REJECTED, Lesion, ScanResult
 from cmbjax.errors import InputError
-from cmbjax.imaging import slices, swi, volume
+from cmbjax.imaging import contrast, slices, swi, volume
 from cmbjax.intake import facts as json_facts
 from cmbjax.intake.scan_files import ScanFiles
 from cmbjax.reconstruct import scan_image
@@ -84,7 +85,7 @@ def analyse(
   Raises:
     InputError: a file that cannot be used, or a channel that is not there.
   """
-  clock = _Clock()
+  clock = Clock()
   with clock('read'):
     seen = _read(scan, classifier, fallback, options)
   image = seen.found.volume
@@ -168,6 +169,7 @@ class _Seen(NamedTuple):
   hints: tuple[str, ...]  # what is odd about the image
   classifier: Classifier | None
   instead: tuple[str, ...]  # said where it is the fallback, or lacks a phase
+  unlike_swi: str  # what it looks like instead of an SWI; '' for one
 
   @property
   def unit(self) -> np.ndarray:  # [X, Y, Z] SWI in 0..1
@@ -208,7 +210,8 @@ def _read(scan, classifier, fallback, options) -> _Seen:
   seen = evidence_lib.Evidence(
     unit, mask, image.spacing_mm, image.affine, found.beside
   )
-  return _Seen(found, seen, hints, classifier, instead)
+  unlike = contrast.unlike_swi(unit, image.spacing_mm, mask)
+  return _Seen(found, seen, hints, classifier, instead, unlike)
 
 
 def _judge(seen, proposed, options):
@@ -216,7 +219,11 @@ def _judge(seen, proposed, options):
   point = verdicts_lib.operating_point(
     seen.classifier, options.operating_point, options.threshold
   )
-  verdicts = verdicts_lib.judge(seen.evidence, proposed, seen.classifier, point)
+  image = seen.found.volume
+  verdicts = verdicts_lib.judge(
+    seen.evidence, proposed, seen.classifier, point,
+    b0=image.affine[2, :3] / image.spacing_mm,
+  )  # fmt: skip
   return point, verdicts
 
 
@@ -268,10 +275,13 @@ def _result(
   litres = max(facts['mask_ml'], 1e-3) / 1000  # an empty mask has no volume
   facts['candidates_per_litre'] = float(proposed.kept.sum()) / litres
   unusual = domain.warnings(facts, classifier.domain if classifier else {})
+  missing = established.missing(facts, classifier, seen.unlike_swi)
   found_any = any(lesion.status != REJECTED for lesion in lesions)
   # What was rejected is shown only for scans without lesions or unusual ones.
   top = () if found_any and not unusual else domain.top_rejected(table)
-  tally = counts.count(lesions, classified=classifier is not None)
+  tally = counts.count(
+    lesions, classified=classifier is not None, missing=missing
+  )
   return ScanResult(
     name=scan.name,
     subject=scan.subject,
@@ -285,6 +295,8 @@ def _result(
     | {'candidates': int(proposed.kept.sum()), 'proposed': len(proposed)},
     warnings=(
       *(() if found_any else remarks.of_nothing(proposed, top)),
+      *established.said(missing),
+      *([seen.unlike_swi] if seen.unlike_swi else ()),
       *unusual,
       *seen.hints,
       *seen.instead,
@@ -385,16 +397,3 @@ def software() -> dict[str, str]:
 
 def _text(value: Any) -> str | None:
   return value if isinstance(value, str) and value else None
-
-
-class _Clock:
-  """Wall-clock seconds of each stage."""
-
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
-
-  @contextlib.contextmanager
-  def __call__(self, stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    self.seconds[stage] = round(time.perf_counter() - start, 3)

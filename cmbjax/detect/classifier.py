@@ -55,6 +55,8 @@ class Classifier:
     candidates_code: `stages.code` of it then; None: not known.
     site: on which reviewed scans `cmbjax calibrate` chose the points; {} for
       the points of the training.
+    established: kinds of scans with the precision of "definite" there, see
+      `points.read`; () for weights of before.
   """
 
   name: str
@@ -75,6 +77,7 @@ class Classifier:
   candidates: str = stages.DEFAULT
   candidates_code: str | None = None
   site: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  established: tuple[Mapping[str, Any], ...] = ()
 
   @property
   def params(self) -> Any:
@@ -241,6 +244,7 @@ def described(folder: str | os.PathLike | None) -> Classifier:
     candidates=record.get('candidates', stages.DEFAULT),
     candidates_code=record.get('candidates_code'),
     site=known.get('site', {}),
+    established=tuple(known.get('established', ())),
   )
 
 

@@ -18,20 +18,27 @@ _GRADES = (
   'aria_h_with_possible',
   'pattern',
   'pattern_certain',
+  'strictly_lobar',
 )
 
 
-def count(lesions: Sequence[Lesion], *, classified: bool) -> dict[str, Any]:
+def count(
+  lesions: Sequence[Lesion],
+  *,
+  classified: bool,
+  missing: Sequence[str] = (),
+) -> dict[str, Any]:
   """All counts of one scan.
 
   Args:
     lesions: of all kinds.
     classified: False: candidates nobody has judged; grades are None then.
+    missing: why no grade is established; grades are None then too.
 
   Returns:
     What `ratings.summarise` gives, with every location in by_location, and
     counted (definite and possible), too_large, rejected, volume_mm3 (of the
-    counted).
+    counted), not_established (`missing`).
   """
   found = [lesion for lesion in lesions if lesion.status != REJECTED]
   mine = [lesion for lesion in found if lesion.counted]
@@ -40,11 +47,13 @@ def count(lesions: Sequence[Lesion], *, classified: bool) -> dict[str, Any]:
   tally['by_location'] = {n: dict(nobody) for n in LOCATIONS} | (
     tally['by_location']
   )
-  if not classified:  # a grade of candidates would look like a diagnosis
+  # A grade of candidates, or of a T1, would look like a diagnosis.
+  if not classified or missing:
     tally |= dict.fromkeys(_GRADES)
   return tally | {
     'counted': len(mine),
     'too_large': len(found) - len(mine),
     'rejected': len(lesions) - len(found),
+    'not_established': list(missing),
     'volume_mm3': round(sum(lesion.volume_mm3 for lesion in mine), 3),
   }

@@ -108,8 +108,9 @@ def _add_method(group) -> None:
     '--candidates',
     '--generator',
     metavar='STAGE',
-    help="how candidates are found: 'frst' (radial symmetry), or a "
-    "function of your own as 'module:function'; default: as those that the "
+    help="how candidates are found: 'frst' (radial symmetry), 'learned' "
+    "(small networks), or a function of your own as 'module:function'; "
+    'default: as those that the '
     'networks learned from',
   )
   group.add_argument(

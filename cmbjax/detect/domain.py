@@ -70,6 +70,15 @@ def warnings(
   return tuple(text for check in checks if (text := check(facts, domain)))
 
 
+def beyond(
+  facts: Mapping[str, Any], domain: Mapping[str, Any]
+) -> tuple[str, ...]:
+  """As `warnings`, but not of a field that is only not known."""
+  if facts['field_t'] is None:
+    domain = {key: value for key, value in domain.items() if key != 'field_t'}
+  return warnings(facts, domain)
+
+
 def top_rejected(
   table: Mapping[str, np.ndarray], *, limit: int = TOP
 ) -> tuple[dict[str, Any], ...]:

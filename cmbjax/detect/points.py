@@ -90,8 +90,12 @@ def stored(folder: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
-  """points, calibration, domain, mirrored, and site where there is one; the
-  paper's rule without a file.
+  """points, calibration, domain, mirrored, and site and established where they
+  are there; the paper's rule without a file.
+
+  Each of `established` is a kind of scan that nothing was trained on or chosen
+  on: field_t [low, high], spacing_mm [low, high] of each axis, scans, definite
+  (how many), and precision, the lower end of its interval.
 
   Raises:
     InputError: as `stored`, or it is of other weights, or packed weights lack
@@ -112,6 +116,8 @@ def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
     known = {key: found[key] for key in ('points', 'calibration', 'domain')}
     if 'site' in found:  # else a fingerprint would change
       known['site'] = found['site']
+    if 'established' in found:
+      known['established'] = found['established']
     # The first bundled networks were trained before there was a choice.
     return known | {'mirrored': found.get('mirrored', False)}
   rule = 'threshold of the weights; nothing was measured out of fold'

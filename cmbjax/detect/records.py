@@ -36,6 +36,7 @@ GROUP = (
   'aria_h_with_possible',
   'pattern',
   'strictly_lobar',
+  'not_established',
   'field_t',
   'echo_time_s',
   'spacing_mm',
@@ -237,6 +238,7 @@ def group_row(result: ScanResult) -> dict[str, Any]:
     for kind in (DEFINITE, POSSIBLE)
   }
   same = {key: tally[key] for key in GROUP if key in tally}
+  same['not_established'] = '; '.join(tally['not_established'])
   row = {
     'name': result.name,
     'subject': result.subject,

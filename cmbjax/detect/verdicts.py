@@ -4,7 +4,7 @@ Rule: thresholds are strict (above is positive), and two candidates in one
 dark spot are one lesion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,10 @@ from cmbjax.detect.result import DEFINITE, POSSIBLE, REJECTED
 GRIDS_MM = {'native': None, 'resampled': patches.RESAMPLED_MM}
 BELOW, SAME = 'likelihood', 'same as a better one'
 _SADDLE = 0.6  # of the way from darkest to half maximum: `Gates.core_level`
+# Outside of a sphere the field along B0 falls with the cube of the distance: at
+# 1.5 radii it is a third of that at the pole, and no dark lobe is farther out.
+_LOBE = 0.75  # of the diameter; two lesions as near as that would overlap
+_IN_LINE = np.cos(np.deg2rad(35))  # grids and noise turn a lobe this far
 
 
 class Verdicts(NamedTuple):
@@ -78,6 +82,8 @@ def judge(
   proposed: detector.Candidates,
   classifier: Classifier | None,
   point: Mapping[str, Any],
+  *,
+  b0: Sequence[float] = (0, 0, 1),
 ) -> Verdicts:
   """Verdicts on all candidates; those that a gate dropped are rejected.
 
@@ -86,6 +92,7 @@ def judge(
     proposed: N candidates.
     classifier: None: all that passed the gates are possible.
     point: as `operating_point` gives it.
+    b0: unit vector of the main field along x, y, z of the voxels.
   """
   count = len(proposed)
   likelihood, spread, probability = (np.full(count, np.nan) for _ in range(3))
@@ -108,7 +115,7 @@ def judge(
     for n in kept:
       reason[n] = BELOW if status[n] == REJECTED else ''
   for n in duplicates(
-    scan.swi, scan.spacing_mm, proposed, likelihood, status != REJECTED
+    scan.swi, scan.spacing_mm, proposed, likelihood, status != REJECTED, b0=b0
   ):
     status[n], reason[n] = REJECTED, SAME
   return Verdicts(likelihood, spread, probability, tuple(status), tuple(reason))
@@ -126,12 +133,15 @@ def duplicates(
   proposed: detector.Candidates,
   likelihood: np.ndarray,
   found: np.ndarray,
+  *,
+  b0: Sequence[float] = (0, 0, 1),
 ) -> list[int]:
   """Of candidates in one dark spot, all but the most likely one.
 
   Two share a spot when the straight way between them (of less than 10 mm)
   stays as dark as the core of the better one. Two lesions that only touch
-  have a brighter saddle between them.
+  have a brighter saddle between them. So have a lesion and a lobe of its own
+  dipole, but these are in line with B0 and nearer than two lesions can be.
 
   Args:
     unit: [X, Y, Z] SWI.
@@ -139,6 +149,7 @@ def duplicates(
     proposed: N candidates.
     likelihood: [N].
     found: [N] bool, those that would become lesions.
+    b0: unit vector of the main field along x, y, z of the voxels.
   """
   order = [n for n in order_of(likelihood, proposed.score) if found[n]]
   place = proposed.centre * np.asarray(spacing_mm)
@@ -154,9 +165,19 @@ def duplicates(
     away = np.linalg.norm(place[rest] - place[n], axis=1)
     for other in rest[away < segmentation.LARGEST_MM].tolist():
       way = _between(proposed.centre[n], proposed.centre[other])
-      if unit[tuple(way.T)].max() <= limit:
+      is_dark = unit[tuple(way.T)].max() <= limit
+      if is_dark or _is_lobe(proposed, n, other, place=place, b0=b0):
         gone.add(other)
   return sorted(gone)
+
+
+def _is_lobe(proposed, first, second, *, place, b0) -> bool:
+  """Whether one of two candidates is in the dipole of the other."""
+  diameter = proposed.features['diameter_mm'][[first, second]].max()
+  apart = place[second] - place[first]
+  away = np.linalg.norm(apart)
+  in_line = abs(apart @ np.asarray(b0)) >= _IN_LINE * away
+  return bool(away <= _LOBE * diameter and in_line)
 
 
 def _between(first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -147,13 +147,14 @@ def _signs(done) -> dict[str, str]:
 def _line(row, signs) -> dict[str, Any]:
   """Texts of a scan, each with what it is sorted by."""
   volume, band = row.get('volume_mm3'), row.get('aria_h')
+  held = 'not established' if row.get('not_established') else None
   pattern = str(row.get('pattern') or DASH).replace('_', ' ')
   cells = [
     *(_cell(row.get(n)) for n in ('definite', 'possible', *LOCATIONS)),
     _cell(None if volume is None else f'{volume:.0f}', volume),
-    _cell(row.get('grade')),
-    _cell(band, _BANDS.get(band, -1)),
-    _cell(_PATTERNS.get(pattern, pattern)),
+    _cell(held or row.get('grade'), -1 if held else None),
+    _cell(held or band, _BANDS.get(band, -1)),
+    _cell(held or _PATTERNS.get(pattern, pattern), -1 if held else None),
     _cell(_protocol(row)),
   ]
   given = row.get('warnings') or ()

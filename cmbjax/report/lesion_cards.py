@@ -93,6 +93,7 @@ def card(lesion, result, brain: BrainBox) -> dict[str, Any]:
     'z_mm': lesion.centre_mm[2],
     'chance': _chance(lesion, result),
     'facts': _facts(lesion, result),
+    'signs': getattr(lesion, 'signs', None),
     'views': _views(lesion, result),
     'place': (*brain.place(lesion.centre_index, AXIAL), *brain.size(AXIAL)),
     'numbers': _numbers(lesion, result),
@@ -151,9 +152,6 @@ def _facts(lesion, result) -> list[tuple[str, str]]:
     ('Shape', _SHAPES.get(lesion.category, lesion.category or DASH)),
     ('Centre', f'{_centre(lesion)} mm'),
   ]
-  found = getattr(lesion, 'signs', None)
-  if found is not None:
-    facts += [('Why', found.why), ('Evidence', found.evidence)]
   why = reason(lesion, result)
   if why:
     facts.append(('Reason' if lesion.status == 'rejected' else 'Note', why))

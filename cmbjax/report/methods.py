@@ -159,6 +159,8 @@ def _data(study: StudyTables) -> str:
 _STAGES = {
   'frst': '2-D fast radial symmetry with 3-D region growing and geometric '
   'gates',
+  'learned': 'multi-scale differences of Gaussians, 3-D region growing and '
+  'small neural networks on the shapes and surroundings of the regions',
 }
 
 

@@ -244,6 +244,8 @@ def _summary(result) -> dict[str, Any]:
 
 def _grade(counts) -> tuple[str, str]:
   grade = counts.get('grade')
+  if reasons := counts.get('not_established'):
+    return DASH, f'Not established: {"; ".join(reasons)}'
   if grade is None:  # a count of candidates would be read as one of lesions
     return DASH, 'Candidates that no network has judged have no grade'
   text = f'{_GRADES[grade]} definite'
@@ -255,6 +257,8 @@ def _grade(counts) -> tuple[str, str]:
 
 def _aria(counts) -> tuple[str, str]:
   band = counts.get('aria_h')
+  if counts.get('not_established'):
+    return DASH, 'Not established, as the grade'
   if band is None:
     return DASH, 'Candidates that no network has judged have no band'
   more = counts.get('aria_h_with_possible')

@@ -78,6 +78,13 @@ KINDS: dict[str, dict[str, str]] = {
     'exported': f'{_HERE}.finish_exported:exported',
   },
 }
+# How often one is drawn where another comes once: half of the scans are as
+# the scanner gave them.
+OFTEN = {
+  ('anatomy', 'folded'): 2,
+  ('veins', 'trees'): 2,
+  ('finish', 'none'): 3,
+}
 CHOICES = ('classic', 'trained', 'held-out', 'any')
 
 
@@ -112,7 +119,11 @@ def draw(rng, choice: str) -> Families:
       'held-out': list(names)[-1:],
       'any': list(names),
     }
-    pool = pools.get(choice, trained)
+    pool = [
+      name
+      for name in pools.get(choice, trained)
+      for _ in range(OFTEN.get((part, name), 1))
+    ]
     # One draw for every part, used or not: fixing one changes no other.
     number = rng.integers(1 << 30)
     found[part] = fixed.get(part, pool[number % len(pool)])

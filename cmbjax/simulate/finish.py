@@ -43,8 +43,15 @@ def leave(rng, scan, protocol) -> SimulatedScan:
   return scan
 
 
-def _finish(rng, scan, protocol, *, chances) -> SimulatedScan:
-  """Steps in the order in which people take them."""
+def treated(rng, scan, protocol, *, chances) -> SimulatedScan:
+  """Steps in the order in which people take them.
+
+  Args:
+    rng: numpy generator.
+    scan: what was simulated.
+    protocol: how.
+    chances: of the large steps; the small ones have their own.
+  """
   done, before = {}, contrasts(scan)
   if rng.random() < chances.resample:
     scan, done['ResampledMm'] = _resample(rng, scan, protocol)
@@ -74,9 +81,9 @@ def _finish(rng, scan, protocol, *, chances) -> SimulatedScan:
   return finished(scan, image, brain, before=before, bare=bare, done=done)
 
 
-resampled = functools.partial(_finish, chances=Chances(1.0, 0.35, 0.2))
-stripped = functools.partial(_finish, chances=Chances(0.2, 1.0, 0.35))
-flattened_scan = functools.partial(_finish, chances=Chances(0.2, 0.5, 1.0))
+resampled = functools.partial(treated, chances=Chances(1.0, 0.35, 0.2))
+stripped = functools.partial(treated, chances=Chances(0.2, 1.0, 0.35))
+flattened_scan = functools.partial(treated, chances=Chances(0.2, 0.5, 1.0))
 
 
 def finished(scan, image, brain, *, before, bare, done) -> SimulatedScan:

@@ -186,7 +186,7 @@ def effect(
   flat = nodes.reshape(-1, 3)
   scanned = {'b0': b0, 'field_t': field_t, 'echo_times_s': echo_times_s}
   signal = _phasor(flat, deposit, **scanned)
-  near = _near(flat, spheres)
+  near = _near(nodes, spheres, spacing)
   fine = _subvoxels(spacing, len(spheres))
   for part in np.array_split(near, max(1, len(near) * len(fine) // 2**18)):
     points = flat[part][:, None] + fine
@@ -197,12 +197,17 @@ def effect(
   return Effect(tuple(slice(a, b) for a, b in zip(low, high)), factors)
 
 
-def _near(points, spheres) -> np.ndarray:
-  """Indices of the points close to the surface of any sphere."""
-  close = np.zeros(len(points), bool)
+def _near(nodes, spheres, spacing) -> np.ndarray:
+  """Flat indices of the nodes [X, Y, Z, 3] close to the surface of a sphere."""
+  close = np.zeros(nodes.shape[:3], bool)
+  first = nodes[0, 0, 0]
   for sphere in spheres:
-    squared = ((points - sphere[:3]) ** 2).sum(-1)
-    close |= squared < (1.6 * sphere[3] + 1.7) ** 2
+    reach = 1.6 * sphere[3] + 1.7
+    low = np.floor((sphere[:3] - reach - first) / spacing).astype(int)
+    high = np.ceil((sphere[:3] + reach - first) / spacing).astype(int) + 1
+    box = tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(low, high))
+    squared = ((nodes[box] - sphere[:3]) ** 2).sum(-1)
+    close[box] |= squared < reach**2
   return np.flatnonzero(close)
 
 

@@ -79,7 +79,7 @@ def _draw_iron(rng, points, radius):
     far = (points**2).sum(1)
     return np.exp(0.4 * field - far / _SOFT**2)  # fades toward its edge
   if style < 0.75:
-    return np.where(field > rng.uniform(-0.2, 0.5), 1.0, 0.08)
+    return np.where(field > rng.uniform(-0.3, 0.4), 1.0, 0.25)
   depth = 1 - np.linalg.norm(points, axis=1)
   ring = np.exp(-((np.clip(depth - 0.15, 0, None) / 0.2) ** 2))
   return (ring + 0.04) * np.exp(0.3 * field)

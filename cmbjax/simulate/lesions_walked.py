@@ -26,7 +26,7 @@ def draw_walked(rng, centre_mm) -> lesions.Deposit:
   wide = rng.random() < _WIDE
   spread = rng.normal(0, _WIDE_SPREAD if wide else _SPREAD)
   moment = float(np.clip(_MEDIAN * np.exp(spread), *_RANGE))
-  reach = _REACH_MM * moment**0.25 * np.exp(rng.normal(0, 0.2))
+  reach = _REACH_MM * moment**0.25 * np.exp(rng.normal(0.15, 0.35))
   steps = int(np.clip(rng.poisson(8 * reach), 4, 40))
   path = _walk(rng, steps)
   # What is carried farther holds less.

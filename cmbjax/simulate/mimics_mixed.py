@@ -9,10 +9,10 @@ import numpy as np
 from cmbjax.simulate import lesions, placement, spots
 
 # Number in a whole head, lowest and highest.
-_BEADS, _PAIRS, _VOIDS, _PIECES = (1, 7), (1, 5), (3, 12), (10, 40)
+_BEADS, _PAIRS, _VOIDS, _PIECES = (3, 14), (3, 10), (4, 18), (20, 60)
 _PALLIDUM_MNI = (17.0, -3.0, -2.0)  # inner part, where calcium gathers
 _NO_FIELD = 1e-6  # ppm: signal is lost, the field is as before
-_VEIN_PPM = (0.28, 0.5)
+_VEIN_PPM = (0.12, 0.48)  # the less, the less blood fills the vein's radius
 
 
 def place_mixed(rng, world) -> list[placement.PlacedDeposit]:
@@ -48,7 +48,7 @@ def _chain(rng, kind, centre_mm, *, radius, chi_ppm, length_mm, density=1.0):
   count = int(np.clip(length_mm / (0.8 * radius), 3, 14))
   step = length_mm / count
   heading = _direction(rng)
-  bend = rng.normal(0, 0.35, 3)
+  bend = rng.normal(0, 0.3, 3) * rng.exponential()
   points = np.zeros((count, 3))
   for number in range(1, count):
     heading = heading + bend * step / 2 + rng.normal(0, 0.08, 3)
@@ -139,7 +139,7 @@ def _put_beads(rng, world):
     rng,
     'calcification',
     spot[0],
-    radius=np.exp(rng.uniform(np.log(0.4), np.log(1.3))),
+    radius=np.exp(rng.uniform(np.log(0.5), np.log(1.4))),
     chi_ppm=-np.exp(rng.uniform(np.log(0.1), np.log(1.5))),
     length_mm=rng.uniform(0.8, 5),
     density=rng.uniform(0.2, 0.8),
@@ -157,7 +157,7 @@ def _put_pair(rng, world):
     return []
   index = np.unravel_index(rng.choice(some), slab.shape)
   place = 2.0 * np.array(index) + (0, 0, low) + rng.uniform(-1, 1, 3)
-  chi, radius = rng.uniform(0.06, 0.22), rng.uniform(0.5, 1.1)
+  chi, radius = rng.uniform(0.08, 0.25), rng.uniform(0.5, 1.2)
   found = []
   both = (place, _mirrored(world.head, place) + rng.normal(0, 1.0, 3))
   for centre in both[: 1 if rng.random() < 0.15 else 2]:
@@ -208,10 +208,11 @@ def _put_piece(rng, world):
   )  # fmt: skip
   if spot is None:
     return []
-  radius, chi = rng.uniform(0.22, 0.55), rng.uniform(*_VEIN_PPM)
+  radius = np.exp(rng.uniform(np.log(0.25), np.log(0.9)))
+  chi = rng.uniform(*_VEIN_PPM)
   trunk = _chain(
     rng, 'short vein', spot[0], radius=radius, chi_ppm=chi,
-    length_mm=rng.uniform(4, 11),
+    length_mm=rng.uniform(4, 8) + 4 * radius,
   )  # fmt: skip
   if rng.random() < 0.35:
     arm = _chain(

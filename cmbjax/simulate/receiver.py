@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft
 
+from cmbjax.imaging import slabs
 from cmbjax.simulate import grids, physics
 
 
@@ -49,13 +50,18 @@ class SmoothMap:
 
   def fine(self) -> np.ndarray:
     """[X, Y, Z] without the margins of a slab, float32 or complex64."""
-    if not np.iscomplexobj(self._nodes):
-      return grids.refine(self._nodes, self._shape, step=self._step)
-    out = np.empty(self._shape, np.complex64)
-    out.real, out.imag = (
-      grids.refine(part, self._shape, step=self._step)
-      for part in (self._nodes.real, self._nodes.imag)
-    )
+    whole = np.iscomplexobj(self._nodes)
+    out = np.empty(self._shape, np.complex64 if whole else np.float32)
+    parts = [(out.real, self._nodes.real)]
+    if whole:
+      parts.append((out.imag, self._nodes.imag))
+    for slab in slabs.of(self._shape[2]):  # what is between stays small
+      shape = (*self._shape[:2], slab.stop - slab.start)
+      first = (0, 0, slab.start * self._step[2])
+      for target, nodes in parts:
+        target[..., slab] = grids.refine(
+          nodes, shape, step=self._step, offset=first
+        )
     return out
 
 

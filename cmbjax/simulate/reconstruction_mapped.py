@@ -14,6 +14,7 @@ from cmbjax.simulate import physics
 from cmbjax.simulate.reconstruction import Reconstruction
 
 _TRUNCATION = 0.19  # of the dipole in k-space, Shmueli et al., 2009
+_NOISE_PPM = 0.06  # below it nothing darkens: division amplifies noise
 _PAD = 8  # voxels between one border and the other
 
 
@@ -27,7 +28,7 @@ def draw_mapped(rng, protocol) -> Reconstruction:
   del protocol
   chi = functools.partial(susceptibility_ppm, widen=rng.uniform(1.0, 1.5))
   weigh = functools.partial(
-    _darken, top_ppm=rng.uniform(0.2, 0.45), power=int(rng.integers(1, 4))
+    _darken, top_ppm=rng.uniform(0.35, 0.8), power=int(rng.integers(1, 4))
   )
   return Reconstruction(chi, chi, weigh)
 
@@ -67,7 +68,8 @@ def susceptibility_ppm(signal, protocol, *, widen) -> np.ndarray:
 
 
 def _darken(magnitude, chi_ppm, protocol, echo, *, top_ppm, power):
-  """Linear from 1 at 0 ppm to 0 at `top_ppm`, to a power, times magnitude."""
+  """From 1 above noise to 0 at `top_ppm`, to a power, times magnitude."""
   share = protocol.echo_times_s[echo] / protocol.echo_times_s[-1]
-  weight = 1 - chi_ppm / np.float32(top_ppm * share)
+  over = chi_ppm / np.float32(share) - np.float32(_NOISE_PPM)
+  weight = 1 - over / np.float32(top_ppm - _NOISE_PPM)
   return np.clip(weight, 0, 1) ** power * magnitude

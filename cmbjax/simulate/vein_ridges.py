@@ -35,8 +35,8 @@ class _Net(NamedTuple):
 
 _NETS = (
   _Net('pial net', 9.0, 3, 0.6, 0.52, 0.35, 80.0, 0.0),
-  _Net('cortical net', 4.0, 4, 1.6, 0.27, 0.45, 26.0, 0.6),
-  _Net('deep net', 6.5, 3, 1.4, 0.24, 0.45, 40.0, 0.8),
+  _Net('cortical net', 4.0, 4, 1.1, 0.27, 0.45, 26.0, 0.6),
+  _Net('deep net', 6.5, 3, 2.2, 0.24, 0.45, 40.0, 0.8),
 )
 
 
@@ -55,7 +55,7 @@ def draw_ridges(rng, head) -> Tubes:
   weights = {
     'pial net': mask * (depth < 5),
     'cortical net': mask * np.clip(1.3 - depth / 30, 0.25, 1),
-    'deep net': mask * np.clip((depth - 8) / 8, 0, 1),
+    'deep net': mask * np.clip((depth - 12) / 12, 0, 1),
   }
   parts, taken = [], np.zeros((0, 3), np.float32)
   way = _outward(depth)
@@ -113,7 +113,7 @@ def _draw(rng, net, weight, depth, way) -> Tubes:
   jumps = (jump**2).sum(-1) > (2 * STEP_MM) ** 2
   line[~inside | jumps | (radius < _LEAST_MM)] = np.nan
   radius[~np.isfinite(line[..., 0])] = np.nan
-  venous = np.clip(rng.normal(0.7, 0.15, len(line)), 0.3, 1)
+  venous = np.clip(rng.normal(0.8, 0.15, len(line)), 0.3, 1)
   return _only(Tubes(line, radius, _named(net.kind, len(line)), venous))
 
 

@@ -18,9 +18,10 @@ from cmbjax.simulate.tubes import STEP_MM, Tubes, stack
 _NEAR = 10  # neighbours of a point that it may be joined with
 _GREATEST_MM = 1.5  # radius of a trunk
 # Points per ml that are drained.
-_PER_ML = {'sulcus': 16.0, 'cortex': 7.0, 'white': 3.2, 'deep grey': 4.0}
+_PER_ML = {'sulcus': 12.0, 'cortex': 7.0, 'white': 3.3, 'deep grey': 2.5}
+_SULCI = 0.09  # of the brain; wider sulci hold as many veins
 _OUTLETS_PER_ML = 0.5  # of the outermost 3 mm, where trunks leave the brain
-_WALL_PER_ML = 20.0  # of the tissue beside a ventricle
+_WALL_PER_ML = 16.0  # of the tissue beside a ventricle
 # Cost of a way per mm.
 _COST = {'sulcus': 1.0, 'cortex': 1.8, 'white': 3.0, 'wall': 0.4}
 # Knots of the large collectors in MNI mm, both sides where x > 1.5, and their
@@ -91,14 +92,14 @@ def _strew(rng, weight) -> np.ndarray:
 
 def _outer(rng, place):
   """What drains to the surface: points, their costs, outlets, straightness."""
-  wide = place.ventricle_mm > 5
-  inside = (place.depth_mm > 0) & wide
+  inside = (place.depth_mm > 0) & (place.ventricle_mm > 5)
   sulcus = np.clip(2.5 * place.fluid - 0.3, 0, 1) * inside
   cortex = place.grey * inside * ~place.deep * (1 - sulcus)
   white = np.clip(1 - place.grey - place.fluid, 0, 1) * inside * ~place.deep
   white *= np.clip(1.6 - place.depth_mm / 22, 0.15, 1)
-  density = rng.uniform(0.8, 1.2)
-  weight = _PER_ML['sulcus'] * sulcus + _PER_ML['cortex'] * cortex
+  density = rng.uniform(0.8, 1.35)
+  wide = max(1.0, sulcus[inside].mean() / _SULCI)
+  weight = _PER_ML['sulcus'] / wide * sulcus + _PER_ML['cortex'] * cortex
   weight += _PER_ML['white'] * white + 0.5 * _PER_ML['white'] * place.deep
   points = _strew(rng, density * weight)
   at = _nodes(points, weight.shape)
@@ -119,7 +120,7 @@ def _inner(rng, place):
   tissue = inside & ~wall & (place.fluid < 0.4)
   white = tissue * ~place.deep * np.clip(1.5 - away / 26, 0, 1)
   white *= 1 - place.grey
-  weight = rng.uniform(0.8, 1.2) * (
+  weight = rng.uniform(0.8, 1.35) * (
     _WALL_PER_ML * wall
     + _PER_ML['white'] * white
     + _PER_ML['deep grey'] * (place.deep & tissue)
@@ -174,7 +175,7 @@ def _cheapest(rng, points, cost, outlet, power) -> np.ndarray:
 def _tubes(rng, points, parent, kind) -> list[Tubes]:
   """One tube from each end of the trees to where it meets a thicker one."""
   radius, thickest, order = _murray(rng, parent)
-  person = rng.uniform(0.55, 0.85)
+  person = rng.uniform(0.6, 0.95)
   ways, widths = [], []
   for start in order:
     if thickest[start] >= 0 or parent[start] == start:
@@ -234,7 +235,9 @@ def _resample(rng, ways, widths, venous, kind) -> Tubes:
     near = np.minimum(np.arange(len(at)), np.arange(len(at))[::-1])
     keep = np.exp(-near / 4.0)[:, None]
     wave = ndimage.gaussian_filter1d(rng.standard_normal(len(at)), 5.0)
-    radius = np.interp(at, along, width) * np.exp(1.1 * wave)
+    radius = np.interp(at, along, width)
+    # Thin veins come and go; large ones are even.
+    radius *= np.exp(np.minimum(1.6, 0.5 / radius) * wave)
     tubes.append((keep * line + (1 - keep) * smooth, radius))
   longest = max(len(radius) for _, radius in tubes)
   points = np.full((len(tubes), longest, 3), np.nan, np.float32)
