@@ -20,7 +20,7 @@ def get_config(preset=''):
   config.name = 'robust'
   config.study.cohorts[TRAINED] = Cohort(
     'Randomised scanners', protocol='randomised', families='trained',
-    subjects=130,
+    subjects=130, lesions=40.0,
   )  # fmt: skip
   config.study.cohorts[HELD_OUT] = Cohort(
     'Generators held out', protocol='randomised', families='held-out',

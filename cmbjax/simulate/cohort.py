@@ -20,7 +20,7 @@ from cmbjax.progress import Progress
 from cmbjax.simulate import kept, subject_files
 from cmbjax.simulate import scan as scan_module
 from cmbjax.simulate.families import CLASSIC
-from cmbjax.simulate.protocols import COHORTS, Protocol
+from cmbjax.simulate.protocols import COHORTS, MOST_LESIONS, Protocol
 from cmbjax.simulate.randomised import NAME as RANDOMISED
 from cmbjax.simulate.randomised import protocol_of
 
@@ -30,7 +30,6 @@ _TRUTH = 'derivatives/truth'
 _MARK = 'SimulationFingerprint'
 _SEED = 'SimulationSeed'  # read by `data.persons`
 _GIGABYTES = 2.5  # peak of one process
-_MOST_LESIONS = 500  # expected; a brain has no room for many more
 
 
 def subject_label(protocol: Protocol, number: int) -> str:
@@ -145,9 +144,9 @@ def _check_numbers(subjects, seed, jobs, first, slab_mm, lesions) -> None:
   ):
     if value is not None and not value >= least:  # NaN too
       raise InputError(f'{name}: found {value}, must be {least} or more.')
-  if lesions is not None and lesions > _MOST_LESIONS:
+  if lesions is not None and lesions > MOST_LESIONS:
     raise InputError(
-      f'lesions: found {lesions}, must be {_MOST_LESIONS} or less.'
+      f'lesions: found {lesions}, must be {MOST_LESIONS} or less.'
     )
 
 

@@ -200,6 +200,8 @@ CANDIDATES = {
 }
 USUAL_CANDIDATES = (100, 180)  # of any other kind of scan
 
+MOST_LESIONS = 500  # expected of a person; a brain has no room for many more
+
 # The three cohorts of the transfer study.
 COHORTS = ('btumor_7t', 'btumor_3t', 'ccm_3t')
 DEMO = 'btumor_3t'  # what `cmbjax demo` shows

@@ -66,6 +66,7 @@ def find_cohorts(
       jobs=config.simulate.jobs or None,
       slab_mm=config.simulate.slab_mm or None,
       families=cohort.families,
+      lesions=None if cohort.lesions == -1 else cohort.lesions,
     )
   return out
 

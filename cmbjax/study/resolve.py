@@ -145,6 +145,7 @@ def _cohort(config: ConfigDict, name: str) -> Cohort:
     test=ALL if held == -1 else held,
     first=one.first,
     families=one.families,
+    lesions=one.lesions,
   )
 
 

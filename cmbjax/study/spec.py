@@ -80,6 +80,7 @@ class Cohort:
     first: number of the first one that is simulated. Subject 3 of a protocol
       is one person, so two cohorts of one protocol need other numbers.
     families: of generators, see `simulate.families.draw`.
+    lesions: expected number of each simulated person; -1: as the protocol has.
   """
 
   label: str
@@ -89,6 +90,7 @@ class Cohort:
   test: int | str = 0
   first: int = 1
   families: str = ''
+  lesions: float = -1.0
 
   @property
   def numbers(self) -> range:

@@ -16,7 +16,7 @@ from cmbjax.evaluation import claims
 from cmbjax.models import convolution
 from cmbjax.reconstruct.channels import CHANNELS, in_order
 from cmbjax.simulate import families
-from cmbjax.simulate.protocols import PROTOCOLS
+from cmbjax.simulate.protocols import MOST_LESIONS, PROTOCOLS
 from cmbjax.study.settings import KINDS, get, keys
 from cmbjax.study.spec import ALL, Claim, Cohort, Row, Strategy, Study
 from cmbjax.training import runner, writers
@@ -257,6 +257,11 @@ def _cohort(name: str, one: Cohort) -> None:
   if one.protocol and not one.folder:
     known = (*PROTOCOLS, PROTOCOL_OF_ALL)
     _choices(f'study.cohorts.{name}.protocol', (one.protocol,), known)
+  if one.lesions != -1 and not 0 <= one.lesions <= MOST_LESIONS:
+    raise InputError(
+      f'config.study.cohorts.{name}.lesions: is {one.lesions:g}, must be -1 '
+      f'(as the protocol has), or 0 to {MOST_LESIONS}.'
+    )
   if one.families:
     try:
       families.check(one.families)
