@@ -5,8 +5,8 @@ cmbjax weights pack runs/robust --out cmbjax/weights --name robust
 
 Whole heads, each with a scanner of its own and every part of it drawn by one
 of several unlike generators (`cmbjax.simulate.families`), in patches of equal
-mm. The operating points and the calibration are chosen on heads whose
-generators trained nothing.
+mm. The operating points and the calibration are chosen on heads of which
+half of the parts come from generators that trained nothing.
 """
 
 from cmbjax.study import Cohort, Strategy
@@ -23,8 +23,8 @@ def get_config(preset=''):
     subjects=130, lesions=40.0,
   )  # fmt: skip
   config.study.cohorts[HELD_OUT] = Cohort(
-    'Generators held out', protocol='randomised', families='held-out',
-    subjects=24, first=1001, test='all',
+    'Generators held out', protocol='randomised', families='mixed',
+    subjects=32, first=1001, test='all',
   )  # fmt: skip
   config.strategies = ('combined',)
   config.study.strategies.combined = Strategy(

@@ -147,3 +147,31 @@ def test_no_fold_calibrates_itself():
       value[out] = apply(likelihood[out], fit(likelihood[~out], label[~out]))
     expected = calibration.brier(value, label)
     assert found[kind] == pytest.approx(expected), kind
+
+
+def test_precision_of_groups_is_cross_fitted():
+  """Two folds; in each, the threshold of the other one is used."""
+  count = 40
+  fold = np.repeat([0, 1], 2 * count)
+  label = np.tile(np.repeat([1, 0], count), 2)
+  # Fold 0: microbleeds above .6, mimics below .5. Fold 1: all mimics at .7.
+  value = np.concatenate([
+    np.linspace(0.6, 0.9, count), np.linspace(0.1, 0.5, count),
+    np.linspace(0.8, 0.9, count), np.full(count, 0.7),
+  ])  # fmt: skip
+  scan = np.array(['a', 'b'])[fold]
+  keys = np.array([f'{s}/{n}' for n, s in enumerate(scan)])
+  lesion = np.where(label == 1, np.arange(len(label)) + 1, 0)
+  predictions = Predictions(keys, scan, scan, scan, label, lesion, value)
+  names = np.array(['a', 'b'])
+  scans = ScanCounts(names, names, np.full(2, count), np.zeros(2, int))
+  found = operating_points.precision_by(
+    predictions, scans, fold_of=fold, group=np.array([3.0, 7.0]), least=10
+  )
+  # The threshold of fold 0 lets all of fold 1 pass: half of it is right. That
+  # of fold 1 lets only true ones of fold 0 pass.
+  assert found == {3.0: 1.0, 7.0: 0.5}
+  few = operating_points.precision_by(
+    predictions, scans, fold_of=fold, group=np.array([3.0, 7.0]), least=50
+  )
+  assert list(few) == [7.0]

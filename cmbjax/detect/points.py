@@ -64,6 +64,8 @@ def store(
     where=where,
   )
   taught, of = (examples, scans) if learned is None else learned
+  if learned is not None:
+    chosen['established'] = established(examples, scans, fold_of, likelihood)
   sealed.write_json(
     path,
     {
@@ -77,6 +79,46 @@ def store(
       'domain': domain.ranges(of),
     },
   )
+
+
+def established(
+  examples: Examples,
+  scans: Scans,
+  fold_of: np.ndarray,
+  likelihood: np.ndarray,
+) -> list[dict[str, Any]]:
+  """How often "definite" is right, for each field of scans no network saw.
+
+  Args:
+    examples: n candidates.
+    scans: all scans that they are of.
+    fold_of: [n] fold of each candidate; folds are apart by subject.
+    likelihood: [n].
+
+  Returns:
+    For each field with findings enough: field_t and spacing_mm, each [lowest,
+    highest], scans, and precision, cross-fitted.
+  """
+  known = np.isfinite(scans.field_t)
+  field = np.where(known, scans.field_t.round(1), -1.0)
+  right = operating_points.precision_by(
+    predictions.of_examples(examples, likelihood),
+    predictions.counts_of(scans),
+    fold_of=fold_of,
+    group=field,
+  )
+  out = []
+  for value in sorted(right):
+    mine = known & (field == value)
+    if mine.any():
+      sides = scans.spacing_mm[mine]
+      out.append({
+        'field_t': [float(value)] * 2,
+        'spacing_mm': np.stack([sides.min(0), sides.max(0)], 1).tolist(),
+        'scans': int(mine.sum()),
+        'precision': right[value],
+      })  # fmt: skip
+  return out
 
 
 def stored(folder: str | os.PathLike) -> dict[str, Any] | None:
@@ -93,9 +135,8 @@ def read(folder: pathlib.Path, record: dict[str, Any]) -> dict[str, Any]:
   """points, calibration, domain, mirrored, and site and established where they
   are there; the paper's rule without a file.
 
-  Each of `established` is a kind of scan that nothing was trained on or chosen
-  on: field_t [low, high], spacing_mm [low, high] of each axis, scans, definite
-  (how many), and precision, the lower end of its interval.
+  Each of `established` is a kind of scan that no network saw, as the function
+  of that name makes it.
 
   Raises:
     InputError: as `stored`, or it is of other weights, or packed weights lack

@@ -5,6 +5,7 @@ training subjects, out of fold, or a cohort that is kept for it. Numbers on
 the same subjects are then a little optimistic.
 """
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,6 +115,46 @@ def points(
     name: _point(predictions, scans, value, rule)
     for name, (value, rule) in rules.items()
   }
+
+
+def precision_by(
+  predictions: Predictions,
+  scans: ScanCounts,
+  *,
+  fold_of: np.ndarray,
+  group: np.ndarray,
+  least: int = _FEW,
+) -> dict[Any, float]:
+  """Precision of the high-precision point in each group of scans.
+
+  Cross-fitted: the threshold that is asked about a fold is chosen on the
+  others, so no scan had a say in it.
+
+  Args:
+    predictions: [N] likelihoods by networks that did not see the subject.
+    scans: [M] all scans of these subjects.
+    fold_of: [N] fold of each candidate; folds are apart by subject.
+    group: [M] of each scan.
+    least: fewest findings of a group; of fewer nothing is known.
+  """
+  group_of = dict(zip(scans.scan.tolist(), group.tolist()))
+  mine = np.array([group_of[scan] for scan in predictions.scan.tolist()])
+  right, found = collections.Counter(), collections.Counter()
+  for fold in np.unique(fold_of):
+    out = fold_of == fold
+    kept = ~np.isin(scans.scan, np.unique(predictions.scan[out]))
+    if not scans.num_lesions[kept].sum():
+      continue  # nothing can be chosen there
+    chosen = points(
+      tables.select(predictions, ~out),
+      ScanCounts(*(column[kept] for column in scans)),
+    )
+    above = out & (
+      predictions.probability > chosen['high_precision']['threshold']
+    )
+    found.update(mine[above].tolist())
+    right.update(mine[above & (predictions.label == 1)].tolist())
+  return {g: right[g] / n for g, n in found.items() if n >= least}
 
 
 def fit(

@@ -85,7 +85,7 @@ OFTEN = {
   ('veins', 'trees'): 2,
   ('finish', 'none'): 3,
 }
-CHOICES = ('classic', 'trained', 'held-out', 'any')
+CHOICES = ('classic', 'trained', 'held-out', 'mixed', 'any')
 
 
 @functools.cache
@@ -105,29 +105,33 @@ def draw(rng, choice: str) -> Families:
   Args:
     rng: numpy generator of that subject.
     choice: 'classic'; 'trained': any but those held out; 'held-out': those
-      alone; 'any'; or 'veins=walks,finish=none': these, all others 'trained'.
+      alone; 'mixed': each part held out in half of the subjects; 'any'; or
+      'veins=walks,finish=none': these, all others 'trained'.
 
   Raises:
     InputError: something else.
   """
   fixed = check(choice)
   found = {}
-  for part, names in KINDS.items():
-    trained = list(names)[:-1] or list(names)
-    pools = {
-      'classic': [getattr(CLASSIC, part)],
-      'held-out': list(names)[-1:],
-      'any': list(names),
-    }
-    pool = [
-      name
-      for name in pools.get(choice, trained)
-      for _ in range(OFTEN.get((part, name), 1))
-    ]
+  for part in KINDS:
+    pool = _pool(part, choice)
     # One draw for every part, used or not: fixing one changes no other.
     number = rng.integers(1 << 30)
     found[part] = fixed.get(part, pool[number % len(pool)])
   return Families(**found)
+
+
+def _pool(part: str, choice: str) -> list[str]:
+  """What one part is drawn from, each as often as it is there."""
+  *trained, kept = KINDS[part]
+  often = [n for n in trained or [kept] for _ in range(OFTEN.get((part, n), 1))]
+  pools = {
+    'classic': [getattr(CLASSIC, part)],
+    'held-out': [kept],
+    'mixed': often + len(often) * [kept],
+    'any': [*often, kept],
+  }
+  return pools.get(choice, often)
 
 
 def check(choice: str) -> dict[str, str]:

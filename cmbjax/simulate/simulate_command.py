@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default='',
     metavar='CHOICE',
     help='of generators, drawn for each subject: classic, trained, held-out, '
-    'any, or "part=family"; default: classic, and trained for randomised',
+    'mixed, any, or "part=family"; default: classic, and trained for '
+    'randomised',
   )
   parser.add_argument(
     '--lesions',
