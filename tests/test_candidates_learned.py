@@ -181,7 +181,15 @@ def rows(seed, *, subjects=8, count=2500, lesions=12):
     lesion[same] = 1 + np.arange(len(same)) % lesions
     features = {'a': a, 'b': b, 'bias': a + lesion.astype(bool)}
     made.append(
-      learn.Rows(f's{n}', features, lesion, lesion == 0, lesions + 1, 0.5)
+      learn.Rows(
+        f's{n}',
+        features,
+        lesion,
+        lesion == 0,
+        rng.uniform(0, 300, (count, 3)),
+        lesions + 1,
+        0.5,
+      )
     )
   return made
 
@@ -191,7 +199,8 @@ def test_the_linear_step_is_a_logistic_regression():
   rng = np.random.default_rng(1)
   x = rng.normal(0, 1, 8000) + np.repeat([0, 1.5], 4000)
   lesion = np.repeat([0, 1], 4000) * (1 + np.arange(8000))
-  one = learn.Rows('s', {'x': x}, lesion, lesion == 0, 4000, 1.0)
+  place = np.zeros((8000, 3))
+  one = learn.Rows('s', {'x': x}, lesion, lesion == 0, place, 4000, 1.0)
   found = learn.fit_loose([one])
   slope = found.loose_weight[0] / found.loose_scale[0]
   assert slope == pytest.approx(1.5, rel=0.06)
@@ -208,6 +217,8 @@ def test_the_networks_learn_what_no_line_can(tmp_path):
   assert found.lesions == 8 * 13
   assert found.never == 8
   assert found.recall == pytest.approx(0.9, abs=0.02)
+  kept = [recall for recall, _ in found.others]
+  assert kept == pytest.approx(sorted(kept))
   fresh = rows(3)
   truth = np.concatenate([one.lesion > 0 for one in fresh])
   score = np.concatenate([found.network.score(one.features) for one in fresh])
@@ -252,17 +263,19 @@ def test_the_threshold_counts_lesions_without_a_place():
     learn.Rows(
       's',
       {},
-      np.array([1, 1, 2, 3, 0]),
-      np.array([0, 0, 0, 0, 1], bool),
+      np.array([1, 1, 2, 3, 0, 0]),
+      np.array([0, 0, 0, 0, 1, 1], bool),
+      # The last two are 1 mm apart: one candidate.
+      np.array([[0, 0, 9 * n] for n in range(5)] + [[1, 0, 36]], float),
       4,
       1.0,
     )
   ]
-  score = [np.float32([0.2, 0.9, 0.5, 0.4, 0.45])]
+  score = [np.float32([0.2, 0.9, 0.5, 0.4, 0.45, 0.43])]
   # Of four lesions one has no place: three quarters are all of the others.
   for recall, kept, false in ((0.75, 3, 1), (0.5, 2, 0), (0.9, 3, 1)):
     threshold = learn._threshold(material, score, recall)
-    assert learn._known(material, score, threshold)[:2] == (kept / 4, false)
+    assert learn._known(material, score, threshold) == (kept / 4, false)
 
 
 def test_too_little_is_refused():

@@ -308,16 +308,21 @@ def table(
 def _merge(reason, centre, spacing_mm, gates):
   """Of kept candidates that are too near, the better one stays."""
   kept = np.flatnonzero([not text for text in reason])
-  place = centre[kept] * np.asarray(spacing_mm)
-  stays = np.ones(len(kept), bool)
-  for i in range(len(kept)):
-    if stays[i]:
-      away = np.linalg.norm(place[i + 1 :] - place[i], axis=1)
-      stays[i + 1 :] &= away >= gates.merge_mm
+  stays = alone(centre[kept] * np.asarray(spacing_mm), gates.merge_mm)
   reason = list(reason)
   for i in kept[~stays]:
     reason[i] = 'same as a better one'
   return reason
+
+
+def alone(place_mm: np.ndarray, gap_mm: float) -> np.ndarray:
+  """Which of places [N, 3], best first, are far from all better ones."""
+  stays = np.ones(len(place_mm), bool)
+  for i in range(len(place_mm)):
+    if stays[i]:
+      away = np.linalg.norm(place_mm[i + 1 :] - place_mm[i], axis=1)
+      stays[i + 1 :] &= away >= gap_mm
+  return stays
 
 
 def _categories(features, gates):

@@ -69,14 +69,15 @@ def _rows(scans, loose, about, *, seed, jobs) -> Iterator[learn.Rows]:
       )
       if loose is None:
         rng = np.random.default_rng([seed, number])
-        features, lesion, apart = _of_places(places, loaded, rng)
+        features, lesion, apart, place = _of_places(places, loaded, rng)
       else:
-        features, lesion, apart = _of_grown(places, loaded, loose, jobs)
+        features, lesion, apart, place = _of_grown(places, loaded, loose, jobs)
       yield learn.Rows(
         persons.person_of(scan.subject, scan.files.sidecar),
         features,
         lesion,
         apart,
+        place * np.asarray(loaded.spacing_mm),
         len(loaded.truth.lesions),
         float(loaded.mask.sum() * np.prod(loaded.spacing_mm) / 1e6),
       )
@@ -88,7 +89,7 @@ def _of_places(places, loaded, rng):
   lesion, apart = shown(places.place + places.start, loaded)
   used = (lesion > 0) | (apart & (rng.random(len(apart)) < _SHARE))
   features = {name: part[used] for name, part in places.features.items()}
-  return features, lesion[used], apart[used]
+  return features, lesion[used], apart[used], places.place[used]
 
 
 def _of_grown(places, loaded, loose, jobs):
@@ -99,7 +100,8 @@ def _of_grown(places, loaded, loose, jobs):
   _, apart = shown(places.place[chosen] + start, loaded)
   centre = np.rint(features['core_centre']).astype(np.int32) + start
   lesion = tables.lesion_of(centre, [r + start for r in regions], loaded)
-  return learned.inputs(places, chosen, features, loose), lesion, apart
+  seen = learned.inputs(places, chosen, features, loose)
+  return seen, lesion, apart, centre
 
 
 def shown(

@@ -209,6 +209,8 @@ def _gate(args) -> int:
     f'{found.false_per_litre:.0f} other places per litre of brain, on scans '
     f'that were left out; {found.never} lesions have no place at all'
   )
+  for kept, false in found.others:
+    print(f'  another threshold: {kept:.3f} and {false:.0f}')
   return 0
 
 
