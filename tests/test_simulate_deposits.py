@@ -13,6 +13,7 @@ from cmbjax.simulate import check as check_lib
 from cmbjax.simulate import (
   cohort,
   families,
+  lesions,
   placement,
   protocols,
   randomised,
@@ -165,7 +166,7 @@ def test_some_people_of_new_families_have_none_to_two(world):
   someone = of_family(world, 'walked', mean_lesions=40.0)
   for seed in range(40):
     people = fresh(someone)
-    object.__setattr__(people, 'appearance', lambda *_: ((), None, 1.0))
+    object.__setattr__(people, 'appearance', lambda *_, **__: ((), None, 1.0))
     object.__setattr__(people, 'effect', lambda *_: True)
     rng = np.random.default_rng(seed)
     counts.append(len(placement.place_lesions(rng, people, quantile=0.6)))
@@ -212,3 +213,16 @@ def test_the_number_of_lesions_is_the_only_change():
   usual = randomised.protocol_of('randomised', 3, seed=1)
   none = randomised.protocol_of('randomised', 3, seed=1, lesions=0)
   assert none == dataclasses.replace(usual, mean_lesions=0.0)
+
+
+def test_what_no_reader_marked_is_no_lesion(world):
+  """Each family asks for its own contrast before a deposit counts."""
+  asked = []
+  for name in families.KINDS['lesions']:
+    people = fresh(of_family(world, name, mean_lesions=3.0))
+    object.__setattr__(
+      people, 'appearance', lambda *_, visible: asked.append(visible)
+    )
+    rng = np.random.default_rng(0)
+    assert placement.place_lesions(rng, people, quantile=0.9) == []
+  assert set(asked) == {0.25, lesions.MARKED}

@@ -101,12 +101,14 @@ def test_label_is_the_half_way_region_joined_to_the_core():
   with_[1, 1, 1] = 0  # something else, not joined
   core = np.zeros(without.shape, bool)
   core[9:11, 9:11, 2:4] = True
-  mask, contrast = lesions.label_contrast(without, with_, core)
+  mask, contrast = lesions.label_contrast(without, with_, core, visible=0.25)
   wanted = np.zeros(without.shape, bool)
   wanted[8:12, 8:12, 2:4] = True
   np.testing.assert_array_equal(mask, wanted)
   assert contrast == pytest.approx(0.9)
-  assert lesions.label_contrast(without, without * 0.9, core) is None
+  assert (
+    lesions.label_contrast(without, without * 0.9, core, visible=0.11) is None
+  )
 
 
 @pytest.fixture(scope='module')

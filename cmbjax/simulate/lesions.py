@@ -17,6 +17,9 @@ from cmbjax.simulate import anatomy, grids, physics, tissue_atlas
 MOMENT_MEDIAN = 0.85
 MOMENT_SPREAD = 0.70
 MOMENT_FREEDOM = 2.3
+# Of those that readers marked on real scans (SWAN), the faintest has .61 of
+# the intensity around it; `check.REAL_INTENSITY`.
+MARKED = 0.39
 MOMENT_RANGE = (0.05, 60.0)
 # Iron is spread thinly in macrophages, the more densely the larger the bleed:
 # susceptibility in ppm of a deposit of 1 ppm mm3, its spread and its growth.
@@ -320,7 +323,7 @@ def dose_weight(head: anatomy.SimulatedHead, centre_mm, *, reach_mm):
   return (0.06 + 0.94 * inside).astype(np.float32)
 
 
-def label_contrast(without, with_, inside, *, visible=0.25):
+def label_contrast(without, with_, inside, *, visible):
   """Voxels whose contrast is beyond half-way, and the contrast itself.
 
   Args:

@@ -92,4 +92,5 @@ SPECKLED = placement.LesionFamily(
     shares={'region': 0.5, 'vein': 0.22, 'rim': 0.14, 'cortex': 0.14},
   ),
   controls=0.15,
+  visible=lesions.MARKED,
 )

@@ -62,4 +62,5 @@ WALKED = placement.LesionFamily(
     shares={'region': 0.45, 'vein': 0.25, 'rim': 0.2, 'cortex': 0.1},
   ),
   controls=0.15,
+  visible=lesions.MARKED,
 )

@@ -29,11 +29,13 @@ class LesionFamily(NamedTuple):
       region; None where there is no room.
     controls: share of the people who have 0 to 2; where it is 0, everyone
       has at least one.
+    visible: least contrast of one that counts, see `lesions.label_contrast`.
   """
 
   draw: Callable[..., lesions.Deposit]
   spot: Callable[..., tuple[np.ndarray, str] | None]
   controls: float = 0.0
+  visible: float = 0.25
 
 
 def spot_by_region(rng, world, *, radius_mm):
@@ -120,7 +122,7 @@ def _try(rng, world, family, placed, radius_mm) -> None:
     return
   deposit = family.draw(rng, spot[0])
   effect = world.effect(deposit)
-  seen = effect and world.appearance(deposit, effect)
+  seen = effect and world.appearance(deposit, effect, visible=family.visible)
   if seen:
     world.placer.take(spot[0], radius_mm=radius_mm)
     placed.append(PlacedDeposit(deposit, effect, spot[1], *seen))

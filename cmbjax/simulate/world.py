@@ -84,8 +84,13 @@ class World:
       out.imag[piece] = size * np.sin(angle)
     return out
 
-  def appearance(self, deposit, effect):
+  def appearance(self, deposit, effect, *, visible):
     """Voxels of the acquired grid in which a deposit shows.
+
+    Args:
+      deposit: one.
+      effect: of it.
+      visible: least contrast, see `lesions.label_contrast`.
 
     Returns:
       (box of the acquired grid, bool [x, y, z], contrast), or None.
@@ -94,7 +99,7 @@ class World:
     without = self._local_swi(fine, None)
     with_ = self._local_swi(fine, effect)
     inside = self.core(deposit, box)
-    result = lesions.label_contrast(without, with_, inside)
+    result = lesions.label_contrast(without, with_, inside, visible=visible)
     return None if result is None else (box, *result)
 
   def window(self, deposit):
