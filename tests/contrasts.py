@@ -1,4 +1,4 @@
-"""Heads in the contrasts that are no SWI, from the tissue of the simulator.
+"""Heads in contrasts other than SWI, from the tissue of the simulator.
 
 Rule: shares of grey, white and fluid of a drawn head, each with a usual value
 of that contrast; there are no dark veins, as in a spin echo.

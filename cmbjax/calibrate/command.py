@@ -16,7 +16,7 @@ subjects chose. The networks stay as they are.
   cmbjax calibrate found --rater anna --out weights/site
   cmbjax detect BIDS found2 --weights weights/site
 
-No threshold is below the one that the scans were detected with, as nobody
+No threshold is below the one that the scans were detected with, as no one
 judged what is below it; to have lower ones, detect with --threshold .02 first.
 
 exit code: 0 done, 2 wrong use or too few reviewed scans (their number is

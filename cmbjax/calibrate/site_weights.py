@@ -47,7 +47,7 @@ def find(given: str | os.PathLike | None, fingerprint: str) -> SourceWeights:
     fingerprint: as the results have it.
 
   Raises:
-    NoInputError: there is no such folder.
+    NoInputError: the folder does not exist.
     InputError: other weights, damaged ones, or without operating points.
   """
   if given is None:

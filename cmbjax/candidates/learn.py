@@ -57,7 +57,7 @@ def fit_loose(rows: Sequence[Rows]) -> GateNetwork:
     rows: of each scan; what is neither a lesion nor apart is not used.
 
   Raises:
-    InputError: there is no lesion, or nothing else.
+    InputError: lesions or other places are missing.
   """
   names = tuple(rows[0].features) if rows else ()
   values = np.concatenate([gate_network.stack(one.features) for one in rows])

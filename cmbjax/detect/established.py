@@ -12,7 +12,7 @@ from cmbjax.detect.classifier import Classifier
 
 WORDS = 'not established'
 RIGHT = 0.8  # of what is called definite, at least
-_FIELD, _SPACING = 1.1, 1.25  # factors; a kind of scan is no wider than that
+_FIELD, _SPACING = 1.1, 1.25  # factors; a kind of scan spans at most that
 _OTHERS = (
   'weights that are known on such scans change that; cmbjax calibrate makes '
   'them from scans that you reviewed'

@@ -25,7 +25,7 @@ KEEP = 0.95
 # was 0 in one of 20 draws without this, .38 with it.
 _LEAST_FOUND = 0.2
 KINDS = ('none', 'temperature', 'logistic', 'isotonic')
-_FOLDS = 10  # each subject alone where there are no more
+_FOLDS = 10  # each subject alone where they are fewer
 _RATIOS = ('sensitivity_lesions', 'precision', 'fp_per_scan')
 
 
@@ -92,7 +92,7 @@ def choose(
     keep: of the lesions above `floor`, how many 'possible' keeps.
 
   Raises:
-    InputError: there are no microbleeds, or no mimics.
+    InputError: microbleeds or mimics are missing.
   """
   likelihood, fold_of = predictions.probability, folds(predictions, scans)
   thresholds, fitted = refit(

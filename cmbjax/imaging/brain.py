@@ -29,7 +29,7 @@ _SMALL_ML = 20.0  # brain stem below the cut, poles of the temporal lobes
 _LEAST_SHARED = 0.1  # of the surface of a larger part touches the brain
 _CLOSE_MM = 6.0  # sulci and vessels narrower than twice this are closed
 _DEEP_MM = 4.0  # farther from the edge everything is brain, dark or bright
-_NOTCH_MM = 8.0  # a dark lesion at the edge is no wider than twice this
+_NOTCH_MM = 8.0  # a dark lesion at the edge is at most twice as wide
 _HOLE_ML = 3.0  # a lesion of 10 mm whose SWI is dark 18 mm wide
 _EDGE = 0.6  # the edge is where the image falls to this part of the tissue
 

@@ -19,7 +19,7 @@ from cmbjax.errors import InputError
 from cmbjax.progress import Progress
 from cmbjax.simulate import kept, subject_files
 from cmbjax.simulate import scan as scan_module
-from cmbjax.simulate.families import CLASSIC
+from cmbjax.simulate.families import CLASSIC, VERSION
 from cmbjax.simulate.protocols import COHORTS, MOST_LESIONS, Protocol
 from cmbjax.simulate.randomised import NAME as RANDOMISED
 from cmbjax.simulate.randomised import protocol_of
@@ -67,7 +67,7 @@ def fingerprint(
   drawn = dataclasses.asdict(protocol)
   families = drawn.pop('families')
   if families != CLASSIC:  # what was made before there were others stays
-    drawn['families'] = families._asdict()
+    drawn['families'] = [VERSION, families._asdict()]
   return files.digest(drawn, version, number, seed, slab_mm)
 
 

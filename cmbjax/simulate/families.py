@@ -28,6 +28,8 @@ class Families(NamedTuple):
 
 CLASSIC = Families()  # of every protocol but `randomised`
 
+VERSION = 2  # of all but the classic ones; part of their fingerprints
+
 _HERE = 'cmbjax.simulate'
 # Part -> name -> 'module:function'. What a function takes and returns is in
 # the module of the first one; the last of several is held out.
@@ -49,7 +51,7 @@ KINDS: dict[str, dict[str, str]] = {
     'speckled': f'{_HERE}.lesions_speckled:SPECKLED',
     'walked': f'{_HERE}.lesions_walked:WALKED',
   },
-  # Deposits that are no microbleeds.
+  # Deposits that are not microbleeds.
   'mimics': {
     'calcified': f'{_HERE}.placement:place_calcified',
     'mixed': f'{_HERE}.mimics_mixed:place_mixed',

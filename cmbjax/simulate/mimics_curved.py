@@ -80,10 +80,9 @@ def place_curved(rng, world) -> list[placement.PlacedDeposit]:
 
   Args:
     rng: numpy generator.
-    world: the person; what is placed is no part of it.
+    world: the person; what is placed is not drawn into it.
   """
-  low, high = world.low_high_mm
-  share = min(1.0, 1.6 * (high - low) / 140) if world.extent.margin else 1.0
+  share = world.share
   found = placement.place_tumour_blood(rng, world)
   for substance in SUBSTANCES:
     first, last = substance.number

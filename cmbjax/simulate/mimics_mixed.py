@@ -16,14 +16,13 @@ _VEIN_PPM = (0.12, 0.48)  # the less, the less blood fills the vein's radius
 
 
 def place_mixed(rng, world) -> list[placement.PlacedDeposit]:
-  """Deposits that are no microbleeds, of many kinds.
+  """Deposits of many kinds that are not microbleeds.
 
   Args:
     rng: numpy generator.
-    world: the person; what is placed is no part of it.
+    world: the person; what is placed is not drawn into it.
   """
-  low, high = world.low_high_mm
-  share = min(1.0, 1.6 * (high - low) / 140) if world.extent.margin else 1.0
+  share = world.share
   found = placement.place_tumour_blood(rng, world)
   found += _calcify_pallidum(rng, world) + _calcify_falx(rng, world)
   for count, put in (

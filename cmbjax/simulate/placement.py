@@ -95,9 +95,7 @@ def place_lesions(rng, world, *, quantile) -> list[PlacedDeposit]:
   if not protocol.mean_lesions:
     return []
   family = families.find('lesions', protocol.families.lesions)
-  low, high = world.low_high_mm
-  # A slab has its share, and some more: it is there to be tested with.
-  share = min(1.0, 1.6 * (high - low) / 140) if world.extent.margin else 1.0
+  share = world.share
   placed = []
   count = lesion_count(quantile, protocol.mean_lesions * share)
   control = family.controls > 0 and rng.random() < family.controls
@@ -129,7 +127,7 @@ def _try(rng, world, family, placed, radius_mm) -> None:
 
 
 def place_mimics(rng, world) -> list[PlacedDeposit]:
-  """Deposits that are no microbleeds; labelled where they show."""
+  """Deposits that are not microbleeds; labelled where they show."""
   place = families.find('mimics', world.protocol.families.mimics)
   return place(rng, world)
 
@@ -139,7 +137,7 @@ def place_calcified(rng, world) -> list[PlacedDeposit]:
 
   Args:
     rng: numpy generator.
-    world: the person; what is placed is no part of it.
+    world: the person; what is placed is not drawn into it.
   """
   found = []
   fixed = [((0, -26, 3), 2.4), ((18, -42, 12), 1.6), ((-18, -42, 12), 1.6)]
@@ -177,7 +175,7 @@ def place_tumour_blood(rng, world) -> list[PlacedDeposit]:
 
 
 def put_mimic(world, deposit, *, region='outside') -> list[PlacedDeposit]:
-  """A deposit that is no microbleed, as one item; none outside the slab.
+  """A deposit that is not a microbleed, as one item; none outside the slab.
 
   Args:
     world: the person.

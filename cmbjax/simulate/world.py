@@ -45,6 +45,12 @@ class World:
     edge = self.extent.margin * self.protocol.voxel_mm[2]
     return edge, self.extent.depth_mm - edge
 
+  @property
+  def share(self) -> float:
+    """Of the deposits of a whole head; a slab, made for tests, has more."""
+    low, high = self.low_high_mm
+    return min(1.0, 1.6 * (high - low) / 140) if self.extent.margin else 1.0
+
   @functools.cached_property
   def placer(self) -> lesions.Placer:
     """Where something may be put; it remembers what is taken."""
